@@ -1,0 +1,161 @@
+"""What every implementation offers to the harness and the command lines: Protocols and the small data they exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from impls.common.config import ExperimentConfig
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """Proof of what runs: filled in by the framework inside the worker, never by the harness.
+
+    Attributes:
+        framework: "PyTorch" or "Jittor".
+        version: the framework's own version string.
+        device: "cpu" or "cuda".
+        device_name: the processor's or the GPU's name as the framework sees it.
+        device_uuid: the GPU's UUID; None on the CPU.
+        dtype: numbers the network computes with: "float32", "bfloat16", "float16".
+        tf32: whether matrix products may use TF32.
+        threads: CPU threads inside one operator.
+        operators: which operators run where there is a choice, e.g. {"attention": "scaled_dot_product_attention"}.
+        flags: build and run-time facts worth recording (cuDNN, oneDNN, compiler, memory format, ...).
+    """
+
+    framework: str
+    version: str
+    device: str
+    device_name: str
+    device_uuid: str | None
+    dtype: str
+    tf32: bool
+    threads: int
+    operators: Mapping[str, str] = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """Everything a training needs to go on exactly, as float32 numpy arrays keyed by the state-dict names.
+
+    Attributes:
+        step: optimisation steps done.
+        params: the network's weights.
+        ema: the averaged weights; None where the recipe keeps none.
+        exp_avg: Adam's first moment per parameter.
+        exp_avg_sq: Adam's second moment per parameter.
+    """
+
+    step: int
+    params: Arrays
+    ema: Arrays | None
+    exp_avg: Arrays
+    exp_avg_sq: Arrays
+
+
+@dataclass(frozen=True)
+class MemoryReading:
+    """Device memory; None where it cannot be read.
+
+    Attributes:
+        allocated_bytes: held by live tensors now.
+        peak_bytes: the most ever held by live tensors.
+        reserved_bytes: taken from the driver by the framework's allocator.
+        reason: why a field is None.
+    """
+
+    allocated_bytes: int | None = None
+    peak_bytes: int | None = None
+    reserved_bytes: int | None = None
+    reason: str | None = None
+
+
+class Trainer(Protocol):
+    """One training, advanced a step at a time. Images are uint8 NHWC outside and float NCHW in [-1, 1] inside."""
+
+    @property
+    def info(self) -> BackendInfo:
+        """What runs, with the operators and flags in force for this trainer."""
+        ...
+
+    @property
+    def parameter_count(self) -> int:
+        """Trainable scalars of the network."""
+        ...
+
+    def step(self) -> None:
+        """Enqueue one optimisation step on the next batch; must not wait for the device."""
+        ...
+
+    def losses(self) -> list[float]:
+        """Losses of the steps since the last call, oldest first; waits for the device."""
+        ...
+
+    def synchronize(self) -> None:
+        """Return only when all enqueued work is finished."""
+        ...
+
+    def pending_work(self) -> int | None:
+        """Operations enqueued but not finished as far as the framework can tell; None where it cannot."""
+        ...
+
+    def loader_wait_ns(self) -> list[int]:
+        """For every step since the last call, nanoseconds spent waiting for its batch."""
+        ...
+
+    def memory(self) -> MemoryReading:
+        """Device memory of this process as the framework's allocator reports it."""
+        ...
+
+    def state(self) -> TrainerState:
+        """A copy of everything needed to go on exactly; waits for the device."""
+        ...
+
+    def load_state(self, state: TrainerState) -> None:
+        """Go on from `state`.
+
+        Raises:
+            CheckpointError: names or shapes differ from the network's, or values are not finite.
+        """
+        ...
+
+    def predict(self, x: NDArray[np.float32], t: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The network's eps for x (N, C, H, W) at timesteps t (N,), dropout off, no gradient."""
+        ...
+
+    def gradients(self) -> tuple[float, dict[str, NDArray[np.float32]]]:
+        """Loss and every unclipped gradient for the batch that the next `step()` would use; changes nothing.
+
+        Needs `randomness="matched"` and the resident loader, where that batch is a function of (seed, step).
+        """
+        ...
+
+    def close(self) -> None:
+        """Release loader workers and device memory."""
+        ...
+
+
+class Backend(Protocol):
+    """One framework on one device with its options chosen; importing the framework happens in `create`, not before."""
+
+    @property
+    def info(self) -> BackendInfo:
+        """What this process really runs."""
+        ...
+
+    def trainer(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> Trainer:
+        """A trainer over `images` (N, H, W, C); `images` may be a read-only memory map."""
+        ...
+
+    def matmul_flops(self, n: int, repeats: int) -> float:
+        """Best measured float32 floating-point operations per second over `repeats` n x n matrix products."""
+        ...

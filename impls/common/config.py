@@ -1,0 +1,188 @@
+"""Typed, validated configuration and the named presets; JSON in and out, unknown keys are errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from impls.errors import UsageError
+
+PresetName = Literal["ddpm", "seed", "tiny"]
+PRESETS: tuple[PresetName, ...] = get_args(PresetName)
+
+
+class Frozen(BaseModel):
+    """Base of all configuration models: immutable, no unknown keys, no silent coercion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelConfig(Frozen):
+    """The U-Net's shape (Ho et al. 2020, appendix B)."""
+
+    image_size: int = Field(32, gt=0, description="height and width of an image in pixels")
+    image_channels: int = Field(3, gt=0, description="colour channels in and out")
+    base_channels: int = Field(128, gt=0, description="width of the first convolution and of the time sinusoid")
+    channels: tuple[int, ...] = Field((128, 256, 256, 256), min_length=1, strict=False,
+                                      description="channels of each resolution level, finest first")
+    blocks_per_level: int = Field(2, gt=0, description="residual blocks per level going down; one more going up")
+    attention_resolutions: tuple[int, ...] = Field((16,), strict=False, description="feature-map sizes that get attention")
+    attention_layout: Literal["conv", "linear"] = Field("conv", description="q, k, v, output as 1x1 convolutions or linear layers")
+    upsample: Literal["nearest", "transposed"] = Field("nearest", description="nearest x2 + 3x3 conv, or 4x4 transposed conv")
+    downsample_padding: Literal["asymmetric", "symmetric"] = Field(
+        "asymmetric", description="(0,1,0,1) as in the paper, or 1 on every side")
+    groups: int = Field(32, gt=0, description="groups of every GroupNorm")
+    group_norm_eps: float = Field(1e-6, gt=0, description="epsilon of every GroupNorm")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout probability inside residual blocks")
+    init: Literal["ddpm", "framework"] = Field("ddpm", description="variance scaling with zero-init, or the framework's default")
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> ModelConfig:
+        if self.base_channels % 2:
+            raise ValueError("base_channels must be even: half of it are sines, half cosines")
+        for name, width in [("base_channels", self.base_channels), *(("channels", c) for c in self.channels)]:
+            if width % self.groups:
+                raise ValueError(f"{name}: {width} is not a multiple of groups={self.groups}")
+        factor = 2 ** (len(self.channels) - 1)
+        if self.image_size % factor:
+            raise ValueError(f"image_size {self.image_size} cannot be halved {len(self.channels) - 1} times")
+        return self
+
+
+class DiffusionConfig(Frozen):
+    """The forward process and the variance of the reverse one."""
+
+    T: int = Field(1000, gt=1, description="number of diffusion steps")
+    schedule: Literal["linear", "cosine"] = Field("linear", description="shape of the noise schedule")
+    beta_start: float = Field(1e-4, gt=0, lt=1, description="first beta of the linear schedule")
+    beta_end: float = Field(0.02, gt=0, lt=1, description="last beta of the linear schedule")
+    variance: Literal["fixedlarge", "fixedsmall"] = Field("fixedlarge", description="reverse variance: beta or its posterior")
+
+
+class TrainConfig(Frozen):
+    """One optimisation step and how its batch is made."""
+
+    batch_size: int = Field(128, gt=0, description="images per step")
+    lr: float = Field(2e-4, gt=0, description="Adam's learning rate after warm-up")
+    warmup_steps: int = Field(5000, ge=0, description="steps of linear learning-rate warm-up")
+    grad_clip: float | None = Field(1.0, gt=0, description="global gradient norm, or null for none")
+    ema_decay: float | None = Field(0.9999, gt=0, lt=1, description="decay of the averaged weights, or null for none")
+    flip: bool = Field(True, description="horizontal flips with probability one half")
+    loader: Literal["resident", "native"] = Field(
+        "resident", description="the whole data set on the device, or the framework's own loader")
+    num_workers: int = Field(2, ge=0, description="worker processes of the native loader")
+    randomness: Literal["native", "matched"] = Field(
+        "native", description="the framework's own generator, or keyed streams that are the same for both frameworks")
+
+
+class SampleConfig(Frozen):
+    """How images are drawn from a trained network."""
+
+    batch_size: int = Field(64, gt=0, description="images drawn at once")
+    steps: int | None = Field(None, gt=0, description="network calls of DDIM; null means DDPM over all T")
+    eta: float = Field(0.0, ge=0, description="DDIM's noise level; 1 is the DDPM posterior variance")
+    spacing: Literal["uniform", "quad", "trailing"] = Field("uniform", description="which timesteps DDIM visits")
+
+
+class ExperimentConfig(Frozen):
+    """Everything that defines one training or sampling experiment."""
+
+    preset: PresetName
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of every random stream")
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    diffusion: DiffusionConfig = Field(default_factory=DiffusionConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    sample: SampleConfig = Field(default_factory=SampleConfig)
+
+    def to_json(self) -> str:
+        """The configuration as stable, indented JSON."""
+        return self.model_dump_json(indent=2)
+
+    def sha256(self) -> str:
+        """Hash of the canonical JSON: equal exactly when every setting is equal."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def preset(name: PresetName) -> ExperimentConfig:
+    """The named recipe: `ddpm` (Ho et al. 2020), `seed` (the wider network), `tiny` (CPU-sized).
+
+    Raises:
+        UsageError: no preset has this name.
+    """
+    if name == "ddpm":
+        return ExperimentConfig(preset="ddpm")
+    if name == "seed":
+        return ExperimentConfig(
+            preset="seed",
+            model=ModelConfig(channels=(128, 256, 512, 1024), attention_resolutions=(16, 8), attention_layout="linear",
+                              upsample="transposed", downsample_padding="symmetric", group_norm_eps=1e-5, init="framework"),
+            train=TrainConfig(lr=1e-4, ema_decay=None))
+    if name == "tiny":
+        return ExperimentConfig(
+            preset="tiny",
+            model=ModelConfig(base_channels=32, channels=(32, 64, 64, 64), attention_resolutions=(16, 8)),
+            train=TrainConfig(batch_size=8, warmup_steps=100, ema_decay=0.995),
+            sample=SampleConfig(batch_size=16))
+    raise UsageError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+
+
+def merged(config: ExperimentConfig, overrides: dict[str, Any], source: str) -> ExperimentConfig:
+    """`config` with the (nested) `overrides` laid over it and validated again.
+
+    Args:
+        config: the lower-priority settings.
+        overrides: a nested dict such as {"train": {"lr": 1e-4}}.
+        source: where the overrides come from, for the error line.
+
+    Raises:
+        UsageError: an unknown key or a wrong type, named with its place.
+    """
+    if not isinstance(overrides, dict):
+        raise UsageError(f"{source}: expected a JSON object of settings, found {type(overrides).__name__}")
+    data = config.model_dump()
+    for key, value in overrides.items():
+        if isinstance(value, dict) and isinstance(data.get(key), dict):
+            data[key] = {**data[key], **value}
+        else:
+            data[key] = value
+    return validated(data, source)
+
+
+def validated(data: dict[str, Any], source: str) -> ExperimentConfig:
+    """An `ExperimentConfig` from plain data; the first fault becomes one `UsageError` line."""
+    try:
+        return ExperimentConfig.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(f"{source}: {first_fault(error)}") from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first fault of a pydantic error in one line: where, what, and what was given."""
+    fault = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in fault["loc"]) or "settings"
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {place!r}"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{place}: {fault['msg']}, got {fault['input']!r:.80}{more}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        UsageError: no such file, not JSON, or not an object.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the configuration: {error.strerror or error}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise UsageError(f"{path}: not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: expected a JSON object, found {type(data).__name__}")
+    return data

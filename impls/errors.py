@@ -1,0 +1,17 @@
+"""The project's exceptions: every fault a user can cause is one of these, and becomes one line and exit code 2."""
+
+
+class UsageError(Exception):
+    """Bad input: the message says what is wrong, where, and what to do. Shown without a traceback; exit code 2."""
+
+
+class DataError(UsageError):
+    """A data set is missing, truncated or not what its checksum says."""
+
+
+class CheckpointError(UsageError):
+    """A checkpoint is missing, truncated, foreign, or does not fit the model."""
+
+
+class UnavailableError(UsageError):
+    """A framework, device or option that was asked for cannot be used on this machine."""

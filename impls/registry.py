@@ -1,0 +1,159 @@
+"""Arms by name: "pytorch", "jittor", "pytorch:compile+bf16" -> a Backend; outside packages join by entry points.
+
+Nothing here imports a framework until `create` is called, so the harness can validate arms without one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Literal
+
+from impls.backend import Backend
+from impls.errors import UsageError
+
+Device = Literal["cpu", "cuda"]
+ENTRY_POINT_GROUP = "ddpm_bench.backends"
+
+
+@dataclass(frozen=True)
+class BackendSpec:
+    """What is known of a backend without importing its framework.
+
+    Attributes:
+        name: the part of an arm before the colon.
+        module: module to import in the worker; it has `create(options, device, threads) -> Backend`.
+        options: option name -> one line for people.
+        devices: devices the backend can run on at all.
+        excludes: pairs of options that cannot be combined.
+        cpu_only: options that exist on the CPU alone.
+        cuda_only: options that exist on CUDA alone.
+        prepare_module: module with `prewarm(device, echo)` that fills a compile cache before the first import, or None.
+    """
+
+    name: str
+    module: str
+    options: Mapping[str, str]
+    devices: tuple[Device, ...] = ("cpu", "cuda")
+    excludes: tuple[tuple[str, str], ...] = ()
+    cpu_only: frozenset[str] = frozenset()
+    cuda_only: frozenset[str] = frozenset()
+    prepare_module: str | None = None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a comparison: a backend with its options, in canonical order.
+
+    Attributes:
+        backend: the backend's name.
+        options: option names, sorted.
+        spec: the backend's description.
+    """
+
+    backend: str
+    options: tuple[str, ...]
+    spec: BackendSpec = field(repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """Canonical text, e.g. "pytorch:bf16+compile"."""
+        return self.backend + (":" + "+".join(self.options) if self.options else "")
+
+    def device_fault(self, device: Device) -> str | None:
+        """Why this arm cannot run on `device` whatever the machine; None when it can."""
+        if device not in self.spec.devices:
+            return f"{self.name} runs only on {' and '.join(self.spec.devices)}"
+        wrong = (self.spec.cpu_only if device == "cuda" else self.spec.cuda_only).intersection(self.options)
+        if wrong:
+            return f"{self.name}: option {sorted(wrong)[0]!r} exists only on {'the CPU' if device == 'cuda' else 'CUDA'}"
+        return None
+
+    def create(self, device: Device, threads: int) -> Backend:
+        """Import the framework and build the backend (in a worker process).
+
+        Raises:
+            UnavailableError: the framework, the device or an option cannot be used here.
+        """
+        factory: Callable[..., Backend] = import_module(self.spec.module).create
+        return factory(options=self.options, device=device, threads=threads)
+
+
+BUILT_IN: tuple[BackendSpec, ...] = (
+    BackendSpec(
+        name="pytorch",
+        module="impls.pytorch.backend",
+        options={
+            "channels_last": "store feature maps as NHWC",
+            "compile": "torch.compile the network",
+            "bf16": "autocast the network to bfloat16",
+            "tf32": "TF32 matrix products and convolutions (CUDA)",
+        },
+        cuda_only=frozenset({"tf32"}),
+    ),
+    BackendSpec(
+        name="jittor",
+        module="impls.jittor.backend",
+        options={
+            "amp": "half-precision compute through Jittor's own switch (CUDA)",
+            "onednn": "batched matmul, GroupNorm+SiLU, softmax and Adam as our C++ operators over oneDNN (CPU)",
+        },
+        cpu_only=frozenset({"onednn"}),
+        cuda_only=frozenset({"amp"}),
+        prepare_module="impls.jittor.runtime",
+    ),
+)
+
+
+def specs() -> dict[str, BackendSpec]:
+    """Every known backend by name: the built-in ones, then those of the entry-point group `ddpm_bench.backends`.
+
+    An entry point names a `BackendSpec`.
+    """
+    known = {spec.name: spec for spec in BUILT_IN}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        spec = point.load()
+        if not isinstance(spec, BackendSpec) or spec.name in known:
+            raise UsageError(f"entry point {point.name!r} ({point.value}): expected a BackendSpec with a name of its own")
+        known[spec.name] = spec
+    return known
+
+
+def parse_arm(text: str) -> Arm:
+    """An `Arm` from "backend" or "backend:option+option".
+
+    Raises:
+        UsageError: unknown backend or option, an option twice, or options that exclude each other.
+    """
+    match = re.fullmatch(r"([A-Za-z0-9_-]+)(?::([A-Za-z0-9_+-]+))?", text.strip())
+    if not match:
+        raise UsageError(f"arm {text!r}: expected backend or backend:option+option, e.g. pytorch:channels_last+compile")
+    known = specs()
+    spec = known.get(match[1])
+    if spec is None:
+        raise UsageError(f"arm {text!r}: unknown backend {match[1]!r}: choose one of {', '.join(known)}")
+    options = match[2].split("+") if match[2] else []
+    for option in options:
+        if option not in spec.options:
+            raise UsageError(f"arm {text!r}: unknown option {option!r}: {spec.name} has {', '.join(spec.options) or 'none'}")
+    if len(set(options)) < len(options):
+        raise UsageError(f"arm {text!r}: an option is given twice")
+    for one, other in spec.excludes:
+        if one in options and other in options:
+            raise UsageError(f"arm {text!r}: {one} and {other} exclude each other")
+    return Arm(spec.name, tuple(sorted(options)), spec)
+
+
+def parse_arms(text: str) -> tuple[Arm, ...]:
+    """The comma-separated arms of `--arms`; the same arm may stand twice (A/A).
+
+    Raises:
+        UsageError: as `parse_arm`, or no arm at all.
+    """
+    arms = tuple(parse_arm(part) for part in text.split(",") if part.strip())
+    if not arms:
+        raise UsageError("--arms is empty: give at least one, e.g. --arms pytorch,jittor")
+    return arms

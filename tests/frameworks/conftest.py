@@ -1,0 +1,37 @@
+"""Tests of the two implementations, run once per framework: `pytest tests/frameworks --framework jittor`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+import pytest
+
+
+def pytest_ignore_collect(collection_path, config: pytest.Config) -> bool | None:
+    """Without --framework nothing here is collected: the plain run must not import a framework."""
+    return True if config.getoption("--framework") is None and collection_path.name != "conftest.py" else None
+
+
+@pytest.fixture(scope="session")
+def framework(request: pytest.FixtureRequest) -> str:
+    return request.config.getoption("--framework")
+
+
+class Framework:
+    """The modules of one implementation by name, e.g. `fw.unet.UNet`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        if name == "jittor":
+            from impls.jittor import runtime
+
+            runtime.prepare("cpu")
+
+    def __getattr__(self, module: str) -> ModuleType:
+        return import_module(f"impls.{self.name}.{module}")
+
+
+@pytest.fixture(scope="session")
+def fw(framework: str) -> Framework:
+    return Framework(framework)
