@@ -1,0 +1,1 @@
+"""Runs implementations and records facts; never imports a framework."""

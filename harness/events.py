@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 SCHEMA_VERSION = 1
+# Ends the metric of a verdict on an arm against itself.
+SELF_CHECK = " (self-check)"
 
 ArmSlot = Literal["A", "B", "C", "D", "E", "F", "G", "H"]
 Severity = Literal["info", "warning", "error"]
@@ -21,7 +23,7 @@ Word = Literal["A-faster", "B-faster", "equivalent", "inconclusive", "not-compar
 class Event(BaseModel):
     """Base of all journal lines: `t_ns` is the monotonic stamp of the writing."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
     t_ns: int = 0
 
 
@@ -125,9 +127,10 @@ class Window(Event):
 
 
 class Epoch(Event):
-    """One whole pass over `images` images with the native loader; `gap_ns` is from the last step before to the first step.
+    """One whole pass over `images` images; `gap_ns` is from the last step before it to its first step.
 
-    `start_ns`..`end_ns` is the epoch; `step_start_ns` and `step_ns` are host-side: enqueue stamps, one per step.
+    `start_ns`..`end_ns` is the epoch, synchronised at both ends;
+    `step_start_ns` are host-side stamps of the enqueueing.
     """
 
     type: Literal["epoch"] = "epoch"
@@ -145,7 +148,10 @@ class Epoch(Event):
 
 
 class Losses(Event):
-    """Training losses from `first_step` on; `matched`: same weights, data and noise in every arm; `control`: perturbed."""
+    """Training losses from `first_step` on.
+
+    `matched`: the same weights, data and noise in every arm; `control`: the same with perturbed weights.
+    """
 
     type: Literal["losses"] = "losses"
     arm: ArmSlot
@@ -196,7 +202,7 @@ class Overhead(Event):
 
 
 class SyncProof(Event):
-    """Evidence that `synchronize` waits: pending work falls to its base, and k times the steps take about k times as long."""
+    """Evidence that `synchronize` waits: pending work falls to its base, and k times the steps take k times as long."""
 
     type: Literal["sync-proof"] = "sync-proof"
     arm: ArmSlot
@@ -210,7 +216,7 @@ class SyncProof(Event):
 
 
 class Sample(Event):
-    """One telemetry sample. `source` "host", "process:A", or "gpu:0"; `values` has units in its names; None = unreadable."""
+    """One telemetry sample of `source` ("host", "process:A", "gpu:0"); `values` has units in its names."""
 
     type: Literal["sample"] = "sample"
     source: str
@@ -244,7 +250,8 @@ class Energy(Event):
 class ParityResult(Event):
     """Arm `arm_b` against `arm_a` on the same weights and batches; a None figure was not measured.
 
-    `loss_rel_diff` and `control_rel_diff` are per step; `control` is arm A against itself with weights perturbed by 1e-7.
+    `loss_rel_diff` and `control_rel_diff` are per step; the control is arm A against itself, its weights perturbed by
+    1e-7.
     """
 
     type: Literal["parity"] = "parity"
@@ -318,6 +325,15 @@ class Verdict(Event):
     sign_flip_p: float | None = None
     block_log_ratios: list[float] = []
     further_blocks: int | None = None
+    alpha: float | None = Field(None, description="1 - level of the interval, after Holm's step-down where it applies")
+
+
+class Resumed(Event):
+    """The run goes on after an interruption: earlier lines of `discarded_blocks` are measured again and don't count."""
+
+    type: Literal["resume"] = "resume"
+    resumed_utc: str
+    discarded_blocks: list[int]
 
 
 class RunEnded(Event):
@@ -330,9 +346,29 @@ class RunEnded(Event):
 
 
 AnyEvent = Annotated[
-    RunStarted | EnvironmentRecorded | DatasetRecorded | WorkerStarted | WarmUp | Window | Epoch | Losses | Memory | Peak
-    | StepCost | Overhead | SyncProof | Sample | MonitorState | Energy | ParityResult | Finding | Case | BlockState
-    | Verdict | RunEnded,
+    RunStarted
+    | EnvironmentRecorded
+    | DatasetRecorded
+    | WorkerStarted
+    | WarmUp
+    | Window
+    | Epoch
+    | Losses
+    | Memory
+    | Peak
+    | StepCost
+    | Overhead
+    | SyncProof
+    | Sample
+    | MonitorState
+    | Energy
+    | ParityResult
+    | Finding
+    | Case
+    | BlockState
+    | Verdict
+    | Resumed
+    | RunEnded,
     Field(discriminator="type"),
 ]
 EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)

@@ -1,0 +1,1 @@
+"""The two complete implementations, and what they share."""

@@ -69,7 +69,9 @@ class Arm:
             return f"{self.name} runs only on {' and '.join(self.spec.devices)}"
         wrong = (self.spec.cpu_only if device == "cuda" else self.spec.cuda_only).intersection(self.options)
         if wrong:
-            return f"{self.name}: option {sorted(wrong)[0]!r} exists only on {'the CPU' if device == 'cuda' else 'CUDA'}"
+            return (
+                f"{self.name}: option {sorted(wrong)[0]!r} exists only on {'the CPU' if device == 'cuda' else 'CUDA'}"
+            )
         return None
 
     def create(self, device: Device, threads: int) -> Backend:
@@ -99,7 +101,7 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         module="impls.jittor.backend",
         options={
             "amp": "half-precision compute through Jittor's own switch (CUDA)",
-            "onednn": "batched matmul, GroupNorm+SiLU, softmax and Adam as our C++ operators over oneDNN (CPU)",
+            "onednn": "the network channels-last, and Adam, by C++ operators of our own over oneDNN (CPU)",
         },
         cpu_only=frozenset({"onednn"}),
         cuda_only=frozenset({"amp"}),
@@ -117,7 +119,9 @@ def specs() -> dict[str, BackendSpec]:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         spec = point.load()
         if not isinstance(spec, BackendSpec) or spec.name in known:
-            raise UsageError(f"entry point {point.name!r} ({point.value}): expected a BackendSpec with a name of its own")
+            raise UsageError(
+                f"entry point {point.name!r} ({point.value}): expected a BackendSpec with a name of its own"
+            )
         known[spec.name] = spec
     return known
 
@@ -138,7 +142,9 @@ def parse_arm(text: str) -> Arm:
     options = match[2].split("+") if match[2] else []
     for option in options:
         if option not in spec.options:
-            raise UsageError(f"arm {text!r}: unknown option {option!r}: {spec.name} has {', '.join(spec.options) or 'none'}")
+            raise UsageError(
+                f"arm {text!r}: unknown option {option!r}: {spec.name} has {', '.join(spec.options) or 'none'}"
+            )
     if len(set(options)) < len(options):
         raise UsageError(f"arm {text!r}: an option is given twice")
     for one, other in spec.excludes:

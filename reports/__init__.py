@@ -1,0 +1,1 @@
+"""Turns a recorded run into pages; never measures, never judges."""

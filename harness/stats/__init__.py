@@ -1,0 +1,1 @@
+"""Pure statistics on arrays: where a process is steady, and which arm is faster."""

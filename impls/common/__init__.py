@@ -1,0 +1,1 @@
+"""What both implementations share: numpy only, never a framework."""

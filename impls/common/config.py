@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from impls.errors import UsageError
 
@@ -16,9 +16,9 @@ PRESETS: tuple[PresetName, ...] = get_args(PresetName)
 
 
 class Frozen(BaseModel):
-    """Base of all configuration models: immutable, no unknown keys, no silent coercion of types."""
+    """Base of all configuration models: immutable, no unknown keys, no silent coercion of types, no NaN."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ModelConfig(Frozen):
@@ -27,18 +27,30 @@ class ModelConfig(Frozen):
     image_size: int = Field(32, gt=0, description="height and width of an image in pixels")
     image_channels: int = Field(3, gt=0, description="colour channels in and out")
     base_channels: int = Field(128, gt=0, description="width of the first convolution and of the time sinusoid")
-    channels: tuple[int, ...] = Field((128, 256, 256, 256), min_length=1, strict=False,
+    channels: tuple[PositiveInt, ...] = Field((128, 256, 256, 256), min_length=1, strict=False,
                                       description="channels of each resolution level, finest first")
     blocks_per_level: int = Field(2, gt=0, description="residual blocks per level going down; one more going up")
-    attention_resolutions: tuple[int, ...] = Field((16,), strict=False, description="feature-map sizes that get attention")
-    attention_layout: Literal["conv", "linear"] = Field("conv", description="q, k, v, output as 1x1 convolutions or linear layers")
-    upsample: Literal["nearest", "transposed"] = Field("nearest", description="nearest x2 + 3x3 conv, or 4x4 transposed conv")
+    attention_resolutions: tuple[int, ...] = Field(
+        (16,), strict=False, description="feature-map sizes that get attention")
+    attention_layout: Literal["conv", "linear"] = Field(
+        "conv", description="q, k, v, output as 1x1 convolutions or linear layers")
+    up_narrowing: Literal["first", "last"] = Field(
+        "first", description="block going up that takes on the finer level's channels: its first, or the last before")
+    upsample: Literal["nearest", "transposed"] = Field(
+        "nearest", description="nearest x2 + 3x3 conv, or 4x4 transposed conv")
     downsample_padding: Literal["asymmetric", "symmetric"] = Field(
         "asymmetric", description="(0,1,0,1) as in the paper, or 1 on every side")
     groups: int = Field(32, gt=0, description="groups of every GroupNorm")
     group_norm_eps: float = Field(1e-6, gt=0, description="epsilon of every GroupNorm")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout probability inside residual blocks")
-    init: Literal["ddpm", "framework"] = Field("ddpm", description="variance scaling with zero-init, or the framework's default")
+    init: Literal["ddpm", "framework"] = Field(
+        "ddpm", description="variance scaling with zero-init, or the framework's default")
+
+    def up_channels(self, level: int, block: int) -> int:
+        """Output channels of residual block `block` (from 0) of `level` (0 is the finest) on the way up."""
+        if self.up_narrowing == "last" and block == self.blocks_per_level:
+            return self.channels[level - 1] if level > 0 else self.base_channels
+        return self.channels[level]
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> ModelConfig:
@@ -60,7 +72,8 @@ class DiffusionConfig(Frozen):
     schedule: Literal["linear", "cosine"] = Field("linear", description="shape of the noise schedule")
     beta_start: float = Field(1e-4, gt=0, lt=1, description="first beta of the linear schedule")
     beta_end: float = Field(0.02, gt=0, lt=1, description="last beta of the linear schedule")
-    variance: Literal["fixedlarge", "fixedsmall"] = Field("fixedlarge", description="reverse variance: beta or its posterior")
+    variance: Literal["fixedlarge", "fixedsmall"] = Field(
+        "fixedlarge", description="reverse variance: beta or its posterior")
 
 
 class TrainConfig(Frozen):
@@ -91,7 +104,7 @@ class SampleConfig(Frozen):
 class ExperimentConfig(Frozen):
     """Everything that defines one training or sampling experiment."""
 
-    preset: PresetName
+    preset: PresetName = Field(description="the named recipe that the settings started from")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of every random stream")
     model: ModelConfig = Field(default_factory=ModelConfig)
     diffusion: DiffusionConfig = Field(default_factory=DiffusionConfig)
@@ -120,13 +133,14 @@ def preset(name: PresetName) -> ExperimentConfig:
         return ExperimentConfig(
             preset="seed",
             model=ModelConfig(channels=(128, 256, 512, 1024), attention_resolutions=(16, 8), attention_layout="linear",
-                              upsample="transposed", downsample_padding="symmetric", group_norm_eps=1e-5, init="framework"),
+                              up_narrowing="last", upsample="transposed", downsample_padding="symmetric",
+                              group_norm_eps=1e-5, init="framework"),
             train=TrainConfig(lr=1e-4, ema_decay=None))
     if name == "tiny":
         return ExperimentConfig(
             preset="tiny",
             model=ModelConfig(base_channels=32, channels=(32, 64, 64, 64), attention_resolutions=(16, 8)),
-            train=TrainConfig(batch_size=8, warmup_steps=100, ema_decay=0.995),
+            train=TrainConfig(batch_size=2, warmup_steps=100, ema_decay=0.995),
             sample=SampleConfig(batch_size=16))
     raise UsageError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
 
@@ -168,6 +182,8 @@ def first_fault(error: ValidationError) -> str:
     if fault["type"] == "extra_forbidden":
         return f"unknown key {place!r}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if fault["type"] == "value_error":
+        return f"{place}: {fault['ctx']['error']}{more}"
     return f"{place}: {fault['msg']}, got {fault['input']!r:.80}{more}"
 
 

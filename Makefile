@@ -1,0 +1,42 @@
+# make setup | bench | test | lint     (everything lives in .venv and the user's cache folder)
+.DELETE_ON_ERROR:
+.PHONY: setup bench test lint check-machine clean
+
+# The first interpreter that Jittor 1.3.11 supports; override with `make PYTHON=/path/to/python ...`.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+check-machine:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.10-3.12 found (Jittor 1.3.11 needs one): install it, or run make PYTHON=/path/to/python" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || { echo "error: $(PYTHON) is not Python 3.10-3.12, which Jittor 1.3.11 needs: run make PYTHON=/path/to/python" >&2; exit 2; }
+	@command -v g++ >/dev/null || { echo "error: no g++ found, and Jittor compiles its operators with it: install it (Debian: apt-get install g++)" >&2; exit 2; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "error: $(PYTHON) has no C headers (Python.h): install them (Debian: apt-get install python3-dev)" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) cannot make virtual environments: install venv (Debian: apt-get install python3-venv)" >&2; exit 2; }
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(MAKE) --no-print-directory check-machine
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $(STAMP)
+
+setup: $(STAMP)
+
+bench: setup
+	$(BIN)/python run_bench.py --suite train-speed
+
+# One process never holds both frameworks, hence three runs.
+test: setup
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/frameworks --framework pytorch
+	$(BIN)/python -m impls.jittor.runtime --prewarm
+	$(BIN)/python -m pytest tests/frameworks --framework jittor
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,183 @@
+"""What every part of a run shares, and how a worker is brought up or given up."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness import protocol
+from harness.checks import process_cpu_ns
+from harness.disturbance import machine_busy_ns
+from harness.events import ArmSlot, Case, Finding
+from harness.plan import Plan
+from harness.progress import Progress
+from harness.session import START_TRIES, Session, Sessions, WorkerFailedError, log_tail
+from harness.store import RunWriter
+from impls.common.config import ExperimentConfig
+from impls.errors import UsageError
+
+# Starting, building and the first step may compile for minutes; everything later is bounded by what it should take.
+SLOW_LIMIT_S = 1800.0
+COMMAND_LIMIT_S = 120.0
+MAX_FAILURES = 2
+
+
+class Telemetry(Protocol):
+    """The monitors as a run sees them."""
+
+    def watch(self, pids: Mapping[ArmSlot, int]) -> None:
+        """From now on these are the measured processes."""
+        ...
+
+    def pause(self) -> None:
+        """Read nothing until `resume`."""
+        ...
+
+    def resume(self) -> None:
+        """Read again."""
+        ...
+
+    def energy_mj(self) -> Mapping[str, int | None]:
+        """Energy counter of every device."""
+        ...
+
+    def mark(self) -> None:
+        """A block begins: forget what earlier samples said."""
+        ...
+
+    def disturbances(self) -> list[str]:
+        """What the samples since `mark` say against the block."""
+        ...
+
+    def findings(self) -> list[Finding]:
+        """What the samples of the whole run say against it."""
+        ...
+
+
+@dataclass
+class Bench:
+    """One run's surroundings.
+
+    Attributes:
+        plan: what runs.
+        experiment: the resolved recipe.
+        data_path: uint8 NHWC images as a numpy file.
+        images: how many there are.
+        threads: CPU threads of every worker.
+        writer: the run folder.
+        sessions: where workers come from.
+        progress: what the user sees.
+        telemetry: the monitors.
+        window_steps: fixed number of steps in a window, or None for the 0.1 s rule.
+        epochs: whole epochs to run with the native loader; None for the default.
+        sleep: waits so many seconds.
+        clock: monotonic seconds.
+        cpu_ns: CPU time used by a process; None when it cannot be read.
+        busy_ns: time that the machine's CPUs were busy; None when it cannot be read.
+        failures: failed blocks in a row of each arm.
+        anything_measured: whether a case is in the journal.
+        found: codes of findings that are reported once.
+        extras_done: arms whose once-a-run measurements are in the journal.
+        longest_warm_up: steps of the longest warm-up found so far, by arm.
+    """
+
+    plan: Plan
+    experiment: ExperimentConfig
+    data_path: Path
+    images: int
+    threads: int
+    writer: RunWriter
+    sessions: Sessions
+    progress: Progress
+    telemetry: Telemetry
+    window_steps: int | None = None
+    epochs: int | None = None
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    cpu_ns: Callable[[int], int | None] = process_cpu_ns
+    busy_ns: Callable[[], int | None] = machine_busy_ns
+    failures: Counter[ArmSlot] = field(default_factory=Counter)
+    extras_done: set[ArmSlot] = field(default_factory=set)
+    longest_warm_up: dict[ArmSlot, int] = field(default_factory=dict)
+    anything_measured: bool = False
+    found: set[str] = field(default_factory=set)
+
+    def log(self, name: str) -> Path:
+        """A log file of this run."""
+        return self.writer.path / "logs" / f"{name}.log"
+
+    def find(self, finding: Finding) -> None:
+        """Record a finding and show it."""
+        self.writer.append(finding)
+        self.progress.say(f"{finding.severity}: {finding.message}")
+
+    def find_once(self, finding: Finding) -> None:
+        """Record a finding unless one of its code is known already."""
+        if finding.code not in self.found:
+            self.found.add(finding.code)
+            self.find(finding)
+
+    def given_up(self, slot: ArmSlot) -> bool:
+        """Whether an arm failed so often that later blocks do without it."""
+        return self.failures[slot] >= MAX_FAILURES
+
+    def open(self, slot: ArmSlot, log_name: str,
+             env: Mapping[str, str] | None = None) -> tuple[Session, protocol.Created]:
+        """A worker of `slot` with its framework imported.
+
+        Jittor may end its process with status 0 while it is imported ("please rerun"): then it is started again.
+
+        Raises:
+            WorkerFailedError: it cannot be brought up.
+        """
+        arm = self.plan.arm(slot)
+        create = protocol.Create(arm=arm.name, device=self.plan.device, threads=self.threads)
+        for attempt in range(START_TRIES):
+            session = self.sessions.start(slot, arm, self.log(log_name), env)
+            try:
+                return session, session.ask(create, protocol.Created, SLOW_LIMIT_S)
+            except WorkerFailedError as error:
+                session.kill()
+                if error.status != 0 or attempt == START_TRIES - 1:
+                    raise
+            except BaseException:
+                session.kill()
+                raise
+        raise AssertionError("the loop returns or raises")
+
+    def build(self, session: Session, experiment: ExperimentConfig, images: int | None = None) -> protocol.Built:
+        """Have a worker build a trainer."""
+        command = protocol.Build(experiment=plain(experiment), data_path=str(self.data_path), images=images)
+        return session.ask(command, protocol.Built, SLOW_LIMIT_S)
+
+    def measured(self, case: Case) -> None:
+        """Record a case that was measured: from now on a run folder is worth keeping."""
+        self.anything_measured = True
+        self.writer.append(case)
+
+    def fail(self, case_id: str, slot: ArmSlot, block: int | None, error: WorkerFailedError, log_name: str) -> None:
+        """Record that an arm could not go on with a case.
+
+        Raises:
+            UsageError: the user can mend it and nothing has been measured yet, so the run need not begin.
+        """
+        name = self.plan.arm(slot).name
+        if error.cause == "usage" and not self.anything_measured:
+            raise UsageError(error.message if name in error.message else f"{name}: {error.message}") from error
+        log = self.log(log_name)
+        tail = log_tail(log)
+        if error.detail:
+            tail = [*tail, *error.detail.splitlines()][-40:]
+        self.writer.append(Case(case_id=case_id, arm=slot, block=block, status="failed", reason=error.message,
+                                log=f"logs/{log.name}", log_tail=tail))
+        self.progress.say(f"FAILED {name} in {case_id}: {error.message} (log: {log})")
+
+
+def plain(experiment: ExperimentConfig) -> dict[str, Any]:
+    """The experiment as JSON data."""
+    data: dict[str, Any] = experiment.model_dump(mode="json")
+    return data

@@ -1,0 +1,97 @@
+"""One run on this machine: the real data, workers, monitors and folders around `harness.runner`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.bench import Bench
+from harness.checks import preflight
+from harness.config import BenchConfig, interpreter_of, interpreters
+from harness.devices import check_data
+from harness.environment import capture
+from harness.events import DatasetRecorded
+from harness.launcher import default_threads
+from harness.plan import Plan
+from harness.progress import Progress
+from harness.resume import check_machine
+from harness.runner import EXIT_INTERRUPTED, Request, Runner, conclude
+from harness.session import LocalSessions
+from harness.store import RecordedRun, RunWriter
+from harness.telemetry import MonitorSet
+from impls.common import datasets
+from impls.common.config import ExperimentConfig
+from impls.errors import UsageError
+
+
+def execute(config: BenchConfig, experiment: ExperimentConfig, plan: Plan, device_reason: str, command: Sequence[str],
+            progress: Progress, resumed: RecordedRun | None) -> int:
+    """Run a plan from data to report.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: something the user can mend; nothing is left behind.
+    """
+    dataset = datasets.prepare(config.dataset, Path(config.data_root) if config.data_root else None, echo=progress.say)
+    model = experiment.model
+    check_data(experiment.train.batch_size, dataset.images, dataset.shape,
+               (model.image_size, model.image_size, model.image_channels))
+    environment = capture()
+    if resumed is not None:
+        check_machine(resumed, environment)
+        _check_dataset(resumed, dataset)
+    request = Request(
+        config=config, command=command, environment=environment, findings=preflight(environment),
+        dataset=DatasetRecorded(name=dataset.name, images=dataset.images, shape=list(dataset.shape),
+                                sha256=dataset.sha256, why=dataset.why),
+        device_reason=device_reason, resumed=resumed)
+    threads, chosen = default_threads(), interpreters(config)
+    writer = RunWriter(resumed.path) if resumed else RunWriter.create(Path(config.out), plan.suite.name)
+    progress.say(f"run folder {writer.path}")
+    sessions = LocalSessions(threads, lambda arm: interpreter_of(arm, chosen, sys.executable), watcher=progress)
+    telemetry = MonitorSet(writer, plan.device)
+    bench = Bench(plan=plan, experiment=experiment, data_path=dataset.path, images=dataset.images, threads=threads,
+                  writer=writer, sessions=sessions, progress=progress, telemetry=telemetry, window_steps=config.steps,
+                  epochs=config.epochs)
+    return _run(Runner(bench, request), bench, telemetry, resumed)
+
+
+def _run(runner: Runner, bench: Bench, telemetry: MonitorSet, resumed: RecordedRun | None) -> int:
+    writer = bench.writer
+    try:
+        try:
+            telemetry.start()
+            end = runner.run()
+        finally:
+            # A second Ctrl-C must not tear what the first one left to be done.
+            restored = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            bench.sessions.close()
+            telemetry.stop()
+        signal.signal(signal.SIGINT, restored)
+        writer.finish(end)
+    except KeyboardInterrupt:
+        writer.finish(runner.end("interrupted", EXIT_INTERRUPTED))
+        print(f"\ninterrupted; go on with: run_bench.py --resume {writer.path}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except UsageError:
+        if resumed is None:
+            writer.discard()
+        raise
+    except BaseException:
+        writer.finish(runner.end("failed", 1))
+        raise
+    code = max(end.exit_code, conclude(writer.path))
+    writer.summarise()
+    writer.close()
+    return code
+
+
+def _check_dataset(resumed: RecordedRun, dataset: datasets.Dataset) -> None:
+    before = resumed.last(DatasetRecorded)
+    if before is not None and before.sha256 != dataset.sha256:
+        raise UsageError(f"--resume {resumed.path}: it used the data set {before.name} ({before.sha256[:12]}), "
+                         f"this is {dataset.name} ({dataset.sha256[:12]}): give the same --data-root")

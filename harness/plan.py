@@ -1,0 +1,176 @@
+"""From options to the list of things that will run: pure functions, printable before anything is measured."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from harness.config import MIN_BLOCKS, BenchConfig
+from harness.events import ArmEntry, ArmSlot
+from harness.suites import ALPHA, FREE_STEP_TIME, MARGIN, STEP_TIME, SUITES, Suite
+from impls.common.config import ExperimentConfig
+from impls.errors import UsageError
+from impls.registry import Arm, Device, parse_arms
+
+SLOTS: tuple[ArmSlot, ...] = get_args(ArmSlot)
+DEFAULT_BLOCKS = 8
+EXTRA_SHARE = 0.25
+# Without an explicit --blocks or --time-limit, blocks beyond the minimum must end within this.
+SOFT_LIMIT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two slots whose times are compared; `selfcheck` when both are the same arm on purpose."""
+
+    a: ArmSlot
+    b: ArmSlot
+    selfcheck: bool = False
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """One block: fresh processes of every arm.
+
+    Attributes:
+        block: its number, from 0.
+        order_seed: recorded seed of the order in which the arms take their turns.
+        repeats: the dirty block that it stands for, or None.
+    """
+
+    block: int
+    order_seed: int
+    repeats: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that will run.
+
+    Attributes:
+        suite: what is measured.
+        arms: slot and arm, in the order of `--arms`; the self-check's second copies last.
+        comparisons: every further arm against the first, then every arm against itself.
+        device: where all of them run.
+        min_blocks: blocks that are needed.
+        max_blocks: blocks that are run if the time allows, dirty ones' repeats excluded.
+        pairs: stepwise windows of each arm in a block.
+        schedule: resident or sequential.
+        seed: seed of the orders.
+        parity_steps: matched steps of the parity check; 0 when there is nothing to compare.
+        time_limit_s: after which no new block starts; None without a limit.
+    """
+
+    suite: Suite
+    arms: tuple[tuple[ArmSlot, Arm], ...]
+    comparisons: tuple[Comparison, ...]
+    device: Device
+    min_blocks: int
+    max_blocks: int
+    pairs: int
+    schedule: Literal["resident", "sequential"]
+    seed: int
+    parity_steps: int
+    time_limit_s: float | None
+
+    @property
+    def slots(self) -> tuple[ArmSlot, ...]:
+        """The slots in order."""
+        return tuple(slot for slot, _ in self.arms)
+
+    @property
+    def extra_blocks(self) -> int:
+        """How many dirty blocks may be repeated at the end."""
+        return int(self.max_blocks * EXTRA_SHARE)
+
+    def arm(self, slot: ArmSlot) -> Arm:
+        """The arm in a slot."""
+        return dict(self.arms)[slot]
+
+    def block(self, number: int, repeats: int | None = None) -> BlockPlan:
+        """The plan of block `number`."""
+        return BlockPlan(number, order_seed(self.seed, number), repeats)
+
+    def entries(self) -> list[ArmEntry]:
+        """The arms for the journal."""
+        return [ArmEntry(slot=slot, name=arm.name) for slot, arm in self.arms]
+
+    def declared(self) -> dict[str, Any]:
+        """What is fixed before the first measurement."""
+        return {
+            "metric": STEP_TIME, "further_metrics": [FREE_STEP_TIME], "margin": MARGIN, "alpha": ALPHA,
+            "looks": 1, "blocks": {"least": self.min_blocks, "most": self.max_blocks, "repeats": self.extra_blocks},
+            "pairs": self.pairs, "window": "one step where a step takes 0.1 s or more, else as many as fill 0.1 s",
+            "schedule": self.schedule, "seed": self.seed, "time_limit_s": self.time_limit_s,
+            "multiple_comparisons": "Holm over the arms compared with the first",
+            "comparisons": [{"a": c.a, "b": c.b, "selfcheck": c.selfcheck} for c in self.comparisons],
+        }
+
+
+def make_plan(config: BenchConfig, device: Device) -> Plan:
+    """The plan of a run.
+
+    Raises:
+        UsageError: too many arms, an arm that cannot run on the device, or nothing to compare.
+    """
+    suite = SUITES[config.suite]
+    named = parse_arms(config.arms)
+    if not suite.speed and len(named) < 2:
+        raise UsageError(f"--arms {config.arms}: suite {suite.name} compares arms: give at least two")
+    doubled = [*named, *named] if config.selfcheck and suite.speed else list(named)
+    if len(doubled) > len(SLOTS):
+        most = len(SLOTS) // 2 if config.selfcheck else len(SLOTS)
+        raise UsageError(f"--arms {config.arms}: {len(named)} arms, at most {most} fit into one run")
+    for arm in named:
+        fault = arm.device_fault(device)
+        if fault:
+            raise UsageError(f"--device {device}: {fault}")
+    arms = tuple(zip(SLOTS, doubled, strict=False))
+    slots = [slot for slot, _ in arms]
+    comparisons = [Comparison(slots[0], slot) for slot in slots[1 : len(named)]]
+    if len(doubled) > len(named):
+        comparisons += [Comparison(slots[i], slots[len(named) + i], selfcheck=True) for i in range(len(named))]
+    compared = len(named) > 1
+    return Plan(
+        suite=suite, arms=arms, comparisons=tuple(comparisons), device=device,
+        min_blocks=config.blocks or MIN_BLOCKS, max_blocks=config.blocks or DEFAULT_BLOCKS, pairs=config.pairs,
+        schedule=config.schedule, seed=config.seed,
+        parity_steps=((not suite.speed and config.steps) or suite.parity_steps) if compared else 0,
+        time_limit_s=None if config.time_limit is None else config.time_limit * 60)
+
+
+def order_seed(seed: int, block: int) -> int:
+    """A recorded 31-bit seed for the order of one block, unrelated between blocks."""
+    return int.from_bytes(hashlib.sha256(f"order/{seed}/{block}".encode()).digest()[:4], "big") >> 1
+
+
+def turn_order(slots: Sequence[ArmSlot], seed: int, pair: int) -> list[ArmSlot]:
+    """Who runs when in one pair: A B, B A, ... from a start chosen by the seed; with more arms the turns rotate.
+
+    Every second cycle runs backwards, so that with three or more arms nobody always follows the same neighbour.
+    """
+    count = len(slots)
+    first = (seed + pair) % count
+    order = [*slots[first:], *slots[:first]]
+    return order[::-1] if count > 2 and (pair // count) % 2 else order
+
+
+def describe(plan: Plan, experiment: ExperimentConfig) -> str:
+    """The plan for people, as printed by `--dry-run`."""
+    lines = [f"suite {plan.suite.name}: {plan.suite.summary}", f"device {plan.device}"]
+    lines += [f"  {slot}  {arm.name}" for slot, arm in plan.arms]
+    lines += [f"  compare {c.a} with {c.b}{' (self-check)' if c.selfcheck else ''}" for c in plan.comparisons]
+    if plan.parity_steps:
+        lines.append(f"parity: {plan.parity_steps} matched steps and a control")
+    if plan.suite.speed:
+        most = f" to {plan.max_blocks}" if plan.max_blocks > plan.min_blocks else ""
+        lines.append(f"{plan.min_blocks}{most} blocks of {plan.pairs} pairs, {plan.schedule}, at most "
+                     f"{plan.extra_blocks} repeats of disturbed blocks")
+        for number in range(plan.max_blocks):
+            block = plan.block(number)
+            order = "".join(turn_order(plan.slots, block.order_seed, 0))
+            lines.append(f"  block {number}: first pair {order}, order seed {block.order_seed}")
+    lines.append(f"experiment {experiment.preset}, configuration {experiment.sha256()[:12]}")
+    return "\n".join(lines)

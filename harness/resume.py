@@ -1,0 +1,93 @@
+"""`--resume RUN`: go on with an interrupted run, exactly as it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.config import FREE_ON_RESUME, BenchConfig, alias, command_line
+from harness.events import BlockState, Case, EnvironmentRecorded, Event, RunStarted
+from harness.store import RecordedRun, read_run
+from impls.common.config import ExperimentConfig, validated
+from impls.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """An interrupted run and what its continuation must keep to."""
+
+    run: RecordedRun
+    config: BenchConfig
+    experiment: ExperimentConfig
+    device: str
+
+
+def resumption(argv: Sequence[str]) -> Resumption:
+    """What a command line with `--resume` continues.
+
+    Raises:
+        UsageError: no such run, nothing left to do, or options that differ from those of the run.
+    """
+    words = [alias(word) for word in argv]
+    asked = command_line(words, BenchConfig())
+    path = Path(asked.resume or "")
+    run = read_run(path)
+    started = run.started
+    if started is None:
+        raise UsageError(f"--resume {path}: the first line of its journal is damaged: start a new run")
+    if run.status == "complete":
+        raise UsageError(f"--resume {path}: that run is complete: nothing is left to do")
+    recorded = _recorded(path, started)
+    if asked.config is not None:
+        raise UsageError(f"--resume {path}: takes its configuration from the run: leave --config out")
+    config = command_line(words, recorded)
+    changed = [name for name in BenchConfig.model_fields
+               if name not in FREE_ON_RESUME and getattr(config, name) != getattr(recorded, name)]
+    if changed:
+        name = changed[0]
+        raise UsageError(f"--resume {path}: --{name.replace('_', '-')} was {getattr(recorded, name)!r} in that run and "
+                         f"cannot become {getattr(config, name)!r}: leave it out or start a new run")
+    return Resumption(run, config, validated(started.experiment, f"{path}: experiment"),
+                      str(started.declared.get("device", "cpu")))
+
+
+def check_machine(run: RecordedRun, now: EnvironmentRecorded) -> None:
+    """Refuse to go on where a fact that must match has changed.
+
+    Raises:
+        UsageError: the first such fact.
+    """
+    before = run.last(EnvironmentRecorded)
+    for name in before.starred if before else []:
+        if before is not None and before.facts.get(name) != now.facts.get(name):
+            raise UsageError(f"--resume {run.path}: {name} was {before.facts.get(name)!r} and is "
+                             f"{now.facts.get(name)!r} now: start a new run")
+
+
+def finished_blocks(run: RecordedRun) -> dict[int, BlockState]:
+    """Blocks that every arm finished: kept."""
+    failed = {case.block for case in run.of(Case) if case.status != "measured"}
+    return {state.block: state for state in run.of(BlockState) if state.block not in failed}
+
+
+def unfinished_blocks(run: RecordedRun) -> list[int]:
+    """Blocks that left lines but did not finish: measured again."""
+    seen = {block for event in run.events if (block := _block(event)) is not None and block >= 0}
+    return sorted(seen - finished_blocks(run).keys())
+
+
+def _block(event: Event) -> int | None:
+    return getattr(event, "block", None)
+
+
+def _recorded(path: Path, started: RunStarted) -> BenchConfig:
+    data: dict[str, Any] = {**started.bench, "resume": None, "quiet": False, "dry_run": False, "config": None}
+    try:
+        return BenchConfig.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(f"--resume {path}: that run was made by another version of this program: "
+                         "start a new run") from error

@@ -1,0 +1,274 @@
+"""From paired window times to a verdict: one log-ratio per block, a t interval over blocks, a word with its reason.
+
+The block (one fresh process of each arm) is the unit of replication, because steps inside one process are not
+independent: Kalibera & Jones 2013, "Rigorous benchmarking in reasonable time".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from harness.events import Word
+
+Reason = Literal["machine", "noise", "at-the-margin", "too-few-blocks"]
+
+MARGIN = 0.01
+ALPHA = 0.05
+PLANNED_LOOKS = (8, 12, 20)
+SIGN_FLIP_MIN_BLOCKS = 6
+SIGN_FLIP_MAX_BLOCKS = 40
+MOST_FURTHER_BLOCKS = 1000
+
+
+@dataclass(frozen=True)
+class BlockRatio:
+    """What one block says about time A / time B.
+
+    Attributes:
+        median_log_ratio: median of the log-ratios of the pairs: the typical step; it carries the verdict.
+        mean_log_ratio: log of the ratio of mean times: what a job pays, spikes included.
+        pairs: number of pairs.
+    """
+
+    median_log_ratio: float
+    mean_log_ratio: float
+    pairs: int
+
+    def disagrees(self, margin: float = MARGIN) -> bool:
+        """Whether median and mean differ by more than the margin, so that the tails must be shown."""
+        return abs(self.median_log_ratio - self.mean_log_ratio) > math.log1p(margin)
+
+
+class Interval(NamedTuple):
+    """A mean with its two-sided confidence limits."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict over blocks. `ratio` is time A / time B, so above 1 means that B is faster.
+
+    Attributes:
+        word: the verdict.
+        ratio: exp of the mean block log-ratio (a geometric mean); None without blocks.
+        ci_low: lower confidence limit of `ratio`; None with fewer than two blocks.
+        ci_high: upper confidence limit of `ratio`.
+        blocks: blocks that `ratio` and its limits rest on.
+        reason: why the word is not decisive; None when it is.
+        next_action: what the reader should do; None when nothing is needed.
+        further_blocks: blocks still missing for a decisive interval at the spread seen; None when none or unknowable.
+        sign_flip_p: exact two-sided sign-flip p-value of "no difference"; None outside 6 to 40 blocks.
+    """
+
+    word: Word
+    ratio: float | None
+    ci_low: float | None
+    ci_high: float | None
+    blocks: int
+    reason: Reason | None = None
+    next_action: str | None = None
+    further_blocks: int | None = None
+    sign_flip_p: float | None = None
+
+
+def block_ratio(a_ns: ArrayLike, b_ns: ArrayLike) -> BlockRatio:
+    """The two log-ratios of one block.
+
+    Args:
+        a_ns: time per step of arm A's window in each pair, nanoseconds.
+        b_ns: the same of arm B, in the same order of pairs.
+
+    Raises:
+        ValueError: the lengths differ, there are no pairs, or a time is not positive and finite.
+    """
+    a, b = np.asarray(a_ns, np.float64), np.asarray(b_ns, np.float64)
+    if a.shape != b.shape or a.ndim != 1 or a.size == 0:
+        raise ValueError(f"a block needs as many windows of A as of B, one at least: got {a.shape} and {b.shape}")
+    if not (np.isfinite(a).all() and np.isfinite(b).all() and (a > 0).all() and (b > 0).all()):
+        raise ValueError("window times must be positive and finite")
+    return BlockRatio(float(np.median(np.log(a / b))), math.log(a.mean() / b.mean()), int(a.size))
+
+
+def t_interval(values: Sequence[float], alpha: float = ALPHA) -> Interval:
+    """Student's t interval for the mean of independent values, with n - 1 degrees of freedom.
+
+    Raises:
+        ValueError: fewer than two values, or one that is not finite.
+    """
+    data = _finite(values)
+    if data.size < 2:
+        raise ValueError(f"a t interval needs at least two values, got {data.size}")
+    quantile = float(stats.t.ppf(1 - alpha / 2, data.size - 1))
+    half = quantile * float(data.std(ddof=1)) / math.sqrt(data.size)
+    mean = float(data.mean())
+    return Interval(mean, mean - half, mean + half)
+
+
+def judge(block_log_ratios: Sequence[float], margin: float = MARGIN, alpha: float = ALPHA) -> Judgement:
+    """The verdict over the blocks' log(time A / time B).
+
+    The interval lies outside +-log(1 + margin): `A-faster` or `B-faster`; inside: `equivalent`; else `inconclusive`.
+    The bounds are logarithmic so that swapping the arms swaps the verdict exactly.
+
+    Raises:
+        ValueError: a value is not finite, or margin or alpha is out of range.
+    """
+    if not 0 < margin < 1 or not 0 < alpha < 1:
+        raise ValueError(f"margin and alpha must lie in (0, 1), got {margin} and {alpha}")
+    data = _finite(block_log_ratios)
+    if data.size < 2:
+        return Judgement("inconclusive", math.exp(data[0]) if data.size else None, None, None, int(data.size),
+                         "too-few-blocks", "run at least two blocks: one block has no spread to judge by")
+    bound = math.log1p(margin)
+    mean, low, high = t_interval(block_log_ratios, alpha)
+    known = Judgement(_word(low, high, bound), math.exp(mean), math.exp(low), math.exp(high), int(data.size),
+                      sign_flip_p=sign_flip_p(block_log_ratios))
+    if known.word != "inconclusive":
+        return known
+    reason: Reason = "noise" if (high - low) / 2 > bound else "at-the-margin"
+    further = further_blocks(block_log_ratios, margin, alpha)
+    return replace(known, reason=reason, further_blocks=further, next_action=_advice(reason, further, margin))
+
+
+def judge_clean_and_dirty(log_ratios: Sequence[float], dirty: Sequence[bool], margin: float = MARGIN,
+                          alpha: float = ALPHA) -> Judgement:
+    """The verdict over all blocks, withdrawn when it depends on the blocks during which the machine was disturbed.
+
+    Dirty blocks are kept, never dropped: the numbers are always those of all blocks.
+
+    Raises:
+        ValueError: one flag per log-ratio is needed; or as `judge`.
+    """
+    if len(log_ratios) != len(dirty):
+        raise ValueError(f"{len(log_ratios)} log-ratios but {len(dirty)} flags")
+    everything = judge(log_ratios, margin, alpha)
+    if not any(dirty):
+        return everything
+    clean = judge([value for value, bad in zip(log_ratios, dirty, strict=True) if not bad], margin, alpha)
+    if clean.word == everything.word:
+        return everything
+    bad = sum(map(bool, dirty))
+    return replace(
+        everything, word="inconclusive", reason="machine", further_blocks=None,
+        next_action=f"{bad} of {len(dirty)} blocks were disturbed (see the findings); with them the verdict is "
+        f"{everything.word!r}, without them {clean.word!r}: repeat on an idle machine with steady clocks")
+
+
+def further_blocks(block_log_ratios: Sequence[float], margin: float = MARGIN, alpha: float = ALPHA) -> int | None:
+    """How many more blocks would make the interval narrow enough to decide, if the spread stays as it is.
+
+    That is the least n with t(n-1) s / sqrt(n) <= margin. Where the interval is already that narrow and only straddles
+    the margin, its half-width must instead become smaller than the distance of the mean from the margin.
+
+    Returns:
+        None when more than 1000 blocks would be needed.
+    """
+    data = _finite(block_log_ratios)
+    if data.size < 2:
+        raise ValueError(f"the spread needs at least two blocks, got {data.size}")
+    spread, bound = float(data.std(ddof=1)), math.log1p(margin)
+    n = np.arange(data.size, data.size + MOST_FURTHER_BLOCKS + 1)
+    half = stats.t.ppf(1 - alpha / 2, n - 1) * spread / np.sqrt(n)
+    target = bound if half[0] > bound else abs(abs(float(data.mean())) - bound)
+    enough = np.flatnonzero(half <= target)
+    return int(enough[0]) if enough.size else None
+
+
+def sign_flip_p(block_log_ratios: Sequence[float]) -> float | None:
+    """Exact two-sided p-value: the share of all 2^n sign patterns whose |sum| is at least the one seen (Fisher 1935).
+
+    Returns:
+        None with fewer than 6 blocks (p cannot fall below 0.05 there: 2 / 2^5 = 0.0625), or with more than 40 (cost).
+    """
+    data = _finite(block_log_ratios)
+    if not SIGN_FLIP_MIN_BLOCKS <= data.size <= SIGN_FLIP_MAX_BLOCKS:
+        return None
+    # Sums are compared with a tolerance because equal sums of differently ordered floats differ in the last bits.
+    seen = abs(float(data.sum())) - 1e-12 * float(np.abs(data).sum())
+    left, right = _signed_sums(data[: data.size // 2]), np.sort(_signed_sums(data[data.size // 2 :]))
+    at_least = right.size - np.searchsorted(right, seen - left, side="left")
+    at_most = np.searchsorted(right, -seen - left, side="right")
+    both = at_least + at_most if seen > 0 else np.full(left.size, right.size)
+    return float(both.sum()) / float(2**data.size)
+
+
+def alpha_for_looks(planned_looks: Sequence[int] = PLANNED_LOOKS, alpha: float = ALPHA) -> float:
+    """Significance to use at each of the planned looks so that all together stay within alpha (Bonferroni).
+
+    Raises:
+        ValueError: the looks are not increasing block counts.
+    """
+    if list(planned_looks) != sorted(set(planned_looks)) or any(look < 2 for look in planned_looks):
+        raise ValueError(f"planned looks must be increasing block counts of at least 2, got {list(planned_looks)}")
+    return alpha / max(1, len(planned_looks))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values, in the order given (Holm 1979).
+
+    Raises:
+        ValueError: a p-value lies outside [0, 1].
+    """
+    p = np.asarray(p_values, np.float64)
+    if p.size and not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p-values must lie in [0, 1], got {list(p_values)}")
+    order = np.argsort(p, kind="stable")
+    stepped = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)))
+    adjusted = np.empty_like(p)
+    adjusted[order] = stepped
+    return [float(value) for value in adjusted]
+
+
+def geometric_mean(ratios: Sequence[float]) -> float:
+    """The average of ratios over cases; swapping the arms inverts it, which no arithmetic mean does.
+
+    Raises:
+        ValueError: no ratios, or one that is not positive and finite.
+    """
+    data = _finite(ratios)
+    if data.size == 0 or (data <= 0).any():
+        raise ValueError(f"a geometric mean needs positive ratios, got {list(ratios)}")
+    return float(np.exp(np.log(data).mean()))
+
+
+def _word(low: float, high: float, bound: float) -> Word:
+    if low > bound:
+        return "B-faster"
+    if high < -bound:
+        return "A-faster"
+    return "equivalent" if -bound <= low and high <= bound else "inconclusive"
+
+
+def _advice(reason: Reason, further: int | None, margin: float) -> str:
+    if reason == "at-the-margin":
+        what = f"the difference lies at the edge of the {margin:.1%} margin"
+    else:
+        what = f"the interval is wider than the {margin:.1%} margin"
+    if further is None:
+        return f"{what}: more than {MOST_FURTHER_BLOCKS} further blocks would be needed; quieten the machine first"
+    return f"{what}: about {further} further block{'' if further == 1 else 's'} would decide at the spread seen so far"
+
+
+def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """All 2^n sums of the values with every choice of signs."""
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    return sums
+
+
+def _finite(values: Sequence[float]) -> NDArray[np.float64]:
+    data = np.asarray(values, np.float64)
+    if data.ndim != 1 or not np.isfinite(data).all():
+        raise ValueError(f"expected finite numbers, got {list(values)}")
+    return data

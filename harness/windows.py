@@ -1,0 +1,109 @@
+"""What runs inside the measured process: loops around `Trainer.step` that stamp and do nothing else.
+
+Stamps are CLOCK_MONOTONIC (`time.perf_counter_ns` on Linux), so that they compare across processes.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from harness import protocol
+from impls.backend import Trainer
+
+Clock = Callable[[], int]
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """No garbage collection inside: it would hit one step in many, at the interpreter's choice."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def stepwise(trainer: Trainer, steps: int, clock: Clock) -> protocol.StepTimes:
+    """Steps synchronised one by one; nothing is pending before the first."""
+    stamps = [0] * (steps + 1)
+    step, synchronize = trainer.step, trainer.synchronize
+    synchronize()
+    with undisturbed():
+        stamps[0] = clock()
+        for index in range(1, steps + 1):
+            step()
+            synchronize()
+            stamps[index] = clock()
+    return protocol.StepTimes(start_ns=stamps[:-1], end_ns=stamps[-1],
+                              step_ns=[after - before for before, after in zip(stamps, stamps[1:], strict=False)])
+
+
+def free(trainer: Trainer, steps: int, clock: Clock) -> protocol.Span:
+    """Steps synchronised at the ends only: what a training job gets."""
+    step = trainer.step
+    trainer.synchronize()
+    with undisturbed():
+        start = clock()
+        for _ in range(steps):
+            step()
+        trainer.synchronize()
+        end = clock()
+    return protocol.Span(start_ns=start, end_ns=end, steps=steps)
+
+
+def epochs(trainer: Trainer, count: int, steps: int, clock: Clock) -> protocol.EpochTimes:
+    """Whole epochs of `steps` steps, synchronised between them; a gap ends when the next first batch is there."""
+    trainer.loader_wait_ns()
+    done: list[protocol.EpochTime] = []
+    step = trainer.step
+    stamps = [0] * steps
+    for _ in range(count):
+        trainer.synchronize()
+        with undisturbed():
+            start = clock()
+            for index in range(steps):
+                stamps[index] = clock()
+                step()
+            trainer.synchronize()
+            end = clock()
+        waits = trainer.loader_wait_ns()
+        gap = stamps[0] - done[-1].end_ns + (waits[0] if waits else 0) if done else None
+        done.append(protocol.EpochTime(start_ns=start, end_ns=end, gap_ns=gap, step_start_ns=stamps[:],
+                                       loader_wait_ns=waits))
+    return protocol.EpochTimes(epochs=done)
+
+
+def overhead(trainer: Trainer, pairs: int, steps: int, clock: Clock) -> protocol.OverheadTimes:
+    """A bare loop and a harness window of as many synchronised steps, alternating; whole calls are timed."""
+    bare: list[int] = []
+    harness: list[int] = []
+    trainer.synchronize()
+    for pair in range(pairs):
+        for which in (0, 1) if pair % 2 else (1, 0):
+            start = clock()
+            if which:
+                stepwise(trainer, steps, clock)
+                harness.append(clock() - start)
+            else:
+                for _ in range(steps):
+                    trainer.step()
+                    trainer.synchronize()
+                bare.append(clock() - start)
+    return protocol.OverheadTimes(bare_ns=bare, harness_ns=harness)
+
+
+def prove_sync(trainer: Trainer, short: int, long: int, clock: Clock) -> protocol.SyncEvidence:
+    """Pending work before and after a synchronisation, and the time of `short` and of `long` free-running steps."""
+    trainer.synchronize()
+    base = trainer.pending_work()
+    trainer.step()
+    before = trainer.pending_work()
+    trainer.synchronize()
+    after = trainer.pending_work()
+    few, many = free(trainer, short, clock), free(trainer, long, clock)
+    return protocol.SyncEvidence(pending_before=before, pending_after=after, pending_base=base,
+                                 short_ns=few.end_ns - few.start_ns, long_ns=many.end_ns - many.start_ns)

@@ -1,0 +1,189 @@
+"""Checkpoints: safetensors with JSON metadata, written atomically; one format for both frameworks, never a pickle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from json import JSONDecodeError, loads
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from impls.backend import Arrays, TrainerState
+from impls.common.config import ExperimentConfig, validated
+from impls.errors import CheckpointError, UsageError
+
+FORMAT = "ddpm-bench checkpoint"
+FORMAT_VERSION = "1"
+_GROUPS = ("params", "ema", "exp_avg", "exp_avg_sq")
+# What the files start with that people offer by mistake: pickle protocols 2-5, a torch.save zip, HDF5, numpy.
+_FOREIGN = {
+    b"\x80": "a pickle, which can run any code and is never read",
+    b"PK\x03\x04": "a zip archive (torch.save writes pickles into one), which is never read",
+    b"\x89HDF": "an HDF5 file",
+    b"\x93NUMPY": "a numpy file",
+}
+
+
+def save_state(path: Path, state: TrainerState, config: ExperimentConfig) -> None:
+    """Write everything a training needs to go on; `path` is either the old file or the whole new one at any moment.
+
+    Raises:
+        CheckpointError: the folder cannot be written, or a tensor is not finite.
+    """
+    tensors = {
+        f"{group}.{name}": array
+        for group in _GROUPS
+        for name, array in (getattr(state, group) or {}).items()
+    }
+    for name, array in tensors.items():
+        _check_values(path, name, array)
+    metadata = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "step": str(state.step),
+        "ema": "false" if state.ema is None else "true",
+        "config": config.model_dump_json(),
+    }
+    _write(path, tensors, metadata)
+
+
+def load_state(path: Path) -> tuple[TrainerState, ExperimentConfig]:
+    """The training and the configuration that `save_state` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, a pickle, of another program, inconsistent or not finite.
+    """
+    tensors, metadata = _read(path)
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: a safetensors file of another program, not a training checkpoint: give one that training wrote"
+        )
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: checkpoint format {metadata.get('format_version')!r}, this program reads {FORMAT_VERSION!r}: "
+            "use the program version that wrote it"
+        )
+    groups: dict[str, dict[str, NDArray[Any]]] = {group: {} for group in _GROUPS}
+    for key, array in tensors.items():
+        group, _, name = key.partition(".")
+        if group not in groups or not name:
+            raise CheckpointError(f"{path}: unknown tensor {key!r}: the file is damaged, use an earlier checkpoint")
+        _check_values(path, key, array)
+        groups[group][name] = array
+    has_ema = metadata.get("ema") == "true"
+    for group in ("exp_avg", "exp_avg_sq", *(("ema",) if has_ema else ())):
+        _check_same_shapes(path, group, groups[group], groups["params"])
+    state = TrainerState(
+        step=_step(path, metadata),
+        params=groups["params"],
+        ema=groups["ema"] if has_ema else None,
+        exp_avg=groups["exp_avg"],
+        exp_avg_sq=groups["exp_avg_sq"],
+    )
+    return state, _config(path, metadata)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write named arrays atomically as a plain safetensors file.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    _write(path, arrays, {})
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The named arrays of any safetensors file.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or not safetensors.
+    """
+    return _read(path)[0]
+
+
+def _write(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
+    # The process id keeps two writers apart; the same folder makes the replacement atomic.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, partial, metadata or None)
+        _sync(partial)
+        os.replace(partial, path)
+        _sync(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot write the checkpoint: {_one_line(error)}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror or error}") from error
+    for magic, kind in _FOREIGN.items():
+        # A safetensors file starts with its header's length, 8 bytes, and then the header's brace.
+        if start.startswith(magic) and start[8:9] != b"{":
+            raise CheckpointError(f"{path}: {kind}: give a .safetensors file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: truncated or not a safetensors file ({_one_line(error)}): use an earlier checkpoint"
+        ) from error
+    except (TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: holds a number type that numpy lacks ({_one_line(error)})") from error
+
+
+def _check_values(path: Path, name: str, array: NDArray[Any]) -> None:
+    if array.dtype != np.float32:
+        raise CheckpointError(f"{path}: tensor {name!r} is {array.dtype}, expected float32")
+    if not np.isfinite(array).all():
+        raise CheckpointError(f"{path}: tensor {name!r} holds NaN or infinity: go on from an earlier checkpoint")
+
+
+def _check_same_shapes(path: Path, group: str, arrays: Arrays, params: Arrays) -> None:
+    wrong = [name for name in {*arrays, *params}
+             if name not in arrays or name not in params or arrays[name].shape != params[name].shape]
+    if wrong:
+        raise CheckpointError(
+            f"{path}: {group}.{min(wrong)} does not match the weights: the file is damaged, use an earlier checkpoint"
+        )
+
+
+def _step(path: Path, metadata: Mapping[str, str]) -> int:
+    text = metadata.get("step", "")
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise CheckpointError(f"{path}: step {text!r:.40} is not a step number: the file is damaged")
+    return int(text)
+
+
+def _config(path: Path, metadata: Mapping[str, str]) -> ExperimentConfig:
+    try:
+        return validated(loads(metadata["config"]), f"{path}: configuration")
+    except (KeyError, JSONDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: the configuration inside is not JSON: the file is damaged") from error
+    except UsageError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    strerror = getattr(error, "strerror", None)
+    return " ".join(str(strerror or error).split())

@@ -1,0 +1,93 @@
+"""Counter-based random streams keyed by (seed, purpose, counters): the same numbers for both frameworks.
+
+Layout (Philox4x64-10, Salmon et al. 2011):
+
+- key word 0 is the seed;
+- key word 1 is the 64-bit BLAKE2b digest of "purpose/number of counters";
+- counter word 0 starts at 0 and is advanced by the generator itself;
+- counter words 1 to 3 are the caller's counters, in order, the rest 0.
+
+Two streams that differ in seed, purpose or any counter never share a block, since 2^64 draws would be needed to run
+from one into the next. Nothing depends on what was drawn before, so a resumed training continues exactly.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from impls.errors import UsageError
+
+_WORD = 2**64
+_MAX_COUNTERS = 3
+
+
+def stream(seed: int, purpose: str, *counters: int) -> np.random.Generator:
+    """A generator of its own for `purpose` at `counters`, for example ("noise", step).
+
+    Args:
+        seed: seed of the experiment, 0 <= seed < 2^64.
+        purpose: what the numbers are for.
+        counters: up to three numbers, each 0 <= c < 2^64.
+
+    Raises:
+        ValueError: a number is outside its range, or there are more than three counters.
+    """
+    if len(counters) > _MAX_COUNTERS:
+        raise ValueError(f"a stream has at most {_MAX_COUNTERS} counters, got {len(counters)}")
+    for name, number in [("seed", seed), *(("counter", counter) for counter in counters)]:
+        if not 0 <= number < _WORD:
+            raise ValueError(f"{name} {number} is outside 0..2^64-1")
+    key = np.array([seed, _digest(purpose, len(counters))], dtype=np.uint64)
+    position = np.array([0, *counters] + [0] * (_MAX_COUNTERS - len(counters)), dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=position))
+
+
+def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+    """A permutation of 0..n-1 for `epoch`: int64 (n,)."""
+    return _epoch_order(seed, epoch, n).copy()
+
+
+def batch_indices(seed: int, step: int, batch_size: int, n: int) -> NDArray[np.int64]:
+    """Which images step `step` (from 0) trains on: int64 (batch_size,), without repeats.
+
+    An epoch has n // batch_size steps; the images left over are dropped, other ones in every epoch.
+
+    Raises:
+        UsageError: the batch is larger than the data set, or not positive.
+    """
+    steps_per_epoch = n // batch_size if batch_size > 0 else 0
+    if steps_per_epoch == 0:
+        raise UsageError(f"batch size {batch_size}: the data set has {n} images, choose 1 to {n}")
+    epoch, position = divmod(step, steps_per_epoch)
+    return _epoch_order(seed, epoch, n)[position * batch_size : (position + 1) * batch_size].copy()
+
+
+def flips(seed: int, step: int, batch_size: int) -> NDArray[np.bool_]:
+    """Which images of the batch are mirrored, each with probability one half: bool (batch_size,)."""
+    return stream(seed, "flips", step).integers(0, 2, size=batch_size, dtype=np.uint8).astype(np.bool_)
+
+
+def timesteps(seed: int, step: int, batch_size: int, T: int) -> NDArray[np.int64]:
+    """Timesteps of the batch, uniform over 0..T-1: int64 (batch_size,)."""
+    return stream(seed, "timesteps", step).integers(0, T, size=batch_size, dtype=np.int64)
+
+
+def noise(seed: int, step: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Standard normal noise of the batch: float32 of `shape`."""
+    return stream(seed, "noise", step).standard_normal(shape, dtype=np.float32)
+
+
+@lru_cache(maxsize=256)
+def _digest(purpose: str, counters: int) -> int:
+    return int.from_bytes(blake2b(f"{purpose}/{counters}".encode(), digest_size=8).digest(), "little")
+
+
+@lru_cache(maxsize=4)
+def _epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+    order = stream(seed, "epoch order", epoch).permutation(n).astype(np.int64, copy=False)
+    order.flags.writeable = False
+    return order

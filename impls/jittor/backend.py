@@ -1,0 +1,150 @@
+"""Jittor on one device with an arm's options: the way in for the harness and the command lines.
+
+Nothing here imports Jittor at module level: `create` first prepares the environment that its import reads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from impls.backend import BackendInfo
+from impls.common.config import ExperimentConfig
+from impls.errors import UnavailableError
+from impls.jittor import runtime
+
+if TYPE_CHECKING:
+    from impls.jittor.trainer import Trainer
+
+
+class Backend:
+    """See `impls.backend.Backend`."""
+
+    def __init__(self, options: tuple[str, ...], device: str, threads: int) -> None:
+        require_available(options, device)
+        self.options = frozenset(options)
+        import jittor as jt
+
+        from impls.jittor import ops
+
+        jt.flags.use_cuda = int(device == "cuda")
+        jt.flags.use_tensorcore = 0
+        set_threads(threads)
+        self.operators = ops.STOCK
+        if "onednn" in self.options:
+            from impls.jittor import onednn_unet
+
+            self.operators = onednn_unet.operators()
+        self.info = describe(self.options, device, self.operators.names)
+
+    def trainer(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> Trainer:
+        """A trainer over `images` (N, H, W, C)."""
+        from impls.jittor.trainer import Trainer
+
+        return Trainer(config, images, self.info, self.options, self.operators)
+
+    def matmul_flops(self, n: int, repeats: int) -> float:
+        """Best measured float32 floating-point operations per second over `repeats` n x n matrix products."""
+        import jittor as jt
+
+        a, b = jt.rand(n, n), jt.rand(n, n)
+        jt.sync([a, b])
+        best_ns = None
+        for _ in range(repeats + 1):
+            jt.sync_all(True)
+            started_ns = time.perf_counter_ns()
+            jt.matmul(a, b).sync(True)
+            elapsed_ns = time.perf_counter_ns() - started_ns
+            best_ns = elapsed_ns if best_ns is None else min(best_ns, elapsed_ns)
+        return 2 * n**3 / (best_ns / 1e9)
+
+
+def create(options: tuple[str, ...], device: str, threads: int) -> Backend:
+    """The backend of an arm; `options` are those of `impls.registry`.
+
+    Raises:
+        UnavailableError: the device or an option cannot be used on this machine.
+    """
+    return Backend(options, device, threads)
+
+
+def require_available(options: tuple[str, ...], device: str) -> None:
+    """Refuse what this machine cannot do, instead of running something else.
+
+    Raises:
+        UnavailableError: no CUDA that Jittor can use, `amp` without CUDA, or `onednn` with it.
+    """
+    if device == "cpu" and "amp" in options:
+        raise UnavailableError("option amp exists only on CUDA: leave it out or choose --device cuda")
+    if device == "cuda" and "onednn" in options:
+        raise UnavailableError("option onednn exists only on the CPU: leave it out or choose --device cpu")
+    runtime.prepare(device)
+    import jittor as jt
+
+    if device == "cuda" and not jt.has_cuda:
+        raise UnavailableError("Jittor cannot use CUDA here: no usable nvcc, driver or GPU; choose --device cpu")
+
+
+def describe(options: frozenset[str], device: str, operators: Mapping[str, str]) -> BackendInfo:
+    """What runs in this process, as Jittor reports it."""
+    import jittor as jt
+
+    cuda = device == "cuda"
+    name, gpu_uuid = gpu_identity() if cuda else (cpu_name(), None)
+    flags = {
+        "memory_format": "channels-last inside the network" if "onednn" in options else "contiguous (NCHW)",
+        "auto_mixed_precision_level": "4, network only" if "amp" in options else "0",
+        "use_tensorcore": str(jt.flags.use_tensorcore),
+        "mkldnn": str(bool(jt.compile_extern.use_mkl and jt.compile_extern.mkl_ops)),
+        "compiler": " ".join([jt.flags.cc_path, *re.findall(r"-(?:O|march=)\S+", jt.flags.cc_flags)]),
+        "cuda": str(jt.flags.nvcc_path) if cuda else "not used",
+        "cudnn": str(jt.cudnn is not None) if cuda else "not used",
+    }
+    return BackendInfo(
+        framework="Jittor", version=jt.__version__, device=device, device_name=name, device_uuid=gpu_uuid,
+        dtype="float16" if "amp" in options else "float32", tf32=jt.flags.use_tensorcore > 0,
+        threads=openmp().omp_get_max_threads(), operators=dict(operators), flags=flags)
+
+
+def openmp() -> ctypes.CDLL:
+    """The OpenMP run-time that Jittor's kernels and oneDNN use."""
+    return ctypes.CDLL("libgomp.so.1")
+
+
+def set_threads(threads: int) -> None:
+    """CPU threads inside one operator; Jittor itself has no switch for it."""
+    openmp().omp_set_num_threads(threads)
+
+
+def gpu_identity() -> tuple[str, str]:
+    """Name and UUID of the first visible GPU, from the driver: Jittor does not tell.
+
+    Raises:
+        UnavailableError: the driver does not answer.
+    """
+    driver = ctypes.CDLL("libcuda.so.1")
+    device, name, raw = ctypes.c_int(), ctypes.create_string_buffer(256), (ctypes.c_ubyte * 16)()
+    for call, arguments in ((driver.cuInit, (0,)), (driver.cuDeviceGet, (ctypes.byref(device), 0)),
+                            (driver.cuDeviceGetName, (name, len(name), device)),
+                            (driver.cuDeviceGetUuid_v2, (raw, device))):
+        if call(*arguments) != 0:
+            raise UnavailableError("the CUDA driver does not name its GPU: check nvidia-smi, or choose --device cpu")
+    return name.value.decode(), f"GPU-{uuid.UUID(bytes=bytes(raw))}"
+
+
+def cpu_name() -> str:
+    """The processor's model name as Linux gives it, else the architecture."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()

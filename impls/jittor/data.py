@@ -1,0 +1,116 @@
+"""Batches for training: the whole data set resident on the device, or Jittor's own loader with worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jittor as jt
+import numpy as np
+from jittor import Var
+from jittor.dataset import Dataset
+from numpy.typing import NDArray
+
+from impls.common import randomness
+from impls.common.config import ExperimentConfig
+from impls.errors import DataError, UsageError
+
+
+class ResidentBatches:
+    """All images on the device as uint8; a batch is an index, a flip and a scaling there."""
+
+    def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> None:
+        self.config, self.count = config, len(images)
+        self.images = jt.array(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        self.order = jt.empty((0,), dtype="int32")
+
+    def batch(self, step: int) -> Var:
+        """The images of one step (B, C, H, W), float32 in [-1, 1].
+
+        With matched randomness they depend on (seed, step) alone, otherwise on the calls before.
+        """
+        size, flip = self.config.train.batch_size, self.config.train.flip
+        if self.config.train.randomness == "matched":
+            index = to_device(randomness.batch_indices(self.config.seed, step, size, self.count))
+            flips = to_device(randomness.flips(self.config.seed, step, size)) if flip else None
+        else:
+            if len(self.order) < size:
+                self.order = jt.randperm(self.count)
+            index, self.order = self.order[:size], self.order[size:]
+            flips = jt.rand(size) < 0.5 if flip else None
+        x = self.images[index]
+        if flips is not None:
+            x = jt.ternary(flips.reshape(-1, 1, 1, 1).broadcast(x.shape), x.flip(3), x)
+        return x.float32() / 127.5 - 1
+
+    def close(self) -> None:
+        """Nothing to stop; the mirror of `LoadedBatches.close`."""
+
+
+class FlippedImages(Dataset):
+    """What a loader worker does with one image: flip it half of the time, scale it to [-1, 1]."""
+
+    def __init__(self, images: NDArray[np.uint8], flip: bool, batch_size: int, num_workers: int) -> None:
+        # The default buffer takes 512 MiB of shared memory per worker.
+        super().__init__(batch_size=batch_size, shuffle=True, drop_last=True, num_workers=num_workers,
+                         buffer_size=64 << 20)
+        self.images, self.flip = images, flip
+        self.total_len = len(images)
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        """One image (C, H, W), float32 in [-1, 1]."""
+        image = self.images[index]
+        if self.flip and np.random.rand() < 0.5:
+            image = image[:, ::-1]
+        return np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32) / np.float32(127.5) - np.float32(1)
+
+
+class LoadedBatches:
+    """Jittor's Dataset: shuffled, last partial batch dropped, workers kept from epoch to epoch."""
+
+    def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> None:
+        if config.train.randomness == "matched":
+            raise UsageError("train.randomness matched needs train.loader resident: a native loader shuffles by itself")
+        self.loader = FlippedImages(images, config.train.flip, config.train.batch_size, config.train.num_workers)
+        # Jittor shuffles with a generator of its own that always starts from 1, whatever the global seed.
+        self.loader._shuffle_rng = np.random.default_rng(config.seed)
+        self.batches: Iterator[Var] = iter(())
+
+    def batch(self, _step: int) -> Var:
+        """The next images (B, C, H, W), float32 in [-1, 1]; an epoch's end starts the next one."""
+        x = next(self.batches, None)
+        if x is None:
+            self.batches = iter(self.loader)
+            x = next(self.batches)
+        return x
+
+    def close(self) -> None:
+        """Stop the worker processes."""
+        self.batches = iter(())
+        self.loader.terminate()
+        for worker in getattr(self.loader, "workers", []):
+            worker.p.join()
+
+
+Batches = ResidentBatches | LoadedBatches
+
+
+def batches(config: ExperimentConfig, images: NDArray[np.uint8]) -> Batches:
+    """The source of batches that `config.train.loader` names.
+
+    Raises:
+        DataError: the images do not fit the network, or are fewer than a batch.
+        UsageError: matched randomness is asked of the native loader.
+    """
+    model, size = config.model, config.train.batch_size
+    wanted = (model.image_size, model.image_size, model.image_channels)
+    if images.dtype != np.uint8 or images.shape[1:] != wanted:
+        raise DataError(f"images are {images.dtype} {images.shape[1:]}, the network needs uint8 {wanted}")
+    if len(images) < size:
+        raise DataError(f"batch size {size}: the data set has only {len(images)} images: lower it")
+    source = ResidentBatches if config.train.loader == "resident" else LoadedBatches
+    return source(config, images)
+
+
+def to_device(array: NDArray) -> Var:
+    """A variable of the array, which Jittor copies to the device when it runs."""
+    return jt.array(np.ascontiguousarray(array))

@@ -1,0 +1,75 @@
+"""The network's primitives for which there is a choice, collected so that an arm can pick and report them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import jittor as jt
+from jittor import Var, nn
+
+
+@dataclass(frozen=True)
+class Operators:
+    """One implementation of each primitive.
+
+    Attributes:
+        group_norm: (x (N, C, ...), weight (C,), bias (C,), groups, eps) -> normalised x.
+        group_norm_silu: the same, followed by SiLU.
+        attention: (q, k, v), each (N, L, C) -> softmax(q k^T / sqrt(C)) v.
+        upsample: (N, C, H, W) -> (N, C, 2H, 2W) by repeating each pixel.
+        names: what each primitive runs, for the report.
+    """
+
+    group_norm: Callable[[Var, Var, Var, int, float], Var]
+    group_norm_silu: Callable[[Var, Var, Var, int, float], Var]
+    attention: Callable[[Var, Var, Var], Var]
+    upsample: Callable[[Var], Var]
+    names: Mapping[str, str]
+
+
+def group_norm(x: Var, weight: Var, bias: Var, groups: int, eps: float) -> Var:
+    """GroupNorm (Wu & He 2018) over `groups` groups of channels.
+
+    In two passes: Jittor's own takes the variance as E[x^2] - E[x]^2, which cancels where the mean is large.
+    """
+    n, c, height, width = x.shape
+    x = x.reshape(n, groups, c // groups, height, width)
+    centred = x - x.mean([2, 3, 4], keepdims=True)
+    variance = centred.sqr().mean([2, 3, 4], keepdims=True)
+    x = centred / jt.sqrt(variance + eps)
+    per_channel = (1, groups, c // groups, 1, 1)
+    return (x * weight.reshape(per_channel) + bias.reshape(per_channel)).reshape(n, c, height, width)
+
+
+def group_norm_silu(x: Var, weight: Var, bias: Var, groups: int, eps: float) -> Var:
+    """GroupNorm, then SiLU."""
+    return nn.silu(group_norm(x, weight, bias, groups, eps))
+
+
+def attention(q: Var, k: Var, v: Var) -> Var:
+    """Scaled dot-product attention with one head (Vaswani et al. 2017, equation 1)."""
+    # Scaling q instead would be fused into the backward product, a plain loop on the CPU, which it more than doubles.
+    scores = nn.bmm_transpose(q, k) * q.shape[-1] ** -0.5
+    return nn.bmm(nn.softmax(scores, dim=-1), v)
+
+
+def upsample(x: Var) -> Var:
+    """Twice the height and width by nearest neighbour."""
+    n, c, height, width = x.shape
+    return x.reindex([n, c, 2 * height, 2 * width], ["i0", "i1", "i2/2", "i3/2"])
+
+
+STOCK = Operators(
+    group_norm=group_norm,
+    group_norm_silu=group_norm_silu,
+    attention=attention,
+    upsample=upsample,
+    names={
+        "group_norm": "two-pass mean and variance from Jittor's reductions",
+        "group_norm_silu": "group_norm, then jittor.nn.silu",
+        "attention": "jittor.nn.bmm, softmax, bmm",
+        "upsample": "jittor.Var.reindex",
+        "optimizer": "jittor.optim.AdamW with weight_decay 0, which is torch.optim.Adam",
+    },
+)

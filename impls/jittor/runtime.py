@@ -1,0 +1,323 @@
+"""What must be true before the first `import jittor`, and the one slow compilation done where it is seen.
+
+Jittor compiles itself on first use and reads its build settings from environment variables at import. Changing one of
+them later rebuilds everything (minutes), so all of them are set here and nowhere else.
+"""
+
+# ruff: noqa: SIM112 - these are Jittor's names, in lower case
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from impls.errors import UnavailableError
+
+Device = Literal["cpu", "cuda"]
+READY = "JITTOR-IS-READY"
+PREWARM_TRIES = 3
+PREWARM_LIMIT_S = 1800
+ECHO_EVERY_S = 5
+# The folder name is Jittor's own: it looks there before it would download the library.
+ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"
+ONEDNN_WHEELS = ("onednn-cpu-gomp==2022.2.1", "onednn-devel-cpu-gomp==2022.2.1")
+
+_prepared: Device | None = None
+
+
+def prepare(device: Device = "cpu") -> None:
+    """Set up the environment for `import jittor`; call before the first one. Idempotent and offline.
+
+    Args:
+        device: "cpu" builds Jittor without CUDA, even where a compiler for it exists; "cuda" demands a working GPU.
+
+    Raises:
+        UnavailableError: Jittor cannot run here; the message names the way out.
+    """
+    global _prepared  # noqa: PLW0603 - one interpreter holds one Jittor
+    if "jittor" in sys.modules:
+        if _prepared == device:
+            return
+        how = f"for device {_prepared!r}" if _prepared else "before impls.jittor.runtime.prepare()"
+        raise UnavailableError(f"Jittor was already imported {how} in this process: start a new one for {device!r}")
+    _check_python()
+    _check_compiler()
+    settings = {
+        "log_silent": "1",
+        "gdb_path": "",  # a crash would attach gdb and print pages
+        "cache_name": "default",  # else the git branch around the virtual environment: a rebuild per branch
+        "python_config_path": _python_config(),
+    }
+    under_mpi = "OMPI_COMM_WORLD_SIZE" in os.environ
+    if not under_mpi:
+        settings |= {"use_mpi": "0", "use_nccl": "0"}
+    home = jittor_home()
+    if os.environ.get("use_mkl", "1") == "1":
+        _link_onednn(home / ".cache" / "jittor" / "mkl" / ONEDNN_FOLDER)
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    if device == "cuda":
+        os.environ["nvcc_path"] = _nvcc()
+        # Both would be downloaded at import, and nothing here uses them.
+        os.environ.setdefault("use_cutt", "0")
+        os.environ.setdefault("use_cutlass", "0")
+    else:
+        os.environ["nvcc_path"] = ""  # a CUDA compiler without a driver, or a too new one, breaks the import
+    os.environ["FIX_TORCH_ERROR"] = "0"  # Jittor would import PyTorch into its own process
+    _name_interpreter_by_version()
+    _prepared = device
+
+
+def prewarm(device: Device = "cpu", echo: Callable[[str], None] = print, log: Path | None = None) -> None:
+    """Compile Jittor's core in a process of its own until an import works; about 3 s when nothing is left to do.
+
+    The first import may end its process with exit status 0 ("please rerun your command"): hence a sentinel and tries.
+
+    Args:
+        device: as for `prepare`.
+        echo: receives progress, one line each, at least every few seconds.
+        log: file for the compiler's output; a temporary one by default.
+
+    Raises:
+        UnavailableError: Jittor cannot be made ready; the message ends with the compiler's last words.
+    """
+    if log is None:
+        handle, name = tempfile.mkstemp(prefix="jittor-prewarm-", suffix=".log")
+        os.close(handle)
+        log = Path(name)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    echo("Jittor: checking its compile cache (the first time it compiles itself: 2-5 minutes)")
+    for _ in range(PREWARM_TRIES):
+        output = _import_in_child(device, echo, log)
+        if READY in output:
+            return
+        # The child's own refusal is final and already one clear line.
+        refusal = re.search(r"^UnavailableError: (.*)$", output, re.MULTILINE)
+        if refusal:
+            raise UnavailableError(refusal[1])
+        echo("Jittor: it asked to be started again")
+    last = [line.strip() for line in output.splitlines() if line.strip()][-1:] or ["no output"]
+    raise UnavailableError(f"Jittor does not import after {PREWARM_TRIES} tries: {last[0][:300]} (all output: {log})")
+
+
+def compiled_files() -> int:
+    """Shared objects in Jittor's compile cache: a start that compiled nothing adds none (other processes may)."""
+    return sum(1 for _ in (jittor_home() / ".cache" / "jittor").glob("jt*/**/*.so"))
+
+
+def jittor_home() -> Path:
+    """The folder whose .cache/jittor Jittor writes to: JITTOR_HOME, else the one it remembered, else the home folder.
+
+    Raises:
+        UnavailableError: Jittor could not write there.
+    """
+    cache = Path.home() / ".cache" / "jittor"
+    advice = "set HOME to a writable folder"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        remembered = cache / "config.json"
+        settings = json.loads(remembered.read_text()) if remembered.exists() else {}
+        home = Path(os.environ.get("JITTOR_HOME") or settings.get("JITTOR_HOME") or Path.home()).absolute()
+        (home / ".cache" / "jittor").mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise UnavailableError(f"Jittor needs a writable home folder: {cache}: {error}: {advice}") from error
+    for folder in (cache, home / ".cache" / "jittor"):
+        if not os.access(folder, os.W_OK):
+            raise UnavailableError(f"Jittor needs a writable home folder: {folder} is read-only: {advice}")
+    return home
+
+
+def _check_python() -> None:
+    import numpy
+
+    if int(numpy.__version__.split(".")[0]) >= 2:
+        raise UnavailableError(f"Jittor reads garbage with numpy {numpy.__version__}: pip install 'numpy<2'")
+    if sys.version_info >= (3, 13):
+        version = sys.version.split()[0]
+        raise UnavailableError(f"Jittor 1.3.11 does not start on Python {version}: use Python 3.10, 3.11 or 3.12")
+    try:
+        importlib.metadata.version("jittor")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UnavailableError("Jittor is not installed: pip install jittor==1.3.11.0") from error
+
+
+def _check_compiler() -> None:
+    compiler = os.environ.get("cc_path") or "g++"
+    if shutil.which(compiler) is None:
+        raise UnavailableError(f"Jittor compiles its operators with {compiler}: install it (Debian: apt install g++)")
+    include = Path(sysconfig.get_paths()["include"])
+    if not (include / "Python.h").exists():
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise UnavailableError(
+            f"Jittor needs Python's headers: {include / 'Python.h'} is missing: install them"
+            f" (Debian: apt install python{version}-dev)"
+        )
+
+
+def _python_config() -> str:
+    """The script that tells Jittor the headers' place: named explicitly, a virtual environment has none of its own."""
+    if os.environ.get("python_config_path"):
+        return os.environ["python_config_path"]
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    folders = [
+        Path(sysconfig.get_config_var("BINDIR")),
+        Path(sys.base_prefix) / "bin",
+        Path(sys.executable).resolve().parent,
+    ]
+    for folder in folders:
+        for name in (f"python{version}-config", "python3-config"):
+            if (folder / name).is_file():
+                return str(folder / name)
+    raise UnavailableError(
+        f"Jittor needs python{version}-config, which is not in {folders[0]}: install Python's development files"
+        f" (Debian: apt install python{version}-dev) or set python_config_path"
+    )
+
+
+def _name_interpreter_by_version() -> None:
+    """Call the interpreter python3.x in this process, whichever of its names started it.
+
+    Jittor compiles kernels through it and keeps its path in each kernel's cache key: `python` and `python3` of one
+    environment would recompile each other's kernels, and two such processes at once truncate files under one another.
+    """
+    executable = Path(sys.executable)
+    versioned = executable.with_name(f"python{sys.version_info.major}.{sys.version_info.minor}")
+    if versioned.exists() and versioned.samefile(executable):
+        sys.executable = str(versioned)
+
+
+def _link_onednn(folder: Path) -> None:
+    """Point Jittor at the oneDNN of the PyPI wheels, replacing links that lead nowhere (a deleted environment)."""
+    if all((folder / part).exists() for part in ("include/dnnl.hpp", "include/oneapi", "lib/libmkldnn.so")):
+        return
+    files = {}
+    for wheel in ONEDNN_WHEELS:
+        try:
+            found = importlib.metadata.distribution(wheel.partition("==")[0])
+        except importlib.metadata.PackageNotFoundError as error:
+            raise UnavailableError(
+                f"Jittor's CPU operators need oneDNN: pip install {' '.join(ONEDNN_WHEELS)}"
+                " (or set use_mkl=0 and accept about 20 times slower convolutions)"
+            ) from error
+        files |= {path.name: Path(str(found.locate_file(path))).resolve() for path in found.files or ()}
+    library = files.get("libdnnl.so.2")
+    header = files.get("dnnl.hpp")
+    if library is None or header is None or not library.exists() or not header.exists():
+        raise UnavailableError(f"oneDNN's files are missing: pip install --force-reinstall {' '.join(ONEDNN_WHEELS)}")
+    # dnnl.hpp exists twice: include/ has forwarders, include/oneapi/dnnl/ the real ones.
+    include = header.parents[2] if header.parent.name == "dnnl" else header.parent
+    links = {folder / "lib" / name: library for name in ("libmkldnn.so", "libdnnl.so.2")}
+    links |= {folder / "include" / path.name: path for path in include.glob("dnnl*.h*")}
+    links[folder / "include" / "oneapi"] = include / "oneapi"
+    for parent in (folder / "lib", folder / "include"):
+        if parent.is_symlink():
+            parent.unlink()
+        parent.mkdir(parents=True, exist_ok=True)
+    for link, target in links.items():
+        # Replaced in one move: several processes may start at once.
+        temporary = link.with_name(f"{link.name}.{os.getpid()}")
+        temporary.symlink_to(target)
+        os.replace(temporary, link)
+
+
+def _nvcc() -> str:
+    """The CUDA compiler that Jittor can use.
+
+    Raises:
+        UnavailableError: no GPU, no compiler, or one that Jittor does not support.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        raise UnavailableError("Jittor on CUDA: no driver (libcuda.so.1 is missing): use --device cpu") from error
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
+        raise UnavailableError("Jittor on CUDA: no GPU is visible: use --device cpu, or see CUDA_VISIBLE_DEVICES")
+    path = os.environ.get("nvcc_path") or shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+    if path is None:
+        raise UnavailableError("Jittor on CUDA: nvcc is not in PATH: install CUDA 12.x with cuDNN 8, or set nvcc_path")
+    try:
+        text = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UnavailableError(f"Jittor on CUDA: {path} does not run: {error}") from error
+    release = re.search(r"release (\d+)\.(\d+)", text)
+    if release is None or int(release[1]) >= 13:
+        version = f"{release[1]}.{release[2]}" if release else "of unknown version"
+        raise UnavailableError(
+            f"Jittor on CUDA: {path} is CUDA {version}; Jittor 1.3.11 needs"
+            " CUDA 11.x or 12.x with cuDNN 8: set nvcc_path"
+        )
+    return path
+
+
+def _import_in_child(device: Device, echo: Callable[[str], None], log: Path) -> str:
+    """One try to import Jittor in a new process; everything it printed."""
+    environment = dict(os.environ, log_silent="0", PYTHONUNBUFFERED="1")
+    command = [sys.executable, "-m", "impls.jittor.runtime", "--import", "--device", device]
+    root = Path(__file__).parents[2]
+    started = time.monotonic()
+    with (
+        log.open("wb") as sink,
+        subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=environment, cwd=root) as child,
+    ):
+        try:
+            while child.poll() is None:
+                elapsed_s = time.monotonic() - started
+                if elapsed_s > PREWARM_LIMIT_S:
+                    raise UnavailableError(f"Jittor is not compiled after {elapsed_s / 60:.0f} minutes: see {log}")
+                try:
+                    child.wait(timeout=ECHO_EVERY_S)
+                except subprocess.TimeoutExpired:
+                    echo(f"Jittor: compiling, {time.monotonic() - started:.0f} s{_progress(log)}")
+        finally:
+            if child.poll() is None:
+                child.kill()
+    return log.read_text(errors="replace")
+
+
+def _progress(log: Path) -> str:
+    """The compiler's newest "(i/n)" as " (i of n files)"; empty when it has not told yet."""
+    found = re.findall(r"\((\d+)/(\d+)\)", log.read_text(errors="replace"))
+    return f" ({found[-1][0]} of {found[-1][1]} files)" if found else ""
+
+
+def main() -> int:
+    """Command line: `python -m impls.jittor.runtime --prewarm`."""
+    parser = argparse.ArgumentParser(prog="python -m impls.jittor.runtime", description="Make Jittor ready to import.")
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--prewarm", action="store_true", help="compile Jittor's core until it imports")
+    action.add_argument("--import", action="store_true", dest="import_", help="import Jittor once and say so")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--log", type=Path, help="where the compiler's output goes")
+    chosen = parser.parse_args()
+    try:
+        if chosen.prewarm:
+            prewarm(chosen.device, log=chosen.log)
+            print("Jittor is ready")
+        else:
+            prepare(chosen.device)
+            import jittor
+
+            if jittor.ones(3).sum().item() == 3:
+                print(READY, flush=True)
+    except UnavailableError as error:
+        print(f"UnavailableError: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""DDPM training (Ho et al. 2020, algorithm 1): Adam, linear warm-up, global-norm clipping, averaged weights."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+
+import jittor as jt
+import numpy as np
+from jittor import Var, nn
+from numpy.typing import NDArray
+
+from impls.backend import BackendInfo, MemoryReading, TrainerState
+from impls.common import randomness
+from impls.common.config import ExperimentConfig, ModelConfig
+from impls.common.convert import require_fit
+from impls.common.schedule import Schedule
+from impls.errors import UsageError
+from impls.jittor.data import batches, to_device
+from impls.jittor.diffusion import add_noise, noise_scales
+from impls.jittor.ops import Operators
+from impls.jittor.optimizer import Adam, to_numpy
+from impls.jittor.unet import UNet, parameter_count
+
+
+class Trainer:
+    """See `impls.backend.Trainer`.
+
+    With matched randomness, batches, flips, timesteps and noise are keyed streams, the same in every framework;
+    dropout's masks always come from the framework's generator, so exact agreement and exact resume need dropout 0.
+    """
+
+    def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8],
+                 info: BackendInfo, options: frozenset[str], operators: Operators) -> None:
+        self.config, self.info = config, info
+        self.seed_generator(0)
+        self.unet = _network(config.model, options, operators)
+        # Without this, dropout in a new module is off.
+        self.unet.train()
+        # Half-precision gradients of a mean over a batch's pixels would vanish unscaled.
+        self.amp_level, loss_scale = (4, 1024.0) if "amp" in options else (0, 1.0)
+        self.params = dict(self.unet.named_parameters())
+        # Else the first weights would be drawn at their first use, after whatever else is drawn until then.
+        jt.sync(list(self.params.values()))
+        if "onednn" in options:
+            from impls.jittor.onednn_adam import OneDNNAdam
+
+            self.optimizer = OneDNNAdam(self.params, config.train.grad_clip, config.train.ema_decay)
+        else:
+            self.optimizer = Adam(self.params, config.train.grad_clip, config.train.ema_decay, loss_scale)
+        self.scales = noise_scales(Schedule.from_config(config.diffusion), jt.empty((0,)))
+        self.batches = batches(config, images)
+        self.steps_done = 0
+        self.unread_losses: list[Var] = []
+        self.waits_ns: list[int] = []
+
+    @property
+    def parameter_count(self) -> int:
+        """Trainable scalars of the network."""
+        return parameter_count(self.unet)
+
+    def step(self) -> None:
+        """Enqueue one optimisation step on the next batch."""
+        started_ns = time.perf_counter_ns()
+        x0 = self.batches.batch(self.steps_done)
+        self.waits_ns.append(time.perf_counter_ns() - started_ns)
+
+        loss = self.loss(x0)
+        self.optimizer.step(loss, self.learning_rate())
+        self.unread_losses.append(loss.detach())
+        self.steps_done += 1
+        # Launches the step's work. Left to itself it would start during the next step's backward(), one step late,
+        # and the averaged weights would keep every step's graph alive.
+        jt.sync(self.outputs())
+
+    def loss(self, x0: Var) -> Var:
+        """The mean squared error of the predicted noise (Ho et al. 2020, equation 14) for this step's draws."""
+        t, noise = self.draw(x0)
+        x_t = add_noise(self.scales, x0, t, noise)
+        return nn.mse_loss(self.predict_noise(x_t, t), noise)
+
+    def draw(self, x0: Var) -> tuple[Var, Var]:
+        """Timesteps (B,) and noise shaped as x0 for this step."""
+        T, seed, step = self.config.diffusion.T, self.config.seed, self.steps_done
+        if self.config.train.randomness == "matched":
+            return (to_device(randomness.timesteps(seed, step, len(x0), T)),
+                    to_device(randomness.noise(seed, step, tuple(x0.shape))))
+        return jt.randint(0, T, (len(x0),)), jt.randn(x0.shape)
+
+    def predict_noise(self, x_t: Var, t: Var) -> Var:
+        """The network's eps in float32; half precision, where chosen, stays inside the network."""
+        half = jt.flag_scope(auto_mixed_precision_level=self.amp_level) if self.amp_level else nullcontext()
+        with half:
+            eps = self.unet(x_t, t)
+        return eps.float32()
+
+    def learning_rate(self) -> float:
+        """The rate of this step: linear from lr / warmup_steps up to lr, then constant."""
+        train = self.config.train
+        return train.lr * min(1.0, (self.steps_done + 1) / max(train.warmup_steps, 1))
+
+    def losses(self) -> list[float]:
+        """Losses of the steps since the last call, oldest first; waits for the device."""
+        unread, self.unread_losses = self.unread_losses, []
+        return [float(loss.item()) for loss in unread]
+
+    def synchronize(self) -> None:
+        """Return only when all enqueued work is finished."""
+        jt.sync(self.outputs())
+        jt.sync_all(True)
+
+    def outputs(self) -> list[Var]:
+        """Everything that a step computes: what must be asked for so that Jittor's lazy graph is run."""
+        return [*self.optimizer.outputs(), *self.unread_losses[-1:]]
+
+    def pending_work(self) -> int | None:
+        """Operations that Jittor's graph still holds; more than after `synchronize` means unfinished work."""
+        return jt.core.number_of_lived_ops()
+
+    def loader_wait_ns(self) -> list[int]:
+        """For every step since the last call, nanoseconds spent waiting for its batch."""
+        waits, self.waits_ns = self.waits_ns, []
+        return waits
+
+    def memory(self) -> MemoryReading:
+        """Device memory as Jittor's allocator reports it."""
+        reading = jt.core.get_mem_info()
+        taken = reading.total_cuda_used if self.info.device == "cuda" else reading.total_cpu_used
+        return MemoryReading(reserved_bytes=taken, reason="Jittor tells only what its allocator took from the system")
+
+    def state(self) -> TrainerState:
+        """A copy of everything needed to go on exactly; waits for the device."""
+        arrays = self.optimizer.arrays
+        ema = None if self.config.train.ema_decay is None else arrays("ema")
+        return TrainerState(self.steps_done, to_numpy(self.params), ema, arrays("exp_avg"), arrays("exp_avg_sq"))
+
+    def load_state(self, state: TrainerState) -> None:
+        """Go on from `state`.
+
+        Raises:
+            CheckpointError: names or shapes differ from the network's, or values are not finite.
+        """
+        shapes = {name: tuple(p.shape) for name, p in self.params.items()}
+        require_fit(state, shapes, self.config.train.ema_decay is not None)
+        for name, p in self.params.items():
+            p.update(jt.array(state.params[name]))
+        arrays = {"exp_avg": state.exp_avg, "exp_avg_sq": state.exp_avg_sq, "ema": state.ema}
+        self.optimizer.load_arrays(arrays, state.step)
+        self.steps_done = state.step
+        self.seed_generator(state.step)
+
+    def seed_generator(self, step: int) -> None:
+        """Start the framework's own generator anew, so that a resumed training does not repeat the first draws."""
+        # What was asked for before must not be drawn from the new seed.
+        jt.sync_all()
+        jt.set_global_seed(int(randomness.stream(self.config.seed, "framework", step).integers(2**31)))
+
+    def predict(self, x: NDArray[np.float32], t: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The network's eps for x (N, C, H, W) at timesteps t (N,), dropout off, no gradient."""
+        # Not Module.eval(): it would also stop every parameter's gradient.
+        dropouts = [module for module in self.unet.modules() if isinstance(module, nn.Dropout)]
+        for dropout in dropouts:
+            dropout.is_train = False
+        with jt.no_grad():
+            eps = self.predict_noise(to_device(x), to_device(t)).numpy().copy()
+        for dropout in dropouts:
+            dropout.is_train = True
+        return eps
+
+    def gradients(self) -> tuple[float, dict[str, NDArray[np.float32]]]:
+        """Loss and every unclipped gradient for the batch that the next `step()` would use; changes nothing.
+
+        Raises:
+            UsageError: randomness is not matched, so that batch is not known before it is drawn.
+        """
+        if self.config.train.randomness != "matched":
+            raise UsageError("gradients need train.randomness matched: only then is the next batch known beforehand")
+        loss = self.loss(self.batches.batch(self.steps_done))
+        grads = jt.grad(loss, list(self.params.values()))
+        return loss.item(), to_numpy(dict(zip(self.params, grads, strict=True)))
+
+    def close(self) -> None:
+        """Release loader workers and device memory."""
+        self.batches.close()
+        del self.batches, self.optimizer, self.unet, self.params
+        self.unread_losses.clear()
+        jt.gc()
+
+
+def _network(config: ModelConfig, options: frozenset[str], operators: Operators) -> UNet:
+    """The network of an arm: computed as written, or channels-last by operators of our own."""
+    if "onednn" in options:
+        from impls.jittor.onednn_unet import OneDNNUNet
+
+        return OneDNNUNet(config)
+    return UNet(config, operators)

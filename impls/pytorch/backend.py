@@ -1,0 +1,118 @@
+"""PyTorch on one device with an arm's options: the way in for the harness and the command lines."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import time
+import warnings
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from impls.backend import BackendInfo
+from impls.common.config import ExperimentConfig
+from impls.errors import UnavailableError
+from impls.pytorch.ops import STOCK
+from impls.pytorch.trainer import Trainer
+
+
+class Backend:
+    """See `impls.backend.Backend`."""
+
+    def __init__(self, options: tuple[str, ...], device: str, threads: int) -> None:
+        require_available(options, device)
+        self.options = frozenset(options)
+        self.device = torch.device("cuda", torch.cuda.current_device()) if device == "cuda" else torch.device("cpu")
+        torch.set_num_threads(threads)
+        torch.backends.cuda.matmul.allow_tf32 = "tf32" in self.options
+        torch.backends.cudnn.allow_tf32 = "tf32" in self.options
+        torch.backends.cudnn.benchmark = device == "cuda"
+        self.operators = STOCK
+        self.info = describe(self.options, self.device, self.operators.names)
+
+    def trainer(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> Trainer:
+        """A trainer over `images` (N, H, W, C)."""
+        return Trainer(config, images, self.device, self.info, self.options, self.operators)
+
+    def matmul_flops(self, n: int, repeats: int) -> float:
+        """Best measured float32 floating-point operations per second over `repeats` n x n matrix products."""
+        a, b = torch.rand(n, n, device=self.device), torch.rand(n, n, device=self.device)
+        best_ns = None
+        for _ in range(repeats + 1):
+            self.synchronize()
+            started_ns = time.perf_counter_ns()
+            torch.mm(a, b)
+            self.synchronize()
+            elapsed_ns = time.perf_counter_ns() - started_ns
+            best_ns = elapsed_ns if best_ns is None else min(best_ns, elapsed_ns)
+        return 2 * n**3 / (best_ns / 1e9)
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def create(options: tuple[str, ...], device: str, threads: int) -> Backend:
+    """The backend of an arm; `options` are those of `impls.registry`.
+
+    Raises:
+        UnavailableError: the device or an option cannot be used on this machine.
+    """
+    return Backend(options, device, threads)
+
+
+def require_available(options: tuple[str, ...], device: str) -> None:
+    """Refuse what this machine cannot do, instead of running something else.
+
+    Raises:
+        UnavailableError: no CUDA device, TF32 without CUDA, or no C++ compiler for `compile`.
+    """
+    if device == "cuda":
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            available = torch.cuda.is_available()
+        if not available:
+            reason = ("this PyTorch was built without CUDA" if torch.version.cuda is None
+                      else str(caught[0].message).splitlines()[0] if caught else "no usable NVIDIA driver or GPU")
+            raise UnavailableError(f"PyTorch cannot use CUDA here: {reason}; choose --device cpu")
+    elif "tf32" in options:
+        raise UnavailableError("option tf32 exists only on CUDA: leave it out or choose --device cuda")
+    if "compile" in options and shutil.which("g++") is None:
+        raise UnavailableError("option compile needs the C++ compiler g++: install it or leave the option out")
+
+
+def describe(options: frozenset[str], device: torch.device, operators: dict[str, str]) -> BackendInfo:
+    """What runs in this process, as PyTorch reports it."""
+    cuda = device.type == "cuda"
+    properties = torch.cuda.get_device_properties(device) if cuda else None
+    flags = {
+        "memory_format": "channels_last" if "channels_last" in options else "contiguous (NCHW)",
+        "compile": "torch.compile (inductor)" if "compile" in options else "eager",
+        "autocast": "bfloat16, network only" if "bf16" in options else "off",
+        "mkldnn": str(torch.backends.mkldnn.is_available()),
+        "mkl": str(torch.backends.mkl.is_available()),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(torch.backends.cudnn.version()) if cuda else "not used",
+        "cudnn_benchmark": str(torch.backends.cudnn.benchmark) if cuda else "not used",
+        "git_version": torch.version.git_version,
+    }
+    return BackendInfo(
+        framework="PyTorch", version=torch.__version__, device=device.type,
+        device_name=properties.name if properties else cpu_name(),
+        device_uuid=f"GPU-{properties.uuid}" if properties else None,
+        dtype="bfloat16" if "bf16" in options else "float32", tf32=cuda and "tf32" in options,
+        threads=torch.get_num_threads(), operators=dict(operators), flags=flags)
+
+
+def cpu_name() -> str:
+    """The processor's model name as Linux gives it, else the architecture."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()

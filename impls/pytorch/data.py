@@ -1,0 +1,117 @@
+"""Batches for training: the whole data set resident on the device, or PyTorch's own loader with worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from impls.common import randomness
+from impls.common.config import ExperimentConfig
+from impls.errors import DataError, UsageError
+
+
+class ResidentBatches:
+    """All images on the device as uint8; a batch is an index, a flip and a scaling there."""
+
+    def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8], device: torch.device) -> None:
+        self.config, self.device, self.count = config, device, len(images)
+        self.images = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(device)
+        self.order = torch.empty(0, dtype=torch.int64, device=device)
+
+    def batch(self, step: int) -> Tensor:
+        """The images of one step (B, C, H, W), float32 in [-1, 1].
+
+        With matched randomness they depend on (seed, step) alone, otherwise on the calls before.
+        """
+        size, flip = self.config.train.batch_size, self.config.train.flip
+        if self.config.train.randomness == "matched":
+            index = to_device(randomness.batch_indices(self.config.seed, step, size, self.count), self.device)
+            flips = to_device(randomness.flips(self.config.seed, step, size), self.device) if flip else None
+        else:
+            if len(self.order) < size:
+                self.order = torch.randperm(self.count, device=self.device)
+            index, self.order = self.order[:size], self.order[size:]
+            flips = torch.rand(size, device=self.device) < 0.5 if flip else None
+        x = self.images[index]
+        if flips is not None:
+            x = torch.where(flips[:, None, None, None], x.flip(3), x)
+        return x.float().div_(127.5).sub_(1)
+
+    def close(self) -> None:
+        """Nothing to stop; the mirror of `LoadedBatches.close`."""
+
+
+class FlippedImages(Dataset):
+    """What a loader worker does with one image: flip it half of the time, scale it to [-1, 1]."""
+
+    def __init__(self, images: NDArray[np.uint8], flip: bool) -> None:
+        self.images, self.flip = images, flip
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        """One image (C, H, W), float32 in [-1, 1]."""
+        image = self.images[index]
+        if self.flip and torch.rand(()).item() < 0.5:
+            image = image[:, ::-1]
+        return np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32) / np.float32(127.5) - np.float32(1)
+
+
+class LoadedBatches:
+    """PyTorch's DataLoader: shuffled, last partial batch dropped, workers kept from epoch to epoch."""
+
+    def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8], device: torch.device) -> None:
+        if config.train.randomness == "matched":
+            raise UsageError("train.randomness matched needs train.loader resident: a native loader shuffles by itself")
+        self.device = device
+        workers = config.train.num_workers
+        self.loader = DataLoader(
+            FlippedImages(images, config.train.flip), batch_size=config.train.batch_size, shuffle=True, drop_last=True,
+            num_workers=workers, persistent_workers=workers > 0, pin_memory=device.type == "cuda",
+            generator=torch.Generator().manual_seed(config.seed))
+        self.batches: Iterator[Tensor] = iter(())
+
+    def batch(self, _step: int) -> Tensor:
+        """The next images (B, C, H, W), float32 in [-1, 1]; an epoch's end starts the next one."""
+        x = next(self.batches, None)
+        if x is None:
+            self.batches = iter(self.loader)
+            x = next(self.batches)
+        return x.to(self.device, non_blocking=True)
+
+    def close(self) -> None:
+        """Stop the worker processes, which end when their iterator and loader are gone."""
+        self.batches = iter(())
+        del self.loader
+
+
+Batches = ResidentBatches | LoadedBatches
+
+
+def batches(config: ExperimentConfig, images: NDArray[np.uint8], device: torch.device) -> Batches:
+    """The source of batches that `config.train.loader` names.
+
+    Raises:
+        DataError: the images do not fit the network, or are fewer than a batch.
+        UsageError: matched randomness is asked of the native loader.
+    """
+    model, size = config.model, config.train.batch_size
+    wanted = (model.image_size, model.image_size, model.image_channels)
+    if images.dtype != np.uint8 or images.shape[1:] != wanted:
+        raise DataError(f"images are {images.dtype} {images.shape[1:]}, the network needs uint8 {wanted}")
+    if len(images) < size:
+        raise DataError(f"batch size {size}: the data set has only {len(images)} images: lower it")
+    source = ResidentBatches if config.train.loader == "resident" else LoadedBatches
+    return source(config, images, device)
+
+
+def to_device(array: NDArray, device: torch.device) -> Tensor:
+    """A tensor of the array on the device, without making the host wait for the copy."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

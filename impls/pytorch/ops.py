@@ -1,0 +1,62 @@
+"""The network's primitives for which there is a choice, collected so that an arm can pick and report them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Operators:
+    """One implementation of each primitive.
+
+    Attributes:
+        group_norm: (x (N, C, ...), weight (C,), bias (C,), groups, eps) -> normalised x.
+        group_norm_silu: the same, followed by SiLU.
+        attention: (q, k, v), each (N, L, C) -> softmax(q k^T / sqrt(C)) v.
+        upsample: (N, C, H, W) -> (N, C, 2H, 2W) by repeating each pixel.
+        names: what each primitive runs, for the report.
+    """
+
+    group_norm: Callable[[Tensor, Tensor, Tensor, int, float], Tensor]
+    group_norm_silu: Callable[[Tensor, Tensor, Tensor, int, float], Tensor]
+    attention: Callable[[Tensor, Tensor, Tensor], Tensor]
+    upsample: Callable[[Tensor], Tensor]
+    names: Mapping[str, str]
+
+
+def group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+    """GroupNorm (Wu & He 2018) over `groups` groups of channels."""
+    return nn.functional.group_norm(x, groups, weight, bias, eps)
+
+
+def group_norm_silu(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+    """GroupNorm, then SiLU."""
+    return nn.functional.silu(group_norm(x, weight, bias, groups, eps))
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot-product attention with one head (Vaswani et al. 2017, equation 1)."""
+    return nn.functional.scaled_dot_product_attention(q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)).squeeze(1)
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Twice the height and width by nearest neighbour."""
+    return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+STOCK = Operators(
+    group_norm=group_norm,
+    group_norm_silu=group_norm_silu,
+    attention=attention,
+    upsample=upsample,
+    names={
+        "group_norm": "torch.nn.functional.group_norm",
+        "group_norm_silu": "group_norm, then torch.nn.functional.silu",
+        "attention": "torch.nn.functional.scaled_dot_product_attention",
+        "upsample": "torch.nn.functional.interpolate",
+        "optimizer": "torch.optim.Adam",
+    },
+)

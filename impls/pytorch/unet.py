@@ -1,0 +1,195 @@
+"""The noise-predicting U-Net of DDPM (Ho et al. 2020, appendix B), in PyTorch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from impls.common.config import ModelConfig
+from impls.pytorch.ops import STOCK, Operators
+
+
+def timestep_embedding(t: Tensor, width: int) -> Tensor:
+    """Sinusoids [sin, cos] of t (N,) at frequencies 10000^(-i/(half-1)): (N, width), float32 (Vaswani et al. 2017)."""
+    half = width // 2
+    frequencies = torch.exp(torch.arange(half, device=t.device) * (-math.log(10000) / max(half - 1, 1)))
+    angles = t.float()[:, None] * frequencies[None, :]
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class GroupNorm(nn.Module):
+    """GroupNorm with per-channel scale and shift, optionally followed by SiLU."""
+
+    def __init__(self, channels: int, config: ModelConfig, operators: Operators, silu: bool) -> None:
+        super().__init__()
+        self.groups, self.eps = config.groups, config.group_norm_eps
+        self.apply_norm = operators.group_norm_silu if silu else operators.group_norm
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (N, C, H, W) to the same shape."""
+        return self.apply_norm(x, self.weight, self.bias, self.groups, self.eps)
+
+
+class Attention(nn.Module):
+    """Self-attention over all pixels with one head; the residual adds the block's own input."""
+
+    def __init__(self, channels: int, config: ModelConfig, operators: Operators) -> None:
+        super().__init__()
+        self.linear = config.attention_layout == "linear"
+        self.attend = operators.attention
+        self.norm = GroupNorm(channels, config, operators, silu=False)
+        self.q, self.k, self.v, self.out = (
+            nn.Linear(channels, channels) if self.linear else nn.Conv2d(channels, channels, 1) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (N, C, H, W) to the same shape."""
+        n, c, height, width = x.shape
+        h = self.norm(x)
+        if self.linear:
+            h = h.reshape(n, c, height * width).transpose(1, 2)
+            h = self.out(self.attend(self.q(h), self.k(h), self.v(h)))
+            return x + h.transpose(1, 2).reshape(n, c, height, width)
+        q, k, v = (project(h).reshape(n, c, height * width).transpose(1, 2) for project in (self.q, self.k, self.v))
+        return x + self.out(self.attend(q, k, v).transpose(1, 2).reshape(n, c, height, width))
+
+
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions with the timestep added in between, a shortcut around them, then attention if wanted."""
+
+    def __init__(self, c_in: int, c_out: int, attention: bool, config: ModelConfig, operators: Operators) -> None:
+        super().__init__()
+        self.norm1 = GroupNorm(c_in, config, operators, silu=True)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.time = nn.Linear(4 * config.base_channels, c_out)
+        self.norm2 = GroupNorm(c_out, config, operators, silu=True)
+        self.dropout = nn.Dropout(config.dropout)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        self.attention = Attention(c_out, config, operators) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, temb: Tensor) -> Tensor:
+        """Map x (N, c_in, H, W) and the activated time embedding (N, 4 base) to (N, c_out, H, W)."""
+        # A convolution's output is not needed by its own backward pass, so sums may go into it.
+        h = self.conv1(self.norm1(x)).add_(self.time(temb)[:, :, None, None])
+        h = self.conv2(self.dropout(self.norm2(h))).add_(self.shortcut(x))
+        return self.attention(h)
+
+
+class Downsample(nn.Module):
+    """Half the height and width by a strided 3x3 convolution."""
+
+    def __init__(self, channels: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.asymmetric = config.downsample_padding == "asymmetric"
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if self.asymmetric else 1)
+
+    def forward(self, x: Tensor, _temb: Tensor) -> Tensor:
+        """Map x (N, C, H, W) to (N, C, H/2, W/2)."""
+        return self.conv(nn.functional.pad(x, (0, 1, 0, 1)) if self.asymmetric else x)
+
+
+class Upsample(nn.Module):
+    """Twice the height and width: nearest neighbour and a 3x3 convolution, or one transposed convolution."""
+
+    def __init__(self, channels: int, config: ModelConfig, operators: Operators) -> None:
+        super().__init__()
+        self.nearest = operators.upsample if config.upsample == "nearest" else None
+        self.conv = (nn.Conv2d(channels, channels, 3, padding=1) if self.nearest
+                     else nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1))
+
+    def forward(self, x: Tensor, _temb: Tensor) -> Tensor:
+        """Map x (N, C, H, W) to (N, C, 2H, 2W)."""
+        return self.conv(self.nearest(x) if self.nearest else x)
+
+
+class UNet(nn.Module):
+    """eps(x_t, t). Every layer on the way down leaves its output on a stack; every ResBlock on the way up takes one."""
+
+    def __init__(self, config: ModelConfig, operators: Operators = STOCK) -> None:
+        super().__init__()
+        width, channels, levels = config.base_channels, config.base_channels, len(config.channels)
+        self.width = width
+        attention = [config.image_size // 2**level in config.attention_resolutions for level in range(levels)]
+
+        self.time1 = nn.Linear(width, 4 * width)
+        self.time2 = nn.Linear(4 * width, 4 * width)
+        self.conv_in = nn.Conv2d(config.image_channels, channels, 3, padding=1)
+        skips = [channels]
+        self.down = nn.ModuleList()
+        for level, c_out in enumerate(config.channels):
+            for _ in range(config.blocks_per_level):
+                self.down.append(ResBlock(channels, c_out, attention[level], config, operators))
+                channels = c_out
+                skips.append(channels)
+            if level < levels - 1:
+                self.down.append(Downsample(channels, config))
+                skips.append(channels)
+        self.middle = nn.ModuleList(ResBlock(channels, channels, with_attention, config, operators)
+                                    for with_attention in (True, False))
+        self.up = nn.ModuleList()
+        for level in reversed(range(levels)):
+            for block in range(config.blocks_per_level + 1):
+                c_out = config.up_channels(level, block)
+                self.up.append(ResBlock(channels + skips.pop(), c_out, attention[level], config, operators))
+                channels = c_out
+            if level > 0:
+                self.up.append(Upsample(channels, config, operators))
+        assert not skips, "every output on the way down is used once on the way up"
+        self.norm_out = GroupNorm(channels, config, operators, silu=True)
+        self.conv_out = nn.Conv2d(channels, config.image_channels, 3, padding=1)
+        if config.init == "ddpm":
+            initialise(self)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """The predicted noise.
+
+        Args:
+            x: noisy images (N, C, H, W).
+            t: timesteps (N,), integers in [0, T).
+
+        Returns:
+            eps (N, C, H, W).
+        """
+        temb = timestep_embedding(t, self.width)
+        temb = nn.functional.silu(self.time2(nn.functional.silu(self.time1(temb))))
+        h = self.conv_in(x)
+        skips = [h]
+        for layer in self.down:
+            h = layer(h, temb)
+            skips.append(h)
+        for layer in self.middle:
+            h = layer(h, temb)
+        for layer in self.up:
+            h = layer(torch.cat([h, skips.pop()], dim=1) if isinstance(layer, ResBlock) else h, temb)
+        return self.conv_out(self.norm_out(h))
+
+
+def initialise(unet: UNet) -> None:
+    """The DDPM initialisation: variance scaling (fan average, uniform), gates close to zero, zero biases.
+
+    A gate is what a residual branch or the network ends with: each block's second convolution, the attention output
+    and the last convolution (Ho et al.'s code, scale 1e-10).
+    """
+    for name, module in unet.named_modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+            gate = name.endswith((".conv2", ".attention.out")) or name == "conv_out"
+            variance_scaling(module.weight, 1e-10 if gate else 1.0)
+            nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def variance_scaling(weight: Tensor, scale: float) -> None:
+    """Fill `weight` uniformly with variance scale / ((fan_in + fan_out) / 2)."""
+    receptive = math.prod(weight.shape[2:])
+    fan_average = (weight.shape[0] + weight.shape[1]) * receptive / 2
+    bound = math.sqrt(3 * scale / fan_average)
+    weight.uniform_(-bound, bound)
+
+
+def parameter_count(unet: UNet) -> int:
+    """Trainable scalars."""
+    return sum(p.numel() for p in unet.parameters())

@@ -1,0 +1,72 @@
+"""Every figure of a report by name: drawn twice (desktop and phone), inlined, and written to figures/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from harness.events import ParityResult, Verdict
+from harness.store import write_atomically
+from reports import figures_compare, figures_losses, figures_run, figures_steps
+from reports.model import ArmView, RunView
+from reports.page import Picture, Prose
+from reports.plotting import Drawn, alone, style_context, svg, write_png
+
+Draw = Callable[[RunView, bool], "Drawn | str"]
+
+
+@dataclass(frozen=True)
+class FigureMaker:
+    """Draws figures of one run; with a folder also writes them there as SVG and PNG."""
+
+    view: RunView
+    folder: Path | None = None
+
+    def make(self, name: str, draw: Draw) -> Picture | Prose:
+        """One figure, or a sentence that says why it cannot be drawn."""
+        with style_context():
+            wide = draw(self.view, False)
+            if isinstance(wide, str):
+                return Prose(f"{name.replace('-', ' ').capitalize()}: n/a, {wide}.", small=True)
+            inline = {"wide": svg(wide.figure, f"{name}-w")}
+            if self.folder is not None:
+                write_atomically(self.folder / f"{name}.svg", alone(inline["wide"]))
+                write_png(wide.figure, self.folder / f"{name}.png")
+            phone = draw(self.view, True)
+            if isinstance(phone, Drawn):
+                inline["narrow"] = svg(phone.figure, f"{name}-n")
+        return Picture(name, wide.alt, wide.caption, inline)
+
+    def forest(self, verdict: Verdict, number: int) -> Picture | Prose:
+        """Ratio per block of one verdict; `number` tells several apart."""
+        suffix = f"-{number}" if number else ""
+        return self.make(f"ratio{suffix}", lambda view, narrow: figures_compare.ratio_forest(view, verdict, narrow))
+
+    def boundary(self, arm: ArmView) -> Picture | Prose:
+        """A closer look at the first boundary between two epochs of one arm."""
+        return self.make(
+            f"timeline-epochs-{arm.slot.lower()}", lambda view, narrow: figures_run.epochs_close(view, arm, narrow)
+        )
+
+    def parity(self, result: ParityResult, number: int) -> Picture | Prose:
+        """Differences of matched losses of one parity check."""
+        suffix = f"-{number}" if number else ""
+        return self.make(f"parity{suffix}", lambda view, narrow: figures_compare.parity_losses(view, result, narrow))
+
+
+def makers(maker: FigureMaker) -> dict[str, Callable[[], Picture | Prose]]:
+    """Name -> a function that draws that figure; those of single verdicts are methods of `FigureMaker`."""
+    drawings: dict[str, Draw] = {
+        "step-times": figures_steps.step_times,
+        "distribution": figures_steps.distribution,
+        "epochs": figures_steps.epoch_times,
+        "losses": figures_losses.losses,
+        "timeline": figures_run.timeline,
+        "timeline-windows": figures_run.windows_close,
+        "memory": figures_run.memory,
+        "cold-start": figures_compare.cold_start,
+        "throughput": figures_compare.throughput,
+    }
+    return {name: partial(maker.make, name, draw) for name, draw in drawings.items()}

@@ -1,0 +1,146 @@
+"""`results/index.html`: all runs of a folder at a glance, newest first; damaged ones are listed with what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from harness.store import JOURNAL, SUMMARY, write_atomically
+from impls.errors import UsageError
+from reports.model import nested
+from reports.render import page
+from reports.text import NA, utc
+
+MOST_SUMMARY_BYTES = 20_000_000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the index.
+
+    Attributes:
+        name: the run folder's name.
+        link: relative address of its report; None when there is none.
+        fault: what is wrong with it; None when it could be read.
+    """
+
+    name: str
+    link: str | None
+    date: str
+    suite: str
+    arms: str
+    setting: str
+    status: str
+    verdicts: tuple[str, ...]
+    fault: str | None = None
+
+
+def build(results: Path) -> Path:
+    """Write the index of a results folder.
+
+    Raises:
+        UsageError: no such folder, or it cannot be written.
+    """
+    if not results.is_dir():
+        raise UsageError(f"{results}: no such results folder: give the folder that holds the runs")
+    target = results / "index.html"
+    try:
+        write_atomically(target, page("index.html", entries=entries(results)))
+    except OSError as error:
+        raise UsageError(f"{target}: cannot write: {error.strerror or error}") from error
+    return target
+
+
+def entries(results: Path) -> list[Entry]:
+    """All run folders, newest first, those without a date last."""
+    folders = [
+        path
+        for path in sorted(results.iterdir())
+        if path.is_dir() and not path.is_symlink() and any((path / name).is_file() for name in (JOURNAL, SUMMARY))
+    ]
+    found = [entry(path) for path in folders]
+    return sorted(found, key=lambda one: (one.date != NA, one.date, one.name), reverse=True)
+
+
+def entry(path: Path) -> Entry:
+    """One run by its summary; without a readable one, by what its journal still tells."""
+    link = f"{quote(path.name)}/report.html" if (path / "report.html").is_file() else None
+    try:
+        summary = read_summary(path)
+    except (OSError, ValueError, UsageError, RecursionError) as error:
+        fault = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return Entry(path.name, link, NA, NA, NA, NA, "damaged", (), fault)
+    return Entry(
+        path.name,
+        link,
+        utc(text(summary.get("started_utc"))),
+        text(summary.get("suite")),
+        arms(summary),
+        setting(summary),
+        text(summary.get("status")),
+        tuple(verdict_line(one) for one in listed(summary.get("verdicts"))),
+    )
+
+
+def read_summary(path: Path) -> Mapping[str, Any]:
+    """`run.json`, or the same content from the journal where the run ended before writing it.
+
+    Raises:
+        OSError, ValueError, UsageError: neither can be read.
+    """
+    file = path / SUMMARY
+    if file.is_file():
+        if file.stat().st_size > MOST_SUMMARY_BYTES:
+            raise ValueError(f"{SUMMARY} is larger than {MOST_SUMMARY_BYTES} bytes")
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{SUMMARY} is not JSON: {error}") from error
+        if not isinstance(data, dict):
+            raise ValueError(f"{SUMMARY} holds no JSON object")
+        return data
+    from harness.store import read_run, summary
+
+    return summary(read_run(path))
+
+
+def listed(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of a JSON list; nothing of anything else."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def text(value: Any) -> str:
+    """A scalar as text."""
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else NA
+
+
+def arms(summary: Mapping[str, Any]) -> str:
+    """The arms' names, in order."""
+    return ", ".join(text(arm.get("name")) for arm in listed(summary.get("arms"))) or NA
+
+
+def setting(summary: Mapping[str, Any]) -> str:
+    """Preset, data set and device."""
+    preset = nested(summary, ("config", "experiment", "preset"))
+    batch = nested(summary, ("config", "experiment", "train", "batch_size"))
+    device = nested(summary, ("declared", "device")) or nested(summary, ("config", "bench", "device"))
+    facts = [
+        text(preset),
+        text(nested(summary, ("dataset", "name"))),
+        text(device),
+        f"batch {batch}" if isinstance(batch, int) else NA,
+    ]
+    return ", ".join(fact for fact in facts if fact != NA) or NA
+
+
+def verdict_line(verdict: Mapping[str, Any]) -> str:
+    """One recorded verdict in few words: the word, and the ratio as recorded."""
+    names = f"{text(verdict.get('arm_a'))} / {text(verdict.get('arm_b'))}"
+    ratio, low, high = (verdict.get(key) for key in ("ratio", "ci_low", "ci_high"))
+    numbers = [value for value in (ratio, low, high) if isinstance(value, float | int) and not isinstance(value, bool)]
+    shown = f"{numbers[0]:.3f} [{numbers[1]:.3f}, {numbers[2]:.3f}]" if len(numbers) == 3 else NA
+    return f"{text(verdict.get('metric'))}: {text(verdict.get('word'))}, {names} = {shown}"

@@ -1,0 +1,132 @@
+"""The report as data: sections made of few kinds of blocks, which the HTML and the Markdown template both render."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reports.text import Value
+
+
+@dataclass(frozen=True)
+class Prose:
+    """A paragraph; `small` for side remarks."""
+
+    text: str
+    small: bool = False
+    kind: Literal["prose"] = "prose"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names the row. Head cells with a slot name an arm."""
+
+    caption: str
+    head: tuple[Value, ...]
+    rows: tuple[tuple[Value, ...], ...]
+    kind: Literal["table"] = "table"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure. `svg` holds markup made by this program: {"wide": ..., "narrow": ...}.
+
+    Attributes:
+        name: file name in figures/ without its suffix.
+        alt: the figure's message in one sentence, with its numbers.
+        caption: what is drawn.
+        svg: variant -> SVG element, for inlining.
+    """
+
+    name: str
+    alt: str
+    caption: str
+    svg: dict[str, str] = field(default_factory=dict)
+    kind: Literal["picture"] = "picture"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to copy as it stands, such as a command or the end of a log."""
+
+    text: str
+    label: str
+    kind: Literal["code"] = "code"
+
+
+Block = Prose | Table | Picture | Code
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with its blocks; `anchor` is its id in the page."""
+
+    anchor: str
+    title: str
+    blocks: tuple[Block, ...]
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a sentence; with a slot it names an arm."""
+
+    text: str
+    slot: str | None = None
+
+
+@dataclass(frozen=True)
+class VerdictCard:
+    """One verdict in plain words.
+
+    Attributes:
+        figure: the large figure, e.g. "2.93x"; "=" and "?" where there is none to boast of.
+        headline: the sentence, in parts.
+        facts: lines below it: ratio with interval, margin, means, reasons.
+        next_action: what to do next, as recorded.
+        word: the recorded word.
+        tone: "decided", "even", "open" or "refused".
+        minor: whether it is a self-check, shown smaller.
+    """
+
+    figure: str
+    headline: tuple[Part, ...]
+    facts: tuple[str, ...]
+    next_action: str | None
+    word: str
+    tone: str
+    minor: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The headline as plain text."""
+        return "".join(part.text for part in self.headline)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A finding for the reader: severity "info", "warning" or "error"."""
+
+    severity: str
+    message: str
+    advice: str | None = None
+    where: str | None = None
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a report shows, in order."""
+
+    title: str
+    subtitle: str
+    run_id: str
+    status: str
+    verdicts: tuple[VerdictCard, ...]
+    notes: tuple[Note, ...]
+    sections: tuple[Section, ...]
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """All figures, in order."""
+        return [block for section in self.sections for block in section.blocks if isinstance(block, Picture)]

@@ -1,0 +1,76 @@
+"""A small file server for a results folder: this machine only, this folder only, reading only."""
+
+from __future__ import annotations
+
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from impls.errors import UsageError
+
+HOST = "127.0.0.1"
+ALLOWED_HOSTS = ("127.0.0.1", "localhost")
+
+
+class ResultsHandler(SimpleHTTPRequestHandler):
+    """Serves files whose real path lies inside the folder; symbolic links that lead out are not found."""
+
+    def translate_path(self, path: str) -> str:
+        """The file for a request; an address that leaves the folder becomes one that does not exist."""
+        root = Path(self.directory).resolve()
+        wanted = Path(super().translate_path(path))
+        real = wanted.resolve()
+        if real != root and root not in real.parents:
+            return str(root / ".outside-of-this-folder")
+        return str(wanted)
+
+    def do_GET(self) -> None:  # noqa: N802 - the base class's name
+        """Serve a file."""
+        if self._host_allowed():
+            super().do_GET()
+
+    def do_HEAD(self) -> None:  # noqa: N802 - the base class's name
+        """Serve a file's headers."""
+        if self._host_allowed():
+            super().do_HEAD()
+
+    def end_headers(self) -> None:
+        """Keep every page from being cached or read as something else."""
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Stay quiet: the terminal shows the address, not every request."""
+
+    def _host_allowed(self) -> bool:
+        """Refuse a foreign Host name: a page of somebody else could read local files through one (DNS rebinding)."""
+        name = (self.headers.get("Host") or "").rsplit(":", 1)[0]
+        if name in ALLOWED_HOSTS:
+            return True
+        self.send_error(403, "only served to this machine")
+        return False
+
+
+def server(results: Path, port: int) -> ThreadingHTTPServer:
+    """A server bound to the loopback address.
+
+    Raises:
+        UsageError: no such folder, or the port is taken.
+    """
+    if not results.is_dir():
+        raise UsageError(f"{results}: no such results folder: give the folder that holds the runs")
+    try:
+        return ThreadingHTTPServer((HOST, port), partial(ResultsHandler, directory=str(results.resolve())))
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"--port {port}: cannot listen there ({error}): choose another, e.g. --port 0") from error
+
+
+def serve(results: Path, port: int) -> None:
+    """Serve until interrupted."""
+    with server(results, port) as running:
+        print(f"serving {results} at http://{HOST}:{running.server_address[1]}/  (Ctrl-C ends it)", flush=True)
+        try:
+            running.serve_forever()
+        except KeyboardInterrupt:
+            print("ended")

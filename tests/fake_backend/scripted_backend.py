@@ -1,0 +1,147 @@
+"""A backend without a framework: how long a step takes comes from the test, what it computes is three small arrays."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from impls.backend import BackendInfo, MemoryReading, TrainerState
+from impls.errors import UnavailableError
+from impls.registry import BackendSpec
+
+SHAPES = {"conv.weight": (4, 3, 3, 3), "norm.weight": (4,), "norm.bias": (4,)}
+
+SPEC = BackendSpec(
+    name="scripted", module="scripted_backend",
+    options={
+        "slow": "every step takes twice as long", "crash": "the process ends at a step", "raise": "a step raises",
+        "oom": "a step runs out of memory", "unusable": "cannot be created", "wrong": "computes something else",
+        "half": "says it computes in bfloat16", "quit": "the process ends with status 0 while it is created",
+    })
+
+
+class OwnTime:
+    """Time of a process of its own: it passes only by steps, so that no load on the machine can change a result."""
+
+    def __init__(self) -> None:
+        self.ns = time.perf_counter_ns()
+
+    def __call__(self) -> int:
+        return self.ns
+
+
+def scripted_spend(options: frozenset[str], process: int, step: int) -> None:
+    """A step takes 0.1 s of this process's own time, twice as much for "slow"."""
+    if not isinstance(time.perf_counter_ns, OwnTime):
+        time.perf_counter_ns = OwnTime()
+    time.perf_counter_ns.ns += 200_000_000 if "slow" in options else 100_000_000
+    if wait := float(os.environ.get("SCRIPTED_WAIT_S", "0")):
+        time.sleep(wait)
+
+
+# A test in this process replaces these two.
+spend: Callable[[frozenset[str], int, int], None] = scripted_spend
+crash: Callable[[], None] = lambda: os._exit(3)  # noqa: E731
+CRASH_AT = int(os.environ.get("SCRIPTED_CRASH_AT", "30"))
+
+process_numbers = itertools.count()
+
+
+class ScriptedTrainer:
+    def __init__(self, config, images, options, process):
+        self.config, self.options, self.process = config, options, process
+        rng = np.random.default_rng(config.seed)
+        self.params = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
+        self.steps, self.unread, self.waits = 0, [], []
+        self.images = images
+        self.info = info(options)
+        self.parameter_count = sum(value.size for value in self.params.values())
+        self.closed = False
+
+    def step(self):
+        spend(self.options, self.process, self.steps)
+        if self.steps == CRASH_AT:
+            self._fault()
+        self.unread.append(self._loss())
+        self.params = {name: value - np.float32(1e-4) * np.sign(self._gradient(name)) for name, value in
+                       self.params.items()}
+        self.steps += 1
+        self.waits.append(1000)
+
+    def _fault(self):
+        if "crash" in self.options:
+            print("about to crash", flush=True)
+            crash()
+        if "raise" in self.options:
+            raise RuntimeError("the step went wrong")
+        if "oom" in self.options:
+            raise MemoryError("no room for the step")
+
+    def _loss(self):
+        return float(np.mean([np.mean(np.square(value)) for value in self.params.values()]))
+
+    def _gradient(self, name):
+        return (2 * self.params[name] / self.params[name].size).astype(np.float32)
+
+    def losses(self):
+        unread, self.unread = self.unread, []
+        return unread
+
+    def synchronize(self):
+        pass
+
+    def pending_work(self):
+        return 0
+
+    def loader_wait_ns(self):
+        waits, self.waits = self.waits, []
+        return waits
+
+    def memory(self):
+        return MemoryReading(reason="a scripted backend has no device")
+
+    def state(self):
+        zeros = {name: np.zeros_like(value) for name, value in self.params.items()}
+        return TrainerState(self.steps, dict(self.params), None, zeros, zeros)
+
+    def load_state(self, state):
+        self.params, self.steps = dict(state.params), state.step
+
+    def predict(self, x, t):
+        factor = self.params["conv.weight"].mean() * (1.01 if "wrong" in self.options else 1.0)
+        return (x * np.float32(factor)).astype(np.float32)
+
+    def gradients(self):
+        return self._loss(), {name: self._gradient(name) for name in self.params}
+
+    def close(self):
+        self.closed = True
+
+
+class ScriptedBackend:
+    def __init__(self, options):
+        self.options, self.process = options, next(process_numbers)
+        self.info = info(options)
+
+    def trainer(self, config, images):
+        return ScriptedTrainer(config, images, self.options, self.process)
+
+    def matmul_flops(self, n, repeats):
+        return 1e9
+
+
+def info(options):
+    return BackendInfo(framework="Scripted", version="1", device="cpu", device_name="none", device_uuid=None,
+                       dtype="bfloat16" if "half" in options else "float32", tf32=False, threads=1)
+
+
+def create(options, device, threads):
+    if "unusable" in options:
+        raise UnavailableError("scripted: this backend was told to be unusable")
+    if "quit" in options:
+        raise SystemExit(0)
+    return ScriptedBackend(frozenset(options))

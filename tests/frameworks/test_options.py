@@ -1,0 +1,55 @@
+"""Every option changes how the network is computed, never what."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_training import set_weights, trainer, weights
+
+OPTIONS = {
+    "pytorch": [(("channels_last",), 2e-5), (("bf16",), 5e-2), (("channels_last", "bf16"), 5e-2),
+                pytest.param(("compile",), 2e-5, marks=pytest.mark.slow)],
+    "jittor": [(("onednn",), 2e-5)],
+}
+
+
+def pytest_generate_tests(metafunc):
+    if "options" in metafunc.fixturenames:
+        framework = metafunc.config.getoption("--framework")
+        cases = [case if hasattr(case, "marks") else pytest.param(*case) for case in OPTIONS.get(framework, [])]
+        metafunc.parametrize(("options", "tolerance"), cases, ids=lambda v: "+".join(v) if isinstance(v, tuple) else "")
+
+
+def test_same_network_and_same_training(fw, options, tolerance):
+    plain, subject = trainer(fw), trainer(fw, options=options)
+    start = weights(plain, seed=5)
+    for each in (plain, subject):
+        set_weights(each, start)
+    x = np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)
+    want, got = (each.predict(x, np.array([5, 900])) for each in (plain, subject))
+    assert np.abs(got - want).max() < tolerance * max(1, np.abs(want).max())
+    assert ("bf16" in options) == (np.abs(got - want).max() > 1e-4)
+    (loss, grads), (other_loss, other_grads) = plain.gradients(), subject.gradients()
+    assert other_loss == pytest.approx(loss, rel=tolerance)
+    for name, gradient in grads.items():
+        scale = max(np.abs(gradient).max(), 1e-4 if tolerance < 1e-3 else 1e-1)
+        assert np.abs(other_grads[name] - gradient).max() < 10 * tolerance * scale, name
+    for _ in range(5):
+        plain.step()
+        subject.step()
+    assert subject.losses() == pytest.approx(plain.losses(), rel=5 * tolerance)
+    state, other = plain.state(), subject.state()
+    for part in ("params", "ema", "exp_avg", "exp_avg_sq"):
+        assert getattr(other, part).keys() == getattr(state, part).keys()
+        assert all(array.dtype == np.float32 for array in getattr(other, part).values())
+    resumed = trainer(fw, options=options)
+    resumed.load_state(other)
+    for each in (subject, resumed):
+        each.step()
+    assert resumed.losses() == pytest.approx(subject.losses(), rel=1e-6)
+
+
+def test_info_names_the_options(fw, options, tolerance):
+    plain, info = fw.backend.create((), "cpu", 1).info, fw.backend.create(options, "cpu", 1).info
+    assert info != plain
+    assert info.dtype == ("bfloat16" if "bf16" in options else "float32")

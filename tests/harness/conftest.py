@@ -1,0 +1,214 @@
+"""In-process workers with a clock of their own, and real ones with the scripted backend installed beside them."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FAKE = ROOT / "tests" / "fake_backend"
+sys.path.insert(0, str(FAKE))
+
+import scripted_backend  # noqa: E402
+
+from harness import protocol  # noqa: E402
+from harness.bench import Bench  # noqa: E402
+from harness.config import BenchConfig, experiment  # noqa: E402
+from harness.events import DatasetRecorded, EnvironmentRecorded  # noqa: E402
+from harness.plan import make_plan  # noqa: E402
+from harness.progress import Progress  # noqa: E402
+from harness.runner import Request, Runner  # noqa: E402
+from harness.session import Nobody, Session  # noqa: E402
+from harness.store import RunWriter, read_run  # noqa: E402
+from harness.worker import Worker  # noqa: E402
+from impls import registry  # noqa: E402
+
+
+class ProcessEndedError(BaseException):
+    """An in-process worker's `os._exit`."""
+
+
+@dataclass
+class FakeClock:
+    """Time that passes only when a step is taken or a sleep is asked for."""
+
+    ns: int = 1_000_000_000
+
+    def __call__(self) -> int:
+        return self.ns
+
+    def seconds(self) -> float:
+        return self.ns / 1e9
+
+    def sleep(self, seconds: float) -> None:
+        self.ns += round(seconds * 1e9)
+
+
+@dataclass
+class FakeHandle:
+    pid: int
+    status: int | None = None
+    killed: bool = False
+
+    def poll(self) -> int | None:
+        return self.status
+
+    def wait(self, timeout_s: float) -> int | None:
+        return self.status
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+class InProcessChannel:
+    """Both ends of a channel: what is sent is obeyed at once, through the same JSON as in real runs."""
+
+    def __init__(self, worker: Worker, handle: FakeHandle, spy: Callable[[protocol.Command], None]) -> None:
+        self.worker, self.handle, self.spy = worker, handle, spy
+        self.replies: list[bytes] = []
+
+    def send_bytes(self, data: bytes) -> None:
+        command = protocol.decode_command(data)
+        self.spy(command)
+        try:
+            self.replies.append(protocol.encode(self.worker.handle(command)))
+        except (ProcessEndedError, SystemExit) as end:
+            self.handle.status = 0 if isinstance(end, SystemExit) else 3
+        if isinstance(command, protocol.Stop):
+            self.handle.status = 0
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        if not self.replies:
+            raise EOFError
+        return self.replies.pop(0)
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class FakeSessions:
+    clock: FakeClock
+    spy: Callable[[protocol.Command], None] = lambda command: None
+    handles: list[FakeHandle] = field(default_factory=list)
+    env: list[Mapping[str, str] | None] = field(default_factory=list)
+
+    def start(self, slot, arm, log, env=None):
+        log.write_text("hello from the log\n")
+        handle = FakeHandle(pid=1000 + len(self.handles))
+        self.handles.append(handle)
+        self.env.append(env)
+        channel = InProcessChannel(Worker(self.clock), handle, self.spy)
+        return Session(slot, arm, handle.pid, 5_000_000, log, channel, handle, Nobody(),
+                       self.clock.seconds)
+
+    def close(self):
+        pass
+
+
+class FakeTelemetry:
+    def __init__(self) -> None:
+        self.reasons: list[list[str]] = []
+        self.watched: list[dict] = []
+
+    def watch(self, pids):
+        self.watched.append(dict(pids))
+
+    def pause(self): ...
+
+    def resume(self): ...
+
+    def energy_mj(self):
+        return {}
+
+    def mark(self): ...
+
+    def disturbances(self):
+        return self.reasons.pop(0) if self.reasons else []
+
+    def findings(self):
+        return []
+
+
+@dataclass
+class Lab:
+    """One in-process run; `step_ns(options, process, step)` says how long a step takes."""
+
+    tmp_path: Path
+    clock: FakeClock
+    sessions: FakeSessions
+    telemetry: FakeTelemetry
+    stream: io.StringIO
+    cpu: dict[int, int] = field(default_factory=dict)
+
+    def bench(self, config: BenchConfig, writer: RunWriter | None = None) -> tuple[Bench, Request]:
+        data = self.tmp_path / "images.npy"
+        if not data.exists():
+            np.save(data, np.zeros((64, 32, 32, 3), np.uint8))
+        plan = make_plan(config, "cpu")
+        writer = writer or RunWriter.create(self.tmp_path / "results", plan.suite.name, self.clock)
+        bench = Bench(plan=plan, experiment=experiment(config, {}, "cpu"), data_path=data, images=64, threads=1,
+                      writer=writer, sessions=self.sessions, progress=Progress(stream=self.stream),
+                      telemetry=self.telemetry, window_steps=config.steps, epochs=config.epochs,
+                      sleep=self.clock.sleep, clock=self.clock.seconds, cpu_ns=lambda pid: self.cpu.get(pid, 0),
+                      busy_ns=lambda: None)
+        request = Request(config=config, command=["run_bench.py"], environment=EnvironmentRecorded(facts={"cpu": "x"}),
+                          findings=[], device_reason="as asked",
+                          dataset=DatasetRecorded(name="digits", images=64, shape=[32, 32, 3], sha256="0", why="test"))
+        return bench, request
+
+    def run(self, **options):
+        bench, request = self.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **options}))
+        end = Runner(bench, request).run()
+        bench.writer.finish(end)
+        return end, read_run(bench.writer.path)
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    clock = FakeClock()
+    monkeypatch.setattr(registry, "BUILT_IN", (*registry.BUILT_IN, scripted_backend.SPEC))
+    monkeypatch.setattr(scripted_backend, "process_numbers", itertools.count())
+    # Collecting this process's garbage thirty times would cost seconds and prove nothing.
+    monkeypatch.setattr("harness.worker.gc", SimpleNamespace(collect=int, freeze=int, unfreeze=int))
+
+    def crash():
+        raise ProcessEndedError
+
+    monkeypatch.setattr(scripted_backend, "crash", crash)
+    made = Lab(tmp_path, clock, FakeSessions(clock), FakeTelemetry(), io.StringIO())
+
+    def script(step_ns: Callable[[frozenset[str], int, int], float]) -> None:
+        monkeypatch.setattr(scripted_backend, "spend",
+                            lambda options, process, step: clock.sleep(step_ns(options, process, step) / 1e9))
+
+    made.script = script
+    script(lambda options, process, step: 100e6 * (1.1 if "slow" in options else 1.0))
+    return made
+
+
+@pytest.fixture
+def real_env(tmp_path):
+    """Environment of a real run in which the scripted backend is installed as an outside package."""
+    site = tmp_path / "site"
+    info = site / "scripted-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scripted\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ddpm_bench.backends]\nscripted = scripted_backend:SPEC\n")
+    env = {key: value for key, value in os.environ.items() if not key.startswith("SCRIPTED_")}
+    env["PYTHONPATH"] = os.pathsep.join([str(site), str(FAKE)])
+    env["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    env["OMP_NUM_THREADS"] = "1"
+    return env

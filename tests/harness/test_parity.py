@@ -1,0 +1,134 @@
+"""The comparison of two arms' numbers: what it lets pass, and that each kind of difference is caught and named."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from harness import parity
+from impls.common.config import preset
+
+TINY = parity.parity_experiment(preset("tiny"), 4)
+SHAPES = {"conv.weight": (8, 4, 3, 3), "out.weight": (3, 8, 3, 3), "norm.weight": (8,), "norm.bias": (8,)}
+
+
+def numbers(seed=0):
+    rng = np.random.default_rng(seed)
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
+    return parity.ArmNumbers(
+        eps=rng.standard_normal((4, 3, 8, 8)).astype(np.float32), gradients=arrays,
+        after_one={name: value + 1 for name, value in arrays.items()}, losses=[1.0 / (1 + i) for i in range(50)],
+        control=[1.0 / (1 + i) for i in range(50)], dtype="float32", tf32=False)
+
+
+def check(b, a=None, experiment=TINY):
+    return parity.compare(("A", "B"), a or numbers(), b, experiment)
+
+
+def changed(arrays, name, delta):
+    value = arrays[name].copy()
+    value.flat[0] += delta
+    return {**arrays, name: value}
+
+
+def test_the_same_numbers_pass():
+    result = check(numbers())
+    assert result.passed and result.reason is None and result.parameters_equal
+    assert (result.forward_max_abs, result.gradient_worst_rel, result.adam_max_abs) == (0, 0, 0)
+    assert result.tolerances == {"forward": 2e-5, "gradient": 1e-4, "adam": 1e-6, "loss": 1e-4}
+
+
+def test_every_difference_is_caught_and_named():
+    same = numbers()
+    largest = float(np.abs(same.gradients["norm.bias"]).max())
+    cases = {
+        "forward": replace(same, eps=same.eps + np.float32(5e-5)),
+        "norm.bias": replace(same, gradients=changed(same.gradients, "norm.bias", 2e-4 * largest)),
+        "adam": replace(same, after_one=changed(same.after_one, "conv.weight", 1e-5)),
+        "loss": replace(same, losses=[value * 1.001 for value in same.losses]),
+        "names or shapes": replace(same, gradients={**same.gradients, "more": np.zeros(1, np.float32)}),
+    }
+    for word, other in cases.items():
+        result = check(other)
+        assert not result.passed and word in result.reason, word
+
+
+def test_just_inside_the_tolerances_passes():
+    same = numbers()
+    largest = float(np.abs(same.gradients["norm.bias"]).max())
+    assert check(replace(same, eps=same.eps + np.float32(1e-5))).passed
+    assert check(replace(same, gradients=changed(same.gradients, "norm.bias", 0.5e-4 * largest))).passed
+    assert check(replace(same, losses=[value * 1.00005 for value in same.losses])).passed
+
+
+def test_large_presets_have_a_wider_loss_tolerance():
+    other = replace(numbers(), losses=[value * 1.001 for value in numbers().losses])
+    assert not check(other).passed
+    assert check(other, experiment=parity.parity_experiment(preset("ddpm"), 4)).passed
+
+
+def test_only_the_first_twenty_losses_decide():
+    losses = numbers().losses
+    assert check(replace(numbers(), losses=[*losses[:20], *(2 * value for value in losses[20:])])).passed
+    assert not check(replace(numbers(), losses=[*losses[:19], 2 * losses[19], *losses[20:]])).passed
+
+
+@pytest.mark.parametrize("field", ["eps", "gradients", "after_one", "losses"])
+def test_nan_never_passes(field):
+    same = numbers()
+    bad = {"eps": same.eps * np.float32(np.nan),
+           "gradients": changed(same.gradients, "conv.weight", np.nan),
+           "after_one": changed(same.after_one, "conv.weight", np.nan),
+           "losses": [math.nan, *same.losses[1:]]}[field]
+    assert not check(replace(same, **{field: bad})).passed
+
+
+def test_no_losses_are_no_evidence():
+    assert not check(replace(numbers(), losses=[])).passed
+
+
+def test_tiny_gradients_are_held_to_the_floor():
+    same = numbers()
+    small = {name: value * np.float32(1e-9) for name, value in same.gradients.items()}
+    noisy = {name: value * np.float32(-1) for name, value in small.items()}
+    assert check(replace(same, gradients=noisy), replace(same, gradients=small)).gradient_worst_rel < 1e-4
+
+
+def test_adam_is_not_compared_where_the_clipped_gradient_is_negligible():
+    same = numbers()
+    weak = {name: value * np.float32(1e-7) for name, value in same.gradients.items()}
+    shifted = {name: value + 1 for name, value in same.after_one.items()}
+    result = check(replace(same, gradients=weak, after_one=shifted), replace(same, gradients=weak))
+    assert result.adam_max_abs is None and result.passed
+
+
+def test_reduced_precision_is_said_and_held_to_the_losses_alone():
+    half = replace(numbers(), dtype="bfloat16", eps=numbers().eps * np.float32(1.05))
+    result = check(half)
+    assert result.passed and "bfloat16" in result.reason and result.tolerances == {"loss": 0.05}
+    assert not check(replace(half, losses=[2 * value for value in half.losses])).passed
+
+
+def test_random_weights_are_keyed_nowhere_zero_and_perturbed_by_little():
+    one, same = parity.random_state(SHAPES, 5, 3), parity.random_state(SHAPES, 5, 3)
+    other, control = parity.random_state(SHAPES, 6, 3), parity.random_state(SHAPES, 5, 3, parity.PERTURBATION)
+    for name, shape in SHAPES.items():
+        assert one.params[name].shape == shape and one.params[name].dtype == np.float32
+        assert np.array_equal(one.params[name], same.params[name])
+        assert not np.array_equal(one.params[name], other.params[name])
+        assert np.all(one.params[name] != 0)
+        assert 0 < np.abs(one.params[name] - control.params[name]).max() < 1e-6
+        assert not one.exp_avg[name].any()
+    assert one.step == 0
+    assert np.std(one.params["conv.weight"]) == pytest.approx(1 / 6, rel=0.2)
+    assert np.std(one.params["out.weight"]) == pytest.approx(parity.OUTPUT_SCALE / math.sqrt(72), rel=0.2)
+
+
+def test_the_parity_recipe_leaves_nothing_to_chance():
+    assert TINY.model.dropout == 0 and TINY.train.randomness == "matched" and TINY.train.loader == "resident"
+    assert TINY.train.warmup_steps == 0 and TINY.train.batch_size == 4
+    probes = parity.probe_inputs(TINY)
+    assert probes["x"].shape == (4, 3, 32, 32) and list(probes["t"]) == [0, 333, 666, 999]

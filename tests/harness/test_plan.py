@@ -1,0 +1,86 @@
+"""Planning is a pure function: which blocks, which turns, which comparisons."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.config import BenchConfig
+from harness.plan import SLOTS, describe, make_plan, order_seed, turn_order
+from impls.common.config import preset
+from impls.errors import UsageError
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(1, 8), st.integers(0, 200))
+def test_every_arm_has_one_turn_in_every_pair(seed, arms, pair):
+    assert sorted(turn_order(SLOTS[:arms], seed, pair)) == list(SLOTS[:arms])
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_two_arms_alternate(seed):
+    orders = [turn_order("AB", seed, pair) for pair in range(40)]
+    assert all(one == other[::-1] for one, other in pairwise(orders))
+    assert Counter(order[0] for order in orders) == {"A": 20, "B": 20}
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_with_three_arms_everyone_is_first_equally_often_and_neighbours_change(seed):
+    orders = [turn_order("ABC", seed, pair) for pair in range(12)]
+    assert set(Counter(order[0] for order in orders).values()) == {4}
+    followers = {(one, other) for order in orders for one, other in pairwise(order)}
+    assert len(followers) == 6
+
+
+def test_the_order_is_recorded_repeatable_and_different_between_blocks():
+    assert [order_seed(0, block) for block in range(4)] == [order_seed(0, block) for block in range(4)]
+    assert len({order_seed(seed, block) for seed in range(10) for block in range(10)}) == 100
+    first = [turn_order("AB", order_seed(seed, 0), 0)[0] for seed in range(400)]
+    assert 150 < first.count("A") < 250
+
+
+def test_further_arms_are_compared_with_the_first():
+    plan = make_plan(BenchConfig(arms="pytorch,jittor,pytorch:compile"), "cpu")
+    assert [(c.a, c.b, c.selfcheck) for c in plan.comparisons] == [("A", "B", False), ("A", "C", False)]
+    assert (plan.min_blocks, plan.max_blocks, plan.pairs, plan.parity_steps) == (6, 8, 40, 20)
+
+
+def test_selfcheck_puts_every_arm_beside_itself():
+    plan = make_plan(BenchConfig(selfcheck=True, blocks=12), "cpu")
+    assert [(slot, arm.name) for slot, arm in plan.arms] == [
+        ("A", "pytorch"), ("B", "jittor"), ("C", "pytorch"), ("D", "jittor")]
+    assert [(c.a, c.b, c.selfcheck) for c in plan.comparisons] == [
+        ("A", "B", False), ("A", "C", True), ("B", "D", True)]
+    assert (plan.min_blocks, plan.max_blocks, plan.extra_blocks) == (12, 12, 3)
+
+
+def test_a_single_arm_needs_no_parity():
+    assert make_plan(BenchConfig(arms="pytorch"), "cpu").parity_steps == 0
+
+
+def test_parity_runs_as_many_steps_as_asked():
+    assert make_plan(BenchConfig(suite="parity"), "cpu").parity_steps == 50
+    assert make_plan(BenchConfig(suite="parity", steps=7), "cpu").parity_steps == 7
+    assert make_plan(BenchConfig(suite="train-speed", steps=7), "cpu").parity_steps == 20
+
+
+@pytest.mark.parametrize(("config", "device", "message"), [
+    (BenchConfig(suite="parity", arms="pytorch"), "cpu", "give at least two"),
+    (BenchConfig(arms="pytorch:tf32"), "cpu", "tf32"),
+    (BenchConfig(arms="pytorch,jittor:onednn"), "cuda", "onednn"),
+    (BenchConfig(arms=",".join(["pytorch"] * 9)), "cpu", "at most 8"),
+    (BenchConfig(arms=",".join(["pytorch"] * 5), selfcheck=True), "cpu", "at most 4"),
+])
+def test_what_cannot_run_is_refused(config, device, message):
+    with pytest.raises(UsageError, match=message):
+        make_plan(config, device)
+
+
+def test_the_description_names_everything():
+    text = describe(make_plan(BenchConfig(selfcheck=True), "cpu"), preset("tiny"))
+    for word in ("train-speed", "A  pytorch", "D  jittor", "compare A with B", "self-check", "6 to 8 blocks",
+                 "40 pairs", "block 7", "tiny"):
+        assert word in text

@@ -1,0 +1,352 @@
+"""Whole runs in this process: the scripted backend decides how long a step takes, a fake clock lets it pass."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+import scripted_backend
+
+from harness import block, protocol
+from harness.config import BenchConfig
+from harness.events import (
+    BlockState,
+    Case,
+    Epoch,
+    Finding,
+    Losses,
+    Memory,
+    Overhead,
+    ParityResult,
+    Peak,
+    Resumed,
+    RunEnded,
+    RunStarted,
+    StepCost,
+    SyncProof,
+    Verdict,
+    WarmUp,
+    Window,
+    WorkerStarted,
+)
+from harness.plan import turn_order
+from harness.resume import finished_blocks, unfinished_blocks
+from harness.runner import Request, Runner
+from harness.store import RunWriter, read_run
+from impls.errors import UsageError
+
+MS = 1_000_000
+SHORT = {"arms": "scripted,scripted", "blocks": 6, "pairs": 4, "epochs": 0}
+
+
+def verdict(run, metric="step time"):
+    return next(v for v in run.of(Verdict) if v.metric == metric)
+
+
+def noisy(seed):
+    """Step times of one machine: each process has a speed of its own (1.5 %), each step its noise (5 %)."""
+    rng = np.random.default_rng(seed)
+    speeds: dict[int, float] = {}
+
+    def step_ns(options, process, step):
+        speed = speeds.setdefault(process, 1 + 0.002 * rng.standard_normal())
+        return 100e6 * speed * (1 + 0.05 * rng.standard_normal()) * (1.1 if "slow" in options else 1)
+
+    return step_ns
+
+
+def test_a_tenth_more_time_is_found(lab):
+    lab.script(noisy(1))
+    end, run = lab.run(**{**SHORT, "arms": "scripted:slow,scripted", "pairs": 40})
+    for metric in ("step time", "free-running step time"):
+        assert verdict(run, metric).word == "B-faster"
+        assert verdict(run, metric).ratio == pytest.approx(1.1, rel=0.02)
+    assert verdict(run).blocks == 6
+    assert end.exit_code == 0
+    assert all(case.status == "measured" for case in run.of(Case))
+
+
+def test_the_ratio_is_time_a_over_time_b(lab):
+    _, run = lab.run(**{**SHORT, "arms": "scripted,scripted:slow"})
+    assert verdict(run).word == "A-faster"
+    assert verdict(run).ratio == pytest.approx(1 / 1.1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_arm_against_itself_is_no_difference(lab, seed):
+    lab.script(noisy(seed))
+    _, run = lab.run(**{**SHORT, "pairs": 40})
+    assert verdict(run).word in ("equivalent", "inconclusive")
+
+
+def test_every_kind_of_fact_is_recorded(lab):
+    end, run = lab.run(**{**SHORT, "epochs": None})
+    assert end.status == "complete"
+    count = Counter(type(event) for event in run.events)
+    for kind in (RunStarted, StepCost, ParityResult, WorkerStarted, WarmUp, Window, Losses, Memory, SyncProof, Overhead,
+                 Peak, Epoch, BlockState, Case, Verdict, RunEnded):
+        assert count[kind], f"no {kind.__name__} in the journal"
+    assert count[Window] == 6 * 2 * (4 + block.FREE_PAIRS)
+    assert count[Verdict] == 2
+    assert {proof.arm for proof in run.of(SyncProof)} == {"A", "B"}
+    assert all(proof.pending_after == proof.pending_base for proof in run.of(SyncProof))
+    assert {(w.arm, w.block) for w in run.of(WorkerStarted) if w.role == "measure"} == {
+        (arm, number) for arm in "AB" for number in range(6)}
+    summary = json.loads((run.path / "run.json").read_text())
+    assert summary["status"] == "complete" and len(summary["verdicts"]) == 2
+    assert run.started.declared["margin"] == 0.01
+
+
+def test_windows_alternate_and_never_overlap(lab):
+    _, run = lab.run(**SHORT)
+    windows = sorted(run.of(Window), key=lambda w: w.start_ns)
+    for before, after in zip(windows, windows[1:], strict=False):
+        if before.block == after.block:
+            assert after.start_ns - before.end_ns >= block.HAND_OVER_S * 1e9
+    for state in run.of(BlockState):
+        stepwise = [w for w in windows if w.block == state.block and w.kind == "stepwise"]
+        for pair in range(4):
+            assert [w.arm for w in stepwise if w.pair == pair] == turn_order("AB", state.order_seed, pair)
+
+
+@pytest.mark.parametrize(("step_ms", "steps"), [(400, 1), (100, 1), (99, 2), (30, 4), (1, 100)])
+def test_a_window_is_one_step_or_what_fills_a_tenth_of_a_second(lab, step_ms, steps):
+    lab.script(lambda options, process, step: step_ms * MS)
+    _, run = lab.run(**SHORT)
+    assert {w.steps for w in run.of(Window) if w.kind == "stepwise"} == {steps}
+    assert all((w.end_ns - w.start_ns) >= 2e9 for w in run.of(Window) if w.kind == "free")
+
+
+def test_the_warm_up_lasts_until_the_late_fall_is_over(lab):
+    """A flat plateau for 20 steps before the real speed must not pass for a steady state."""
+    lab.script(lambda options, process, step: (42 if step < 20 else 42 - (step - 20) if step < 35 else 20) * MS
+               + (step * 7919 % 13) * MS / 20)
+    _, run = lab.run(**SHORT)
+    for warm_up in run.of(WarmUp):
+        assert warm_up.classification == "warmup" and not warm_up.capped
+        assert 30 <= warm_up.steady_from <= 40
+        assert len(warm_up.step_ns) >= 2 * warm_up.steady_from
+    assert verdict(run).word == "equivalent"
+
+
+def test_a_process_that_never_settles_is_capped_and_said(lab):
+    lab.script(lambda options, process, step: (100 + 30 * ((step + 8) // 12 % 2)) * MS)
+    _, run = lab.run(**{**SHORT, "arms": "scripted"})
+    assert all(warm_up.capped and warm_up.classification == "no-steady-state" for warm_up in run.of(WarmUp))
+    assert any(finding.code == "no-steady-state" for finding in run.of(Finding))
+
+
+def test_compile_time_is_the_first_step_less_a_typical_one(lab):
+    lab.script(lambda options, process, step: 5000 * MS if step == 0 else 100 * MS)
+    _, run = lab.run(**SHORT)
+    for worker in run.of(WorkerStarted):
+        if worker.role == "measure":
+            assert worker.first_step_ns == 5000 * MS and worker.compile_ns == 4900 * MS
+
+
+@pytest.mark.parametrize("how", ["crash", "raise", "oom"])
+def test_a_failing_arm_leaves_the_other_measured(lab, how, monkeypatch):
+    monkeypatch.setattr(scripted_backend, "CRASH_AT", 24)
+    end, run = lab.run(**{**SHORT, "arms": f"scripted:{how},scripted"})
+    assert (end.status, end.exit_code) == ("failed", 1)
+    failed = [case for case in run.of(Case) if case.status == "failed"]
+    assert {case.arm for case in failed} == {"A"}
+    assert [case.block for case in failed] == [0, 1], "an arm that failed twice in a row is not tried again"
+    assert "hello from the log" in failed[0].log_tail
+    assert {"crash": "status 3", "raise": "went wrong", "oom": "no room"}[how] in failed[0].reason
+    assert {case.block for case in run.of(Case) if case.arm == "B" and case.status == "measured"} >= set(range(6))
+    assert Counter(w.arm for w in run.of(Window) if w.kind == "stepwise")["B"] == 6 * 4
+    assert verdict(run).ratio is None and verdict(run).reason == "no block measured both arms"
+    assert all(handle.killed for handle in lab.sessions.handles)
+
+
+def test_a_hang_is_a_failure_too(lab):
+    end, run = None, None
+
+    class Deaf:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def poll(self, timeout=0.0):
+            lab.clock.sleep(timeout or 0.0)
+            return False
+
+    start = lab.sessions.start
+
+    def deaf_second(slot, arm, log, env=None):
+        session = start(slot, arm, log, env)
+        if slot == "B" and "block-2" in log.name:
+            session.channel = Deaf(session.channel)
+        return session
+
+    lab.sessions.start = deaf_second
+    end, run = lab.run(**SHORT)
+    (failed,) = [case for case in run.of(Case) if case.status == "failed"]
+    assert (failed.arm, failed.block) == ("B", 2) and "no answer" in failed.reason
+    assert end.exit_code == 1
+    assert verdict(run).blocks == 5
+
+
+def test_an_arm_that_cannot_be_used_ends_the_run_before_it_begins(lab):
+    with pytest.raises(UsageError, match="told to be unusable"):
+        lab.run(**{**SHORT, "arms": "scripted,scripted:unusable"})
+
+
+def test_a_worker_that_ends_with_status_zero_is_started_again(lab):
+    """Jittor ends its process so when it has rebuilt itself."""
+    end, run = lab.run(**{**SHORT, "arms": "scripted,scripted:quit"})
+    assert end.exit_code == 1
+    starts = sum(1 for case in run.of(Case) if case.status == "failed")
+    assert starts and all("status 0" in case.reason for case in run.of(Case) if case.status == "failed")
+    assert len(lab.sessions.handles) == 1 + 3 + 6 + 3 + 3
+
+
+def test_different_results_forbid_a_verdict(lab):
+    end, run = lab.run(**{**SHORT, "arms": "scripted,scripted:wrong+slow"})
+    (result,) = run.of(ParityResult)
+    assert not result.passed and "forward" in result.reason
+    assert verdict(run).word == "not-comparable" and "parity" in verdict(run).reason
+    assert verdict(run).ratio == pytest.approx(1 / 1.1), "the ratio stays as a description"
+    assert end.exit_code == 1
+
+
+def test_different_number_formats_forbid_a_verdict_but_are_no_failure(lab):
+    end, run = lab.run(**{**SHORT, "arms": "scripted,scripted:half"})
+    assert verdict(run).word == "not-comparable" and "dtype" in verdict(run).reason
+    (result,) = run.of(ParityResult)
+    assert result.passed and "bfloat16" in result.reason and set(result.tolerances) == {"loss"}
+    assert end.exit_code == 0
+
+
+def test_a_waiting_arm_that_works_makes_its_block_dirty(lab):
+    def spy(command):
+        if isinstance(command, protocol.Stepwise):
+            for handle in lab.sessions.handles:
+                lab.cpu[handle.pid] = lab.cpu.get(handle.pid, 0) + 5 * MS
+
+    lab.sessions.spy = spy
+    _, run = lab.run(**SHORT)
+    states = run.of(BlockState)
+    assert all(state.dirty and "should have waited" in state.reasons[0] for state in states)
+    assert sum(state.repeats is not None for state in states) == 1, "a quarter of six, rounded down"
+
+
+def test_a_dirty_block_is_kept_flagged_and_repeated_at_the_end(lab):
+    lab.telemetry.reasons = [[], ["gpu:0 lowered its clocks"], [], [], [], [], []]
+    _, run = lab.run(**SHORT)
+    assert [(s.block, s.dirty, s.repeats) for s in run.of(BlockState)] == [
+        (0, False, None), (1, True, None), (2, False, None), (3, False, None), (4, False, None), (5, False, None),
+        (6, False, 1)]
+    assert verdict(run).blocks == 7
+
+
+def test_the_time_limit_stops_new_blocks_and_says_so(lab):
+    _, run = lab.run(**{**SHORT, "blocks": 20, "time_limit": 3.0})
+    done = len(run.of(BlockState))
+    assert 1 <= done < 20
+    (finding,) = [f for f in run.of(Finding) if f.code == "time-limit"]
+    assert str(done) in finding.message
+    assert run.last(RunEnded).wall_s < 3.0 * 60
+
+
+def test_without_a_limit_blocks_beyond_six_must_fit_the_time(lab):
+    _, run = lab.run(arms="scripted,scripted", pairs=40, epochs=0)
+    assert len(run.of(BlockState)) == 8
+    lab.script(lambda options, process, step: 600 * MS)
+    _, run = lab.run(arms="scripted,scripted", pairs=40, epochs=0)
+    assert len(run.of(BlockState)) == 6
+
+
+def test_sequential_measures_one_after_another_in_changing_order(lab):
+    _, run = lab.run(**{**SHORT, "schedule": "sequential", "seed": 3})
+    assert verdict(run).word == "equivalent"
+    firsts = set()
+    for state in run.of(BlockState):
+        arms = [w.arm for w in sorted(run.of(Window), key=lambda w: w.start_ns) if w.block == state.block]
+        assert sum(one != other for one, other in zip(arms, arms[1:], strict=False)) == 1
+        firsts.add(arms[0])
+    assert firsts == {"A", "B"}
+    assert max(len(watched) for watched in lab.telemetry.watched) == 1
+
+
+def test_selfcheck_gives_the_noise_floor(lab):
+    _, run = lab.run(**{**SHORT, "arms": "scripted:slow,scripted", "selfcheck": True})
+    words = {(v.arm_a, v.arm_b): v.word for v in run.of(Verdict) if v.metric.startswith("step time")}
+    assert words == {("A", "B"): "B-faster", ("A", "C"): "equivalent", ("B", "D"): "equivalent"}
+    assert sum(f.code == "noise-floor" for f in run.of(Finding)) == 4
+
+
+def test_three_arms_are_each_compared_with_the_first(lab):
+    _, run = lab.run(**{**SHORT, "arms": "scripted,scripted:slow,scripted"})
+    words = {(v.arm_a, v.arm_b): v.word for v in run.of(Verdict) if v.metric == "step time"}
+    assert words == {("A", "B"): "A-faster", ("A", "C"): "equivalent"}
+
+
+def test_one_arm_is_measured_without_a_verdict(lab):
+    end, run = lab.run(**{**SHORT, "arms": "scripted"})
+    assert end.exit_code == 0 and not run.of(Verdict) and len(run.of(Window)) == 6 * (4 + block.FREE_PAIRS)
+
+
+def test_epochs_have_gaps_and_stay_short_unless_asked(lab):
+    _, run = lab.run(**{**SHORT, "epochs": None, "batch_size": 8})
+    epochs = run.of(Epoch)
+    assert sorted((e.arm, e.epoch) for e in epochs) == [("A", 0), ("A", 1), ("B", 0), ("B", 1)]
+    assert [(e.epoch, e.gap_ns) for e in epochs] == [(0, None), (1, 1000)] * 2, "the wait for a batch"
+    assert all(e.images == 64 and len(e.step_start_ns) == 8 and e.loader == "native" for e in epochs)
+    _, run = lab.run(**{**SHORT, "epochs": 3})
+    assert len(run.of(Epoch)) == 6
+
+
+def test_parity_alone_measures_no_speed(lab):
+    end, run = lab.run(suite="parity", arms="scripted,scripted", steps=5)
+    (result,) = run.of(ParityResult)
+    assert result.passed and result.loss_rel_diff == [0.0] * 5 and result.forward_max_abs == 0.0
+    assert len(result.control_rel_diff) == 5 and max(result.control_rel_diff) < 1e-5
+    assert {event.randomness for event in run.of(Losses)} == {"matched", "control"}
+    assert end.exit_code == 0 and not run.of(Window)
+
+
+def test_cold_start_moves_every_cache(lab):
+    _, run = lab.run(**{**SHORT, "cold_start": True})
+    assert sum(w.role == "cold-start" for w in run.of(WorkerStarted)) == 1, "once for each different arm"
+    (env,) = [env for env in lab.sessions.env if env]
+    assert len(set(env.values())) == 1 and "HOME" in env
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(lab):
+    bench, request = lab.bench(BenchConfig(**{**SHORT, "device": "cpu", "preset": "tiny"}))
+    seen = Counter()
+
+    def interrupt(command):
+        seen[type(command)] += 1
+        if isinstance(command, protocol.Free) and seen[protocol.Free] == 3 * 2 * block.FREE_PAIRS + 8:
+            raise KeyboardInterrupt
+
+    lab.sessions.spy = interrupt
+    runner = Runner(bench, request)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run()
+    bench.writer.finish(runner.end("interrupted", 130))
+    bench.writer.close()
+    assert all(handle.killed for handle in lab.sessions.handles)
+    cut = read_run(bench.writer.path)
+    assert cut.status == "interrupted"
+    done = sorted(finished_blocks(cut))
+    assert done == list(range(len(done))) and unfinished_blocks(cut) == [len(done)]
+
+    lab.sessions.spy = lambda command: None
+    again, _ = lab.bench(request.config, RunWriter(cut.path))
+    resumed = Request(**{**vars(request), "resumed": cut})
+    again.writer.finish(Runner(again, resumed).run())
+    run = read_run(cut.path)
+    assert run.last(Resumed).discarded_blocks == [len(done)]
+    assert sorted(s.block for s in run.of(BlockState)) == list(range(6))
+    assert Counter((w.block, w.arm) for w in run.of(Window) if w.kind == "stepwise") == {
+        (number, arm): 4 for number in range(6) for arm in "AB"}
+    assert len(run.of(ParityResult)) == 1 and run.status == "complete"
+    assert verdict(run).word == "equivalent" and verdict(run).blocks == 6

@@ -1,0 +1,174 @@
+"""The run folder: what survives a cut, a torn line, damage, NaN, and a resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+
+import pytest
+
+from harness.events import (
+    ArmEntry,
+    BlockState,
+    Case,
+    Finding,
+    Losses,
+    Resumed,
+    RunEnded,
+    RunStarted,
+    Verdict,
+    Window,
+)
+from harness.store import RunWriter, read_run
+from impls.errors import UsageError
+
+
+def started(**changes):
+    return RunStarted(**{"run_id": "r", "suite": "train-speed", "started_utc": "now", "command": [],
+                         "arms": [ArmEntry(slot="A", name="pytorch"), ArmEntry(slot="B", name="jittor")], "bench": {},
+                         "experiment": {}, "config_sha256": "0", "declared": {}, **changes})
+
+
+def window(block, pair=0):
+    return Window(kind="stepwise", arm="A", block=block, pair=pair, position=0, start_ns=1, end_ns=2, steps=1,
+                  step_ns=[1])
+
+
+VERDICT = Verdict(metric="step time", arm_a="A", arm_b="B", ratio=0.5, ci_low=0.4, ci_high=math.inf, blocks=6,
+                  word="A-faster")
+
+
+@pytest.fixture
+def writer(tmp_path):
+    made = RunWriter.create(tmp_path / "results", "train-speed")
+    yield made
+    made.close()
+
+
+def test_what_was_written_is_read_back(writer):
+    events = [started(), window(0), Losses(arm="A", block=0, randomness="native", first_step=0, losses=[1.5, math.nan])]
+    for event in events:
+        writer.append(event)
+    run = read_run(writer.path)
+    assert [type(event) for event in run.events] == [type(event) for event in events]
+    assert run.arms == {"A": "pytorch", "B": "jittor"}
+    assert run.damage == []
+    assert run.status == "unfinished"
+    losses = run.of(Losses)[0].losses
+    assert losses[0] == 1.5 and math.isnan(losses[1])
+    assert all(event.t_ns > 0 for event in run.events)
+
+
+def test_the_folder_has_its_parts_and_a_telling_name(writer):
+    assert writer.path.name.startswith("train-speed-2")
+    assert {child.name for child in writer.path.iterdir()} == {"journal.jsonl", "logs", "figures", "samples"}
+
+
+def test_a_torn_last_line_is_reported_and_the_rest_is_read(writer):
+    writer.append(started())
+    writer.append(window(0))
+    journal = writer.path / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    run = read_run(writer.path)
+    assert len(run.events) == 1
+    assert len(run.damage) == 1 and "line 2" in run.damage[0] and "torn" in run.damage[0]
+
+
+def test_writing_goes_on_behind_a_torn_line(writer):
+    writer.append(started())
+    writer.close()
+    journal = writer.path / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes() + b'{"type":"wind')
+    again = RunWriter(writer.path)
+    again.append(window(0))
+    again.close()
+    run = read_run(writer.path)
+    assert [type(event) for event in run.events] == [RunStarted, Window]
+    assert "line 2" in run.damage[0]
+
+
+@pytest.mark.parametrize("bad", [b"\xff\xfe", b"[]", b'{"type":"window"}', b'{"type":"nonsense"}', b"null"])
+def test_a_damaged_line_in_the_middle_is_damage_not_a_traceback(writer, bad):
+    writer.append(started())
+    with (writer.path / "journal.jsonl").open("ab") as file:
+        file.write(bad + b"\n")
+    writer.append(window(0))
+    run = read_run(writer.path)
+    assert [type(event) for event in run.events] == [RunStarted, Window]
+    assert len(run.damage) == 1 and "line 2" in run.damage[0]
+
+
+def test_a_newer_schema_is_refused(writer):
+    with (writer.path / "journal.jsonl").open("ab") as file:
+        file.write(b'{"type":"run","schema_version":99,"new":1}\n')
+    with pytest.raises(UsageError, match="99"):
+        read_run(writer.path)
+
+
+def test_a_folder_without_a_journal_is_no_run(tmp_path):
+    with pytest.raises(UsageError, match="not a run folder"):
+        read_run(tmp_path)
+
+
+def test_the_summary_names_arms_and_is_plain_json(writer):
+    writer.append(started())
+    writer.append(Case(case_id="block-0-A", arm="A", block=0, status="failed", reason="x"))
+    writer.append(Case(case_id="block-0-A", arm="A", block=0, status="measured"))
+    writer.append(VERDICT)
+    writer.finish(RunEnded(status="complete", exit_code=0, wall_s=1.0))
+    summary = json.loads((writer.path / "run.json").read_text(), parse_constant=pytest.fail)
+    assert summary["status"] == "complete"
+    assert summary["arms"] == [{"slot": "A", "name": "pytorch"}, {"slot": "B", "name": "jittor"}]
+    (verdict,) = summary["verdicts"]
+    assert list(verdict) == ["metric", "arm_a", "arm_b", "ratio", "ci_low", "ci_high", "blocks", "word", "reason",
+                             "next_action"]
+    assert (verdict["arm_a"], verdict["arm_b"], verdict["ci_high"]) == ("pytorch", "jittor", None)
+    assert [(case["arm"], case["status"]) for case in summary["cases"]] == [("pytorch", "measured")]
+    assert [file["path"] for file in summary["files"]] == ["journal.jsonl"]
+    assert not list(writer.path.glob(".*"))
+
+
+def test_a_resumed_run_forgets_the_blocks_it_measures_again(writer):
+    for event in (started(), window(0), BlockState(block=0, order_seed=1, dirty=False), window(1), VERDICT,
+                  RunEnded(status="interrupted", exit_code=130, wall_s=1.0),
+                  Resumed(resumed_utc="later", discarded_blocks=[1]), window(1, pair=7)):
+        writer.append(event)
+    run = read_run(writer.path)
+    assert [(w.block, w.pair) for w in run.of(Window)] == [(0, 0), (1, 7)]
+    assert run.of(Verdict) == [] and run.status == "unfinished"
+    assert run.discarded == 3
+
+
+def test_lines_of_several_threads_do_not_mix(writer):
+    def write():
+        for number in range(200):
+            writer.append(Finding(severity="info", code=str(number), message="m" * 500))
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    run = read_run(writer.path)
+    assert run.damage == [] and len(run.events) == 800
+
+
+def test_an_unwritable_folder_is_one_clear_line(tmp_path):
+    (tmp_path / "results").write_text("a file, not a folder")
+    with pytest.raises(UsageError, match="--out .*cannot write"):
+        RunWriter.create(tmp_path / "results", "train-speed")
+    assert (tmp_path / "results").read_text() == "a file, not a folder"
+
+
+def test_a_discarded_run_leaves_nothing(tmp_path):
+    made = RunWriter.create(tmp_path / "results", "parity")
+    made.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_discarding_keeps_other_runs(tmp_path):
+    kept = RunWriter.create(tmp_path / "results", "parity")
+    RunWriter.create(tmp_path / "results", "parity").discard()
+    assert list((tmp_path / "results").iterdir()) == [kept.path]
+    kept.close()

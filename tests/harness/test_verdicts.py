@@ -1,0 +1,142 @@
+"""From a journal to verdicts: pairing, Holm, refusals, and sentences."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.events import ArmEntry, BlockState, Case, Finding, ParityResult, RunStarted, Verdict, Window, WorkerStarted
+from harness.plan import Comparison
+from harness.store import RecordedRun
+from harness.verdicts import block_ratios, holm, judge_run, refusal, sentence
+
+INFO = {"framework": "Scripted", "version": "1", "device": "cpu", "device_name": "x", "device_uuid": None,
+        "dtype": "float32", "tf32": False, "threads": 2, "operators": {}, "flags": {}}
+AB = Comparison("A", "B")
+
+
+def recorded(times, pairs=10, info=None, parity=True, count=100, dirty=()):
+    """A run whose arm `slot` takes times[slot][block] milliseconds a step."""
+    slots = list(times)
+    arms = [ArmEntry(slot=slot, name=f"arm{slot}") for slot in slots]
+    events = [RunStarted(run_id="r", suite="train-speed", started_utc="", command=[], bench={}, experiment={},
+                         arms=arms, config_sha256="", declared={})]
+    for slot in slots[1:]:
+        events.append(ParityResult(
+            arm_a=slots[0], arm_b=slot, preset="tiny", batch_size=4, parameters_equal=True, forward_max_abs=0,
+            gradient_worst_rel=0, gradient_worst_name="w", adam_max_abs=0, loss_rel_diff=[], control_rel_diff=[],
+            tolerances={}, passed=parity, reason=None if parity else "loss differs"))
+    for slot in slots:
+        events.append(WorkerStarted(arm=slot, block=0, pid=1, spawn_ns=1, import_ns=1, build_ns=1, first_step_ns=1,
+                                    first_stamp_ns=1, parameter_count=count if slot == "A" else 100,
+                                    info={**INFO, **((info or {}).get(slot, {}))}))
+    for block in range(len(times[slots[0]])):
+        for slot in slots:
+            step = round(times[slot][block] * 1e6)
+            for pair in range(pairs):
+                for kind, steps in (("stepwise", 2), ("free", 20)):
+                    events.append(Window(kind=kind, arm=slot, block=block, pair=pair, position=0, start_ns=0,
+                                         end_ns=steps * step, steps=steps, step_ns=[step] * 2 * (kind == "stepwise")))
+            events.append(Case(case_id=f"block-{block}-{slot}", arm=slot, block=block, status="measured"))
+        events.append(BlockState(block=block, order_seed=0, dirty=block in dirty))
+    return RecordedRun(Path("results/r"), tuple(events))
+
+
+def around(ratio, spread, seed=0, blocks=8):
+    return list(100 * ratio * np.exp(spread * np.random.default_rng(seed).standard_normal(blocks)))
+
+
+def test_the_block_ratio_is_of_time_per_step():
+    run = recorded({"A": [200.0] * 6, "B": [100.0] * 6})
+    for kind in ("stepwise", "free"):
+        ratios = block_ratios(run, AB, kind)
+        assert ratios.blocks == (0, 1, 2, 3, 4, 5)
+        assert [math.exp(value) for value in ratios.medians] == pytest.approx([2.0] * 6)
+
+
+def test_only_blocks_that_both_arms_finished_count():
+    run = recorded({"A": [200.0] * 6, "B": [100.0] * 6})
+    events = tuple(e for e in run.events if not (isinstance(e, Case) and e.case_id == "block-3-B"))
+    assert block_ratios(RecordedRun(run.path, events), AB, "stepwise").blocks == (0, 1, 2, 4, 5)
+
+
+def test_pairs_that_lack_a_side_are_left_out():
+    run = recorded({"A": [200.0] * 6, "B": [100.0] * 6})
+    events = tuple(e for e in run.events if not (isinstance(e, Window) and e.arm == "A" and e.pair > 3))
+    assert block_ratios(RecordedRun(run.path, events), AB, "stepwise").ratios[0].pairs == 4
+
+
+@pytest.mark.parametrize(("change", "word"), [
+    ({"info": {"B": {"dtype": "bfloat16"}}}, "dtype"),
+    ({"info": {"B": {"threads": 1}}}, "threads"),
+    ({"info": {"B": {"device": "cuda"}}}, "device"),
+    ({"info": {"A": {"device": "cuda"}, "B": {"device": "cuda", "tf32": True}}}, "tf32"),
+    ({"count": 99}, "parameter"),
+    ({"parity": False}, "parity: loss differs"),
+])
+def test_unfair_comparisons_are_refused_with_the_field_named(change, word):
+    run = recorded({"A": [200.0] * 6, "B": [100.0] * 6}, **change)
+    for verdict in (event for event in judge_run(run, [AB]) if isinstance(event, Verdict)):
+        assert verdict.word == "not-comparable" and word in verdict.reason.lower()
+        assert verdict.ratio == pytest.approx(2.0)
+        assert "not-comparable" in sentence(verdict, run.arms)
+
+
+def test_no_parity_result_is_no_permission():
+    run = recorded({"A": [200.0] * 6, "B": [100.0] * 6})
+    events = tuple(e for e in run.events if not isinstance(e, ParityResult))
+    without = RecordedRun(run.path, events)
+    assert "parity" in refusal(without, AB)
+    assert refusal(without, Comparison("A", "B", selfcheck=True)) is None
+
+
+def test_holm_is_harder_on_several_comparisons_and_relaxes_after_each_success():
+    run = recorded({"A": [100.0] * 8, "B": around(1.5, 0.01, 1), "C": around(1.025, 0.011, 2)})
+    comparisons = [AB, Comparison("A", "C")]
+    alphas = holm(comparisons, {c: block_ratios(run, c, "stepwise") for c in comparisons})
+    assert alphas == {AB: pytest.approx(0.025), comparisons[1]: pytest.approx(0.05)}
+    verdicts = [e for e in judge_run(run, comparisons) if isinstance(e, Verdict)]
+    assert [(v.metric, v.arm_b, v.alpha) for v in verdicts] == [
+        ("step time", "B", 0.025), ("step time", "C", 0.05),
+        ("free-running step time", "B", 0.05), ("free-running step time", "C", 0.05)]
+
+
+def test_an_undecided_comparison_does_not_relax_the_next():
+    run = recorded({"A": [100.0] * 8, "B": around(1.02, 0.03, 1), "C": around(1.0, 0.05, 2)})
+    comparisons = [AB, Comparison("A", "C")]
+    alphas = holm(comparisons, {c: block_ratios(run, c, "stepwise") for c in comparisons})
+    assert set(alphas.values()) == {0.025}
+
+
+def test_a_verdict_that_hangs_on_disturbed_blocks_is_withdrawn():
+    run = recorded({"A": [100.0] * 6 + [150.0] * 6, "B": [100.0] * 12}, dirty=range(6, 12))
+    verdict = next(e for e in judge_run(run, [AB]) if isinstance(e, Verdict))
+    assert (verdict.word, verdict.reason, verdict.blocks) == ("inconclusive", "machine", 12)
+
+
+def test_no_common_block_is_said():
+    run = recorded({"A": [100.0] * 6, "B": [100.0] * 6})
+    events = tuple(e for e in run.events if not (isinstance(e, Case) and e.arm == "B"))
+    verdict = next(e for e in judge_run(RecordedRun(run.path, events), [AB]) if isinstance(e, Verdict))
+    assert verdict.ratio is None and verdict.word == "inconclusive" and "no block" in verdict.reason
+    assert "no block" in sentence(verdict, run.arms)
+
+
+def test_selfchecks_give_a_noise_floor_and_their_own_metric():
+    run = recorded({"A": around(1, 0.003, 3), "B": around(1, 0.003, 4)})
+    events = judge_run(run, [Comparison("A", "B", selfcheck=True)])
+    assert {e.metric for e in events if isinstance(e, Verdict)} == {
+        "step time (self-check)", "free-running step time (self-check)"}
+    assert [e.code for e in events if isinstance(e, Finding)].count("noise-floor") == 2
+
+
+def test_sentences_name_arms_ratio_and_interval():
+    run = recorded({"A": around(2, 0.003, 3), "B": around(1, 0.003, 4)})
+    verdict = next(e for e in judge_run(run, [AB]) if isinstance(e, Verdict))
+    text = sentence(verdict, run.arms)
+    assert text.startswith("step time: armB is faster: time armA / time armB = ") and "8 blocks" in text
+    same = sentence(verdict, {"A": "x", "B": "x"})
+    assert "x (A)" in same and "x (B)" in same

@@ -1,0 +1,139 @@
+"""Findings: each one appears for its cause and for nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from harness.checks import disturbances, during_run, preflight, process_cpu_ns, unfair
+from harness.events import EnvironmentRecorded, Sample
+from impls.backend import BackendInfo
+
+INFO = BackendInfo("PyTorch", "2", "cuda", "GPU", "GPU-1", "float32", False, 4)
+GIB = 1 << 30
+QUIET = {"load1": 0.1, "cpu_usable": 2, "memory_available_bytes": 20 * GIB, "memory_total_bytes": 24 * GIB,
+         "swap_used_bytes": 0, "cpu_governor": "performance", "cpu_limit_cores": None, "python_debug_build": False,
+         "python_tracing": False, "gpu_0_foreign_processes": 0}
+
+
+def codes(**changes: object) -> list[str]:
+    findings = preflight(EnvironmentRecorded(facts={**QUIET, **changes}))
+    assert all(finding.message and finding.advice for finding in findings)
+    return [finding.code for finding in findings]
+
+
+def test_a_quiet_machine_has_no_findings():
+    assert codes() == []
+
+
+def test_a_machine_that_shows_nothing_has_no_findings():
+    assert preflight(EnvironmentRecorded(facts=dict.fromkeys(QUIET))) == []
+    assert preflight(EnvironmentRecorded(facts={})) == []
+
+
+@pytest.mark.parametrize(("changes", "code"), [
+    ({"load1": 0.51}, "high-load"),
+    ({"memory_available_bytes": 2 * GIB}, "low-memory"),
+    ({"memory_total_bytes": 4 * GIB, "memory_available_bytes": GIB - 1}, "low-memory"),
+    ({"memory_limit_bytes": GIB // 2}, "low-memory"),
+    ({"swap_used_bytes": GIB}, "swap-in-use"),
+    ({"cpu_governor": "powersave"}, "governor-powersave"),
+    ({"cpu_governor": "performance+powersave"}, "governor-powersave"),
+    ({"cpu_limit_cores": 1.5}, "cpu-limit"),
+    ({"python_debug_build": True}, "debug-build"),
+    ({"python_tracing": True}, "traced"),
+    ({"gpu_0_foreign_processes": 2}, "gpu-shared"),
+])
+def test_each_cause_has_its_finding(changes, code):
+    assert codes(**changes) == [code]
+
+
+def test_the_load_is_judged_by_the_processors_that_may_be_used():
+    assert codes(load1=3.0, cpu_usable=16) == []
+    assert codes(load1=3.0, cpu_usable=None, cpu_logical=2) == ["high-load"]
+
+
+def test_equal_arms_are_fair():
+    assert unfair(INFO, replace(INFO, framework="Jittor", version="1", operators={"a": "b"}), 7, 7) is None
+
+
+@pytest.mark.parametrize(("change", "named"), [
+    ({"device": "cpu"}, "device: cuda against cpu"),
+    ({"device_uuid": "GPU-2"}, "device UUID: 1 against 2"),
+    ({"device_uuid": None, "device_name": "Other"}, "device name: GPU against Other"),
+    ({"dtype": "bfloat16"}, "dtype: float32 against bfloat16"),
+    ({"tf32": True}, "TF32: False against True"),
+    ({"threads": 2}, "threads: 4 against 2"),
+])
+def test_the_field_that_differs_is_named(change, named):
+    assert unfair(INFO, replace(INFO, **change), 7, 7) == named
+
+
+def test_another_network_is_named():
+    assert unfair(INFO, INFO, 35746307, 35746308) == "parameter count: 35746307 against 35746308"
+
+
+def test_one_gpu_under_two_spellings_is_one_gpu():
+    assert unfair(INFO, replace(INFO, device_uuid="1", device_name="gpu 0"), 7, 7) is None
+
+
+def test_tf32_does_not_matter_on_the_cpu():
+    cpu = replace(INFO, device="cpu", device_uuid=None)
+    assert unfair(cpu, replace(cpu, tf32=True), 7, 7) is None
+
+
+def gpu(mask: int | None, foreign: int | None = 0) -> Sample:
+    return Sample(source="gpu:0", values={"clock_event_reasons": mask, "foreign_processes": foreign})
+
+
+def host(**values: float) -> Sample:
+    return Sample(source="host", values=values)
+
+
+def test_heat_and_strangers_make_a_block_dirty_on_the_gpu_only():
+    hot = [gpu(0)] * 9 + [gpu(0x60)]
+    reasons = "heat (driver), heat (hardware)"
+    assert disturbances(hot, "cuda") == [f"gpu:0 lowered its clock in 10% of the samples: {reasons}"]
+    assert disturbances([gpu(0), gpu(0, 2), gpu(0, 1)], "cuda") == ["2 other processes on gpu:0"]
+    assert disturbances([*hot, gpu(0, 2)], "cpu") == []
+
+
+@pytest.mark.parametrize("samples", [[], [gpu(0)], [gpu(None, None)], [gpu(0x1)], [gpu(0x4)], [gpu(0)] * 20 + [gpu(8)]])
+def test_idling_the_power_limit_and_a_single_sample_do_not(samples):
+    assert disturbances(samples, "cuda") == []
+
+
+def test_the_run_as_a_whole():
+    samples = [host(cpu_frequency_mhz=3000, swap_used_bytes=0), host(swap_used_bytes=GIB),
+               host(cpu_frequency_mhz=2600), gpu(4), gpu(0x44)]
+    found = {finding.code: finding for finding in during_run(samples, "cuda")}
+    assert set(found) == {"cpu-frequency-drift", "swapping", "gpu-disturbed", "gpu-power-limited"}
+    assert "2600 and 3000 MHz" in found["cpu-frequency-drift"].message
+    assert found["gpu-power-limited"].severity == "info"
+    assert {finding.code for finding in during_run(samples, "cpu")} == {"cpu-frequency-drift", "swapping"}
+    assert during_run([host(cpu_frequency_mhz=3000), host(cpu_frequency_mhz=2900)], "cuda") == []
+
+
+def test_the_cpu_time_of_another_process_is_read_exactly():
+    child = subprocess.Popen([sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass\n"
+                              "print(time.process_time_ns(), flush=True)\ninput()"],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with child:
+        own_ns = int(child.stdout.readline())
+        seen_ns = process_cpu_ns(child.pid)
+        child.communicate("\n")
+    assert own_ns <= seen_ns < own_ns + 0.2e9
+    assert process_cpu_ns(child.pid) is None
+
+
+def test_the_cpu_time_of_this_process_is_its_own_clock():
+    before = time.process_time_ns()
+    seen = process_cpu_ns(os.getpid())
+    assert before <= seen <= time.process_time_ns()
+    assert process_cpu_ns(0) is None
+    assert process_cpu_ns(-1) is None

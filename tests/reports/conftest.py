@@ -1,0 +1,46 @@
+"""Synthetic runs, built once for all tests that only read the pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import synthetic
+
+from reports import render
+
+
+@dataclass(frozen=True)
+class Built:
+    folder: Path
+    html: str
+    markdown: str
+
+
+def build(folder: Path, scenario: synthetic.Scenario) -> Built:
+    page = render.build(synthetic.write_run(folder, scenario))
+    return Built(folder, page.read_text(encoding="utf-8"), (folder / "report.md").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    scenario = synthetic.Scenario(blocks=4, pairs=12, findings=synthetic.FINDINGS)
+    return build(tmp_path_factory.mktemp("reports") / "train-speed-synthetic", scenario)
+
+
+@pytest.fixture(scope="session")
+def nasty(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    scenario = synthetic.Scenario(
+        arms=(synthetic.NASTY, "jittor"),
+        blocks=4,
+        pairs=4,
+        fail="B",
+        end="failed",
+        findings=[
+            synthetic.Finding(severity="warning", code="x", message=synthetic.NASTY, advice=synthetic.NASTY, arm="A")
+        ],
+        command=["python", "run_bench.py", "--out", "my results; rm -rf '$HOME'", synthetic.NASTY],
+        log_tail=["```", synthetic.NASTY, "\x1b[31mred\x1b[0m"],
+    )
+    return build(tmp_path_factory.mktemp("reports") / "nasty", scenario)

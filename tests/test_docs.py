@@ -1,0 +1,77 @@
+"""Every example in README and docs is run or validated, so that none of them rots."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.schema import markdown
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for match in re.finditer(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+            found.append((page.name, match[1]))
+    return found
+
+
+def commands(prefix: str) -> list[str]:
+    lines = [line.split("#")[0].strip() for _, block in blocks("bash") for line in block.splitlines()]
+    return [line for line in lines if line.startswith(prefix)]
+
+
+def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, check=False, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("command", commands("python run_bench.py"))
+def test_bench_commands_resolve(command: str) -> None:
+    done = run([sys.executable, *shlex.split(command)[1:], "--dry-run"])
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", commands("make "))
+def test_make_targets_exist(command: str) -> None:
+    done = run(["make", "-n", *command.split()[1:]])
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", sorted({" ".join(c.split()[:4]) for c in commands("python -m reports")}))
+def test_report_subcommands_exist(command: str) -> None:
+    done = run([sys.executable, *command.split()[1:], "--help"])
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("json"))
+def test_json_examples_are_valid_settings(page: str, text: str, tmp_path: Path) -> None:
+    json.loads(text)
+    (tmp_path / "example.json").write_text(text, encoding="utf-8")
+    done = run([sys.executable, "run_bench.py", "--config", str(tmp_path / "example.json"), "--dry-run"])
+    assert done.returncode == 0, f"{page}: {done.stderr}"
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("python"))
+def test_python_examples_run(page: str, text: str) -> None:
+    done = run([sys.executable, "-c", text])
+    assert done.returncode == 0, f"{page}: {done.stderr}"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} -> {target}"
+
+
+def test_schema_page_is_the_one_made_from_the_models() -> None:
+    page = (ROOT / "docs" / "results-schema.md").read_text(encoding="utf-8")
+    assert page == markdown(), "run: python -m harness.schema > docs/results-schema.md"

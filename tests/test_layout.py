@@ -1,0 +1,130 @@
+"""The dependency direction between the packages, and that the two implementations mirror each other."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("impls", "harness", "reports")
+FRAMEWORKS = {"pytorch": ("torch", "torchvision"), "jittor": ("jittor",)}
+ANY_FRAMEWORK = tuple(module for modules in FRAMEWORKS.values() for module in modules)
+JITTORS_OWN = {"runtime.py", "onednn.py", "onednn_adam.py", "onednn_unet.py"}
+
+
+def modules_imported(source: str, module: str, is_package: bool = False) -> Iterator[str]:
+    """Every module that `module`'s source imports, at any depth and also by a literal import_module("name")."""
+    package = module.split(".") if is_package else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            # `from impls import pytorch` imports impls.pytorch; for other names the longer path does no harm.
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                yield node.args[0].value
+
+
+def inside(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def fault(module: str, imported: str) -> str | None:  # noqa: PLR0911 - one rule per return
+    """Which rule `module` breaks by importing `imported`; None when it may."""
+    if inside(module, "harness", "reports", "impls.common") and inside(imported, *ANY_FRAMEWORK):
+        downloader = module == "impls.common.cifar_download" and inside(imported, "torchvision.datasets")
+        return None if downloader else "never imports a framework"
+    if inside(module, "impls") and inside(imported, "harness", "reports"):
+        return "nothing in impls imports harness or reports"
+    if inside(module, "impls.common") and inside(imported, "impls"):
+        allowed = inside(imported, "impls.common", "impls.errors", "impls.backend")
+        return None if allowed else "impls.common stands below the implementations"
+    for name, own in FRAMEWORKS.items():
+        if inside(module, f"impls.{name}"):
+            if inside(imported, "impls"):
+                allowed = inside(imported, f"impls.{name}", "impls.common", "impls.backend", "impls.errors")
+                return None if allowed else "an implementation imports only impls.common, .backend and .errors"
+            if inside(imported, *ANY_FRAMEWORK) and not inside(imported, *own):
+                return "an implementation imports only its own framework"
+            return None
+    if inside(module, "impls") and inside(imported, *ANY_FRAMEWORK):
+        return "only the implementations import a framework"
+    if inside(module, "harness"):
+        if inside(imported, "reports"):
+            return "harness never imports reports"
+        if inside(imported, "impls"):
+            allowed = inside(imported, "impls.backend", "impls.registry", "impls.common", "impls.errors")
+            return None if allowed else "harness reaches the implementations only through impls.registry"
+    if inside(module, "reports") and inside(imported, "harness"):
+        allowed = inside(imported, "harness.store", "harness.events")
+        return None if allowed else "reports reads runs only through harness.store and harness.events"
+    return None
+
+
+def sources() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_dependencies_point_one_way(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    is_package = parts[-1] == "__init__"
+    module = ".".join(parts[:-1] if is_package else parts)
+    found = modules_imported(path.read_text(encoding="utf-8"), module, is_package)
+    assert [f"{name}: {broken}" for name in found if (broken := fault(module, name))] == []
+
+
+@pytest.mark.parametrize(("module", "source"), [
+    ("harness.worker", "def f():\n    import torch.nn"),
+    ("harness.worker", "from importlib import import_module\nimport_module('jittor')"),
+    ("harness.plan", "from impls import pytorch"),
+    ("harness.plan", "from reports.render import build"),
+    ("reports.model", "from harness.stats.steady import detect"),
+    ("reports.model", "import torch"),
+    ("impls.common.images", "from ..pytorch import unet"),
+    ("impls.common.datasets", "import torchvision"),
+    ("impls.common.datasets", "from impls.registry import parse_arm"),
+    ("impls.pytorch.unet", "import jittor as jt"),
+    ("impls.pytorch.unet", "from impls.jittor.unet import UNet"),
+    ("impls.pytorch.unet", "from harness.events import Event"),
+    ("impls.jittor.unet", "from torch import nn"),
+    ("impls.jittor.unet", "from impls.registry import specs"),
+    ("impls.training", "import torch"),
+])
+def test_the_rules_notice_what_they_forbid(module, source):
+    assert [name for name in modules_imported(source, module) if fault(module, name)]
+
+
+@pytest.mark.parametrize(("module", "source"), [
+    ("harness.worker", "from impls.registry import parse_arm\nfrom . import protocol"),
+    ("reports.model", "from harness import store, events\nfrom .figures import draw"),
+    ("impls.pytorch.unet", "import torch\nfrom impls.common import schedule\nfrom .ops import STOCK"),
+    ("impls.common.cifar_download", "from torchvision.datasets import CIFAR10"),
+])
+def test_the_rules_allow_what_the_design_wants(module, source):
+    assert not [name for name in modules_imported(source, module) if fault(module, name)]
+
+
+def files(framework: str) -> set[str]:
+    return {path.name for path in (ROOT / "impls" / framework).glob("*.py")} - JITTORS_OWN
+
+
+def public_names(path: Path) -> set[str]:
+    """Public classes and functions at the top level of a file."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return {node.name for node in body
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")}
+
+
+def test_the_implementations_have_the_same_files():
+    assert files("pytorch") == files("jittor")
+
+
+@pytest.mark.parametrize("name", sorted(files("pytorch") & files("jittor")))
+def test_twin_files_have_the_same_public_names(name):
+    assert public_names(ROOT / "impls" / "pytorch" / name) == public_names(ROOT / "impls" / "jittor" / name)
