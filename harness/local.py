@@ -84,7 +84,7 @@ def _run(runner: Runner, bench: Bench, telemetry: MonitorSet, resumed: RecordedR
     except BaseException:
         writer.finish(runner.end("failed", 1))
         raise
-    code = max(end.exit_code, conclude(writer.path))
+    code = max(end.exit_code, conclude(writer.path, bench.progress.say))
     writer.summarise()
     writer.close()
     return code

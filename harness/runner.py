@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -210,15 +210,20 @@ def latest_cases(run: RecordedRun) -> list[Case]:
     return list({case.case_id: case for case in run.of(Case)}.values())
 
 
-def conclude(path: Path) -> int:
-    """Build the report of a finished run and print its verdicts; 1 when building fails, which is our own fault."""
+def conclude(path: Path, say: Callable[[str], None]) -> int:
+    """Build the report of a finished run and print its verdicts; 1 when building fails, which is our own fault.
+
+    Args:
+        path: the run folder.
+        say: shows progress.
+    """
     run = read_run(path)
     for verdict in run.of(Verdict):
         print(sentence(verdict, run.arms))
     for case in latest_cases(run):
         if case.status == "failed":
             print(f"failed: {case.case_id}: {case.reason}")
-    print("building the report", file=sys.stderr)
+    say("building the report")
     if not (report_command("build", path) and report_command("index", path.parent)):
         print(f"the report could not be built; the measurements are safe in {path}", file=sys.stderr)
         return EXIT_FAILED

@@ -37,7 +37,7 @@ class Backend:
 
         jt.flags.use_cuda = int(device == "cuda")
         jt.flags.use_tensorcore = 0
-        set_threads(threads)
+        _set_threads(threads)
         self.operators = ops.STOCK
         if "onednn" in self.options:
             from impls.jittor import onednn_unet
@@ -98,7 +98,7 @@ def describe(options: frozenset[str], device: str, operators: Mapping[str, str])
     import jittor as jt
 
     cuda = device == "cuda"
-    name, gpu_uuid = gpu_identity() if cuda else (cpu_name(), None)
+    name, gpu_uuid = _gpu_identity() if cuda else (cpu_name(), None)
     flags = {
         "memory_format": "channels-last inside the network" if "onednn" in options else "contiguous (NCHW)",
         "auto_mixed_precision_level": "4, network only" if "amp" in options else "0",
@@ -111,20 +111,20 @@ def describe(options: frozenset[str], device: str, operators: Mapping[str, str])
     return BackendInfo(
         framework="Jittor", version=jt.__version__, device=device, device_name=name, device_uuid=gpu_uuid,
         dtype="float16" if "amp" in options else "float32", tf32=jt.flags.use_tensorcore > 0,
-        threads=openmp().omp_get_max_threads(), operators=dict(operators), flags=flags)
+        threads=_openmp().omp_get_max_threads(), operators=dict(operators), flags=flags)
 
 
-def openmp() -> ctypes.CDLL:
+def _openmp() -> ctypes.CDLL:
     """The OpenMP run-time that Jittor's kernels and oneDNN use."""
     return ctypes.CDLL("libgomp.so.1")
 
 
-def set_threads(threads: int) -> None:
+def _set_threads(threads: int) -> None:
     """CPU threads inside one operator; Jittor itself has no switch for it."""
-    openmp().omp_set_num_threads(threads)
+    _openmp().omp_set_num_threads(threads)
 
 
-def gpu_identity() -> tuple[str, str]:
+def _gpu_identity() -> tuple[str, str]:
     """Name and UUID of the first visible GPU, from the driver: Jittor does not tell.
 
     Raises:
