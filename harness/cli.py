@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from harness.config import PROG, BenchConfig, alias, experiment, interpreter_of, interpreters, parse
+from harness.config import PROG, BenchConfig, experiment, interpreter_of, interpreters, parse
 from harness.devices import cuda_driver_fault, probe_with, resolve
 from harness.launcher import default_threads
 from harness.plan import Plan, describe, make_plan
 from harness.progress import Progress
+from impls.common.cli import alias
 from impls.common.config import ExperimentConfig
 from impls.errors import UsageError
 from impls.registry import Arm, Device, parse_arms

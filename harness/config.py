@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 from tyro.conf import UseAppendAction
 
+from impls.common.cli import alias, command_line, config_file
 from impls.common.config import PRESETS, ExperimentConfig, Frozen, first_fault, merged, preset, read_json
 from impls.errors import UsageError
 from impls.registry import Arm, parse_arm, parse_arms
@@ -80,9 +78,9 @@ def parse(argv: Sequence[str]) -> tuple[BenchConfig, dict[str, Any]]:
         SystemExit: `--help`, with status 0.
     """
     argv = [alias(word) for word in argv]
-    file = _first_look(argv)
+    file = config_file(argv)
     base, overrides = (BenchConfig(), {}) if file is None else read_config(Path(file))
-    return checked(command_line(argv, base)), overrides
+    return checked(command_line(argv, base, PROG)), overrides
 
 
 def read_config(path: Path) -> tuple[BenchConfig, dict[str, Any]]:
@@ -172,59 +170,3 @@ def experiment(config: BenchConfig, overrides: dict[str, Any], device: str) -> E
         train["num_workers"] = config.num_workers
     seed = {"seed": config.seed} if config.seed or "seed" not in rest else {}
     return merged(resolved, {"train": train, **seed}, "command line")
-
-
-def alias(word: str) -> str:
-    """`--config_path` is another name of `--config`; underscores and dashes are the same in option names."""
-    if not word.startswith("--"):
-        return word
-    name, equals, value = word.partition("=")
-    name = "--" + name[2:].replace("_", "-")
-    return ("--config" if name == "--config-path" else name) + equals + value
-
-
-def command_line(argv: Sequence[str], base: BenchConfig) -> BenchConfig:
-    """`base` with the options of `argv` laid over it.
-
-    Raises:
-        UsageError: tyro refused an option; its box of lines becomes one.
-    """
-    import tyro
-
-    noise = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(noise):
-            parsed: BenchConfig = tyro.cli(BenchConfig, prog=PROG, args=list(argv), default=base)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise UsageError(one_line(noise.getvalue())) from stop
-    return parsed
-
-
-def one_line(box: str) -> str:
-    """The message inside tyro's error box, without the frame, the help text and the line breaks."""
-    words: list[str] = []
-    for line in box.splitlines()[1:]:
-        inner = line.strip("│╭╮╰╯ \t")
-        if inner and not inner.strip("─"):
-            break
-        words += inner.split()
-    text = " ".join(words) or "the command line cannot be understood"
-    number = re.match(r"Error parsing (--\S+): no type matching \{None\}\|(\w+) could be \w+ from \[(.*?)\]", text)
-    if number:
-        kind = {"INT": "a whole number", "FLOAT": "a number"}.get(number[2], "a text")
-        text = f"{number[1]}: expected {kind}, got {number[3]}"
-    text = re.sub(r"^Error parsing (--\S+): ", r"\1: ", text)
-    return f"{text.rstrip('.')} (see {PROG} --help)"
-
-
-def _first_look(argv: Sequence[str]) -> str | None:
-    """The last `--config` of a command line, before it is parsed: the file holds the defaults of the parsing."""
-    found = None
-    for word, following in zip(argv, [*argv[1:], None], strict=True):
-        if word == "--config" and following is not None:
-            found = following
-        elif word.startswith("--config="):
-            found = word.partition("=")[2]
-    return found

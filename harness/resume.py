@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.config import FREE_ON_RESUME, BenchConfig, alias, command_line
+from harness.config import FREE_ON_RESUME, PROG, BenchConfig
 from harness.events import BlockState, Case, EnvironmentRecorded, Event, RunStarted
 from harness.store import RecordedRun, read_run
+from impls.common.cli import alias, command_line
 from impls.common.config import ExperimentConfig, validated
 from impls.errors import UsageError
 
@@ -33,7 +34,7 @@ def resumption(argv: Sequence[str]) -> Resumption:
         UsageError: no such run, nothing left to do, or options that differ from those of the run.
     """
     words = [alias(word) for word in argv]
-    asked = command_line(words, BenchConfig())
+    asked = command_line(words, BenchConfig(), PROG)
     path = Path(asked.resume or "")
     run = read_run(path)
     started = run.started
@@ -44,7 +45,7 @@ def resumption(argv: Sequence[str]) -> Resumption:
     recorded = _recorded(path, started)
     if asked.config is not None:
         raise UsageError(f"--resume {path}: takes its configuration from the run: leave --config out")
-    config = command_line(words, recorded)
+    config = command_line(words, recorded, PROG)
     changed = [name for name in BenchConfig.model_fields
                if name not in FREE_ON_RESUME and getattr(config, name) != getattr(recorded, name)]
     if changed:

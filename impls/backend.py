@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from impls.common.config import ExperimentConfig
+from impls.common.schedule import Spacing
 
 Arrays = Mapping[str, NDArray[Any]]
+Images = NDArray[np.uint8]
+Method = Literal["ddpm", "ddim"]
+# Called after every step with the number of network calls done and a function that reads the images as they are now.
+OnStep = Callable[[int, Callable[[], Images]], None]
 
 
 @dataclass(frozen=True)
@@ -79,12 +84,12 @@ class MemoryReading:
     reason: str | None = None
 
 
-class Trainer(Protocol):
-    """One training, advanced a step at a time. Images are uint8 NHWC outside and float NCHW in [-1, 1] inside."""
+class Stepper(Protocol):
+    """Work that advances a step at a time: what can be timed."""
 
     @property
     def info(self) -> BackendInfo:
-        """What runs, with the operators and flags in force for this trainer."""
+        """What runs, with the operators and flags in force."""
         ...
 
     @property
@@ -93,11 +98,7 @@ class Trainer(Protocol):
         ...
 
     def step(self) -> None:
-        """Enqueue one optimisation step on the next batch; must not wait for the device."""
-        ...
-
-    def losses(self) -> list[float]:
-        """Losses of the steps since the last call, oldest first; waits for the device."""
+        """Enqueue one step; must not wait for the device."""
         ...
 
     def synchronize(self) -> None:
@@ -108,12 +109,27 @@ class Trainer(Protocol):
         """Operations enqueued but not finished as far as the framework can tell; None where it cannot."""
         ...
 
-    def loader_wait_ns(self) -> list[int]:
-        """For every step since the last call, nanoseconds spent waiting for its batch."""
-        ...
-
     def memory(self) -> MemoryReading:
         """Device memory of this process as the framework's allocator reports it."""
+        ...
+
+    def close(self) -> None:
+        """Release loader workers and device memory."""
+        ...
+
+
+class Trainer(Stepper, Protocol):
+    """One training; a step is one optimisation step on the next batch.
+
+    Images are uint8 NHWC outside and float NCHW in [-1, 1] inside.
+    """
+
+    def losses(self) -> list[float]:
+        """Losses of the steps since the last call, oldest first; waits for the device."""
+        ...
+
+    def loader_wait_ns(self) -> list[int]:
+        """For every step since the last call, nanoseconds spent waiting for its batch."""
         ...
 
     def state(self) -> TrainerState:
@@ -139,8 +155,45 @@ class Trainer(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Release loader workers and device memory."""
+
+class Sampler(Stepper, Protocol):
+    """Draws images from a trained network; a step is one network call of an endless DDIM chain.
+
+    Those chains have the configured batch size, number of steps (50 where none is configured), eta and spacing.
+    """
+
+    def load(self, params: Arrays) -> None:
+        """Use these weights, by state-dict name.
+
+        Raises:
+            CheckpointError: names or shapes differ from the network's, or values are not finite.
+        """
+        ...
+
+    def sample(self, n: int, seed: int, method: Method = "ddpm", steps: int | None = None, eta: float = 0.0,
+               on_step: OnStep | None = None, *, spacing: Spacing = "uniform", first: int = 0) -> Images:
+        """Images number `first` to `first + n - 1` of a seed: uint8 (n, H, W, C); waits for the device.
+
+        With matched randomness (`SampleConfig.randomness`) image i is a function of (weights, seed, i) and the
+        settings alone, whatever the batch size and the framework, up to the rounding of float32.
+
+        Args:
+            n: images drawn at once.
+            seed: seed of the noise.
+            method: "ddpm" visits all T timesteps with the configured variance; "ddim" visits `steps` of them.
+            steps: timesteps that DDIM visits, 1..T; None means T, the only choice of DDPM.
+            eta: DDIM's noise level, at least 0.
+            on_step: called after every network call.
+            spacing: which timesteps DDIM visits.
+            first: number of the first image.
+
+        Raises:
+            UsageError: a number is outside its range, or DDPM is given other steps than T.
+        """
+        ...
+
+    def enqueue(self, n: int, seed: int, steps: int) -> None:
+        """Ask for a DDIM chain as `sample` does, but launch and wait for nothing: what careless timing measures."""
         ...
 
 
@@ -154,6 +207,10 @@ class Backend(Protocol):
 
     def trainer(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> Trainer:
         """A trainer over `images` (N, H, W, C); `images` may be a read-only memory map."""
+        ...
+
+    def sampler(self, config: ExperimentConfig) -> Sampler:
+        """A sampler for the configured network, with fresh weights until `load`."""
         ...
 
     def matmul_flops(self, n: int, repeats: int) -> float:

@@ -99,6 +99,8 @@ class SampleConfig(Frozen):
     steps: int | None = Field(None, gt=0, description="network calls of DDIM; null means DDPM over all T")
     eta: float = Field(0.0, ge=0, description="DDIM's noise level; 1 is the DDPM posterior variance")
     spacing: Literal["uniform", "quad", "trailing"] = Field("uniform", description="which timesteps DDIM visits")
+    randomness: Literal["native", "matched"] = Field(
+        "matched", description="a keyed stream per image, the same for both frameworks, or the framework's generator")
 
 
 class ExperimentConfig(Frozen):

@@ -81,6 +81,19 @@ def noise(seed: int, step: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return stream(seed, "noise", step).standard_normal(shape, dtype=np.float32)
 
 
+def image_noise(seed: int, images: range, draw: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Standard normal noise of sampling, every image from a stream of its own: float32 (len(images), *shape).
+
+    Args:
+        seed: seed of the sampling.
+        images: numbers of the images.
+        draw: which noise of an image: T for x_T, t for what is added on the way down from timestep t.
+        shape: of one image, (C, H, W).
+    """
+    return np.stack([stream(seed, "image noise", image, draw).standard_normal(shape, dtype=np.float32)
+                     for image in images])
+
+
 @lru_cache(maxsize=256)
 def _digest(purpose: str, counters: int) -> int:
     return int.from_bytes(blake2b(f"{purpose}/{counters}".encode(), digest_size=8).digest(), "little")

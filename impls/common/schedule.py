@@ -129,6 +129,19 @@ def ddim_timesteps(T: int, steps: int, spacing: Spacing) -> NDArray[np.int64]:
     raise UsageError(f"unknown timestep spacing {spacing!r}: choose uniform, quad or trailing")
 
 
+def sampling_timesteps(T: int, method: Literal["ddpm", "ddim"], steps: int | None, spacing: Spacing) -> list[int]:
+    """The timesteps that a sampler visits, descending; one network call at each.
+
+    Raises:
+        UsageError: `steps` is outside 1..T, or DDPM is given other steps than T.
+    """
+    if method == "ddpm":
+        if steps not in (None, T):
+            raise UsageError(f"sampling steps {steps}: DDPM visits all {T} timesteps; leave the steps out or use DDIM")
+        return list(range(T - 1, -1, -1))
+    return [int(t) for t in ddim_timesteps(T, T if steps is None else steps, spacing)[::-1]]
+
+
 def _frozen(table: Float64Array) -> Float64Array:
     table.flags.writeable = False
     return table

@@ -22,6 +22,7 @@ from impls.errors import UnavailableError
 from impls.jittor import runtime
 
 if TYPE_CHECKING:
+    from impls.jittor.sampler import Sampler
     from impls.jittor.trainer import Trainer
 
 
@@ -50,6 +51,12 @@ class Backend:
         from impls.jittor.trainer import Trainer
 
         return Trainer(config, images, self.info, self.options, self.operators)
+
+    def sampler(self, config: ExperimentConfig) -> Sampler:
+        """A sampler for the configured network, with fresh weights until `load`."""
+        from impls.jittor.sampler import Sampler
+
+        return Sampler(config, self.info, self.options, self.operators)
 
     def matmul_flops(self, n: int, repeats: int) -> float:
         """Best measured float32 floating-point operations per second over `repeats` n x n matrix products."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import jittor as jt
 import numpy as np
@@ -114,3 +114,8 @@ def batches(config: ExperimentConfig, images: NDArray[np.uint8]) -> Batches:
 def to_device(array: NDArray) -> Var:
     """A variable of the array, which Jittor copies to the device when it runs."""
     return jt.array(np.ascontiguousarray(array))
+
+
+def to_numpy(tensors: Mapping[str, Var]) -> dict[str, NDArray[np.float32]]:
+    """Copies on the host, by name."""
+    return {name: tensor.float32().numpy().copy() for name, tensor in tensors.items()}

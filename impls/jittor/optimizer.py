@@ -9,6 +9,8 @@ import numpy as np
 from jittor import Var
 from numpy.typing import NDArray
 
+from impls.jittor.data import to_numpy
+
 
 class Adam:
     """Adam over named parameters, with the average of the weights that DDPM samples from.
@@ -73,8 +75,3 @@ def update_average(average: Mapping[str, Var], params: Mapping[str, Var], decay:
     """Set average to decay average + (1 - decay) params, in place."""
     for name, mean in average.items():
         mean.update(mean + (params[name].detach() - mean) * (1 - decay))
-
-
-def to_numpy(tensors: Mapping[str, Var]) -> dict[str, NDArray[np.float32]]:
-    """Copies on the host, by name."""
-    return {name: tensor.float32().numpy().copy() for name, tensor in tensors.items()}

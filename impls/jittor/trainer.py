@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 
 import jittor as jt
 import numpy as np
@@ -12,15 +11,15 @@ from numpy.typing import NDArray
 
 from impls.backend import BackendInfo, MemoryReading, TrainerState
 from impls.common import randomness
-from impls.common.config import ExperimentConfig, ModelConfig
+from impls.common.config import ExperimentConfig
 from impls.common.convert import require_fit
 from impls.common.schedule import Schedule
 from impls.errors import UsageError
-from impls.jittor.data import batches, to_device
+from impls.jittor.data import batches, to_device, to_numpy
 from impls.jittor.diffusion import add_noise, noise_scales
+from impls.jittor.network import Network, device_memory
 from impls.jittor.ops import Operators
-from impls.jittor.optimizer import Adam, to_numpy
-from impls.jittor.unet import UNet, parameter_count
+from impls.jittor.optimizer import Adam
 
 
 class Trainer:
@@ -34,14 +33,10 @@ class Trainer:
                  info: BackendInfo, options: frozenset[str], operators: Operators) -> None:
         self.config, self.info = config, info
         self.seed_generator(0)
-        self.unet = _network(config.model, options, operators)
-        # Without this, dropout in a new module is off.
-        self.unet.train()
+        self.network = Network(config.model, options, operators, training=True)
         # Half-precision gradients of a mean over a batch's pixels would vanish unscaled.
-        self.amp_level, loss_scale = (4, 1024.0) if "amp" in options else (0, 1.0)
-        self.params = dict(self.unet.named_parameters())
-        # Else the first weights would be drawn at their first use, after whatever else is drawn until then.
-        jt.sync(list(self.params.values()))
+        loss_scale = 1024.0 if "amp" in options else 1.0
+        self.params = self.network.params
         if "onednn" in options:
             from impls.jittor.onednn_adam import OneDNNAdam
 
@@ -57,7 +52,7 @@ class Trainer:
     @property
     def parameter_count(self) -> int:
         """Trainable scalars of the network."""
-        return parameter_count(self.unet)
+        return self.network.parameter_count
 
     def step(self) -> None:
         """Enqueue one optimisation step on the next batch."""
@@ -77,7 +72,7 @@ class Trainer:
         """The mean squared error of the predicted noise (Ho et al. 2020, equation 14) for this step's draws."""
         t, noise = self.draw(x0)
         x_t = add_noise(self.scales, x0, t, noise)
-        return nn.mse_loss(self.predict_noise(x_t, t), noise)
+        return nn.mse_loss(self.network(x_t, t), noise)
 
     def draw(self, x0: Var) -> tuple[Var, Var]:
         """Timesteps (B,) and noise shaped as x0 for this step."""
@@ -86,13 +81,6 @@ class Trainer:
             return (to_device(randomness.timesteps(seed, step, len(x0), T)),
                     to_device(randomness.noise(seed, step, tuple(x0.shape))))
         return jt.randint(0, T, (len(x0),)), jt.randn(x0.shape)
-
-    def predict_noise(self, x_t: Var, t: Var) -> Var:
-        """The network's eps in float32; half precision, where chosen, stays inside the network."""
-        half = jt.flag_scope(auto_mixed_precision_level=self.amp_level) if self.amp_level else nullcontext()
-        with half:
-            eps = self.unet(x_t, t)
-        return eps.float32()
 
     def learning_rate(self) -> float:
         """The rate of this step: linear from lr / warmup_steps up to lr, then constant."""
@@ -124,15 +112,13 @@ class Trainer:
 
     def memory(self) -> MemoryReading:
         """Device memory as Jittor's allocator reports it."""
-        reading = jt.core.get_mem_info()
-        taken = reading.total_cuda_used if self.info.device == "cuda" else reading.total_cpu_used
-        return MemoryReading(reserved_bytes=taken, reason="Jittor tells only what its allocator took from the system")
+        return device_memory(self.info.device)
 
     def state(self) -> TrainerState:
         """A copy of everything needed to go on exactly; waits for the device."""
         arrays = self.optimizer.arrays
         ema = None if self.config.train.ema_decay is None else arrays("ema")
-        return TrainerState(self.steps_done, to_numpy(self.params), ema, arrays("exp_avg"), arrays("exp_avg_sq"))
+        return TrainerState(self.steps_done, self.network.arrays(), ema, arrays("exp_avg"), arrays("exp_avg_sq"))
 
     def load_state(self, state: TrainerState) -> None:
         """Go on from `state`.
@@ -140,10 +126,8 @@ class Trainer:
         Raises:
             CheckpointError: names or shapes differ from the network's, or values are not finite.
         """
-        shapes = {name: tuple(p.shape) for name, p in self.params.items()}
-        require_fit(state, shapes, self.config.train.ema_decay is not None)
-        for name, p in self.params.items():
-            p.update(jt.array(state.params[name]))
+        require_fit(state, self.network.shapes, self.config.train.ema_decay is not None)
+        self.network.load(state.params)
         arrays = {"exp_avg": state.exp_avg, "exp_avg_sq": state.exp_avg_sq, "ema": state.ema}
         self.optimizer.load_arrays(arrays, state.step)
         self.steps_done = state.step
@@ -157,14 +141,10 @@ class Trainer:
 
     def predict(self, x: NDArray[np.float32], t: NDArray[np.int64]) -> NDArray[np.float32]:
         """The network's eps for x (N, C, H, W) at timesteps t (N,), dropout off, no gradient."""
-        # Not Module.eval(): it would also stop every parameter's gradient.
-        dropouts = [module for module in self.unet.modules() if isinstance(module, nn.Dropout)]
-        for dropout in dropouts:
-            dropout.is_train = False
+        self.network.switch_dropout(False)
         with jt.no_grad():
-            eps = self.predict_noise(to_device(x), to_device(t)).numpy().copy()
-        for dropout in dropouts:
-            dropout.is_train = True
+            eps = self.network(to_device(x), to_device(t)).numpy().copy()
+        self.network.switch_dropout(True)
         return eps
 
     def gradients(self) -> tuple[float, dict[str, NDArray[np.float32]]]:
@@ -182,15 +162,6 @@ class Trainer:
     def close(self) -> None:
         """Release loader workers and device memory."""
         self.batches.close()
-        del self.batches, self.optimizer, self.unet, self.params
+        del self.batches, self.optimizer, self.network, self.params
         self.unread_losses.clear()
         jt.gc()
-
-
-def _network(config: ModelConfig, options: frozenset[str], operators: Operators) -> UNet:
-    """The network of an arm: computed as written, or channels-last by operators of our own."""
-    if "onednn" in options:
-        from impls.jittor.onednn_unet import OneDNNUNet
-
-        return OneDNNUNet(config)
-    return UNet(config, operators)

@@ -15,6 +15,7 @@ from impls.backend import BackendInfo
 from impls.common.config import ExperimentConfig
 from impls.errors import UnavailableError
 from impls.pytorch.ops import STOCK
+from impls.pytorch.sampler import Sampler
 from impls.pytorch.trainer import Trainer
 
 
@@ -35,6 +36,10 @@ class Backend:
     def trainer(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> Trainer:
         """A trainer over `images` (N, H, W, C)."""
         return Trainer(config, images, self.device, self.info, self.options, self.operators)
+
+    def sampler(self, config: ExperimentConfig) -> Sampler:
+        """A sampler for the configured network, with fresh weights until `load`."""
+        return Sampler(config, self.device, self.info, self.options, self.operators)
 
     def matmul_flops(self, n: int, repeats: int) -> float:
         """Best measured float32 floating-point operations per second over `repeats` n x n matrix products."""

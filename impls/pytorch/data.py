@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -115,3 +115,8 @@ def to_device(array: NDArray, device: torch.device) -> Tensor:
     """A tensor of the array on the device, without making the host wait for the copy."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def to_numpy(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
+    """Copies on the host, by name."""
+    return {name: tensor.detach().float().cpu().contiguous().numpy().copy() for name, tensor in tensors.items()}

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from impls.pytorch.data import to_numpy
+
 
 class Adam:
     """Adam over named parameters, with the average of the weights that DDPM samples from.
@@ -60,8 +62,3 @@ class Adam:
 def update_average(average: Mapping[str, Tensor], params: Mapping[str, Tensor], decay: float) -> None:
     """Set average to decay average + (1 - decay) params, in place."""
     torch._foreach_lerp_(list(average.values()), list(params.values()), 1 - decay)
-
-
-def to_numpy(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
-    """Copies on the host, by name."""
-    return {name: tensor.detach().float().cpu().contiguous().numpy().copy() for name, tensor in tensors.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -16,11 +15,11 @@ from impls.common.config import ExperimentConfig
 from impls.common.convert import require_fit
 from impls.common.schedule import Schedule
 from impls.errors import UsageError
-from impls.pytorch.data import batches, to_device
+from impls.pytorch.data import batches, to_device, to_numpy
 from impls.pytorch.diffusion import add_noise, noise_scales
+from impls.pytorch.network import Network, device_memory
 from impls.pytorch.ops import Operators
-from impls.pytorch.optimizer import Adam, to_numpy
-from impls.pytorch.unet import UNet, parameter_count
+from impls.pytorch.optimizer import Adam
 
 
 class Trainer:
@@ -34,13 +33,8 @@ class Trainer:
                  info: BackendInfo, options: frozenset[str], operators: Operators) -> None:
         self.config, self.info, self.device = config, info, device
         self.seed_generator(0)
-        self.unet = UNet(config.model, operators).to(device)
-        if "channels_last" in options:
-            self.unet = self.unet.to(memory_format=torch.channels_last)
-        self.memory_format = torch.channels_last if "channels_last" in options else torch.contiguous_format
-        self.network = torch.compile(self.unet) if "compile" in options else self.unet
-        self.autocast_dtype = torch.bfloat16 if "bf16" in options else None
-        self.params = dict(self.unet.named_parameters())
+        self.network = Network(config.model, device, options, operators, training=True)
+        self.params = self.network.params
         self.optimizer = Adam(self.params, config.train.grad_clip, config.train.ema_decay)
         self.scales = noise_scales(Schedule.from_config(config.diffusion), torch.empty(0, device=device))
         self.batches = batches(config, images, device)
@@ -51,7 +45,7 @@ class Trainer:
     @property
     def parameter_count(self) -> int:
         """Trainable scalars of the network."""
-        return parameter_count(self.unet)
+        return self.network.parameter_count
 
     def step(self) -> None:
         """Enqueue one optimisation step on the next batch."""
@@ -68,7 +62,7 @@ class Trainer:
         """The mean squared error of the predicted noise (Ho et al. 2020, equation 14) for this step's draws."""
         t, noise = self.draw(x0)
         x_t = add_noise(self.scales, x0, t, noise)
-        return nn.functional.mse_loss(self.predict_noise(x_t, t), noise)
+        return nn.functional.mse_loss(self.network(x_t, t), noise)
 
     def draw(self, x0: Tensor) -> tuple[Tensor, Tensor]:
         """Timesteps (B,) and noise shaped as x0 for this step."""
@@ -77,14 +71,6 @@ class Trainer:
             return (to_device(randomness.timesteps(seed, step, len(x0), T), self.device),
                     to_device(randomness.noise(seed, step, tuple(x0.shape)), self.device))
         return torch.randint(T, (len(x0),), device=self.device), torch.randn_like(x0)
-
-    def predict_noise(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """The network's eps in float32; half precision, where chosen, stays inside the network."""
-        x_t = x_t.contiguous(memory_format=self.memory_format)
-        half = torch.autocast(self.device.type, self.autocast_dtype) if self.autocast_dtype else nullcontext()
-        with half:
-            eps = self.network(x_t, t)
-        return eps.float()
 
     def learning_rate(self) -> float:
         """The rate of this step: linear from lr / warmup_steps up to lr, then constant."""
@@ -112,28 +98,22 @@ class Trainer:
 
     def memory(self) -> MemoryReading:
         """Device memory as PyTorch's CUDA allocator reports it."""
-        if self.device.type != "cuda":
-            return MemoryReading(reason="PyTorch keeps no count of the CPU memory its tensors hold")
-        return MemoryReading(torch.cuda.memory_allocated(self.device), torch.cuda.max_memory_allocated(self.device),
-                             torch.cuda.memory_reserved(self.device))
+        return device_memory(self.device)
 
     def state(self) -> TrainerState:
         """A copy of everything needed to go on exactly; waits for the device."""
         arrays = self.optimizer.arrays
         ema = None if self.config.train.ema_decay is None else arrays("ema")
-        return TrainerState(self.steps_done, to_numpy(self.params), ema, arrays("exp_avg"), arrays("exp_avg_sq"))
+        return TrainerState(self.steps_done, self.network.arrays(), ema, arrays("exp_avg"), arrays("exp_avg_sq"))
 
-    @torch.no_grad()
     def load_state(self, state: TrainerState) -> None:
         """Go on from `state`.
 
         Raises:
             CheckpointError: names or shapes differ from the network's, or values are not finite.
         """
-        shapes = {name: tuple(p.shape) for name, p in self.params.items()}
-        require_fit(state, shapes, self.config.train.ema_decay is not None)
-        for name, p in self.params.items():
-            p.copy_(torch.tensor(state.params[name]))
+        require_fit(state, self.network.shapes, self.config.train.ema_decay is not None)
+        self.network.load(state.params)
         arrays = {"exp_avg": state.exp_avg, "exp_avg_sq": state.exp_avg_sq, "ema": state.ema}
         self.optimizer.load_arrays(arrays, state.step)
         self.steps_done = state.step
@@ -145,10 +125,10 @@ class Trainer:
 
     def predict(self, x: NDArray[np.float32], t: NDArray[np.int64]) -> NDArray[np.float32]:
         """The network's eps for x (N, C, H, W) at timesteps t (N,), dropout off, no gradient."""
-        self.network.eval()
+        self.network.switch_dropout(False)
         with torch.no_grad():
-            eps = self.predict_noise(to_device(x, self.device), to_device(t, self.device))
-        self.network.train()
+            eps = self.network(to_device(x, self.device), to_device(t, self.device))
+        self.network.switch_dropout(True)
         return eps.cpu().numpy()
 
     def gradients(self) -> tuple[float, dict[str, NDArray[np.float32]]]:
@@ -168,6 +148,6 @@ class Trainer:
     def close(self) -> None:
         """Release loader workers and device memory."""
         self.batches.close()
-        del self.batches, self.optimizer, self.network, self.unet, self.params
+        del self.batches, self.optimizer, self.network, self.params
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -1,0 +1,71 @@
+"""Command lines from typed settings: every fault becomes one line, and dashes and underscores are the same."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from typing import TypeVar
+
+from impls.common.config import Frozen
+from impls.errors import UsageError
+
+Settings = TypeVar("Settings", bound=Frozen)
+
+
+def alias(word: str) -> str:
+    """`--config_path` is another name of `--config`; underscores and dashes are the same in option names."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    name = "--" + name[2:].replace("_", "-")
+    return ("--config" if name == "--config-path" else name) + equals + value
+
+
+def command_line(argv: Sequence[str], base: Settings, prog: str) -> Settings:
+    """`base` with the options of `argv` laid over it.
+
+    Raises:
+        UsageError: tyro refused an option; its box of lines becomes one.
+        SystemExit: `--help`, with status 0.
+    """
+    import tyro
+
+    noise = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(noise):
+            parsed: Settings = tyro.cli(type(base), prog=prog, args=list(argv), default=base)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UsageError(one_line(noise.getvalue(), prog)) from stop
+    return parsed
+
+
+def one_line(box: str, prog: str) -> str:
+    """The message inside tyro's error box, without the frame, the help text and the line breaks."""
+    words: list[str] = []
+    for line in box.splitlines()[1:]:
+        inner = line.strip("│╭╮╰╯ \t")
+        if inner and not inner.strip("─"):
+            break
+        words += inner.split()
+    text = " ".join(words) or "the command line cannot be understood"
+    number = re.match(r"Error parsing (--\S+): no type matching \{None\}\|(\w+) could be \w+ from \[(.*?)\]", text)
+    if number:
+        kind = {"INT": "a whole number", "FLOAT": "a number"}.get(number[2], "a text")
+        text = f"{number[1]}: expected {kind}, got {number[3]}"
+    text = re.sub(r"^Error parsing (--\S+): ", r"\1: ", text)
+    return f"{text.rstrip('.')} (see {prog} --help)"
+
+
+def config_file(argv: Sequence[str]) -> str | None:
+    """The last `--config` of a command line, before it is parsed: the file holds the defaults of the parsing."""
+    found = None
+    for word, following in zip(argv, [*argv[1:], None], strict=True):
+        if word == "--config" and following is not None:
+            found = following
+        elif word.startswith("--config="):
+            found = word.partition("=")[2]
+    return found
