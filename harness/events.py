@@ -110,11 +110,13 @@ class WarmUp(Event):
 class Window(Event):
     """One measured window. `kind` stepwise: synchronised after every step; free: synchronised at its ends only.
 
-    `pair` numbers the pairs of a block from 0; `position` is 0 for the arm that ran first in the pair.
+    `sample`: one whole batch of images, from noise to uint8 on the host; a step is a network call. `sweep`: the same at
+    other batch sizes, measured once. `pair` numbers the pairs of a block (of a cell, where there are cells) from 0;
+    `position` is 0 for the arm that ran first in the pair.
     """
 
     type: Literal["window"] = "window"
-    kind: Literal["stepwise", "free"]
+    kind: Literal["stepwise", "free", "sample", "sweep"]
     arm: ArmSlot
     block: int
     pair: int
@@ -122,7 +124,9 @@ class Window(Event):
     start_ns: int
     end_ns: int
     steps: int
-    step_ns: list[int] = Field(description="stepwise: one duration per step; free: empty")
+    step_ns: list[int] = Field(description="stepwise: one duration per step; else empty")
+    cell: str | None = Field(None, description="sample, sweep: method and network calls, e.g. ddim-50")
+    images: int | None = Field(None, description="sample, sweep: images in the batch")
     others_cpu_ns: dict[ArmSlot, int] = Field({}, description="CPU time the waiting arms used during this window")
 
 
@@ -213,6 +217,53 @@ class SyncProof(Event):
     steps_long: int
     short_ns: int
     long_ns: int
+
+
+class Trap(Event):
+    """The same chain timed wrongly and rightly, after one start: when it was asked for, and when it was finished."""
+
+    type: Literal["trap"] = "trap"
+    arm: ArmSlot
+    block: int
+    cell: str
+    images: int
+    unsynchronised_ns: int
+    synchronised_ns: int
+
+
+class SamplesDrawn(Event):
+    """Images of one arm from the run's seed: a grid and a GIF of the denoising, as files of the run folder.
+
+    `why_no_gif` says why `gif` is None.
+    """
+
+    type: Literal["samples"] = "samples"
+    arm: ArmSlot
+    cell: str
+    seed: int
+    images: int
+    weights: str = Field(description="where the weights come from")
+    grid: str = Field(description="PNG, relative to the run folder")
+    gif: str | None = Field(None, description="GIF, relative to the run folder")
+    why_no_gif: str | None = None
+
+
+class SampleAgreement(Event):
+    """Images of arm `arm_b` against those of `arm_a`: the same weights, seed and settings.
+
+    `within_one` is the share of all uint8 values that differ by at most one level.
+    """
+
+    type: Literal["sample-agreement"] = "sample-agreement"
+    arm_a: ArmSlot
+    arm_b: ArmSlot
+    cell: str
+    images: int
+    within_one: float
+    largest: int = Field(description="largest difference in levels")
+    tolerance: float
+    passed: bool
+    reason: str | None = None
 
 
 class Sample(Event):
@@ -326,6 +377,7 @@ class Verdict(Event):
     block_log_ratios: list[float] = []
     further_blocks: int | None = None
     alpha: float | None = Field(None, description="1 - level of the interval, after Holm's step-down where it applies")
+    cell: str | None = Field(None, description="sampling: method and network calls, e.g. ddim-50; None for their mean")
 
 
 class Resumed(Event):
@@ -359,6 +411,9 @@ AnyEvent = Annotated[
     | StepCost
     | Overhead
     | SyncProof
+    | Trap
+    | SamplesDrawn
+    | SampleAgreement
     | Sample
     | MonitorState
     | Energy

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 STEP_TIME = "step time"
 FREE_STEP_TIME = "free-running step time"
+SAMPLING_TIME = "sampling time"
+SAMPLING_MEAN = "sampling time, geometric mean over cells"
 
 MARGIN = 0.01
 ALPHA = 0.05
