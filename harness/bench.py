@@ -13,10 +13,12 @@ from harness import protocol
 from harness.checks import process_cpu_ns
 from harness.disturbance import machine_busy_ns
 from harness.events import ArmSlot, Case, Finding
+from harness.parity import random_state
 from harness.plan import Plan
 from harness.progress import Progress
 from harness.session import START_TRIES, Session, Sessions, WorkerFailedError, log_tail
 from harness.store import RunWriter
+from impls.common.checkpoint import save_arrays
 from impls.common.config import ExperimentConfig
 from impls.errors import UsageError
 
@@ -24,6 +26,8 @@ from impls.errors import UsageError
 SLOW_LIMIT_S = 1800.0
 COMMAND_LIMIT_S = 120.0
 MAX_FAILURES = 2
+# libgomp's threads spin for a few milliseconds after their last task; only then is the other arm alone.
+HAND_OVER_S = 0.02
 
 
 class Telemetry(Protocol):
@@ -65,7 +69,7 @@ class Bench:
     Attributes:
         plan: what runs.
         experiment: the resolved recipe.
-        data_path: uint8 NHWC images as a numpy file.
+        data_path: uint8 NHWC images as a numpy file; None for a suite that needs none.
         images: how many there are.
         threads: CPU threads of every worker.
         writer: the run folder.
@@ -74,6 +78,8 @@ class Bench:
         telemetry: the monitors.
         window_steps: fixed number of steps in a window, or None for the 0.1 s rule.
         epochs: whole epochs to run with the native loader; None for the default.
+        weights: file of the weights that are sampled from; made of random ones where it does not exist yet.
+        weights_from: where they come from, for people.
         sleep: waits so many seconds.
         clock: monotonic seconds.
         cpu_ns: CPU time used by a process; None when it cannot be read.
@@ -87,7 +93,7 @@ class Bench:
 
     plan: Plan
     experiment: ExperimentConfig
-    data_path: Path
+    data_path: Path | None
     images: int
     threads: int
     writer: RunWriter
@@ -96,6 +102,8 @@ class Bench:
     telemetry: Telemetry
     window_steps: int | None = None
     epochs: int | None = None
+    weights: Path | None = None
+    weights_from: str = "random"
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     cpu_ns: Callable[[int], int | None] = process_cpu_ns
@@ -153,6 +161,22 @@ class Bench:
         """Have a worker build a trainer."""
         command = protocol.Build(experiment=plain(experiment), data_path=str(self.data_path), images=images)
         return session.ask(command, protocol.Built, SLOW_LIMIT_S)
+
+    def build_sampler(self, session: Session, experiment: ExperimentConfig) -> protocol.Built:
+        """Have a worker build a sampler with the run's weights; without any, the first one tells what they look like.
+
+        Raises:
+            WorkerFailedError: it cannot.
+        """
+        if self.weights is None:
+            raise RuntimeError("a sampling suite without a place for its weights")
+        bare = plain(experiment)
+        if not self.weights.exists():
+            built = session.ask(protocol.BuildSampler(experiment=bare), protocol.Built, SLOW_LIMIT_S)
+            made = random_state(built.shapes, experiment.seed, experiment.model.image_channels)
+            save_arrays(self.weights, made.params)
+        return session.ask(protocol.BuildSampler(experiment=bare, weights=str(self.weights)), protocol.Built,
+                           SLOW_LIMIT_S)
 
     def measured(self, case: Case) -> None:
         """Record a case that was measured: from now on a run folder is worth keeping."""

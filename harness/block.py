@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from harness import protocol
-from harness.bench import COMMAND_LIMIT_S, MAX_FAILURES, SLOW_LIMIT_S, Bench
+from harness.batches import Batches
+from harness.bench import COMMAND_LIMIT_S, HAND_OVER_S, MAX_FAILURES, SLOW_LIMIT_S, Bench
 from harness.disturbance import Disturbance
+from harness.energy import metered
 from harness.events import (
     ArmSlot,
     BlockState,
     Case,
-    Energy,
     Finding,
     Losses,
     Memory,
@@ -34,8 +35,6 @@ WINDOW_S = 0.1
 # Energy counters are too coarse for less than 5 s on a GPU.
 FREE_WINDOW_S: dict[Device, float] = {"cpu": 2.0, "cuda": 5.0}
 FREE_PAIRS = 1
-# libgomp's threads spin for a few milliseconds after their last task; only then is the other arm alone.
-HAND_OVER_S = 0.02
 # A late fall (just-in-time compilation has been seen to end at step 35) is found only when one process runs well past
 # it, so the first of each arm runs long, and the later ones twice as long as any warm-up found before.
 WARMUP_MIN_STEPS = 20
@@ -44,7 +43,6 @@ WARMUP_FIRST_S = 20.0
 WARMUP_CAP_STEPS = 60
 WARMUP_CAP_S = 20.0
 WARMUP_CHUNK_S = 1.0
-MIN_ENERGY_WINDOW_S = 5.0
 
 
 class Block:
@@ -79,6 +77,7 @@ class Block:
         return state
 
     def _measure(self, group: list[ArmSlot]) -> None:
+        work = Batches(self._bench, self._number, self._live, self._guarded, self._turns)
         for slot in group:
             self._guarded(slot, self._start)
         self._bench.telemetry.watch({slot: arm.session.pid for slot, arm in self._live.items()})
@@ -87,12 +86,17 @@ class Block:
         self._estimate()
         self._disturbance.begin([arm.session.pid for arm in self._live.values()])
         self._windows(group)
-        self._free_windows(group)
+        if self._bench.plan.cells:
+            work.windows(group)
+        else:
+            self._free_windows(group)
         self._disturbance.end()
         for slot in list(self._live):
             self._guarded(slot, self._read)
-        run_extras(self._bench, self._number, {slot: arm for slot, arm in self._live.items()
-                                               if slot not in self._bench.extras_done})
+        fresh = {slot: arm for slot, arm in self._live.items() if slot not in self._bench.extras_done}
+        run_extras(self._bench, self._number, fresh)
+        if fresh and self._bench.plan.cells:
+            work.sweep(group)
 
     def _estimate(self) -> None:
         """Say once, from the steps measured so far, how long the run will take."""
@@ -131,7 +135,7 @@ class Block:
         bench.progress.status(f"{bench.plan.arm(slot).name}: starting")
         session, created = bench.open(slot, self._log(slot))
         try:
-            built = bench.build(session, bench.experiment)
+            built = (bench.build_sampler if bench.plan.cells else bench.build)(session, bench.experiment)
             first = session.ask(protocol.Stepwise(steps=1), protocol.StepTimes, SLOW_LIMIT_S)
         except BaseException:
             session.kill()
@@ -247,25 +251,17 @@ class Block:
         arm = self._live[slot]
         steps = arm.steps_for(FREE_WINDOW_S[self._bench.plan.device])
         self._bench.sleep(HAND_OVER_S)
-        before = self._bench.telemetry.energy_mj()
-        span = arm.session.ask(protocol.Free(steps=steps), protocol.Span, arm.limit_s(steps))
-        after = self._bench.telemetry.energy_mj()
+        with metered(self._bench, slot, self._number, steps) as done:
+            span = arm.session.ask(protocol.Free(steps=steps), protocol.Span, arm.limit_s(steps))
+            done(span)
         self._bench.writer.append(Window(kind="free", arm=slot, block=self._number, pair=pair, position=position,
                                          start_ns=span.start_ns, end_ns=span.end_ns, steps=steps, step_ns=[]))
-        short = span.end_ns - span.start_ns < MIN_ENERGY_WINDOW_S * 1e9
-        for source, start_mj in before.items():
-            end_mj = after.get(source)
-            known = start_mj is not None and end_mj is not None
-            reason = "window under 5 s: unreliable on A100 and H100" if short else None
-            self._bench.writer.append(Energy(
-                source=source, arm=slot, block=self._number, start_ns=span.start_ns, end_ns=span.end_ns, steps=steps,
-                energy_mj=end_mj - start_mj if start_mj is not None and end_mj is not None else None,
-                reason=reason if known else "the device's energy counter cannot be read"))
 
     def _read(self, slot: ArmSlot) -> None:
         arm, bench = self._live[slot], self._bench
-        losses = arm.session.ask(protocol.ReadLosses(), protocol.LossValues, COMMAND_LIMIT_S).losses
-        bench.writer.append(Losses(arm=slot, block=self._number, randomness="native", first_step=0, losses=losses))
+        if not bench.plan.cells:
+            losses = arm.session.ask(protocol.ReadLosses(), protocol.LossValues, COMMAND_LIMIT_S).losses
+            bench.writer.append(Losses(arm=slot, block=self._number, randomness="native", first_step=0, losses=losses))
         cached = arm.session.ask(protocol.ReadCache(), protocol.CacheCount, COMMAND_LIMIT_S).compiled_files
         if cached is not None and arm.compiled_files is not None and cached > arm.compiled_files:
             bench.find(Finding(severity="warning", code="compiled-while-measured", arm=slot, block=self._number,

@@ -22,6 +22,7 @@ from impls.registry import Arm, Device, parse_arms
 if TYPE_CHECKING:
     from harness.resume import Resumption
     from harness.session import LocalSessions
+    from impls.common.weights import Weights
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 
@@ -59,14 +60,18 @@ def _main(words: list[str]) -> int:
     else:
         device, reason = _device(config, progress)
         recipe = experiment(config, overrides, device)
-    plan = make_plan(config, device)
+    given = _weights(config)
+    if given is not None and resumed is None:
+        known = {name: getattr(given.config, name) for name in ("preset", "model", "diffusion")}
+        recipe = recipe.model_copy(update=known)
+    plan = make_plan(config, device, recipe.diffusion.T)
     if config.dry_run:
         print(dry_run(config, recipe, plan, reason))
         return 0
     from harness.local import execute
 
     command = [sys.executable, *([sys.argv[0]] if sys.argv and sys.argv[0] else []), *words]
-    return execute(config, recipe, plan, reason, command, progress, resumed.run if resumed else None)
+    return execute(config, recipe, plan, reason, command, progress, resumed.run if resumed else None, given)
 
 
 def dry_run(config: BenchConfig, recipe: ExperimentConfig, plan: Plan, reason: str) -> str:
@@ -74,6 +79,21 @@ def dry_run(config: BenchConfig, recipe: ExperimentConfig, plan: Plan, reason: s
     resolved = {"bench": config.model_dump(mode="json"), "experiment": recipe.model_dump(mode="json"),
                 "declared": plan.declared(), "threads": default_threads()}
     return f"{describe(plan, recipe)}\ndevice: {reason}\n{json.dumps(resolved, indent=2)}"
+
+
+def _weights(config: BenchConfig) -> Weights | None:
+    """What `--model-path` names; None without it.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    if config.model_path is None:
+        return None
+    from pathlib import Path
+
+    from impls.common.weights import load_weights
+
+    return load_weights(Path(config.model_path))
 
 
 def _device(config: BenchConfig, progress: Progress) -> tuple[Device, str]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from tyro.conf import UseAppendAction
 
+from harness.cells import DEFAULT_BATCH
 from impls.common.cli import alias, command_line, config_file
 from impls.common.config import PRESETS, ExperimentConfig, Frozen, first_fault, merged, preset, read_json
 from impls.errors import UsageError
-from impls.registry import Arm, parse_arm, parse_arms
+from impls.registry import Arm, Device, parse_arm, parse_arms
 
 PROG = "run_bench.py"
-SuiteName = Literal["train-speed", "parity", "all"]
+SuiteName = Literal["train-speed", "sample-speed", "parity", "all"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 DatasetName = Literal["auto", "cifar10", "fashion-mnist", "digits", "synthetic"]
 MIN_BLOCKS = 6
@@ -39,15 +41,20 @@ class BenchConfig(Frozen):
     dataset: DatasetName = Field("auto", description="images; auto takes the first that is there or can be had")
     data_root: str | None = Field(None, description="folder with the data set's original files")
     device: DeviceChoice = Field("auto", description="auto: CUDA only when every arm can use it")
-    batch_size: int | None = Field(None, description="images per optimisation step (default: the preset's)")
+    batch_size: int | None = Field(None, description="images per optimisation step (default: the preset's), or per "
+                                                     "sampled batch (default: 4 on the CPU, 128 on CUDA)")
     blocks: int | None = Field(
         None, description="fresh processes of each arm; at least 6 (default: 8, or 6 where time is short)")
-    pairs: int = Field(40, description="alternating windows of each arm in a block")
+    pairs: int | None = Field(None, description="alternating windows of steps of each arm in a block "
+                                                "(default: 40; 20 beside whole sampled batches)")
     epochs: int | None = Field(
         None, description="whole epochs of each arm through the framework's own loader; 0: none "
                           "(default: 2, on the CPU over a part of the data)")
-    steps: int | None = Field(
-        None, description="train-speed: steps in a window (default: to fill 0.1 s); parity: matched steps (default 50)")
+    steps: str | None = Field(
+        None, description="train-speed: steps in a window (default: to fill 0.1 s); parity: matched steps "
+                          "(default 50); sample-speed: network calls of DDIM, and 'ddpm', e.g. 10,50,ddpm")
+    model_path: str | None = Field(None, description="sample-speed: checkpoint or diffusers folder to sample from; "
+                                                     "absent: random weights, which cost the same time")
     loader: Literal["resident", "native"] = Field("resident", description="where measured windows get their batches")
     num_workers: int | None = Field(None, description="worker processes of the native loader (default: the preset's)")
     seed: int = Field(0, description="seed of data order, weights, and of the order of windows")
@@ -64,10 +71,21 @@ class BenchConfig(Frozen):
     dry_run: bool = Field(False, description="print the plan and the resolved configuration, measure nothing")
     quiet: bool = Field(False, description="no progress bars, only the result")
 
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _number_as_text(cls, value: Any) -> Any:
+        """A JSON file may give one number as a number."""
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @property
+    def step_count(self) -> int | None:
+        """`steps` where it is one number."""
+        return None if self.steps is None else int(self.steps)
+
 
 # What may differ when a run is resumed: it changes what is shown, not what is measured.
 FREE_ON_RESUME = frozenset({"resume", "dry_run", "quiet", "config", "out"})
-_AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "steps": 1, "num_workers": 0, "seed": 0}
+_AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "num_workers": 0, "seed": 0}
 
 
 def parse(argv: Sequence[str]) -> tuple[BenchConfig, dict[str, Any]]:
@@ -115,6 +133,13 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
         if value is not None and value < least:
             why = " (fewer give no verdict)" if name == "blocks" else ""
             raise UsageError(f"{where}--{name.replace('_', '-')}: must be at least {least}{why}, got {value}")
+    whole = config.suite != "sample-speed"
+    if whole and config.steps is not None and not (re.fullmatch(r"\d{1,9}", config.steps) and int(config.steps) > 0):
+        raise UsageError(f"{where}--steps: suite {config.suite} takes one whole number of at least 1, "
+                         f"got {config.steps}")
+    if config.model_path is not None and whole:
+        raise UsageError(f"{where}--model-path: suite {config.suite} does not sample: leave it out, or choose "
+                         "--suite sample-speed")
     if config.seed >= 2**63:
         raise UsageError(f"{where}--seed: must be below 2**63, got {config.seed}")
     if config.time_limit is not None and not 0 < config.time_limit < 1e6:
@@ -153,7 +178,7 @@ def interpreter_of(arm: Arm, chosen: dict[str, str], default: str) -> str:
     return chosen.get(arm.name, chosen.get(arm.backend, default))
 
 
-def experiment(config: BenchConfig, overrides: dict[str, Any], device: str) -> ExperimentConfig:
+def experiment(config: BenchConfig, overrides: dict[str, Any], device: Device) -> ExperimentConfig:
     """The experiment that the options, the file's overrides and the device amount to.
 
     Raises:
@@ -162,11 +187,17 @@ def experiment(config: BenchConfig, overrides: dict[str, Any], device: str) -> E
     name = config.preset if config.preset != "auto" else overrides.get("preset")
     resolved = preset(name if name is not None else "ddpm" if device == "cuda" else "tiny")
     rest = {key: value for key, value in overrides.items() if key != "preset"}
+    given = rest.get("sample", {})
     resolved = merged(resolved, rest, f"{config.config or '--config'}: {EXPERIMENT}")
-    train: dict[str, Any] = {"loader": config.loader}
-    if config.batch_size is not None:
-        train["batch_size"] = config.batch_size
+    changes: dict[str, dict[str, Any]] = {"train": {"loader": config.loader}, "sample": {}}
+    if config.suite == "sample-speed":
+        # Timed with each framework's own generator, as its users write it.
+        changes["sample"]["randomness"] = "native"
+        if config.batch_size is not None or "batch_size" not in given:
+            changes["sample"]["batch_size"] = config.batch_size or DEFAULT_BATCH[device]
+    elif config.batch_size is not None:
+        changes["train"]["batch_size"] = config.batch_size
     if config.num_workers is not None:
-        train["num_workers"] = config.num_workers
+        changes["train"]["num_workers"] = config.num_workers
     seed = {"seed": config.seed} if config.seed or "seed" not in rest else {}
-    return merged(resolved, {"train": train, **seed}, "command line")
+    return merged(resolved, {**changes, **seed}, "command line")

@@ -1,4 +1,4 @@
-"""What is measured once in a run, after an arm's first measured block: sync proof, overhead, peak, whole epochs."""
+"""What is measured once in a run, after an arm's first measured block: sync proof, overhead, peak, epochs, trap."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from harness import protocol
+from harness.batches import spring_trap
 from harness.bench import SLOW_LIMIT_S, Bench
 from harness.events import ArmSlot, Case, Epoch, Finding, Overhead, Peak, SyncProof
 from harness.session import WorkerFailedError
@@ -28,12 +29,15 @@ def run_extras(bench: Bench, block: int, arms: Mapping[ArmSlot, Started]) -> Non
     """Measure the extras of every given arm; a failure is a case of its own and leaves the block's times alone."""
     if not arms:
         return
-    steps, shortened = epoch_steps(bench, arms)
+    sampling = bool(bench.plan.cells)
+    steps, shortened = (0, False) if sampling else epoch_steps(bench, arms)
     for slot, arm in arms.items():
         bench.progress.status(f"{arm.session.arm.name}: overhead, peak")
         first = slot == bench.plan.slots[0]
         done = _guarded(bench, f"extras-{slot}", arm, partial(_overheads, bench, slot, arm, first=first))
         bench.extras_done.add(slot)
+        if done and sampling:
+            _guarded(bench, f"trap-{slot}", arm, partial(spring_trap, bench, block, arm))
         if done and steps:
             bench.progress.status(f"{arm.session.arm.name}: epochs")
             _guarded(bench, f"epochs-{slot}", arm, partial(_epochs, bench, block, arm, steps))

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from harness.bench import Bench
 from harness.checks import preflight
@@ -16,19 +17,21 @@ from harness.events import DatasetRecorded
 from harness.launcher import default_threads
 from harness.plan import Plan
 from harness.progress import Progress
-from harness.resume import check_machine
+from harness.resume import check_machine, check_weights, origin
 from harness.runner import EXIT_INTERRUPTED, Request, Runner, conclude
 from harness.session import LocalSessions
 from harness.store import RecordedRun, RunWriter
 from harness.telemetry import MonitorSet
 from impls.common import datasets
+from impls.common.checkpoint import save_arrays
 from impls.common.config import ExperimentConfig
+from impls.common.weights import Weights
 from impls.errors import UsageError
 
 
 def execute(config: BenchConfig, experiment: ExperimentConfig, plan: Plan, device_reason: str, command: Sequence[str],
-            progress: Progress, resumed: RecordedRun | None) -> int:
-    """Run a plan from data to report.
+            progress: Progress, resumed: RecordedRun | None, given: Weights | None = None) -> int:
+    """Run a plan from data to report; `given` are the weights to sample from, None for random ones.
 
     Returns:
         The exit code.
@@ -36,28 +39,32 @@ def execute(config: BenchConfig, experiment: ExperimentConfig, plan: Plan, devic
     Raises:
         UsageError: something the user can mend; nothing is left behind.
     """
-    dataset = datasets.prepare(config.dataset, Path(config.data_root) if config.data_root else None, echo=progress.say)
-    model = experiment.model
-    check_data(experiment.train.batch_size, dataset.images, dataset.shape,
-               (model.image_size, model.image_size, model.image_channels))
+    dataset = None if plan.cells else _dataset(config, experiment, progress)
     environment = capture()
     if resumed is not None:
         check_machine(resumed, environment)
-        _check_dataset(resumed, dataset)
+        check_weights(resumed, given)
+        if dataset is not None:
+            _check_dataset(resumed, dataset)
     request = Request(
         config=config, command=command, environment=environment, findings=preflight(environment),
-        dataset=DatasetRecorded(name=dataset.name, images=dataset.images, shape=list(dataset.shape),
-                                sha256=dataset.sha256, why=dataset.why),
+        dataset=None if dataset is None else _recorded(dataset),
         device_reason=device_reason, resumed=resumed)
     threads, chosen = default_threads(), interpreters(config)
     writer = RunWriter(resumed.path) if resumed else RunWriter.create(Path(config.out), plan.suite.name)
     progress.say(f"run folder {writer.path}")
     sessions = LocalSessions(threads, lambda arm: interpreter_of(arm, chosen, sys.executable), watcher=progress)
     telemetry = MonitorSet(writer, plan.device)
-    bench = Bench(plan=plan, experiment=experiment, data_path=dataset.path, images=dataset.images, threads=threads,
-                  writer=writer, sessions=sessions, progress=progress, telemetry=telemetry, window_steps=config.steps,
-                  epochs=config.epochs)
-    return _run(Runner(bench, request), bench, telemetry, resumed)
+    with TemporaryDirectory(prefix="ddpm-bench-weights-") as scratch:
+        weights = Path(scratch) / "weights.safetensors"
+        if given is not None:
+            save_arrays(weights, given.params)
+        bench = Bench(
+            plan=plan, experiment=experiment, data_path=dataset.path if dataset else None,
+            images=dataset.images if dataset else 0, threads=threads, writer=writer, sessions=sessions,
+            progress=progress, telemetry=telemetry, window_steps=None if plan.cells else config.step_count,
+            epochs=config.epochs, weights=weights, weights_from=origin(given))
+        return _run(Runner(bench, request), bench, telemetry, resumed)
 
 
 def _run(runner: Runner, bench: Bench, telemetry: MonitorSet, resumed: RecordedRun | None) -> int:
@@ -88,6 +95,25 @@ def _run(runner: Runner, bench: Bench, telemetry: MonitorSet, resumed: RecordedR
     writer.summarise()
     writer.close()
     return code
+
+
+def _dataset(config: BenchConfig, experiment: ExperimentConfig, progress: Progress) -> datasets.Dataset:
+    """The images, which fit the network.
+
+    Raises:
+        UsageError: they cannot be had, are fewer than a batch, or have another shape.
+    """
+    dataset = datasets.prepare(config.dataset, Path(config.data_root) if config.data_root else None, echo=progress.say)
+    model = experiment.model
+    check_data(experiment.train.batch_size, dataset.images, dataset.shape,
+               (model.image_size, model.image_size, model.image_channels))
+    return dataset
+
+
+def _recorded(dataset: datasets.Dataset) -> DatasetRecorded:
+    """A data set for the journal."""
+    return DatasetRecorded(name=dataset.name, images=dataset.images, shape=list(dataset.shape), sha256=dataset.sha256,
+                           why=dataset.why)
 
 
 def _check_dataset(resumed: RecordedRun, dataset: datasets.Dataset) -> None:

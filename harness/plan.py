@@ -7,15 +7,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from harness.cells import DEFAULT_STEPS, SWEEP, Cell, cells, cheapest
 from harness.config import MIN_BLOCKS, BenchConfig
 from harness.events import ArmEntry, ArmSlot
-from harness.suites import ALPHA, FREE_STEP_TIME, MARGIN, STEP_TIME, SUITES, Suite
+from harness.suites import (
+    ALPHA,
+    CALL_TIME,
+    FREE_STEP_TIME,
+    MARGIN,
+    SAMPLING_MEAN,
+    SAMPLING_TIME,
+    STEP_TIME,
+    SUITES,
+    Suite,
+)
 from impls.common.config import ExperimentConfig
 from impls.errors import UsageError
 from impls.registry import Arm, Device, parse_arms
 
 SLOTS: tuple[ArmSlot, ...] = get_args(ArmSlot)
 DEFAULT_BLOCKS = 8
+DEFAULT_PAIRS = {"training": 40, "sampling": 20}
 EXTRA_SHARE = 0.25
 # Without an explicit --blocks or --time-limit, blocks beyond the minimum must end within this.
 SOFT_LIMIT_S = 300.0
@@ -60,6 +72,8 @@ class Plan:
         schedule: resident or sequential.
         seed: seed of the orders.
         parity_steps: matched steps of the parity check; 0 when there is nothing to compare.
+        cells: sampler settings of a sampling suite.
+        sweep: batch sizes that its cheapest cell is measured at once.
         time_limit_s: after which no new block starts; None without a limit.
     """
 
@@ -74,6 +88,8 @@ class Plan:
     seed: int
     parity_steps: int
     time_limit_s: float | None
+    cells: tuple[Cell, ...] = ()
+    sweep: tuple[int, ...] = ()
 
     @property
     def slots(self) -> tuple[ArmSlot, ...]:
@@ -99,27 +115,37 @@ class Plan:
 
     def declared(self) -> dict[str, Any]:
         """What is fixed before the first measurement."""
+        sampling = self.suite.work == "sampling"
+        metrics = (SAMPLING_TIME, [SAMPLING_MEAN, CALL_TIME]) if sampling else (STEP_TIME, [FREE_STEP_TIME])
+        over = "Holm over the arms compared with the first" + (" and the cells" if sampling else "")
         return {
-            "metric": STEP_TIME, "further_metrics": [FREE_STEP_TIME], "margin": MARGIN, "alpha": ALPHA,
+            "metric": metrics[0], "further_metrics": metrics[1], "margin": MARGIN, "alpha": ALPHA,
             "looks": 1, "blocks": {"least": self.min_blocks, "most": self.max_blocks, "repeats": self.extra_blocks},
             "pairs": self.pairs, "window": "one step where a step takes 0.1 s or more, else as many as fill 0.1 s",
             "schedule": self.schedule, "seed": self.seed, "time_limit_s": self.time_limit_s,
-            "multiple_comparisons": "Holm over the arms compared with the first",
+            "multiple_comparisons": over,
             "comparisons": [{"a": c.a, "b": c.b, "selfcheck": c.selfcheck} for c in self.comparisons],
+            "cells": [cell.name for cell in self.cells],
+            "sweep": {"cell": cheapest(self.cells).name, "batch_sizes": list(self.sweep)} if self.cells else None,
         }
 
 
-def make_plan(config: BenchConfig, device: Device) -> Plan:
+def make_plan(config: BenchConfig, device: Device, T: int = 1000) -> Plan:
     """The plan of a run.
+
+    Args:
+        config: the options.
+        device: where the arms run.
+        T: diffusion steps of the experiment.
 
     Raises:
         UsageError: too many arms, an arm that cannot run on the device, or nothing to compare.
     """
     suite = SUITES[config.suite]
     named = parse_arms(config.arms)
-    if not suite.speed and len(named) < 2:
+    if suite.work is None and len(named) < 2:
         raise UsageError(f"--arms {config.arms}: suite {suite.name} compares arms: give at least two")
-    doubled = [*named, *named] if config.selfcheck and suite.speed else list(named)
+    doubled = [*named, *named] if config.selfcheck and suite.work else list(named)
     if len(doubled) > len(SLOTS):
         most = len(SLOTS) // 2 if config.selfcheck else len(SLOTS)
         raise UsageError(f"--arms {config.arms}: {len(named)} arms, at most {most} fit into one run")
@@ -132,13 +158,15 @@ def make_plan(config: BenchConfig, device: Device) -> Plan:
     comparisons = [Comparison(slots[0], slot) for slot in slots[1 : len(named)]]
     if len(doubled) > len(named):
         comparisons += [Comparison(slots[i], slots[len(named) + i], selfcheck=True) for i in range(len(named))]
-    compared = len(named) > 1
+    compared, sampling = len(named) > 1, suite.work == "sampling"
     return Plan(
         suite=suite, arms=arms, comparisons=tuple(comparisons), device=device,
-        min_blocks=config.blocks or MIN_BLOCKS, max_blocks=config.blocks or DEFAULT_BLOCKS, pairs=config.pairs,
-        schedule=config.schedule, seed=config.seed,
-        parity_steps=((not suite.speed and config.steps) or suite.parity_steps) if compared else 0,
-        time_limit_s=None if config.time_limit is None else config.time_limit * 60)
+        min_blocks=config.blocks or MIN_BLOCKS, max_blocks=config.blocks or DEFAULT_BLOCKS,
+        pairs=config.pairs or DEFAULT_PAIRS[suite.work or "training"], schedule=config.schedule, seed=config.seed,
+        parity_steps=((suite.work is None and config.step_count) or suite.parity_steps) if compared else 0,
+        time_limit_s=None if config.time_limit is None else config.time_limit * 60,
+        cells=cells(config.steps or DEFAULT_STEPS[device], T) if sampling else (),
+        sweep=SWEEP[device] if sampling else ())
 
 
 def order_seed(seed: int, block: int) -> int:
@@ -164,7 +192,11 @@ def describe(plan: Plan, experiment: ExperimentConfig) -> str:
     lines += [f"  compare {c.a} with {c.b}{' (self-check)' if c.selfcheck else ''}" for c in plan.comparisons]
     if plan.parity_steps:
         lines.append(f"parity: {plan.parity_steps} matched steps and a control")
-    if plan.suite.speed:
+    if plan.cells:
+        names = ", ".join(cell.name for cell in plan.cells)
+        lines.append(f"cells: {names}, batches of {experiment.sample.batch_size}; "
+                     f"sweep of {cheapest(plan.cells).name} over batches of {', '.join(map(str, plan.sweep))}")
+    if plan.suite.work:
         most = f" to {plan.max_blocks}" if plan.max_blocks > plan.min_blocks else ""
         lines.append(f"{plan.min_blocks}{most} blocks of {plan.pairs} pairs, {plan.schedule}, at most "
                      f"{plan.extra_blocks} repeats of disturbed blocks")

@@ -45,6 +45,49 @@ class Build(Message):
     images: int | None = None
 
 
+class BuildSampler(Message):
+    """Build a sampler, with the weights of a file where one is given; answered by `Built`. Closes what was built."""
+
+    op: Literal["build-sampler"] = "build-sampler"
+    experiment: dict[str, Any]
+    weights: str | None = None
+
+
+class Batch(Message):
+    """Sample one whole batch, from noise to uint8 on the host; answered by `Span` with the network calls.
+
+    With `calls` only so many network calls are made, which compiles what the whole batch needs.
+    """
+
+    op: Literal["batch"] = "batch"
+    method: Literal["ddpm", "ddim"]
+    steps: int
+    images: int
+    seed: int
+    calls: int | None = None
+
+
+class Draw(Message):
+    """Sample a batch and write `images` and `frames` (moments of the denoising) to a file; answered by `Done`."""
+
+    op: Literal["draw"] = "draw"
+    method: Literal["ddpm", "ddim"]
+    steps: int
+    images: int
+    seed: int
+    frames: int
+    output: str
+
+
+class SpringTrap(Message):
+    """Time one DDIM batch without synchronising, and go on to its real end; answered by `TrapTimes`."""
+
+    op: Literal["trap"] = "trap"
+    steps: int
+    images: int
+    seed: int
+
+
 class Stepwise(Message):
     """Run steps, synchronised after each; answered by `StepTimes`."""
 
@@ -187,12 +230,13 @@ class Created(Message):
 
 
 class Built(Message):
-    """`info` with the operators and flags in force for this trainer."""
+    """`info` with the operators and flags in force; `shapes` of a sampler's weights by name."""
 
     kind: Literal["built"] = "built"
     build_ns: int
     parameter_count: int
     info: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]] = {}
 
 
 class StepTimes(Message):
@@ -228,6 +272,14 @@ class EpochTimes(Message):
 
     kind: Literal["epoch-times"] = "epoch-times"
     epochs: list[EpochTime]
+
+
+class TrapTimes(Message):
+    """From one start: until the work was asked for, and until it was finished."""
+
+    kind: Literal["trap-times"] = "trap-times"
+    unsynchronised_ns: int
+    synchronised_ns: int
 
 
 class OverheadTimes(Message):
@@ -282,13 +334,14 @@ class CacheCount(Message):
 
 
 Command = Annotated[
-    Prewarm | Create | Build | Stepwise | Free | Epochs | Overhead | ProveSync | Matmul | ReadLosses | ReadMemory
+    Prewarm | Create | Build | BuildSampler | Batch | Draw | SpringTrap
+    | Stepwise | Free | Epochs | Overhead | ProveSync | Matmul | ReadLosses | ReadMemory
     | ReadCache | SaveState | LoadState | Predict | Gradients | Stop,
     Field(discriminator="op"),
 ]
 Reply = Annotated[
     Hello | Note | Failure | Done | Created | Built | StepTimes | Span | EpochTimes | OverheadTimes | SyncEvidence
-    | Rate | LossValues | MemoryValues | CacheCount,
+    | TrapTimes | Rate | LossValues | MemoryValues | CacheCount,
     Field(discriminator="kind"),
 ]
 COMMAND: TypeAdapter[Command] = TypeAdapter(Command)

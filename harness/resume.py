@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.config import FREE_ON_RESUME, PROG, BenchConfig
-from harness.events import BlockState, Case, EnvironmentRecorded, Event, RunStarted
+from harness.events import BlockState, Case, EnvironmentRecorded, Event, RunStarted, SamplesDrawn
 from harness.store import RecordedRun, read_run
 from impls.common.cli import alias, command_line
 from impls.common.config import ExperimentConfig, validated
+from impls.common.weights import Weights
 from impls.errors import UsageError
 
 
@@ -67,6 +68,23 @@ def check_machine(run: RecordedRun, now: EnvironmentRecorded) -> None:
         if before is not None and before.facts.get(name) != now.facts.get(name):
             raise UsageError(f"--resume {run.path}: {name} was {before.facts.get(name)!r} and is "
                              f"{now.facts.get(name)!r} now: start a new run")
+
+
+def origin(given: Weights | None) -> str:
+    """Where the sampled weights come from, for the journal."""
+    return "random, the same in every arm" if given is None else f"{given.description}, SHA-256 {given.sha256()[:12]}"
+
+
+def check_weights(run: RecordedRun, given: Weights | None) -> None:
+    """Refuse to go on with other weights.
+
+    Raises:
+        UsageError: the file or its content has changed.
+    """
+    before = run.last(SamplesDrawn)
+    if before is not None and before.weights != origin(given):
+        raise UsageError(f"--resume {run.path}: it sampled from {before.weights}, now there are {origin(given)}: "
+                         "start a new run")
 
 
 def finished_blocks(run: RecordedRun) -> dict[int, BlockState]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness import protocol
+from harness.agreement import run_agreement
 from harness.bench import SLOW_LIMIT_S, Bench, plain
 from harness.block import Block
 from harness.coldstart import run_cold_starts
@@ -28,6 +29,7 @@ from harness.events import (
     Resumed,
     RunEnded,
     RunStarted,
+    SamplesDrawn,
     StepCost,
     Verdict,
 )
@@ -52,7 +54,7 @@ class Request:
         command: the command line, for the record.
         environment: the machine.
         findings: what is worth knowing about the machine before anything runs.
-        dataset: the images.
+        dataset: the images; None for a suite that needs none.
         device_reason: why the arms run on this device.
         resumed: the run that is continued, or None.
     """
@@ -61,7 +63,7 @@ class Request:
     command: Sequence[str]
     environment: EnvironmentRecorded
     findings: Sequence[Finding]
-    dataset: DatasetRecorded
+    dataset: DatasetRecorded | None
     device_reason: str
     resumed: RecordedRun | None = None
 
@@ -87,10 +89,12 @@ class Runner:
         self._prewarm()
         recorded = read_run(bench.writer.path)
         if plan.parity_steps and not self._parity_done(recorded):
-            run_parity(bench, plan.parity_steps, self._request.config.batch_size if not plan.suite.speed else None)
+            run_parity(bench, plan.parity_steps, self._request.config.batch_size if plan.suite.work is None else None)
+        if plan.cells and not recorded.of(SamplesDrawn):
+            run_agreement(bench)
         if self._request.config.cold_start and not any(c.case_id.startswith("cold-start") for c in recorded.of(Case)):
             run_cold_starts(bench)
-        if plan.suite.speed:
+        if plan.suite.work:
             self._blocks()
             for finding in bench.telemetry.findings():
                 bench.find(finding)
@@ -105,22 +109,21 @@ class Runner:
                                         "wall_s": self._bench.clock() - self._began})
 
     def _begin(self) -> None:
-        bench, request = self._bench, self._request
+        bench, request, plan = self._bench, self._request, self._plan
         if request.resumed is not None:
             gone = unfinished_blocks(request.resumed)
             bench.writer.append(Resumed(resumed_utc=utc_now(), discarded_blocks=gone))
             self._states = finished_blocks(request.resumed)
             epochs = {epoch.arm for epoch in request.resumed.of(Epoch) if epoch.block not in gone}
             peaks = {peak.arm for peak in request.resumed.of(Peak)}
-            bench.extras_done |= peaks if request.config.epochs == 0 else epochs
+            bench.extras_done |= peaks if request.config.epochs == 0 or plan.cells else epochs
             bench.anything_measured = True
             return
-        bench.writer.append(run_started(bench.writer.path.name, request, self._plan, bench.experiment))
+        bench.writer.append(run_started(bench.writer.path.name, request, plan, bench.experiment))
         bench.writer.append(request.environment)
-        bench.writer.append(request.dataset)
-        model, batch = bench.experiment.model, bench.experiment.train.batch_size
-        bench.writer.append(StepCost(forward_flop_per_image=forward_flop_per_image(model),
-                                     step_flop=training_step_flop(model, batch)))
+        if request.dataset is not None:
+            bench.writer.append(request.dataset)
+        bench.writer.append(step_cost(bench.experiment, plan))
         for finding in request.findings:
             bench.find(finding)
 
@@ -194,6 +197,14 @@ class Runner:
         if repeats is None and left > 0:
             minutes = left * self._block_s[-1] / 60
             bench.progress.say(f"about {minutes:.1f} min for the {left} blocks that are still needed")
+
+
+def step_cost(experiment: ExperimentConfig, plan: Plan) -> StepCost:
+    """What a step costs: an optimisation step, or a network call for a batch of images."""
+    forward = forward_flop_per_image(experiment.model)
+    step = forward * experiment.sample.batch_size if plan.cells else (
+        training_step_flop(experiment.model, experiment.train.batch_size))
+    return StepCost(forward_flop_per_image=forward, step_flop=step)
 
 
 def run_started(run_id: str, request: Request, plan: Plan, experiment: ExperimentConfig) -> RunStarted:

@@ -240,6 +240,8 @@ def _case(case: Case, arms: dict[str, str]) -> dict[str, Any]:
 
 def _verdict(verdict: Verdict, arms: dict[str, str]) -> dict[str, Any]:
     plain = {key: getattr(verdict, key) for key in VERDICT_KEYS}
+    if verdict.cell is not None:
+        plain["cell"] = verdict.cell
     names = {"arm_a": arms.get(verdict.arm_a, verdict.arm_a), "arm_b": arms.get(verdict.arm_b, verdict.arm_b)}
     return {"metric": plain.pop("metric"), **names, **plain}
 

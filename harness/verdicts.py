@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,7 @@ from harness.events import (
     Case,
     Finding,
     ParityResult,
+    SampleAgreement,
     Verdict,
     Window,
     Word,
@@ -23,10 +25,27 @@ from harness.events import (
 from harness.plan import Comparison
 from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge_clean_and_dirty
 from harness.store import RecordedRun
-from harness.suites import ALPHA, FREE_STEP_TIME, MARGIN, STEP_TIME
+from harness.suites import ALPHA, CALL_TIME, FREE_STEP_TIME, MARGIN, SAMPLING_MEAN, SAMPLING_TIME, STEP_TIME
 from impls.backend import BackendInfo
 
-METRICS: tuple[tuple[str, Literal["stepwise", "free"]], ...] = ((STEP_TIME, "stepwise"), (FREE_STEP_TIME, "free"))
+Kind = Literal["stepwise", "free", "sample"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One comparison in one metric.
+
+    Attributes:
+        comparison: whose times.
+        metric: its name in the verdict.
+        kind: the windows that it rests on.
+        cell: the cell of these windows; None where there are none.
+    """
+
+    comparison: Comparison
+    metric: str
+    kind: Kind
+    cell: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,26 +65,43 @@ class Ratios:
 def judge_run(run: RecordedRun, comparisons: Sequence[Comparison]) -> list[Verdict | Finding]:
     """All verdicts of a run, the main metric's comparisons under Holm's step-down, with the findings they need.
 
-    The free-running metric was declared as a further one: its intervals describe, each at the full alpha.
+    The further metrics were declared as such: their intervals describe, each at the full alpha.
     """
     events: list[Verdict | Finding] = []
-    for metric, kind in METRICS:
-        ratios = {c: block_ratios(run, c, kind) for c in comparisons}
-        family = [c for c in comparisons if not c.selfcheck and metric == STEP_TIME]
-        alphas = {**dict.fromkeys(comparisons, ALPHA), **holm(family, ratios)}
+    asked, main = questions(run, comparisons)
+    ratios = {question: block_ratios(run, question) for question in asked}
+    family = [question for question in asked if question.metric == main and not question.comparison.selfcheck]
+    alphas = {**dict.fromkeys(asked, ALPHA), **holm(family, ratios)}
+    if main == SAMPLING_TIME:
         for comparison in comparisons:
-            verdict = _verdict(run, comparison, metric, ratios[comparison], alphas[comparison])
-            events.append(verdict)
-            events += _findings(run, comparison, verdict, ratios[comparison])
+            cells = [q for q in asked if q.comparison == comparison and q.metric == main]
+            mean = Question(comparison, SAMPLING_MEAN, "sample")
+            ratios[mean], alphas[mean] = mean_over_cells([ratios[q] for q in cells]), ALPHA
+            asked = [mean, *asked] if comparison == comparisons[0] else [*asked, mean]
+    for question in asked:
+        verdict = _verdict(run, question, ratios[question], alphas[question])
+        events.append(verdict)
+        events += _findings(run, question, verdict, ratios[question])
     return events
 
 
-def block_ratios(run: RecordedRun, comparison: Comparison, kind: Literal["stepwise", "free"]) -> Ratios:
+def questions(run: RecordedRun, comparisons: Sequence[Comparison]) -> tuple[list[Question], str]:
+    """What the run declared it would ask, but for the mean over cells; and its main metric."""
+    cells = run.started.declared.get("cells") if run.started else None
+    if not cells:
+        kinds: tuple[tuple[str, Kind], ...] = ((STEP_TIME, "stepwise"), (FREE_STEP_TIME, "free"))
+        return [Question(c, metric, kind) for metric, kind in kinds for c in comparisons], STEP_TIME
+    asked = [Question(c, SAMPLING_TIME, "sample", cell) for c in comparisons for cell in cells]
+    return [*asked, *(Question(c, CALL_TIME, "stepwise") for c in comparisons)], SAMPLING_TIME
+
+
+def block_ratios(run: RecordedRun, question: Question) -> Ratios:
     """The ratio of every finished block, from the pairs in which both arms have a window."""
+    comparison = question.comparison
     measured = {(case.arm, case.block) for case in run.of(Case) if case.status == "measured"}
     windows: dict[tuple[int, ArmSlot], dict[int, float]] = {}
     for window in run.of(Window):
-        if window.kind == kind:
+        if window.kind == question.kind and window.cell == question.cell:
             spent = sum(window.step_ns) if window.step_ns else window.end_ns - window.start_ns
             windows.setdefault((window.block, window.arm), {})[window.pair] = spent / window.steps
     blocks, ratios, dirty = [], [], []
@@ -82,18 +118,31 @@ def block_ratios(run: RecordedRun, comparison: Comparison, kind: Literal["stepwi
     return Ratios(tuple(blocks), tuple(ratios), tuple(dirty))
 
 
+def mean_over_cells(cells: Sequence[Ratios]) -> Ratios:
+    """One ratio per block, the geometric mean over cells, of the blocks in which every cell was measured."""
+    by_block = [dict(zip(cell.blocks, zip(cell.ratios, cell.dirty, strict=True), strict=True)) for cell in cells]
+    blocks = sorted(set.intersection(*(set(found) for found in by_block))) if by_block else []
+    ratios = []
+    for block in blocks:
+        found = [cell[block][0] for cell in by_block]
+        ratios.append(BlockRatio(statistics.fmean(ratio.median_log_ratio for ratio in found),
+                                 statistics.fmean(ratio.mean_log_ratio for ratio in found),
+                                 sum(ratio.pairs for ratio in found)))
+    return Ratios(tuple(blocks), tuple(ratios), tuple(by_block[0][block][1] for block in blocks))
+
+
 def judged_at(ratios: Ratios, alpha: float) -> Judgement:
     """The verdict of one comparison at one significance."""
     return judge_clean_and_dirty(ratios.medians, ratios.dirty, MARGIN, alpha)
 
 
-def holm(comparisons: Sequence[Comparison], ratios: Mapping[Comparison, Ratios]) -> dict[Comparison, float]:
-    """Holm's step-down: the clearest of m comparisons at alpha / m, the next at alpha / (m - 1), until one fails."""
-    left = len(comparisons)
-    alphas: dict[Comparison, float] = {}
-    for comparison in sorted(comparisons, key=lambda c: -_clarity(ratios[c].medians)):
-        alphas[comparison] = ALPHA / left
-        if judged_at(ratios[comparison], alphas[comparison]).word in ("A-faster", "B-faster"):
+def holm(family: Sequence[Question], ratios: Mapping[Question, Ratios]) -> dict[Question, float]:
+    """Holm's step-down: the clearest of m questions at alpha / m, the next at alpha / (m - 1), until one fails."""
+    left = len(family)
+    alphas: dict[Question, float] = {}
+    for question in sorted(family, key=lambda q: -_clarity(ratios[q].medians)):
+        alphas[question] = ALPHA / left
+        if judged_at(ratios[question], alphas[question]).word in ("A-faster", "B-faster"):
             left -= 1
     return alphas
 
@@ -107,7 +156,13 @@ def refusal(run: RecordedRun, comparison: Comparison) -> str | None:
     fault = unfair(BackendInfo(**a.info), BackendInfo(**b.info), a.parameter_count, b.parameter_count)
     if fault or comparison.selfcheck:
         return fault
-    results = [r for r in run.of(ParityResult) if (r.arm_a, r.arm_b) == (comparison.a, comparison.b)]
+    pair = (comparison.a, comparison.b)
+    if run.started is not None and run.started.declared.get("cells"):
+        agreed = [r for r in run.of(SampleAgreement) if (r.arm_a, r.arm_b) == pair]
+        if not agreed:
+            return "images: the arms' images were not compared"
+        return None if agreed[-1].passed else f"images: {agreed[-1].reason}"
+    results = [r for r in run.of(ParityResult) if (r.arm_a, r.arm_b) == pair]
     if not results:
         return "parity: the check did not run to its end"
     return None if results[-1].passed else f"parity: {results[-1].reason}"
@@ -116,21 +171,23 @@ def refusal(run: RecordedRun, comparison: Comparison) -> str | None:
 def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
     """A verdict for people."""
     a, b = arms[verdict.arm_a], arms[verdict.arm_b]
+    metric = f"{verdict.metric}, {verdict.cell}" if verdict.cell else verdict.metric
     if a == b:
         a, b = f"{a} ({verdict.arm_a})", f"{b} ({verdict.arm_b})"
     if verdict.ratio is None:
-        return f"{verdict.metric}: {a} against {b}: {verdict.word}: {verdict.reason}"
+        return f"{metric}: {a} against {b}: {verdict.word}: {verdict.reason}"
     interval = "" if verdict.ci_low is None or verdict.ci_high is None else (
         f" [{verdict.ci_low:.3f}, {verdict.ci_high:.3f}]")
     ratio = f"time {a} / time {b} = {verdict.ratio:.3f}{interval}, {verdict.blocks} blocks"
     words = {"A-faster": f"{a} is faster", "B-faster": f"{b} is faster",
              "equivalent": f"equivalent within {MARGIN:.0%}"}
-    text = f"{verdict.metric}: {words.get(verdict.word, verdict.word)}: {ratio}"
+    text = f"{metric}: {words.get(verdict.word, verdict.word)}: {ratio}"
     more = "; ".join(part for part in (verdict.reason, verdict.next_action) if part)
     return f"{text} ({more})" if more else text
 
 
-def _verdict(run: RecordedRun, comparison: Comparison, metric: str, ratios: Ratios, alpha: float) -> Verdict:
+def _verdict(run: RecordedRun, question: Question, ratios: Ratios, alpha: float) -> Verdict:
+    comparison = question.comparison
     why, judgement = refusal(run, comparison), judged_at(ratios, alpha)
     word: Word = judgement.word
     reason: str | None = judgement.reason
@@ -142,24 +199,26 @@ def _verdict(run: RecordedRun, comparison: Comparison, metric: str, ratios: Rati
         word, reason, action = "inconclusive", "no block measured both arms", "see the failed cases and their logs"
     mean = math.exp(sum(r.mean_log_ratio for r in ratios.ratios) / len(ratios.ratios)) if ratios.ratios else None
     return Verdict(
-        metric=metric + (SELF_CHECK if comparison.selfcheck else ""), arm_a=comparison.a, arm_b=comparison.b,
+        metric=question.metric + (SELF_CHECK if comparison.selfcheck else ""), cell=question.cell,
+        arm_a=comparison.a, arm_b=comparison.b,
         ratio=judgement.ratio, ci_low=judgement.ci_low, ci_high=judgement.ci_high, blocks=judgement.blocks,
         word=word, reason=reason, next_action=action, mean_ratio=mean, sign_flip_p=judgement.sign_flip_p,
         block_log_ratios=ratios.medians, further_blocks=judgement.further_blocks, alpha=alpha)
 
 
-def _findings(run: RecordedRun, comparison: Comparison, verdict: Verdict, ratios: Ratios) -> list[Finding]:
-    found = []
+def _findings(run: RecordedRun, question: Question, verdict: Verdict, ratios: Ratios) -> list[Finding]:
+    found, comparison = [], question.comparison
+    metric = f"{verdict.metric}, {verdict.cell}" if verdict.cell else verdict.metric
     name = run.arms.get(comparison.a, comparison.a)
     if comparison.selfcheck and verdict.ci_low is not None and verdict.ci_high is not None:
         floor = (math.log(verdict.ci_high) - math.log(verdict.ci_low)) / 2
         found.append(Finding(severity="info", code="noise-floor", arm=comparison.a,
-                             message=f"{verdict.metric}: {name} against itself: {verdict.ratio:.4f}, half-width "
+                             message=f"{metric}: {name} against itself: {verdict.ratio:.4f}, half-width "
                                      f"{floor:.2%}: differences below this cannot be seen on this machine"))
     apart = [number for number, ratio in zip(ratios.blocks, ratios.ratios, strict=True) if ratio.disagrees(MARGIN)]
     if apart:
         found.append(Finding(severity="info", code="tails",
-                             message=f"{verdict.metric}: typical and mean step differ by over {MARGIN:.0%} in block "
+                             message=f"{metric}: typical and mean step differ by over {MARGIN:.0%} in block "
                                      f"{', '.join(map(str, apart))}: some steps took much longer than the rest",
                              advice="look at the distribution of step times"))
     return found

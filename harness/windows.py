@@ -1,4 +1,4 @@
-"""What runs inside the measured process: loops around `Trainer.step` that stamp and do nothing else.
+"""What runs inside the measured process: loops around a `step` that stamp and do nothing else.
 
 Stamps are CLOCK_MONOTONIC (`time.perf_counter_ns` on Linux), so that they compare across processes.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from harness import protocol
-from impls.backend import Trainer
+from impls.backend import Method, Sampler, Stepper, Trainer
 
 Clock = Callable[[], int]
 
@@ -27,10 +27,10 @@ def undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-def stepwise(trainer: Trainer, steps: int, clock: Clock) -> protocol.StepTimes:
+def stepwise(stepper: Stepper, steps: int, clock: Clock) -> protocol.StepTimes:
     """Steps synchronised one by one; nothing is pending before the first."""
     stamps = [0] * (steps + 1)
-    step, synchronize = trainer.step, trainer.synchronize
+    step, synchronize = stepper.step, stepper.synchronize
     synchronize()
     with undisturbed():
         stamps[0] = clock()
@@ -42,15 +42,15 @@ def stepwise(trainer: Trainer, steps: int, clock: Clock) -> protocol.StepTimes:
                               step_ns=[after - before for before, after in zip(stamps, stamps[1:], strict=False)])
 
 
-def free(trainer: Trainer, steps: int, clock: Clock) -> protocol.Span:
+def free(stepper: Stepper, steps: int, clock: Clock) -> protocol.Span:
     """Steps synchronised at the ends only: what a training job gets."""
-    step = trainer.step
-    trainer.synchronize()
+    step = stepper.step
+    stepper.synchronize()
     with undisturbed():
         start = clock()
         for _ in range(steps):
             step()
-        trainer.synchronize()
+        stepper.synchronize()
         end = clock()
     return protocol.Span(start_ns=start, end_ns=end, steps=steps)
 
@@ -77,33 +77,71 @@ def epochs(trainer: Trainer, count: int, steps: int, clock: Clock) -> protocol.E
     return protocol.EpochTimes(epochs=done)
 
 
-def overhead(trainer: Trainer, pairs: int, steps: int, clock: Clock) -> protocol.OverheadTimes:
+def overhead(stepper: Stepper, pairs: int, steps: int, clock: Clock) -> protocol.OverheadTimes:
     """A bare loop and a harness window of as many synchronised steps, alternating; whole calls are timed."""
     bare: list[int] = []
     harness: list[int] = []
-    trainer.synchronize()
+    stepper.synchronize()
     for pair in range(pairs):
         for which in (0, 1) if pair % 2 else (1, 0):
             start = clock()
             if which:
-                stepwise(trainer, steps, clock)
+                stepwise(stepper, steps, clock)
                 harness.append(clock() - start)
             else:
                 for _ in range(steps):
-                    trainer.step()
-                    trainer.synchronize()
+                    stepper.step()
+                    stepper.synchronize()
                 bare.append(clock() - start)
     return protocol.OverheadTimes(bare_ns=bare, harness_ns=harness)
 
 
-def prove_sync(trainer: Trainer, short: int, long: int, clock: Clock) -> protocol.SyncEvidence:
+def prove_sync(stepper: Stepper, short: int, long: int, clock: Clock) -> protocol.SyncEvidence:
     """Pending work before and after a synchronisation, and the time of `short` and of `long` free-running steps."""
-    trainer.synchronize()
-    base = trainer.pending_work()
-    trainer.step()
-    before = trainer.pending_work()
-    trainer.synchronize()
-    after = trainer.pending_work()
-    few, many = free(trainer, short, clock), free(trainer, long, clock)
+    stepper.synchronize()
+    base = stepper.pending_work()
+    stepper.step()
+    before = stepper.pending_work()
+    stepper.synchronize()
+    after = stepper.pending_work()
+    few, many = free(stepper, short, clock), free(stepper, long, clock)
     return protocol.SyncEvidence(pending_before=before, pending_after=after, pending_base=base,
                                  short_ns=few.end_ns - few.start_ns, long_ns=many.end_ns - many.start_ns)
+
+
+def batch(sampler: Sampler, method: Method, steps: int, images: int, seed: int, clock: Clock) -> protocol.Span:
+    """One whole batch; it has been read to the host when it ends, so nothing is left to wait for."""
+    sampler.synchronize()
+    with undisturbed():
+        start = clock()
+        sampler.sample(images, seed, method, steps)
+        end = clock()
+    return protocol.Span(start_ns=start, end_ns=end, steps=steps)
+
+
+class _EnoughError(Exception):
+    """The rehearsal is over."""
+
+
+def rehearse(sampler: Sampler, method: Method, steps: int, images: int, seed: int, calls: int) -> None:
+    """The first `calls` network calls of a batch, so that whatever it needs is compiled."""
+
+    def stop(done: int, _read: object) -> None:
+        if done >= calls:
+            raise _EnoughError
+
+    with suppress(_EnoughError):
+        sampler.sample(images, seed, method, steps, on_step=stop)
+    sampler.synchronize()
+
+
+def trap(sampler: Sampler, steps: int, images: int, seed: int, clock: Clock) -> protocol.TrapTimes:
+    """What a clock says that does not wait for the device, and what it says after waiting."""
+    sampler.synchronize()
+    with undisturbed():
+        start = clock()
+        sampler.enqueue(images, seed, steps)
+        asked = clock()
+        sampler.synchronize()
+        end = clock()
+    return protocol.TrapTimes(unsynchronised_ns=asked - start, synchronised_ns=end - start)

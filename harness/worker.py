@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import import_module
 from multiprocessing.connection import Client
@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import protocol, windows
-from impls.backend import Backend, BackendInfo, Trainer
+from harness import exchange, protocol, windows
+from impls.backend import Backend, BackendInfo, Sampler, Stepper, Trainer
 from impls.common.config import ExperimentConfig, validated
 from impls.errors import UsageError
 from impls.registry import BackendSpec, parse_arm
@@ -47,6 +47,7 @@ class Worker:
         self._spec: BackendSpec | None = None
         self._backend: Backend | None = None
         self._trainer: Trainer | None = None
+        self._sampler: Sampler | None = None
         self._config: ExperimentConfig | None = None
 
     @property
@@ -78,56 +79,57 @@ class Worker:
                 reply = protocol.CacheCount(compiled_files=compiled_files(self._spec))
             case protocol.Build():
                 reply = self._build(command)
+            case protocol.BuildSampler():
+                reply = self._build_sampler(command)
             case protocol.Stop():
-                self._close_trainer()
+                self._close()
                 reply = protocol.Done()
+            case protocol.Batch() | protocol.Draw() | protocol.SpringTrap():
+                reply = self._sample(command, self._need_sampler())
             case _:
-                reply = self._train(command, self._need_trainer())
+                reply = self._step(command, self._need_stepper())
         return reply
+
+    def _step(self, command: protocol.Command, stepper: Stepper) -> protocol.Message:
+        """Commands for whatever advances a step at a time."""
+        match command:
+            case protocol.Stepwise():
+                return windows.stepwise(stepper, command.steps, self._clock)
+            case protocol.Free():
+                return windows.free(stepper, command.steps, self._clock)
+            case protocol.Overhead():
+                return windows.overhead(stepper, command.pairs, command.steps, self._clock)
+            case protocol.ProveSync():
+                return windows.prove_sync(stepper, command.steps_short, command.steps_long, self._clock)
+            case protocol.ReadMemory():
+                return memory(stepper)
+            case _:
+                return self._train(command, self._need_trainer())
+
+    def _sample(self, command: protocol.Batch | protocol.Draw | protocol.SpringTrap,
+                sampler: Sampler) -> protocol.Message:
+        match command:
+            case protocol.SpringTrap():
+                return windows.trap(sampler, command.steps, command.images, command.seed, self._clock)
+            case protocol.Draw():
+                return exchange.draw(command, sampler)
+            case protocol.Batch(calls=None):
+                return windows.batch(sampler, command.method, command.steps, command.images, command.seed, self._clock)
+            case _:
+                start, calls = self._clock(), command.calls or 1
+                windows.rehearse(sampler, command.method, command.steps, command.images, command.seed, calls)
+                return protocol.Span(start_ns=start, end_ns=self._clock(), steps=calls)
 
     def _train(self, command: protocol.Command, trainer: Trainer) -> protocol.Message:
         reply: protocol.Message
         match command:
-            case protocol.Stepwise():
-                reply = windows.stepwise(trainer, command.steps, self._clock)
-            case protocol.Free():
-                reply = windows.free(trainer, command.steps, self._clock)
             case protocol.Epochs():
                 reply = windows.epochs(trainer, command.epochs, command.steps, self._clock)
-            case protocol.Overhead():
-                reply = windows.overhead(trainer, command.pairs, command.steps, self._clock)
-            case protocol.ProveSync():
-                reply = windows.prove_sync(trainer, command.steps_short, command.steps_long, self._clock)
             case protocol.ReadLosses():
                 reply = protocol.LossValues(losses=trainer.losses())
-            case protocol.ReadMemory():
-                reply = memory(trainer)
             case _:
-                reply = self._exchange(command, trainer)
+                reply = exchange.with_trainer(command, trainer, self._config)
         return reply
-
-    def _exchange(self, command: protocol.Command, trainer: Trainer) -> protocol.Message:
-        """Commands that move arrays, through files."""
-        from impls.common import checkpoint
-
-        match command:
-            case protocol.SaveState():
-                if self._config is None:
-                    raise RuntimeError("a trainer without a configuration")
-                checkpoint.save_state(Path(command.path), trainer.state(), self._config)
-            case protocol.LoadState():
-                trainer.load_state(checkpoint.load_state(Path(command.path))[0])
-            case protocol.Predict():
-                inputs = checkpoint.load_arrays(Path(command.inputs))
-                eps = trainer.predict(inputs["x"], inputs["t"])
-                checkpoint.save_arrays(Path(command.output), {"eps": np.ascontiguousarray(eps, np.float32)})
-            case protocol.Gradients():
-                loss, gradients = trainer.gradients()
-                checkpoint.save_arrays(Path(command.output), gradients)
-                return protocol.LossValues(losses=[loss])
-            case _:
-                raise RuntimeError(f"unexpected command {command.op}")
-        return protocol.Done()
 
     def _prewarm(self, command: protocol.Prewarm) -> protocol.Done:
         spec = parse_arm(command.arm).spec
@@ -148,23 +150,38 @@ class Worker:
 
     def _build(self, command: protocol.Build) -> protocol.Built:
         backend = self._need_backend()
-        self._close_trainer()
+        self._close()
         self._config = validated(command.experiment, "the runner's configuration")
         images: NDArray[np.uint8] = np.load(command.data_path, mmap_mode="r", allow_pickle=False)
         start = self._clock()
-        trainer = backend.trainer(self._config, images[: command.images])
-        trainer.synchronize()
-        took = self._clock() - start
-        self._trainer = trainer
+        self._trainer = backend.trainer(self._config, images[: command.images])
+        return self._built(self._trainer, start)
+
+    def _build_sampler(self, command: protocol.BuildSampler) -> protocol.Built:
+        backend = self._need_backend()
+        self._close()
+        start = self._clock()
+        self._sampler = backend.sampler(validated(command.experiment, "the runner's configuration"))
+        if command.weights is not None:
+            exchange.load_weights(self._sampler, Path(command.weights))
+        return self._built(self._sampler, start, self._sampler.shapes)
+
+    def _built(self, made: Stepper, start_ns: int, shapes: Mapping[str, tuple[int, ...]] | None = None
+               ) -> protocol.Built:
+        made.synchronize()
+        took = self._clock() - start_ns
         gc.collect()
         # What exists now lives as long as the process: the collector need not look at it again.
         gc.freeze()
-        return protocol.Built(build_ns=took, parameter_count=trainer.parameter_count, info=plain_info(trainer.info))
+        return protocol.Built(build_ns=took, parameter_count=made.parameter_count, info=plain_info(made.info),
+                              shapes=dict(shapes or {}))
 
-    def _close_trainer(self) -> None:
-        if self._trainer is not None:
-            self._trainer.close()
-            self._trainer = None
+    def _close(self) -> None:
+        made = self._trainer or self._sampler
+        self._trainer = self._sampler = None
+        if made is not None:
+            made.close()
+            del made
             gc.unfreeze()
             gc.collect()
 
@@ -172,6 +189,17 @@ class Worker:
         if self._backend is None:
             raise RuntimeError("the runner asked for work before it asked for a backend")
         return self._backend
+
+    def _need_stepper(self) -> Stepper:
+        made = self._trainer or self._sampler
+        if made is None:
+            raise RuntimeError("the runner asked for steps before anything was built")
+        return made
+
+    def _need_sampler(self) -> Sampler:
+        if self._sampler is None:
+            raise RuntimeError("the runner asked for images before it asked for a sampler")
+        return self._sampler
 
     def _need_trainer(self) -> Trainer:
         if self._trainer is None:
@@ -194,9 +222,9 @@ def compiled_files(spec: BackendSpec | None) -> int | None:
     return None if count is None else int(count())
 
 
-def memory(trainer: Trainer) -> protocol.MemoryValues:
+def memory(stepper: Stepper) -> protocol.MemoryValues:
     """This process's peak resident memory and what the framework says about the device's."""
-    reading = trainer.memory()
+    reading = stepper.memory()
     return protocol.MemoryValues(
         rss_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         device_allocated_bytes=reading.allocated_bytes, device_peak_bytes=reading.peak_bytes,

@@ -148,6 +148,17 @@ class Trainer(Stepper, Protocol):
         """The network's eps for x (N, C, H, W) at timesteps t (N,), dropout off, no gradient."""
         ...
 
+    def validation_loss(self, images: Images, use_ema: bool) -> float:
+        """The mean loss over `images` (N, H, W, C), dropout off, no gradient; waits for the device.
+
+        Timesteps and noise are keyed: see `impls.common.validation.held_out_loss`.
+
+        Args:
+            images: at least one; not trained on.
+            use_ema: with the averaged weights, where the recipe keeps them.
+        """
+        ...
+
     def gradients(self) -> tuple[float, dict[str, NDArray[np.float32]]]:
         """Loss and every unclipped gradient for the batch that the next `step()` would use; changes nothing.
 
@@ -161,6 +172,11 @@ class Sampler(Stepper, Protocol):
 
     Those chains have the configured batch size, number of steps (50 where none is configured), eta and spacing.
     """
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the weights by state-dict name."""
+        ...
 
     def load(self, params: Arrays) -> None:
         """Use these weights, by state-dict name.

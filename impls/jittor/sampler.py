@@ -40,6 +40,11 @@ class Sampler:
         """Trainable scalars of the network."""
         return self.network.parameter_count
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the weights by state-dict name."""
+        return self.network.shapes
+
     def load(self, params: Arrays) -> None:
         """Use these weights, by state-dict name.
 

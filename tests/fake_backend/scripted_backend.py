@@ -122,6 +122,53 @@ class ScriptedTrainer:
         self.closed = True
 
 
+class ScriptedSampler:
+    """Draws flat images: every network call takes one step's time, the rest of a batch none."""
+
+    def __init__(self, config, options, process):
+        self.config, self.options, self.process = config, options, process
+        self.info, self.calls, self.params = info(options), 0, {}
+        self.shapes = SHAPES
+        self.parameter_count = sum(int(np.prod(shape)) for shape in SHAPES.values())
+
+    def load(self, params):
+        self.params = dict(params)
+
+    def sample(self, n, seed, method="ddpm", steps=None, eta=0.0, on_step=None, *, spacing="uniform", first=0):
+        for done in range(1, (steps or self.config.diffusion.T) + 1):
+            self.step()
+            if on_step is not None:
+                on_step(done, lambda: self._images(n, seed))
+        return self._images(n, seed)
+
+    def _images(self, n, seed):
+        size = self.config.model.image_size
+        level = (seed + round(1000 * float(self.params["norm.bias"].sum())) + (7 if "wrong" in self.options else 0)) % 256
+        return np.full((n, size, size, self.config.model.image_channels), level, np.uint8)
+
+    def step(self):
+        spend(self.options, self.process, self.calls)
+        if self.calls == CRASH_AT and "crash" in self.options:
+            crash()
+        self.calls += 1
+
+    def enqueue(self, n, seed, steps):
+        for _ in range(steps):
+            self.step()
+
+    def synchronize(self):
+        pass
+
+    def pending_work(self):
+        return 0
+
+    def memory(self):
+        return MemoryReading(reason="a scripted backend has no device")
+
+    def close(self):
+        pass
+
+
 class ScriptedBackend:
     def __init__(self, options):
         self.options, self.process = options, next(process_numbers)
@@ -129,6 +176,9 @@ class ScriptedBackend:
 
     def trainer(self, config, images):
         return ScriptedTrainer(config, images, self.options, self.process)
+
+    def sampler(self, config):
+        return ScriptedSampler(config, self.options, self.process)
 
     def matmul_flops(self, n, repeats):
         return 1e9

@@ -157,11 +157,13 @@ class Lab:
         data = self.tmp_path / "images.npy"
         if not data.exists():
             np.save(data, np.zeros((64, 32, 32, 3), np.uint8))
-        plan = make_plan(config, "cpu")
+        recipe = experiment(config, {}, "cpu")
+        plan = make_plan(config, "cpu", recipe.diffusion.T)
         writer = writer or RunWriter.create(self.tmp_path / "results", plan.suite.name, self.clock)
-        bench = Bench(plan=plan, experiment=experiment(config, {}, "cpu"), data_path=data, images=64, threads=1,
+        bench = Bench(plan=plan, experiment=recipe, data_path=data, images=64, threads=1,
                       writer=writer, sessions=self.sessions, progress=Progress(stream=self.stream),
-                      telemetry=self.telemetry, window_steps=config.steps, epochs=config.epochs,
+                      telemetry=self.telemetry, window_steps=None if plan.cells else config.step_count,
+                      epochs=config.epochs, weights=self.tmp_path / "weights.safetensors",
                       sleep=self.clock.sleep, clock=self.clock.seconds, cpu_ns=lambda pid: self.cpu.get(pid, 0),
                       busy_ns=lambda: None)
         request = Request(config=config, command=["run_bench.py"], environment=EnvironmentRecorded(facts={"cpu": "x"}),

@@ -16,7 +16,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_defaults(tmp_path
     file.write_text(json.dumps({"arms": "pytorch", "batch-size": 4, "seed": 7,
                                 "experiment": {"train": {"lr": 0.5}, "model": {"dropout": 0.0}}}))
     config, overrides = parse(["--batch_size", "3", "--config", str(file)])
-    assert (config.arms, config.batch_size, config.seed, config.pairs) == ("pytorch", 3, 7, 40)
+    assert (config.arms, config.batch_size, config.seed, config.epochs) == ("pytorch", 3, 7, None)
     resolved = experiment(config, overrides, "cpu")
     assert (resolved.preset, resolved.seed) == ("tiny", 7)
     assert (resolved.train.lr, resolved.train.batch_size, resolved.model.dropout) == (0.5, 3, 0.0)

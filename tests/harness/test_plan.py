@@ -63,8 +63,8 @@ def test_a_single_arm_needs_no_parity():
 
 def test_parity_runs_as_many_steps_as_asked():
     assert make_plan(BenchConfig(suite="parity"), "cpu").parity_steps == 50
-    assert make_plan(BenchConfig(suite="parity", steps=7), "cpu").parity_steps == 7
-    assert make_plan(BenchConfig(suite="train-speed", steps=7), "cpu").parity_steps == 20
+    assert make_plan(BenchConfig(suite="parity", steps="7"), "cpu").parity_steps == 7
+    assert make_plan(BenchConfig(suite="train-speed", steps="7"), "cpu").parity_steps == 20
 
 
 @pytest.mark.parametrize(("config", "device", "message"), [

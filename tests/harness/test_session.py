@@ -49,7 +49,7 @@ def test_a_real_worker_answers_and_stops(arm, tmp_path, real_env, monkeypatch):
             assert session.pid == session.handle.pid and session.spawn_ns > 0
             created = session.ask(protocol.Create(arm="scripted", device="cpu", threads=1), protocol.Created, 60)
             assert created.info["framework"] == "Scripted" and created.compiled_files is None
-            with pytest.raises(WorkerFailedError, match="before it asked for a trainer") as fault:
+            with pytest.raises(WorkerFailedError, match="before anything was built") as fault:
                 session.ask(protocol.Stepwise(steps=1), protocol.StepTimes, 60)
             assert fault.value.cause == "error" and "Traceback" in fault.value.detail
             with pytest.raises(WorkerFailedError, match="answered Created, not Span"):

@@ -1,0 +1,69 @@
+"""The cells of a sampling suite: which sampler with how many network calls, which batch sizes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from impls.backend import Method
+from impls.errors import UsageError
+from impls.registry import Device
+
+# On the CPU DDPM's T calls of one batch would take minutes; `--steps 10,50,ddpm` adds them.
+DEFAULT_STEPS: dict[Device, str] = {"cpu": "10,20,50", "cuda": "10,50,250,1000,ddpm"}
+DEFAULT_BATCH: dict[Device, int] = {"cpu": 4, "cuda": 128}
+SWEEP: dict[Device, tuple[int, ...]] = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 8, 32, 64, 128, 256, 512)}
+# The batch of images by which the arms are held against each other.
+SHOWN_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One sampler setting.
+
+    Attributes:
+        method: "ddpm" or "ddim".
+        steps: network calls of a batch (NFE).
+    """
+
+    method: Method
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """As in the journal, e.g. "ddim-50"."""
+        return f"{self.method}-{self.steps}"
+
+
+def cells(text: str, T: int) -> tuple[Cell, ...]:
+    """The cells of `--steps`: numbers are DDIM's network calls, "ddpm" is DDPM over all T.
+
+    Raises:
+        UsageError: a part is neither, outside 1..T, or there twice.
+    """
+    found: list[Cell] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        if part.lower() == "ddpm":
+            cell = Cell("ddpm", T)
+        elif re.fullmatch(r"\d{1,9}", part) and 1 <= int(part) <= T:
+            cell = Cell("ddim", int(part))
+        else:
+            raise UsageError(f"--steps {text}: {part!r} is neither a number of DDIM steps from 1 to {T} nor 'ddpm'")
+        if cell in found:
+            raise UsageError(f"--steps {text}: {part} is there twice")
+        found.append(cell)
+    if not found:
+        raise UsageError("--steps is empty: give DDIM steps and 'ddpm', e.g. --steps 10,50,ddpm")
+    return tuple(found)
+
+
+def cheapest(chosen: Sequence[Cell]) -> Cell:
+    """The cell with the fewest network calls."""
+    return min(chosen, key=lambda cell: cell.steps)
+
+
+def shown(chosen: Sequence[Cell]) -> Cell:
+    """The cell whose images are drawn and compared: the longest with at most 50 calls, else the cheapest."""
+    short = [cell for cell in chosen if cell.steps <= SHOWN_STEPS]
+    return max(short, key=lambda cell: cell.steps) if short else cheapest(chosen)
