@@ -1,0 +1,109 @@
+"""The journal's vocabulary: one frozen model per kind of line. This is the results schema, version 1.
+
+Times ending in `_ns` are CLOCK_MONOTONIC nanoseconds (comparable between processes of one boot) or durations; every
+quantity that could not be read is None and has a `reason` beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
+
+from harness.events.base import SCHEMA_VERSION, SELF_CHECK, ArmEntry, ArmSlot, Event, Severity, SteadyClass, Word
+from harness.events.measured import (
+    Epoch,
+    Losses,
+    Memory,
+    Overhead,
+    ParityResult,
+    Peak,
+    StepCost,
+    SyncProof,
+    WarmUp,
+    Window,
+    WorkerStarted,
+)
+from harness.events.run import (
+    BlockState,
+    Case,
+    DatasetRecorded,
+    EnvironmentRecorded,
+    Finding,
+    Resumed,
+    RunEnded,
+    RunStarted,
+    Verdict,
+)
+from harness.events.sampling import SampleAgreement, SamplesDrawn, Trap
+from harness.events.telemetry import Energy, MonitorState, Sample
+
+AnyEvent = Annotated[
+    RunStarted
+    | EnvironmentRecorded
+    | DatasetRecorded
+    | WorkerStarted
+    | WarmUp
+    | Window
+    | Epoch
+    | Losses
+    | Memory
+    | Peak
+    | StepCost
+    | Overhead
+    | SyncProof
+    | Trap
+    | SamplesDrawn
+    | SampleAgreement
+    | Sample
+    | MonitorState
+    | Energy
+    | ParityResult
+    | Finding
+    | Case
+    | BlockState
+    | Verdict
+    | Resumed
+    | RunEnded,
+    Field(discriminator="type"),
+]
+EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+
+__all__ = [
+    "AnyEvent",
+    "ArmEntry",
+    "ArmSlot",
+    "BlockState",
+    "Case",
+    "DatasetRecorded",
+    "EVENT",
+    "Energy",
+    "EnvironmentRecorded",
+    "Epoch",
+    "Event",
+    "Finding",
+    "Losses",
+    "Memory",
+    "MonitorState",
+    "Overhead",
+    "ParityResult",
+    "Peak",
+    "Resumed",
+    "RunEnded",
+    "RunStarted",
+    "SCHEMA_VERSION",
+    "SELF_CHECK",
+    "Sample",
+    "SampleAgreement",
+    "SamplesDrawn",
+    "Severity",
+    "SteadyClass",
+    "StepCost",
+    "SyncProof",
+    "Trap",
+    "Verdict",
+    "WarmUp",
+    "Window",
+    "Word",
+    "WorkerStarted",
+]

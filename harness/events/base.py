@@ -1,0 +1,30 @@
+"""What every line of the journal shares, and the words that several of them use."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+# Ends the metric of a verdict on an arm against itself.
+SELF_CHECK = " (self-check)"
+ArmSlot = Literal["A", "B", "C", "D", "E", "F", "G", "H"]
+Severity = Literal["info", "warning", "error"]
+SteadyClass = Literal["flat", "warmup", "slowdown", "no-steady-state"]
+Word = Literal["A-faster", "B-faster", "equivalent", "inconclusive", "not-comparable"]
+
+
+class Event(BaseModel):
+    """Base of all journal lines: `t_ns` is the monotonic stamp of the writing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    t_ns: int = 0
+
+
+class ArmEntry(BaseModel):
+    """One arm of the run: `slot` is its letter in the run, `name` the text of `--arms`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    slot: ArmSlot
+    name: str
