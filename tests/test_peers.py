@@ -1,0 +1,31 @@
+"""The public UNet2DModel as one more arm: trained by our loop it does what our network does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.events import ParityResult
+from harness.store import read_run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+def test_diffusers_agrees_with_the_arm_pytorch(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "tests" / "peers"), "XDG_CACHE_HOME": str(tmp_path / "cache"),
+           "HF_HUB_OFFLINE": "1"}
+    small = tmp_path / "small.json"
+    small.write_text('{"experiment": {"model": {"base_channels": 32, "channels": [32, 64]}}}')
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run_bench.py"), "--suite", "parity", "--steps", "3", "--config", str(small),
+         "--arms", "pytorch,diffusers", "--preset", "tiny", "--dataset", "digits", "--device", "cpu", "--quiet", "--out", str(tmp_path / "results")],
+        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    (folder,) = [path for path in (tmp_path / "results").iterdir() if path.is_dir()]
+    (result,) = read_run(folder).of(ParityResult)
+    assert result.passed, result.reason
