@@ -27,11 +27,11 @@ setup: $(STAMP)
 bench: setup
 	$(BIN)/python run_bench.py --suite train-speed
 
-# One process never holds both frameworks, hence three runs.
+# One process never holds both frameworks, hence three runs; some tests of the first start either in a process of its own.
 test: setup
+	$(BIN)/python -m impls.jittor.runtime --prewarm
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest tests/frameworks --framework pytorch
-	$(BIN)/python -m impls.jittor.runtime --prewarm
 	$(BIN)/python -m pytest tests/frameworks --framework jittor
 
 lint: setup
