@@ -10,12 +10,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from harness.config import PROG, BenchConfig, experiment, interpreter_of, interpreters, parse
-from harness.devices import cuda_driver_fault, probe_with, resolve
-from harness.launcher import default_threads
+from harness.devices import probe_with, resolve
 from harness.plan import Plan, describe, make_plan
 from harness.progress import Progress
 from impls.common.cli import alias
 from impls.common.config import ExperimentConfig
+from impls.common.devices import cuda_driver_fault, default_threads
 from impls.errors import UsageError
 from impls.registry import Arm, Device, parse_arms
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,20 +40,6 @@ def resolve(choice: str, arms: Sequence[Arm], driver_fault: Callable[[], str | N
             raise UnavailableError(f"--device cuda: {reason}: choose --device cpu or leave this arm out")
         return "cpu", f"not every arm can use CUDA here: {reason}"
     return "cuda", "as asked" if choice == "cuda" else "every arm can use it"
-
-
-def cuda_driver_fault() -> str | None:
-    """Why no program can use CUDA here, as the driver says; None when there is a device."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "there is no NVIDIA driver (libcuda.so.1) on this machine"
-    status = driver.cuInit(0)
-    if status != 0:
-        return f"the CUDA driver does not start (error {status})"
-    count = ctypes.c_int(0)
-    status = driver.cuDeviceGetCount(ctypes.byref(count))
-    return None if status == 0 and count.value > 0 else "the CUDA driver shows no device"
 
 
 def probe_with(sessions: Sessions, threads: int, say: Callable[[str], None]) -> Probe:

@@ -93,9 +93,3 @@ def worker_environment(base: Mapping[str, str], threads: int) -> dict[str, str]:
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [base.get("PYTHONPATH")])])
     env["PYTHONUNBUFFERED"] = "1"
     return env
-
-
-def default_threads() -> int:
-    """Threads for one operator: OMP_NUM_THREADS where it is set, else the CPUs that this process may use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdigit() and int(asked) > 0 else len(os.sched_getaffinity(0))

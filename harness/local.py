@@ -14,7 +14,6 @@ from harness.config import BenchConfig, interpreter_of, interpreters
 from harness.devices import check_data
 from harness.environment import capture
 from harness.events import DatasetRecorded
-from harness.launcher import default_threads
 from harness.plan import Plan
 from harness.progress import Progress
 from harness.resume import check_machine, check_weights, origin
@@ -25,6 +24,7 @@ from harness.telemetry import MonitorSet
 from impls.common import datasets
 from impls.common.checkpoint import save_arrays
 from impls.common.config import ExperimentConfig
+from impls.common.devices import default_threads
 from impls.common.weights import Weights
 from impls.errors import UsageError
 
