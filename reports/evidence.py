@@ -95,7 +95,7 @@ def overheads(view: RunView) -> Table:
             reason = missing("the overhead was not measured in this run")
             rows.append((Value(arm.label, slot=arm.slot), reason, reason, Value(DASH)))
     return Table(
-        "What measuring costs: the same steps with and without it, paired",
+        f"What measuring costs: the same {view.unit.steps} with and without it, paired",
         head("arm", "what", "slower by (median)", "middle half of the pairs"),
         tuple(rows),
     )
@@ -132,9 +132,9 @@ def sync_proofs(view: RunView) -> Table:
             reason = missing("not checked in this run")
             rows.append((Value(arm.label, slot=arm.slot), reason, reason, reason))
     return Table(
-        "Does the clock stop after the work? Pending operations fall to their base, and k times the steps take "
-        "k times as long",
-        head("arm", "pending before, after, base", "steps", "time"),
+        f"Does the clock stop after the work? Pending operations fall to their base, and k times the "
+        f"{view.unit.steps} take k times as long",
+        head("arm", "pending before, after, base", view.unit.steps, "time"),
         tuple(rows),
     )
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from harness.events import ParityResult, Verdict
 from harness.store import write_atomically
-from reports import figures_compare, figures_losses, figures_run, figures_steps
+from reports import figures_compare, figures_losses, figures_run, figures_sampling, figures_steps
 from reports.model import ArmView, RunView
 from reports.page import Picture, Prose
 from reports.plotting import Drawn, alone, style_context, svg, write_png
@@ -19,13 +19,15 @@ Draw = Callable[[RunView, bool], "Drawn | str"]
 
 @dataclass(frozen=True)
 class FigureMaker:
-    """Draws figures of one run; with a folder also writes them there as SVG and PNG."""
+    """Draws figures of one run, or half of one; with a folder also writes them there as SVG and PNG."""
 
     view: RunView
     folder: Path | None = None
+    prefix: str = ""
 
     def make(self, name: str, draw: Draw) -> Picture | Prose:
         """One figure, or a sentence that says why it cannot be drawn."""
+        name = f"{self.prefix}{name}"
         with style_context():
             wide = draw(self.view, False)
             if isinstance(wide, str):
@@ -43,6 +45,11 @@ class FigureMaker:
         """Ratio per block of one verdict; `number` tells several apart."""
         suffix = f"-{number}" if number else ""
         return self.make(f"ratio{suffix}", lambda view, narrow: figures_compare.ratio_forest(view, verdict, narrow))
+
+    def cells(self, verdicts: Sequence[Verdict], number: int) -> Picture | Prose:
+        """Ratio per cell of one pair of arms."""
+        suffix = f"-{number}" if number else ""
+        return self.make(f"cells{suffix}", lambda view, narrow: figures_sampling.forest(view, verdicts, narrow))
 
     def boundary(self, arm: ArmView) -> Picture | Prose:
         """A closer look at the first boundary between two epochs of one arm."""
@@ -68,5 +75,7 @@ def makers(maker: FigureMaker) -> dict[str, Callable[[], Picture | Prose]]:
         "memory": figures_run.memory,
         "cold-start": figures_compare.cold_start,
         "throughput": figures_compare.throughput,
+        "over-calls": figures_sampling.over_calls,
+        "batch-sizes": figures_sampling.sweep,
     }
     return {name: partial(maker.make, name, draw) for name, draw in drawings.items()}

@@ -12,6 +12,7 @@ from harness.events import ParityResult, Verdict
 from reports.evidence import LOSS
 from reports.model import Floats, RunView, by_cache, paired_ratios, rate_per_s
 from reports.plotting import BAND, GRID, INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
+from reports.sampling import part_of
 from reports.text import duration, number, percent, plural, signed_percent, tag, tick, time_unit, with_interval
 from reports.verdicts import oriented
 
@@ -22,7 +23,9 @@ def blocks_of(view: RunView, verdict: Verdict, slow: str, fast: str) -> dict[str
     Where the journal holds no pairs, the recorded block ratios stand alone.
     """
     one, other = view.arm(slow), view.arm(fast)
-    pairs = paired_ratios(one, other, "free" in verdict.metric) if one and other and slow != fast else {}
+    # Whole batches of several cells don't pair up by number alone.
+    paired = one and other and slow != fast and part_of(verdict) in ("training", "call")
+    pairs = paired_ratios(one, other, "free" in verdict.metric) if one and other and paired else {}
     if pairs:
         return {f"block {block}": quartiles(ratios) for block, ratios in pairs.items()}
     sign = 1 if slow == verdict.arm_a else -1
@@ -56,7 +59,7 @@ def ratio_forest(view: RunView, verdict: Verdict, narrow: bool) -> Drawn | str:
     axis.axhline(len(rows) - 0.4, color=GRID, linewidth=0.8)
     ticks = [f"{name}{' (disturbed)' if int(name.split()[-1]) in view.dirty else ''}" for name in rows]
     axis.set_yticks([*range(len(rows)), bottom], [*ticks, "all blocks"])
-    axis.set_title(tag(verdict.metric), loc="right")
+    axis.set_title(tag(verdict.metric, 22 if narrow else 34), loc="right")
     axis.grid(axis="y", visible=False)
     axis.set_ylim(len(rows) + 0.8, -0.6)
     values = [v for row in rows.values() for v in row] + [left, right]
@@ -167,7 +170,7 @@ PARTS = (
     ("launch", "spawn_ns", 0.2, ""),
     ("import", "import_ns", 0.42, "////"),
     ("build", "build_ns", 0.68, "\\\\\\\\"),
-    ("first step", "first_step_ns", 1.0, ""),
+    ("first {step}", "first_step_ns", 1.0, ""),
 )
 
 
@@ -199,7 +202,7 @@ def cold_start(view: RunView, narrow: bool) -> Drawn | str:
         messages.append(f"{words} {duration(left * 1e9)}")
         axis.annotate(duration(left * 1e9), (left, y), (4, 0), textcoords="offset points", va="center", fontsize=8.5)
     for name, _, alpha, hatch in PARTS:
-        axis.barh(0, 0, color=MUTED, alpha=alpha, edgecolor=PAPER, label=name, hatch=hatch)
+        axis.barh(0, 0, color=MUTED, alpha=alpha, edgecolor=PAPER, label=name.format(step=view.unit.step), hatch=hatch)
     joint = "\n" if narrow else ", "
     axis.set_yticks(
         range(len(rows)),
@@ -211,11 +214,11 @@ def cold_start(view: RunView, narrow: bool) -> Drawn | str:
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlim(0, max(totals) * (1.3 if narrow else 1.14))
     axis.grid(axis="y", visible=False)
-    axis.set_xlabel("seconds from launch to the end of the first step")
+    axis.set_xlabel(f"seconds {'' if narrow else 'from launch '}to the end of the first {view.unit.step}")
     legend_above(figure, axis, 2 if narrow else 4)
     return Drawn(
         figure,
-        "Median time to the end of the first step: " + "; ".join(messages) + ".",
+        f"Median time to the end of the first {view.unit.step}: {'; '.join(messages)}.",
         "Medians over the starts of each kind. A cold cache holds no compiled operator; with a warm one nothing is "
         "compiled.",
     )
@@ -273,10 +276,10 @@ def smallest(*series: Floats) -> float:
     return float(positive.min()) / 2 if positive.size else 1e-12
 
 
-def seconds_axis(axis: Axes, values_ns: Floats, which: str = "y") -> None:
+def seconds_axis(axis: Axes, values_ns: Floats, name: str, which: str = "y") -> None:
     """Label a nanosecond axis in the unit that fits the middle of the data."""
     factor, unit = time_unit(float(np.nanmedian(values_ns)))
     target = axis.yaxis if which == "y" else axis.xaxis
     target.set_major_formatter(FuncFormatter(lambda value, _: number(value / factor)))
     target.set_minor_formatter(FuncFormatter(lambda value, _: ""))
-    (axis.set_ylabel if which == "y" else axis.set_xlabel)(f"step time, {unit}")
+    (axis.set_ylabel if which == "y" else axis.set_xlabel)(f"{name}, {unit}")

@@ -12,6 +12,7 @@ from reports.model import ArmView, Floats, RunView
 from reports.plotting import GRID, INK, MUTED, PAPER, SERIES, Drawn, envelope, sheet
 from reports.text import duration, number, plural, size, tag, tick
 from reports.timeline import (
+    BATCH,
     CLOSE_NS,
     CPU_KEYS,
     EPOCH,
@@ -19,7 +20,9 @@ from reports.timeline import (
     PARITY,
     STARTING,
     STEPWISE,
+    SWEEP,
     WARMING,
+    alternating,
     alternation,
     epoch_boundary,
     loader_waits,
@@ -37,6 +40,8 @@ PHASE_LOOK = {
     STEPWISE: (1.0, 0.6, ""),
     FREE: (0.8, 0.6, "\\\\\\\\"),
     EPOCH: (0.6, 0.6, "---"),
+    BATCH: (0.7, 0.6, "..."),
+    SWEEP: (0.5, 0.6, "++"),
     PARITY: (0.45, 0.4, "xxx"),
 }
 RSS_KEYS = ("rss_bytes",)
@@ -60,13 +65,14 @@ def timeline(view: RunView, narrow: bool) -> Drawn | str:
         for t in low[:2]
     ]
     alt = f"Load and phases over {duration(interval[1] - interval[0])}."
+    epochs = " or epochs" if any(arm.epochs for arm in view.arms) else ""
     if words:
         alt += " Where the host's load was low: " + "; ".join(words) + "."
     return Drawn(
         drawn,
         alt,
         "Above: load; below, on the same axis: what each arm was doing. A trough above a low bar is start-up or "
-        "warm-up; above empty lanes it is time between processes or epochs. Short phases are drawn at least a "
+        f"warm-up; above empty lanes it is time between processes{epochs}. Short phases are drawn at least a "
         "pixel wide.",
     )
 
@@ -75,17 +81,20 @@ def windows_close(view: RunView, narrow: bool) -> Drawn | str:
     """The first alternating windows, enlarged."""
     interval = alternation(view)
     if interval is None:
-        return "no stepwise window was measured"
-    inside = [w for arm in view.arms for w in arm.stepwise if interval[0] <= w.start_ns < interval[1]]
+        return "no window was measured"
+    inside = [w for w in alternating(view) if interval[0] <= w.start_ns < interval[1]]
     ordered = sorted(inside, key=lambda window: window.start_ns)
     gaps = [two.start_ns - one.end_ns for one, two in zip(ordered, ordered[1:], strict=False)]
     between = f", {duration(float(np.median(gaps)))} apart" if gaps else ""
+    batches = ordered[0].kind == "sample"
+    names = ("whole batch", "whole batches") if batches else ("measured window", "measured windows")
+    windows = plural(len(ordered), *names)
+    ticks = "" if batches else f" Ticks under a lane: starts of {view.unit.steps}."
     return Drawn(
         draw_timeline(view, narrow, *interval, close=True),
-        f"The first {plural(len(ordered), 'measured window')} of the run, {duration(interval[1] - interval[0])} "
-        f"in all{between}.",
-        "The timeline enlarged: windows of the arms alternate, and a waiting arm computes nothing. Ticks under a "
-        "lane: starts of steps. A telemetry sample averages all windows since the sample before it.",
+        f"The first {windows} of the run, {duration(interval[1] - interval[0])} in all{between}.",
+        f"The timeline enlarged: windows of the arms alternate, and a waiting arm computes nothing.{ticks} A "
+        "telemetry sample averages all windows since the sample before it.",
     )
 
 
@@ -136,7 +145,8 @@ def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close
                     (epoch_start - view.t0_ns) / 1e9, color=MUTED, linewidth=0.7, linestyle=(0, (2, 2)), zorder=0.5
                 )
     floor.set_xlim((start_ns - view.t0_ns) / 1e9, (end_ns - view.t0_ns) / 1e9)
-    floor.set_xlabel("seconds since the start of the run" + ("" if narrow else "; dotted: start of an epoch"))
+    epochs = "" if narrow or not any(arm.epochs for arm in view.arms) else "; dotted: start of an epoch"
+    floor.set_xlabel(f"seconds since the start of the run{epochs}")
     present = {
         span.phase for arm in view.arms for span in spans(arm) if span.end_ns > start_ns and span.start_ns < end_ns
     }
@@ -145,7 +155,7 @@ def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close
         for phase, (alpha, _, hatch) in PHASE_LOOK.items()
         if phase in present
     ]
-    if close:
+    if close and any(arm.epochs for arm in view.arms):
         handles.append(Patch(facecolor=INK, label="wait for a batch"))
     figure.legend(
         handles=handles, loc="outside upper left", ncols=2 if narrow else 6, handlelength=1.6, columnspacing=1.2

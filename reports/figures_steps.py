@@ -38,28 +38,29 @@ def step_times(view: RunView, narrow: bool) -> Drawn | str:
     """Step time over the steps of every process, with warm-up and the change to steady marked."""
     arms = [arm for arm in view.arms if any(life(arm, block)[0].size for block in blocks(arm))]
     if not arms:
-        return "no step was measured"
+        return f"no {view.unit.step} was measured"
+    unit = view.unit
     figure, axes = sheet(narrow, 0.9 + 1.75 * len(arms), len(arms), sharex=True, sharey=True)
     messages, everything, farthest = [], [], [0.0, 1.0]
     for axis, arm in zip(axes, arms, strict=True):
         lives = [life(arm, block) for block in blocks(arm)]
-        draw_lives(axis, arm, lives)
+        draw_lives(axis, arm, lives, unit.step)
         steady = [where for _, _, where in lives if where is not None]
         axis.set_title(tag(arm.label))
         farthest += [edge for values, before, _ in lives for edge in (-before, values.size - before)]
         everything.append(np.concatenate([values for values, _, _ in lives]))
         first = max((values[0] for values, _, _ in lives if values.size), default=float("nan"))
         when = (
-            f"steady from step {min(steady)}{'' if min(steady) == max(steady) else f' to {max(steady)}'}"
+            f"steady from {unit.short} {min(steady)}{'' if min(steady) == max(steady) else f' to {max(steady)}'}"
             if steady
             else "no steady state found"
         )
         messages.append(
-            f"{arm.label}: first step up to {duration(first)}, {when}, median of measured steps "
+            f"{arm.label}: first {unit.step} up to {duration(first)}, {when}, median of measured {unit.steps} "
             f"{duration(float(np.median(arm.step_ns))) if arm.step_ns.size else NA}"
         )
-    seconds_log(axes, np.concatenate(everything), narrow)
-    axes[-1].set_xlabel("step of the process, 0 is the first measured one")
+    seconds_log(axes, np.concatenate(everything), narrow, view.unit.time)
+    axes[-1].set_xlabel(f"{view.unit.step} of the process, 0 is the first measured one")
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5 if narrow else 10))
     margin = 0.02 * (max(farthest) - min(farthest))
     axes[-1].set_xlim(min(farthest) - margin, max(farthest) + margin)
@@ -69,13 +70,13 @@ def step_times(view: RunView, narrow: bool) -> Drawn | str:
     return Drawn(
         figure,
         "; ".join(messages) + ".",
-        "One line per process. A triangle marks the first step, which holds the just-in-time compilation "
-        "where there is any; the shaded steps came before measuring; a diamond marks the first step that the detector "
-        "calls steady. Outliers are kept.",
+        f"One line per process. A triangle marks the first {unit.step}, which holds the just-in-time compilation "
+        f"where there is any; the shaded {unit.steps} came before measuring; a diamond marks the first {unit.short} "
+        "that the detector calls steady. Outliers are kept.",
     )
 
 
-def draw_lives(axis: Axes, arm: ArmView, lives: list[tuple[Floats, int, int | None]]) -> None:
+def draw_lives(axis: Axes, arm: ArmView, lives: list[tuple[Floats, int, int | None]], step: str) -> None:
     """All processes of one arm in one panel."""
     style = SERIES[arm.slot]
     for index, (values, before, steady) in enumerate(lives):
@@ -90,7 +91,7 @@ def draw_lives(axis: Axes, arm: ArmView, lives: list[tuple[Floats, int, int | No
             color=style.color,
             markersize=5,
             linestyle="none",
-            label="first step (compilation)" if index == 0 else None,
+            label=f"first {step} (compilation)" if index == 0 else None,
         )
         if steady is not None and steady < values.size:
             axis.plot(
@@ -106,13 +107,13 @@ def draw_lives(axis: Axes, arm: ArmView, lives: list[tuple[Floats, int, int | No
             )
 
 
-def seconds_log(axes: list[Axes], values_ns: Floats, narrow: bool) -> None:
+def seconds_log(axes: list[Axes], values_ns: Floats, narrow: bool, name: str) -> None:
     """A shared logarithmic time axis, labelled in the unit of the median."""
     _, unit = time_unit(float(np.nanmedian(values_ns)))
     for axis in axes:
         axis.set_yscale("log")
-        seconds_axis(axis, values_ns)
-        axis.set_ylabel(f"step time, {unit}" if not narrow else unit)
+        seconds_axis(axis, values_ns, name)
+        axis.set_ylabel(f"{name}, {unit}" if not narrow else unit)
         few = float(values_ns.max()) / float(values_ns.min()) < 30
         axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if few else (1,), numticks=8))
 
@@ -147,7 +148,7 @@ def distribution(view: RunView, narrow: bool) -> Drawn | str:
         axis.axvline(late, color=MUTED, linewidth=1.1, linestyle=(0, (4, 2)))
         more = "" if narrow else f", p95 {duration(late)}"
         axis.set_title(f"{tag(arm.label, 24 if narrow else 34)}: median {duration(middle)}{more}", fontsize=9)
-        axis.set_ylabel("steps")
+        axis.set_ylabel(f"{view.unit.short}s")
         axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         messages.append(
             f"{arm.label} median {duration(middle)}, p95 {duration(late)}, slowest {duration(float(steps.max()))}"
@@ -155,12 +156,13 @@ def distribution(view: RunView, narrow: bool) -> Drawn | str:
     if logarithmic:
         axes[-1].set_xscale("log")
         axes[-1].xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=9))
-    seconds_axis(axes[-1], pooled, "x")
-    axes[-1].set_xlabel(f"step time, {unit}{', logarithmic' if logarithmic else ''}")
+    seconds_axis(axes[-1], pooled, view.unit.time, "x")
+    axes[-1].set_xlabel(f"{view.unit.time}, {unit}{', logarithmic' if logarithmic else ''}")
     return Drawn(
         figure,
-        "Step times: " + "; ".join(messages) + ".",
-        "All stepwise-measured steps of all blocks, outliers included. Solid line: median; dashed: p95.",
+        f"{view.unit.time.capitalize()}: {'; '.join(messages)}.",
+        f"All {view.unit.steps} of all blocks that were synchronised one by one, outliers included. Solid line: "
+        "median; dashed: p95.",
     )
 
 

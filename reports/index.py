@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from harness.events import SELF_CHECK
 from harness.store import JOURNAL, SUMMARY, write_atomically
 from impls.errors import UsageError
 from reports.model import nested
@@ -82,7 +83,7 @@ def entry(path: Path) -> Entry:
         arms(summary),
         setting(summary),
         text(summary.get("status")),
-        tuple(verdict_line(one) for one in listed(summary.get("verdicts"))),
+        verdict_lines(listed(summary.get("verdicts"))),
     )
 
 
@@ -126,7 +127,8 @@ def arms(summary: Mapping[str, Any]) -> str:
 def setting(summary: Mapping[str, Any]) -> str:
     """Preset, data set and device."""
     preset = nested(summary, ("config", "experiment", "preset"))
-    batch = nested(summary, ("config", "experiment", "train", "batch_size"))
+    part = "sample" if summary.get("suite") == "sample-speed" else "train"
+    batch = nested(summary, ("config", "experiment", part, "batch_size"))
     device = nested(summary, ("declared", "device")) or nested(summary, ("config", "bench", "device"))
     facts = [
         text(preset),
@@ -137,10 +139,41 @@ def setting(summary: Mapping[str, Any]) -> str:
     return ", ".join(fact for fact in facts if fact != NA) or NA
 
 
+def verdict_lines(verdicts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What a run decided, in few lines: the cells of a pair of arms share one, below what covers them all."""
+    cells = [verdict for verdict in verdicts if isinstance(verdict.get("cell"), str)]
+    others = [verdict for verdict in verdicts if not isinstance(verdict.get("cell"), str)]
+    # The geometric mean tells more than a single network call; the machine's noise comes last.
+    others.sort(key=lambda one: (SELF_CHECK in text(one.get("metric")), "call" in text(one.get("metric"))))
+    pairs = dict.fromkeys(family(verdict) for verdict in cells)
+    by_cell = [cells_line([cell for cell in cells if family(cell) == pair]) for pair in pairs]
+    return (*(verdict_line(verdict) for verdict in others), *by_cell)
+
+
+def family(verdict: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What verdicts of several cells have in common."""
+    return text(verdict.get("metric")), text(verdict.get("arm_a")), text(verdict.get("arm_b"))
+
+
+def cells_line(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    """Several cells of one metric and pair of arms: word and ratio of each."""
+    metric, one, other = family(verdicts[0])
+    told = []
+    for verdict in verdicts:
+        ratio = f"{numbers(verdict)[0]:.3f}" if numbers(verdict) else NA
+        told.append(f"{verdict['cell']} {text(verdict.get('word'))} {ratio}")
+    return f"{metric} by cell, {one} / {other}: {'; '.join(told)}"
+
+
+def numbers(verdict: Mapping[str, Any]) -> list[float]:
+    """Ratio and both ends of its interval, as far as they are numbers."""
+    found = [verdict.get(key) for key in ("ratio", "ci_low", "ci_high")]
+    return [value for value in found if isinstance(value, float | int) and not isinstance(value, bool)]
+
+
 def verdict_line(verdict: Mapping[str, Any]) -> str:
     """One recorded verdict in few words: the word, and the ratio as recorded."""
-    names = f"{text(verdict.get('arm_a'))} / {text(verdict.get('arm_b'))}"
-    ratio, low, high = (verdict.get(key) for key in ("ratio", "ci_low", "ci_high"))
-    numbers = [value for value in (ratio, low, high) if isinstance(value, float | int) and not isinstance(value, bool)]
-    shown = f"{numbers[0]:.3f} [{numbers[1]:.3f}, {numbers[2]:.3f}]" if len(numbers) == 3 else NA
-    return f"{text(verdict.get('metric'))}: {text(verdict.get('word'))}, {names} = {shown}"
+    metric, one, other = family(verdict)
+    found = numbers(verdict)
+    shown = f"{found[0]:.3f} [{found[1]:.3f}, {found[2]:.3f}]" if len(found) == 3 else NA
+    return f"{metric}: {text(verdict.get('word'))}, {one} / {other} = {shown}"

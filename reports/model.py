@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.events import (
+    SELF_CHECK,
     BlockState,
     Case,
     Energy,
@@ -25,11 +26,14 @@ from harness.events import (
     Sample,
     StepCost,
     SyncProof,
+    Trap,
+    Verdict,
     WarmUp,
     Window,
     WorkerStarted,
 )
 from harness.store import RecordedRun
+from reports.units import SAMPLING, TRAINING, Unit
 
 Floats = NDArray[np.float64]
 
@@ -43,6 +47,7 @@ class ArmView:
         name: its text in `--arms`.
         label: what the report calls it: the name, with the letter where two arms share it.
         workers: started processes of the measuring role, by block; other roles are in `other_workers`.
+        batches: windows of one whole batch of images each; those of other batch sizes are in `sweep`.
     """
 
     slot: str
@@ -53,6 +58,9 @@ class ArmView:
     warmups: tuple[WarmUp, ...]
     stepwise: tuple[Window, ...]
     free: tuple[Window, ...]
+    batches: tuple[Window, ...]
+    sweep: tuple[Window, ...]
+    traps: tuple[Trap, ...]
     epochs: tuple[Epoch, ...]
     losses: tuple[Losses, ...]
     memory: tuple[Memory, ...]
@@ -93,6 +101,7 @@ class RunView:
         step_flop: analytic cost of one optimisation step; None when not recorded.
         dirty: block -> reasons, for blocks flagged as disturbed.
         t0_ns: the journal's first stamp, origin of all time axes.
+        unit: what a step is called here.
     """
 
     run: RecordedRun
@@ -103,6 +112,7 @@ class RunView:
     forward_flop_per_image: int | None
     dirty: dict[int, list[str]]
     t0_ns: int
+    unit: Unit = TRAINING
 
     def arm(self, slot: str) -> ArmView | None:
         """The arm with this letter."""
@@ -128,7 +138,7 @@ class RunView:
     @property
     def batch_size(self) -> int | None:
         """Images per step."""
-        value = self.setting("train", "batch_size")
+        value = self.setting("sample" if self.unit is SAMPLING else "train", "batch_size")
         return value if isinstance(value, int) else None
 
     @property
@@ -150,8 +160,8 @@ class RunView:
         return next((state.reason for state in reversed(states) if not state.available and state.reason), None)
 
 
-def view(run: RecordedRun) -> RunView:
-    """Sort a run's events for the report."""
+def view(run: RecordedRun, unit: Unit = TRAINING, t0_ns: int | None = None) -> RunView:
+    """Sort a run's events for the report; `t0_ns` is the origin of time where the run is a part of another."""
     names: dict[str, str] = dict(run.arms)
     for event in run.events:
         slot = getattr(event, "arm", None)
@@ -171,8 +181,14 @@ def view(run: RecordedRun) -> RunView:
         cost.step_flop if cost else None,
         cost.forward_flop_per_image if cost else None,
         {state.block: state.reasons for state in run.of(BlockState) if state.dirty},
-        min(stamps, default=0),
+        min(stamps, default=0) if t0_ns is None else t0_ns,
+        unit,
     )
+
+
+def is_self_check(verdict: Verdict) -> bool:
+    """Whether a verdict is about the machine's noise rather than about two arms."""
+    return verdict.metric.endswith(SELF_CHECK)
 
 
 def nested(data: Any, keys: Sequence[str]) -> Any:
@@ -199,6 +215,9 @@ def _arm(run: RecordedRun, slot: str, name: str, label: str) -> ArmView:
         warmups=own(WarmUp),
         stepwise=tuple(window for window in windows if window.kind == "stepwise"),
         free=tuple(window for window in windows if window.kind == "free"),
+        batches=tuple(window for window in windows if window.kind == "sample"),
+        sweep=tuple(window for window in windows if window.kind == "sweep"),
+        traps=own(Trap),
         epochs=own(Epoch),
         losses=own(Losses),
         memory=own(Memory),

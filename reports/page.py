@@ -54,7 +54,44 @@ class Code:
     kind: Literal["code"] = "code"
 
 
-Block = Prose | Table | Picture | Code
+@dataclass(frozen=True)
+class Raster:
+    """One raster image of the run folder.
+
+    Attributes:
+        slot: letter of the arm that made it.
+        label: the arm's name.
+        alt: what it shows.
+        caption: how it was made.
+        data: `data:` address of the file, type from its content; None where it cannot be shown.
+        link: address relative to the run folder, quoted; None where it cannot be shown.
+        width: in pixels of the image.
+        height: in pixels of the image.
+        reason: why it cannot be shown.
+    """
+
+    slot: str
+    label: str
+    alt: str
+    caption: str
+    data: str | None = None
+    link: str | None = None
+    width: int = 0
+    height: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Images:
+    """Raster images side by side; `moving` where they are animations."""
+
+    caption: str
+    items: tuple[Raster, ...]
+    moving: bool = False
+    kind: Literal["images"] = "images"
+
+
+Block = Prose | Table | Picture | Images | Code
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -89,6 +90,7 @@ def markdown_environment() -> Environment:
         finalize=markdown_text,
     )
     environment.filters["fenced"] = fenced
+    environment.filters["address"] = address
     return environment
 
 
@@ -104,6 +106,11 @@ def markdown_text(value: object) -> Markup:
     return Markup(
         re.sub(r"!(?=\\\[)", r"\\!", re.sub(r"(?i)\b(https?|ftp|www)(?=[:.])", "\\1\N{ZERO WIDTH NON-JOINER}", line))
     )
+
+
+def address(link: str) -> Markup:
+    """A quoted relative address; brackets and other marks that Markdown reads are quoted too."""
+    return Markup(re.sub(r"[^A-Za-z0-9/._%-]", lambda mark: quote(mark[0], safe=""), link))
 
 
 def fenced(text: str) -> Markup:

@@ -2,61 +2,49 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from harness.events import Case, ParityResult, Verdict
 from harness.store import RecordedRun
-from reports import evidence, notes, starts, surroundings, tables, verdicts
+from reports import (
+    evidence,
+    method,
+    notes,
+    sections_sampling,
+    starts,
+    surroundings,
+    tables,
+    tables_sampling,
+    verdicts,
+)
 from reports.figures import FigureMaker, makers
-from reports.model import RunView, view
+from reports.halves import halves, whole
+from reports.model import RunView, is_self_check
 from reports.page import Block, Code, Prose, Report, Section, Table
+from reports.sampling import part_of
 from reports.text import Value, missing, utc, with_interval
 from reports.timeline import epoch_boundary
+from reports.units import SAMPLING
 
-RESIDENT = (
-    "Every block starts a fresh process of each arm. They stay resident while measured windows alternate "
-    "between them, in "
-    "an order drawn from a recorded seed, so that what disturbs the machine disturbs all of them."
-)
-SEQUENTIAL = (
-    "Every block starts a fresh process of each arm, one after another, in an order that changes from "
-    "block to block. They "
-    "were not resident together, so noise of the machine cancels less than with alternating windows."
-)
-METHOD = (
-    "A window ends when all enqueued work is done. A block gives one number, the median of its paired log-ratios; the "
-    "verdict is a t interval over blocks, held against the margin declared before the run. Warm-up lasts until a "
-    "change-point search calls the step time steady. All steps are kept, outliers too. GFLOP/s are the "
-    "analytic cost of "
-    "the network, the same count for every arm, over measured time."
-)
-ORIGIN = "The report is built from the run's journal alone and adds no measurement: verdicts stand as recorded."
 MOST_BOUNDARIES = 2
 
 
 def build(run: RecordedRun, maker: FigureMaker | None = None) -> Report:
     """The whole report of a run; `maker` draws its figures."""
-    seen = view(run)
+    seen = whole(run)
     maker = maker or FigureMaker(seen)
     draw = makers(maker)
     started = run.started
     names = title_names(seen) or "no arm recorded"
     suite = started.suite if started else "unknown suite"
     when = utc(started.started_utc) if started else "start time n/a: the journal's first line cannot be read"
+    parts = halves(seen)
+    # Two halves would give their figures and sections the same names.
+    own = [replace(maker, view=half, prefix=f"{half.unit.doing}-" if len(parts) > 1 else "") for half in parts]
     sections = [
-        Section("key-figures", "Key figures", (tables.key_figures(seen),)) if seen.arms else None,
-        ratios(seen, maker),
-        Section("steps", "Steps and warm-up", (draw["step-times"](), draw["distribution"]())),
-        Section("throughput", "Stepwise and free-running", (draw["throughput"](), tables.throughputs(seen))),
-        section("epochs", "Epochs", draw["epochs"](), surroundings.epochs(seen)),
-        Section("why", "Where the time goes", (tables.where_time_goes(seen), *load(seen, maker, draw)))
-        if seen.arms
-        else None,
-        Section("memory", "Memory", (draw["memory"](),)),
-        Section("cold-start", "Cold start", (draw["cold-start"](), starts.cold_start(seen), *break_even(seen))),
-        Section("losses", "Loss curves", (draw["losses"](),)),
-        parity(seen, maker),
+        *(told for half in own for told in named(own_sections(half.view, half), half)),
+        *(shared(seen, maker, draw) if len(parts) > 1 else ()),
         Section("trust", "Overhead and synchronisation", (evidence.overheads(seen), evidence.sync_proofs(seen))),
         failed(seen),
         section("blocks", "Blocks", surroundings.blocks(seen), folded=True),
@@ -67,31 +55,89 @@ def build(run: RecordedRun, maker: FigureMaker | None = None) -> Report:
             (surroundings.environment(seen), surroundings.data_and_settings(seen)),
             folded=True,
         ),
-        Section("reference", "Reference: published elsewhere", (Prose(REFERENCE), surroundings.reference(seen))),
-        reproduce(seen),
+        Section("reference", "Reference: published elsewhere", (Prose(reference(seen)), surroundings.reference(seen))),
+        method.reproduce(seen),
     ]
     return Report(
         f"{names}: {suite}",
         when,
         run.path.name,
         run.status,
-        verdicts.cards(seen),
+        tuple(card for half in parts for card in verdicts.cards(half)),
         notes.notes(seen),
         tuple(one for one in sections if one is not None),
     )
 
 
+def named(sections: Sequence[Section | None], half: FigureMaker) -> list[Section]:
+    """The sections of one half of a run; where there are two halves, named after theirs."""
+    present = [one for one in sections if one is not None]
+    if not half.prefix:
+        return present
+    what = half.view.unit.doing.capitalize()
+    return [replace(one, anchor=f"{half.prefix}{one.anchor}", title=f"{what}: {lowered(one.title)}") for one in present]
+
+
+def lowered(title: str) -> str:
+    """A title inside a sentence."""
+    return title[:1].lower() + title[1:]
+
+
+def own_sections(seen: RunView, maker: FigureMaker) -> list[Section | None]:
+    """What a run tells of its training or of its sampling."""
+    draw, step = makers(maker), seen.unit.step
+    samples = seen.unit is SAMPLING
+    suspects = tables_sampling.where_time_goes(seen) if samples else tables.where_time_goes(seen)
+    figures = sections_sampling.key_figures(seen) if samples else (tables.key_figures(seen),)
+    # Halves have one timeline and one memory, shown once for both.
+    alone = not maker.prefix
+    timeline = load(seen, maker, draw) if alone else ()
+    return [
+        Section("key-figures", "Key figures", figures) if seen.arms else None,
+        ratios(seen, maker),
+        *(sections_sampling.sections(seen, draw) if samples else ()),
+        Section("steps", f"{step.capitalize()}s and warm-up", (draw["step-times"](), draw["distribution"]())),
+        *(() if samples else training(seen, draw)),
+        Section("why", "Where the time goes", (suspects, *timeline)) if seen.arms else None,
+        Section("memory", "Memory", (draw["memory"](),)) if alone else None,
+        Section("cold-start", "Cold start", (draw["cold-start"](), starts.cold_start(seen), *break_even(seen))),
+        None if samples else Section("losses", "Loss curves", (draw["losses"](),)),
+        parity(seen, maker),
+    ]
+
+
+def shared(seen: RunView, maker: FigureMaker, draw: Mapping[str, Callable[[], Block]]) -> tuple[Section, ...]:
+    """What two halves of a run have in common."""
+    return (
+        Section("timeline", "Timeline", load(seen, maker, draw)),
+        Section("memory", "Memory", (draw["memory"](),)),
+    )
+
+
+def training(seen: RunView, draw: Mapping[str, Callable[[], Block]]) -> tuple[Section | None, ...]:
+    """Throughput and epochs, which sampling has not."""
+    return (
+        Section("throughput", "Stepwise and free-running", (draw["throughput"](), tables.throughputs(seen))),
+        section("epochs", "Epochs", draw["epochs"](), surroundings.epochs(seen)),
+    )
+
+
 REFERENCE = (
-    "The comparison that this project grew from printed these figures. They come from other hardware, "
-    "other versions and "
-    "another network (201 million parameters), and no figure of this run is compared with them; its FIDs rest on 1000 "
-    "images."
+    "The comparison that this project grew from printed these figures. They come from other hardware, other versions "
+    "and another network (201 million parameters), and no figure of this run is compared with them"
 )
+
+
+def reference(seen: RunView) -> str:
+    """What the published figures are worth."""
+    if seen.unit is SAMPLING:
+        return f"{REFERENCE}; the times per network call are its times divided by the number of calls."
+    return f"{REFERENCE}; its FIDs rest on 1000 images."
 
 
 def title_names(seen: RunView) -> str:
     """The arms for the title; the copies that a self-check adds are left out."""
-    checks = {verdict.arm_b for verdict in seen.run.of(Verdict) if verdicts.is_self_check(verdict)}
+    checks = {verdict.arm_b for verdict in seen.run.of(Verdict) if is_self_check(verdict)}
     arms = [arm for arm in seen.arms if arm.slot not in checks]
     return " against ".join(arm.name if checks else arm.label for arm in arms)
 
@@ -107,21 +153,30 @@ def ratios(seen: RunView, maker: FigureMaker) -> Section | None:
     found = seen.run.of(Verdict)
     if not found:
         return None
+    cells = seen.unit is SAMPLING
     recorded = Table(
         "Verdicts as recorded, time A / time B",
-        evidence.head("metric", "A", "B", "ratio", "ratio of means", "blocks", "word"),
+        evidence.head("metric", *(("cell",) if cells else ()), "A", "B", "ratio", "ratio of means", "blocks", "word"),
         tuple(recorded_row(seen, one) for one in found),
     )
+    by_block = (maker.forest(verdict, number) for number, verdict in enumerate(found) if worth_drawing(verdict, found))
     return Section(
         "ratio",
-        "The ratio, block by block",
-        (*(maker.forest(verdict, number) for number, verdict in enumerate(found) if worth_drawing(verdict)), recorded),
+        "The ratio, cell by cell" if cells else "The ratio, block by block",
+        (*(sections_sampling.cell_ratios(maker, found) if cells else ()), *by_block, recorded),
     )
 
 
-def worth_drawing(verdict: Verdict) -> bool:
-    """All comparisons, and of the self-checks the one that the main metric needs."""
-    return not verdicts.is_self_check(verdict) or "free" not in verdict.metric
+def worth_drawing(verdict: Verdict, found: Sequence[Verdict]) -> bool:
+    """All comparisons but those of cells, and of the self-checks the one that the main metric needs."""
+    if cells_drawn(found) and part_of(verdict) in ("mean", "cell"):
+        return False
+    return not is_self_check(verdict) or "free" not in verdict.metric
+
+
+def cells_drawn(found: Sequence[Verdict]) -> bool:
+    """Whether a figure over cells shows the blocks too, so that cells need none of their own."""
+    return any(part_of(verdict) == "cell" for verdict in found)
 
 
 def recorded_row(seen: RunView, verdict: Verdict) -> tuple[Value, ...]:
@@ -131,6 +186,7 @@ def recorded_row(seen: RunView, verdict: Verdict) -> tuple[Value, ...]:
     mean = Value(f"{verdict.mean_ratio:.3f}") if verdict.mean_ratio is not None else missing("none recorded")
     return (
         Value(verdict.metric),
+        *((Value(verdict.cell or "all"),) if seen.unit is SAMPLING else ()),
         Value(seen.label(verdict.arm_a), slot=verdict.arm_a),
         Value(seen.label(verdict.arm_b), slot=verdict.arm_b),
         Value(ratio) if verdict.ratio is not None else missing(reason),
@@ -163,7 +219,7 @@ def parity(seen: RunView, maker: FigureMaker) -> Section | None:
     """All parity checks, or why there is none."""
     found = seen.run.of(ParityResult)
     if not found:
-        if len(seen.arms) < 2:
+        if len(seen.arms) < 2 or seen.unit is SAMPLING:
             return None
         return Section("parity", "Parity", (Prose("Parity: n/a, no check was recorded in this run."),))
     blocks: list[Block] = [
@@ -192,38 +248,3 @@ def failed(seen: RunView) -> Section | None:
         if case.status == "failed" and case.log_tail
     )
     return Section("failed", "What was not measured", (table, *tails))
-
-
-def reproduce(seen: RunView) -> Section:
-    """The command, the method in brief, and the limits."""
-    started = seen.run.started
-    blocks: list[Block] = []
-    if started:
-        blocks.append(Code(shlex.join(started.command), "The command of this run"))
-        blocks.append(
-            Code(
-                shlex.join(["python", "-m", "reports", "build", f"{notes.out(seen)}/{seen.run.path.name}"]),
-                "This report again, from its journal",
-            )
-        )
-    else:
-        blocks.append(Prose("Command: n/a, the journal's first line cannot be read."))
-    order = SEQUENTIAL if seen.bench("schedule") == "sequential" else RESIDENT
-    blocks += [Prose(f"{order} {METHOD}"), Prose(ORIGIN)]
-    return Section("reproduce", "How to reproduce, method, limits", (*blocks, *(Prose(text) for text in limits(seen))))
-
-
-def limits(seen: RunView) -> tuple[str, ...]:
-    """What this run says nothing about."""
-    found = []
-    devices = seen.devices
-    if devices == ["cpu"]:
-        found.append("Not run on hardware here: CUDA. This run measured on the CPU and says nothing about a GPU.")
-    elif not devices:
-        found.append("No worker proved a device, so this run says nothing about any.")
-    found.append("Absolute times belong to this machine and its load; quote ratios with their intervals.")
-    if seen.setting("preset") == "tiny":
-        found.append(
-            "The preset tiny is sized for CPUs: fixed costs per operator weigh more in it than in the paper's network."
-        )
-    return ("Limits. " + " ".join(found),)

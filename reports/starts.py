@@ -12,6 +12,7 @@ from reports.model import ArmView, RunView, by_cache, start_up_ns
 from reports.page import Table
 from reports.tables import NO_WORKER
 from reports.text import Value, duration, missing, plural
+from reports.units import Unit
 
 
 def cold_start(view: RunView) -> Table:
@@ -22,7 +23,7 @@ def cold_start(view: RunView) -> Table:
             rows.append(start_row(arm, state, workers))
         if not arm.starts:
             rows.append((Value(arm.label, slot=arm.slot), *[missing(NO_WORKER)] * 6))
-    head = ("arm", "compile cache", "launch", "import", "build", "first step", "in all")
+    head = ("arm", "compile cache", "launch", "import", "build", f"first {view.unit.step}", "in all")
     return Table("Starting a process, medians", tuple(Value(name) for name in head), tuple(rows))
 
 
@@ -52,7 +53,7 @@ def break_even(view: RunView) -> Table:
             rows += break_even_row(view, one, other, state)
     head = ("arms", "compile cache", "start of the first", "start of the second", "break-even")
     return Table(
-        "Break-even: steps after which the slower starter has caught up",
+        f"Break-even: {view.unit.steps} after which the slower starter has caught up",
         tuple(Value(name) for name in head),
         tuple(rows),
     )
@@ -74,10 +75,10 @@ def break_even_row(view: RunView, one: ArmView, other: ArmView, state: str) -> l
         Value(duration(cost_ns(workers))) if workers else missing("no such start was recorded") for workers in starts
     ]
     if not starts[0] or not starts[1] or not one.step_ns.size or not other.step_ns.size:
-        return [(*label, *cells, missing("a start or a step time is missing"))]
+        return [(*label, *cells, missing(f"a start or a {view.unit.time} is missing"))]
     s_one, s_other = float(np.median(one.step_ns)), float(np.median(other.step_ns))
     c_one, c_other = cost_ns(starts[0]), cost_ns(starts[1])
-    return [(*label, *cells, catch_up(one, other, c_one - c_other, s_other - s_one))]
+    return [(*label, *cells, catch_up(one, other, c_one - c_other, s_other - s_one, view.unit))]
 
 
 def cost_ns(workers: Sequence[WorkerStarted]) -> float:
@@ -85,11 +86,11 @@ def cost_ns(workers: Sequence[WorkerStarted]) -> float:
     return float(np.median([start_up_ns(worker) for worker in workers]))
 
 
-def catch_up(one: ArmView, other: ArmView, dearer_ns: float, saved_ns: float) -> Value:
+def catch_up(one: ArmView, other: ArmView, dearer_ns: float, saved_ns: float, unit: Unit) -> Value:
     """n* in words, from how much dearer `one` starts and how much it saves per step."""
     if dearer_ns * saved_ns <= 0:
         ahead = one if dearer_ns < 0 or (dearer_ns == 0 and saved_ns > 0) else other
-        return Value("at once", f"{ahead.label} starts sooner and is no slower per step")
+        return Value("at once", f"{ahead.label} starts sooner and is no slower per {unit.step}")
     steps = dearer_ns / saved_ns
     dear = one if dearer_ns > 0 else other
-    return Value(f"{plural(int(np.ceil(steps)), 'step')}", f"from then on {dear.label} is ahead")
+    return Value(f"{plural(int(np.ceil(steps)), unit.step)}", f"from then on {dear.label} is ahead")

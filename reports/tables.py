@@ -53,7 +53,7 @@ def step_time(view: RunView, arm: ArmView) -> Value:
     steps = arm.step_ns
     if not steps.size:
         return missing(NO_WINDOWS)
-    return Value(duration(float(np.median(steps))), f"{spread(steps)}, {plural(steps.size, 'step')}")
+    return Value(duration(float(np.median(steps))), f"{spread(steps)}, {plural(steps.size, view.unit.step)}")
 
 
 def images_per_s(view: RunView, arm: ArmView, windows: Sequence[object], reason: str) -> Value:
@@ -120,7 +120,8 @@ def warm_up(view: RunView, arm: ArmView) -> Value:
     if not found:
         return missing(f"no steady state: {note}")
     low, high = min(found), max(found)
-    return Value(plural(high, "step") if low == high else f"{count(low)} to {plural(high, 'step')}", note)
+    most = plural(high, view.unit.step)
+    return Value(most if low == high else f"{count(low)} to {most}", note)
 
 
 def host_memory(view: RunView, arm: ArmView) -> Value:
@@ -215,21 +216,22 @@ def compiling(view: RunView, arm: ArmView) -> Value:
         if known:
             parts.append((duration(float(np.median(known))), f"{state} cache"))
     if parts:
-        names = " / ".join(name for _, name in parts)
-        return Value(
-            " / ".join(text for text, _ in parts), names if len(parts) > 1 else "first step less a typical one"
+        names = (
+            " / ".join(name for _, name in parts) if len(parts) > 1 else f"first {view.unit.step} less a typical one"
         )
+        return Value(" / ".join(text for text, _ in parts), names)
     firsts, steps = [worker.first_step_ns for worker in arm.workers], arm.step_ns
     if not firsts or not steps.size:
         return missing(NO_WORKER if not firsts else NO_WINDOWS)
-    return Value(duration(float(np.median(firsts)) - float(np.median(steps))), "first step less the median step")
+    less = float(np.median(firsts)) - float(np.median(steps))
+    return Value(duration(less), f"first {view.unit.step} less the median one")
 
 
 def tail(view: RunView, arm: ArmView) -> Value:
     """How much longer one step in a hundred takes."""
     steps = arm.step_ns
     if steps.size < 100:
-        return missing(f"only {plural(steps.size, 'step')}: a p99 needs 100" if steps.size else NO_WINDOWS)
+        return missing(f"only {plural(steps.size, view.unit.step)}: a p99 needs 100" if steps.size else NO_WINDOWS)
     p99 = float(np.percentile(steps, 99))
     return Value(
         f"{number(p99 / float(np.median(steps)))}", f"p99 {duration(p99)}, worst {duration(float(steps.max()))}"

@@ -100,6 +100,16 @@ def signed_percent(fraction: float | None) -> str:
     return text if text == NA or text.startswith(MINUS) else f"+{text}"
 
 
+def share(fraction: float) -> str:
+    """A share of a whole; one that is nearly the whole is never rounded up to it."""
+    if not math.isfinite(fraction):
+        return NA
+    if fraction >= 1 or fraction <= 0.9:
+        return percent(fraction)
+    decimals = min(6, max(1, math.ceil(-math.log10(1 - fraction)) - 2))
+    return f"{math.floor(fraction * 100 * 10**decimals + 1e-6) / 10**decimals:.{decimals}f} %"
+
+
 def with_interval(ratio: float | None, low: float | None, high: float | None) -> str:
     """A text such as "2.93 [2.88, 2.99]" with as many decimals as the interval's half-width deserves."""
     if ratio is None or not math.isfinite(ratio):

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.events import Sample
+from harness.events import Sample, Window
 from reports.model import ArmView, Floats, RunView
+from reports.units import SAMPLING
 
 STARTING, WARMING, STEPWISE, FREE = "starting", "warm-up", "stepwise window", "free window"
 EPOCH, PARITY = "epoch", "parity check"
+BATCH, SWEEP = "whole batch", "other batch size"
 CPU_KEYS = ("cpu_percent", "utilisation_percent")
 LOADER_MIN_NS = 1_000_000
 CLOSE_NS = 2_000_000_000
@@ -58,6 +60,8 @@ def spans(arm: ArmView) -> list[Span]:
             found.append(Span(arm.slot, WARMING, warm.start_ns[1], warm.start_ns[-1] + warm.step_ns[-1]))
     found += [Span(arm.slot, STEPWISE, w.start_ns, w.end_ns) for w in arm.stepwise]
     found += [Span(arm.slot, FREE, w.start_ns, w.end_ns) for w in arm.free]
+    found += [Span(arm.slot, BATCH, w.start_ns, w.end_ns, w.cell or "") for w in arm.batches]
+    found += [Span(arm.slot, SWEEP, w.start_ns, w.end_ns, f"{w.images} images" if w.images else "") for w in arm.sweep]
     found += [Span(arm.slot, EPOCH, e.start_ns, e.end_ns, f"{e.loader} data") for e in arm.epochs]
     return sorted(found, key=lambda span: span.start_ns)
 
@@ -135,11 +139,16 @@ def doing(view: RunView, every: Sequence[Span], start_ns: int, end_ns: int) -> t
 
 def alternation(view: RunView) -> tuple[int, int] | None:
     """The first seconds of measured windows: long enough for five windows of every arm."""
-    windows = sorted((w.start_ns, w.end_ns) for arm in view.arms for w in arm.stepwise)[: 5 * len(view.arms)]
+    windows = sorted((w.start_ns, w.end_ns) for w in alternating(view))[: 5 * len(view.arms)]
     if not windows:
         return None
     margin = (windows[-1][1] - windows[0][0]) // 30
     return windows[0][0] - margin, windows[-1][1] + margin
+
+
+def alternating(view: RunView) -> list[Window]:
+    """The windows on which the run's verdicts rest, of all arms: whole batches where it samples."""
+    return [w for arm in view.arms for w in ((arm.batches if view.unit is SAMPLING else ()) or arm.stepwise)]
 
 
 def epoch_boundary(arm: ArmView) -> tuple[int, int] | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 from harness.events import SELF_CHECK, BlockState, DatasetRecorded, Verdict, Window
-from reports.model import RunView
+from reports import sampling
+from reports.model import RunView, is_self_check
 from reports.page import Part, VerdictCard
 from reports.text import DASH, TIMES, number, percent, plural, with_interval
+from reports.units import SAMPLING
 
 METRICS = {
     "step": "per training step",
@@ -15,7 +17,7 @@ METRICS = {
     "epoch": "per epoch",
     "first": "until the first step is done",
     "image": "per image",
-    "sampl": "per sampled batch",
+    "call": "per network call",
 }
 REASONS = {
     "noise": "the interval is wider than the margin",
@@ -26,29 +28,48 @@ REASONS = {
 TONES = {"A-faster": "decided", "B-faster": "decided", "equivalent": "even", "inconclusive": "open"}
 
 
-def per_what(metric: str) -> str:
-    """The words for a metric's name; the name itself where it is not known."""
-    low = metric.lower()
-    for key in ("free", "first", "epoch", "step", "sampl", "image"):
+ORDER = {"training": 0, "mean": 1, "cell": 2, "call": 3}
+
+
+def per_what(view: RunView, verdict: Verdict) -> str:
+    """The words for what a verdict compares; the metric's name where it is not known."""
+    part = sampling.part_of(verdict)
+    if part in ("mean", "cell"):
+        images = sampling.batch_images(view)
+        batch = f"per batch of {plural(images, 'image')}" if images else "per batch"
+        several = len(sampling.cells(view))
+        over = f"geometric mean over {plural(several, 'cell')}" if several else "geometric mean over all cells"
+        return f"{batch}, {sampling.cell_words(verdict.cell) if verdict.cell is not None else over}"
+    low = verdict.metric.lower()
+    if view.unit is SAMPLING and "step" in low:
+        return METRICS["call"]
+    for key in ("call", "free", "first", "epoch", "step", "image"):
         if key in low:
             return METRICS[key]
-    return f"in {metric}"
+    return f"in {verdict.metric}"
 
 
 def cards(view: RunView) -> tuple[VerdictCard, ...]:
-    """One card per recorded verdict, in journal order, the self-checks last."""
-    return tuple(card(view, verdict) for verdict in sorted(view.run.of(Verdict), key=is_self_check))
+    """One card per recorded verdict: training, all cells together, cells, network calls; the self-checks last."""
+
+    def rank(verdict: Verdict) -> tuple[bool, int]:
+        part = sampling.part_of(verdict)
+        # Where nothing trains, a step is a network call.
+        return is_self_check(verdict), ORDER["call" if view.unit is SAMPLING and part == "training" else part]
+
+    return tuple(card(view, verdict) for verdict in sorted(view.run.of(Verdict), key=rank))
 
 
-def is_self_check(verdict: Verdict) -> bool:
-    """Whether a verdict is about the machine's noise rather than about two arms."""
-    return verdict.metric.endswith(SELF_CHECK)
+def is_detail(view: RunView, verdict: Verdict) -> bool:
+    """Whether a verdict is about one cell and another one tells of all cells together."""
+    return verdict.cell is not None and any(sampling.part_of(one) == "mean" for one in view.run.of(Verdict))
 
 
 def noise_floor(view: RunView, verdict: Verdict) -> str | None:
     """Half the width of the self-check's interval for the same metric and first arm, as a share."""
     for check in view.run.of(Verdict):
-        if is_self_check(check) and check.metric == verdict.metric + SELF_CHECK and check.arm_a == verdict.arm_a:
+        same = check.metric == verdict.metric + SELF_CHECK and check.cell == verdict.cell
+        if is_self_check(check) and same and check.arm_a == verdict.arm_a:
             width = half_width(check)
             return f"Noise floor of this machine, from the arm against itself: {width}" if width else None
     return None
@@ -90,7 +111,7 @@ def card(view: RunView, verdict: Verdict) -> VerdictCard:
     """One verdict as a card."""
     slow, fast, ratio, low, high = oriented(verdict)
     above, below = Part(view.label(slow), slow), Part(view.label(fast), fast)
-    what = per_what(verdict.metric)
+    what, detail = per_what(view, verdict), is_detail(view, verdict)
     if verdict.word in ("A-faster", "B-faster") and ratio is not None:
         figure, headline = faster(below, above, ratio, low, high, what)
     elif verdict.word == "equivalent":
@@ -116,11 +137,12 @@ def card(view: RunView, verdict: Verdict) -> VerdictCard:
         evidence(view, verdict, slow, fast, ratio, low, high),
         reason,
         means(verdict, slow),
-        certainty(verdict),
+        None if detail else certainty(verdict),
         blocks,
         same_arm(view, verdict),
         noise_floor(view, verdict),
-        setting(view),
+        cells(view, verdict),
+        None if detail else setting(view),
     )
     return VerdictCard(
         figure,
@@ -129,8 +151,15 @@ def card(view: RunView, verdict: Verdict) -> VerdictCard:
         sentence(verdict.next_action) if verdict.next_action else None,
         verdict.word,
         TONES.get(verdict.word, "refused"),
-        is_self_check(verdict),
+        is_self_check(verdict) or detail,
     )
+
+
+def cells(view: RunView, verdict: Verdict) -> str | None:
+    """What a cell is, where a verdict covers all of them."""
+    if sampling.part_of(verdict) != "mean" or not sampling.cells(view):
+        return None
+    return f"A cell is a sampling method with its number of network calls: {sampling.listed(view)}"
 
 
 def sentence(text: str) -> str:
@@ -161,8 +190,8 @@ def evidence(
 ) -> str:
     """The ratio with its interval, blocks, pairs and margin."""
     what = f"Time of {view.label(above)} / time of {view.label(below)}"
-    pairs = pairs_per_block(view, "free" if "free" in verdict.metric else "stepwise")
-    blocks = plural(verdict.blocks, "block") + (f" of {pairs} pair{'' if pairs == '1' else 's'}" if pairs else "")
+    pairs = pairs_per_block(view, verdict)
+    blocks = plural(verdict.blocks, "block") + (f" of {pairs}" if pairs else "")
     margin = view.declared("margin")
     level = f", {interval_name(view, verdict)}"
     if ratio is None:
@@ -171,16 +200,20 @@ def evidence(
     return f"{what}: {with_interval(ratio, low, high)}{level} over {blocks}{within}"
 
 
-def pairs_per_block(view: RunView, kind: str) -> str | None:
-    """How many pairs of windows of this kind the blocks have: "40", or "38-40"."""
-    counts: dict[int, set[int]] = {}
+def pairs_per_block(view: RunView, verdict: Verdict) -> str | None:
+    """How many pairs of windows the blocks of a verdict have: "40 pairs", or "38-40 pairs"."""
+    part = sampling.part_of(verdict)
+    batches = part in ("mean", "cell")
+    kind = "sample" if batches else "free" if "free" in verdict.metric else "stepwise"
+    counts: dict[tuple[int, str | None], set[int]] = {}
     for window in view.run.of(Window):
-        if window.kind == kind:
-            counts.setdefault(window.block, set()).add(window.pair)
+        if window.kind == kind and verdict.cell in (None, window.cell):
+            counts.setdefault((window.block, window.cell), set()).add(window.pair)
     sizes = sorted({len(pairs) for pairs in counts.values()})
     if not sizes:
         return None
-    return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}{DASH}{sizes[-1]}"
+    several = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}{DASH}{sizes[-1]}"
+    return f"{several} pair{'' if several == '1' else 's'}{' per cell' if part == 'mean' else ''}"
 
 
 def means(verdict: Verdict, above: str) -> str | None:

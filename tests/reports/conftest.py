@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import synthetic
+import synthetic_sampling
 
 from reports import render
 
@@ -19,7 +20,9 @@ class Built:
 
 
 def build(folder: Path, scenario: synthetic.Scenario) -> Built:
-    page = render.build(synthetic.write_run(folder, scenario))
+    sampling = isinstance(scenario, synthetic_sampling.Sampling)
+    write = synthetic_sampling.write_sampling if sampling else synthetic.write_run
+    page = render.build(write(folder, scenario))
     return Built(folder, page.read_text(encoding="utf-8"), (folder / "report.md").read_text(encoding="utf-8"))
 
 
@@ -27,6 +30,25 @@ def build(folder: Path, scenario: synthetic.Scenario) -> Built:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     scenario = synthetic.Scenario(blocks=4, pairs=12, findings=synthetic.FINDINGS)
     return build(tmp_path_factory.mktemp("reports") / "train-speed-synthetic", scenario)
+
+
+@pytest.fixture(scope="session")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    scenario = synthetic_sampling.Sampling(findings=synthetic.FINDINGS)
+    return build(tmp_path_factory.mktemp("reports") / "sample-speed-synthetic", scenario)
+
+
+@pytest.fixture(scope="session")
+def nasty_sampled(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    scenario = synthetic_sampling.Sampling(
+        arms=(synthetic.NASTY, "jittor"),
+        blocks=3,
+        pairs=2,
+        cells={"ddim-10": 10, synthetic.NASTY: 20},
+        weights=synthetic.NASTY,
+        agreement_passed=False,
+    )
+    return build(tmp_path_factory.mktemp("reports") / "nasty-sampled", scenario)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -328,10 +329,14 @@ FINDINGS = [
 
 def write_run(folder: Path, scenario: Scenario | None = None) -> Path:
     """A run folder with its journal; the log and figure folders exist as in a real run."""
+    return write_events(folder, Maker(scenario or Scenario(findings=FINDINGS)).make)
+
+
+def write_events(folder: Path, make: Callable[[], list[Event]]) -> Path:
+    """A run folder whose journal holds what `make` gives once the folder is there."""
     folder.mkdir(parents=True)
     for name in ("logs", "figures", "samples"):
         (folder / name).mkdir()
-    scenario = scenario or Scenario(findings=FINDINGS)
-    lines = [event.model_dump_json() for event in Maker(scenario).make()]
+    lines = [event.model_dump_json() for event in make()]
     (folder / "journal.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder

@@ -57,7 +57,11 @@ def complaints(page: chromium.Page, file: Path) -> list[Any]:
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 768, 1280])
-def test_a_report_in_the_browser(page: chromium.Page, built: Built, width: int, dark: bool) -> None:
+@pytest.mark.parametrize(("which", "least"), [("built", 12), ("sampled", 8)])
+def test_a_report_in_the_browser(
+    page: chromium.Page, request: pytest.FixtureRequest, which: str, least: int, width: int, dark: bool
+) -> None:
+    built: Built = request.getfixturevalue(which)
     file = built.folder / "report.html"
     page.open(file, width, dark)
     assert complaints(page, file) == []
@@ -68,7 +72,7 @@ def test_a_report_in_the_browser(page: chromium.Page, built: Built, width: int, 
     shown = page.value(
         "[...document.querySelectorAll('figure svg')].filter(s => s.getBoundingClientRect().width).length"
     )
-    assert shown == page.value("document.querySelectorAll('figure').length") >= 12
+    assert shown == page.value("document.querySelectorAll('figure:not(.images figure)').length") >= least
     small = page.value(
         "Math.min(...[...document.querySelectorAll('figure svg text')].map(t => t.getBoundingClientRect().height)"
         ".filter(h => h))"
@@ -76,8 +80,21 @@ def test_a_report_in_the_browser(page: chromium.Page, built: Built, width: int, 
     assert small > 9, "text in a figure is too small to read"
 
 
-def test_a_hostile_report_in_the_browser(page: chromium.Page, nasty: Built) -> None:
-    file = nasty.folder / "report.html"
+def test_sampled_images_are_shown_side_by_side_and_still_for_who_asks(page: chromium.Page, sampled: Built) -> None:
+    file = sampled.folder / "report.html"
+    tops = "[...document.images].map(i => Math.round(i.getBoundingClientRect().top))"
+    page.open(file, 1280)
+    assert page.value("[...document.images].map(i => i.naturalWidth)") == [138] * 4
+    first, second, third, fourth = page.value(tops)
+    assert first == second < third == fourth
+    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": "reduce"}])
+    assert page.value("[...document.images].map(i => i.offsetParent !== null)") == [True, True, False, False]
+    assert page.value("[...document.querySelectorAll('.still')].every(e => e.offsetParent)")
+
+
+@pytest.mark.parametrize("which", ["nasty", "nasty_sampled"])
+def test_a_hostile_report_in_the_browser(page: chromium.Page, request: pytest.FixtureRequest, which: str) -> None:
+    file = request.getfixturevalue(which).folder / "report.html"
     page.open(file, 390)
     assert complaints(page, file) == []
     assert page.value("document.documentElement.scrollWidth") <= 390
