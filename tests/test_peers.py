@@ -23,7 +23,8 @@ def test_diffusers_agrees_with_the_arm_pytorch(tmp_path):
     small.write_text('{"experiment": {"model": {"base_channels": 32, "channels": [32, 64]}}}')
     done = subprocess.run(
         [sys.executable, str(ROOT / "run_bench.py"), "--suite", "parity", "--steps", "3", "--config", str(small),
-         "--arms", "pytorch,diffusers", "--preset", "tiny", "--dataset", "digits", "--device", "cpu", "--quiet", "--out", str(tmp_path / "results")],
+         "--arms", "pytorch,diffusers", "--preset", "tiny", "--dataset", "digits",
+         "--device", "cpu", "--quiet", "--out", str(tmp_path / "results")],
         env=env, cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     (folder,) = [path for path in (tmp_path / "results").iterdir() if path.is_dir()]

@@ -143,8 +143,8 @@ class ScriptedSampler:
 
     def _images(self, n, seed):
         size = self.config.model.image_size
-        level = (seed + round(1000 * float(self.params["norm.bias"].sum())) + (7 if "wrong" in self.options else 0)) % 256
-        return np.full((n, size, size, self.config.model.image_channels), level, np.uint8)
+        level = seed + round(1000 * float(self.params["norm.bias"].sum())) + (7 if "wrong" in self.options else 0)
+        return np.full((n, size, size, self.config.model.image_channels), level % 256, np.uint8)
 
     def step(self):
         spend(self.options, self.process, self.calls)
