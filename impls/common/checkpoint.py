@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
-from json import JSONDecodeError, loads
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from json import JSONDecodeError, dumps, loads
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from impls.errors import CheckpointError, UsageError
 FORMAT = "ddpm-bench checkpoint"
 FORMAT_VERSION = "1"
 _GROUPS = ("params", "ema", "exp_avg", "exp_avg_sq")
+_NOTE_TYPES = {"arm": str, "dataset": str, "dataset_sha256": str, "validation_loss": float}
 # What the files start with that people offer by mistake: pickle protocols 2-5, a torch.save zip, HDF5, numpy.
 _FOREIGN = {
     b"\x80": "a pickle, which can run any code and is never read",
@@ -30,7 +32,24 @@ _FOREIGN = {
 }
 
 
-def save_state(path: Path, state: TrainerState, config: ExperimentConfig) -> None:
+@dataclass(frozen=True)
+class Note:
+    """What a training says in a checkpoint about itself, beside its state; None where it did not.
+
+    Attributes:
+        arm: what wrote it, e.g. "jittor:onednn".
+        dataset: name of the data set.
+        dataset_sha256: hash of its images.
+        validation_loss: loss on the held-out images at this step, of the averaged weights where there are any.
+    """
+
+    arm: str | None = None
+    dataset: str | None = None
+    dataset_sha256: str | None = None
+    validation_loss: float | None = None
+
+
+def save_state(path: Path, state: TrainerState, config: ExperimentConfig, note: Note | None = None) -> None:
     """Write everything a training needs to go on; `path` is either the old file or the whole new one at any moment.
 
     Raises:
@@ -49,6 +68,7 @@ def save_state(path: Path, state: TrainerState, config: ExperimentConfig) -> Non
         "step": str(state.step),
         "ema": "false" if state.ema is None else "true",
         "config": config.model_dump_json(),
+        "note": dumps(asdict(note or Note())),
     }
     _write(path, tensors, metadata)
 
@@ -89,6 +109,21 @@ def load_state(path: Path) -> tuple[TrainerState, ExperimentConfig]:
     return state, _config(path, metadata)
 
 
+def read_note(path: Path) -> Note:
+    """What `save_state` was told about the training; reads the file's header only.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or no checkpoint.
+    """
+    with _opened(path) as file:
+        text = dict(file.metadata() or {}).get("note", "{}")
+    try:
+        found = loads(text)
+        return Note(**{name: kind(found[name]) for name, kind in _NOTE_TYPES.items() if found.get(name) is not None})
+    except (JSONDecodeError, RecursionError, AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: the training's note inside is not readable: the file is damaged") from error
+
+
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays atomically as a plain safetensors file.
 
@@ -112,7 +147,11 @@ def _write(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        mode = partial.stat().st_mode
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, partial, metadata or None)
+        # Safetensors makes its file readable to nobody else.
+        partial.chmod(mode)
         _sync(partial)
         os.replace(partial, path)
         _sync(path.parent)
@@ -132,6 +171,13 @@ def _sync(path: Path) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The safetensors file `path`; whatever is wrong with it, also inside the block, is a CheckpointError."""
     try:
         with path.open("rb") as file:
             start = file.read(16)
@@ -143,7 +189,7 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
             raise CheckpointError(f"{path}: {kind}: give a .safetensors file")
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            yield file
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{path}: truncated or not a safetensors file ({_one_line(error)}): use an earlier checkpoint"

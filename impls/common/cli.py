@@ -23,6 +23,21 @@ def alias(word: str) -> str:
     return ("--config" if name == "--config-path" else name) + equals + value
 
 
+def flags(argv: Sequence[str], settings: type[Frozen]) -> list[str]:
+    """`argv` with `--name=true` and `--name true` of a yes-or-no option as `--name`, and false as `--no-name`."""
+    names = {"--" + name.replace("_", "-") for name, field in settings.model_fields.items() if field.annotation is bool}
+    words: list[str] = []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if equals and name in names and value.lower() in ("true", "false"):
+            words.append(name if value.lower() == "true" else "--no-" + name[2:])
+        elif words and words[-1] in names and word.lower() in ("true", "false"):
+            words[-1] = words[-1] if word.lower() == "true" else "--no-" + words[-1][2:]
+        else:
+            words.append(word)
+    return words
+
+
 def command_line(argv: Sequence[str], base: Settings, prog: str) -> Settings:
     """`base` with the options of `argv` laid over it.
 
@@ -48,8 +63,11 @@ def one_line(box: str, prog: str) -> str:
     words: list[str] = []
     for line in box.splitlines()[1:]:
         inner = line.strip("│╭╮╰╯ \t")
-        if inner and not inner.strip("─"):
-            break
+        # Where stdout is not UTF-8, tyro draws no frame, only lines of "-" below the title and between the parts.
+        if inner and not inner.strip("─-"):
+            if words:
+                break
+            continue
         words += inner.split()
     text = " ".join(words) or "the command line cannot be understood"
     number = re.match(r"Error parsing (--\S+): no type matching \{None\}\|(\w+) could be \w+ from \[(.*?)\]", text)
@@ -62,10 +80,15 @@ def one_line(box: str, prog: str) -> str:
 
 def config_file(argv: Sequence[str]) -> str | None:
     """The last `--config` of a command line, before it is parsed: the file holds the defaults of the parsing."""
+    return option(argv, "--config")
+
+
+def option(argv: Sequence[str], name: str) -> str | None:
+    """The last value of the option `name` in a command line that is not parsed yet."""
     found = None
     for word, following in zip(argv, [*argv[1:], None], strict=True):
-        if word == "--config" and following is not None:
+        if word == name and following is not None:
             found = following
-        elif word.startswith("--config="):
+        elif word.startswith(f"{name}="):
             found = word.partition("=")[2]
     return found

@@ -91,6 +91,10 @@ class TrainConfig(Frozen):
     randomness: Literal["native", "matched"] = Field(
         "native", description="the framework's own generator, or keyed streams that are the same for both frameworks")
 
+    def learning_rate(self, step: int) -> float:
+        """Adam's rate at `step` (from 0): linear from lr / warmup_steps up to lr, then constant."""
+        return self.lr * min(1.0, (step + 1) / max(self.warmup_steps, 1))
+
 
 class SampleConfig(Frozen):
     """How images are drawn from a trained network."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,9 +108,11 @@ def save_npz(path: Path, images: NDArray[np.uint8], **more: NDArray[Any]) -> Non
     Raises:
         UsageError: the file cannot be written.
     """
-    # An open file, because numpy would append .npz to a name.
-    with whole_file(path, durable=True) as partial, partial.open("wb") as file:
-        np.savez(file, images=images, **more)
+    # First in memory: on a full disk the half-open archive would complain a second time, on its own.
+    archive = io.BytesIO()
+    np.savez(archive, images=images, **more)
+    with whole_file(path, durable=True) as partial:
+        partial.write_bytes(archive.getbuffer())
 
 
 def save_npy(path: Path, images: NDArray[np.uint8]) -> None:

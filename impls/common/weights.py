@@ -64,11 +64,9 @@ def find_checkpoint(path: Path) -> Path:
         if not path.exists():
             raise CheckpointError(f"{path}: no such file or folder: name a checkpoint or a folder of a training")
         return path
-    for folder in (path, path / CHECKPOINTS):
-        steps = {int(match[1]): file for file in folder.glob("step-*.safetensors")
-                 if (match := _STEP.fullmatch(file.name))}
-        if steps:
-            return steps[max(steps)]
+    newest = _newest(path)
+    if newest is not None:
+        return newest
     raise CheckpointError(f"{path}: holds no step-*.safetensors, neither does its {CHECKPOINTS}/, and it is no folder "
                           f"of a diffusers model ({CONFIG_FILE} and {WEIGHTS_FILE})")
 
@@ -99,10 +97,22 @@ def load_weights(path: Path, which: Which | None = None) -> Weights:
     return Weights(config, state.params, state.step, "raw", file, description)
 
 
+def _newest(folder: Path) -> Path | None:
+    for place in (folder, folder / CHECKPOINTS):
+        steps = {int(match[1]): file for file in place.glob("step-*.safetensors")
+                 if (match := _STEP.fullmatch(file.name))}
+        if steps:
+            return steps[max(steps)]
+    return None
+
+
 def _diffusers_folder(path: Path) -> Path | None:
     """The folder of a diffusers model that `path` means; None when it means something else."""
     if path.is_file() and path.name == WEIGHTS_FILE:
         return path.parent
+    # A training's folder has a config.json too, of another kind.
+    if _newest(path) is not None:
+        return None
     return next((folder for folder in (path, path / "unet") if (folder / CONFIG_FILE).is_file()), None)
 
 

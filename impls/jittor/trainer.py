@@ -14,6 +14,7 @@ from impls.common import randomness
 from impls.common.config import ExperimentConfig
 from impls.common.convert import require_fit
 from impls.common.schedule import Schedule
+from impls.common.validation import held_out_loss
 from impls.errors import UsageError
 from impls.jittor.data import batches, to_device, to_numpy
 from impls.jittor.diffusion import add_noise, noise_scales
@@ -25,8 +26,9 @@ from impls.jittor.optimizer import Adam
 class Trainer:
     """See `impls.backend.Trainer`.
 
-    With matched randomness, batches, flips, timesteps and noise are keyed streams, the same in every framework;
-    dropout's masks always come from the framework's generator, so exact agreement and exact resume need dropout 0.
+    With matched randomness, batches, flips, timesteps and noise are keyed streams, the same in every framework.
+    Dropout's masks come from the framework's own generator, which then starts anew from (seed, step) at every step: a
+    resumed training repeats an uninterrupted one exactly, but two frameworks agree only with dropout 0.
     """
 
     def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8],
@@ -75,17 +77,17 @@ class Trainer:
         return nn.mse_loss(self.network(x_t, t), noise)
 
     def draw(self, x0: Var) -> tuple[Var, Var]:
-        """Timesteps (B,) and noise shaped as x0 for this step."""
+        """Timesteps (B,) and noise shaped as x0 for this step; where they are keyed, so are dropout's masks."""
         T, seed, step = self.config.diffusion.T, self.config.seed, self.steps_done
         if self.config.train.randomness == "matched":
+            self.seed_generator(step)
             return (to_device(randomness.timesteps(seed, step, len(x0), T)),
                     to_device(randomness.noise(seed, step, tuple(x0.shape))))
         return jt.randint(0, T, (len(x0),)), jt.randn(x0.shape)
 
     def learning_rate(self) -> float:
-        """The rate of this step: linear from lr / warmup_steps up to lr, then constant."""
-        train = self.config.train
-        return train.lr * min(1.0, (self.steps_done + 1) / max(train.warmup_steps, 1))
+        """The rate of this step."""
+        return self.config.train.learning_rate(self.steps_done)
 
     def losses(self) -> list[float]:
         """Losses of the steps since the last call, oldest first; waits for the device."""
@@ -134,7 +136,7 @@ class Trainer:
         self.seed_generator(state.step)
 
     def seed_generator(self, step: int) -> None:
-        """Start the framework's own generator anew, so that a resumed training does not repeat the first draws."""
+        """Start the framework's own generator anew, so that what it draws at a step does not depend on earlier ones."""
         # What was asked for before must not be drawn from the new seed.
         jt.sync_all()
         jt.set_global_seed(int(randomness.stream(self.config.seed, "framework", step).integers(2**31)))
@@ -146,6 +148,17 @@ class Trainer:
             eps = self.network(to_device(x), to_device(t)).numpy().copy()
         self.network.switch_dropout(True)
         return eps
+
+    def validation_loss(self, images: NDArray[np.uint8], use_ema: bool) -> float:
+        """The mean loss over `images` (N, H, W, C) at keyed timesteps and noise, dropout off, no gradient."""
+        if not use_ema or self.config.train.ema_decay is None:
+            return held_out_loss(self.predict, images, self.config)
+        kept = self.network.arrays()
+        self.network.load(self.optimizer.arrays("ema"))
+        try:
+            return held_out_loss(self.predict, images, self.config)
+        finally:
+            self.network.load(kept)
 
     def gradients(self) -> tuple[float, dict[str, NDArray[np.float32]]]:
         """Loss and every unclipped gradient for the batch that the next `step()` would use; changes nothing.
