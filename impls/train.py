@@ -34,7 +34,7 @@ class Stop:
     """What SIGINT and SIGTERM do: while training the first one is a wish, otherwise and the second time the end."""
 
     def __init__(self) -> None:
-        self.wanted, self.training, self.process = False, False, os.getpid()
+        self.wanted, self.training = False, False
         # Ctrl-C reaches forked workers too (loaders, Jittor's compilers), but the step that is to be finished may need
         # them. Blocked, because Jittor's own handler in them cannot be replaced.
         os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}))
@@ -44,14 +44,11 @@ class Stop:
         return self.wanted
 
     def listen(self) -> None:
-        """Take the signals over; again once the framework is there, since Jittor sets a handler of its own."""
+        """Take the signals over, once the framework is there, since Jittor sets a handler of its own."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self.process:
-            # A forked worker, ended by its parent.
-            os._exit(tool.EXIT_INTERRUPTED)
         if self.wanted or not self.training:
             raise KeyboardInterrupt
         self.wanted = True
@@ -68,8 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str]) -> None:
     stop = Stop()
-    # Before the framework is there, because it may fork workers that inherit the handlers.
-    stop.listen()
     options, overrides = parse(words)
     start = starting_point(options.model_path)
     arm = parse_arm(options.backend or (start.note.arm if start is not None else None) or "pytorch")
@@ -128,7 +123,7 @@ def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Ba
         trainer.close()
         folder.close()
     if not complete:
-        say(f"{PROG}: interrupted after step {training.step}; to go on: {go_on}")
+        say(f"{PROG}: interrupted after step {training.step}" + (f"; to go on: {go_on}" if outputs.latest else ""))
         raise SystemExit(tool.EXIT_INTERRUPTED)
     print(folder.checkpoint(training.step))
 
@@ -204,4 +199,11 @@ def _warn_of_disk(folder: TrainFolder, plan: Plan, step: int, parameters: int, o
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status == tool.EXIT_INTERRUPTED:
+        # Everything is written and closed. A signal to the whole job (scancel, Ctrl-C) has also ended Jittor's idle
+        # compilers, and the usual end of the process would wait for a lock that one of them held.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

@@ -43,7 +43,8 @@ class TrainOptions(Frozen):
         None, description="resident: the data set on the device, every step keyed by (seed, step), so that a training "
                           "goes on exactly; native: the framework's own loader, whose order is not (default: resident)")
     T: int | None = Field(None, description="diffusion steps (default: 1000)")
-    lr: float | None = Field(None, description="Adam's learning rate after warm-up (default: the preset's)")
+    lr: float | None = Field(None, allow_inf_nan=True, description="Adam's learning rate after warm-up "
+                                                                   "(default: the preset's)")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where the backend can use it")
     log: bool = Field(True, description="write log.jsonl, loss.png, samples and TensorBoard files; "
                                         "without it only config.json and checkpoints")

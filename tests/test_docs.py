@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.schema import markdown
+from impls import sample_options, train_options
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -38,6 +39,12 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
 def test_bench_commands_resolve(command: str) -> None:
     done = run([sys.executable, *shlex.split(command)[1:], "--dry-run"])
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", commands("python -m impls."))
+def test_tool_commands_are_understood(command: str) -> None:
+    _, _, module, *words = shlex.split(command)
+    {"impls.train": train_options, "impls.sample": sample_options}[module].parse(words)
 
 
 @pytest.mark.parametrize("command", commands("make "))

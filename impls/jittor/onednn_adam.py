@@ -63,7 +63,8 @@ class OneDNNAdam:
 
     def step(self, loss: jt.Var, lr: float) -> None:
         """Enqueue backward pass and update of one training step."""
-        self.apply(jt.grad(loss, list(self.params.values())), lr)
+        # Without the default of keeping the graph, which our operators would hold for good.
+        self.apply(jt.grad(loss, list(self.params.values()), retain_graph=False), lr)
 
     def apply(self, grads: Sequence[jt.Var], lr: float) -> jt.Var:
         """Enqueue one update; returns the gradients' global norm before clipping, shape (1,).

@@ -70,6 +70,6 @@ STOCK = Operators(
         "group_norm_silu": "group_norm, then jittor.nn.silu",
         "attention": "jittor.nn.bmm, softmax, bmm",
         "upsample": "jittor.Var.reindex",
-        "optimizer": "jittor.optim.AdamW with weight_decay 0, which is torch.optim.Adam",
+        "optimizer": "jittor.optim.AdamW with weight_decay 0, which is torch.optim.Adam, with a safe root",
     },
 )

@@ -11,6 +11,28 @@ from numpy.typing import NDArray
 
 from impls.jittor.data import to_numpy
 
+# The smallest normal float32; far below what epsilon, added to the root, lets count.
+_LEAST = float(np.finfo(np.float32).tiny)
+
+
+class _AdamW(jt.optim.AdamW):
+    """Jittor's AdamW without decay, with a root that is safe.
+
+    Jittor compiles with -Ofast, where the root of a subnormal number is NaN on vectors of eight floats: everywhere on a
+    CPU without AVX-512, else where a tensor's size is no multiple of 16. The first steps have such second moments.
+    """
+
+    def step(self) -> None:
+        """Move every parameter by the gradients of `backward`; jittor.optim.AdamW.step but for `maximum`."""
+        self.pre_step(None)
+        group, (beta1, beta2), n = self.param_groups[0], self.betas, float(self.n_step)
+        for p, g, v, m in zip(group["params"], group["grads"], group["values"], group["m"], strict=True):
+            m.update(beta1 * m + (1 - beta1) * g)
+            v.update(beta2 * v + (1 - beta2) * g * g)
+            root = jt.sqrt(jt.maximum(v, _LEAST)) / jt.sqrt(1 - beta2**n) + self.eps
+            p.update(p - self.lr / (1 - beta1**n) * m / root)
+        self.post_step()
+
 
 class Adam:
     """Adam over named parameters, with the average of the weights that DDPM samples from.
@@ -27,7 +49,7 @@ class Adam:
         self.params, self.grad_clip, self.ema_decay = dict(params), grad_clip, ema_decay
         self.loss_scale = loss_scale
         # Jittor's Adam puts epsilon inside the bias correction; its AdamW without decay is what others call Adam.
-        self.optimizer = jt.optim.AdamW(list(self.params.values()), lr=0.0, weight_decay=0)
+        self.optimizer = _AdamW(list(self.params.values()), lr=0.0, weight_decay=0)
         self.ema = None
         if ema_decay is not None:
             self.ema = {name: p.detach().copy().stop_grad() for name, p in self.params.items()}

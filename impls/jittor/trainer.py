@@ -169,7 +169,7 @@ class Trainer:
         if self.config.train.randomness != "matched":
             raise UsageError("gradients need train.randomness matched: only then is the next batch known beforehand")
         loss = self.loss(self.batches.batch(self.steps_done))
-        grads = jt.grad(loss, list(self.params.values()))
+        grads = jt.grad(loss, list(self.params.values()), retain_graph=False)
         return loss.item(), to_numpy(dict(zip(self.params, grads, strict=True)))
 
     def close(self) -> None:

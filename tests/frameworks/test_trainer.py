@@ -269,12 +269,13 @@ def test_synchronize_leaves_no_work(fw):
     assert subject.pending_work() <= base
 
 
-def test_steps_do_not_leak(fw):
+@pytest.mark.parametrize("options", [(), ("onednn",)], ids=["plain", "onednn"])
+def test_steps_do_not_leak(fw, options):
     if fw.name != "jittor":
         pytest.skip("counts Jittor's live variables")
     import jittor as jt
 
-    subject, counts = trainer(fw), []
+    subject, counts = trainer(fw, options=options), []
     for _ in range(6):
         subject.step()
         subject.losses()
