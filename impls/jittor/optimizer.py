@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from impls.jittor.data import to_numpy
 
 # The smallest normal float32; far below what epsilon, added to the root, lets count.
-_LEAST = float(np.finfo(np.float32).tiny)
+_LEAST = 2.0**-126
 
 
 class _AdamW(jt.optim.AdamW):
