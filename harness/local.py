@@ -13,7 +13,7 @@ from harness.checks import preflight
 from harness.config import BenchConfig, interpreter_of, interpreters
 from harness.devices import check_data
 from harness.environment import capture
-from harness.events import DatasetRecorded
+from harness.events import DatasetRecorded, Finding
 from harness.plan import Plan
 from harness.progress import Progress
 from harness.resume import check_machine, check_weights, origin
@@ -47,7 +47,8 @@ def execute(config: BenchConfig, experiment: ExperimentConfig, plan: Plan, devic
         if dataset is not None:
             _check_dataset(resumed, dataset)
     request = Request(
-        config=config, command=command, environment=environment, findings=preflight(environment),
+        config=config, command=command, environment=environment,
+        findings=[*preflight(environment), *left_out(config, plan)],
         dataset=None if dataset is None else _recorded(dataset),
         device_reason=device_reason, resumed=resumed)
     threads, chosen = default_threads(), interpreters(config)
@@ -65,6 +66,15 @@ def execute(config: BenchConfig, experiment: ExperimentConfig, plan: Plan, devic
             progress=progress, telemetry=telemetry, window_steps=None if plan.cells else config.step_count,
             epochs=config.epochs, weights=weights, weights_from=origin(given))
         return _run(Runner(bench, request), bench, telemetry, resumed)
+
+
+def left_out(config: BenchConfig, plan: Plan) -> list[Finding]:
+    """What the default cells of a sampling suite do not cover."""
+    if not plan.cells or config.steps is not None or any(cell.method == "ddpm" for cell in plan.cells):
+        return []
+    return [Finding(severity="info", code="no-ddpm", advice="--steps 10,50,ddpm adds it",
+                    message="DDPM is not among the default cells on the CPU: its network calls, one for every "
+                            "diffusion step, take minutes a batch there")]
 
 
 def _run(runner: Runner, bench: Bench, telemetry: MonitorSet, resumed: RecordedRun | None) -> int:

@@ -27,6 +27,7 @@ from harness.events import (
     Verdict,
     Window,
 )
+from harness.local import left_out
 from harness.plan import describe, make_plan, turn_order
 from harness.resume import check_weights, finished_blocks, origin
 from harness.runner import Request, Runner
@@ -191,6 +192,13 @@ def test_the_plan_names_cells_batch_and_sweep():
     assert plan.parity_steps == 0 and plan.pairs == 20
     assert "ddpm-1000" in describe(plan, preset("ddpm"))
     assert plan.declared()["metric"] == SAMPLING_TIME
+
+
+def test_what_the_default_cells_leave_out_is_said():
+    for steps, device, said in ((None, "cpu", 1), (None, "cuda", 0), ("5,ddpm", "cpu", 0), ("5", "cpu", 0)):
+        config = BenchConfig(suite="sample-speed", steps=steps)
+        assert len(left_out(config, make_plan(config, device))) == said
+    assert not left_out(BenchConfig(), make_plan(BenchConfig(), "cpu"))
 
 
 def test_noise_differs_between_pairs_and_blocks_but_not_between_arms():

@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 #include <numeric>
@@ -338,7 +339,8 @@ float ddpm_adam(long count, float* const* params, const float* const* grads, con
             const float gj = g[j] * scale;
             mi[j] += (gj - mi[j]) * (1.f - beta1);
             vi[j] = beta2 * vi[j] + (1.f - beta2) * gj * gj;
-            p[j] -= rate * mi[j] / (std::sqrt(vi[j]) * root + eps);
+            // With -ffast-math and without AVX-512 the root of a subnormal number is NaN.
+            p[j] -= rate * mi[j] / (std::sqrt(std::max(vi[j], FLT_MIN)) * root + eps);
         }
         if (e) {
 #pragma omp simd
