@@ -73,11 +73,11 @@ def judge_run(run: RecordedRun, comparisons: Sequence[Comparison]) -> list[Verdi
     family = [question for question in asked if question.metric == main and not question.comparison.selfcheck]
     alphas = {**dict.fromkeys(asked, ALPHA), **holm(family, ratios)}
     if main == SAMPLING_TIME:
-        for comparison in comparisons:
-            cells = [q for q in asked if q.comparison == comparison and q.metric == main]
-            mean = Question(comparison, SAMPLING_MEAN, "sample")
-            ratios[mean], alphas[mean] = mean_over_cells([ratios[q] for q in cells]), ALPHA
-            asked = [mean, *asked] if comparison == comparisons[0] else [*asked, mean]
+        means = [Question(comparison, SAMPLING_MEAN, "sample") for comparison in comparisons]
+        for mean in means:
+            cells = [ratios[q] for q in asked if q.comparison == mean.comparison and q.metric == main]
+            ratios[mean], alphas[mean] = mean_over_cells(cells), ALPHA
+        asked = [*means, *asked]
     for question in asked:
         verdict = _verdict(run, question, ratios[question], alphas[question])
         events.append(verdict)
