@@ -86,7 +86,7 @@ def config_file(argv: Sequence[str]) -> str | None:
 def option(argv: Sequence[str], name: str) -> str | None:
     """The last value of the option `name` in a command line that is not parsed yet."""
     found = None
-    for word, following in zip(argv, [*argv[1:], None], strict=True):
+    for word, following in zip(argv, [*argv[1:], None], strict=False):
         if word == name and following is not None:
             found = following
         elif word.startswith(f"{name}="):
