@@ -29,6 +29,7 @@ from harness.events import (
     Resumed,
     RunEnded,
     RunStarted,
+    SampleAgreement,
     SamplesDrawn,
     StepCost,
     Verdict,
@@ -90,7 +91,7 @@ class Runner:
         recorded = read_run(bench.writer.path)
         if plan.parity_steps and not self._parity_done(recorded):
             run_parity(bench, plan.parity_steps, self._request.config.batch_size if plan.suite.work is None else None)
-        if plan.cells and not recorded.of(SamplesDrawn):
+        if plan.cells and not self._agreement_done(recorded):
             run_agreement(bench)
         if self._request.config.cold_start and not any(c.case_id.startswith("cold-start") for c in recorded.of(Case)):
             run_cold_starts(bench)
@@ -143,6 +144,12 @@ class Runner:
     def _parity_done(self, recorded: RecordedRun) -> bool:
         have = {(result.arm_a, result.arm_b) for result in recorded.of(ParityResult)}
         return have >= {(c.a, c.b) for c in self._plan.comparisons if not c.selfcheck}
+
+    def _agreement_done(self, recorded: RecordedRun) -> bool:
+        """Whether every comparison has its result; an interruption may have come between the first and the last arm."""
+        have = {(result.arm_a, result.arm_b) for result in recorded.of(SampleAgreement)}
+        needed = {(c.a, c.b) for c in self._plan.comparisons if not c.selfcheck}
+        return bool(recorded.of(SamplesDrawn)) and have >= needed
 
     def _blocks(self) -> None:
         repeats: list[int] = [s.block for s in self._states.values() if s.repeats is not None]

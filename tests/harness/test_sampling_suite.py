@@ -139,6 +139,20 @@ def test_an_interrupted_run_goes_on_with_the_same_weights(lab):
     assert (lab.tmp_path / "weights.safetensors").read_bytes() == before
 
 
+def test_a_run_interrupted_between_two_arms_drawing_compares_them_on_resume(lab):
+    _, whole = lab.run(**SHORT)
+    config = BenchConfig(**{"device": "cpu", "preset": "tiny", **SHORT})
+    journal = (whole.path / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    first = next(i for i, line in enumerate(journal) if b'"type":"samples"' in line)
+    (whole.path / "journal.jsonl").write_bytes(b"".join(journal[: first + 1]))
+    writer = RunWriter(whole.path, lab.clock)
+    bench, request = lab.bench(config, writer)
+    writer.finish(Runner(bench, Request(**{**request.__dict__, "resumed": read_run(whole.path)})).run())
+    run = read_run(whole.path)
+    assert len(run.of(SampleAgreement)) == 1
+    assert {verdict.word for verdict in run.of(Verdict)} == {"A-faster"}
+
+
 def test_other_weights_are_refused_on_resume(lab):
     _, run = lab.run(**SHORT)
     for event in run.of(SamplesDrawn):
