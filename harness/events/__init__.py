@@ -24,6 +24,17 @@ from harness.events.measured import (
     Window,
     WorkerStarted,
 )
+from harness.events.quality import (
+    Figure,
+    ImagesSampled,
+    Metric,
+    NearestImages,
+    Quality,
+    QualityDifference,
+    ReferenceFeatures,
+    Rung,
+    Trained,
+)
 from harness.events.run import (
     BlockState,
     Case,
@@ -55,6 +66,12 @@ AnyEvent = Annotated[
     | Trap
     | SamplesDrawn
     | SampleAgreement
+    | Trained
+    | ImagesSampled
+    | ReferenceFeatures
+    | Quality
+    | QualityDifference
+    | NearestImages
     | Sample
     | MonitorState
     | Energy
@@ -81,16 +98,24 @@ __all__ = [
     "EnvironmentRecorded",
     "Epoch",
     "Event",
+    "Figure",
     "Finding",
+    "ImagesSampled",
     "Losses",
     "Memory",
+    "Metric",
     "MonitorState",
+    "NearestImages",
     "Overhead",
     "ParityResult",
     "Peak",
+    "Quality",
+    "QualityDifference",
+    "ReferenceFeatures",
     "Resumed",
     "RunEnded",
     "RunStarted",
+    "Rung",
     "SCHEMA_VERSION",
     "SELF_CHECK",
     "Sample",
@@ -100,6 +125,7 @@ __all__ = [
     "SteadyClass",
     "StepCost",
     "SyncProof",
+    "Trained",
     "Trap",
     "Verdict",
     "WarmUp",
