@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from harness.events import ArmSlot, Case, Finding
 from harness.parity import random_state
 from harness.plan import Plan
 from harness.progress import Progress
+from harness.quality_tools import Tools
 from harness.session import START_TRIES, Session, Sessions, WorkerFailedError, log_tail
 from harness.store import RunWriter
 from impls.common.checkpoint import save_arrays
@@ -80,6 +81,7 @@ class Bench:
         epochs: whole epochs to run with the native loader; None for the default.
         weights: file of the weights that are sampled from; made of random ones where it does not exist yet.
         weights_from: where they come from, for people.
+        tools: starts the tools that train, sample and evaluate; None where a test needs none.
         sleep: waits so many seconds.
         clock: monotonic seconds.
         cpu_ns: CPU time used by a process; None when it cannot be read.
@@ -104,6 +106,7 @@ class Bench:
     epochs: int | None = None
     weights: Path | None = None
     weights_from: str = "random"
+    tools: Tools | None = None
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     cpu_ns: Callable[[int], int | None] = process_cpu_ns
@@ -128,6 +131,11 @@ class Bench:
         if finding.code not in self.found:
             self.found.add(finding.code)
             self.find(finding)
+
+    def of_part(self, plan: Plan, experiment: ExperimentConfig | None = None) -> Bench:
+        """The same surroundings for another part of the run, whose arms start with a clean record."""
+        return replace(self, plan=plan, experiment=experiment or self.experiment, failures=Counter(), extras_done=set(),
+                       longest_warm_up={})
 
     def given_up(self, slot: ArmSlot) -> bool:
         """Whether an arm failed so often that later blocks do without it."""

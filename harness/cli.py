@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config import PROG, BenchConfig, experiment, interpreter_of, interpreters, parse
 from harness.devices import probe_with, resolve
-from harness.plan import Plan, describe, make_plan
+from harness.plan import Plan, declared, describe, make_plans
 from harness.progress import Progress
+from harness.quality_plan import model_paths, training_recipe
+from harness.suites import SUITES
 from impls.common.cli import alias
 from impls.common.config import ExperimentConfig
 from impls.common.devices import cuda_driver_fault, default_threads
@@ -64,36 +66,57 @@ def _main(words: list[str]) -> int:
     if given is not None and resumed is None:
         known = {name: getattr(given.config, name) for name in ("preset", "model", "diffusion")}
         recipe = recipe.model_copy(update=known)
-    plan = make_plan(config, device, recipe.diffusion.T)
+    plans = make_plans(config, device, recipe.diffusion.T)
+    trained = _training(config, overrides, device, resumed)
     if config.dry_run:
-        print(dry_run(config, recipe, plan, reason))
+        print(dry_run(config, recipe, plans, reason, trained))
         return 0
-    from harness.local import execute
+    from harness.local import Job, execute
 
     command = [sys.executable, *([sys.argv[0]] if sys.argv and sys.argv[0] else []), *words]
-    return execute(config, recipe, plan, reason, command, progress, resumed.run if resumed else None, given)
+    return execute(Job(config, recipe, plans, reason, command, resumed.run if resumed else None, given, trained),
+                   progress)
 
 
-def dry_run(config: BenchConfig, recipe: ExperimentConfig, plan: Plan, reason: str) -> str:
-    """The plan and the resolved configuration."""
+def dry_run(config: BenchConfig, recipe: ExperimentConfig, plans: Sequence[Plan], reason: str,
+            trained: ExperimentConfig | None = None) -> str:
+    """The plan and the resolved configuration; `trained` is the recipe of the quality suite's own trainings."""
     resolved = {"bench": config.model_dump(mode="json"), "experiment": recipe.model_dump(mode="json"),
-                "declared": plan.declared(), "threads": default_threads()}
-    return f"{describe(plan, recipe)}\ndevice: {reason}\n{json.dumps(resolved, indent=2)}"
+                "declared": declared(plans), "threads": default_threads()}
+    if trained is not None:
+        resolved["quality_training"] = trained.model_dump(mode="json")["train"]
+    described = "\n".join(describe(plan, recipe) for plan in plans)
+    return f"{described}\ndevice: {reason}\n{json.dumps(resolved, indent=2)}"
+
+
+def _training(config: BenchConfig, overrides: dict[str, Any], device: Device,
+              resumed: Resumption | None) -> ExperimentConfig | None:
+    """The recipe of the quality suite's own trainings; None where it trains nothing."""
+    if "quality" not in SUITES[config.suite].parts or config.model_path:
+        return None
+    return training_recipe(config, overrides, device) if resumed is None else resumed.training
 
 
 def _weights(config: BenchConfig) -> Weights | None:
-    """What `--model-path` names; None without it.
+    """What a sampling suite takes its weights from; None for random ones.
 
     Raises:
         CheckpointError: it cannot be read.
+        UsageError: weights of several arms where all must sample from the same.
     """
-    if config.model_path is None:
+    if not config.model_path:
         return None
-    from pathlib import Path
-
     from impls.common.weights import load_weights
 
-    return load_weights(Path(config.model_path))
+    paths = list(dict.fromkeys(model_paths(config).values()))
+    if len(paths) > 1 and config.suite == "sample-speed":
+        raise UsageError("--model-path: suite sample-speed compares arms that sample from the same weights: "
+                         "give one PATH")
+    found = [load_weights(path) for path in paths]
+    shapes = {(weights.config.model.image_size, weights.config.model.image_channels) for weights in found}
+    if len(shapes) > 1:
+        raise UsageError("--model-path: the networks draw images of different sizes, which cannot be compared")
+    return found[0]
 
 
 def _device(config: BenchConfig, progress: Progress) -> tuple[Device, str]:

@@ -12,13 +12,14 @@ from pydantic import Field, ValidationError, field_validator
 from tyro.conf import UseAppendAction
 
 from harness.cells import DEFAULT_BATCH
+from harness.suites import SUITES
 from impls.common.cli import alias, command_line, config_file
 from impls.common.config import PRESETS, ExperimentConfig, Frozen, first_fault, merged, preset, read_json
 from impls.errors import UsageError
 from impls.registry import Arm, Device, parse_arm, parse_arms
 
 PROG = "run_bench.py"
-SuiteName = Literal["train-speed", "sample-speed", "parity", "all"]
+SuiteName = Literal["train-speed", "sample-speed", "quality", "parity", "all"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 DatasetName = Literal["auto", "cifar10", "fashion-mnist", "digits", "synthetic"]
 MIN_BLOCKS = 6
@@ -52,9 +53,22 @@ class BenchConfig(Frozen):
                           "(default: 2, on the CPU over a part of the data)")
     steps: str | None = Field(
         None, description="train-speed: steps in a window (default: to fill 0.1 s); parity: matched steps "
-                          "(default 50); sample-speed: network calls of DDIM, and 'ddpm', e.g. 10,50,ddpm")
-    model_path: str | None = Field(None, description="sample-speed: checkpoint or diffusers folder to sample from; "
-                                                     "absent: random weights, which cost the same time")
+                          "(default 50); sample-speed, quality, all: network calls of DDIM, and 'ddpm', "
+                          "e.g. 10,50,ddpm")
+    model_path: Repeated = Field(
+        (), strict=False, description="checkpoint or diffusers folder to sample from, PATH or ARM=PATH; absent: "
+                                      "quality trains first, sample-speed takes random weights, which cost as much")
+    train_steps: str | None = Field(None, description="quality: optimisation steps of the training, with earlier ones "
+                                                      "to look at in between, e.g. 200,800")
+    num_images: int | None = Field(None, description="quality: images of every set (default: 256 on the CPU, "
+                                                     "10000 on CUDA; papers use 50000)")
+    features: str = Field("auto", description="quality: feature network; auto: inception-v3-compat (FID) where its "
+                                              "weights are at hand, else efficientnet-lite0")
+    inception_weights: str | None = Field(None, description="quality: file of the Inception weights")
+    inception_sha256: str | None = Field(None, description="quality: accept Inception weights of this hash; the figure "
+                                                           "is not called FID then")
+    reference_images: int | None = Field(None, description="quality: training images to hold the sets against "
+                                                           "(default: 2048 on the CPU, all on CUDA)")
     loader: Literal["resident", "native"] = Field("resident", description="where measured windows get their batches")
     num_workers: int | None = Field(None, description="worker processes of the native loader (default: the preset's)")
     seed: int = Field(0, description="seed of data order, weights, and of the order of windows")
@@ -71,11 +85,17 @@ class BenchConfig(Frozen):
     dry_run: bool = Field(False, description="print the plan and the resolved configuration, measure nothing")
     quiet: bool = Field(False, description="no progress bars, only the result")
 
-    @field_validator("steps", mode="before")
+    @field_validator("steps", "train_steps", mode="before")
     @classmethod
     def _number_as_text(cls, value: Any) -> Any:
         """A JSON file may give one number as a number."""
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("model_path", mode="before")
+    @classmethod
+    def _one_as_several(cls, value: Any) -> Any:
+        """A JSON file may give one path as a text, or null for none."""
+        return () if value is None else (value,) if isinstance(value, str) else value
 
     @property
     def step_count(self) -> int | None:
@@ -85,7 +105,9 @@ class BenchConfig(Frozen):
 
 # What may differ when a run is resumed: it changes what is shown, not what is measured.
 FREE_ON_RESUME = frozenset({"resume", "dry_run", "quiet", "config", "out"})
-_AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "num_workers": 0, "seed": 0}
+_AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "num_workers": 0, "seed": 0,
+             "num_images": 2, "reference_images": 2}
+_QUALITY_ONLY = ("train_steps", "num_images", "inception_weights", "inception_sha256", "reference_images")
 
 
 def parse(argv: Sequence[str]) -> tuple[BenchConfig, dict[str, Any]]:
@@ -133,13 +155,19 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
         if value is not None and value < least:
             why = " (fewer give no verdict)" if name == "blocks" else ""
             raise UsageError(f"{where}--{name.replace('_', '-')}: must be at least {least}{why}, got {value}")
-    whole = config.suite != "sample-speed"
-    if whole and config.steps is not None and not (re.fullmatch(r"\d{1,9}", config.steps) and int(config.steps) > 0):
+    suite = SUITES[config.suite]
+    if not suite.samples and config.steps is not None and not (
+            re.fullmatch(r"\d{1,9}", config.steps) and int(config.steps) > 0):
         raise UsageError(f"{where}--steps: suite {config.suite} takes one whole number of at least 1, "
                          f"got {config.steps}")
-    if config.model_path is not None and whole:
+    if config.model_path and not suite.samples:
         raise UsageError(f"{where}--model-path: suite {config.suite} does not sample: leave it out, or choose "
-                         "--suite sample-speed")
+                         "--suite sample-speed or quality")
+    given = [name for name in _QUALITY_ONLY if getattr(config, name) is not None]
+    given += ["features"] if config.features != "auto" else []
+    if given and "quality" not in suite.parts:
+        raise UsageError(f"{where}--{given[0].replace('_', '-')}: suite {config.suite} judges no images: leave it out, "
+                         "or choose --suite quality")
     if config.seed >= 2**63:
         raise UsageError(f"{where}--seed: must be below 2**63, got {config.seed}")
     if config.time_limit is not None and not 0 < config.time_limit < 1e6:
@@ -178,8 +206,15 @@ def interpreter_of(arm: Arm, chosen: dict[str, str], default: str) -> str:
     return chosen.get(arm.name, chosen.get(arm.backend, default))
 
 
-def experiment(config: BenchConfig, overrides: dict[str, Any], device: Device) -> ExperimentConfig:
+def experiment(config: BenchConfig, overrides: dict[str, Any], device: Device,
+               base: dict[str, Any] | None = None) -> ExperimentConfig:
     """The experiment that the options, the file's overrides and the device amount to.
+
+    Args:
+        config: the options.
+        overrides: the file's.
+        device: where the arms run.
+        base: laid over the preset, below everything that the user says.
 
     Raises:
         UsageError: an override is unknown or of the wrong type.
@@ -188,15 +223,16 @@ def experiment(config: BenchConfig, overrides: dict[str, Any], device: Device) -
     resolved = preset(name if name is not None else "ddpm" if device == "cuda" else "tiny")
     rest = {key: value for key, value in overrides.items() if key != "preset"}
     given = rest.get("sample", {})
-    resolved = merged(resolved, rest, f"{config.config or '--config'}: {EXPERIMENT}")
+    resolved = merged(merged(resolved, base or {}, "defaults"), rest, f"{config.config or '--config'}: {EXPERIMENT}")
     changes: dict[str, dict[str, Any]] = {"train": {"loader": config.loader}, "sample": {}}
-    if config.suite == "sample-speed":
+    parts, size = SUITES[config.suite].parts, config.batch_size
+    if "sampling" in parts:
         # Timed with each framework's own generator, as its users write it.
         changes["sample"]["randomness"] = "native"
-        if config.batch_size is not None or "batch_size" not in given:
-            changes["sample"]["batch_size"] = config.batch_size or DEFAULT_BATCH[device]
-    elif config.batch_size is not None:
-        changes["train"]["batch_size"] = config.batch_size
+        if "batch_size" not in given:
+            changes["sample"]["batch_size"] = DEFAULT_BATCH[device]
+    if size is not None:
+        changes["train" if SUITES[config.suite].trains else "sample"]["batch_size"] = size
     if config.num_workers is not None:
         changes["train"]["num_workers"] = config.num_workers
     seed = {"seed": config.seed} if config.seed or "seed" not in rest else {}

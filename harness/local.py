@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +17,8 @@ from harness.environment import capture
 from harness.events import DatasetRecorded, Finding
 from harness.plan import Plan
 from harness.progress import Progress
+from harness.quality import check_weights_fit
+from harness.quality_tools import Tools
 from harness.resume import check_machine, check_weights, origin
 from harness.runner import EXIT_INTERRUPTED, Request, Runner, conclude
 from harness.session import LocalSessions
@@ -27,11 +30,36 @@ from impls.common.config import ExperimentConfig
 from impls.common.devices import default_threads
 from impls.common.weights import Weights
 from impls.errors import UsageError
+from impls.registry import Arm
 
 
-def execute(config: BenchConfig, experiment: ExperimentConfig, plan: Plan, device_reason: str, command: Sequence[str],
-            progress: Progress, resumed: RecordedRun | None, given: Weights | None = None) -> int:
-    """Run a plan from data to report; `given` are the weights to sample from, None for random ones.
+@dataclass(frozen=True)
+class Job:
+    """A run as the command line resolved it.
+
+    Attributes:
+        config: the options.
+        experiment: the resolved recipe.
+        plans: what runs, part by part.
+        device_reason: why on this device.
+        command: the command line, for the record.
+        resumed: the run that is continued, or None.
+        given: weights that a sampling part samples from; None for random ones.
+        training: recipe of the quality suite's own trainings; None where it trains nothing.
+    """
+
+    config: BenchConfig
+    experiment: ExperimentConfig
+    plans: tuple[Plan, ...]
+    device_reason: str
+    command: Sequence[str]
+    resumed: RecordedRun | None = None
+    given: Weights | None = None
+    training: ExperimentConfig | None = None
+
+
+def execute(job: Job, progress: Progress) -> int:
+    """Run a job from data to report.
 
     Returns:
         The exit code.
@@ -39,7 +67,8 @@ def execute(config: BenchConfig, experiment: ExperimentConfig, plan: Plan, devic
     Raises:
         UsageError: something the user can mend; nothing is left behind.
     """
-    dataset = None if plan.cells else _dataset(config, experiment, progress)
+    config, resumed, given, first = job.config, job.resumed, job.given, job.plans[0]
+    dataset = None if first.part == "sampling" else _dataset(config, job, progress)
     environment = capture()
     if resumed is not None:
         check_machine(resumed, environment)
@@ -47,24 +76,28 @@ def execute(config: BenchConfig, experiment: ExperimentConfig, plan: Plan, devic
         if dataset is not None:
             _check_dataset(resumed, dataset)
     request = Request(
-        config=config, command=command, environment=environment,
-        findings=[*preflight(environment), *left_out(config, plan)],
+        config=config, command=job.command, environment=environment,
+        findings=[*preflight(environment), *(left for plan in job.plans for left in left_out(config, plan))],
         dataset=None if dataset is None else _recorded(dataset),
-        device_reason=device_reason, resumed=resumed)
+        device_reason=job.device_reason, resumed=resumed, plans=job.plans, training=job.training)
     threads, chosen = default_threads(), interpreters(config)
-    writer = RunWriter(resumed.path) if resumed else RunWriter.create(Path(config.out), plan.suite.name)
+
+    def python(arm: Arm) -> str:
+        return interpreter_of(arm, chosen, sys.executable)
+
+    writer = RunWriter(resumed.path) if resumed else RunWriter.create(Path(config.out), first.suite.name)
     progress.say(f"run folder {writer.path}")
-    sessions = LocalSessions(threads, lambda arm: interpreter_of(arm, chosen, sys.executable), watcher=progress)
-    telemetry = MonitorSet(writer, plan.device)
+    sessions = LocalSessions(threads, python, watcher=progress)
+    telemetry = MonitorSet(writer, first.device)
     with TemporaryDirectory(prefix="ddpm-bench-weights-") as scratch:
         weights = Path(scratch) / "weights.safetensors"
         if given is not None:
             save_arrays(weights, given.params)
         bench = Bench(
-            plan=plan, experiment=experiment, data_path=dataset.path if dataset else None,
+            plan=first, experiment=job.experiment, data_path=dataset.path if dataset else None,
             images=dataset.images if dataset else 0, threads=threads, writer=writer, sessions=sessions,
-            progress=progress, telemetry=telemetry, window_steps=None if plan.cells else config.step_count,
-            epochs=config.epochs, weights=weights, weights_from=origin(given))
+            progress=progress, telemetry=telemetry, window_steps=None if first.suite.samples else config.step_count,
+            epochs=config.epochs, weights=weights, weights_from=origin(given), tools=Tools(threads, python))
         return _run(Runner(bench, request), bench, telemetry, resumed)
 
 
@@ -107,16 +140,19 @@ def _run(runner: Runner, bench: Bench, telemetry: MonitorSet, resumed: RecordedR
     return code
 
 
-def _dataset(config: BenchConfig, experiment: ExperimentConfig, progress: Progress) -> datasets.Dataset:
+def _dataset(config: BenchConfig, job: Job, progress: Progress) -> datasets.Dataset:
     """The images, which fit the network.
 
     Raises:
         UsageError: they cannot be had, are fewer than a batch, or have another shape.
     """
     dataset = datasets.prepare(config.dataset, Path(config.data_root) if config.data_root else None, echo=progress.say)
-    model = experiment.model
-    check_data(experiment.train.batch_size, dataset.images, dataset.shape,
-               (model.image_size, model.image_size, model.image_channels))
+    model, training = job.experiment.model, job.training or job.experiment
+    check_data(training.train.batch_size if job.plans[0].suite.trains or job.training else 1, dataset.images,
+               dataset.shape, (model.image_size, model.image_size, model.image_channels))
+    for plan in job.plans:
+        if plan.quality is not None:
+            check_weights_fit(plan.quality, dataset.shape)
     return dataset
 
 

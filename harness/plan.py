@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from harness.cells import DEFAULT_STEPS, SWEEP, Cell, cells, cheapest
 from harness.config import MIN_BLOCKS, BenchConfig
 from harness.events import ArmEntry, ArmSlot
+from harness.quality_plan import QualityPlan, quality_plan
 from harness.suites import (
     ALPHA,
     CALL_TIME,
@@ -19,6 +20,7 @@ from harness.suites import (
     SAMPLING_TIME,
     STEP_TIME,
     SUITES,
+    Part,
     Suite,
 )
 from impls.common.config import ExperimentConfig
@@ -59,10 +61,11 @@ class BlockPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that will run.
+    """Everything that will run in one part of a suite.
 
     Attributes:
         suite: what is measured.
+        part: which of its parts this is.
         arms: slot and arm, in the order of `--arms`; the self-check's second copies last.
         comparisons: every further arm against the first, then every arm against itself.
         device: where all of them run.
@@ -75,9 +78,12 @@ class Plan:
         cells: sampler settings of a sampling suite.
         sweep: batch sizes that its cheapest cell is measured at once.
         time_limit_s: after which no new block starts; None without a limit.
+        first_block: number of its first block; blocks of one run never share a number.
+        quality: the sets of images of a quality part.
     """
 
     suite: Suite
+    part: Part
     arms: tuple[tuple[ArmSlot, Arm], ...]
     comparisons: tuple[Comparison, ...]
     device: Device
@@ -90,6 +96,18 @@ class Plan:
     time_limit_s: float | None
     cells: tuple[Cell, ...] = ()
     sweep: tuple[int, ...] = ()
+    first_block: int = 0
+    quality: QualityPlan | None = None
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether times are measured, in blocks."""
+        return self.part in ("training", "sampling")
+
+    @property
+    def block_numbers(self) -> range:
+        """The numbers that its blocks may have, repeats included."""
+        return range(self.first_block, self.first_block + self.max_blocks + self.extra_blocks)
 
     @property
     def slots(self) -> tuple[ArmSlot, ...]:
@@ -115,7 +133,9 @@ class Plan:
 
     def declared(self) -> dict[str, Any]:
         """What is fixed before the first measurement."""
-        sampling = self.suite.work == "sampling"
+        if self.quality is not None:
+            return {"quality": self.quality.declared(), "seed": self.seed}
+        sampling = self.part == "sampling"
         metrics = (SAMPLING_TIME, [SAMPLING_MEAN, CALL_TIME]) if sampling else (STEP_TIME, [FREE_STEP_TIME])
         over = "Holm over the arms compared with the first" + (" and the cells" if sampling else "")
         return {
@@ -130,8 +150,8 @@ class Plan:
         }
 
 
-def make_plan(config: BenchConfig, device: Device, T: int = 1000) -> Plan:
-    """The plan of a run.
+def make_plans(config: BenchConfig, device: Device, T: int = 1000) -> tuple[Plan, ...]:
+    """The plans of a run, one for each part of its suite, in their order.
 
     Args:
         config: the options.
@@ -141,11 +161,23 @@ def make_plan(config: BenchConfig, device: Device, T: int = 1000) -> Plan:
     Raises:
         UsageError: too many arms, an arm that cannot run on the device, or nothing to compare.
     """
+    plans: list[Plan] = []
+    for part in SUITES[config.suite].parts:
+        first = max((plan.block_numbers.stop for plan in plans), default=0)
+        plans.append(make_plan(config, device, T, part, first))
+    return tuple(plans)
+
+
+def make_plan(config: BenchConfig, device: Device, T: int = 1000, part: Part | None = None,
+              first_block: int = 0) -> Plan:
+    """The plan of one part of a run, by default the first one's; see `make_plans`."""
     suite = SUITES[config.suite]
+    part = part or suite.parts[0]
+    timed, sampling = part in ("training", "sampling"), part == "sampling"
     named = parse_arms(config.arms)
-    if suite.work is None and len(named) < 2:
+    if part == "parity" and len(named) < 2:
         raise UsageError(f"--arms {config.arms}: suite {suite.name} compares arms: give at least two")
-    doubled = [*named, *named] if config.selfcheck and suite.work else list(named)
+    doubled = [*named, *named] if config.selfcheck and timed else list(named)
     if len(doubled) > len(SLOTS):
         most = len(SLOTS) // 2 if config.selfcheck else len(SLOTS)
         raise UsageError(f"--arms {config.arms}: {len(named)} arms, at most {most} fit into one run")
@@ -158,15 +190,29 @@ def make_plan(config: BenchConfig, device: Device, T: int = 1000) -> Plan:
     comparisons = [Comparison(slots[0], slot) for slot in slots[1 : len(named)]]
     if len(doubled) > len(named):
         comparisons += [Comparison(slots[i], slots[len(named) + i], selfcheck=True) for i in range(len(named))]
-    compared, sampling = len(named) > 1, suite.work == "sampling"
     return Plan(
-        suite=suite, arms=arms, comparisons=tuple(comparisons), device=device,
+        suite=suite, part=part, arms=arms, comparisons=tuple(comparisons), device=device,
         min_blocks=config.blocks or MIN_BLOCKS, max_blocks=config.blocks or DEFAULT_BLOCKS,
-        pairs=config.pairs or DEFAULT_PAIRS[suite.work or "training"], schedule=config.schedule, seed=config.seed,
-        parity_steps=((suite.work is None and config.step_count) or suite.parity_steps) if compared else 0,
+        pairs=config.pairs or DEFAULT_PAIRS.get(part, 0), schedule=config.schedule, seed=config.seed,
+        parity_steps=parity_steps(config, suite) if len(named) > 1 and part == suite.parts[0] else 0,
         time_limit_s=None if config.time_limit is None else config.time_limit * 60,
         cells=cells(config.steps or DEFAULT_STEPS[device], T) if sampling else (),
-        sweep=SWEEP[device] if sampling else ())
+        sweep=SWEEP[device] if sampling else (), first_block=first_block,
+        quality=quality_plan(config, device, T) if part == "quality" else None)
+
+
+def declared(plans: Sequence[Plan]) -> dict[str, Any]:
+    """What a run fixes before its first measurement; a part's own words stay those of the first that has them."""
+    together: dict[str, Any] = {}
+    for plan in reversed(plans):
+        together = {**together, **{key: value for key, value in plan.declared().items()
+                                   if value or key not in together}}
+    return {**together, "parts": [plan.part for plan in plans]}
+
+
+def parity_steps(config: BenchConfig, suite: Suite) -> int:
+    """Matched steps of the parity check of a suite; the suite of that name lets the user choose."""
+    return (config.step_count if suite.parts == ("parity",) else None) or suite.parity_steps
 
 
 def order_seed(seed: int, block: int) -> int:
@@ -187,7 +233,8 @@ def turn_order(slots: Sequence[ArmSlot], seed: int, pair: int) -> list[ArmSlot]:
 
 def describe(plan: Plan, experiment: ExperimentConfig) -> str:
     """The plan for people, as printed by `--dry-run`."""
-    lines = [f"suite {plan.suite.name}: {plan.suite.summary}", f"device {plan.device}"]
+    parts = f", part {plan.part}" if len(plan.suite.parts) > 1 else ""
+    lines = [f"suite {plan.suite.name}{parts}: {plan.suite.summary}", f"device {plan.device}"]
     lines += [f"  {slot}  {arm.name}" for slot, arm in plan.arms]
     lines += [f"  compare {c.a} with {c.b}{' (self-check)' if c.selfcheck else ''}" for c in plan.comparisons]
     if plan.parity_steps:
@@ -196,11 +243,13 @@ def describe(plan: Plan, experiment: ExperimentConfig) -> str:
         names = ", ".join(cell.name for cell in plan.cells)
         lines.append(f"cells: {names}, batches of {experiment.sample.batch_size}; "
                      f"sweep of {cheapest(plan.cells).name} over batches of {', '.join(map(str, plan.sweep))}")
-    if plan.suite.work:
+    if plan.quality is not None:
+        lines += plan.quality.describe()
+    if plan.has_blocks:
         most = f" to {plan.max_blocks}" if plan.max_blocks > plan.min_blocks else ""
         lines.append(f"{plan.min_blocks}{most} blocks of {plan.pairs} pairs, {plan.schedule}, at most "
                      f"{plan.extra_blocks} repeats of disturbed blocks")
-        for number in range(plan.max_blocks):
+        for number in plan.block_numbers[: plan.max_blocks]:
             block = plan.block(number)
             order = "".join(turn_order(plan.slots, block.order_seed, 0))
             lines.append(f"  block {number}: first pair {order}, order seed {block.order_seed}")

@@ -17,15 +17,19 @@ from impls.common.config import ExperimentConfig, validated
 from impls.common.weights import Weights
 from impls.errors import UsageError
 
+# Where a journal's declaration holds the recipe of the quality suite's own trainings.
+TRAINING = "quality_training"
+
 
 @dataclass(frozen=True)
 class Resumption:
-    """An interrupted run and what its continuation must keep to."""
+    """An interrupted run and what its continuation must keep to; `training` is the quality suite's own recipe."""
 
     run: RecordedRun
     config: BenchConfig
     experiment: ExperimentConfig
     device: str
+    training: ExperimentConfig | None = None
 
 
 def resumption(argv: Sequence[str]) -> Resumption:
@@ -53,8 +57,10 @@ def resumption(argv: Sequence[str]) -> Resumption:
         name = changed[0]
         raise UsageError(f"--resume {path}: --{name.replace('_', '-')} was {getattr(recorded, name)!r} in that run and "
                          f"cannot become {getattr(config, name)!r}: leave it out or start a new run")
+    training = started.declared.get(TRAINING)
     return Resumption(run, config, validated(started.experiment, f"{path}: experiment"),
-                      str(started.declared.get("device", "cpu")))
+                      str(started.declared.get("device", "cpu")),
+                      None if training is None else validated(training, f"{path}: {TRAINING}"))
 
 
 def check_machine(run: RecordedRun, now: EnvironmentRecorded) -> None:

@@ -26,20 +26,24 @@ from harness.events import (
     Finding,
     ParityResult,
     Peak,
+    Quality,
     Resumed,
     RunEnded,
     RunStarted,
     SampleAgreement,
     SamplesDrawn,
     StepCost,
+    Trap,
     Verdict,
 )
 from harness.parity_run import run_parity
-from harness.plan import SOFT_LIMIT_S, Plan
-from harness.resume import finished_blocks, unfinished_blocks
+from harness.plan import SOFT_LIMIT_S, Plan, declared
+from harness.quality import QualityJob, run_quality
+from harness.quality import sentence as quality_sentence
+from harness.resume import TRAINING, finished_blocks, unfinished_blocks
 from harness.session import WorkerFailedError
 from harness.store import RecordedRun, read_run
-from harness.verdicts import judge_run, sentence
+from harness.verdicts import judge_part, sentence
 from impls.common.config import ExperimentConfig
 from impls.common.flops import forward_flop_per_image, training_step_flop
 
@@ -58,6 +62,8 @@ class Request:
         dataset: the images; None for a suite that needs none.
         device_reason: why the arms run on this device.
         resumed: the run that is continued, or None.
+        plans: the parts of the run; by default the one of the bench.
+        training: recipe of the quality part's own trainings.
     """
 
     config: BenchConfig
@@ -67,16 +73,18 @@ class Request:
     dataset: DatasetRecorded | None
     device_reason: str
     resumed: RecordedRun | None = None
+    plans: tuple[Plan, ...] = ()
+    training: ExperimentConfig | None = None
 
 
 class Runner:
-    """Runs one plan into one run folder."""
+    """Runs the parts of a suite one after another into one run folder."""
 
     def __init__(self, bench: Bench, request: Request) -> None:
-        self._bench, self._request, self._plan = bench, request, bench.plan
+        self._whole, self._request, self._plans = bench, request, request.plans or (bench.plan,)
         self._began = bench.clock()
-        self._block_s: list[float] = []
-        self._states: dict[int, BlockState] = {}
+        self._recorded_blocks: dict[int, BlockState] = {}
+        self._enter(self._plans[0])
 
     def run(self) -> RunEnded:
         """Everything up to the verdicts; a fault of one arm is in the journal, not raised.
@@ -85,24 +93,57 @@ class Runner:
             UsageError: something the user can mend, found before anything was measured.
             KeyboardInterrupt: the caller ends the journal.
         """
-        bench, plan = self._bench, self._plan
         self._begin()
         self._prewarm()
-        recorded = read_run(bench.writer.path)
-        if plan.parity_steps and not self._parity_done(recorded):
-            run_parity(bench, plan.parity_steps, self._request.config.batch_size if plan.suite.work is None else None)
-        if plan.cells and not self._agreement_done(recorded):
-            run_agreement(bench)
-        if self._request.config.cold_start and not any(c.case_id.startswith("cold-start") for c in recorded.of(Case)):
-            run_cold_starts(bench)
-        if plan.suite.work:
-            self._blocks()
+        for plan in self._plans:
+            self._enter(plan)
+            self._part(read_run(self._bench.writer.path))
+        bench = self._whole
+        if any(plan.has_blocks for plan in self._plans):
             for finding in bench.telemetry.findings():
                 bench.find(finding)
-            for event in judge_run(read_run(bench.writer.path), plan.comparisons):
-                bench.find(event) if isinstance(event, Finding) else bench.writer.append(event)
+            for plan in self._plans:
+                for event in judge_part(read_run(bench.writer.path), plan):
+                    bench.find(event) if isinstance(event, Finding) else bench.writer.append(event)
         failed = any(case.status == "failed" for case in latest_cases(read_run(bench.writer.path)))
         return self.end("failed" if failed else "complete", EXIT_FAILED if failed else EXIT_OK)
+
+    def _enter(self, plan: Plan) -> None:
+        """From now on this is the part that runs."""
+        self._plan = plan
+        self._bench = self._whole if len(self._plans) == 1 else self._whole.of_part(plan)
+        self._part_began = self._bench.clock()
+        self._block_s: list[float] = []
+        self._states = {number: state for number, state in self._recorded_blocks.items()
+                        if number in plan.block_numbers}
+
+    def _part(self, recorded: RecordedRun) -> None:
+        bench, plan, config = self._bench, self._plan, self._request.config
+        if plan.parity_steps and not self._parity_done(recorded):
+            run_parity(bench, plan.parity_steps, config.batch_size if plan.part == "parity" else None)
+        if plan.cells and not self._agreement_done(recorded):
+            run_agreement(bench)
+        if plan.part == self._plans[0].part and config.cold_start and not any(
+                case.case_id.startswith("cold-start") for case in recorded.of(Case)):
+            run_cold_starts(bench)
+        if plan.has_blocks:
+            self._note_extras(recorded)
+            self._blocks()
+        if plan.quality is not None:
+            dataset = self._request.dataset
+            if dataset is None:
+                raise RuntimeError("a quality part without a data set")
+            run_quality(QualityJob(bench, config, self._request.training, dataset.name, recorded))
+
+    def _note_extras(self, recorded: RecordedRun) -> None:
+        """Which arms need no once-a-run measurements any more."""
+        if self._plan.part == "sampling":
+            done = {trap.arm for trap in recorded.of(Trap)}
+        elif self._request.config.epochs == 0:
+            done = {peak.arm for peak in recorded.of(Peak)}
+        else:
+            done = {epoch.arm for epoch in recorded.of(Epoch)}
+        self._bench.extras_done.update(done)
 
     def end(self, status: str, exit_code: int) -> RunEnded:
         """The last line of the journal."""
@@ -110,21 +151,20 @@ class Runner:
                                         "wall_s": self._bench.clock() - self._began})
 
     def _begin(self) -> None:
-        bench, request, plan = self._bench, self._request, self._plan
+        bench, request = self._whole, self._request
         if request.resumed is not None:
             gone = unfinished_blocks(request.resumed)
             bench.writer.append(Resumed(resumed_utc=utc_now(), discarded_blocks=gone))
-            self._states = finished_blocks(request.resumed)
-            epochs = {epoch.arm for epoch in request.resumed.of(Epoch) if epoch.block not in gone}
-            peaks = {peak.arm for peak in request.resumed.of(Peak)}
-            bench.extras_done |= peaks if request.config.epochs == 0 or plan.cells else epochs
+            self._recorded_blocks = finished_blocks(request.resumed)
             bench.anything_measured = True
             return
-        bench.writer.append(run_started(bench.writer.path.name, request, plan, bench.experiment))
+        bench.writer.append(run_started(bench.writer.path.name, request, self._plans, bench.experiment))
         bench.writer.append(request.environment)
         if request.dataset is not None:
             bench.writer.append(request.dataset)
-        bench.writer.append(step_cost(bench.experiment, plan))
+        for part in self._plans:
+            if part.has_blocks:
+                bench.writer.append(step_cost(bench.experiment, part))
         for finding in request.findings:
             bench.find(finding)
 
@@ -171,12 +211,13 @@ class Runner:
             return None
         if not self._in_time(beyond_minimum=done >= plan.min_blocks):
             return None
-        free = (number for number in range(plan.max_blocks + plan.extra_blocks + 1) if number not in self._states)
-        return next(free)
+        return next(number for number in plan.block_numbers if number not in self._states)
 
     def _in_time(self, beyond_minimum: bool) -> bool:
         """Whether another block may start; running out of an explicit limit is a finding."""
-        spent = self._bench.clock() - self._began
+        # The user's limit is one for the whole run, the default one for every part.
+        began = self._began if self._plan.time_limit_s is not None else self._part_began
+        spent = self._bench.clock() - began
         expected = spent + (statistics.median(self._block_s[-3:]) if self._block_s else 0.0)
         limit = self._plan.time_limit_s
         if limit is not None and expected > limit and self._block_s:
@@ -190,7 +231,8 @@ class Runner:
 
     def _run_block(self, number: int, repeats: int | None) -> None:
         bench, plan = self._bench, self._plan
-        text = f"block {number + 1}/{plan.max_blocks}" if repeats is None else f"block {repeats + 1} again"
+        shown = (number if repeats is None else repeats) - plan.first_block + 1
+        text = f"block {shown}/{plan.max_blocks}" if repeats is None else f"block {shown} again"
         groups = 1 if plan.schedule == "resident" else len(plan.arms)
         start = bench.clock()
         with bench.progress.bar(plan.pairs * groups, text):
@@ -199,7 +241,7 @@ class Runner:
         bench.writer.summarise()
         state = self._states[number]
         if state.dirty:
-            bench.progress.say(f"block {number + 1} was disturbed: {'; '.join(state.reasons)}")
+            bench.progress.say(f"block {shown} was disturbed: {'; '.join(state.reasons)}")
         left = plan.min_blocks - len(self._states)
         if repeats is None and left > 0:
             minutes = left * self._block_s[-1] / 60
@@ -209,18 +251,22 @@ class Runner:
 def step_cost(experiment: ExperimentConfig, plan: Plan) -> StepCost:
     """What a step costs: an optimisation step, or a network call for a batch of images."""
     forward = forward_flop_per_image(experiment.model)
-    step = forward * experiment.sample.batch_size if plan.cells else (
-        training_step_flop(experiment.model, experiment.train.batch_size))
-    return StepCost(forward_flop_per_image=forward, step_flop=step)
+    if plan.part == "sampling":
+        return StepCost(forward_flop_per_image=forward, step_flop=forward * experiment.sample.batch_size,
+                        part="sampling")
+    return StepCost(forward_flop_per_image=forward, part="training",
+                    step_flop=training_step_flop(experiment.model, experiment.train.batch_size))
 
 
-def run_started(run_id: str, request: Request, plan: Plan, experiment: ExperimentConfig) -> RunStarted:
+def run_started(run_id: str, request: Request, plans: Sequence[Plan], experiment: ExperimentConfig) -> RunStarted:
     """The first line of a journal."""
+    plan = plans[0]
+    training = {} if request.training is None else {TRAINING: plain(request.training)}
     return RunStarted(
         run_id=run_id, suite=plan.suite.name, started_utc=utc_now(), command=list(request.command),
         arms=plan.entries(), bench=request.config.model_dump(mode="json"), experiment=plain(experiment),
         config_sha256=experiment.sha256(),
-        declared={**plan.declared(), "device": plan.device, "device_reason": request.device_reason})
+        declared={**declared(plans), **training, "device": plan.device, "device_reason": request.device_reason})
 
 
 def latest_cases(run: RecordedRun) -> list[Case]:
@@ -238,6 +284,8 @@ def conclude(path: Path, say: Callable[[str], None]) -> int:
     run = read_run(path)
     for verdict in run.of(Verdict):
         print(sentence(verdict, run.arms))
+    for result in run.of(Quality):
+        print(quality_sentence(result, run.arms.get(result.arm, result.arm)))
     for case in latest_cases(run):
         if case.status == "failed":
             print(f"failed: {case.case_id}: {case.reason}")

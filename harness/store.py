@@ -27,6 +27,7 @@ from harness.events import (
     EnvironmentRecorded,
     Event,
     Finding,
+    Quality,
     Resumed,
     RunEnded,
     RunStarted,
@@ -216,6 +217,7 @@ def summary(run: RecordedRun) -> dict[str, Any]:
         "cases": [_case(case, run.arms) for case in cases.values()],
         "findings": [finding.model_dump(exclude={"type", "t_ns"}) for finding in run.of(Finding)],
         "verdicts": [_verdict(verdict, run.arms) for verdict in run.of(Verdict)],
+        "quality": [_quality(result, run.arms) for result in run.of(Quality)],
         "damage": run.damage,
         "files": files(run.path),
     }
@@ -244,6 +246,11 @@ def _verdict(verdict: Verdict, arms: dict[str, str]) -> dict[str, Any]:
         plain["cell"] = verdict.cell
     names = {"arm_a": arms.get(verdict.arm_a, verdict.arm_a), "arm_b": arms.get(verdict.arm_b, verdict.arm_b)}
     return {"metric": plain.pop("metric"), **names, **plain}
+
+
+def _quality(result: Quality, arms: dict[str, str]) -> dict[str, Any]:
+    plain = result.model_dump(exclude={"type", "t_ns", "arm"})
+    return {"slot": result.arm, "arm": arms.get(result.arm, result.arm), **plain}
 
 
 def _finite(value: Any) -> Any:

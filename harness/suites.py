@@ -16,32 +16,49 @@ MARGIN = 0.01
 ALPHA = 0.05
 
 
+# Blocks of training steps, of whole sampled batches; sets of images after a training; only the parity check.
+Part = Literal["training", "sampling", "quality", "parity"]
+
+
 @dataclass(frozen=True)
 class Suite:
     """One entry of `--suite`.
 
     Attributes:
         name: as on the command line.
-        work: what is measured in blocks: training steps, whole sampled batches, or nothing.
+        parts: what is done one after another, each with a plan of its own.
         parity_steps: matched optimisation steps of the parity check.
         summary: one line for people.
     """
 
     name: str
-    work: Literal["training", "sampling"] | None
+    parts: tuple[Part, ...]
     parity_steps: int
     summary: str
+
+    @property
+    def trains(self) -> bool:
+        """Whether training steps are measured or compared."""
+        return "training" in self.parts or self.parity_steps > 0
+
+    @property
+    def samples(self) -> bool:
+        """Whether images are drawn."""
+        return "sampling" in self.parts or "quality" in self.parts
 
 
 SUITES: Mapping[str, Suite] = {
     suite.name: suite
     for suite in (
-        Suite("train-speed", "training", 20,
+        Suite("train-speed", ("training",), 20,
               "alternating step times, epochs, memory, cold start; parity as a gate"),
-        Suite("sample-speed", "sampling", 0,
+        Suite("sample-speed", ("sampling",), 0,
               "alternating whole batches of DDIM and DDPM samples; equal images as a gate"),
-        Suite("parity", None, 50,
+        Suite("quality", ("quality",), 0,
+              "FID and its companions of every sampler setting, from given weights or after a training"),
+        Suite("parity", ("parity",), 50,
               "the same weights, batches and noise through every arm: outputs, gradients, steps"),
-        Suite("all", "training", 50, "train-speed with the full parity suite"),
+        Suite("all", ("training", "sampling", "quality"), 50,
+              "parity, train-speed, sample-speed and quality in one report"),
     )
 }

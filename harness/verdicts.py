@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.checks import unfair
@@ -14,6 +14,7 @@ from harness.events import (
     ArmSlot,
     BlockState,
     Case,
+    Event,
     Finding,
     ParityResult,
     SampleAgreement,
@@ -22,7 +23,7 @@ from harness.events import (
     Word,
     WorkerStarted,
 )
-from harness.plan import Comparison
+from harness.plan import Comparison, Plan
 from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge_clean_and_dirty
 from harness.store import RecordedRun
 from harness.suites import ALPHA, CALL_TIME, FREE_STEP_TIME, MARGIN, SAMPLING_MEAN, SAMPLING_TIME, STEP_TIME
@@ -62,13 +63,26 @@ class Ratios:
         return [ratio.median_log_ratio for ratio in self.ratios]
 
 
-def judge_run(run: RecordedRun, comparisons: Sequence[Comparison]) -> list[Verdict | Finding]:
-    """All verdicts of a run, the main metric's comparisons under Holm's step-down, with the findings they need.
+def judge_part(run: RecordedRun, plan: Plan) -> list[Verdict | Finding]:
+    """All verdicts of one part of a run; none where it measured no times."""
+    if not plan.has_blocks:
+        return []
+    return judge_run(of_blocks(run, plan.block_numbers), plan.comparisons, [cell.name for cell in plan.cells])
+
+
+def judge_run(run: RecordedRun, comparisons: Sequence[Comparison],
+              cells: Sequence[str] = ()) -> list[Verdict | Finding]:
+    """All verdicts, the main metric's comparisons under Holm's step-down, with the findings they need.
 
     The further metrics were declared as such: their intervals describe, each at the full alpha.
+
+    Args:
+        run: blocks of one kind.
+        comparisons: whose times.
+        cells: sampler settings, where whole batches were sampled; without any, training steps are compared.
     """
     events: list[Verdict | Finding] = []
-    asked, main = questions(run, comparisons)
+    asked, main = questions(comparisons, cells)
     ratios = {question: block_ratios(run, question) for question in asked}
     family = [question for question in asked if question.metric == main and not question.comparison.selfcheck]
     alphas = {**dict.fromkeys(asked, ALPHA), **holm(family, ratios)}
@@ -85,9 +99,17 @@ def judge_run(run: RecordedRun, comparisons: Sequence[Comparison]) -> list[Verdi
     return events
 
 
-def questions(run: RecordedRun, comparisons: Sequence[Comparison]) -> tuple[list[Question], str]:
-    """What the run declared it would ask, but for the mean over cells; and its main metric."""
-    cells = run.started.declared.get("cells") if run.started else None
+def of_blocks(run: RecordedRun, numbers: range) -> RecordedRun:
+    """The run without the blocks of its other parts; what belongs to no block stays."""
+    def ours(event: Event) -> bool:
+        block = getattr(event, "block", None)
+        return block is None or block < 0 or block in numbers
+
+    return replace(run, events=tuple(event for event in run.events if ours(event)))
+
+
+def questions(comparisons: Sequence[Comparison], cells: Sequence[str]) -> tuple[list[Question], str]:
+    """What is asked, but for the mean over cells; and the main metric."""
     if not cells:
         kinds: tuple[tuple[str, Kind], ...] = ((STEP_TIME, "stepwise"), (FREE_STEP_TIME, "free"))
         return [Question(c, metric, kind) for metric, kind in kinds for c in comparisons], STEP_TIME
@@ -147,8 +169,8 @@ def holm(family: Sequence[Question], ratios: Mapping[Question, Ratios]) -> dict[
     return alphas
 
 
-def refusal(run: RecordedRun, comparison: Comparison) -> str | None:
-    """Why the two arms must not be compared; None when they may."""
+def refusal(run: RecordedRun, comparison: Comparison, sampling: bool = False) -> str | None:
+    """Why the two arms must not be compared; None when they may. Of two that sample, the images must agree."""
     workers = {w.arm: w for w in run.of(WorkerStarted) if w.role == "measure"}
     a, b = workers.get(comparison.a), workers.get(comparison.b)
     if a is None or b is None:
@@ -157,7 +179,7 @@ def refusal(run: RecordedRun, comparison: Comparison) -> str | None:
     if fault or comparison.selfcheck:
         return fault
     pair = (comparison.a, comparison.b)
-    if run.started is not None and run.started.declared.get("cells"):
+    if sampling:
         agreed = [r for r in run.of(SampleAgreement) if (r.arm_a, r.arm_b) == pair]
         if not agreed:
             return "images: the arms' images were not compared"
@@ -188,7 +210,8 @@ def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
 
 def _verdict(run: RecordedRun, question: Question, ratios: Ratios, alpha: float) -> Verdict:
     comparison = question.comparison
-    why, judgement = refusal(run, comparison), judged_at(ratios, alpha)
+    sampling = question.metric in (SAMPLING_TIME, SAMPLING_MEAN, CALL_TIME)
+    why, judgement = refusal(run, comparison, sampling), judged_at(ratios, alpha)
     word: Word = judgement.word
     reason: str | None = judgement.reason
     action = judgement.next_action

@@ -195,7 +195,8 @@ def evaluate(job: Job, folder: Path) -> None:
     save_grid(folder / "grid.png", images[:SHOWN])
     seconds = sum(batch.seconds for batch in fresh)
     drawn = sum(len(batch.images) for batch in fresh)
-    _write_json(folder / "sampling.json", job.facts(drawn, seconds, {}))
+    timed = [(batch.seconds, len(batch.images)) for batch in fresh]
+    _write_json(folder / "sampling.json", job.facts(drawn, seconds, {"batches": timed}))
     job.say(f"{len(images)} images, {drawn} of them drawn now in {seconds:.1f} s: {folder / 'images.npz'}")
 
 

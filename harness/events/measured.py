@@ -126,11 +126,15 @@ class Peak(Event):
 
 
 class StepCost(Event):
-    """Analytic cost of one optimisation step at the run's batch size: the same count for every arm."""
+    """Analytic cost of one step at the run's batch size: the same count for every arm.
+
+    A step is an optimisation step or a network call of sampling, by `part`; None in older journals, which have one.
+    """
 
     type: Literal["step-cost"] = "step-cost"
     forward_flop_per_image: int
     step_flop: int
+    part: Literal["training", "sampling"] | None = None
 
 
 class Overhead(Event):

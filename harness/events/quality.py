@@ -18,7 +18,8 @@ class Trained(Event):
     arm: ArmSlot
     steps: int
     batch_size: int
-    seconds: float | None = Field(None, description="wall time of the process; None where it was interrupted between")
+    seconds: float | None = Field(None, description="wall time of the steps since the `trained` line before, start-up "
+                                                    "included; None where an interruption lies between")
     loss: float | None = Field(None, description="mean training loss of the last tenth of the steps")
     checkpoint: str = Field(description="relative to the run folder")
     weights_sha256: str
@@ -40,7 +41,8 @@ class ImagesSampled(Event):
     images: int
     batch_size: int
     train_steps: int | None
-    seconds: float | None = Field(None, description="time spent drawing all images; None where it is not known")
+    seconds: float | None = Field(None, description="time to draw all images, from the median over batches; None where "
+                                                    "it is not known")
     why_no_seconds: str | None = None
     npz: str = Field(description="relative to the run folder; key images, uint8 NHWC")
     grid: str = Field(description="PNG of the first images, relative to the run folder")

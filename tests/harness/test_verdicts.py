@@ -191,7 +191,7 @@ def sampled(ratios, agree=True, pairs=3):
 
 def test_sampling_is_judged_per_cell_under_holm_and_by_the_geometric_mean():
     run = sampled({"ddim-10": [r / 50 for r in around(1, 0.004, 1)], "ddim-50": [r / 25 for r in around(1, 0.004, 2)]})
-    verdicts = [e for e in judge_run(run, [AB]) if isinstance(e, Verdict)]
+    verdicts = [e for e in judge_run(run, [AB], CELLS) if isinstance(e, Verdict)]
     found = {(v.metric, v.cell): v for v in verdicts}
     assert list(found) == [(SAMPLING_MEAN, None), (SAMPLING_TIME, "ddim-10"), (SAMPLING_TIME, "ddim-50"),
                            (CALL_TIME, None)]
@@ -206,5 +206,5 @@ def test_sampling_is_judged_per_cell_under_holm_and_by_the_geometric_mean():
 @pytest.mark.parametrize(("agree", "word"), [(False, "images: other pictures"), (None, "not compared")])
 def test_arms_that_draw_other_images_are_not_compared(agree, word):
     run = sampled({cell: [2.0] * 6 for cell in CELLS}, agree=agree)
-    for verdict in (e for e in judge_run(run, [AB]) if isinstance(e, Verdict)):
+    for verdict in (e for e in judge_run(run, [AB], CELLS) if isinstance(e, Verdict)):
         assert verdict.word == "not-comparable" and word in verdict.reason

@@ -1,0 +1,195 @@
+"""The quality part of a run: train or take weights, draw sets of images, have a feature network judge them.
+
+The tools of `impls` do the work, each in a process of its own; all of them go on where a killed run left off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.bench import Bench
+from harness.cells import Cell, shown
+from harness.config import BenchConfig
+from harness.events import ArmSlot, Case, Finding, ImagesSampled, Quality, ReferenceFeatures, Trained
+from harness.quality_plan import QualityPlan
+from harness.quality_steps import Evaluation, draw_set, evaluate, train_to
+from harness.session import WorkerFailedError
+from harness.store import RecordedRun, read_run
+from impls.common.config import ExperimentConfig
+from impls.common.weights import load_weights
+from impls.errors import UsageError
+
+
+@dataclass(frozen=True)
+class QualityJob:
+    """What the quality part starts from.
+
+    Attributes:
+        bench: the run, with the plan of this part.
+        config: the options.
+        training: recipe of the trainings; None where weights are given.
+        dataset: name of the data set, resolved.
+        recorded: what an interrupted run holds already.
+    """
+
+    bench: Bench
+    config: BenchConfig
+    training: ExperimentConfig | None
+    dataset: str
+    recorded: RecordedRun
+
+    @property
+    def plan(self) -> QualityPlan:
+        """The sets that are wanted."""
+        plan = self.bench.plan.quality
+        if plan is None:
+            raise RuntimeError("a quality part without its plan")
+        return plan
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """How sets are judged."""
+        config, plan = self.config, self.bench.plan
+        return Evaluation(self.plan.features, config.inception_weights, config.inception_sha256, self.dataset,
+                          config.data_root, self.plan.reference_images, plan.device, plan.seed)
+
+
+def run_quality(job: QualityJob) -> None:
+    """Everything that the plan wants and the journal does not hold yet.
+
+    Raises:
+        UsageError: something the user can mend, found before anything was measured.
+    """
+    if not _reference(job):
+        return
+    stages: Sequence[int | None] = job.plan.milestones or (None,)
+    lost: set[ArmSlot] = set()
+    for number, stage in enumerate(stages):
+        last, since = stage == stages[-1], (stages[number - 1] if number else None) or 0
+        for slot in job.bench.plan.slots:
+            if stage is not None and slot not in lost and not _train(job, slot, stage, since):
+                lost.add(slot)
+        for cell in job.plan.cells if last else (shown(job.plan.cells),):
+            sets = [one for slot in job.bench.plan.slots if slot not in lost and (one := _set(job, slot, cell, stage))]
+            if sets:
+                _judge(job, sets, nearest=last and cell == nearest_cell(job.plan.cells))
+    for slot in lost:
+        job.bench.writer.append(Case(case_id=f"quality-{slot}", arm=slot, block=None, status="skipped",
+                                     reason="its training failed"))
+
+
+def nearest_cell(cells: Sequence[Cell]) -> Cell:
+    """The cell whose images are held against the training images one by one: the one with the most network calls."""
+    return max(cells, key=lambda cell: cell.steps)
+
+
+def _reference(job: QualityJob) -> bool:
+    """Prepare the feature network and the real images, before hours of training; whether that went well."""
+    if job.recorded.of(ReferenceFeatures):
+        job.bench.anything_measured = True
+        return True
+    case = "quality-reference"
+    try:
+        evaluate(job.bench, job.evaluation, (), case, nearest=False)
+    except WorkerFailedError as error:
+        job.bench.fail(case, job.bench.plan.slots[0], None, error, case)
+        return False
+    job.bench.measured(Case(case_id=case, arm=None, block=None, status="measured", log=f"logs/{case}.log"))
+    return True
+
+
+def _train(job: QualityJob, slot: ArmSlot, steps: int, since: int) -> bool:
+    bench, case = job.bench, f"train-{slot}-{steps}"
+    done = [event for event in job.recorded.of(Trained) if (event.arm, event.steps) == (slot, steps)]
+    if done and (bench.writer.path / done[-1].checkpoint).is_file():
+        return True
+    if job.training is None:
+        raise RuntimeError("a training without its recipe")
+    try:
+        bench.writer.append(train_to(bench, slot, steps, since, job.training, job.dataset, job.config.data_root, case))
+    except WorkerFailedError as error:
+        bench.fail(case, slot, None, error, case)
+        return False
+    bench.measured(Case(case_id=case, arm=slot, block=None, status="measured", log=f"logs/{case}.log"))
+    return True
+
+
+def _set(job: QualityJob, slot: ArmSlot, cell: Cell, stage: int | None) -> ImagesSampled | None:
+    """The set of one arm, drawn now or before; None where it cannot be drawn."""
+    bench, case = job.bench, case_of("images", cell, stage, slot)
+    for event in job.recorded.of(ImagesSampled):
+        if (event.arm, event.cell, event.train_steps) == (slot, cell.name, stage) and (
+                bench.writer.path / event.npz).is_file():
+            return event
+    weights = job.plan.weights[bench.plan.arm(slot).name] if stage is None else checkpoint_of(bench, slot, stage)
+    try:
+        drawn = draw_set(bench, slot, cell, stage, weights, job.plan.images, case)
+    except WorkerFailedError as error:
+        bench.fail(case, slot, None, error, case)
+        return None
+    bench.writer.append(drawn)
+    bench.measured(Case(case_id=case, arm=slot, block=None, status="measured", log=f"logs/{case}.log"))
+    return drawn
+
+
+def checkpoint_of(bench: Bench, slot: ArmSlot, stage: int) -> Path:
+    """The checkpoint that the training of an arm left at a milestone."""
+    run = read_run(bench.writer.path)
+    return bench.writer.path / next(event.checkpoint for event in reversed(run.of(Trained))
+                                    if (event.arm, event.steps) == (slot, stage))
+
+
+def _judge(job: QualityJob, sets: Sequence[ImagesSampled], nearest: bool) -> None:
+    """Have the sets of all arms of one cell judged together."""
+    bench, first = job.bench, sets[0]
+    cell = next(cell for cell in job.plan.cells if cell.name == first.cell)
+    case = case_of("quality", cell, first.train_steps)
+    wanted = {one.arm for one in sets}
+    have = {event.arm for event in job.recorded.of(Quality)
+            if (event.cell, event.train_steps) == (first.cell, first.train_steps)}
+    if have >= wanted:
+        return
+    try:
+        results = evaluate(bench, job.evaluation, sets, case, nearest)
+    except WorkerFailedError as error:
+        bench.fail(case, first.arm, None, error, case)
+        return
+    for result in results:
+        bench.progress.say(sentence(result, bench.plan.arm(result.arm).name))
+        for warning in result.warnings:
+            bench.find_once(Finding(severity="warning", code="few-images", message=warning,
+                                    advice="give --num-images more; papers use 50000"))
+    bench.measured(Case(case_id=case, arm=None, block=None, status="measured", log=f"logs/{case}.log"))
+
+
+def case_of(what: str, cell: Cell, stage: int | None, slot: ArmSlot | None = None) -> str:
+    """The name of a case, of its log and of its files."""
+    return "-".join(str(part) for part in (what, slot, cell.name, stage) if part is not None)
+
+
+def sentence(result: Quality, arm: str) -> str:
+    """The distance of one set for people."""
+    distance = next((figure for figure in result.figures if figure.metric == "fd"), None)
+    trained = "" if result.train_steps is None else f" after {result.train_steps} training steps"
+    head = f"{result.label} of {arm}, {result.cell}{trained}, {result.images} images"
+    if distance is None or distance.value is None:
+        return f"{head}: n/a ({distance.reason if distance else 'not computed'})"
+    interval = "" if distance.ci_low is None or distance.ci_high is None else (
+        f" [{distance.ci_low:.2f}, {distance.ci_high:.2f}]")
+    return f"{head}: {distance.value:.2f}{interval}"
+
+
+def check_weights_fit(plan: QualityPlan, shape: Sequence[int]) -> None:
+    """Refuse weights that cannot be read or draw images of another shape than the data's, before anything runs.
+
+    Raises:
+        UsageError: the first fault.
+    """
+    for path in dict.fromkeys(plan.weights.values()):
+        model = load_weights(path).config.model
+        drawn = [model.image_size, model.image_size, model.image_channels]
+        if drawn != list(shape):
+            raise UsageError(f"--model-path {path}: draws images of {'x'.join(map(str, drawn))}, the data set has "
+                             f"{'x'.join(map(str, shape))}: choose another --dataset")
