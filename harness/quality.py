@@ -87,32 +87,36 @@ def nearest_cell(cells: Sequence[Cell]) -> Cell:
 
 def _reference(job: QualityJob) -> bool:
     """Prepare the feature network and the real images, before hours of training; whether that went well."""
-    if job.recorded.of(ReferenceFeatures):
-        job.bench.anything_measured = True
-        return True
     case = "quality-reference"
-    try:
-        evaluate(job.bench, job.evaluation, (), case, nearest=False)
-    except WorkerFailedError as error:
-        job.bench.fail(case, job.bench.plan.slots[0], None, error, case)
-        return False
-    job.bench.measured(Case(case_id=case, arm=None, block=None, status="measured", log=f"logs/{case}.log"))
+    if not job.recorded.of(ReferenceFeatures):
+        try:
+            evaluate(job.bench, job.evaluation, (), case, False, job.recorded)
+        except WorkerFailedError as error:
+            job.bench.fail(case, job.bench.plan.slots[0], None, error, case)
+            return False
+    _measured(job, case, None)
     return True
+
+
+def _measured(job: QualityJob, case: str, slot: ArmSlot | None) -> None:
+    """Record a case; a kill may have come between its last line and this one."""
+    if not any(old.case_id == case and old.status == "measured" for old in job.recorded.of(Case)):
+        job.bench.measured(Case(case_id=case, arm=slot, block=None, status="measured", log=f"logs/{case}.log"))
 
 
 def _train(job: QualityJob, slot: ArmSlot, steps: int, since: int) -> bool:
     bench, case = job.bench, f"train-{slot}-{steps}"
     done = [event for event in job.recorded.of(Trained) if (event.arm, event.steps) == (slot, steps)]
-    if done and (bench.writer.path / done[-1].checkpoint).is_file():
-        return True
-    if job.training is None:
-        raise RuntimeError("a training without its recipe")
-    try:
-        bench.writer.append(train_to(bench, slot, steps, since, job.training, job.dataset, job.config.data_root, case))
-    except WorkerFailedError as error:
-        bench.fail(case, slot, None, error, case)
-        return False
-    bench.measured(Case(case_id=case, arm=slot, block=None, status="measured", log=f"logs/{case}.log"))
+    if not done:
+        if job.training is None:
+            raise RuntimeError("a training without its recipe")
+        try:
+            trained = train_to(bench, slot, steps, since, job.training, job.dataset, job.config.data_root, case)
+        except WorkerFailedError as error:
+            bench.fail(case, slot, None, error, case)
+            return False
+        bench.writer.append(trained)
+    _measured(job, case, slot)
     return True
 
 
@@ -120,8 +124,8 @@ def _set(job: QualityJob, slot: ArmSlot, cell: Cell, stage: int | None) -> Image
     """The set of one arm, drawn now or before; None where it cannot be drawn."""
     bench, case = job.bench, case_of("images", cell, stage, slot)
     for event in job.recorded.of(ImagesSampled):
-        if (event.arm, event.cell, event.train_steps) == (slot, cell.name, stage) and (
-                bench.writer.path / event.npz).is_file():
+        if (event.arm, event.cell, event.train_steps) == (slot, cell.name, stage):
+            _measured(job, case, slot)
             return event
     weights = job.plan.weights[bench.plan.arm(slot).name] if stage is None else checkpoint_of(bench, slot, stage)
     try:
@@ -130,7 +134,7 @@ def _set(job: QualityJob, slot: ArmSlot, cell: Cell, stage: int | None) -> Image
         bench.fail(case, slot, None, error, case)
         return None
     bench.writer.append(drawn)
-    bench.measured(Case(case_id=case, arm=slot, block=None, status="measured", log=f"logs/{case}.log"))
+    _measured(job, case, slot)
     return drawn
 
 
@@ -146,13 +150,10 @@ def _judge(job: QualityJob, sets: Sequence[ImagesSampled], nearest: bool) -> Non
     bench, first = job.bench, sets[0]
     cell = next(cell for cell in job.plan.cells if cell.name == first.cell)
     case = case_of("quality", cell, first.train_steps)
-    wanted = {one.arm for one in sets}
-    have = {event.arm for event in job.recorded.of(Quality)
-            if (event.cell, event.train_steps) == (first.cell, first.train_steps)}
-    if have >= wanted:
+    if any(old.case_id == case and old.status == "measured" for old in job.recorded.of(Case)):
         return
     try:
-        results = evaluate(bench, job.evaluation, sets, case, nearest)
+        results = evaluate(bench, job.evaluation, sets, case, nearest, job.recorded)
     except WorkerFailedError as error:
         bench.fail(case, first.arm, None, error, case)
         return
@@ -161,7 +162,7 @@ def _judge(job: QualityJob, sets: Sequence[ImagesSampled], nearest: bool) -> Non
         for warning in result.warnings:
             bench.find_once(Finding(severity="warning", code="few-images", message=warning,
                                     advice="give --num-images more; papers use 50000"))
-    bench.measured(Case(case_id=case, arm=None, block=None, status="measured", log=f"logs/{case}.log"))
+    _measured(job, case, None)
 
 
 def case_of(what: str, cell: Cell, stage: int | None, slot: ArmSlot | None = None) -> str:

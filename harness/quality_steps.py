@@ -14,6 +14,7 @@ from harness.bench import Bench, plain
 from harness.cells import Cell
 from harness.events import (
     ArmSlot,
+    Event,
     ImagesSampled,
     NearestImages,
     Quality,
@@ -23,6 +24,7 @@ from harness.events import (
 )
 from harness.quality_tools import Tools
 from harness.session import WorkerFailedError
+from harness.store import RecordedRun
 from impls.common import trainlog
 from impls.common.config import ExperimentConfig, read_json
 from impls.common.retention import checkpoint_name, checkpoints
@@ -130,8 +132,9 @@ def draw_set(bench: Bench, slot: ArmSlot, cell: Cell, train_steps: int | None, w
         weights_sha256=facts["weights"]["sha256"])
 
 
-def evaluate(bench: Bench, how: Evaluation, sets: Sequence[ImagesSampled], case: str, nearest: bool) -> list[Quality]:
-    """Judge sets of equally many images, one of each arm, and record everything.
+def evaluate(bench: Bench, how: Evaluation, sets: Sequence[ImagesSampled], case: str, nearest: bool,
+             recorded: RecordedRun) -> list[Quality]:
+    """Judge sets of equally many images, one of each arm, and record what an interrupted run has not `recorded`.
 
     Raises:
         WorkerFailedError: it cannot.
@@ -144,24 +147,36 @@ def evaluate(bench: Bench, how: Evaluation, sets: Sequence[ImagesSampled], case:
     result = _facts(output)
     output.unlink()
     features, reference = result["features"], result["reference"]
+    known = {_identity(event) for event in recorded.events}
+
+    def append(event: Event) -> None:
+        if _identity(event) not in known:
+            bench.writer.append(event)
+
     if not sets:
-        bench.writer.append(ReferenceFeatures(**features, **reference))
+        append(ReferenceFeatures(**features, **reference))
     found: list[Quality] = []
     for one, told in zip(sets, result["sets"], strict=True):
         quality = Quality(arm=one.arm, cell=one.cell, train_steps=one.train_steps, extractor=features["extractor"],
                           label=features["label"], **{key: told[key] for key in (
                               "images", "figures", "ladder", "interval", "images_per_s", "warnings")})
-        bench.writer.append(quality)
+        append(quality)
         found.append(quality)
         if told.get("nearest"):
-            bench.writer.append(_nearest(run, one, told["nearest"], case))
+            append(_nearest(run, one, told["nearest"], case))
     for pair in result["differences"]:
         a, b = sets[pair["a"]], sets[pair["b"]]
-        bench.writer.append(QualityDifference(
+        append(QualityDifference(
             arm_a=a.arm, arm_b=b.arm, cell=a.cell, train_steps=a.train_steps, label=features["label"],
             images=pair["images"], value=pair["value"], ci_low=pair["ci_low"], ci_high=pair["ci_high"],
             matched_weights=a.weights_sha256 == b.weights_sha256))
     return found
+
+
+def _identity(event: Event) -> tuple[object, ...]:
+    """What a line is about; two lines about the same say the same."""
+    names = ("type", "arm", "arm_a", "arm_b", "cell", "train_steps")
+    return tuple(getattr(event, name, None) for name in names)
 
 
 def _nearest(run: Path, one: ImagesSampled, told: dict[str, Any], case: str) -> NearestImages:

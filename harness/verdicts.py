@@ -89,8 +89,8 @@ def judge_run(run: RecordedRun, comparisons: Sequence[Comparison],
     if main == SAMPLING_TIME:
         means = [Question(comparison, SAMPLING_MEAN, "sample") for comparison in comparisons]
         for mean in means:
-            cells = [ratios[q] for q in asked if q.comparison == mean.comparison and q.metric == main]
-            ratios[mean], alphas[mean] = mean_over_cells(cells), ALPHA
+            over = [ratios[q] for q in asked if q.comparison == mean.comparison and q.metric == main]
+            ratios[mean], alphas[mean] = mean_over_cells(over), ALPHA
         asked = [*means, *asked]
     for question in asked:
         verdict = _verdict(run, question, ratios[question], alphas[question])

@@ -24,8 +24,9 @@ from harness import protocol  # noqa: E402
 from harness.bench import Bench  # noqa: E402
 from harness.config import BenchConfig, experiment  # noqa: E402
 from harness.events import DatasetRecorded, EnvironmentRecorded  # noqa: E402
-from harness.plan import make_plan  # noqa: E402
+from harness.plan import make_plans  # noqa: E402
 from harness.progress import Progress  # noqa: E402
+from harness.quality_plan import training_recipe  # noqa: E402
 from harness.runner import Request, Runner  # noqa: E402
 from harness.session import Nobody, Session  # noqa: E402
 from harness.store import RunWriter, read_run  # noqa: E402
@@ -152,22 +153,25 @@ class Lab:
     telemetry: FakeTelemetry
     stream: io.StringIO
     cpu: dict[int, int] = field(default_factory=dict)
+    tools: object | None = None
 
     def bench(self, config: BenchConfig, writer: RunWriter | None = None) -> tuple[Bench, Request]:
         data = self.tmp_path / "images.npy"
         if not data.exists():
             np.save(data, np.zeros((64, 32, 32, 3), np.uint8))
         recipe = experiment(config, {}, "cpu")
-        plan = make_plan(config, "cpu", recipe.diffusion.T)
+        plans = make_plans(config, "cpu", recipe.diffusion.T)
+        plan = plans[0]
         writer = writer or RunWriter.create(self.tmp_path / "results", plan.suite.name, self.clock)
         bench = Bench(plan=plan, experiment=recipe, data_path=data, images=64, threads=1,
                       writer=writer, sessions=self.sessions, progress=Progress(stream=self.stream),
-                      telemetry=self.telemetry, window_steps=None if plan.cells else config.step_count,
+                      telemetry=self.telemetry, window_steps=None if plan.suite.samples else config.step_count,
                       epochs=config.epochs, weights=self.tmp_path / "weights.safetensors",
                       sleep=self.clock.sleep, clock=self.clock.seconds, cpu_ns=lambda pid: self.cpu.get(pid, 0),
-                      busy_ns=lambda: None)
+                      busy_ns=lambda: None, tools=self.tools)
         request = Request(config=config, command=["run_bench.py"], environment=EnvironmentRecorded(facts={"cpu": "x"}),
-                          findings=[], device_reason="as asked",
+                          findings=[], device_reason="as asked", plans=plans,
+                          training=None if config.model_path else training_recipe(config, {}, "cpu"),
                           dataset=DatasetRecorded(name="digits", images=64, shape=[32, 32, 3], sha256="0", why="test"))
         return bench, request
 

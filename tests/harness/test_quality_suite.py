@@ -1,0 +1,346 @@
+"""The quality part: what is started with which options, what is recorded, what a fault and an interruption cost."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scripted_backend
+
+from harness.cells import Cell
+from harness.config import BenchConfig, parse
+from harness.events import (
+    Case,
+    Finding,
+    ImagesSampled,
+    NearestImages,
+    Quality,
+    QualityDifference,
+    ReferenceFeatures,
+    Trained,
+    Verdict,
+)
+from harness.launcher import LocalLauncher
+from harness.plan import make_plans
+from harness.progress import Progress
+from harness.quality import check_weights_fit, nearest_cell, sentence
+from harness.quality_plan import QualityPlan, milestones, model_paths
+from harness.quality_tools import Tools
+from harness.runner import Runner
+from harness.session import WorkerFailedError
+from harness.store import RunWriter, read_run, summary
+from harness.suites import STEP_TIME
+from impls.backend import TrainerState
+from impls.common.checkpoint import save_state
+from impls.common.config import preset
+from impls.common.images import save_grid, save_npz, save_png
+from impls.errors import UsageError
+
+ARMS = "scripted,scripted:slow"
+FEATURES = {"extractor": "efficientnet-lite0", "label": "FD efficientnet-lite0", "weights_sha256": "f" * 64,
+            "feature_size": 1280, "input_size": 96}
+REFERENCE = {"dataset": "digits", "split": "the first 1,500", "images": 1500, "images_sha256": "0" * 64, "cached": True,
+             "images_per_s": None}
+
+
+@dataclass
+class FakeTools:
+    """Does what the tools of `impls` leave behind; `faults` names cases that fail, with their cause."""
+
+    calls: list[tuple[str, dict[str, list[str]]]] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)
+
+    def run(self, tool, words, log, watcher, text, arm=None):
+        options: dict[str, list[str]] = {}
+        for word in words:
+            name, _, value = word.removeprefix("--").partition("=")
+            options.setdefault(name, []).append(value)
+        self.calls.append((tool, options))
+        log.write_text("the tool says hello\n")
+        watcher.tick(text, 1.0)
+        if log.stem in self.faults:
+            raise WorkerFailedError(self.faults[log.stem], f"{log.stem} went wrong")
+        getattr(self, tool)(options)
+        return 12.0
+
+    def train(self, options):
+        steps = int(options["max_steps"][0])
+        start = options.get("model_path")
+        folder = Path(start[0]) if start else Path(options["log_root"][0]) / "training-1"
+        params = {name: np.full(shape, steps, np.float32) for name, shape in scripted_backend.SHAPES.items()}
+        zeros = {name: np.zeros_like(value) for name, value in params.items()}
+        save_state(folder / "checkpoints" / f"step-{steps:08d}.safetensors",
+                   TrainerState(steps, params, None, zeros, zeros), preset("tiny"))
+        with (folder / "log.jsonl").open("a") as file:
+            for step in range(1, steps + 1):
+                file.write(json.dumps({"step": step, "epoch": 1, "loss": 1 / step, "lr": 1e-3}) + "\n")
+
+    def sample(self, options):
+        folder, count = Path(options["sample_root"][0]), int(options["num_images"][0])
+        images = np.zeros((count, 4, 4, 3), np.uint8)
+        save_npz(folder / "images.npz", images)
+        save_grid(folder / "grid.png", images[:4])
+        weights = {"description": "raw weights", "kind": "raw", "sha256": options["model_path"][0]}
+        (folder / "sampling.json").write_text(json.dumps({
+            "nfe": int(options.get("steps", ["1000"])[0]), "eta": 0.0, "spacing": "uniform",
+            "seed": int(options["seed"][0]), "weights": weights, "batches": [[9.0, 2], [1.0, 2], [1.2, 2]]}))
+
+    def evaluate(self, options):
+        sets = []
+        for number, path in enumerate(options.get("images", [])):
+            nearest = None
+            if "nearest" in options:
+                picture = Path(options["nearest"][0]) / f"{number}.png"
+                save_png(picture, np.zeros((4, 4, 3), np.uint8))
+                nearest = {"picture": str(picture), "space": "features", "distances": [1.0], "typical": 2.0}
+            sets.append({"path": path, "images": 6, "ladder": [{"images": 6, "value": 5.0}], "interval": "jackknife",
+                         "figures": [{"metric": "fd", "value": 5.0 + number, "ci_low": 4.0, "ci_high": 6.0,
+                                      "reason": None}],
+                         "images_per_s": 90.0, "warnings": ["6 images are few"], "nearest": nearest})
+        differences = [{"a": 0, "b": number, "images": 6, "value": -1.0, "ci_low": -2.0, "ci_high": 0.0}
+                       for number in range(1, len(sets))]
+        Path(options["json"][0]).write_text(json.dumps({
+            "features": FEATURES, "reference": REFERENCE, "sets": sets, "differences": differences}))
+
+
+@pytest.fixture
+def quality(lab):
+    lab.tools = FakeTools()
+
+    def run(**options):
+        return lab.run(**{"suite": "quality", "arms": ARMS, "num_images": 6, "steps": "10,50", "train_steps": "2,4",
+                          **options})
+
+    return run
+
+
+def cases(run):
+    return {case.case_id: case.status for case in run.of(Case)}
+
+
+def test_every_arm_trains_draws_and_is_judged(quality, lab):
+    end, run = quality()
+    assert end.status == "complete"
+    assert [(event.arm, event.steps) for event in run.of(Trained)] == [("A", 2), ("B", 2), ("A", 4), ("B", 4)]
+    drawn = [(event.arm, event.cell, event.train_steps) for event in run.of(ImagesSampled)]
+    # Before the last milestone only one cell is looked at.
+    assert drawn == [(arm, cell, steps) for cell, steps in (("ddim-50", 2), ("ddim-10", 4), ("ddim-50", 4))
+                     for arm in "AB"]
+    assert len(run.of(Quality)) == 6 and len(run.of(ReferenceFeatures)) == 1
+    assert [event.arm for event in run.of(NearestImages)] == ["A", "B"]
+    assert set(cases(run).values()) == {"measured"} and not run.of(Verdict)
+    for event in [*run.of(ImagesSampled), *run.of(NearestImages)]:
+        name = event.npz if isinstance(event, ImagesSampled) else event.picture
+        assert (run.path / name).is_file()
+    left = {path.name for path in run.path.rglob(".*")}
+    assert not left
+    assert summary(run)["quality"][0]["label"] == "FD efficientnet-lite0"
+
+
+def test_the_tools_get_what_was_asked_for(quality, lab):
+    quality(steps="10,ddpm", reference_images=1500)
+    tools = [tool for tool, _ in lab.tools.calls]
+    assert tools[:3] == ["evaluate", "train", "train"]
+    first = lab.tools.calls[0][1]
+    assert "images" not in first and first["reference"] == ["digits"] and first["reference_images"] == ["1500"]
+    start, later = (options for tool, options in lab.tools.calls if tool == "train" and
+                    options["backend"] == ["scripted:slow"])
+    assert start["max_steps"] == ["2"] and "model_path" not in start and start["sample_every"] == ["0"]
+    assert later["max_steps"] == ["4"] and later["model_path"][0].endswith("training-1")
+    ddpm = next(options for tool, options in lab.tools.calls if tool == "sample" and "steps" not in options)
+    assert "eta" not in ddpm and "spacing" not in ddpm and ddpm["num_images"] == ["6"]
+    recipe = json.loads(Path(start["config"][0]).read_text())["experiment"]
+    assert recipe["train"]["randomness"] == "matched" and recipe["train"]["batch_size"] == 16
+
+
+def test_seconds_are_those_of_the_typical_batch(quality):
+    _, run = quality()
+    # 0.6 s an image in the typical batch; the first one compiled.
+    assert [event.seconds for event in run.of(ImagesSampled)] == pytest.approx([3.6] * 6)
+    assert {event.loss for event in run.of(Trained) if event.steps == 4} == {0.25}
+
+
+def test_equal_weights_are_told_from_different_ones(quality, lab, tmp_path):
+    save_state(tmp_path / "one.safetensors", TrainerState(1, {}, None, {}, {}), preset("tiny"))
+    _, run = quality(train_steps=None, model_path=(str(tmp_path / "one.safetensors"),))
+    assert not run.of(Trained)
+    assert {event.matched_weights for event in run.of(QualityDifference)} == {True}
+    _, run = quality()
+    assert {event.matched_weights for event in run.of(QualityDifference)} == {False}
+
+
+def test_a_failed_training_costs_its_arm_alone(quality, lab):
+    lab.tools.faults = {"train-B-2": "crash"}
+    end, run = quality()
+    assert end.exit_code == 1
+    assert cases(run)["train-B-2"] == "failed" and cases(run)["quality-B"] == "skipped"
+    assert {event.arm for event in run.of(Quality)} == {"A"}
+    tail = next(case.log_tail for case in run.of(Case) if case.case_id == "train-B-2")
+    assert tail == ["the tool says hello"]
+
+
+def test_a_failed_set_and_a_failed_judgement_cost_no_more_than_that(quality, lab):
+    lab.tools.faults = {"images-A-ddim-10-4": "hang", "quality-ddim-50-2": "memory"}
+    end, run = quality()
+    assert end.exit_code == 1
+    assert [(event.arm, event.cell, event.train_steps) for event in run.of(Quality)] == [
+        ("B", "ddim-10", 4), ("A", "ddim-50", 4), ("B", "ddim-50", 4)]
+
+
+def test_a_bad_feature_network_is_refused_before_anything_is_trained(quality, lab):
+    lab.tools.faults = {"quality-reference": "usage"}
+    with pytest.raises(UsageError, match="quality-reference went wrong"):
+        quality()
+    assert [tool for tool, _ in lab.tools.calls] == ["evaluate"]
+
+
+@pytest.mark.parametrize("dies_at", ["quality-reference", "train-B-2", "images-B-ddim-50-2", "quality-ddim-50-2",
+                                     "train-A-4", "images-A-ddim-10-4", "quality-ddim-50-4"])
+def test_an_interrupted_run_goes_on_without_doing_anything_twice(lab, dies_at):
+    lab.tools = FakeTools()
+    config = BenchConfig(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", device="cpu",
+                         preset="tiny")
+    bench, request = lab.bench(config)
+
+    class Killed(FakeTools):
+        def run(self, tool, words, log, watcher, text, arm=None):
+            if log.stem == dies_at:
+                raise KeyboardInterrupt
+            return super().run(tool, words, log, watcher, text, arm)
+
+    bench.tools = first = Killed()
+    with pytest.raises(KeyboardInterrupt):
+        Runner(bench, request).run()
+    bench, request = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
+    end = Runner(bench, request.__class__(**{**request.__dict__, "resumed": read_run(bench.writer.path)})).run()
+    run = read_run(bench.writer.path)
+    assert end.status == "complete"
+    assert len(run.of(Quality)) == 6 and len(run.of(ImagesSampled)) == 6 and len(run.of(Trained)) == 4
+    assert len(run.of(ReferenceFeatures)) == 1 and len(run.of(NearestImages)) == 2
+    # Whoever finished a case, nobody did it again.
+    assert len(first.calls) + len(lab.tools.calls) == 1 + 4 + 6 + 3
+
+
+@pytest.mark.parametrize("lines", [0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
+def test_a_run_killed_between_any_two_lines_loses_and_repeats_nothing(lab, quality, lines):
+    _, whole = quality()
+    journal = whole.path / "journal.jsonl"
+    kept = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(kept[: int(lines * len(kept))]))
+    config = BenchConfig(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", device="cpu",
+                         preset="tiny")
+    bench, request = lab.bench(config, RunWriter(whole.path, lab.clock))
+    Runner(bench, request.__class__(**{**request.__dict__, "resumed": read_run(whole.path)})).run()
+    run = read_run(whole.path)
+    for kind in (Trained, ImagesSampled, ReferenceFeatures, Quality, QualityDifference, NearestImages):
+        assert len(run.of(kind)) == len(whole.of(kind))
+    assert cases(run) == cases(whole)
+
+
+def test_all_runs_every_part_into_one_journal(lab):
+    lab.tools = FakeTools()
+    end, run = lab.run(suite="all", arms=ARMS, blocks=6, pairs=4, epochs=0, num_images=6, steps="2,3", train_steps="2")
+    assert end.status == "complete"
+    metrics = {verdict.metric for verdict in run.of(Verdict)}
+    assert STEP_TIME in metrics and len(metrics) == 5
+    assert all(verdict.word == "A-faster" for verdict in run.of(Verdict) if verdict.metric == STEP_TIME)
+    assert run.started.declared["parts"] == ["training", "sampling", "quality"]
+    assert run.started.declared["cells"] == ["ddim-2", "ddim-3"]
+    assert len(run.of(Quality)) == 4
+    assert {verdict.blocks for verdict in run.of(Verdict)} == {6}
+
+
+def test_parts_never_share_a_block_number():
+    plans = make_plans(BenchConfig(suite="all", arms="pytorch,jittor"), "cpu")
+    numbers = [number for plan in plans if plan.has_blocks for number in plan.block_numbers]
+    assert len(numbers) == len(set(numbers)) == 2 * (8 + 2)
+    assert [plan.parity_steps for plan in plans] == [50, 0, 0]
+
+
+def test_many_warnings_are_one_finding(quality):
+    _, run = quality()
+    assert len([f for f in run.of(Finding) if f.code == "few-images"]) == 1
+
+
+@pytest.mark.parametrize(("words", "part"), [
+    (["--train-steps", "0"], "rising"), (["--train-steps", "200,100"], "rising"), (["--train-steps", "x"], "rising"),
+    (["--num-images", "1"], "at least 2"), (["--num-images", "0"], "at least 2"),
+    (["--train-steps", "5", "--model-path", "x"], "leave one of them out"),
+    (["--model-path", "pytorch=x"], "arm jittor has no weights"),
+    (["--model-path", "jittor:onednn=x"], "not in --arms"),
+    (["--model-path", "x", "--model-path", "y"], "has weights already"),
+    (["--steps", "0"], "neither"),
+])
+def test_bad_options_are_one_line(words, part):
+    with pytest.raises(UsageError, match=part) as fault:
+        config, _ = parse(["--suite", "quality", *words])
+        make_plans(config, "cpu")
+    assert "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize("words", [["--train-steps", "5"], ["--features", "x"], ["--num-images", "5"],
+                                   ["--inception-weights", "x"]])
+def test_options_of_the_quality_suite_are_refused_elsewhere(words):
+    with pytest.raises(UsageError, match="judges no images"):
+        parse(["--suite", "train-speed", *words])
+
+
+def test_a_path_may_hold_an_equals_sign():
+    config = BenchConfig(suite="quality", model_path=("runs/lr=1/x",))
+    assert set(model_paths(config).values()) == {Path("runs/lr=1/x")}
+    each = BenchConfig(suite="quality", model_path=("pytorch=a=b", "jittor=c"))
+    assert model_paths(each) == {"pytorch": Path("a=b"), "jittor": Path("c")}
+    assert milestones("5, 20") == (5, 20)
+
+
+def test_weights_that_draw_other_images_are_refused(tmp_path):
+    save_state(tmp_path / "w.safetensors", TrainerState(1, {}, None, {}, {}), preset("tiny"))
+    plan = QualityPlan((Cell("ddim", 5),), (), 6, None, "auto", {"pytorch": tmp_path / "w.safetensors"})
+    check_weights_fit(plan, (32, 32, 3))
+    with pytest.raises(UsageError, match="32x32x3, the data set has 28x28x1"):
+        check_weights_fit(plan, (28, 28, 1))
+
+
+def test_the_cell_with_most_calls_is_searched_for_copies():
+    assert nearest_cell([Cell("ddim", 10), Cell("ddpm", 1000), Cell("ddim", 50)]) == Cell("ddpm", 1000)
+
+
+def test_a_missing_distance_is_said_with_its_reason():
+    result = Quality(arm="A", cell="ddim-5", train_steps=3, extractor="x", label="FD x", images=4, ladder=[],
+                     figures=[{"metric": "fd", "value": None, "reason": "singular"}], interval="")
+    assert sentence(result, "pytorch") == "FD x of pytorch, ddim-5 after 3 training steps, 4 images: n/a (singular)"
+
+
+class Shell:
+    """Starts a line of Python instead of a tool."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def start(self, command, env, log):
+        return LocalLauncher().start([sys.executable, "-c", self.code], env, log)
+
+
+@pytest.mark.parametrize(("code", "cause", "part"), [
+    ("import sys; sys.exit('tool: error: no such file: give one')", "crash", "ended by itself with status 1"),
+    ("import sys; print('tool: error: no such file: give one'); sys.exit(2)", "usage", "no such file: give one"),
+    ("import os; os.kill(os.getpid(), 9)", "crash", "killed by signal 9"),
+])
+def test_a_failing_tool_says_why(tmp_path, code, cause, part):
+    tools = Tools(1, lambda arm: sys.executable, Shell(code))
+    with pytest.raises(WorkerFailedError, match=part) as fault:
+        tools.run("train", [], tmp_path / "x.log", Progress(stream=io.StringIO()), "training")
+    assert fault.value.cause == cause
+
+
+def test_a_silent_tool_is_ended(tmp_path):
+    seconds = iter(range(0, 10**6, 2000))
+    tools = Tools(1, lambda arm: sys.executable, Shell("import time; time.sleep(600)"), lambda: next(seconds),
+                  lambda wait: None)
+    with pytest.raises(WorkerFailedError, match="no sign of life"):
+        tools.run("train", [], tmp_path / "x.log", Progress(stream=io.StringIO()), "training")
