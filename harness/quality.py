@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.bench import Bench
-from harness.cells import Cell, shown
+from harness.cells import Cell, cheapest
 from harness.config import BenchConfig
 from harness.events import ArmSlot, Case, Finding, ImagesSampled, Quality, ReferenceFeatures, Trained
 from harness.quality_plan import QualityPlan
@@ -71,7 +71,7 @@ def run_quality(job: QualityJob) -> None:
         for slot in job.bench.plan.slots:
             if stage is not None and slot not in lost and not _train(job, slot, stage, since):
                 lost.add(slot)
-        for cell in job.plan.cells if last else (shown(job.plan.cells),):
+        for cell in job.plan.cells if last else (cheapest(job.plan.cells),):
             sets = [one for slot in job.bench.plan.slots if slot not in lost and (one := _set(job, slot, cell, stage))]
             if sets:
                 _judge(job, sets, nearest=last and cell == nearest_cell(job.plan.cells))

@@ -29,7 +29,7 @@ class QualityPlan:
     Attributes:
         cells: the sampler settings.
         milestones: training steps after which sets are drawn, rising; empty where weights are given. Before the last
-            one only the longest cell that is short is drawn.
+            one only the cheapest cell is drawn.
         images: images in every set.
         reference_images: real images that they are held against; None for the whole training split.
         features: the feature network, by name, or "auto".

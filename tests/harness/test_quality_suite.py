@@ -129,7 +129,7 @@ def test_every_arm_trains_draws_and_is_judged(quality, lab):
     assert [(event.arm, event.steps) for event in run.of(Trained)] == [("A", 2), ("B", 2), ("A", 4), ("B", 4)]
     drawn = [(event.arm, event.cell, event.train_steps) for event in run.of(ImagesSampled)]
     # Before the last milestone only one cell is looked at.
-    assert drawn == [(arm, cell, steps) for cell, steps in (("ddim-50", 2), ("ddim-10", 4), ("ddim-50", 4))
+    assert drawn == [(arm, cell, steps) for cell, steps in (("ddim-10", 2), ("ddim-10", 4), ("ddim-50", 4))
                      for arm in "AB"]
     assert len(run.of(Quality)) == 6 and len(run.of(ReferenceFeatures)) == 1
     assert [event.arm for event in run.of(NearestImages)] == ["A", "B"]
@@ -185,7 +185,7 @@ def test_a_failed_training_costs_its_arm_alone(quality, lab):
 
 
 def test_a_failed_set_and_a_failed_judgement_cost_no_more_than_that(quality, lab):
-    lab.tools.faults = {"images-A-ddim-10-4": "hang", "quality-ddim-50-2": "memory"}
+    lab.tools.faults = {"images-A-ddim-10-4": "hang", "quality-ddim-10-2": "memory"}
     end, run = quality()
     assert end.exit_code == 1
     assert [(event.arm, event.cell, event.train_steps) for event in run.of(Quality)] == [
@@ -199,7 +199,7 @@ def test_a_bad_feature_network_is_refused_before_anything_is_trained(quality, la
     assert [tool for tool, _ in lab.tools.calls] == ["evaluate"]
 
 
-@pytest.mark.parametrize("dies_at", ["quality-reference", "train-B-2", "images-B-ddim-50-2", "quality-ddim-50-2",
+@pytest.mark.parametrize("dies_at", ["quality-reference", "train-B-2", "images-B-ddim-10-2", "quality-ddim-10-2",
                                      "train-A-4", "images-A-ddim-10-4", "quality-ddim-50-4"])
 def test_an_interrupted_run_goes_on_without_doing_anything_twice(lab, dies_at):
     lab.tools = FakeTools()
