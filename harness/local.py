@@ -152,7 +152,7 @@ def _dataset(config: BenchConfig, job: Job, progress: Progress) -> datasets.Data
                dataset.shape, (model.image_size, model.image_size, model.image_channels))
     for plan in job.plans:
         if plan.quality is not None:
-            check_weights_fit(plan.quality, dataset.shape)
+            check_weights_fit(plan.quality, dataset.shape, job.resumed)
     return dataset
 
 

@@ -5,7 +5,7 @@ The tools of `impls` do the work, each in a process of its own; all of them go o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class QualityJob:
         training: recipe of the trainings; None where weights are given.
         dataset: name of the data set, resolved.
         recorded: what an interrupted run holds already.
+        in_time: whether something new may start.
     """
 
     bench: Bench
@@ -39,6 +40,7 @@ class QualityJob:
     training: ExperimentConfig | None
     dataset: str
     recorded: RecordedRun
+    in_time: Callable[[], bool] = lambda: True
 
     @property
     def plan(self) -> QualityPlan:
@@ -69,15 +71,26 @@ def run_quality(job: QualityJob) -> None:
     for number, stage in enumerate(stages):
         last, since = stage == stages[-1], (stages[number - 1] if number else None) or 0
         for slot in job.bench.plan.slots:
-            if stage is not None and slot not in lost and not _train(job, slot, stage, since):
+            if stage is not None and slot not in lost and _goes_on(job) and not _train(job, slot, stage, since):
                 lost.add(slot)
         for cell in job.plan.cells if last else (cheapest(job.plan.cells),):
-            sets = [one for slot in job.bench.plan.slots if slot not in lost and (one := _set(job, slot, cell, stage))]
-            if sets:
+            sets = [one for slot in job.bench.plan.slots
+                    if slot not in lost and _goes_on(job) and (one := _set(job, slot, cell, stage))]
+            if sets and _goes_on(job):
                 _judge(job, sets, nearest=last and cell == nearest_cell(job.plan.cells))
     for slot in lost:
         job.bench.writer.append(Case(case_id=f"quality-{slot}", arm=slot, block=None, status="skipped",
                                      reason="its training failed"))
+
+
+def _goes_on(job: QualityJob) -> bool:
+    """Whether there is time for more; running out of it is a finding."""
+    if job.in_time():
+        return True
+    job.bench.find_once(Finding(severity="warning", code="time-limit",
+                                message="the time limit ended the run before all sets of images were drawn and judged",
+                                advice="give --time-limit more minutes, or --num-images fewer images"))
+    return False
 
 
 def nearest_cell(cells: Sequence[Cell]) -> Cell:
@@ -182,14 +195,20 @@ def sentence(result: Quality, arm: str) -> str:
     return f"{head}: {distance.value:.2f}{interval}"
 
 
-def check_weights_fit(plan: QualityPlan, shape: Sequence[int]) -> None:
-    """Refuse weights that cannot be read or draw images of another shape than the data's, before anything runs.
+def check_weights_fit(plan: QualityPlan, shape: Sequence[int], resumed: RecordedRun | None = None) -> None:
+    """Refuse weights that cannot be read, are others than those of a run that goes on, or draw images of another shape.
 
     Raises:
         UsageError: the first fault.
     """
-    for path in dict.fromkeys(plan.weights.values()):
-        model = load_weights(path).config.model
+    arms = resumed.arms if resumed else {}
+    used = {arms.get(event.arm): event.weights_sha256 for event in (resumed.of(ImagesSampled) if resumed else [])}
+    for arm, path in plan.weights.items():
+        weights = load_weights(path)
+        if used.get(arm, weights.sha256()) != weights.sha256():
+            raise UsageError(f"--model-path {path}: holds other weights now than when {arm} drew the run's images: "
+                             "start a new run")
+        model = weights.config.model
         drawn = [model.image_size, model.image_size, model.image_channels]
         if drawn != list(shape):
             raise UsageError(f"--model-path {path}: draws images of {'x'.join(map(str, drawn))}, the data set has "

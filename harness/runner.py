@@ -133,7 +133,7 @@ class Runner:
             dataset = self._request.dataset
             if dataset is None:
                 raise RuntimeError("a quality part without a data set")
-            run_quality(QualityJob(bench, config, self._request.training, dataset.name, recorded))
+            run_quality(QualityJob(bench, config, self._request.training, dataset.name, recorded, self._within_limit))
 
     def _note_extras(self, recorded: RecordedRun) -> None:
         """Which arms need no once-a-run measurements any more."""
@@ -228,6 +228,10 @@ class Runner:
             return False
         soft = limit is None and self._request.config.blocks is None
         return not (beyond_minimum and soft and expected > SOFT_LIMIT_S)
+
+    def _within_limit(self) -> bool:
+        limit = self._plan.time_limit_s
+        return limit is None or self._bench.clock() - self._began <= limit
 
     def _run_block(self, number: int, repeats: int | None) -> None:
         bench, plan = self._bench, self._plan

@@ -306,6 +306,28 @@ def test_weights_that_draw_other_images_are_refused(tmp_path):
         check_weights_fit(plan, (28, 28, 1))
 
 
+def test_a_run_does_not_go_on_with_other_weights(quality, tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_state(path, TrainerState(1, {}, None, {}, {}), preset("tiny"))
+    _, run = quality(train_steps=None, model_path=(str(path),))
+    plan = QualityPlan((Cell("ddim", 5),), (), 6, None, "auto", {"scripted": path})
+    # The scripted tool names the path where the real one names the hash.
+    with pytest.raises(UsageError, match="other weights now"):
+        check_weights_fit(plan, (32, 32, 3), run)
+
+
+def test_the_time_limit_ends_the_run_with_a_finding(lab):
+    class Slow(FakeTools):
+        def run(self, *words, **options):
+            lab.clock.sleep(40)
+            return super().run(*words, **options)
+
+    lab.tools = Slow()
+    _, run = lab.run(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", time_limit=2.0)
+    assert [finding.code for finding in run.of(Finding)].count("time-limit") == 1
+    assert len(lab.tools.calls) == 4 and len(run.of(Trained)) == 2
+
+
 def test_the_cell_with_most_calls_is_searched_for_copies():
     assert nearest_cell([Cell("ddim", 10), Cell("ddpm", 1000), Cell("ddim", 50)]) == Cell("ddpm", 1000)
 
