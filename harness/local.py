@@ -39,18 +39,18 @@ def execute(config: BenchConfig, experiment: ExperimentConfig, plan: Plan, devic
     Raises:
         UsageError: something the user can mend; nothing is left behind.
     """
-    dataset = None if plan.cells else _dataset(config, experiment, progress)
-    environment = capture()
+    environment, changed = capture(), None
     if resumed is not None:
-        check_machine(resumed, environment)
+        changed = check_machine(resumed, environment, config.allow_env_change)
         check_weights(resumed, given)
-        if dataset is not None:
-            _check_dataset(resumed, dataset)
+    dataset = None if plan.cells else _dataset(config, experiment, progress)
+    if resumed is not None and dataset is not None:
+        _check_dataset(resumed, dataset)
     request = Request(
         config=config, command=command, environment=environment,
         findings=[*preflight(environment), *left_out(config, plan)],
         dataset=None if dataset is None else _recorded(dataset),
-        device_reason=device_reason, resumed=resumed)
+        device_reason=device_reason, resumed=resumed, changed=changed)
     threads, chosen = default_threads(), interpreters(config)
     writer = RunWriter(resumed.path) if resumed else RunWriter.create(Path(config.out), plan.suite.name)
     progress.say(f"run folder {writer.path}")

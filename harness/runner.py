@@ -58,6 +58,7 @@ class Request:
         dataset: the images; None for a suite that needs none.
         device_reason: why the arms run on this device.
         resumed: the run that is continued, or None.
+        changed: how the machine differs from the one before, where the run goes on in spite of it.
     """
 
     config: BenchConfig
@@ -67,6 +68,7 @@ class Request:
     dataset: DatasetRecorded | None
     device_reason: str
     resumed: RecordedRun | None = None
+    changed: Finding | None = None
 
 
 class Runner:
@@ -114,6 +116,14 @@ class Runner:
         if request.resumed is not None:
             gone = unfinished_blocks(request.resumed)
             bench.writer.append(Resumed(resumed_utc=utc_now(), discarded_blocks=gone))
+            if request.changed is not None:
+                bench.writer.append(request.environment)
+                bench.find(request.changed)
+            # The machine may be busy now that was not then; what is known already need not be said twice.
+            known = {finding.code for finding in request.resumed.of(Finding)}
+            for finding in request.findings:
+                if finding.code not in known:
+                    bench.find(finding)
             self._states = finished_blocks(request.resumed)
             epochs = {epoch.arm for epoch in request.resumed.of(Epoch) if epoch.block not in gone}
             peaks = {peak.arm for peak in request.resumed.of(Peak)}

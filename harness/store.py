@@ -195,7 +195,7 @@ def read_run(path: Path) -> RecordedRun:
 
 def summary(run: RecordedRun) -> dict[str, Any]:
     """The content of `run.json`: plain JSON, NaN and infinities as null."""
-    started, environment, dataset = run.started, run.last(EnvironmentRecorded), run.last(DatasetRecorded)
+    started, environments, dataset = run.started, run.of(EnvironmentRecorded), run.last(DatasetRecorded)
     end = run.last(RunEnded)
     cases = {case.case_id: case for case in run.of(Case)}
     content = {
@@ -210,7 +210,8 @@ def summary(run: RecordedRun) -> dict[str, Any]:
         "config": {"bench": started.bench, "experiment": started.experiment} if started else None,
         "config_sha256": started.config_sha256 if started else None,
         "declared": started.declared if started else None,
-        "environment": environment.model_dump(exclude={"type", "t_ns"}) if environment else None,
+        "environment": environments[-1].model_dump(exclude={"type", "t_ns"}) if environments else None,
+        "earlier_environments": [one.model_dump(exclude={"type", "t_ns"}) for one in environments[:-1]],
         "dataset": dataset.model_dump(exclude={"type", "t_ns"}) if dataset else None,
         "arms": [{"slot": slot, "name": name} for slot, name in run.arms.items()],
         "cases": [_case(case, run.arms) for case in cases.values()],
