@@ -17,6 +17,7 @@ from harness.bench import SLOW_LIMIT_S, Bench, plain
 from harness.block import Block
 from harness.coldstart import run_cold_starts
 from harness.config import BenchConfig
+from harness.disturbance import disturbed_blocks
 from harness.events import (
     BlockState,
     Case,
@@ -34,9 +35,11 @@ from harness.events import (
     StepCost,
     Verdict,
 )
+from harness.kernel import taken
 from harness.parity_run import run_parity
 from harness.plan import SOFT_LIMIT_S, Plan
 from harness.resume import finished_blocks, unfinished_blocks
+from harness.selfcheck import CODES, selfcheck
 from harness.session import WorkerFailedError
 from harness.store import RecordedRun, read_run
 from harness.verdicts import judge_run, sentence
@@ -88,6 +91,7 @@ class Runner:
             KeyboardInterrupt: the caller ends the journal.
         """
         bench, plan = self._bench, self._plan
+        began = bench.counters()
         self._begin()
         self._prewarm()
         recorded = read_run(bench.writer.path)
@@ -99,10 +103,13 @@ class Runner:
             run_cold_starts(bench)
         if plan.suite.work:
             self._blocks()
-            for finding in bench.telemetry.findings():
+            states = read_run(bench.writer.path).of(BlockState)
+            for finding in [*bench.telemetry.findings(), *taken(began, bench.counters()), *disturbed_blocks(states)]:
                 bench.find(finding)
             for event in judge_run(read_run(bench.writer.path), plan.comparisons):
                 bench.find(event) if isinstance(event, Finding) else bench.writer.append(event)
+            for finding in selfcheck(read_run(bench.writer.path)):
+                bench.find(finding)
         failed = any(case.status == "failed" for case in latest_cases(read_run(bench.writer.path)))
         return self.end("failed" if failed else "complete", EXIT_FAILED if failed else EXIT_OK)
 
@@ -248,6 +255,10 @@ def conclude(path: Path, say: Callable[[str], None]) -> int:
     run = read_run(path)
     for verdict in run.of(Verdict):
         print(sentence(verdict, run.arms))
+    if run.started is not None and run.started.bench.get("selfcheck"):
+        found = [finding for finding in run.of(Finding) if finding.code in CODES]
+        for finding in sorted(found, key=lambda one: (one.arm or "", CODES.index(one.code))):
+            print(f"self-check: {finding.message}")
     for case in latest_cases(run):
         if case.status == "failed":
             print(f"failed: {case.case_id}: {case.reason}")

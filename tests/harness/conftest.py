@@ -24,6 +24,7 @@ from harness import protocol  # noqa: E402
 from harness.bench import Bench  # noqa: E402
 from harness.config import BenchConfig, experiment  # noqa: E402
 from harness.events import DatasetRecorded, EnvironmentRecorded  # noqa: E402
+from harness.kernel import Counters  # noqa: E402
 from harness.plan import make_plan  # noqa: E402
 from harness.progress import Progress  # noqa: E402
 from harness.runner import Request, Runner  # noqa: E402
@@ -152,6 +153,7 @@ class Lab:
     telemetry: FakeTelemetry
     stream: io.StringIO
     cpu: dict[int, int] = field(default_factory=dict)
+    counters: Counters = Counters(monotonic_s=0, raw_s=0, boot_s=0, wall_s=0, processors=2)
 
     def bench(self, config: BenchConfig, writer: RunWriter | None = None) -> tuple[Bench, Request]:
         data = self.tmp_path / "images.npy"
@@ -165,7 +167,7 @@ class Lab:
                       telemetry=self.telemetry, window_steps=None if plan.cells else config.step_count,
                       epochs=config.epochs, weights=self.tmp_path / "weights.safetensors",
                       sleep=self.clock.sleep, clock=self.clock.seconds, cpu_ns=lambda pid: self.cpu.get(pid, 0),
-                      busy_ns=lambda: None)
+                      busy_ns=lambda: None, counters=lambda: self.counters)
         request = Request(config=config, command=["run_bench.py"], environment=EnvironmentRecorded(facts={"cpu": "x"}),
                           findings=[], device_reason="as asked",
                           dataset=DatasetRecorded(name="digits", images=64, shape=[32, 32, 3], sha256="0", why="test"))
