@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from harness.catalogue import END_CODES
 from harness.events import (
     EVENT,
     SCHEMA_VERSION,
@@ -258,13 +259,14 @@ def _finite(value: Any) -> Any:
 
 
 def _without_repeated(events: Iterable[AnyEvent]) -> list[AnyEvent]:
-    """Drop what a resumed run measured again: blocks it discarded, and earlier verdicts and ends."""
+    """Drop what a resumed run measured again: blocks it discarded, and earlier verdicts, their findings, and ends."""
     kept: list[AnyEvent] = []
     for event in events:
         if isinstance(event, Resumed):
             gone = set(event.discarded_blocks)
             kept = [old for old in kept if getattr(old, "block", None) not in gone]
-            kept = [old for old in kept if not isinstance(old, Verdict | RunEnded)]
+            kept = [old for old in kept if not isinstance(old, Verdict | RunEnded)
+                    and not (isinstance(old, Finding) and old.code in END_CODES)]
         kept.append(event)
     return kept
 

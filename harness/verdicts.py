@@ -23,7 +23,7 @@ from harness.events import (
     Word,
     WorkerStarted,
 )
-from harness.machines import machines
+from harness.events.machines import machines
 from harness.plan import Comparison
 from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge, judge_clean_and_dirty
 from harness.store import RecordedRun
@@ -114,7 +114,7 @@ def block_ratios(run: RecordedRun, question: Question) -> Ratios:
         if window.kind == question.kind and window.cell == question.cell:
             spent = sum(window.step_ns) if window.step_ns else window.end_ns - window.start_ns
             windows.setdefault((window.block, window.arm), {})[window.pair] = spent / window.steps
-    machine = {block: number for number, one in enumerate(machines(run)) for block in one.blocks}
+    machine = {block: number for number, one in enumerate(machines(run.events)) for block in one.blocks}
     blocks, ratios, dirty = [], [], []
     for state in run.of(BlockState):
         number = state.block

@@ -14,7 +14,7 @@ from harness.events import (
     Epoch,
     MonitorState,
 )
-from harness.machines import Machine, machines
+from harness.events.machines import Machine, machines
 from reports.evidence import head
 from reports.model import ArmView, RunView
 from reports.page import Table
@@ -83,7 +83,7 @@ def environment(view: RunView) -> Table:
 
     A run that went on in another environment has a column for each; starred facts that differ are marked.
     """
-    found = machines(view.run)
+    found = machines(view.run.events)
     recorded = [one.recorded for one in found]
     rows: list[tuple[Value, ...]] = []
     for name in dict.fromkeys(name for one in recorded for name in one.facts):

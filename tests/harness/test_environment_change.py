@@ -22,7 +22,7 @@ from harness.events import (
     Window,
     WorkerStarted,
 )
-from harness.machines import machines
+from harness.events.machines import machines
 from harness.plan import Comparison
 from harness.resume import check_machine, resumption
 from harness.runner import Request, Runner
@@ -106,7 +106,7 @@ def test_a_run_that_went_on_elsewhere_says_so_everywhere(lab, cut):
     assert "after 2 finished blocks" in changed.message and "'X', is 'Y'" in changed.message
     run = go_on(lab, cut, THERE, changed)
     assert [f.code for f in run.of(Finding)].count("environment-changed") == 1
-    assert [one.blocks for one in machines(run)] == [(0, 1), (2, 3, 4, 5)]
+    assert [one.blocks for one in machines(run.events)] == [(0, 1), (2, 3, 4, 5)]
     for verdict in run.of(Verdict):
         assert verdict.word == "A-faster", "both environments agree"
         assert verdict.reason == "blocks of different environments: 2 and 4"
@@ -177,7 +177,7 @@ def test_environments_that_contradict_each_other_take_the_verdict_away(before, a
 
 def test_coming_back_to_the_first_environment_makes_two_of_three():
     run = measured((HERE, [1.1, 1.1]), (THERE, [1.1, 1.1]), (HERE, [1.1]))
-    assert [one.blocks for one in machines(run)] == [(0, 1, 4), (2, 3)]
+    assert [one.blocks for one in machines(run.events)] == [(0, 1, 4), (2, 3)]
     assert step_time(run).reason == "blocks of different environments: 3 and 2"
     assert step_time(run).ratio == pytest.approx(1.1)
     assert math.isfinite(step_time(run).ci_low)

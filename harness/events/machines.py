@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.events import BlockState, EnvironmentRecorded
-from harness.store import RecordedRun
+from harness.events.base import Event
+from harness.events.run import BlockState, EnvironmentRecorded
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,11 @@ class Machine:
     blocks: tuple[int, ...]
 
 
-def machines(run: RecordedRun) -> list[Machine]:
+def machines(events: Iterable[Event]) -> list[Machine]:
     """The environments of a run, oldest first; those that agree in all starred facts are one."""
     found: list[tuple[EnvironmentRecorded, list[int]]] = []
     current: list[int] | None = None
-    for event in run.events:
+    for event in events:
         if isinstance(event, EnvironmentRecorded):
             same = [blocks for recorded, blocks in found if _starred(recorded) == _starred(event)]
             if not same:
