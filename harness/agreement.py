@@ -42,9 +42,17 @@ def run_agreement(bench: Bench) -> None:
     of = {slot: next(first for first in slots if plan.arm(first).name == plan.arm(slot).name) for slot in plan.slots}
     for comparison in plan.comparisons:
         a, b = of[comparison.a], of[comparison.b]
-        if comparison.selfcheck or a not in drawn or b not in drawn:
+        if comparison.selfcheck or b not in drawn:
+            continue
+        case = Case(case_id=f"images-{comparison.b}", arm=comparison.b, block=None, status="skipped",
+                    reason=f"{plan.arm(comparison.a).name}, which it is compared with, failed")
+        if a not in drawn:
+            bench.writer.append(case)
             continue
         result = compare(comparison.a, comparison.b, cell, drawn[a], drawn[b])
+        # The case first: a run that goes on after an interruption between the two lines compares again.
+        bench.measured(case.model_copy(update={"status": "measured" if result.passed else "failed",
+                                               "reason": result.reason, "log": f"logs/{b}-samples.log"}))
         bench.writer.append(result)
         verdict = "agree" if result.passed else "DISAGREE"
         bench.progress.say(f"images: {plan.arm(comparison.a).name} and {plan.arm(comparison.b).name} {verdict}: "

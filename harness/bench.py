@@ -13,6 +13,7 @@ from harness import protocol
 from harness.checks import process_cpu_ns
 from harness.disturbance import machine_busy_ns
 from harness.events import ArmSlot, Case, Finding
+from harness.kernel import Counters, read_counters
 from harness.parity import random_state
 from harness.plan import Plan
 from harness.progress import Progress
@@ -86,6 +87,7 @@ class Bench:
         clock: monotonic seconds.
         cpu_ns: CPU time used by a process; None when it cannot be read.
         busy_ns: time that the machine's CPUs were busy; None when it cannot be read.
+        counters: what the kernel has taken away so far.
         failures: failed blocks in a row of each arm.
         anything_measured: whether a case is in the journal.
         found: codes of findings that are reported once.
@@ -111,6 +113,7 @@ class Bench:
     clock: Callable[[], float] = time.monotonic
     cpu_ns: Callable[[int], int | None] = process_cpu_ns
     busy_ns: Callable[[], int | None] = machine_busy_ns
+    counters: Callable[[], Counters] = read_counters
     failures: Counter[ArmSlot] = field(default_factory=Counter)
     extras_done: set[ArmSlot] = field(default_factory=set)
     longest_warm_up: dict[ArmSlot, int] = field(default_factory=dict)

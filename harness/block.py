@@ -53,7 +53,8 @@ class Block:
         self._live: dict[ArmSlot, Started] = {}
         self._failed: set[ArmSlot] = set()
         self._spent: dict[ArmSlot, dict[int, float]] = {}
-        self._disturbance = Disturbance({slot: arm.name for slot, arm in bench.plan.arms}, bench.cpu_ns, bench.busy_ns)
+        self._disturbance = Disturbance({slot: arm.name for slot, arm in bench.plan.arms}, bench.cpu_ns, bench.busy_ns,
+                                        counters=bench.counters)
 
     def run(self) -> BlockState:
         """Measure every arm that has not failed for good; the state also goes into the journal."""

@@ -16,6 +16,12 @@ LEAST_FREE_MEMORY_SHARE = 0.10
 MOST_SWAP_BYTES = 64 << 20
 MOST_FREQUENCY_DRIFT = 0.10
 MOST_SLOWED_SHARE = 0.05
+LEAST_LEFT_BYTES = GIB // 2
+# Environment variables with values that make a program check itself or wait after every kernel; Jittor reads "debug".
+DEBUG_SWITCHES = {"CUDA_LAUNCH_BLOCKING": ("1",), "PYTHONDEVMODE": ("1",), "MALLOC_CHECK_": ("1", "2", "3"),
+                  "PYTHONMALLOC": ("debug", "malloc_debug", "pymalloc_debug"), "debug": ("1",)}
+# Reading these takes microseconds, and some of them count coarsely.
+SLOW_CLOCKS = ("hpet", "acpi_pm", "jiffies", "refined-jiffies")
 
 # Bits of NVML's clock event reasons (nvml.h) that mean: slower than asked for, by heat or by the supply.
 SLOWDOWNS = {0x08: "hardware slowdown", 0x20: "heat (driver)", 0x40: "heat (hardware)", 0x80: "power brake"}
@@ -79,6 +85,9 @@ def preflight(environment: EnvironmentRecorded) -> list[Finding]:
                               number("memory_limit_bytes"), number("swap_used_bytes")),
             *_slowed(facts.get("cpu_governor"), number("cpu_limit_cores"), number("cpu_usable")),
             *_built_for_debugging(bool(facts.get("python_debug_build")), bool(facts.get("python_tracing"))),
+            *_switched_to_debugging([f"{name}={value}" for name, values in DEBUG_SWITCHES.items()
+                                     if (value := facts.get(f"env_{name}")) in values]),
+            *_slow_clock(facts.get("clock_source")),
             *_shared_gpus({name: number(name) for name in facts if name.endswith("_foreign_processes")})]
 
 
@@ -100,6 +109,11 @@ def during_run(samples: Sequence[Sample], device: str) -> list[Finding]:
     if swap and max(swap) - swap[0] > MOST_SWAP_BYTES:
         findings.append(_warning("swapping", f"the machine swapped out {(max(swap) - swap[0]) / GIB:.2f} GiB during "
                                  "the run", "free memory, or choose a smaller batch or --schedule sequential"))
+    left = _series(samples, "host", "memory_available_bytes")
+    if left and min(left) < LEAST_LEFT_BYTES:
+        findings.append(_warning("memory-nearly-full", f"only {min(left) / GIB:.2f} GiB of memory were left at one "
+                                 "moment of the run", "end other programs, or choose a smaller batch or --schedule "
+                                 "sequential: the kernel ends processes when nothing is left"))
     if device != "cuda":
         return findings
     findings += [_warning("gpu-disturbed", reason, "see the clock and process panels of the timeline")
@@ -165,6 +179,18 @@ def _built_for_debugging(debug: bool, traced: bool) -> Iterator[Finding]:
                        "use a release build of Python")
     if traced:
         yield _warning("traced", "a debugger or a coverage tool traces this process", "measure without it")
+
+
+def _switched_to_debugging(on: Sequence[str]) -> Iterator[Finding]:
+    if on:
+        yield _warning("debug-switch", f"set in the environment: {', '.join(on)}",
+                       "unset it: it makes programs check themselves or wait, which is not what users run")
+
+
+def _slow_clock(source: object) -> Iterator[Finding]:
+    if source in SLOW_CLOCKS:
+        yield _warning("slow-clock", f"the kernel reads the time from {source!r}, which takes long",
+                       "use the processor's own counter (boot with clocksource=tsc) where it is reliable")
 
 
 def _shared_gpus(foreign: dict[str, float | None]) -> Iterator[Finding]:

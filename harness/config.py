@@ -82,6 +82,8 @@ class BenchConfig(Frozen):
     config: str | None = Field(None, description="JSON file with these options and an 'experiment' object; "
                                                  "the command line wins")
     resume: str | None = Field(None, description="run folder to go on with; finished blocks are kept")
+    allow_env_change: bool = Field(False, description="with --resume: go on although the machine or its software has "
+                                                      "changed; every verdict says so")
     dry_run: bool = Field(False, description="print the plan and the resolved configuration, measure nothing")
     quiet: bool = Field(False, description="no progress bars, only the result")
 
@@ -104,7 +106,7 @@ class BenchConfig(Frozen):
 
 
 # What may differ when a run is resumed: it changes what is shown, not what is measured.
-FREE_ON_RESUME = frozenset({"resume", "dry_run", "quiet", "config", "out"})
+FREE_ON_RESUME = frozenset({"resume", "allow_env_change", "dry_run", "quiet", "config", "out"})
 _AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "num_workers": 0, "seed": 0,
              "num_images": 2, "reference_images": 2}
 _QUALITY_ONLY = ("train_steps", "num_images", "inception_weights", "inception_sha256", "reference_images")
@@ -131,7 +133,7 @@ def read_config(path: Path) -> tuple[BenchConfig, dict[str, Any]]:
     """
     data = {key.replace("-", "_"): value for key, value in read_json(path).items()}
     overrides = data.pop(EXPERIMENT, {})
-    for key in ("config", "config_path", "resume", "dry_run"):
+    for key in ("config", "config_path", "resume", "allow_env_change", "dry_run"):
         if key in data:
             raise UsageError(f"{path}: {key!r} belongs on the command line, not into the file")
     # The overrides are checked here, against any preset, so that a fault is found before anything starts.
@@ -139,7 +141,8 @@ def read_config(path: Path) -> tuple[BenchConfig, dict[str, Any]]:
     try:
         return checked(BenchConfig.model_validate(data), f"{path}: "), overrides
     except ValidationError as error:
-        known = ", ".join(name for name in BenchConfig.model_fields if name not in ("config", "resume", "dry_run"))
+        own = ("config", "resume", "allow_env_change", "dry_run")
+        known = ", ".join(name for name in BenchConfig.model_fields if name not in own)
         more = f" (known: {known}, {EXPERIMENT})" if "unknown key" in first_fault(error) else ""
         raise UsageError(f"{path}: {first_fault(error)}{more}") from error
 
@@ -168,6 +171,8 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
     if given and "quality" not in suite.parts:
         raise UsageError(f"{where}--{given[0].replace('_', '-')}: suite {config.suite} judges no images: leave it out, "
                          "or choose --suite quality")
+    if config.allow_env_change and config.resume is None:
+        raise UsageError(f"{where}--allow-env-change: belongs to --resume RUN: name the run, or leave it out")
     if config.seed >= 2**63:
         raise UsageError(f"{where}--seed: must be below 2**63, got {config.seed}")
     if config.time_limit is not None and not 0 < config.time_limit < 1e6:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from harness.checks import DEBUG_SWITCHES
 from harness.events import EnvironmentRecorded
 from harness.monitors.host import cpu_frequency_mhz
 from harness.monitors.nvml import open_nvml
@@ -24,7 +25,8 @@ PACKAGES = ("torch", "torchvision", "jittor", "numpy", "scipy", "onednn-cpu-gomp
             "nvidia-ml-py", "ddpm-bench")
 CUDA_PACKAGES = ("nvidia-cuda-runtime", "nvidia-cudnn", "nvidia-cublas", "nvidia-nccl", "triton")
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND",
-             "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "MALLOC_ARENA_MAX")
+             "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "MALLOC_ARENA_MAX",
+             *DEBUG_SWITCHES)
 STARRED = ("cpu_model", "cpu_logical", "cpu_affinity", "cpu_limit_cores", "python", "version_torch", "version_jittor",
            "version_numpy", "version_onednn-cpu-gomp", "gpu_count", "gpu_driver")
 
@@ -102,6 +104,7 @@ def _system(facts: _Facts, files: SystemFiles, environ: Mapping[str, str]) -> No
     facts.add("libc", f"{libc} {version}" if libc else None, "Python does not recognise the C library")
     facts.add("container", files.container(environ), "no sign of a container was found")
     facts.add("virtual_machine", files.virtual_machine(), "the processor's flags cannot be read")
+    facts.add("clock_source", files.clock_source(), "the system does not name its clock source")
     facts.add("clock_resolution_ns", time.get_clock_info("perf_counter").resolution * 1e9, "")
     for name in VARIABLES:
         facts.add(f"env_{name}", environ.get(name), "not set")

@@ -11,6 +11,7 @@ from harness.bench import SLOW_LIMIT_S, Bench
 from harness.events import ArmSlot, Case, Epoch, Finding, Overhead, Peak, SyncProof
 from harness.session import WorkerFailedError
 from harness.started import Started
+from harness.synchronisation import accusation, fault
 
 OVERHEAD_S = 3.0
 OVERHEAD_PAIRS = (4, 40)
@@ -18,6 +19,7 @@ MONITOR_PAIRS = 2
 MONITOR_WINDOW_S = 0.6
 PROOF_STEPS = (1, 4)
 PROOF_S = 0.5
+PROOF_TRIES = 3
 PEAK_N = {"cpu": 1024, "cuda": 8192}
 PEAK_REPEATS = 8
 DEFAULT_EPOCHS = 2
@@ -74,9 +76,7 @@ def _overheads(bench: Bench, slot: ArmSlot, arm: Started, first: bool) -> None:
     if long * arm.typical_ns < PROOF_S * 1e9:
         long = arm.steps_for(PROOF_S)
         short = max(1, long // 4)
-    proof = arm.session.ask(protocol.ProveSync(steps_short=short, steps_long=long), protocol.SyncEvidence,
-                            arm.limit_s(short + long))
-    bench.writer.append(SyncProof(arm=slot, steps_short=short, steps_long=long, **proof.model_dump(exclude={"kind"})))
+    _prove(bench, slot, arm, short, long)
     steps = arm.steps_for(0.1)
     least, most = OVERHEAD_PAIRS
     pairs = min(most, max(least, int(OVERHEAD_S * 1e9 / (2 * steps * arm.typical_ns))))
@@ -88,6 +88,21 @@ def _overheads(bench: Bench, slot: ArmSlot, arm: Started, first: bool) -> None:
     n = PEAK_N[bench.plan.device]
     rate = arm.session.ask(protocol.Matmul(n=n, repeats=PEAK_REPEATS), protocol.Rate, SLOW_LIMIT_S)
     bench.writer.append(Peak(arm=slot, matmul_n=n, flops=rate.flops))
+
+
+def _prove(bench: Bench, slot: ArmSlot, arm: Started, short: int, long: int) -> None:
+    """Prove that synchronising waits; a proof that fails is tried again, for the machine may have spoilt it."""
+    for _ in range(PROOF_TRIES):
+        evidence = arm.session.ask(protocol.ProveSync(steps_short=short, steps_long=long), protocol.SyncEvidence,
+                                   arm.limit_s(short + long))
+        proof = SyncProof(arm=slot, steps_short=short, steps_long=long, **evidence.model_dump(exclude={"kind"}))
+        bench.writer.append(proof)
+        if fault(proof) is None:
+            return
+    finding = accusation(arm.session.arm.name, proof)
+    bench.find(finding)
+    bench.writer.append(Case(case_id=f"synchronisation-{slot}", arm=slot, block=None, status="failed",
+                             reason=finding.message, log=f"logs/{arm.session.log.name}"))
 
 
 def _monitors_overhead(bench: Bench, slot: ArmSlot, arm: Started) -> None:

@@ -68,18 +68,18 @@ def execute(job: Job, progress: Progress) -> int:
         UsageError: something the user can mend; nothing is left behind.
     """
     config, resumed, given, first = job.config, job.resumed, job.given, job.plans[0]
-    dataset = None if first.part == "sampling" else _dataset(config, job, progress)
-    environment = capture()
+    environment, changed = capture(), None
     if resumed is not None:
-        check_machine(resumed, environment)
+        changed = check_machine(resumed, environment, config.allow_env_change)
         check_weights(resumed, given)
-        if dataset is not None:
-            _check_dataset(resumed, dataset)
+    dataset = None if first.part == "sampling" else _dataset(config, job, progress)
+    if resumed is not None and dataset is not None:
+        _check_dataset(resumed, dataset)
     request = Request(
         config=config, command=job.command, environment=environment,
         findings=[*preflight(environment), *(left for plan in job.plans for left in left_out(config, plan))],
         dataset=None if dataset is None else _recorded(dataset),
-        device_reason=job.device_reason, resumed=resumed, plans=job.plans, training=job.training)
+        device_reason=job.device_reason, resumed=resumed, plans=job.plans, training=job.training, changed=changed)
     threads, chosen = default_threads(), interpreters(config)
 
     def python(arm: Arm) -> str:

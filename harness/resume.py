@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.config import FREE_ON_RESUME, PROG, BenchConfig
-from harness.events import BlockState, Case, EnvironmentRecorded, Event, RunStarted, SamplesDrawn
+from harness.events import BlockState, Case, EnvironmentRecorded, Event, Finding, RunStarted, SamplesDrawn
 from harness.store import RecordedRun, read_run
 from impls.common.cli import alias, command_line
 from impls.common.config import ExperimentConfig, validated
@@ -36,7 +36,7 @@ def resumption(argv: Sequence[str]) -> Resumption:
     """What a command line with `--resume` continues.
 
     Raises:
-        UsageError: no such run, nothing left to do, or options that differ from those of the run.
+        UsageError: no such run, nothing left to do, or options that differ from those of the run, all of them named.
     """
     words = [alias(word) for word in argv]
     asked = command_line(words, BenchConfig(), PROG)
@@ -51,29 +51,47 @@ def resumption(argv: Sequence[str]) -> Resumption:
     if asked.config is not None:
         raise UsageError(f"--resume {path}: takes its configuration from the run: leave --config out")
     config = command_line(words, recorded, PROG)
-    changed = [name for name in BenchConfig.model_fields
+    changed = [f"--{name.replace('_', '-')} was {getattr(recorded, name)!r}, not {getattr(config, name)!r}"
+               for name in BenchConfig.model_fields
                if name not in FREE_ON_RESUME and getattr(config, name) != getattr(recorded, name)]
     if changed:
-        name = changed[0]
-        raise UsageError(f"--resume {path}: --{name.replace('_', '-')} was {getattr(recorded, name)!r} in that run and "
-                         f"cannot become {getattr(config, name)!r}: leave it out or start a new run")
+        raise UsageError(f"--resume {path}: the options of that run cannot change: {'; '.join(changed)}: "
+                         f"leave {'it' if len(changed) == 1 else 'them'} out or start a new run")
     training = started.declared.get(TRAINING)
     return Resumption(run, config, validated(started.experiment, f"{path}: experiment"),
                       str(started.declared.get("device", "cpu")),
                       None if training is None else validated(training, f"{path}: {TRAINING}"))
 
 
-def check_machine(run: RecordedRun, now: EnvironmentRecorded) -> None:
-    """Refuse to go on where a fact that must match has changed.
+def check_machine(run: RecordedRun, now: EnvironmentRecorded, allowed: bool = False) -> Finding | None:
+    """Refuse to go on where facts that must match have changed since the run last went on.
+
+    Args:
+        run: the interrupted run.
+        now: the machine as it is.
+        allowed: whether the user accepts another machine.
+
+    Returns:
+        What has changed, for the journal, where that is allowed; None where nothing has.
 
     Raises:
-        UsageError: the first such fact.
+        UsageError: something has changed, all of it named, and that is not allowed.
     """
     before = run.last(EnvironmentRecorded)
-    for name in before.starred if before else []:
-        if before is not None and before.facts.get(name) != now.facts.get(name):
-            raise UsageError(f"--resume {run.path}: {name} was {before.facts.get(name)!r} and is "
-                             f"{now.facts.get(name)!r} now: start a new run")
+    if before is None:
+        return None
+    changed = "; ".join(f"{name} was {_shown(before.facts.get(name))}, is {_shown(now.facts.get(name))}"
+                        for name in before.starred if before.facts.get(name) != now.facts.get(name))
+    if not changed:
+        return None
+    if not allowed:
+        raise UsageError(f"--resume {run.path}: the environment has changed: {changed}: start a new run, or accept "
+                         "it with --allow-env-change")
+    done = len(finished_blocks(run))
+    return Finding(severity="warning", code="environment-changed",
+                   message=f"the run went on in another environment, after {done} finished "
+                           f"block{'' if done == 1 else 's'}: {changed}",
+                   advice="start a new run for figures of one machine; the report shows both environments")
 
 
 def origin(given: Weights | None) -> str:
@@ -105,12 +123,17 @@ def unfinished_blocks(run: RecordedRun) -> list[int]:
     return sorted(seen - finished_blocks(run).keys())
 
 
+def _shown(fact: object) -> str:
+    return "unknown" if fact is None else repr(fact)
+
+
 def _block(event: Event) -> int | None:
     return getattr(event, "block", None)
 
 
 def _recorded(path: Path, started: RunStarted) -> BenchConfig:
-    data: dict[str, Any] = {**started.bench, "resume": None, "quiet": False, "dry_run": False, "config": None}
+    data: dict[str, Any] = {**started.bench, "resume": None, "allow_env_change": False, "quiet": False,
+                            "dry_run": False, "config": None}
     try:
         return BenchConfig.model_validate(data)
     except ValidationError as error:

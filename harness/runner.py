@@ -17,6 +17,7 @@ from harness.bench import SLOW_LIMIT_S, Bench, plain
 from harness.block import Block
 from harness.coldstart import run_cold_starts
 from harness.config import BenchConfig
+from harness.disturbance import disturbed_blocks
 from harness.events import (
     BlockState,
     Case,
@@ -36,11 +37,13 @@ from harness.events import (
     Trap,
     Verdict,
 )
+from harness.kernel import taken
 from harness.parity_run import run_parity
 from harness.plan import SOFT_LIMIT_S, Plan, declared
 from harness.quality import QualityJob, run_quality
 from harness.quality import sentence as quality_sentence
 from harness.resume import TRAINING, finished_blocks, unfinished_blocks
+from harness.selfcheck import CODES, selfcheck
 from harness.session import WorkerFailedError
 from harness.store import RecordedRun, read_run
 from harness.verdicts import judge_part, sentence
@@ -64,6 +67,7 @@ class Request:
         resumed: the run that is continued, or None.
         plans: the parts of the run; by default the one of the bench.
         training: recipe of the quality part's own trainings.
+        changed: how the machine differs from the one before, where the run goes on in spite of it.
     """
 
     config: BenchConfig
@@ -75,6 +79,7 @@ class Request:
     resumed: RecordedRun | None = None
     plans: tuple[Plan, ...] = ()
     training: ExperimentConfig | None = None
+    changed: Finding | None = None
 
 
 class Runner:
@@ -93,6 +98,7 @@ class Runner:
             UsageError: something the user can mend, found before anything was measured.
             KeyboardInterrupt: the caller ends the journal.
         """
+        began = self._whole.counters()
         self._begin()
         self._prewarm()
         for plan in self._plans:
@@ -100,11 +106,14 @@ class Runner:
             self._part(read_run(self._bench.writer.path))
         bench = self._whole
         if any(plan.has_blocks for plan in self._plans):
-            for finding in bench.telemetry.findings():
+            states = read_run(bench.writer.path).of(BlockState)
+            for finding in [*bench.telemetry.findings(), *taken(began, bench.counters()), *disturbed_blocks(states)]:
                 bench.find(finding)
             for plan in self._plans:
                 for event in judge_part(read_run(bench.writer.path), plan):
                     bench.find(event) if isinstance(event, Finding) else bench.writer.append(event)
+            for finding in selfcheck(read_run(bench.writer.path)):
+                bench.find(finding)
         failed = any(case.status == "failed" for case in latest_cases(read_run(bench.writer.path)))
         return self.end("failed" if failed else "complete", EXIT_FAILED if failed else EXIT_OK)
 
@@ -155,6 +164,14 @@ class Runner:
         if request.resumed is not None:
             gone = unfinished_blocks(request.resumed)
             bench.writer.append(Resumed(resumed_utc=utc_now(), discarded_blocks=gone))
+            if request.changed is not None:
+                bench.writer.append(request.environment)
+                bench.find(request.changed)
+            # The machine may be busy now that was not then; what is known already need not be said twice.
+            known = {finding.code for finding in request.resumed.of(Finding)}
+            for finding in request.findings:
+                if finding.code not in known:
+                    bench.find(finding)
             self._recorded_blocks = finished_blocks(request.resumed)
             bench.anything_measured = True
             return
@@ -290,6 +307,10 @@ def conclude(path: Path, say: Callable[[str], None]) -> int:
         print(sentence(verdict, run.arms))
     for result in run.of(Quality):
         print(quality_sentence(result, run.arms.get(result.arm, result.arm)))
+    if run.started is not None and run.started.bench.get("selfcheck"):
+        found = [finding for finding in run.of(Finding) if finding.code in CODES]
+        for finding in sorted(found, key=lambda one: (one.arm or "", CODES.index(one.code))):
+            print(f"self-check: {finding.message}")
     for case in latest_cases(run):
         if case.status == "failed":
             print(f"failed: {case.case_id}: {case.reason}")

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from harness.catalogue import END_CODES
 from harness.events import (
     EVENT,
     SCHEMA_VERSION,
@@ -196,7 +197,7 @@ def read_run(path: Path) -> RecordedRun:
 
 def summary(run: RecordedRun) -> dict[str, Any]:
     """The content of `run.json`: plain JSON, NaN and infinities as null."""
-    started, environment, dataset = run.started, run.last(EnvironmentRecorded), run.last(DatasetRecorded)
+    started, environments, dataset = run.started, run.of(EnvironmentRecorded), run.last(DatasetRecorded)
     end = run.last(RunEnded)
     cases = {case.case_id: case for case in run.of(Case)}
     content = {
@@ -211,7 +212,8 @@ def summary(run: RecordedRun) -> dict[str, Any]:
         "config": {"bench": started.bench, "experiment": started.experiment} if started else None,
         "config_sha256": started.config_sha256 if started else None,
         "declared": started.declared if started else None,
-        "environment": environment.model_dump(exclude={"type", "t_ns"}) if environment else None,
+        "environment": environments[-1].model_dump(exclude={"type", "t_ns"}) if environments else None,
+        "earlier_environments": [one.model_dump(exclude={"type", "t_ns"}) for one in environments[:-1]],
         "dataset": dataset.model_dump(exclude={"type", "t_ns"}) if dataset else None,
         "arms": [{"slot": slot, "name": name} for slot, name in run.arms.items()],
         "cases": [_case(case, run.arms) for case in cases.values()],
@@ -264,13 +266,14 @@ def _finite(value: Any) -> Any:
 
 
 def _without_repeated(events: Iterable[AnyEvent]) -> list[AnyEvent]:
-    """Drop what a resumed run measured again: blocks it discarded, and earlier verdicts and ends."""
+    """Drop what a resumed run measured again: blocks it discarded, and earlier verdicts, their findings, and ends."""
     kept: list[AnyEvent] = []
     for event in events:
         if isinstance(event, Resumed):
             gone = set(event.discarded_blocks)
             kept = [old for old in kept if getattr(old, "block", None) not in gone]
-            kept = [old for old in kept if not isinstance(old, Verdict | RunEnded)]
+            kept = [old for old in kept if not isinstance(old, Verdict | RunEnded)
+                    and not (isinstance(old, Finding) and old.code in END_CODES)]
         kept.append(event)
     return kept
 

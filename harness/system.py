@@ -77,6 +77,35 @@ class SystemFiles:
                  for name in ("memory.max", "memory.limit_in_bytes")]
         return min((limit for limit in found if limit is not None and 0 < limit < CGROUP_UNLIMITED_BYTES), default=None)
 
+    def throttled_s(self) -> float | None:
+        """Time for which CPU limits stopped this process's control groups, of the one that was stopped longest."""
+        found = []
+        for folder in self._groups("cpu"):
+            stat = self.text(folder / "cpu.stat") or ""
+            # Version 2 counts microseconds, version 1 nanoseconds.
+            for name, per_s in (("throttled_usec", 1e6), ("throttled_time", 1e9)):
+                found += [count / per_s for count in [_field(stat, name)] if count is not None]
+        return max(found, default=None)
+
+    def stolen_s(self, processors: list[int]) -> float | None:
+        """Time that a hypervisor gave to others while these processors wanted to run."""
+        found = re.findall(r"^cpu(\d+)((?: \d+)+)", self.text("proc/stat") or "", re.MULTILINE)
+        ticks = [times.split()[7] for number, times in found if int(number) in processors and times.count(" ") > 7]
+        return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") if ticks else None
+
+    def vmstat(self, name: str) -> int | None:
+        """One counter of the memory management since the machine started."""
+        return _field(self.text("proc/vmstat") or "", name)
+
+    def memory_stalled_s(self) -> float | None:
+        """Time for which every program that could run waited for memory (pressure stall information)."""
+        found = re.search(r"^full .*total=(\d+)", self.text("proc/pressure/memory") or "", re.MULTILINE)
+        return int(found[1]) / 1e6 if found else None
+
+    def clock_source(self) -> str | None:
+        """What the kernel reads the time from."""
+        return self.text("sys/devices/system/clocksource/clocksource0/current_clocksource")
+
     def _groups(self, controller: str) -> list[Path]:
         """Folders of this process's control groups, version 2 and 1, from the innermost to the root of each tree."""
         folders: list[Path] = []
@@ -112,6 +141,12 @@ class SystemFiles:
         """The distribution's name with its version."""
         found = re.search(r'^PRETTY_NAME="?([^"\n]+)', self.text("etc/os-release") or "", re.MULTILINE)
         return found[1] if found else None
+
+
+def _field(text: str, name: str) -> int | None:
+    """The number behind a name at the start of a line."""
+    found = re.search(rf"^{name} (\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def tool_version(tool: str, keyword: str) -> str | None:

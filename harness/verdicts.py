@@ -18,15 +18,18 @@ from harness.events import (
     Finding,
     ParityResult,
     SampleAgreement,
+    SyncProof,
     Verdict,
     Window,
     Word,
     WorkerStarted,
 )
+from harness.events.machines import machines
 from harness.plan import Comparison, Plan
-from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge_clean_and_dirty
+from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge, judge_clean_and_dirty
 from harness.store import RecordedRun
 from harness.suites import ALPHA, CALL_TIME, FREE_STEP_TIME, MARGIN, SAMPLING_MEAN, SAMPLING_TIME, STEP_TIME
+from harness.synchronisation import unsynchronised
 from impls.backend import BackendInfo
 
 Kind = Literal["stepwise", "free", "sample"]
@@ -51,16 +54,23 @@ class Question:
 
 @dataclass(frozen=True)
 class Ratios:
-    """The blocks in which both arms of a comparison were measured."""
+    """The blocks in which both arms of a comparison were measured; `machine` numbers the environment of each."""
 
     blocks: tuple[int, ...]
     ratios: tuple[BlockRatio, ...]
     dirty: tuple[bool, ...]
+    machine: tuple[int, ...]
 
     @property
     def medians(self) -> list[float]:
         """One log-ratio per block: what the verdict rests on."""
         return [ratio.median_log_ratio for ratio in self.ratios]
+
+    @property
+    def by_machine(self) -> list[list[float]]:
+        """The same, a list for each environment."""
+        return [[value for value, of in zip(self.medians, self.machine, strict=True) if of == one]
+                for one in sorted(set(self.machine))]
 
 
 def judge_part(run: RecordedRun, plan: Plan) -> list[Verdict | Finding]:
@@ -126,6 +136,7 @@ def block_ratios(run: RecordedRun, question: Question) -> Ratios:
         if window.kind == question.kind and window.cell == question.cell:
             spent = sum(window.step_ns) if window.step_ns else window.end_ns - window.start_ns
             windows.setdefault((window.block, window.arm), {})[window.pair] = spent / window.steps
+    machine = {block: number for number, one in enumerate(machines(run.events)) for block in one.blocks}
     blocks, ratios, dirty = [], [], []
     for state in run.of(BlockState):
         number = state.block
@@ -137,12 +148,13 @@ def block_ratios(run: RecordedRun, question: Question) -> Ratios:
             blocks.append(number)
             ratios.append(block_ratio([a[pair] for pair in pairs], [b[pair] for pair in pairs]))
             dirty.append(state.dirty)
-    return Ratios(tuple(blocks), tuple(ratios), tuple(dirty))
+    return Ratios(tuple(blocks), tuple(ratios), tuple(dirty), tuple(machine.get(block, 0) for block in blocks))
 
 
 def mean_over_cells(cells: Sequence[Ratios]) -> Ratios:
     """One ratio per block, the geometric mean over cells, of the blocks in which every cell was measured."""
-    by_block = [dict(zip(cell.blocks, zip(cell.ratios, cell.dirty, strict=True), strict=True)) for cell in cells]
+    by_block = [dict(zip(cell.blocks, zip(cell.ratios, cell.dirty, cell.machine, strict=True), strict=True))
+                for cell in cells]
     blocks = sorted(set.intersection(*(set(found) for found in by_block))) if by_block else []
     ratios = []
     for block in blocks:
@@ -150,12 +162,25 @@ def mean_over_cells(cells: Sequence[Ratios]) -> Ratios:
         ratios.append(BlockRatio(statistics.fmean(ratio.median_log_ratio for ratio in found),
                                  statistics.fmean(ratio.mean_log_ratio for ratio in found),
                                  sum(ratio.pairs for ratio in found)))
-    return Ratios(tuple(blocks), tuple(ratios), tuple(by_block[0][block][1] for block in blocks))
+    return Ratios(tuple(blocks), tuple(ratios), tuple(by_block[0][block][1] for block in blocks),
+                  tuple(by_block[0][block][2] for block in blocks))
 
 
 def judged_at(ratios: Ratios, alpha: float) -> Judgement:
-    """The verdict of one comparison at one significance."""
-    return judge_clean_and_dirty(ratios.medians, ratios.dirty, MARGIN, alpha)
+    """The verdict of one comparison at one significance, withdrawn where two environments contradict each other.
+
+    They do where the blocks of one and of another, or of all, decide differently; an environment with too few blocks
+    to decide contradicts nothing.
+    """
+    judgement = judge_clean_and_dirty(ratios.medians, ratios.dirty, MARGIN, alpha)
+    groups = ratios.by_machine
+    words = [judge(values, MARGIN, alpha).word for values in groups] if len(groups) > 1 else []
+    decided = {word for word in (judgement.word, *words) if word != "inconclusive"}
+    if len(words) < 2 or len(decided) < 2:
+        return judgement
+    return replace(judgement, word="inconclusive", reason="environment", further_blocks=None,
+                   next_action=f"the environments decide differently: {', '.join(words)}: start a new run on one of "
+                               "them")
 
 
 def holm(family: Sequence[Question], ratios: Mapping[Question, Ratios]) -> dict[Question, float]:
@@ -176,6 +201,10 @@ def refusal(run: RecordedRun, comparison: Comparison, sampling: bool = False) ->
     if a is None or b is None:
         return None
     fault = unfair(BackendInfo(**a.info), BackendInfo(**b.info), a.parameter_count, b.parameter_count)
+    for slot in (comparison.a, comparison.b):
+        why = unsynchronised([proof for proof in run.of(SyncProof) if proof.arm == slot])
+        if why and not fault:
+            fault = f"synchronisation of {run.arms.get(slot, slot)}: {why}"
     if fault or comparison.selfcheck:
         return fault
     pair = (comparison.a, comparison.b)
@@ -220,6 +249,10 @@ def _verdict(run: RecordedRun, question: Question, ratios: Ratios, alpha: float)
         action = "make both arms alike in this, or read the ratio as a description only"
     elif not ratios.ratios:
         word, reason, action = "inconclusive", "no block measured both arms", "see the failed cases and their logs"
+    counts = [len(values) for values in ratios.by_machine]
+    if len(counts) > 1:
+        mixed = f"blocks of different environments: {' and '.join(map(str, counts))}"
+        reason = f"{reason}; {mixed}" if reason else mixed
     mean = math.exp(sum(r.mean_log_ratio for r in ratios.ratios) / len(ratios.ratios)) if ratios.ratios else None
     return Verdict(
         metric=question.metric + (SELF_CHECK if comparison.selfcheck else ""), cell=question.cell,

@@ -14,6 +14,7 @@ from harness.events import (
     Epoch,
     MonitorState,
 )
+from harness.events.machines import Machine, machines
 from reports.evidence import head
 from reports.model import ArmView, RunView
 from reports.page import Table
@@ -78,18 +79,34 @@ def plain(value: object) -> str:
 
 
 def environment(view: RunView) -> Table:
-    """All recorded facts of the machine; starred ones must match before two runs are compared."""
-    recorded = view.run.last(EnvironmentRecorded)
-    rows = []
-    for name, value in (recorded.facts if recorded else {}).items():
-        star = " *" if recorded and name in recorded.starred else ""
-        reason = recorded.reasons.get(name, "no reason recorded") if recorded else ""
-        rows.append(
-            (Value(name.replace("_", " ") + star), missing(reason) if value is None else Value(fact(name, value)))
-        )
+    """All recorded facts of the machine; starred ones must match before two runs are compared.
+
+    A run that went on in another environment has a column for each; starred facts that differ are marked.
+    """
+    found = machines(view.run.events)
+    recorded = [one.recorded for one in found]
+    rows: list[tuple[Value, ...]] = []
+    for name in dict.fromkeys(name for one in recorded for name in one.facts):
+        starred = any(name in one.starred for one in recorded)
+        differs = starred and len({one.facts.get(name) for one in recorded}) > 1
+        label = Value(name.replace("_", " ") + " *" * starred, "differs" if differs else None, "warn" * differs)
+        rows.append((label, *(machine_fact(name, one) for one in recorded)))
     if not rows:
         rows = [(Value("machine"), missing("the journal holds no environment"))]
-    return Table("The machine (* must match between compared runs)", head("fact", "value"), tuple(rows))
+    columns = [Value(f"value, {measured_in(one)}") for one in found] if len(found) > 1 else [Value("value")]
+    return Table("The machine (* must match between compared runs)", (Value("fact"), *columns), tuple(rows))
+
+
+def machine_fact(name: str, recorded: EnvironmentRecorded) -> Value:
+    """One fact of one environment, or why it is not known."""
+    value = recorded.facts.get(name)
+    reason = recorded.reasons.get(name, "no reason recorded" if name in recorded.facts else "not recorded there")
+    return missing(reason) if value is None else Value(fact(name, value))
+
+
+def measured_in(machine: Machine) -> str:
+    """The blocks of one environment."""
+    return f"block {', '.join(map(str, machine.blocks))}" if machine.blocks else "no block"
 
 
 def fact(name: str, value: str | int | float | bool) -> str:

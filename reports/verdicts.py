@@ -23,6 +23,7 @@ REASONS = {
     "noise": "the interval is wider than the margin",
     "at-the-margin": "the interval is narrow but lies across the edge of the margin",
     "machine": "the verdict depends on the blocks during which the machine was disturbed",
+    "environment": "the environments in which the run was measured decide differently",
     "too-few-blocks": "one block has no spread to judge by",
 }
 TONES = {"A-faster": "decided", "B-faster": "decided", "equivalent": "even", "inconclusive": "open"}

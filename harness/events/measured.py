@@ -159,6 +159,7 @@ class SyncProof(Event):
     steps_long: int
     short_ns: int
     long_ns: int
+    residue_ns: int | None = Field(None, description="reading the losses right after the long run; None in sampling")
 
 
 class ParityResult(Event):

@@ -26,7 +26,10 @@ class RunStarted(Event):
 
 
 class EnvironmentRecorded(Event):
-    """The machine: flat name -> value or None; `reasons` says why a value is None; `starred` must match to compare."""
+    """The machine: flat name -> value or None; `reasons` says why a value is None; `starred` must match to compare.
+
+    A run that went on in a changed environment has another such line; the blocks after it were measured there.
+    """
 
     type: Literal["environment"] = "environment"
     facts: dict[str, str | int | float | bool | None]

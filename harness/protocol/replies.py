@@ -121,6 +121,7 @@ class SyncEvidence(Message):
     pending_base: int | None
     short_ns: int
     long_ns: int
+    residue_ns: int | None = None
 
 
 class Rate(Message):

@@ -17,7 +17,7 @@ from scipy import stats
 
 from harness.events import Word
 
-Reason = Literal["machine", "noise", "at-the-margin", "too-few-blocks"]
+Reason = Literal["machine", "environment", "noise", "at-the-margin", "too-few-blocks"]
 
 MARGIN = 0.01
 ALPHA = 0.05

@@ -20,7 +20,8 @@ SPEC = BackendSpec(
     options={
         "slow": "every step takes twice as long", "crash": "the process ends at a step", "raise": "a step raises",
         "oom": "a step runs out of memory", "unusable": "cannot be created", "wrong": "computes something else",
-        "half": "says it computes in bfloat16", "quit": "the process ends with status 0 while it is created",
+        "half": "says it computes in bfloat16", "eager": "does not wait for its work", "leaky": "leaves work pending",
+        "quit": "the process ends with status 0 while it is created",
     })
 
 
@@ -43,8 +44,9 @@ def scripted_spend(options: frozenset[str], process: int, step: int) -> None:
         time.sleep(wait)
 
 
-# A test in this process replaces these two.
+# A test in this process replaces these.
 spend: Callable[[frozenset[str], int, int], None] = scripted_spend
+enqueue: Callable[[frozenset[str], int, int], None] = lambda options, process, step: None  # noqa: E731
 crash: Callable[[], None] = lambda: os._exit(3)  # noqa: E731
 CRASH_AT = int(os.environ.get("SCRIPTED_CRASH_AT", "30"))
 
@@ -56,14 +58,19 @@ class ScriptedTrainer:
         self.config, self.options, self.process = config, options, process
         rng = np.random.default_rng(config.seed)
         self.params = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
-        self.steps, self.unread, self.waits = 0, [], []
+        self.steps, self.unread, self.waits, self.enqueued = 0, [], [], []
         self.images = images
         self.info = info(options)
         self.parameter_count = sum(value.size for value in self.params.values())
         self.closed = False
 
     def step(self):
-        spend(self.options, self.process, self.steps)
+        if "eager" in self.options:
+            # Asking for a step takes a twentieth of it; the rest is done when somebody reads a loss.
+            enqueue(self.options, self.process, self.steps)
+            self.enqueued.append(self.steps)
+        else:
+            spend(self.options, self.process, self.steps)
         if self.steps == CRASH_AT:
             self._fault()
         self.unread.append(self._loss())
@@ -88,6 +95,9 @@ class ScriptedTrainer:
         return (2 * self.params[name] / self.params[name].size).astype(np.float32)
 
     def losses(self):
+        for step in self.enqueued:
+            spend(self.options, self.process, step)
+        self.enqueued = []
         unread, self.unread = self.unread, []
         return unread
 
@@ -95,7 +105,7 @@ class ScriptedTrainer:
         pass
 
     def pending_work(self):
-        return 0
+        return self.steps if "leaky" in self.options else 0
 
     def loader_wait_ns(self):
         waits, self.waits = self.waits, []

@@ -24,6 +24,7 @@ from harness import protocol  # noqa: E402
 from harness.bench import Bench  # noqa: E402
 from harness.config import BenchConfig, experiment  # noqa: E402
 from harness.events import DatasetRecorded, EnvironmentRecorded  # noqa: E402
+from harness.kernel import Counters  # noqa: E402
 from harness.plan import make_plans  # noqa: E402
 from harness.progress import Progress  # noqa: E402
 from harness.quality_plan import training_recipe  # noqa: E402
@@ -154,6 +155,7 @@ class Lab:
     stream: io.StringIO
     cpu: dict[int, int] = field(default_factory=dict)
     tools: object | None = None
+    counters: Counters = Counters(monotonic_s=0, raw_s=0, boot_s=0, wall_s=0, processors=2)
 
     def bench(self, config: BenchConfig, writer: RunWriter | None = None) -> tuple[Bench, Request]:
         data = self.tmp_path / "images.npy"
@@ -168,7 +170,7 @@ class Lab:
                       telemetry=self.telemetry, window_steps=None if plan.suite.samples else config.step_count,
                       epochs=config.epochs, weights=self.tmp_path / "weights.safetensors",
                       sleep=self.clock.sleep, clock=self.clock.seconds, cpu_ns=lambda pid: self.cpu.get(pid, 0),
-                      busy_ns=lambda: None, tools=self.tools)
+                      busy_ns=lambda: None, tools=self.tools, counters=lambda: self.counters)
         request = Request(config=config, command=["run_bench.py"], environment=EnvironmentRecorded(facts={"cpu": "x"}),
                           findings=[], device_reason="as asked", plans=plans,
                           training=None if config.model_path else training_recipe(config, {}, "cpu"),

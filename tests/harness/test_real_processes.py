@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.events import BlockState
+from harness.events import BlockState, EnvironmentRecorded, Finding
 from harness.store import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,9 +111,18 @@ def test_ctrl_c_leaves_a_readable_journal_and_the_run_can_be_resumed(real_env, t
     assert refused.returncode == 2 and "--pairs was 4" in refused.stderr
     assert read_run(folder).status == "interrupted"
 
-    resumed = run(real_env, "--resume", str(folder), "--quiet", out=out)
+    journal = folder / "journal.jsonl"
+    journal.write_text(re.sub(r'"cpu_logical":\d+', '"cpu_logical":999', journal.read_text()))
+    refused = run(real_env, "--resume", str(folder), out=out)
+    assert refused.returncode == 2 and "cpu_logical was 999" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+    resumed = run(real_env, "--resume", str(folder), "--quiet", "--allow-env-change", out=out)
     assert resumed.returncode == 0, resumed.stderr
-    assert read_run(folder).status == "complete"
+    done = read_run(folder)
+    assert done.status == "complete" and len(done.of(EnvironmentRecorded)) == 2
+    assert [f.code for f in done.of(Finding)].count("environment-changed") == 1
+    assert "went on in another environment" in (folder / "report.md").read_text()
     again = run(real_env, "--resume", str(folder), out=out)
     assert again.returncode == 2 and "complete" in again.stderr
 

@@ -108,7 +108,33 @@ def test_arms_that_draw_other_images_get_no_verdict(lab):
     (agreement,) = run.of(SampleAgreement)
     assert not agreement.passed and agreement.largest == 7 and agreement.within_one == 0
     assert {verdict.word for verdict in run.of(Verdict)} == {"not-comparable"}
-    assert end.exit_code == 0
+    assert (end.status, end.exit_code) == ("failed", 1)
+    (case,) = [case for case in run.of(Case) if case.status == "failed"]
+    assert (case.case_id, case.arm) == ("images-B", "B") and case.reason == agreement.reason
+    assert (run.path / case.log).exists()
+
+
+@pytest.mark.parametrize("last", ["images-B", '"type":"sample-agreement"', '"type":"block"'])
+def test_other_images_are_still_a_failure_after_an_interruption(lab, last):
+    options = {**SHORT, "arms": "scripted,scripted:wrong"}
+    _, whole = lab.run(**options)
+    journal = (whole.path / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    cut = next(i for i, line in enumerate(journal) if last.encode() in line)
+    (whole.path / "journal.jsonl").write_bytes(b"".join(journal[: cut + 1]))
+    writer = RunWriter(whole.path, lab.clock)
+    bench, request = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **options}), writer)
+    end = Runner(bench, Request(**{**request.__dict__, "resumed": read_run(whole.path)})).run()
+    assert (end.status, end.exit_code) == ("failed", 1)
+    run = read_run(whole.path)
+    assert len(run.of(SampleAgreement)) == 1
+    assert {verdict.word for verdict in run.of(Verdict)} == {"not-comparable"}
+
+
+def test_without_the_first_arms_images_the_comparison_is_skipped(lab, monkeypatch):
+    monkeypatch.setattr("scripted_backend.CRASH_AT", 3)
+    end, run = lab.run(**{**SHORT, "arms": "scripted:crash,scripted"})
+    assert next(case for case in run.of(Case) if case.case_id == "images-B").status == "skipped"
+    assert end.exit_code == 1
 
 
 def test_an_arm_that_crashes_in_a_batch_is_a_failed_case(lab):

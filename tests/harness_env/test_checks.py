@@ -48,9 +48,16 @@ def test_a_machine_that_shows_nothing_has_no_findings():
     ({"python_debug_build": True}, "debug-build"),
     ({"python_tracing": True}, "traced"),
     ({"gpu_0_foreign_processes": 2}, "gpu-shared"),
+    ({"env_CUDA_LAUNCH_BLOCKING": "1"}, "debug-switch"),
+    ({"env_PYTHONMALLOC": "malloc_debug", "env_debug": "1"}, "debug-switch"),
+    ({"clock_source": "hpet"}, "slow-clock"),
 ])
 def test_each_cause_has_its_finding(changes, code):
     assert codes(**changes) == [code]
+
+
+def test_switches_that_are_off_and_the_usual_clocks_are_no_findings():
+    assert codes(env_CUDA_LAUNCH_BLOCKING="0", env_PYTHONMALLOC="malloc", env_debug="app:*", clock_source="tsc") == []
 
 
 def test_the_load_is_judged_by_the_processors_that_may_be_used():
@@ -117,6 +124,12 @@ def test_the_run_as_a_whole():
     assert found["gpu-power-limited"].severity == "info"
     assert {finding.code for finding in during_run(samples, "cpu")} == {"cpu-frequency-drift", "swapping"}
     assert during_run([host(cpu_frequency_mhz=3000), host(cpu_frequency_mhz=2900)], "cuda") == []
+
+
+def test_memory_that_nearly_ran_out():
+    (finding,) = during_run([host(memory_available_bytes=9 * GIB), host(memory_available_bytes=GIB // 4)], "cpu")
+    assert finding.code == "memory-nearly-full" and "0.25 GiB" in finding.message and finding.advice
+    assert during_run([host(memory_available_bytes=GIB // 2)], "cpu") == []
 
 
 def test_the_cpu_time_of_another_process_is_read_exactly():

@@ -1,0 +1,41 @@
+"""Which blocks of a run were measured in which environment: more than one after `--resume --allow-env-change`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.events.base import Event
+from harness.events.run import BlockState, EnvironmentRecorded
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One environment of a run.
+
+    Attributes:
+        recorded: its facts, as recorded first.
+        blocks: the finished blocks that were measured in it, in order.
+    """
+
+    recorded: EnvironmentRecorded
+    blocks: tuple[int, ...]
+
+
+def machines(events: Iterable[Event]) -> list[Machine]:
+    """The environments of a run, oldest first; those that agree in all starred facts are one."""
+    found: list[tuple[EnvironmentRecorded, list[int]]] = []
+    current: list[int] | None = None
+    for event in events:
+        if isinstance(event, EnvironmentRecorded):
+            same = [blocks for recorded, blocks in found if _starred(recorded) == _starred(event)]
+            if not same:
+                found.append((event, []))
+            current = same[0] if same else found[-1][1]
+        elif isinstance(event, BlockState) and current is not None:
+            current.append(event.block)
+    return [Machine(recorded, tuple(blocks)) for recorded, blocks in found]
+
+
+def _starred(recorded: EnvironmentRecorded) -> dict[str, str | int | float | bool | None]:
+    return {name: recorded.facts.get(name) for name in recorded.starred}
