@@ -32,6 +32,7 @@ from harness.events import (
     SampleAgreement,
     SamplesDrawn,
     StepCost,
+    Trap,
     Verdict,
 )
 from harness.parity_run import run_parity
@@ -117,7 +118,8 @@ class Runner:
             self._states = finished_blocks(request.resumed)
             epochs = {epoch.arm for epoch in request.resumed.of(Epoch) if epoch.block not in gone}
             peaks = {peak.arm for peak in request.resumed.of(Peak)}
-            bench.extras_done |= peaks if request.config.epochs == 0 or plan.cells else epochs
+            traps = {trap.arm for trap in request.resumed.of(Trap) if trap.block not in gone}
+            bench.extras_done |= traps if plan.cells else peaks if request.config.epochs == 0 else epochs
             bench.anything_measured = True
             return
         bench.writer.append(run_started(bench.writer.path.name, request, plan, bench.experiment))
@@ -142,8 +144,11 @@ class Runner:
                 self._bench.fail(log_name, slot, None, error, log_name)
 
     def _parity_done(self, recorded: RecordedRun) -> bool:
+        """Whether every comparison has its result and its case, which an interruption may have come between."""
         have = {(result.arm_a, result.arm_b) for result in recorded.of(ParityResult)}
-        return have >= {(c.a, c.b) for c in self._plan.comparisons if not c.selfcheck}
+        said = {case.case_id for case in recorded.of(Case)}
+        needed = [(c.a, c.b) for c in self._plan.comparisons if not c.selfcheck]
+        return all(pair in have and f"parity-{pair[1]}" in said for pair in needed)
 
     def _agreement_done(self, recorded: RecordedRun) -> bool:
         """Whether every comparison has its result; an interruption may have come between the first and the last arm."""
