@@ -78,7 +78,7 @@ CATALOGUE: tuple[Entry, ...] = (
           "pending after the synchronisation, reading the losses afterwards takes long, or k times the steps do not "
           "take longer; three times in a row. Its case fails, and its comparisons are `not-comparable`.",
           "Make the backend's `synchronize` wait for all enqueued work."),
-    Entry("time-limit", ("warning", "info"), "during", "`--time-limit` ended the run; a warning where fewer blocks "
+    Entry("time-limit", ("warning", "info"), "end", "`--time-limit` ended the run; a warning where fewer blocks "
           "were measured than a verdict needs.", "Give it more minutes."),
     _warn("monitor-failed", "during", "A fault in the telemetry ended it; the measurements are not affected.",
           "Report it with the run folder."),
@@ -129,6 +129,10 @@ CATALOGUE: tuple[Entry, ...] = (
           "None needed."),
     _warn("selfcheck-incomplete", "end", "`--selfcheck`: a part of it was not measured.",
           "See the failed cases and their logs."),
+    # Image quality
+    _warn("few-images", "during", "A set has fewer images than the distance needs: under 2048, or no more than the "
+          "network has features, the estimate is biased upwards and its covariance is rank-deficient.",
+          "Give `--num-images` more, and prefer the kernel distance, which is unbiased."),
 )
 # What a run that goes on finds again when it ends.
 END_CODES = frozenset(entry.code for entry in CATALOGUE if entry.when == "end")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import sys
@@ -14,6 +15,7 @@ from harness.devices import probe_with, resolve
 from harness.plan import Plan, declared, describe, make_plans
 from harness.progress import Progress
 from harness.quality_plan import model_paths, training_recipe
+from harness.store import StorageError
 from harness.suites import SUITES
 from impls.common.cli import alias
 from impls.common.config import ExperimentConfig
@@ -26,23 +28,39 @@ if TYPE_CHECKING:
     from harness.session import LocalSessions
     from impls.common.weights import Weights
 
-EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+# The disk, not the program, is at fault.
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code is 0 measured, 1 some case failed, 2 bad input, 130 interrupted."""
+    """Run the command line; the exit code is 0 measured, 1 not all of it, 2 bad input, 130 interrupted.
+
+    1 is for a failed case, and for a disk that takes no more: what was measured is kept, and `--resume` goes on.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return _main(words)
     except UsageError as error:
-        print(f"{PROG}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return EXIT_USAGE
+        return _fault(str(error), EXIT_USAGE)
+    except StorageError as error:
+        return _fault(str(error), EXIT_FAILED)
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        return _fault(f"{error.filename or 'the disk'}: {error.strerror}: make room on the disk; what was measured is "
+                      "kept, see the run folder", EXIT_FAILED)
     except KeyboardInterrupt:
         print(f"\n{PROG}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
+
+
+def _fault(message: str, code: int) -> int:
+    print(f"{PROG}: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
 
 
 def _main(words: list[str]) -> int:

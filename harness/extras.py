@@ -9,6 +9,7 @@ from harness import protocol
 from harness.batches import spring_trap
 from harness.bench import SLOW_LIMIT_S, Bench
 from harness.events import ArmSlot, Case, Epoch, Finding, Overhead, Peak, SyncProof
+from harness.events.measured import Timed
 from harness.session import WorkerFailedError
 from harness.started import Started
 from harness.synchronisation import accusation, fault
@@ -50,6 +51,11 @@ def run_extras(bench: Bench, block: int, arms: Mapping[ArmSlot, Started]) -> Non
                            advice="--epochs N runs N whole epochs"))
 
 
+def part_of(bench: Bench) -> Timed:
+    """What is measured now, for lines that a run of several parts holds once for each."""
+    return "sampling" if bench.plan.cells else "training"
+
+
 def epoch_steps(bench: Bench, arms: Mapping[ArmSlot, Started]) -> tuple[int, bool]:
     """Optimisation steps of an epoch, the same for every arm, and whether that is only part of the data."""
     whole = bench.images // bench.experiment.train.batch_size
@@ -82,12 +88,13 @@ def _overheads(bench: Bench, slot: ArmSlot, arm: Started, first: bool) -> None:
     pairs = min(most, max(least, int(OVERHEAD_S * 1e9 / (2 * steps * arm.typical_ns))))
     times = arm.session.ask(protocol.Overhead(pairs=pairs, steps=steps), protocol.OverheadTimes,
                             arm.limit_s(2 * pairs * steps))
-    bench.writer.append(Overhead(arm=slot, what="harness", bare_ns=times.bare_ns, harness_ns=times.harness_ns))
+    bench.writer.append(Overhead(arm=slot, part=part_of(bench), what="harness", bare_ns=times.bare_ns,
+                                 harness_ns=times.harness_ns))
     if first:
         _monitors_overhead(bench, slot, arm)
     n = PEAK_N[bench.plan.device]
     rate = arm.session.ask(protocol.Matmul(n=n, repeats=PEAK_REPEATS), protocol.Rate, SLOW_LIMIT_S)
-    bench.writer.append(Peak(arm=slot, matmul_n=n, flops=rate.flops))
+    bench.writer.append(Peak(arm=slot, part=part_of(bench), matmul_n=n, flops=rate.flops))
 
 
 def _prove(bench: Bench, slot: ArmSlot, arm: Started, short: int, long: int) -> None:
@@ -95,7 +102,8 @@ def _prove(bench: Bench, slot: ArmSlot, arm: Started, short: int, long: int) -> 
     for _ in range(PROOF_TRIES):
         evidence = arm.session.ask(protocol.ProveSync(steps_short=short, steps_long=long), protocol.SyncEvidence,
                                    arm.limit_s(short + long))
-        proof = SyncProof(arm=slot, steps_short=short, steps_long=long, **evidence.model_dump(exclude={"kind"}))
+        proof = SyncProof(arm=slot, part=part_of(bench), steps_short=short, steps_long=long,
+                          **evidence.model_dump(exclude={"kind"}))
         bench.writer.append(proof)
         if fault(proof) is None:
             return
@@ -118,7 +126,8 @@ def _monitors_overhead(bench: Bench, slot: ArmSlot, arm: Started) -> None:
             finally:
                 bench.telemetry.resume()
             times[monitored].append(span.end_ns - span.start_ns)
-    bench.writer.append(Overhead(arm=slot, what="monitors", bare_ns=times[False], harness_ns=times[True]))
+    bench.writer.append(Overhead(arm=slot, part=part_of(bench), what="monitors", bare_ns=times[False],
+                                 harness_ns=times[True]))
 
 
 def _epochs(bench: Bench, block: int, arm: Started, steps: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,9 +21,9 @@ from harness.progress import Progress
 from harness.quality import check_weights_fit
 from harness.quality_tools import Tools
 from harness.resume import check_machine, check_weights, origin
-from harness.runner import EXIT_INTERRUPTED, Request, Runner, conclude
+from harness.runner import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Request, Runner, conclude
 from harness.session import LocalSessions
-from harness.store import RecordedRun, RunWriter
+from harness.store import RecordedRun, RunWriter, StorageError
 from harness.telemetry import MonitorSet
 from impls.common import datasets
 from impls.common.checkpoint import save_arrays
@@ -65,7 +66,8 @@ def execute(job: Job, progress: Progress) -> int:
         The exit code.
 
     Raises:
-        UsageError: something the user can mend; nothing is left behind.
+        UsageError: something the user can mend; nothing is left behind unless something was measured.
+        StorageError: the run folder cannot be written any more.
     """
     config, resumed, given, first = job.config, job.resumed, job.given, job.plans[0]
     environment, changed = capture(), None
@@ -127,12 +129,18 @@ def _run(runner: Runner, bench: Bench, telemetry: MonitorSet, resumed: RecordedR
         writer.finish(runner.end("interrupted", EXIT_INTERRUPTED))
         print(f"\ninterrupted; go on with: run_bench.py --resume {writer.path}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except UsageError:
-        if resumed is None:
+    except (UsageError, StorageError) as error:
+        if resumed is None and not bench.anything_measured:
             writer.discard()
+            if isinstance(error, StorageError):
+                raise UsageError(f"--out {writer.path.parent}: {error.reason}: give a folder with more room") from error
+        elif isinstance(error, UsageError):
+            # What was measured stays: this is a fault that came up on the way, such as a full disk for temporary files.
+            writer.finish(runner.end("interrupted", EXIT_USAGE))
         raise
     except BaseException:
-        writer.finish(runner.end("failed", 1))
+        with suppress(StorageError):
+            writer.finish(runner.end("failed", EXIT_FAILED))
         raise
     code = max(end.exit_code, conclude(writer.path, bench.progress.say))
     writer.summarise()

@@ -199,8 +199,11 @@ class Runner:
                 self._bench.fail(log_name, slot, None, error, log_name)
 
     def _parity_done(self, recorded: RecordedRun) -> bool:
+        """Whether every comparison has its result and its case, which an interruption may have come between."""
         have = {(result.arm_a, result.arm_b) for result in recorded.of(ParityResult)}
-        return have >= {(c.a, c.b) for c in self._plan.comparisons if not c.selfcheck}
+        said = {case.case_id for case in recorded.of(Case)}
+        needed = [(c.a, c.b) for c in self._plan.comparisons if not c.selfcheck]
+        return all(pair in have and f"parity-{pair[1]}" in said for pair in needed)
 
     def _agreement_done(self, recorded: RecordedRun) -> bool:
         """Whether every comparison has its result; an interruption may have come between the first and the last arm."""

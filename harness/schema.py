@@ -16,7 +16,7 @@ A run is one folder:
 
 | file | what it holds |
 |---|---|
-| `journal.jsonl` | append-only, one JSON object per line, written as things happen; a torn last line is tolerated |
+| `journal.jsonl` | append-only, one JSON object per line, written as things happen |
 | `run.json` | the summary: schema version, configuration, environment, arms, cases with status, verdicts, file list |
 | `logs/` | one text log per worker |
 | `figures/`, `samples/` | every picture of the report; sample grids |
@@ -26,7 +26,14 @@ A run is one folder:
 `ratio` is time A / time B. Times ending in `_ns` are nanoseconds of CLOCK_MONOTONIC or durations. A quantity that could
 not be read is `null`.
 
-Every journal line has `type` and `t_ns` (the stamp of its writing). The kinds:
+Every journal line has `type` and `t_ns` (the stamp of its writing). Its last two keys are `seq`, the line's number
+from 0, and `crc`, eight hexadecimal digits: the CRC-32 of all bytes of the line before `,"crc":`. A line whose
+checksum does not match is left out, a copy of a line counts once, lines out of place are put back, and numbers that
+are missing are named; `damage` in `run.json` and the report's findings say so. Lines without both keys are of an
+older journal and are read as they stand, but behind a line that has them they are damage. Of two lines that tell of
+the same thing (the same window of the same block, images of the same arm and cell, ...) the newer one counts, so that
+what a resumed run does again is never counted or shown twice. On a full disk no part of a line is left behind. The
+kinds:
 """
 
 

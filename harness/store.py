@@ -10,17 +10,14 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
-from harness.catalogue import END_CODES
+from harness.appender import Appender
 from harness.events import (
-    EVENT,
     SCHEMA_VERSION,
     AnyEvent,
     Case,
@@ -29,11 +26,11 @@ from harness.events import (
     Event,
     Finding,
     Quality,
-    Resumed,
     RunEnded,
     RunStarted,
     Verdict,
 )
+from harness.journal import decode, encode, without_repeated
 from impls.errors import UsageError
 
 JOURNAL = "journal.jsonl"
@@ -44,15 +41,27 @@ VERDICT_KEYS = ("metric", "ratio", "ci_low", "ci_high", "blocks", "word", "reaso
 SomeEvent = TypeVar("SomeEvent", bound=Event)
 
 
+class StorageError(Exception):
+    """The run folder cannot be written any more (disk full, gone, read-only); what was measured before is safe.
+
+    Attributes:
+        reason: what the system says.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class RecordedRun:
     """One run as its journal tells it.
 
     Attributes:
         path: the run folder.
-        events: every readable line, oldest first; lines that a later `--resume` measured again are left out.
-        damage: one sentence for every line that could not be read.
-        discarded: number of events left out because their block was measured again.
+        events: every intact line, oldest first; what a later `--resume` did again is left out.
+        damage: one sentence for every line that could not be read, or is lost, doubled or out of place.
+        discarded: number of events left out because they were done again.
     """
 
     path: Path
@@ -94,14 +103,26 @@ class RunWriter:
     """
 
     def __init__(self, path: Path, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        """Open the journal behind its last line.
+
+        Raises:
+            UsageError: it cannot be written, or another process is writing it.
+        """
         self.path = path
         self._clock = clock
         self._lock = threading.Lock()
-        # One write per line on an appending descriptor: a signal or a crash can tear at most the last line.
-        self._journal = os.open(path / JOURNAL, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        size = os.fstat(self._journal).st_size
-        if size and os.pread(self._journal, 1, size - 1) != b"\n":
-            os.write(self._journal, b"\n")
+        self._fault: StorageError | None = None
+        try:
+            self._journal = Appender(path / JOURNAL)
+            raw = (path / JOURNAL).read_bytes()
+            if raw and not raw.endswith(b"\n"):
+                self._journal.append(b"\n")
+        except BlockingIOError as error:
+            raise UsageError(f"{path}: that run is still going on in another process: wait for its end") from error
+        except OSError as error:
+            raise UsageError(f"{path}: cannot write {JOURNAL} ({error.strerror or error}): "
+                             "make the folder writable and see that the disk has room") from error
+        self._number = decode(raw, path).next_number
 
     @classmethod
     def create(cls, results: Path, suite: str, clock: Callable[[], int] = time.monotonic_ns) -> RunWriter:
@@ -118,27 +139,48 @@ class RunWriter:
                 (path / name).mkdir()
             return cls(path, clock)
         except OSError as error:
-            raise UsageError(
-                f"--out {results}: cannot write there ({error.strerror or error}): give a writable folder"
-            ) from error
+            shutil.rmtree(path, ignore_errors=True)
+            raise UsageError(f"--out {results}: cannot write there ({error.strerror or error}): "
+                             "give a writable folder") from error
 
     def append(self, event: Event) -> None:
-        """Write one line, stamped now unless the event brings its own stamp."""
+        """Write one line, stamped now unless the event brings its own stamp.
+
+        Raises:
+            StorageError: it cannot be written whole; nothing of it is left then, and no thread can append any more.
+        """
         if not event.t_ns:
             event = event.model_copy(update={"t_ns": self._clock()})
-        line = event.model_dump_json().encode() + b"\n"
         with self._lock:
-            os.write(self._journal, line)
+            if self._fault is not None:
+                raise self._fault
+            try:
+                self._journal.append(encode(event, self._number))
+            except OSError as error:
+                self._fault = self._cannot(JOURNAL, error)
+                raise self._fault from error
+            self._number += 1
 
     def sync(self) -> None:
-        """Make everything appended so far survive a power cut."""
-        os.fsync(self._journal)
+        """Make everything appended so far survive a power cut; a StorageError where the disk does not take it."""
+        try:
+            self._journal.sync()
+        except OSError as error:
+            raise self._cannot(JOURNAL, error) from error
 
     def summarise(self) -> None:
-        """Write `run.json` from the journal, atomically; may be called as often as wanted."""
+        """Write `run.json` from the journal, atomically; may be called as often as wanted.
+
+        Raises:
+            StorageError: it cannot be written; the journal has everything all the same.
+        """
         self.sync()
-        text = json.dumps(summary(read_run(self.path)), indent=2, allow_nan=False) + "\n"
-        write_atomically(self.path / SUMMARY, text)
+        run = read_run(self.path)
+        text = json.dumps(summary(run), indent=2, allow_nan=False) + "\n"
+        try:
+            write_atomically(self.path / SUMMARY, text)
+        except OSError as error:
+            raise self._cannot(SUMMARY, error, ended=run.last(RunEnded) is not None) from error
 
     def finish(self, end: RunEnded) -> None:
         """Append the last line and write the summary."""
@@ -154,23 +196,33 @@ class RunWriter:
 
     def close(self) -> None:
         """Close the journal; idempotent."""
-        if self._journal >= 0:
-            os.close(self._journal)
-            self._journal = -1
+        self._journal.close()
+
+    def _cannot(self, name: str, error: OSError, ended: bool = False) -> StorageError:
+        then = f"python -m reports build {self.path}" if ended else f"run_bench.py --resume {self.path}"
+        reason = error.strerror or str(error)
+        return StorageError(f"{self.path / name}: cannot write: {reason}: what was measured is safe; make room on the "
+                            f"disk, then: {then}", reason)
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text` so that a reader sees the old or the new file, never half of one."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError:
+        # Half a file helps nobody, least of all on a full disk.
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+        raise
 
 
 def read_run(path: Path) -> RecordedRun:
-    """Read a run folder; lines that cannot be read are reported in `damage`, a torn last line included.
+    """Read a run folder as far as it is intact; `damage` says what is not, a torn last line included.
 
     Raises:
         UsageError: no journal there, or one written by a newer version of this program.
@@ -179,20 +231,9 @@ def read_run(path: Path) -> RecordedRun:
         raw = (path / JOURNAL).read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: not a run folder: cannot read {JOURNAL}: {error.strerror or error}") from error
-    events: list[AnyEvent] = []
-    damage: list[str] = []
-    lines = raw.split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            events.append(EVENT.validate_json(line))
-        except ValidationError as error:
-            _refuse_newer(path, line)
-            torn = " (torn: the run was cut off here)" if number == len(lines) else ""
-            damage.append(f"line {number} cannot be read{torn}: {_first_line(error)}")
-    kept = _without_repeated(events)
-    return RecordedRun(path, tuple(kept), damage, len(events) - len(kept))
+    lines = decode(raw, path)
+    kept = without_repeated(lines.events)
+    return RecordedRun(path, tuple(kept), lines.damage, len(lines.events) - len(kept))
 
 
 def summary(run: RecordedRun) -> dict[str, Any]:
@@ -263,33 +304,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
-
-
-def _without_repeated(events: Iterable[AnyEvent]) -> list[AnyEvent]:
-    """Drop what a resumed run measured again: blocks it discarded, and earlier verdicts, their findings, and ends."""
-    kept: list[AnyEvent] = []
-    for event in events:
-        if isinstance(event, Resumed):
-            gone = set(event.discarded_blocks)
-            kept = [old for old in kept if getattr(old, "block", None) not in gone]
-            kept = [old for old in kept if not isinstance(old, Verdict | RunEnded)
-                    and not (isinstance(old, Finding) and old.code in END_CODES)]
-        kept.append(event)
-    return kept
-
-
-def _refuse_newer(path: Path, line: bytes) -> None:
-    try:
-        data = json.loads(line)
-    except ValueError:
-        return
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise UsageError(
-            f"{path}: written in results schema {version}, this program reads up to {SCHEMA_VERSION}: update it"
-        )
-
-
-def _first_line(error: ValidationError) -> str:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(str(part) for part in fault['loc']) or 'line'}: {fault['msg']}"[:200]

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.events import Epoch, Losses, SampleAgreement, SamplesDrawn, StepCost, Trap, Verdict, Window
+from harness.events import (
+    Epoch,
+    Losses,
+    Overhead,
+    Peak,
+    SampleAgreement,
+    SamplesDrawn,
+    StepCost,
+    SyncProof,
+    Trap,
+    Verdict,
+    Window,
+)
 from harness.store import RecordedRun
 from reports.model import RunView, view
 from reports.sampling import is_sampling
@@ -63,7 +75,7 @@ def part(seen: RunView, drawn: set[int], unit: Unit) -> RunView:
             return is_sampling(event) == wanted
         if isinstance(event, Trap):
             return wanted
-        if isinstance(event, StepCost) and event.part is not None:
+        if isinstance(event, StepCost | Peak | Overhead | SyncProof) and event.part is not None:
             return (event.part == SAMPLING.doing) == wanted
         block = getattr(event, "block", None)
         return block is None or (block in drawn) == wanted

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from harness.events.base import ArmSlot, Event, SteadyClass
 
+# Parts of a run that measure times.
+Timed = Literal["training", "sampling"]
+
 
 class WorkerStarted(Event):
     """A worker process is built: what it proved to run and what starting cost.
@@ -123,6 +126,7 @@ class Peak(Event):
     arm: ArmSlot
     matmul_n: int
     flops: float = Field(description="floating-point operations per second")
+    part: Timed | None = Field(None, description="what was measured when this was")
 
 
 class StepCost(Event):
@@ -134,7 +138,7 @@ class StepCost(Event):
     type: Literal["step-cost"] = "step-cost"
     forward_flop_per_image: int
     step_flop: int
-    part: Literal["training", "sampling"] | None = None
+    part: Timed | None = None
 
 
 class Overhead(Event):
@@ -145,6 +149,7 @@ class Overhead(Event):
     what: Literal["harness", "monitors"]
     bare_ns: list[int]
     harness_ns: list[int]
+    part: Timed | None = Field(None, description="what was measured when this was")
 
 
 class SyncProof(Event):
@@ -160,6 +165,7 @@ class SyncProof(Event):
     short_ns: int
     long_ns: int
     residue_ns: int | None = Field(None, description="reading the losses right after the long run; None in sampling")
+    part: Timed | None = Field(None, description="what was measured when this was")
 
 
 class ParityResult(Event):

@@ -216,6 +216,7 @@ def test_an_interrupted_run_goes_on_without_doing_anything_twice(lab, dies_at):
     bench.tools = first = Killed()
     with pytest.raises(KeyboardInterrupt):
         Runner(bench, request).run()
+    bench.writer.close()
     bench, request = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
     end = Runner(bench, request.__class__(**{**request.__dict__, "resumed": read_run(bench.writer.path)})).run()
     run = read_run(bench.writer.path)

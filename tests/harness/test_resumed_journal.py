@@ -1,0 +1,131 @@
+"""What a resumed run does again is neither counted nor shown twice, however often and wherever it was interrupted."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from harness.config import BenchConfig
+from harness.events import (
+    BlockState,
+    Case,
+    Finding,
+    Losses,
+    ParityResult,
+    Peak,
+    Resumed,
+    SampleAgreement,
+    SamplesDrawn,
+    SyncProof,
+    Trap,
+    Verdict,
+    Window,
+)
+from harness.journal import encode
+from harness.plan import Comparison
+from harness.runner import Request, Runner
+from harness.store import RunWriter, read_run
+from harness.verdicts import Question, block_ratios
+
+TRAINING = {"arms": "scripted,scripted", "blocks": 6, "pairs": 2, "epochs": None}
+SAMPLING = {"suite": "sample-speed", "arms": "scripted,scripted:slow", "blocks": 6, "pairs": 2, "steps": "2,4"}
+
+
+def interrupted(lab, kind, nth, options=TRAINING):
+    """A run that Ctrl-C ends as the nth line of a kind has been written."""
+    bench, request = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **options}))
+    append, seen = bench.writer.append, Counter()
+
+    def stop(event):
+        append(event)
+        seen[type(event)] += 1
+        if seen[kind] == nth and isinstance(event, kind):
+            raise KeyboardInterrupt
+
+    bench.writer.append = stop
+    runner = Runner(bench, request)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run()
+    bench.writer.append = append
+    bench.writer.finish(runner.end("interrupted", 130))
+    bench.writer.close()
+    return bench.writer.path, request
+
+
+def resumed(lab, path, request):
+    writer = RunWriter(path, lab.clock)
+    bench, _ = lab.bench(request.config, writer)
+    writer.finish(Runner(bench, Request(**{**vars(request), "resumed": read_run(path)})).run())
+    writer.close()
+    return read_run(path)
+
+
+def whole_run_lines(run):
+    """How often each measurement that belongs to no block, or to all of them, is told."""
+    kinds = (ParityResult, SamplesDrawn, SampleAgreement, SyncProof, Peak, Trap, Verdict)
+    return Counter((type(event).__name__, getattr(event, "arm", None), getattr(event, "arm_a", None),
+                    getattr(event, "metric", None), getattr(event, "cell", None))
+                   for event in run.events if isinstance(event, kinds))
+
+
+@pytest.mark.parametrize(("options", "kind", "nth"), [
+    (TRAINING, ParityResult, 1), (TRAINING, Losses, 1), (TRAINING, Window, 3), (TRAINING, Peak, 1),
+    (TRAINING, Peak, 2), (TRAINING, BlockState, 2), (TRAINING, Verdict, 1),
+    (SAMPLING, SamplesDrawn, 1), (SAMPLING, SamplesDrawn, 2), (SAMPLING, Peak, 1), (SAMPLING, Trap, 1),
+    (SAMPLING, BlockState, 1), (SAMPLING, Verdict, 2)])
+def test_a_resumed_run_tells_everything_once_as_an_uninterrupted_one(lab, monkeypatch, options, kind, nth):
+    monkeypatch.setattr("harness.plan.SWEEP", {"cpu": (1,), "cuda": (1,)})
+    monkeypatch.setattr("harness.batches.CELL_S", {"cpu": 0.1})
+    path, request = interrupted(lab, kind, nth, options)
+    run, (_, plain) = resumed(lab, path, request), lab.run(**options)
+    assert run.damage == [] and run.status == "complete"
+    assert whole_run_lines(run) == whole_run_lines(plain)
+    for one in (Window, Losses, Case, BlockState):
+        assert len(run.of(one)) == len(plain.of(one))
+    assert Counter(finding.code for finding in run.of(Finding)) == Counter(f.code for f in plain.of(Finding))
+    assert {v.metric: v.blocks for v in run.of(Verdict)} == {v.metric: v.blocks for v in plain.of(Verdict)}
+
+
+def test_a_run_resumed_twice_still_tells_everything_once(lab):
+    path, request = interrupted(lab, Losses, 1)
+    for kind in (ParityResult, Window):
+        writer = RunWriter(path, lab.clock)
+        bench, _ = lab.bench(request.config, writer)
+        append = writer.append
+
+        def stop(event, append=append, kind=kind):
+            append(event)
+            if isinstance(event, kind):
+                raise KeyboardInterrupt
+
+        writer.append = stop
+        runner = Runner(bench, Request(**{**vars(request), "resumed": read_run(path)}))
+        with pytest.raises(KeyboardInterrupt):
+            runner.run()
+        writer.close()
+    run, (_, plain) = resumed(lab, path, request), lab.run(**TRAINING)
+    assert len(run.of(Resumed)) == 3 and run.damage == []
+    assert whole_run_lines(run) == whole_run_lines(plain)
+    assert len(run.of(Window)) == len(plain.of(Window)) and len(run.of(Case)) == len(plain.of(Case))
+
+
+def test_a_block_is_not_counted_twice_although_the_line_of_the_resume_is_lost(lab):
+    path, request = interrupted(lab, BlockState, 2)
+    journal = path / "journal.jsonl"
+    again = encode(read_run(path).of(BlockState)[0].model_copy(update={"t_ns": 1}), 10_000)
+    journal.write_bytes(journal.read_bytes() + again)
+    run = read_run(path)
+    ratios = block_ratios(run, Question(Comparison("A", "B"), "step time", "stepwise"))
+    assert sorted(ratios.blocks) == [0, 1] and "are lost" in run.damage[0]
+
+
+def test_a_case_prepared_anew_forgets_its_earlier_failure(tmp_path):
+    writer = RunWriter.create(tmp_path, "parity")
+    writer.append(Case(case_id="prewarm-jittor", arm="A", block=None, status="failed", reason="no compiler"))
+    writer.append(Finding(severity="info", code="tails", message="of two blocks"))
+    writer.append(Finding(severity="info", code="cpu-load", message="of the machine"))
+    writer.append(Resumed(resumed_utc="later", discarded_blocks=[]))
+    writer.close()
+    run = read_run(writer.path)
+    assert run.of(Case) == [] and [finding.code for finding in run.of(Finding)] == ["cpu-load"]
