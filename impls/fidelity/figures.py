@@ -89,8 +89,8 @@ def warnings(images: int, spec: FeatureSpec) -> list[str]:
     rank = (f"; the covariance of {spec.feature_size} features over so few has no full rank"
             if images <= spec.feature_size else "")
     found.append(
-        f"{images} images are fewer than the {max(FULL_RANK, spec.feature_size + 1)} that the distance needs{rank}: it is "
-        "biased upwards; compare it only at the same number of images, and rather use the KID, which is unbiased")
+        f"{images} images are fewer than the {max(FULL_RANK, spec.feature_size + 1)} that the distance needs{rank}: "
+        "it is biased upwards; compare it only at the same number of images, and rather use the KID, which is unbiased")
     return found
 
 

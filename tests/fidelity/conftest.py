@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scripted_features
+from small_evaluation import draw, evaluate_here
 
-from impls import evaluate
 from impls.fidelity import extractors
 
 
@@ -34,29 +32,16 @@ def cache(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def evaluated(cache, quarters, monkeypatch, capsys, tmp_path):
     """Run the command line: (exit code, JSON or None, stdout, lines of stderr)."""
-    # Hooks of fork cannot be taken back.
-    monkeypatch.setattr(os, "register_at_fork", lambda **_: None)
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
     def run(*options, features="quarters", json_path="out.json"):
         path = tmp_path / json_path
         path.unlink(missing_ok=True)
         words = ["--features", features, "--device", "cpu", "--json", str(path), *map(str, options)]
-        code = evaluate.main(words)
+        code = evaluate_here(monkeypatch, words)
         captured = capsys.readouterr()
         found = json.loads(path.read_text()) if path.is_file() else None
         return code, found, captured.out, captured.err.splitlines()
 
-    yield run
-    for number, handler in kept.items():
-        signal.signal(number, handler)
-
-
-def draw(count: int, seed: int = 0, size: int = 8, shift: float = 0) -> np.ndarray:
-    """Images (N, size, size, 3) whose quarters have colours of a Gaussian."""
-    rng = np.random.default_rng(seed)
-    colours = rng.normal(120 + shift, 30, (count, 2, 2, 3)).repeat(size // 2, 1).repeat(size // 2, 2)
-    return np.clip(np.rint(colours), 0, 255).astype(np.uint8)
+    return run
 
 
 @pytest.fixture

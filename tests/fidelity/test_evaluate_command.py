@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from conftest import draw
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from small_evaluation import draw
 
 from harness.events import quality
 from impls import evaluate, evaluate_options

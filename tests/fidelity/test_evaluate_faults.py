@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import draw
+from small_evaluation import draw
 
 from impls.errors import UsageError
 from impls.evaluate_options import gathered, parse
