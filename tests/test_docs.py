@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.schema import markdown
-from impls import sample_options, train_options
+from impls import evaluate_options, sample_options, train_options
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,7 +44,8 @@ def test_bench_commands_resolve(command: str) -> None:
 @pytest.mark.parametrize("command", commands("python -m impls."))
 def test_tool_commands_are_understood(command: str) -> None:
     _, _, module, *words = shlex.split(command)
-    {"impls.train": train_options, "impls.sample": sample_options}[module].parse(words)
+    known = {"impls.train": train_options, "impls.sample": sample_options, "impls.evaluate": evaluate_options}
+    known[module].parse(words)
 
 
 @pytest.mark.parametrize("command", commands("make "))

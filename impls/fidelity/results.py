@@ -1,0 +1,136 @@
+"""What an evaluation found: typed, as JSON for programs and as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Metric = Literal["fd", "fd-extrapolated", "kid", "is", "precision", "recall"]
+NAMES: dict[str, str] = {
+    "fd-extrapolated": "  at infinitely many images", "kid": "KID", "is": "Inception Score",
+    "precision": "precision", "recall": "recall",
+}
+
+
+class Result(BaseModel):
+    """Base of all parts: immutable, no unknown keys, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Features(Result):
+    """The network that looked at the images; `label` is what the distance over it is called."""
+
+    extractor: str
+    label: str
+    weights_sha256: str
+    feature_size: int
+    input_size: int
+
+
+class ReferenceFacts(Result):
+    """The real images; `images_per_s` is None where the cache had their features."""
+
+    dataset: str
+    split: str
+    images: int
+    images_sha256: str
+    cached: bool
+    images_per_s: float | None
+
+
+class Figure(Result):
+    """One figure with its 95 % interval; what is None has a reason."""
+
+    metric: Metric
+    value: float | None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    reason: str | None = None
+
+
+class Rung(Result):
+    """The distance over fewer images: the mean over disjoint subsets of `images` images each."""
+
+    images: int
+    value: float
+
+
+class NearestFacts(Result):
+    """A picture of drawn images beside the real ones nearest to them, and the distances to the first of each."""
+
+    picture: str
+    space: str
+    distances: list[float]
+    typical: float
+
+
+class SetResult(Result):
+    """All that was found of one set of images; `interval` says how the intervals were made."""
+
+    path: str
+    images: int
+    figures: list[Figure]
+    ladder: list[Rung]
+    interval: str
+    images_per_s: float
+    warnings: list[str]
+    nearest: NearestFacts | None
+
+
+class Difference(Result):
+    """Distance of set `a` less that of set `b`, image i of both from the same noise."""
+
+    a: int
+    b: int
+    images: int
+    value: float
+    ci_low: float | None
+    ci_high: float | None
+
+
+class Evaluation(Result):
+    """Everything."""
+
+    features: Features
+    reference: ReferenceFacts
+    sets: list[SetResult]
+    differences: list[Difference]
+
+
+def table(found: Evaluation) -> str:
+    """An evaluation for people, on several lines."""
+    features, reference = found.features, found.reference
+    rate = "features from the cache" if reference.cached else f"{reference.images_per_s:.0f} images/s"
+    lines = [
+        f"features   {features.extractor}: {features.feature_size} of every image at {features.input_size}x"
+        f"{features.input_size}; weights {features.weights_sha256[:16]}...",
+        f"reference  {reference.dataset}: {reference.split}; {rate}",
+    ]
+    for number, one in enumerate(found.sets):
+        lines += ["", f"set {number}      {one.path}: {one.images} images, {one.images_per_s:.0f} images/s"]
+        lines += _figures(one, features.label)
+    for difference in found.differences:
+        lines += ["", f"{features.label} of set {difference.a} less that of set {difference.b}: {difference.value:+.4g}"
+                  + _between(difference.ci_low, difference.ci_high)]
+    return "\n".join(lines)
+
+
+def _figures(one: SetResult, label: str) -> Iterator[str]:
+    for figure in one.figures:
+        name = NAMES.get(figure.metric, label)
+        value = "n/a" if figure.value is None else f"{figure.value:.4g}" + _between(figure.ci_low, figure.ci_high)
+        yield f"  {name:<32} {value}" + (f" ({figure.reason})" if figure.reason else "")
+    if len(one.ladder) > 1:
+        yield f"  {label} by images: " + ", ".join(f"{rung.images}: {rung.value:.4g}" for rung in one.ladder)
+    yield f"  intervals: {one.interval}"
+    yield from (f"  warning: {text}" for text in one.warnings)
+    if one.nearest is not None:
+        yield (f"  nearest: {one.nearest.picture}; distances {min(one.nearest.distances):.3g} to "
+               f"{max(one.nearest.distances):.3g}, between real images typically {one.nearest.typical:.3g}")
+
+
+def _between(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"  [{low:.4g}, {high:.4g}]"
