@@ -19,6 +19,12 @@ NOTHING = "no set of images has a distance"
 BARS = "Bars: 95 % intervals. Filled and joined: DDIM; open: other methods. Lower is nearer to the reference images."
 
 
+ELSEWHERE = (
+    "Grey: published elsewhere, with other weights and the number of images named; the earlier comparison is the one "
+    "that this project grew from."
+)
+
+
 @dataclass(frozen=True)
 class Published:
     """A published curve: network calls -> FID on CIFAR-10."""
@@ -34,11 +40,11 @@ PUBLISHED = (
     Published("Song et al. 2021, DDIM, 50,000 images", {10: 13.36, 20: 6.84, 50: 4.67, 100: 4.16, 1000: 4.04},
               (0, (1, 1.5)), "x"),
     Published("Ho et al. 2020, DDPM, 50,000 images", {1000: 3.17}, "none", "+"),
-    Published("seed comparison, PyTorch, DDIM, 1000 images", {50: 76.43, 250: 69.97, 1000: 67.66}, (0, (4, 2)), "1"),
-    Published("seed comparison, Jittor, DDIM, 1000 images", {50: 80.18, 250: 72.93, 1000: 71.81},
+    Published("earlier comparison, PyTorch DDIM, 1000 images", {50: 76.43, 250: 69.97, 1000: 67.66}, (0, (4, 2)), "1"),
+    Published("earlier comparison, Jittor DDIM, 1000 images", {50: 80.18, 250: 72.93, 1000: 71.81},
               (0, (4, 2, 1, 2)), "2"),
-    Published("seed comparison, PyTorch, DDPM, 1000 images", {1000: 70.17}, "none", "3"),
-    Published("seed comparison, Jittor, DDPM, 1000 images", {1000: 74.27}, "none", "4"),
+    Published("earlier comparison, PyTorch DDPM, 1000 images", {1000: 70.17}, "none", "3"),
+    Published("earlier comparison, Jittor DDPM, 1000 images", {1000: 74.27}, "none", "4"),
 )  # fmt: skip
 
 
@@ -68,8 +74,7 @@ def over_calls(view: RunView, label: str, narrow: bool) -> Drawn | str:
     messages = []
     for place, arm in enumerate(quality.present(view)):
         own = [one for one in shown if one.arm is arm]
-        # Arms side by side: bars of one number of network calls would cover each other.
-        aside = 1.025 ** (2 * place - len(quality.present(view)) + 1)
+        aside = 1.025 ** sideways(view, place)
         curve = [(one.calls * aside, one.figure("fd")) for one in own if one.is_ddim and one.calls]
         draw_series(axis, arm.slot, curve, tag(arm.label))
         for one in own:
@@ -83,13 +88,20 @@ def over_calls(view: RunView, label: str, narrow: bool) -> Drawn | str:
     extra = [n for curve in PUBLISHED for n in curve.points] if published else []
     calls_axis(axis, sorted({*calls, *extra}))
     distance_axis(axis, label)
+    if published:
+        axis.set_ylim(bottom=0)
     legend_above(figure, axis, 1 if narrow else 2 if published else 4)
-    elsewhere = " Grey: published elsewhere, on other hardware, other weights and the N named." if published else ""
+    elsewhere = f" {ELSEWHERE}" if published else ""
     return Drawn(
         figure,
         f"{label} {training_words(quality.final_steps(sets))}, by network calls: {'; '.join(messages)}.",
         f"{BARS} Arms are set a little apart sideways.{elsewhere}{left_out(sets, shown)}",
     )
+
+
+def sideways(view: RunView, place: int) -> int:
+    """Where the arm of this place stands, -1 and 1 for two: side by side, their bars don't cover each other."""
+    return 2 * place - len(quality.present(view)) + 1
 
 
 def draw_published(axis: Axes) -> None:
@@ -176,7 +188,7 @@ def against_seconds(view: RunView, label: str, narrow: bool) -> Drawn | str:
     figure, (axis,) = sheet(narrow, 3.6)
     axis.set_xscale("log")
     messages = []
-    for arm in quality.present(view):
+    for place, arm in enumerate(quality.present(view)):
         own = [one for one in shown if one.arm is arm]
         curve = [(seconds(one), one.figure("fd")) for one in own if one.is_ddim]
         draw_series(axis, arm.slot, curve, tag(arm.label))
@@ -184,9 +196,11 @@ def against_seconds(view: RunView, label: str, narrow: bool) -> Drawn | str:
             if not one.is_ddim:
                 name = f"{tag(arm.label)}, {tag(one.cell.split('-')[0].upper(), 12)}"
                 draw_open(axis, arm.slot, seconds(one), one.figure("fd"), name)
+            # The first arm's numbers stand on the other side, where no other arm's point covers them.
             axis.annotate(
-                tag(short_cell(one.cell), 14), (seconds(one), one.figure("fd").value or 0.0), xytext=(5, 5),
-                textcoords="offset points", fontsize=8, color=MUTED,
+                count(one.calls) if one.calls else tag(one.cell, 14), (seconds(one), one.figure("fd").value or 0.0),
+                xytext=(6, 4) if place else (-6, -4), ha="left" if place else "right", va="bottom" if place else "top",
+                textcoords="offset points", fontsize=8.5, color=MUTED,
             )  # fmt: skip
         if own:
             told = [f"{parts(x.figure('fd'))[0]} at {duration(seconds(x) * 1e9)} ({short_cell(x.cell)})" for x in own]
@@ -198,8 +212,9 @@ def against_seconds(view: RunView, label: str, narrow: bool) -> Drawn | str:
     return Drawn(
         figure,
         f"{label} against seconds per image, {training_words(quality.final_steps(sets))}: {'; '.join(messages)}.",
-        f"Down and to the left is better. {BARS} Time for all images of a set over their number, batches of "
-        f"{' / '.join(map(count, batches))}: a description, no verdict on speed.{without_time(known, shown)}",
+        f"Down and to the left is better. {BARS} Numbers: network calls. Time for all images of a set "
+        f"over their number, batches of {' / '.join(map(count, batches))}: a description, no verdict on "
+        f"speed.{without_time(known, shown)}",
     )
 
 
@@ -211,9 +226,9 @@ def seconds(one: ImageSet) -> float:
 def seconds_axis(axis: Axes, values: Sequence[float]) -> None:
     """A logarithmic axis of seconds per image, with as many labels as fit."""
     low, high = min(values), max(values)
-    few = high / low < 30
-    axis.set_xlim(low / 1.5, high * 1.9)
-    axis.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if few else (1,), numticks=8))
+    subs = (1, 2, 5) if high / low < 30 else (1, 3) if high / low < 1000 else (1,)
+    axis.set_xlim(low / 1.9, high * 1.9)
+    axis.xaxis.set_major_locator(LogLocator(base=10, subs=subs, numticks=8))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("seconds per image, logarithmic")

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from reports import quality
-from reports.figures_quality import distance_axis, draw_open, draw_series
+from reports.figures_quality import distance_axis, draw_open, draw_series, sideways
 from reports.model import RunView
 from reports.plotting import SERIES, Drawn, legend_above, sheet
 from reports.quality import Estimate, ImageSet, short_cell, sound, told, training_words
@@ -30,21 +30,24 @@ def over_training(view: RunView, label: str, narrow: bool) -> Drawn | str:
     cells = [cell for cell, steps in lengths.items() if len(steps) > 1]
     if not cells:
         return "no cell was evaluated after more than one length of training"
-    shown = cells[:MOST_PANELS]
+    shown, steps = cells[:MOST_PANELS], sorted({one.train_steps or 0 for one in known})
     figure, axes = sheet(narrow, 0.9 + 1.6 * len(shown), len(shown), sharex=True)
     messages, told_of = [], main_cell(shown)
     for axis, cell in zip(axes, shown, strict=True):
-        for arm in quality.present(view):
+        for place, arm in enumerate(quality.present(view)):
             own = [one for one in known if one.arm is arm and one.cell == cell]
-            draw_series(axis, arm.slot, [(one.train_steps or 0, one.figure("fd")) for one in own], tag(arm.label))
+            aside = 0.004 * max(steps) * sideways(view, place)
+            draw_series(axis, arm.slot, [((one.train_steps or 0) + aside, one.figure("fd")) for one in own],
+                        tag(arm.label))  # fmt: skip
             if own and cell == told_of:
-                steps = ", ".join(f"{told(one.figure('fd'))} after {count(one.train_steps or 0)}" for one in own)
-                messages.append(f"{arm.label} {short_cell(cell)} {steps}")
+                words = ", ".join(f"{told(one.figure('fd'))} after {count(one.train_steps or 0)}" for one in own)
+                messages.append(f"{arm.label} {short_cell(cell)} {words}")
         distance_axis(axis, label)
         axis.set_title(tag(short_cell(cell)))
         axis.yaxis.set_major_locator(MaxNLocator(4))
     axes[-1].set_xlabel("training steps")
-    axes[-1].xaxis.set_major_locator(MaxNLocator(5 if narrow else 8, integer=True))
+    few = len(steps) <= (4 if narrow else 7)
+    axes[-1].xaxis.set_major_locator(FixedLocator(steps) if few else MaxNLocator(5 if narrow else 8, integer=True))
     axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value))))
     legend_above(figure, axes[0], 1 if narrow else 4)
     more = f" {plural(len(cells) - MOST_PANELS, 'further cell')} in the table." if len(cells) > MOST_PANELS else ""
@@ -52,7 +55,7 @@ def over_training(view: RunView, label: str, narrow: bool) -> Drawn | str:
         figure,
         f"{label} over training steps: {'; '.join(messages)}.",
         "One training per arm, looked at in between; bars: 95 % intervals over the drawn images, which say nothing "
-        f"about another training. Lower is nearer to the reference images.{more}",
+        f"about another training. Arms are set a little apart sideways. Lower is nearer to the reference images.{more}",
     )
 
 
@@ -65,12 +68,14 @@ def over_images(view: RunView, label: str, narrow: bool) -> Drawn | str:
     shown = cells[:MOST_PANELS]
     figure, axes = sheet(narrow, 0.9 + 1.6 * len(shown), len(shown), sharex=True)
     messages, told_of = [], main_cell(shown)
+    least = min(n for one in sets for n, _ in rungs(one))
+    aside = {arm.slot: 0.006 / least * sideways(view, place) for place, arm in enumerate(quality.present(view))}
     for axis, cell in zip(axes, shown, strict=True):
         for one in sets:
             if one.cell != cell:
                 continue
             limit = one.figure("fd-extrapolated")
-            draw_ladder(axis, one, limit)
+            draw_ladder(axis, one, limit, aside[one.arm.slot])
             if cell != told_of:
                 continue
             most = rungs(one)[-1]
@@ -105,19 +110,20 @@ def rungs(one: ImageSet) -> list[tuple[int, float]]:
     return sorted((rung.images, rung.value) for rung in ladder if 0 < rung.images < quality.MOST and sound(rung.value))
 
 
-def draw_ladder(axis: Axes, one: ImageSet, limit: Estimate) -> None:
-    """The rungs of one set over 1/N, and the line from the recorded limit through them."""
+def draw_ladder(axis: Axes, one: ImageSet, limit: Estimate, aside: float) -> None:
+    """The rungs of one set over 1/N, and the line from the recorded limit through them, all `aside` of their place."""
     slot, found = one.arm.slot, rungs(one)
     style, x = SERIES[slot], np.array([1 / n for n, _ in found])
     y = np.array([value for _, value in found])
-    axis.plot(x, y, style.marker, color=style.color, markersize=5.5, label=tag(one.arm.label), zorder=3)
+    axis.plot(x + aside, y, style.marker, color=style.color, markersize=5.5, zorder=3)
+    axis.plot([], [], color=style.color, linestyle=style.line, marker=style.marker, label=tag(one.arm.label))
     if limit.value is None:
         return
     # The limit is as recorded; only the slope is fitted here, to draw the line.
     slope = float((x * (y - limit.value)).sum() / (x * x).sum())
     ends = np.array([0.0, float(x.max())])
-    axis.plot(ends, limit.value + slope * ends, color=style.color, linestyle=style.line, linewidth=1.1)
-    draw_open(axis, slot, 0.0, limit, None)
+    axis.plot(ends + aside, limit.value + slope * ends, color=style.color, linestyle=style.line, linewidth=1.1)
+    draw_open(axis, slot, aside, limit, None)
 
 
 def images_axis(axis: Axes, images: Sequence[int]) -> None:

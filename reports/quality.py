@@ -267,4 +267,4 @@ def weights_words(drawn: ImagesSampled) -> str:
 
 def training_words(steps: int | None) -> str:
     """How long the weights of a set were trained."""
-    return "given weights" if steps is None else f"after {plural(steps, 'training step')}"
+    return "from given weights" if steps is None else f"after {plural(steps, 'training step')}"

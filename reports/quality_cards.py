@@ -134,8 +134,8 @@ def pair_card(view: RunView, label: str, group: Sequence[QualityDifference]) -> 
                                   Part(f" differ by {told(found)} in {label} at {where}{cannot}: {why}"))  # fmt: skip
     names = f"{view.label(main.arm_a)} less {view.label(main.arm_b)}"
     facts = [
-        f"{names}, image i of both from the same noise, {plural(main.images, 'image')}, "
-        f"{training_words(main.train_steps)}: {told(found)}",
+        f"Differences are {names}, image i of both from the same noise; {plural(main.images, 'image')}, "
+        f"{training_words(main.train_steps)}",
         "Also " + ", ".join(f"{short_cell(one.cell)}: {told(difference(one))}" for one in others) if others else None,
         SAME if main.matched_weights else OWN,
     ]

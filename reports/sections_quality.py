@@ -22,10 +22,10 @@ PAIRED = (
 )
 MEASURES = (
     "KID compares the same features by a kernel and has no bias from few images. IS (inception score) grows where "
-    "single images look like one thing and all together like many. Precision: share of drawn images that could be real; "
-    "recall: share of real images that the drawn ones cover."
+    "single images look like one thing and all together like many. Precision: the share of drawn images that could be "
+    "real; recall: the share of real images that the drawn ones cover."
 )
-LOOK = "Image i of every arm starts from the same noise. Pictures are for looking at: the figures above count."
+LOOK = "Image i of every arm starts from the same noise. Pictures are for looking at: what counts are the distances."
 COPIES = (
     "Has the network learned images by heart? Each row is a drawn image, then the training images nearest to it. A "
     "copy would lie far nearer to its neighbour than training images lie to one another (typical)."

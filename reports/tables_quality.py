@@ -11,7 +11,7 @@ from reports import quality
 from reports.evidence import head
 from reports.model import RunView
 from reports.page import Table
-from reports.quality import Estimate, ImageSet, parts, short_cell, training_words
+from reports.quality import Estimate, ImageSet, parts, short_cell
 from reports.quality_cards import difference
 from reports.sampling import cell_words
 from reports.text import DASH, Value, count, duration, missing, number, plural
@@ -30,7 +30,12 @@ def figure(found: Estimate) -> Value:
 
 def names(one: ImageSet) -> tuple[Value, Value]:
     """The first two cells of a set's row."""
-    return Value(short_cell(one.cell), training_words(one.train_steps)), Value(one.arm.label, slot=one.arm.slot)
+    return set_name(one.cell, one.train_steps), Value(one.arm.label, slot=one.arm.slot)
+
+
+def set_name(cell: str, steps: int | None) -> Value:
+    """A cell with the length of training below it."""
+    return Value(short_cell(cell), "given weights" if steps is None else plural(steps, "training step"))
 
 
 def distances(view: RunView, label: str) -> Table | None:
@@ -57,7 +62,7 @@ def number_of_images(one: ImageSet, numbered: Mapping[str, int]) -> Value:
     if one.images is None:
         return missing(one.reason)
     found = sorted({numbered[word] for word in one.quality.warnings}) if one.quality else []
-    note = f"see warning {', '.join(map(str, found))}" if found else None
+    note = f"warning {', '.join(map(str, found))}" if found else None
     return Value(count(one.images), note, "warn" if found else "")
 
 
@@ -103,7 +108,7 @@ def difference_row(view: RunView, one: QualityDifference) -> tuple[Value, ...]:
     word = {True: "leaves out 0", False: "holds 0: cannot be told apart", None: None}[apart]
     shown = Value(text, f"{interval}: {word}" if interval else quality.NO_INTERVAL)
     return (
-        Value(short_cell(one.cell), training_words(one.train_steps)),
+        set_name(one.cell, one.train_steps),
         Value(view.label(one.arm_a), slot=one.arm_a),
         Value(view.label(one.arm_b), slot=one.arm_b),
         missing(found.reason) if found.value is None else shown,
