@@ -31,6 +31,8 @@ FID = "FID"
 NO_INTERVAL = "no interval was recorded"
 # Beyond this a number is damage, and no axis can hold it.
 MOST = 1e9
+# A clock tick: no image is drawn faster.
+LEAST_SECONDS = 1e-9
 Key = tuple[str, str, "int | None"]
 
 
@@ -103,10 +105,12 @@ class ImageSet:
         """Time spent drawing one image."""
         if self.sampled is None:
             return Estimate(None, reason="the journal does not say how these images were drawn")
-        seconds, images = self.sampled.seconds, self.images
-        if seconds is None or images is None or not 0 < seconds < MOST:
+        seconds, images = self.sampled.seconds, self.sampled.images
+        if seconds is None:
             return Estimate(None, reason=self.sampled.why_no_seconds or "no reason recorded")
-        return Estimate(seconds / self.sampled.images)
+        if not 0 < images < MOST or not LEAST_SECONDS < seconds / images < MOST:
+            return Estimate(None, reason="the recorded time or number of images is not usable")
+        return Estimate(seconds / images)
 
 
 def recorded(run: RecordedRun) -> bool:

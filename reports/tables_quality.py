@@ -163,7 +163,7 @@ def nearest_row(view: RunView, one: NearestImages) -> tuple[Value, ...]:
         Value(number(min(found)), f"of {plural(len(found), 'image')}") if found else none,
         Value(number(float(np.median(found)))) if found else none,
         none if typical is None else Value(number(typical), "between training images"),
-        none if ratio is None else Value(number(ratio, 2)),
+        none if ratio is None or not quality.sound(ratio) else Value(number(ratio, 2)),
     )
 
 
@@ -232,7 +232,7 @@ TELL: tuple[tuple[str, Callable[[ImageSet], str]], ...] = (
     ("images per set, N", drawn(lambda one: count(one.images))),
     ("network calls per image (NFE)", drawn(lambda one: count(one.nfe))),
     ("spacing of timesteps", drawn(lambda one: one.spacing)),
-    ("eta", drawn(lambda one: f"{one.eta:g}")),
+    ("eta", drawn(lambda one: f"{one.eta:g}" if quality.sound(one.eta) else DASH)),
     ("seed", drawn(lambda one: str(one.seed))),
     ("batch size", drawn(lambda one: count(one.batch_size))),
     ("weights", drawn(lambda one: f"{one.weights}: {quality.weights_words(one)}")),
