@@ -17,6 +17,8 @@ from reports.render import page
 from reports.text import NA, utc
 
 MOST_SUMMARY_BYTES = 20_000_000
+# Suites whose journals may hold lines about image quality.
+QUALITY_SUITES = ("quality", "all")
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,22 @@ def entry(path: Path) -> Entry:
         arms(summary),
         setting(summary),
         text(summary.get("status")),
-        verdict_lines(listed(summary.get("verdicts"))),
+        (*verdict_lines(listed(summary.get("verdicts"))), *quality_lines(path, text(summary.get("suite")))),
     )
+
+
+def quality_lines(path: Path, suite: str) -> tuple[str, ...]:
+    """What a run says about image quality, as its report does; the summary doesn't hold it, so from the journal."""
+    if suite not in QUALITY_SUITES:
+        return ()
+    from harness.store import read_run
+    from reports.model import view
+    from reports.quality_cards import cards
+
+    try:
+        return tuple(card.sentence for card in cards(view(read_run(path))))
+    except UsageError:
+        return ()
 
 
 def read_summary(path: Path) -> Mapping[str, Any]:

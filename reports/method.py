@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from reports import notes
+from reports import notes, quality
 from reports.model import RunView
 from reports.page import Block, Code, Prose, Section
 from reports.units import TRAINING
@@ -30,6 +30,11 @@ BATCHES = (
     "A whole batch is timed from its noise to uint8 images on the host. Ratios of cells are averaged as a geometric "
     "mean of ratios; seconds of different cells are never averaged."
 )
+QUALITY = (
+    "Image quality: every arm draws image i from the same noise, seed and settings. A feature network turns drawn and "
+    "real images into vectors; the distance compares their means and covariances. Intervals leave out one group of "
+    "images after another (jackknife), for differences the same group in both arms."
+)
 ORIGIN = "The report is built from the run's journal alone and adds no measurement: verdicts stand as recorded."
 
 
@@ -47,6 +52,11 @@ def reproduce(seen: RunView) -> Section:
         )
     else:
         blocks.append(Prose("Command: n/a, the journal's first line cannot be read."))
+    if quality.recorded(seen.run):
+        blocks.append(Prose(QUALITY))
+    if quality.alone(seen.run):
+        blocks += [Prose(ORIGIN), Prose(quality_limits(seen))]
+        return Section("reproduce", "How to reproduce, method, limits", tuple(blocks))
     order = SEQUENTIAL if seen.bench("schedule") == "sequential" else RESIDENT
     method = METHOD.format(time=seen.unit.time, steps=seen.unit.steps)
     batches = (Prose(BATCHES),) if seen.unit is not TRAINING else ()
@@ -68,3 +78,15 @@ def limits(seen: RunView) -> tuple[str, ...]:
             "The preset tiny is sized for CPUs: fixed costs per operator weigh more in it than in the paper's network."
         )
     return ("Limits. " + " ".join(found),)
+
+
+def quality_limits(seen: RunView) -> str:
+    """What a run about image quality alone says nothing about."""
+    device = seen.bench("device")
+    where = f"The images were drawn on the device {device}. " if isinstance(device, str) else ""
+    sized = " The preset tiny is sized for CPUs: its distances say nothing about the paper's network."
+    tiny = sized if seen.setting("preset") == "tiny" else ""
+    return (
+        f"Limits. {where}A distance belongs to its network, real images and number of images: quote it with them, and "
+        f"compare only distances that share all three.{tiny}"
+    )

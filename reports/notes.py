@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from harness.events import Finding, RunEnded, Verdict
+from reports import quality, quality_cards
 from reports.model import RunView
 from reports.page import Note
 from reports.text import plural
@@ -34,6 +35,8 @@ def notes(seen: RunView) -> tuple[Note, ...]:
     found = [
         Note(severity, message, advice, place, times) for (severity, message, advice, place), times in counted.items()
     ]
+    said = {finding.message for finding in seen.run.of(Finding)}
+    found += quality_cards.notes(seen, said)
     return tuple(sorted([*found, *journal_notes(seen)], key=lambda note: ORDER.get(note.severity, 1)))
 
 
@@ -73,6 +76,6 @@ def journal_notes(seen: RunView) -> Sequence[Note]:
         found.append(Note("warning", f"The journal is damaged: {first}{more}", "figures leave these lines out"))
     if run.discarded:
         found.append(Note("info", f"{plural(run.discarded, 'event')} were left out: measured again after a resume"))
-    if not run.of(Verdict) and run.last(RunEnded):
+    if not run.of(Verdict) and run.last(RunEnded) and not quality.alone(run):
         found.append(Note("info", "This run gave no verdict: one arm alone, or too little was measured"))
     return found

@@ -114,14 +114,14 @@ class Part:
 
 @dataclass(frozen=True)
 class VerdictCard:
-    """One verdict in plain words.
+    """One verdict, or one statement about image quality, in plain words.
 
     Attributes:
         figure: the large figure, e.g. "2.93x"; "=" and "?" where there is none to boast of.
         headline: the sentence, in parts.
         facts: lines below it: ratio with interval, margin, means, reasons.
         next_action: what to do next, as recorded.
-        word: the recorded word.
+        word: the recorded word; "" for a statement that is no verdict.
         tone: "decided", "even", "open" or "refused".
         minor: whether it is a self-check, shown smaller.
     """
@@ -162,6 +162,12 @@ class Report:
     verdicts: tuple[VerdictCard, ...]
     notes: tuple[Note, ...]
     sections: tuple[Section, ...]
+
+    @property
+    def cards_title(self) -> str:
+        """What the cards are: statements about image quality are no verdicts."""
+        words = [bool(card.word) for card in self.verdicts]
+        return "Verdicts" if all(words) else "Verdicts and image quality" if any(words) else "In brief"
 
     @property
     def pictures(self) -> list[Picture]:

@@ -16,7 +16,7 @@ from reports.sampling import cell_words
 from reports.text import plural, size
 
 MOST_BYTES = 4 * 2**20
-# Of all images together: the page is one file that a browser holds in memory.
+# Of all images of one shelf together: the page is one file that a browser holds in memory.
 MOST_BYTES_IN_ALL = 24 * 2**20
 MOST_PIXELS = 8192
 PNG, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
@@ -145,8 +145,13 @@ class Shelf:
         label = self.view.label(drawn.arm)
         alt = f"{plural(drawn.images, 'image')} {how}by {label}: {cell_words(drawn.cell)}, seed {drawn.seed}"
         caption = f"{plural(drawn.images, 'image')}; weights: {drawn.weights}"
+        return self.file(drawn.arm, alt, caption, name)
+
+    def file(self, slot: str, alt: str, caption: str, name: str) -> Raster:
+        """The image file that a line of one arm names, or why it cannot be shown."""
+        label = self.view.label(slot)
         file = load(self.view.run.path, name, self.left)
         if isinstance(file, str):
-            return Raster(drawn.arm, label, alt, caption, reason=f"{file}: {name}")
+            return Raster(slot, label, alt, caption, reason=f"{file}: {name}")
         self.left -= len(file.data)
-        return Raster(drawn.arm, label, alt, caption, file.uri, file.link, file.width, file.height)
+        return Raster(slot, label, alt, caption, file.uri, file.link, file.width, file.height)

@@ -11,6 +11,10 @@ from reports import (
     evidence,
     method,
     notes,
+    quality,
+    quality_cards,
+    recorded,
+    sections_quality,
     sections_sampling,
     starts,
     surroundings,
@@ -44,6 +48,7 @@ def build(run: RecordedRun, maker: FigureMaker | None = None) -> Report:
     own = [replace(maker, view=half, prefix=f"{half.unit.doing}-" if len(parts) > 1 else "") for half in parts]
     sections = [
         *(told for half in own for told in named(own_sections(half.view, half), half)),
+        *sections_quality.sections(seen, maker),
         *(shared(seen, maker, draw) if len(parts) > 1 else ()),
         Section("trust", "Overhead and synchronisation", (evidence.overheads(seen), evidence.sync_proofs(seen))),
         failed(seen),
@@ -58,14 +63,16 @@ def build(run: RecordedRun, maker: FigureMaker | None = None) -> Report:
         Section("reference", "Reference: published elsewhere", (Prose(reference(seen)), surroundings.reference(seen))),
         method.reproduce(seen),
     ]
+    present = [one for one in sections if one is not None]
+    only_quality = quality.alone(run)
     return Report(
         f"{names}: {suite}",
         when,
         run.path.name,
         run.status,
-        tuple(card for half in parts for card in verdicts.cards(half)),
+        (*(card for half in parts for card in verdicts.cards(half)), *quality_cards.cards(seen)),
         notes.notes(seen),
-        tuple(one for one in sections if one is not None),
+        tuple(recorded.told(present, run) if only_quality else present),
     )
 
 

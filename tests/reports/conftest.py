@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import synthetic
+import synthetic_quality
 import synthetic_sampling
 
 from reports import render
@@ -20,9 +21,12 @@ class Built:
 
 
 def build(folder: Path, scenario: synthetic.Scenario) -> Built:
-    sampling = isinstance(scenario, synthetic_sampling.Sampling)
-    write = synthetic_sampling.write_sampling if sampling else synthetic.write_run
-    page = render.build(write(folder, scenario))
+    if isinstance(scenario, synthetic_quality.Judged):
+        page = render.build(synthetic_quality.write_quality(folder, scenario))
+    elif isinstance(scenario, synthetic_sampling.Sampling):
+        page = render.build(synthetic_sampling.write_sampling(folder, scenario))
+    else:
+        page = render.build(synthetic.write_run(folder, scenario))
     return Built(folder, page.read_text(encoding="utf-8"), (folder / "report.md").read_text(encoding="utf-8"))
 
 
@@ -36,6 +40,28 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def sampled(tmp_path_factory: pytest.TempPathFactory) -> Built:
     scenario = synthetic_sampling.Sampling(findings=synthetic.FINDINGS)
     return build(tmp_path_factory.mktemp("reports") / "sample-speed-synthetic", scenario)
+
+
+@pytest.fixture(scope="session")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    scenario = synthetic_quality.Judged(findings=synthetic.FINDINGS)
+    return build(tmp_path_factory.mktemp("reports") / "quality-synthetic", scenario)
+
+
+@pytest.fixture(scope="session")
+def nasty_judged(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    scenario = synthetic_quality.Judged(
+        arms=(synthetic.NASTY, "jittor"),
+        cells={"ddim-10": 10, synthetic.NASTY: 20},
+        label=synthetic.NASTY,
+        dataset=synthetic.NASTY,
+        weights=synthetic.NASTY,
+        warnings=(synthetic.NASTY,),
+        untimed="B",
+        fail="B",
+        end="failed",
+    )
+    return build(tmp_path_factory.mktemp("reports") / "nasty-judged", scenario)
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,7 @@ def complaints(page: chromium.Page, file: Path) -> list[Any]:
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 768, 1280])
-@pytest.mark.parametrize(("which", "least"), [("built", 12), ("sampled", 8)])
+@pytest.mark.parametrize(("which", "least"), [("built", 12), ("sampled", 8), ("judged", 4)])
 def test_a_report_in_the_browser(
     page: chromium.Page, request: pytest.FixtureRequest, which: str, least: int, width: int, dark: bool
 ) -> None:
@@ -92,7 +92,7 @@ def test_sampled_images_are_shown_side_by_side_and_still_for_who_asks(page: chro
     assert page.value("[...document.querySelectorAll('.still')].every(e => e.offsetParent)")
 
 
-@pytest.mark.parametrize("which", ["nasty", "nasty_sampled"])
+@pytest.mark.parametrize("which", ["nasty", "nasty_sampled", "nasty_judged"])
 def test_a_hostile_report_in_the_browser(page: chromium.Page, request: pytest.FixtureRequest, which: str) -> None:
     file = request.getfixturevalue(which).folder / "report.html"
     page.open(file, 390)
