@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from errno import EISDIR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,12 +46,15 @@ def export(run_dir: Path, kind: Format, out: Path | None = None) -> Path:
     target = out or run_dir / ("export.json" if kind == "json" else "export")
     try:
         if kind == "json":
+            if target.is_dir():
+                raise IsADirectoryError(EISDIR, "it is a folder")
             target.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(target, as_json(run_dir.resolve().name, found))
         else:
+            frames = {name: frame(name, rows) for name, rows in found.items()}
             target.mkdir(parents=True, exist_ok=True)
-            for name, rows in found.items():
-                write_table(target / f"{name}.{kind}", frame(name, rows), kind)
+            for name, table in frames.items():
+                write_table(target / f"{name}.{kind}", table, kind)
     except OSError as error:
         raise UsageError(f"{target}: cannot write the export ({error.strerror or error}): give another place with "
                          "--out") from error

@@ -201,8 +201,11 @@ the journal that cannot be read are left out, and the command says so.
 
 ```python
 import pandas as pd
-steps = pd.read_parquet("RUN/export/steps.parquet")
-steps = pd.read_csv("RUN/export/steps.csv", keep_default_na=False, na_values=[""], float_precision="round_trip")
+
+def read(table):  # "RUN/export/steps.parquet" or "RUN/export/steps.csv"
+    if table.endswith(".parquet"):
+        return pd.read_parquet(table)
+    return pd.read_csv(table, keep_default_na=False, na_values=[""], float_precision="round_trip")
 ```
 """
 
