@@ -80,10 +80,14 @@ def report(comparison: Comparison, figure: Picture | Prose, command: Sequence[st
 
 def title(comparison: Comparison) -> str:
     """The outcome in one line."""
-    rows = [row for pair in comparison.pairs for row in pair.rows if row.verdict]
-    slower = dict.fromkeys(str(row.subject) for row in rows if row.verdict and row.verdict.word == "slower")
+    slower: dict[str, list[str]] = {}
+    for row in (row for pair in comparison.pairs for row in pair.rows if row.verdict and row.verdict.word == "slower"):
+        cells = slower.setdefault(row.subject.arm, [])
+        if row.subject.cell and row.subject.cell not in cells:
+            cells.append(row.subject.cell)
     if slower:
-        return f"Slower than in run A: {'; '.join(slower)}"
+        named = (f"{arm} ({', '.join(cells)})" if cells else arm for arm, cells in slower.items())
+        return f"Slower than in run A: {'; '.join(named)}"
     undecided = ", but not all is decided" if "inconclusive" in comparison.words else ""
     return f"Nothing is slower than in run A{undecided}"
 
@@ -175,7 +179,7 @@ def second(number: int, row: Row) -> str | None:
     if change is None:
         return None
     told = with_interval(change.ratio, change.ci_low, change.ci_high)
-    return f"For comparison, {ratio_name(number, row.judged == 'direct', row)}: {told}: {change.word}"
+    return f"{ratio_name(number, row.judged == 'direct', row)}: {told}, which describes and decides nothing"
 
 
 def listed(found: Sequence[Difference]) -> str:
@@ -200,7 +204,9 @@ def notes(comparison: Comparison) -> list[Note]:
             found.append(Note("warning", "The runs measured different sets of arms; a step finds other caches after "
                               "the step of another arm", "measure the same arms in both runs", where))  # fmt: skip
     for name, run in zip(names(comparison), runs_of(comparison), strict=True):
-        found += [Note(one.severity, one.message, None, name) for one in journal.journal_notes(whole(run))]
+        # Whether a run judged its own arms against each other is of no interest here.
+        told = [one for one in journal.journal_notes(whole(run)) if one.severity != "info"]
+        found += [Note(one.severity, one.message, None, name) for one in told]
         dirty = sum(1 for state in run.of(BlockState) if state.dirty)
         if dirty:
             found.append(Note("info", f"{plural(dirty, 'disturbed block')}, kept and flagged", None, name))
