@@ -1,4 +1,4 @@
-"""`python -m reports build RUN | index RESULTS | serve RESULTS`: pages from recorded runs."""
+"""`python -m reports build | index | serve | compare | export`: pages, comparisons and tables from recorded runs."""
 
 from __future__ import annotations
 
@@ -33,11 +33,59 @@ def parser() -> argparse.ArgumentParser:
         "results", type=Path, nargs="?", default=Path("results"), help="folder of runs (default: results)"
     )
     serve.add_argument("--port", type=int, default=8000, help="port on 127.0.0.1; 0 takes a free one (default: 8000)")
+    compare = commands.add_parser(
+        "compare",
+        help="judge the same arms across runs: has anything become slower?",
+        description="Judges every arm and cell of the later runs against the first, prints the verdicts, and writes "
+        "compare.html, compare.md and figures/. A ratio above 1 means slower than in the first run.",
+        epilog="exit codes: 0 compared; 1 compared, and --fail-on found something; 2 bad usage, unreadable runs, runs "
+        "that must not be compared, or nothing in common",
+        allow_abbrev=False,
+    )
+    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, the one to compare with first")
+    compare.add_argument("--out", type=Path, help="folder to write to (default: compare-<id>-<id> here)")
+    compare.add_argument(
+        "--control",
+        metavar="ARM",
+        help="an arm of all runs that did not change: verdicts rest on the ratio to it, in which the machine's drift "
+        "cancels (default: on each arm's own time)",
+    )
+    compare.add_argument("--fail-on", choices=("slower",), help="exit with 1 when any arm or cell is judged slower")
+    compare.add_argument(
+        "--allow-env-change", action="store_true", help="compare although the machine differs, and mark it"
+    )
+    export = commands.add_parser(
+        "export",
+        help="write a run's measurements as tables: steps, windows, verdicts, cases, samples, quality",
+        description="Writes a run's measurements as tidy tables; docs/export-schema.md describes every column.",
+        allow_abbrev=False,
+    )
+    export.add_argument("run", type=Path, help="run folder, e.g. results/train-speed-...")
+    export.add_argument(
+        "--format", required=True, choices=("csv", "parquet", "json"), help="csv, parquet: a file per table; json: one"
+    )
+    export.add_argument(
+        "--out", type=Path, help="folder (csv, parquet) or file (json) to write (default: export/ in the run's folder, "
+        "or export.json there)"
+    )  # fmt: skip
     return root
 
 
+def compared(options: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Compare runs, print the verdicts, write the pages; returns the exit code."""
+    from reports import compare
+
+    comparison = compare.compare(options.runs, options.control, options.allow_env_change)
+    # Drawing needs matplotlib, which a refusal must not wait for.
+    from reports import compare_files, compare_text
+
+    page = compare_files.write(comparison, options.out, ["python", "-m", "reports", *argv])
+    print("\n".join([*compare_text.lines(comparison), *compare_text.remarks(comparison), str(page)]))
+    return 1 if options.fail_on in comparison.words else 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 2 bad usage or input."""
+    """Run one command; returns the exit code: 0 done, 1 slower where that was asked for, 2 bad usage or input."""
     try:
         options = parser().parse_args(argv)
         if options.command == "build":
@@ -48,6 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             from reports import index
 
             print(index.build(options.results))
+        elif options.command == "compare":
+            return compared(options, sys.argv[1:] if argv is None else argv)
+        elif options.command == "export":
+            from reports import export
+
+            print(export.export(options.run, options.format, options.out))
         else:
             from reports import serve
 

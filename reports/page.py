@@ -7,6 +7,11 @@ from typing import Literal
 
 from reports.text import Value
 
+FOOTER = (
+    "Built by ddpm-bench from the run's journal. Every figure comes from this run except the reference table, "
+    "which says so."
+)
+
 
 @dataclass(frozen=True)
 class Prose:
@@ -153,7 +158,12 @@ class Note:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a report shows, in order."""
+    """Everything a report shows, in order.
+
+    Attributes:
+        word_label: what the word of a verdict is called.
+        footer: the last line.
+    """
 
     title: str
     subtitle: str
@@ -162,6 +172,8 @@ class Report:
     verdicts: tuple[VerdictCard, ...]
     notes: tuple[Note, ...]
     sections: tuple[Section, ...]
+    word_label: str = "recorded verdict"
+    footer: str = FOOTER
 
     @property
     def cards_title(self) -> str:

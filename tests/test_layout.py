@@ -63,7 +63,9 @@ def fault(module: str, imported: str) -> str | None:  # noqa: PLR0911 - one rule
             allowed = inside(imported, "impls.backend", "impls.registry", "impls.common", "impls.errors")
             return None if allowed else "harness reaches the implementations only through impls.registry"
     if inside(module, "reports") and inside(imported, "harness"):
-        allowed = inside(imported, "harness.store", "harness.events")
+        # A comparison of runs is in neither journal, so that the report itself must judge it.
+        judges = module == "reports.compare" and inside(imported, "harness.stats")
+        allowed = judges or inside(imported, "harness.store", "harness.events")
         return None if allowed else "reports reads runs only through harness.store and harness.events"
     return None
 
@@ -87,6 +89,8 @@ def test_dependencies_point_one_way(path):
     ("harness.plan", "from impls import pytorch"),
     ("harness.plan", "from reports.render import build"),
     ("reports.model", "from harness.stats.steady import detect"),
+    ("reports.compare_page", "from harness.stats.across import judge_change"),
+    ("reports.compare", "from harness.verdicts import judge_run"),
     ("reports.model", "import torch"),
     ("impls.common.images", "from ..pytorch import unet"),
     ("impls.common.datasets", "import torchvision"),
@@ -109,6 +113,7 @@ def test_the_rules_notice_what_they_forbid(module, source):
 @pytest.mark.parametrize(("module", "source"), [
     ("harness.worker", "from impls.registry import parse_arm\nfrom . import protocol"),
     ("reports.model", "from harness import store, events\nfrom .figures import draw"),
+    ("reports.compare", "from harness.stats.across import judge_change"),
     ("impls.pytorch.unet", "import torch\nfrom impls.common import schedule\nfrom .ops import STOCK"),
     ("impls.common.cifar_download", "from torchvision.datasets import CIFAR10"),
     ("impls.fidelity.extract", "import torch\nfrom impls.common.files import whole_file"),
