@@ -100,10 +100,9 @@ def _prove(bench: Bench, slot: ArmSlot, arm: Started, short: int, long: int) -> 
         bench.writer.append(proof)
         if fault(proof) is None:
             return
-    finding = accusation(arm.session.arm.name, proof)
+    finding, case = accusation(arm.session.arm.name, slot, str(fault(proof)))
     bench.find(finding)
-    bench.writer.append(Case(case_id=f"synchronisation-{slot}", arm=slot, block=None, status="failed",
-                             reason=finding.message, log=f"logs/{arm.session.log.name}"))
+    bench.writer.append(case)
 
 
 def _monitors_overhead(bench: Bench, slot: ArmSlot, arm: Started) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,6 +24,7 @@ from harness.events import (
     DatasetRecorded,
     EnvironmentRecorded,
     Epoch,
+    Event,
     Finding,
     ParityResult,
     Peak,
@@ -42,6 +43,7 @@ from harness.resume import finished_blocks, unfinished_blocks
 from harness.selfcheck import CODES, selfcheck
 from harness.session import WorkerFailedError
 from harness.store import RecordedRun, read_run
+from harness.synchronisation import accusations
 from harness.verdicts import judge_run, sentence
 from impls.common.config import ExperimentConfig
 from impls.common.flops import forward_flop_per_image, training_step_flop
@@ -103,13 +105,10 @@ class Runner:
             run_cold_starts(bench)
         if plan.suite.work:
             self._blocks()
-            states = read_run(bench.writer.path).of(BlockState)
-            for finding in [*bench.telemetry.findings(), *taken(began, bench.counters()), *disturbed_blocks(states)]:
-                bench.find(finding)
-            for event in judge_run(read_run(bench.writer.path), plan.comparisons):
-                bench.find(event) if isinstance(event, Finding) else bench.writer.append(event)
-            for finding in selfcheck(read_run(bench.writer.path)):
-                bench.find(finding)
+            measured = read_run(bench.writer.path)
+            self._record([*bench.telemetry.findings(), *taken(began, bench.counters()), *accusations(measured),
+                          *disturbed_blocks(measured.of(BlockState)), *judge_run(measured, plan.comparisons)])
+            self._record(selfcheck(read_run(bench.writer.path)))
         failed = any(case.status == "failed" for case in latest_cases(read_run(bench.writer.path)))
         return self.end("failed" if failed else "complete", EXIT_FAILED if failed else EXIT_OK)
 
@@ -117,6 +116,10 @@ class Runner:
         """The last line of the journal."""
         return RunEnded.model_validate({"status": status, "exit_code": exit_code,
                                         "wall_s": self._bench.clock() - self._began})
+
+    def _record(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._bench.find(event) if isinstance(event, Finding) else self._bench.writer.append(event)
 
     def _begin(self) -> None:
         bench, request, plan = self._bench, self._request, self._plan
