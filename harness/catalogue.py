@@ -76,7 +76,8 @@ CATALOGUE: tuple[Entry, ...] = (
           "`--epochs N` runs N whole epochs."),
     Entry("unsynchronised", ("error",), "during", "An arm's clock stops before its work is done: operations are "
           "pending after the synchronisation, reading the losses afterwards takes long, or k times the steps do not "
-          "take longer; three times in a row. Its case fails, and its comparisons are `not-comparable`.",
+          "take longer, five times in a row; or a sampler's chain takes far less than a whole batch. Its "
+          "case fails, and its comparisons are `not-comparable`.",
           "Make the backend's `synchronize` wait for all enqueued work."),
     Entry("time-limit", ("warning", "info"), "end", "`--time-limit` ended the run; a warning where fewer blocks "
           "were measured than a verdict needs.", "Give it more minutes."),

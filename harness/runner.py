@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,6 +24,7 @@ from harness.events import (
     DatasetRecorded,
     EnvironmentRecorded,
     Epoch,
+    Event,
     Finding,
     ParityResult,
     Peak,
@@ -46,6 +47,7 @@ from harness.resume import TRAINING, finished_blocks, unfinished_blocks
 from harness.selfcheck import CODES, selfcheck
 from harness.session import WorkerFailedError
 from harness.store import RecordedRun, read_run
+from harness.synchronisation import accusations
 from harness.verdicts import judge_part, sentence
 from impls.common.config import ExperimentConfig
 from impls.common.flops import forward_flop_per_image, training_step_flop
@@ -104,16 +106,13 @@ class Runner:
         for plan in self._plans:
             self._enter(plan)
             self._part(read_run(self._bench.writer.path))
-        bench = self._whole
         if any(plan.has_blocks for plan in self._plans):
-            states = read_run(bench.writer.path).of(BlockState)
-            for finding in [*bench.telemetry.findings(), *taken(began, bench.counters()), *disturbed_blocks(states)]:
-                bench.find(finding)
+            bench, measured = self._whole, read_run(self._whole.writer.path)
+            self._record([*bench.telemetry.findings(), *taken(began, bench.counters()), *accusations(measured),
+                          *disturbed_blocks(measured.of(BlockState))])
             for plan in self._plans:
-                for event in judge_part(read_run(bench.writer.path), plan):
-                    bench.find(event) if isinstance(event, Finding) else bench.writer.append(event)
-            for finding in selfcheck(read_run(bench.writer.path)):
-                bench.find(finding)
+                self._record(judge_part(measured, plan))
+            self._record(selfcheck(read_run(bench.writer.path)))
         failed = any(case.status == "failed" for case in latest_cases(read_run(bench.writer.path)))
         return self.end("failed" if failed else "complete", EXIT_FAILED if failed else EXIT_OK)
 
@@ -158,6 +157,10 @@ class Runner:
         """The last line of the journal."""
         return RunEnded.model_validate({"status": status, "exit_code": exit_code,
                                         "wall_s": self._bench.clock() - self._began})
+
+    def _record(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._bench.find(event) if isinstance(event, Finding) else self._bench.writer.append(event)
 
     def _begin(self) -> None:
         bench, request = self._whole, self._request

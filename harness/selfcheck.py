@@ -10,11 +10,11 @@ import numpy as np
 from scipy import stats
 
 from harness.config import MIN_BLOCKS
-from harness.events import SELF_CHECK, ArmSlot, Finding, Overhead, SyncProof, Verdict
+from harness.events import SELF_CHECK, ArmSlot, BlockState, Finding, Overhead, SyncProof, Verdict
 from harness.stats.compare import MOST_FURTHER_BLOCKS
 from harness.store import RecordedRun
 from harness.suites import ALPHA, MARGIN, SAMPLING_MEAN, STEP_TIME
-from harness.synchronisation import figures, unsynchronised
+from harness.synchronisation import fault_of, figures
 
 # What is printed at the end of a self-check, in this order for each arm.
 CODES = ("noise-floor", "resolution", "selfcheck-difference", "harness-overhead", "harness-overhead-high",
@@ -47,7 +47,9 @@ def selfcheck(run: RecordedRun) -> list[Finding]:
         if verdict.metric in (STEP_TIME + SELF_CHECK, SAMPLING_MEAN + SELF_CHECK):
             name = run.arms.get(verdict.arm_a, verdict.arm_a)
             slots = (verdict.arm_a, verdict.arm_b)
-            found += [*_resolution(name, verdict), *_overhead(run, name, slots), *_synchronised(run, name, slots)]
+            dirty = sum(state.dirty for state in run.of(BlockState))
+            found += [*_resolution(name, verdict, dirty), *_overhead(run, name, slots),
+                      *_synchronised(run, name, slots)]
     return found
 
 
@@ -86,9 +88,11 @@ def cost(overheads: Sequence[Overhead], alpha: float = ALPHA) -> Cost | None:
     return Cost(float(np.median(ratios)), ratios[outside], ratios[count - 1 - outside], count, exact)
 
 
-def _resolution(name: str, verdict: Verdict) -> list[Finding]:
+def _resolution(name: str, verdict: Verdict, dirty: int) -> list[Finding]:
     """Whether a difference of the margin can be seen, and in how many blocks."""
     values, found = verdict.block_log_ratios, []
+    if verdict.word == "not-comparable":
+        return [_incomplete(name, verdict.arm_a, f"its times cannot be compared: {verdict.reason}")]
     if len(values) < 2:
         return [_incomplete(name, verdict.arm_a, "fewer than two blocks measured it, so that its spread is not known")]
     needed, spread = blocks_needed(values), float(np.std(np.asarray(values), ddof=1))
@@ -98,9 +102,10 @@ def _resolution(name: str, verdict: Verdict) -> list[Finding]:
         count = f"more than {MOST_FURTHER_BLOCKS}" if needed is None else f"about {needed}"
         answer = f"no: {count} blocks needed, this run had {len(values)}"
         advice = "quieten the machine (see the other findings)" if needed is None else f"give --blocks {needed}"
+    disturbed = f", {dirty} of them disturbed," if dirty else ""
     found.append(Finding(severity="info", code="resolution", arm=verdict.arm_a, advice=advice,
                          message=f"can this machine resolve a difference of {MARGIN:.0%} for {name}? {answer} (the "
-                                 f"ratios of blocks spread by {spread:.2%})"))
+                                 f"ratios of {len(values)} blocks{disturbed} spread by {spread:.2%})"))
     if verdict.word in ("A-faster", "B-faster"):
         found.append(Finding(severity="warning", code="selfcheck-difference", arm=verdict.arm_a,
                              message=f"{name} against itself came out as a difference: {verdict.ratio:.4f}",
@@ -127,7 +132,7 @@ def _synchronised(run: RecordedRun, name: str, slots: tuple[ArmSlot, ArmSlot]) -
     proofs = {slot: [proof for proof in run.of(SyncProof) if proof.arm == slot] for slot in slots}
     if not any(proofs.values()):
         return [_incomplete(name, slots[0], "its synchronisation was not checked")]
-    if any(unsynchronised(of) for of in proofs.values()):
+    if any(fault_of(run, slot) for slot in slots):
         return []
     last = next(of[-1] for of in proofs.values() if of)
     return [Finding(severity="info", code="synchronised", arm=slots[0],

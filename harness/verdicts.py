@@ -18,7 +18,6 @@ from harness.events import (
     Finding,
     ParityResult,
     SampleAgreement,
-    SyncProof,
     Verdict,
     Window,
     Word,
@@ -29,7 +28,7 @@ from harness.plan import Comparison, Plan
 from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge, judge_clean_and_dirty
 from harness.store import RecordedRun
 from harness.suites import ALPHA, CALL_TIME, FREE_STEP_TIME, MARGIN, SAMPLING_MEAN, SAMPLING_TIME, STEP_TIME
-from harness.synchronisation import unsynchronised
+from harness.synchronisation import fault_of
 from impls.backend import BackendInfo
 
 Kind = Literal["stepwise", "free", "sample"]
@@ -202,7 +201,7 @@ def refusal(run: RecordedRun, comparison: Comparison, sampling: bool = False) ->
         return None
     fault = unfair(BackendInfo(**a.info), BackendInfo(**b.info), a.parameter_count, b.parameter_count)
     for slot in (comparison.a, comparison.b):
-        why = unsynchronised([proof for proof in run.of(SyncProof) if proof.arm == slot])
+        why = fault_of(run, slot)
         if why and not fault:
             fault = f"synchronisation of {run.arms.get(slot, slot)}: {why}"
     if fault or comparison.selfcheck:

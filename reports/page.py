@@ -8,8 +8,8 @@ from typing import Literal
 from reports.text import Value
 
 FOOTER = (
-    "Built by ddpm-bench from the run's journal. Every figure comes from this run except the reference table, "
-    "which says so."
+    "Built by ddpm-bench from the run's journal. Every figure comes from this run, except those that are "
+    "marked as published elsewhere."
 )
 
 

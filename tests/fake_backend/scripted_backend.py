@@ -137,7 +137,7 @@ class ScriptedSampler:
 
     def __init__(self, config, options, process):
         self.config, self.options, self.process = config, options, process
-        self.info, self.calls, self.params = info(options), 0, {}
+        self.info, self.calls, self.params, self.enqueued = info(options), 0, {}, []
         self.shapes = SHAPES
         self.parameter_count = sum(int(np.prod(shape)) for shape in SHAPES.values())
 
@@ -145,8 +145,12 @@ class ScriptedSampler:
         self.params = dict(params)
 
     def sample(self, n, seed, method="ddpm", steps=None, eta=0.0, on_step=None, *, spacing="uniform", first=0):
+        for step in self.enqueued:
+            spend(self.options, self.process, step)
+        self.enqueued = []
         for done in range(1, (steps or self.config.diffusion.T) + 1):
-            self.step()
+            spend(self.options, self.process, self.calls)
+            self._called()
             if on_step is not None:
                 on_step(done, lambda: self._images(n, seed))
         return self._images(n, seed)
@@ -157,7 +161,14 @@ class ScriptedSampler:
         return np.full((n, size, size, self.config.model.image_channels), level % 256, np.uint8)
 
     def step(self):
-        spend(self.options, self.process, self.calls)
+        if "eager" in self.options:
+            enqueue(self.options, self.process, self.calls)
+            self.enqueued.append(self.calls)
+        else:
+            spend(self.options, self.process, self.calls)
+        self._called()
+
+    def _called(self):
         if self.calls == CRASH_AT and "crash" in self.options:
             crash()
         self.calls += 1

@@ -137,7 +137,14 @@ def test_a_noisy_machine_says_how_many_blocks_it_needs(lab):
     assert needed > 6
     assert f"no: about {needed} blocks needed, this run had 6" in resolution.message
     assert resolution.advice == f"give --blocks {needed}"
+    assert "ratios of 6 blocks spread" in resolution.message
     assert len(found(run, "harness-overhead")) == 1, "one arm alone can be checked"
+
+
+def test_disturbed_blocks_are_counted_in_what_the_machine_can_resolve(lab):
+    lab.telemetry.reasons = [[], ["heat"], ["heat"]]
+    _, run = lab.run(**{**SHORT, "arms": "scripted", "selfcheck": True})
+    assert "ratios of 7 blocks, 2 of them disturbed, spread" in found(run, "resolution")[0].message
 
 
 def test_a_sampler_is_checked_over_its_cells(lab, monkeypatch):
@@ -189,14 +196,28 @@ def test_a_backend_that_does_not_wait_is_caught(lab, monkeypatch, option, word):
     assert (end.status, end.exit_code) == ("failed", 1)
     (case,) = [case for case in run.of(Case) if case.status == "failed"]
     assert case.case_id == "synchronisation-B" and word in case.reason
-    assert [proof.arm for proof in run.of(SyncProof)].count("B") == 3, "the machine may have spoilt one"
+    assert [proof.arm for proof in run.of(SyncProof)].count("B") == 5, "the machine may have spoilt one"
     assert [proof.arm for proof in run.of(SyncProof)].count("A") == 1
+
+
+def test_a_sampler_that_does_not_wait_is_caught_by_its_whole_batches(lab, monkeypatch):
+    monkeypatch.setattr("harness.batches.CELL_S", {"cpu": 2.0})
+    monkeypatch.setattr("harness.plan.SWEEP", {"cpu": (1, 4), "cuda": (1, 128)})
+    monkeypatch.setattr(scripted_backend, "enqueue", lambda options, process, step: lab.clock.sleep(0.005))
+    end, run = lab.run(suite="sample-speed", arms="scripted,scripted:eager", blocks=6, pairs=2, steps="5,10")
+    (error,) = found(run, "unsynchronised")
+    assert (error.severity, error.arm) == ("error", "B")
+    assert "the chain of ddim-5 took 25 ms with its synchronisation, a whole batch 500 ms" in error.message
+    assert {v.word for v in run.of(Verdict)} == {"not-comparable"} and end.exit_code == 1
+    (case,) = [case for case in run.of(Case) if case.status == "failed"]
+    assert case.case_id == "synchronisation-B" and error.message == case.reason
 
 
 def test_a_selfcheck_of_an_unsynchronised_backend_does_not_call_it_synchronised(lab, monkeypatch):
     monkeypatch.setattr(scripted_backend, "enqueue", lambda options, process, step: lab.clock.sleep(0.005))
     _, run = lab.run(**{**SHORT, "arms": "scripted:eager", "selfcheck": True})
-    assert found(run, "unsynchronised") and not found(run, "synchronised")
+    assert found(run, "unsynchronised") and not found(run, "synchronised") and not found(run, "resolution")
+    assert "times cannot be compared: synchronisation" in found(run, "selfcheck-incomplete")[0].message
     assert {v.word for v in run.of(Verdict)} == {"not-comparable"}
 
 
