@@ -21,7 +21,7 @@ PROG = "run_bench.py"
 SuiteName = Literal["train-speed", "sample-speed", "parity", "all"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 DatasetName = Literal["auto", "cifar10", "fashion-mnist", "digits", "synthetic"]
-MIN_BLOCKS = 6
+MIN_BLOCKS, MOST_BLOCKS = 6, 1000
 EXPERIMENT = "experiment"
 
 Repeated = Annotated[tuple[str, ...], UseAppendAction]
@@ -133,6 +133,8 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
         if value is not None and value < least:
             why = " (fewer give no verdict)" if name == "blocks" else ""
             raise UsageError(f"{where}--{name.replace('_', '-')}: must be at least {least}{why}, got {value}")
+    if config.blocks is not None and config.blocks > MOST_BLOCKS:
+        raise UsageError(f"{where}--blocks: must be at most {MOST_BLOCKS}, got {config.blocks}")
     whole = config.suite != "sample-speed"
     if whole and config.steps is not None and not (re.fullmatch(r"\d{1,9}", config.steps) and int(config.steps) > 0):
         raise UsageError(f"{where}--steps: suite {config.suite} takes one whole number of at least 1, "
