@@ -20,7 +20,8 @@ ARMS = ("pytorch", "pytorch:channels_last", "pytorch:bf16", "jittor", "jittor:on
 CONFIGS = st.builds(
     BenchConfig, suite=st.sampled_from(["train-speed", "sample-speed", "parity"]),
     arms=st.lists(st.sampled_from(ARMS), min_size=1, max_size=9).map(",".join),
-    preset=st.sampled_from(["auto", "tiny"]), batch_size=st.none() | st.integers(1, 4096), blocks=st.none() | st.integers(MIN_BLOCKS, 40),
+    preset=st.sampled_from(["auto", "tiny"]), batch_size=st.none() | st.integers(1, 4096),
+    blocks=st.none() | st.integers(MIN_BLOCKS, 40),
     pairs=st.none() | st.integers(2, 200), epochs=st.none() | st.integers(0, 9), seed=st.integers(0, 2**63 - 1),
     steps=st.none() | st.sampled_from(["1", "7", "50"]), selfcheck=st.booleans(),
     schedule=st.sampled_from(["resident", "sequential"]), time_limit=st.none() | st.floats(0.1, 1e5))
