@@ -22,7 +22,7 @@ PROG = "run_bench.py"
 SuiteName = Literal["train-speed", "sample-speed", "quality", "parity", "all"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 DatasetName = Literal["auto", "cifar10", "fashion-mnist", "digits", "synthetic"]
-MIN_BLOCKS = 6
+MIN_BLOCKS, MOST_BLOCKS = 6, 1000
 EXPERIMENT = "experiment"
 
 Repeated = Annotated[tuple[str, ...], UseAppendAction]
@@ -158,6 +158,8 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
         if value is not None and value < least:
             why = " (fewer give no verdict)" if name == "blocks" else ""
             raise UsageError(f"{where}--{name.replace('_', '-')}: must be at least {least}{why}, got {value}")
+    if config.blocks is not None and config.blocks > MOST_BLOCKS:
+        raise UsageError(f"{where}--blocks: must be at most {MOST_BLOCKS}, got {config.blocks}")
     suite = SUITES[config.suite]
     if not suite.samples and config.steps is not None and not (
             re.fullmatch(r"\d{1,9}", config.steps) and int(config.steps) > 0):

@@ -229,8 +229,9 @@ def read_run(path: Path) -> RecordedRun:
     """
     try:
         raw = (path / JOURNAL).read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: not a run folder: cannot read {JOURNAL}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path}: not a run folder: cannot read {JOURNAL}: {why}") from error
     lines = decode(raw, path)
     kept = without_repeated(lines.events)
     return RecordedRun(path, tuple(kept), lines.damage, len(lines.events) - len(kept))

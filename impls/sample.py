@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import uuid
@@ -113,7 +114,7 @@ def prepare(options: SampleOptions, overrides: dict[str, Any], say: Callable[[st
     """
     arm, request = parse_arm(options.backend), request_of(options)
     root = Path(options.sample_root)
-    if root.exists() and not root.is_dir():
+    if os.path.exists(root) and not os.path.isdir(root):
         raise UsageError(f"--sample_root {root}: is a file: name a folder")
     weights = load_weights(Path(options.model_path or ""), options.weights)
     config = experiment(options, overrides, weights.config)

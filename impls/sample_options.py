@@ -73,7 +73,7 @@ def parse(argv: Sequence[str]) -> tuple[SampleOptions, dict[str, Any]]:
     if options.show_denoised:
         if options.test:
             raise UsageError("--show_denoised and --test exclude each other: a resumed run has not seen every step")
-        moments(options.frames, options.frames)
+        moments(1, options.frames)
     return options, overrides
 
 

@@ -88,7 +88,7 @@ def moments(nfe: int, frames: int) -> list[int]:
     """
     if frames < 2:
         raise UsageError(f"frames {frames}: choose 2 or more, the start noise and the final images are two")
-    return [int(call) for call in np.unique(np.rint(np.linspace(0, nfe, frames)).astype(np.int64))]
+    return [int(call) for call in np.unique(np.rint(np.linspace(0, nfe, min(frames, nfe + 1))).astype(np.int64))]
 
 
 def start_images(model: ModelConfig, seed: int, numbers: range, T: int) -> Images:

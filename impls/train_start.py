@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ def starting_point(model_path: str | None) -> Start | None:
     if model_path is None:
         return None
     path = Path(model_path)
-    if path.name == WEIGHTS_FILE or any((folder / WEIGHTS_FILE).is_file() for folder in (path, path / "unet")):
+    if path.name == WEIGHTS_FILE or any(os.path.isfile(folder / WEIGHTS_FILE) for folder in (path, path / "unet")):
         weights = load_weights(path)
         config = with_defaults(weights.config)
         zeros = {name: np.zeros_like(array) for name, array in weights.params.items()}

@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             serve.serve(options.results, options.port)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 

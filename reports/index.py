@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ def build(results: Path) -> Path:
     Raises:
         UsageError: no such folder, or it cannot be written.
     """
-    if not results.is_dir():
+    if not os.path.isdir(results):
         raise UsageError(f"{results}: no such results folder: give the folder that holds the runs")
     target = results / "index.html"
     try:

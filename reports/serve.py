@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -58,7 +59,7 @@ def server(results: Path, port: int) -> ThreadingHTTPServer:
     Raises:
         UsageError: no such folder, or the port is taken.
     """
-    if not results.is_dir():
+    if not os.path.isdir(results):
         raise UsageError(f"{results}: no such results folder: give the folder that holds the runs")
     try:
         return ThreadingHTTPServer((HOST, port), partial(ResultsHandler, directory=str(results.resolve())))

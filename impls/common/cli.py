@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import TypeVar
 
-from impls.common.config import Frozen
+from impls.common.config import Frozen, is_text
 from impls.errors import UsageError
 
 Settings = TypeVar("Settings", bound=Frozen)
@@ -42,11 +42,15 @@ def command_line(argv: Sequence[str], base: Settings, prog: str) -> Settings:
     """`base` with the options of `argv` laid over it.
 
     Raises:
-        UsageError: tyro refused an option; its box of lines becomes one.
+        UsageError: tyro refused an option; its box of lines becomes one; or a word is no UTF-8.
         SystemExit: `--help`, with status 0.
     """
     import tyro
 
+    for word in argv:
+        if not is_text(word):
+            # Journals, logs and configuration files are UTF-8, and they hold the options.
+            raise UsageError(f"{word!r:.80}: holds bytes that are no UTF-8: rename the file or folder")
     noise = io.StringIO()
     try:
         with contextlib.redirect_stderr(noise):
@@ -55,6 +59,9 @@ def command_line(argv: Sequence[str], base: Settings, prog: str) -> Settings:
         if not stop.code:
             raise
         raise UsageError(one_line(noise.getvalue(), prog)) from stop
+    except AssertionError as error:
+        # So tyro refuses the shell of its own options for completion.
+        raise UsageError(f"{' '.join(str(error).split())} (see {prog} --help)") from error
     return parsed
 
 

@@ -203,8 +203,16 @@ def read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot read the configuration: {error.strerror or error}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # Not only a fault of its grammar: also bytes that are no UTF-8, and numbers of thousands of digits.
         raise UsageError(f"{path}: not JSON: {error}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{path}: expected a JSON object, found {type(data).__name__}")
+    if not is_text(json.dumps(data, ensure_ascii=False).replace(r"\u0000", "\0")):
+        raise UsageError(f"{path}: holds a NUL or half a surrogate pair, which no setting can")
     return data
+
+
+def is_text(value: str) -> bool:
+    """Whether a text can be a file name and be written as UTF-8: no NUL, no half of a surrogate pair."""
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def prepare(
     """
     if name not in NAMES:
         raise DataError(f"unknown data set {name!r}: choose one of {', '.join(NAMES)}")
-    if data_root is not None and not data_root.is_dir():
+    if data_root is not None and not os.path.isdir(data_root):
         raise DataError(f"data folder {data_root}: no such folder: create it or correct the path")
     cache_dir = cache_dir or default_folder()
     source = _choose(name, data_root or cache_dir / "data", echo)

@@ -92,4 +92,4 @@ def folder_of(checkpoint: Path) -> Path | None:
     path = checkpoint.absolute()
     candidates = (path, path.parent, path.parent.parent)
     return next((folder for folder in candidates
-                 if (folder / SETTINGS).is_file() and (folder / CHECKPOINTS).is_dir()), None)
+                 if os.path.isfile(folder / SETTINGS) and os.path.isdir(folder / CHECKPOINTS)), None)

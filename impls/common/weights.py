@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +61,9 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: there is no such file or folder, or no checkpoint in it.
     """
-    if not path.is_dir():
-        if not path.exists():
+    # Not Path's own questions: they raise where a name is too long.
+    if not os.path.isdir(path):
+        if not os.path.exists(path):
             raise CheckpointError(f"{path}: no such file or folder: name a checkpoint or a folder of a training")
         return path
     newest = _newest(path)
@@ -108,12 +110,12 @@ def _newest(folder: Path) -> Path | None:
 
 def _diffusers_folder(path: Path) -> Path | None:
     """The folder of a diffusers model that `path` means; None when it means something else."""
-    if path.is_file() and path.name == WEIGHTS_FILE:
+    if os.path.isfile(path) and path.name == WEIGHTS_FILE:
         return path.parent
     # A training's folder has a config.json too, of another kind.
     if _newest(path) is not None:
         return None
-    return next((folder for folder in (path, path / "unet") if (folder / CONFIG_FILE).is_file()), None)
+    return next((folder for folder in (path, path / "unet") if os.path.isfile(folder / CONFIG_FILE)), None)
 
 
 def _from_diffusers(folder: Path, which: Which | None) -> Weights:

@@ -1,0 +1,168 @@
+"""How often the whole path errs: simulated windows as journal lines, their verdicts, and the real warm-up decision.
+
+One machine that drifts by 3 % within a block, AR(1) step noise of 1 %, and 1.5 % spread between processes.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import signal
+
+from harness import protocol
+from harness.block import Block
+from harness.events import (
+    ArmEntry,
+    BlockState,
+    Case,
+    ParityResult,
+    RunStarted,
+    Verdict,
+    WarmUp,
+    Window,
+    WorkerStarted,
+)
+from harness.journal import decode, encode
+from harness.plan import Comparison, order_seed, turn_order
+from harness.started import Started
+from harness.store import RecordedRun
+from harness.verdicts import judge_run
+
+PAIRS, STEP_NS = 40, 1e8
+INFO = {"framework": "Scripted", "version": "1", "device": "cpu", "device_name": "x", "device_uuid": None,
+        "dtype": "float32", "tf32": False, "threads": 2, "operators": {}, "flags": {}}
+
+
+def ar1(rng, n, spread, rho=0.5):
+    shocks = rng.normal(0, spread * math.sqrt(1 - rho**2), n + 50)
+    return signal.lfilter([1], [1, -rho], shocks)[50:]
+
+
+def simulated(seed, blocks, gap):
+    """The journal of a run whose arm A takes `gap` more time, windows in the order that the harness gives them."""
+    rng = np.random.default_rng(seed)
+    events = [
+        RunStarted(run_id="r", suite="train-speed", started_utc="", command=[], bench={}, experiment={}, declared={},
+                   arms=[ArmEntry(slot=slot, name="scripted") for slot in "AB"], config_sha256=""),
+        ParityResult(arm_a="A", arm_b="B", preset="tiny", batch_size=4, parameters_equal=True, forward_max_abs=0,
+                     gradient_worst_rel=0, gradient_worst_name="w", adam_max_abs=0, loss_rel_diff=[],
+                     control_rel_diff=[], tolerances={}, passed=True)]
+    events += [WorkerStarted(arm=slot, block=0, pid=1, spawn_ns=1, import_ns=1, build_ns=1, first_step_ns=1,
+                             first_stamp_ns=1, parameter_count=1, info=INFO) for slot in "AB"]
+    for block in range(blocks):
+        machine = 1 + 0.03 * np.arange(2 * PAIRS) / (2 * PAIRS)
+        times = STEP_NS * machine * (1 + ar1(rng, 2 * PAIRS, 0.01))
+        process = dict(zip("AB", np.exp(rng.normal(0, 0.015, 2)), strict=True))
+        process["A"] *= 1 + gap
+        now, order = 0, order_seed(seed, block)
+        for pair in range(PAIRS):
+            for position, slot in enumerate(turn_order("AB", order, pair)):
+                spent = round(times[2 * pair + position] * process[slot])
+                events.append(Window.model_construct(
+                    kind="stepwise", arm=slot, block=block, pair=pair, position=position, start_ns=now,
+                    end_ns=now + spent, steps=1, step_ns=[spent], cell=None, images=None, others_cpu_ns={}))
+                now += spent + 20_000_000
+        events += [Case(case_id=f"block-{block}-{slot}", arm=slot, block=block, status="measured") for slot in "AB"]
+        events.append(BlockState(block=block, order_seed=order, dirty=False))
+    return events
+
+
+def step_time(events):
+    run = RecordedRun(Path("results/r"), tuple(events))
+    return next(event for event in judge_run(run, [Comparison("A", "B")])
+                if isinstance(event, Verdict) and event.metric == "step time")
+
+
+def share(runs, words):
+    return sum(run.word in words for run in runs) / len(runs)
+
+
+@pytest.fixture
+def margin(monkeypatch):
+    """The margin of the verdicts; a very narrow one lets the interval alone decide, without the margin's protection."""
+    return lambda value: monkeypatch.setattr("harness.verdicts.MARGIN", value)
+
+
+DIFFERENT = ("A-faster", "B-faster")
+
+
+def test_identical_arms_are_called_different_in_at_most_five_per_cent_of_400_runs(margin):
+    wrong = {1e-9: 0, 0.01: 0}
+    for seed in range(400):
+        events = simulated(seed, 8, 0.0)
+        for value in wrong:
+            margin(value)
+            wrong[value] += step_time(events).word in DIFFERENT
+    print(f"A/A called different in 400 runs: {wrong[1e-9]} by the interval alone, {wrong[0.01]} with the 1 % margin")
+    assert 4 < wrong[1e-9] <= 400 * (0.05 + 3 * math.sqrt(0.05 * 0.95 / 400))
+    assert wrong[0.01] <= wrong[1e-9]
+
+
+@pytest.mark.parametrize(("gap", "word"), [(0.03, "B-faster"), (1 / 1.03 - 1, "A-faster")])
+def test_a_true_gap_of_three_per_cent_is_found_in_four_of_five_runs_of_twelve_blocks(margin, gap, word):
+    margin(1e-9)
+    runs = [step_time(simulated(seed, 12, gap)) for seed in range(200)]
+    found = share(runs, (word,))
+    print(f"gap {gap:+.3f} found at 12 blocks: {found:.3f}")
+    assert found >= 0.80 and share(runs, DIFFERENT) == found
+    assert np.mean([math.log(run.ratio) for run in runs]) == pytest.approx(math.log(1 + gap), abs=0.002)
+
+
+def test_the_interval_holds_the_truth_in_95_of_100_runs(margin):
+    runs = [step_time(simulated(seed, 8, 0.03)) for seed in range(200, 400)]
+    held = np.mean([run.ci_low <= 1.03 <= run.ci_high for run in runs])
+    print(f"the 95 % interval holds the true ratio: {held:.3f}")
+    assert abs(held - 0.95) <= 3 * math.sqrt(0.05 * 0.95 / 200)
+
+
+def test_a_verdict_of_the_journal_s_bytes_is_that_of_the_events():
+    events = simulated(3, 8, 0.05)
+    lines = decode(b"".join(encode(event, number) for number, event in enumerate(events)), Path("r"))
+    assert lines.damage == [] and step_time(lines.events) == step_time(events)
+
+
+def warm_up(steps):
+    """What the harness decides about one process whose steps take `steps` nanoseconds; the first has been taken."""
+    recorded, taken = [], 1
+
+    def ask(command, reply, limit_s):
+        nonlocal taken
+        if isinstance(command, protocol.ReadCache):
+            return protocol.CacheCount(compiled_files=None)
+        chunk = [round(value) for value in steps[taken : taken + command.steps]]
+        starts = [int(value) for value in np.cumsum([0, *steps])[taken : taken + len(chunk)]]
+        taken += command.steps
+        return protocol.StepTimes(start_ns=starts, end_ns=starts[-1] + chunk[-1], step_ns=chunk)
+
+    progress = SimpleNamespace(status=lambda text: None, say=lambda text: None)
+    plan = SimpleNamespace(arms=())
+    bench = SimpleNamespace(plan=plan, progress=progress, longest_warm_up={}, cpu_ns=None, busy_ns=None,
+                            writer=SimpleNamespace(append=recorded.append))
+    session = SimpleNamespace(arm=SimpleNamespace(name="scripted"), ask=ask, pid=1, spawn_ns=1)
+    created = SimpleNamespace(import_ns=1, compiled_files=None)
+    built = SimpleNamespace(build_ns=1, parameter_count=1, info=INFO)
+    block = Block(bench, SimpleNamespace(block=0, order_seed=0, repeats=None))
+    block._live["A"] = Started(session, created, built, [0], [round(steps[0])], float(steps[0]))
+    block._warm_up("A")
+    return next(event for event in recorded if isinstance(event, WarmUp))
+
+
+@pytest.mark.parametrize(("spread", "spikes"), [(0.01, 0.0), (0.10, 0.03)])
+def test_a_second_phase_of_compilation_at_step_60_is_waited_for(spread, spikes):
+    """42 ms for 60 steps, then 19.6 ms, as just-in-time compilation has been seen to do: a quiet and a busy machine."""
+    good = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        level = np.where(np.arange(2000) < 60, 42e6, 19.6e6)
+        level[0] = 4.2e9
+        tail = np.where(rng.random(2000) < spikes, 1 + rng.exponential(1.0, 2000), 1.0)
+        found = warm_up(np.maximum(level * (1 + ar1(rng, 2000, spread)) * tail, 1e6))
+        steady = found.steady_from is not None and 58 <= found.steady_from <= 85
+        good += found.classification == "warmup" and steady and not found.capped and (
+            len(found.step_ns) >= 2 * found.steady_from)
+    print(f"second phase at step 60 waited for, spread {spread}: {good} of 100")
+    assert good >= 95
