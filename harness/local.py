@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from harness.bench import Bench
 from harness.checks import preflight
@@ -18,7 +17,8 @@ from harness.plan import Plan
 from harness.progress import Progress
 from harness.resume import check_machine, check_weights, origin
 from harness.runner import EXIT_INTERRUPTED, Request, Runner, conclude
-from harness.session import LocalSessions
+from harness.scratch import Scratch
+from harness.sessions import LocalSessions
 from harness.store import RecordedRun, RunWriter
 from harness.telemetry import MonitorSet
 from impls.common import datasets
@@ -39,6 +39,12 @@ def execute(config: BenchConfig, experiment: ExperimentConfig, plan: Plan, devic
     Raises:
         UsageError: something the user can mend; nothing is left behind.
     """
+    with Scratch() as scratch:
+        return _execute(config, experiment, plan, device_reason, command, progress, resumed, given, scratch)
+
+
+def _execute(config: BenchConfig, experiment: ExperimentConfig, plan: Plan, device_reason: str, command: Sequence[str],
+             progress: Progress, resumed: RecordedRun | None, given: Weights | None, scratch: Scratch) -> int:
     dataset = None if plan.cells else _dataset(config, experiment, progress)
     environment = capture()
     if resumed is not None:
@@ -54,18 +60,19 @@ def execute(config: BenchConfig, experiment: ExperimentConfig, plan: Plan, devic
     threads, chosen = default_threads(), interpreters(config)
     writer = RunWriter(resumed.path) if resumed else RunWriter.create(Path(config.out), plan.suite.name)
     progress.say(f"run folder {writer.path}")
-    sessions = LocalSessions(threads, lambda arm: interpreter_of(arm, chosen, sys.executable), watcher=progress)
+    scratch.writes(writer.path)
+    sessions = LocalSessions(threads, scratch, lambda arm: interpreter_of(arm, chosen, sys.executable),
+                             watcher=progress)
     telemetry = MonitorSet(writer, plan.device)
-    with TemporaryDirectory(prefix="ddpm-bench-weights-") as scratch:
-        weights = Path(scratch) / "weights.safetensors"
-        if given is not None:
-            save_arrays(weights, given.params)
-        bench = Bench(
-            plan=plan, experiment=experiment, data_path=dataset.path if dataset else None,
-            images=dataset.images if dataset else 0, threads=threads, writer=writer, sessions=sessions,
-            progress=progress, telemetry=telemetry, window_steps=None if plan.cells else config.step_count,
-            epochs=config.epochs, weights=weights, weights_from=origin(given))
-        return _run(Runner(bench, request), bench, telemetry, resumed)
+    weights = scratch.path / "weights.safetensors"
+    if given is not None:
+        save_arrays(weights, given.params)
+    bench = Bench(
+        plan=plan, experiment=experiment, data_path=dataset.path if dataset else None,
+        images=dataset.images if dataset else 0, threads=threads, writer=writer, sessions=sessions,
+        progress=progress, telemetry=telemetry, window_steps=None if plan.cells else config.step_count,
+        epochs=config.epochs, weights=weights, weights_from=origin(given), neighbours=scratch.neighbours)
+    return _run(Runner(bench, request), bench, telemetry, resumed)
 
 
 def left_out(config: BenchConfig, plan: Plan) -> list[Finding]:

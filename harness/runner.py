@@ -87,6 +87,7 @@ class Runner:
         """
         bench, plan = self._bench, self._plan
         self._begin()
+        bench.look_around()
         self._prewarm()
         recorded = read_run(bench.writer.path)
         if plan.parity_steps and not self._parity_done(recorded):

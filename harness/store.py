@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -89,6 +90,9 @@ class RunWriter:
 
     Attributes:
         path: the run folder.
+
+    Raises:
+        UsageError: another process is writing it.
     """
 
     def __init__(self, path: Path, clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -97,6 +101,11 @@ class RunWriter:
         self._lock = threading.Lock()
         # One write per line on an appending descriptor: a signal or a crash can tear at most the last line.
         self._journal = os.open(path / JOURNAL, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._journal)
+            raise UsageError(f"{path}: another process is writing this run: wait until it has ended") from error
         size = os.fstat(self._journal).st_size
         if size and os.pread(self._journal, 1, size - 1) != b"\n":
             os.write(self._journal, b"\n")

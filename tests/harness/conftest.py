@@ -6,7 +6,9 @@ import io
 import itertools
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +29,7 @@ from harness.events import DatasetRecorded, EnvironmentRecorded  # noqa: E402
 from harness.plan import make_plan  # noqa: E402
 from harness.progress import Progress  # noqa: E402
 from harness.runner import Request, Runner  # noqa: E402
+from harness.scratch import Scratch  # noqa: E402
 from harness.session import Nobody, Session  # noqa: E402
 from harness.store import RunWriter, read_run  # noqa: E402
 from harness.worker import Worker  # noqa: E402
@@ -101,6 +104,7 @@ class InProcessChannel:
 @dataclass
 class FakeSessions:
     clock: FakeClock
+    folders: Path
     spy: Callable[[protocol.Command], None] = lambda command: None
     handles: list[FakeHandle] = field(default_factory=list)
     env: list[Mapping[str, str] | None] = field(default_factory=list)
@@ -113,6 +117,9 @@ class FakeSessions:
         channel = InProcessChannel(Worker(self.clock), handle, self.spy)
         return Session(slot, arm, handle.pid, 5_000_000, log, channel, handle, Nobody(),
                        self.clock.seconds)
+
+    def folder(self, purpose):
+        return contextmanager(lambda: (yield Path(tempfile.mkdtemp(dir=self.folders))))()
 
     def close(self):
         pass
@@ -190,7 +197,7 @@ def lab(tmp_path, monkeypatch):
         raise ProcessEndedError
 
     monkeypatch.setattr(scripted_backend, "crash", crash)
-    made = Lab(tmp_path, clock, FakeSessions(clock), FakeTelemetry(), io.StringIO())
+    made = Lab(tmp_path, clock, FakeSessions(clock, tmp_path), FakeTelemetry(), io.StringIO())
 
     def script(step_ns: Callable[[frozenset[str], int, int], float]) -> None:
         monkeypatch.setattr(scripted_backend, "spend",
@@ -199,6 +206,13 @@ def lab(tmp_path, monkeypatch):
     made.script = script
     script(lambda options, process, step: 100e6 * (1.1 if "slow" in options else 1.0))
     return made
+
+
+@pytest.fixture
+def scratch():
+    with Scratch() as made:
+        yield made
+    assert not made.path.exists()
 
 
 @pytest.fixture
