@@ -21,6 +21,7 @@ FAKE = ROOT / "tests" / "fake_backend"
 sys.path.insert(0, str(FAKE))
 
 import scripted_backend  # noqa: E402
+import scripted_faults  # noqa: E402
 
 from harness import protocol  # noqa: E402
 from harness.bench import Bench  # noqa: E402
@@ -188,7 +189,7 @@ class Lab:
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
     clock = FakeClock()
-    monkeypatch.setattr(registry, "BUILT_IN", (*registry.BUILT_IN, scripted_backend.SPEC))
+    monkeypatch.setattr(registry, "BUILT_IN", (*registry.BUILT_IN, scripted_backend.SPEC, *scripted_faults.SPECS))
     monkeypatch.setattr(scripted_backend, "process_numbers", itertools.count())
     # Collecting this process's garbage thirty times would cost seconds and prove nothing.
     monkeypatch.setattr("harness.worker.gc", SimpleNamespace(collect=int, freeze=int, unfreeze=int))
@@ -222,7 +223,8 @@ def real_env(tmp_path):
     info = site / "scripted-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scripted\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[ddpm_bench.backends]\nscripted = scripted_backend:SPEC\n")
+    (info / "entry_points.txt").write_text("[ddpm_bench.backends]\nscripted = scripted_backend:SPEC\n" + "".join(
+        f"{spec.name} = scripted_faults:{spec.name.upper()}\n" for spec in scripted_faults.SPECS))
     env = {key: value for key, value in os.environ.items() if not key.startswith("SCRIPTED_")}
     env["PYTHONPATH"] = os.pathsep.join([str(site), str(FAKE)])
     env["XDG_CACHE_HOME"] = str(tmp_path / "cache")
