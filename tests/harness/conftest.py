@@ -22,6 +22,7 @@ sys.path.insert(0, str(FAKE))
 
 import scripted_backend  # noqa: E402
 import scripted_faults  # noqa: E402
+import scripted_site  # noqa: E402
 
 from harness import protocol  # noqa: E402
 from harness.bench import Bench  # noqa: E402
@@ -219,14 +220,6 @@ def scratch():
 @pytest.fixture
 def real_env(tmp_path):
     """Environment of a real run in which the scripted backend is installed as an outside package."""
-    site = tmp_path / "site"
-    info = site / "scripted-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scripted\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[ddpm_bench.backends]\nscripted = scripted_backend:SPEC\n" + "".join(
-        f"{spec.name} = scripted_faults:{spec.name.upper()}\n" for spec in scripted_faults.SPECS))
-    env = {key: value for key, value in os.environ.items() if not key.startswith("SCRIPTED_")}
-    env["PYTHONPATH"] = os.pathsep.join([str(site), str(FAKE)])
-    env["XDG_CACHE_HOME"] = str(tmp_path / "cache")
-    env["OMP_NUM_THREADS"] = "1"
+    env = dict(os.environ)
+    scripted_site.install(env, tmp_path)
     return env
