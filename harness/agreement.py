@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -81,9 +78,9 @@ def matched(experiment: ExperimentConfig) -> ExperimentConfig:
 def _draw(bench: Bench, slot: ArmSlot, cell: Cell) -> Images:
     log, seed = f"{slot}-samples", bench.experiment.seed
     session, _ = bench.open(slot, log)
-    with session, TemporaryDirectory(prefix="ddpm-bench-samples-") as folder:
+    with session, bench.sessions.folder("samples") as folder:
         bench.build_sampler(session, matched(bench.experiment))
-        output = Path(folder) / "drawn.safetensors"
+        output = folder / "drawn.safetensors"
         session.ask(protocol.Draw(method=cell.method, steps=cell.steps, images=DRAWN, seed=seed, frames=FRAMES,
                                   output=str(output)), protocol.Done, SLOW_LIMIT_S)
         arrays = checkpoint.load_arrays(output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from harness.parity import random_state
 from harness.plan import Plan
 from harness.progress import Progress
 from harness.quality_tools import Tools
+from harness.scratch import Neighbour
 from harness.session import START_TRIES, Session, Sessions, WorkerFailedError, log_tail
 from harness.store import RunWriter
 from impls.common.checkpoint import save_arrays
@@ -88,9 +89,11 @@ class Bench:
         cpu_ns: CPU time used by a process; None when it cannot be read.
         busy_ns: time that the machine's CPUs were busy; None when it cannot be read.
         counters: what the kernel has taken away so far.
+        neighbours: other runs that are measuring now.
         failures: failed blocks in a row of each arm.
         anything_measured: whether a case is in the journal.
         found: codes of findings that are reported once.
+        met: other runs that are in the journal.
         extras_done: arms whose once-a-run measurements are in the journal.
         longest_warm_up: steps of the longest warm-up found so far, by arm.
     """
@@ -114,11 +117,13 @@ class Bench:
     cpu_ns: Callable[[int], int | None] = process_cpu_ns
     busy_ns: Callable[[], int | None] = machine_busy_ns
     counters: Callable[[], Counters] = read_counters
+    neighbours: Callable[[], Sequence[Neighbour]] = tuple
     failures: Counter[ArmSlot] = field(default_factory=Counter)
     extras_done: set[ArmSlot] = field(default_factory=set)
     longest_warm_up: dict[ArmSlot, int] = field(default_factory=dict)
     anything_measured: bool = False
     found: set[str] = field(default_factory=set)
+    met: set[Neighbour] = field(default_factory=set)
 
     def log(self, name: str) -> Path:
         """A log file of this run."""
@@ -139,6 +144,14 @@ class Bench:
         """The same surroundings for another part of the run, whose arms start with a clean record."""
         return replace(self, plan=plan, experiment=experiment or self.experiment, failures=Counter(), extras_done=set(),
                        longest_warm_up={})
+    def look_around(self, block: int | None = None) -> None:
+        """Record other runs on this machine, each of them once."""
+        for other in self.neighbours():
+            if other not in self.met:
+                self.met.add(other)
+                self.find(Finding(severity="warning", code="other-run", block=block,
+                                  message=f"another ddpm-bench run (pid {other.pid}, {other.run}) is measuring on this "
+                                          "machine", advice="both disturb each other: let one end before the next"))
 
     def given_up(self, slot: ArmSlot) -> bool:
         """Whether an arm failed so often that later blocks do without it."""

@@ -61,6 +61,7 @@ class Block:
         order = turn_order(self._bench.plan.slots, self._plan.order_seed, 0)
         order = [slot for slot in order if self._may_run(slot)]
         self._bench.telemetry.mark()
+        self._bench.look_around(self._number)
         groups = [order] if self._bench.plan.schedule == "resident" else [[slot] for slot in order]
         for group in groups:
             try:
@@ -71,6 +72,7 @@ class Block:
             self._stop()
         for slot in order:
             self._bench.failures[slot] = self._bench.failures[slot] + 1 if slot in self._failed else 0
+        self._bench.look_around(self._number)
         reasons = [*self._disturbance.reasons(), *self._bench.telemetry.disturbances(), *self._shifts()]
         state = BlockState(block=self._number, order_seed=self._plan.order_seed, dirty=bool(reasons), reasons=reasons,
                            repeats=self._plan.repeats)

@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from impls.registry import Arm, Device, parse_arms
 
 if TYPE_CHECKING:
     from harness.resume import Resumption
-    from harness.session import LocalSessions
+    from harness.sessions import LocalSessions
     from impls.common.weights import Weights
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -139,22 +140,23 @@ def _weights(config: BenchConfig) -> Weights | None:
 
 def _device(config: BenchConfig, progress: Progress) -> tuple[Device, str]:
     arms = parse_arms(config.arms)
-    opened: list[LocalSessions] = []
+    opened = ExitStack()
+    sessions: LocalSessions | None = None
 
     def probe(arm: Arm) -> str | None:
-        from harness.session import LocalSessions
+        nonlocal sessions
+        from harness.scratch import Scratch
+        from harness.sessions import LocalSessions
 
-        if not opened:
+        if sessions is None:
             chosen = interpreters(config)
-            opened.append(LocalSessions(default_threads(), lambda a: interpreter_of(a, chosen, sys.executable),
-                                        watcher=progress))
-        return probe_with(opened[0], default_threads(), progress.say)(arm)
+            sessions = LocalSessions(default_threads(), opened.enter_context(Scratch()),
+                                     lambda a: interpreter_of(a, chosen, sys.executable), watcher=progress)
+            opened.callback(sessions.close)
+        return probe_with(sessions, default_threads(), progress.say)(arm)
 
-    try:
+    with opened:
         device, reason = resolve(config.device, arms, cuda_driver_fault, probe)
-    finally:
-        for sessions in opened:
-            sessions.close()
     if not config.dry_run:
         progress.say(f"device {device}: {reason}")
     return device, reason

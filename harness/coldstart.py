@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 
 from harness import protocol
 from harness.bench import SLOW_LIMIT_S, Bench
@@ -26,8 +25,8 @@ def run_cold_starts(bench: Bench) -> None:
             bench.progress.say(f"cold start of {name} with empty compile caches (this can take minutes)")
             log_name = f"{slot}-cold-start"
             try:
-                with tempfile.TemporaryDirectory(prefix="ddpm-bench-cold-") as folder:
-                    _one(bench, slot, log_name, dict.fromkeys(CACHE_VARIABLES, folder))
+                with bench.sessions.folder("cold") as folder:
+                    _one(bench, slot, log_name, dict.fromkeys(CACHE_VARIABLES, str(folder)))
             except WorkerFailedError as error:
                 bench.fail(f"cold-start-{slot}", slot, None, error, log_name)
             else:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impls.errors import UnavailableError, UsageError
@@ -50,9 +48,9 @@ def probe_with(sessions: Sessions, threads: int, say: Callable[[str], None]) -> 
 
     def probe(arm: Arm) -> str | None:
         say(f"asking {arm.name} whether it can use CUDA")
-        with tempfile.TemporaryDirectory(prefix="ddpm-bench-probe-") as folder:
+        with sessions.folder("probe") as folder:
             try:
-                with sessions.start("A", arm, Path(folder) / "probe.log") as session:
+                with sessions.start("A", arm, folder / "probe.log") as session:
                     session.ask(protocol.Prewarm(arm=arm.name, device="cuda"), protocol.Done, SLOW_LIMIT_S)
                     session.ask(protocol.Create(arm=arm.name, device="cuda", threads=threads), protocol.Created,
                                 SLOW_LIMIT_S)

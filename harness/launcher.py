@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from harness import janitor
+
+KILL_LIMIT_S = 10.0
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -43,10 +46,15 @@ class Launcher(Protocol):
 
 
 class LocalHandle:
-    """A process on this machine, the leader of a group of its own."""
+    """A process on this machine, the leader of a group of its own.
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+    Args:
+        process: it.
+        mark: what it and everything that it starts carry in their environment; None when nothing.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], mark: str | None = None) -> None:
+        self._process, self._mark = process, mark
 
     @property
     def pid(self) -> int:
@@ -64,10 +72,15 @@ class LocalHandle:
         return None
 
     def kill(self) -> None:
-        """Kill the whole group: loader workers outlive their parent otherwise."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        """Kill the whole group, and whatever left it: loader workers outlive their parent otherwise."""
+        # Once it has been waited for, its number may be another's.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        ended = set() if self._mark is None else janitor.end_marked(self._mark)
+        # A process that a driver holds back cannot be waited for; the run goes on without it.
+        self.wait(KILL_LIMIT_S)
+        janitor.remove_segments({self._process.pid, *ended})
 
 
 class LocalLauncher:
@@ -78,7 +91,7 @@ class LocalLauncher:
         with log.open("ab") as output:
             process = subprocess.Popen(list(command), env=dict(env), stdin=subprocess.DEVNULL, stdout=output,
                                        stderr=subprocess.STDOUT, start_new_session=True)
-        return LocalHandle(process)
+        return LocalHandle(process, env.get(janitor.MARK))
 
 
 def worker_environment(base: Mapping[str, str], threads: int) -> dict[str, str]:

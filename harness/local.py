@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from harness.bench import Bench
 from harness.checks import preflight
@@ -22,7 +21,8 @@ from harness.quality import check_weights_fit
 from harness.quality_tools import Tools
 from harness.resume import check_machine, check_weights, origin
 from harness.runner import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Request, Runner, conclude
-from harness.session import LocalSessions
+from harness.scratch import Scratch
+from harness.sessions import LocalSessions
 from harness.store import RecordedRun, RunWriter, StorageError
 from harness.telemetry import MonitorSet
 from impls.common import datasets
@@ -69,6 +69,11 @@ def execute(job: Job, progress: Progress) -> int:
         UsageError: something the user can mend; nothing is left behind unless something was measured.
         StorageError: the run folder cannot be written any more.
     """
+    with Scratch() as scratch:
+        return _execute(job, progress, scratch)
+
+
+def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
     config, resumed, given, first = job.config, job.resumed, job.given, job.plans[0]
     environment, changed = capture(), None
     if resumed is not None:
@@ -89,18 +94,19 @@ def execute(job: Job, progress: Progress) -> int:
 
     writer = RunWriter(resumed.path) if resumed else RunWriter.create(Path(config.out), first.suite.name)
     progress.say(f"run folder {writer.path}")
-    sessions = LocalSessions(threads, python, watcher=progress)
+    scratch.writes(writer.path)
+    sessions = LocalSessions(threads, scratch, python, watcher=progress)
     telemetry = MonitorSet(writer, first.device)
-    with TemporaryDirectory(prefix="ddpm-bench-weights-") as scratch:
-        weights = Path(scratch) / "weights.safetensors"
-        if given is not None:
-            save_arrays(weights, given.params)
-        bench = Bench(
-            plan=first, experiment=job.experiment, data_path=dataset.path if dataset else None,
-            images=dataset.images if dataset else 0, threads=threads, writer=writer, sessions=sessions,
-            progress=progress, telemetry=telemetry, window_steps=None if first.suite.samples else config.step_count,
-            epochs=config.epochs, weights=weights, weights_from=origin(given), tools=Tools(threads, python))
-        return _run(Runner(bench, request), bench, telemetry, resumed)
+    weights = scratch.path / "weights.safetensors"
+    if given is not None:
+        save_arrays(weights, given.params)
+    bench = Bench(
+        plan=first, experiment=job.experiment, data_path=dataset.path if dataset else None,
+        images=dataset.images if dataset else 0, threads=threads, writer=writer, sessions=sessions,
+        progress=progress, telemetry=telemetry, window_steps=None if first.suite.samples else config.step_count,
+        epochs=config.epochs, weights=weights, weights_from=origin(given), tools=Tools(threads, python),
+        neighbours=scratch.neighbours)
+    return _run(Runner(bench, request), bench, telemetry, resumed)
 
 
 def left_out(config: BenchConfig, plan: Plan) -> list[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -30,13 +29,13 @@ def run_parity(bench: Bench, steps: int, batch_size: int | None = None) -> None:
     pairs = [(c.a, c.b) for c in bench.plan.comparisons if not c.selfcheck]
     reference = pairs[0][0]
     slots: list[ArmSlot] = [reference, *(b for _, b in pairs)]
-    with tempfile.TemporaryDirectory(prefix="ddpm-bench-parity-") as folder, \
+    with bench.sessions.folder("parity") as folder, \
             bench.progress.bar(steps * (len(slots) + 1), "parity"):
         numbers: dict[ArmSlot, parity.ArmNumbers] = {}
         for slot in slots:
             log_name = f"{slot}-parity"
             try:
-                numbers[slot] = _one_arm(bench, slot, experiment, steps, Path(folder))
+                numbers[slot] = _one_arm(bench, slot, experiment, steps, folder)
             except WorkerFailedError as error:
                 bench.fail(f"parity-{slot}", slot, None, error, log_name)
     for a, b in pairs:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from harness.janitor import MARK
 from harness.launcher import Launcher, LocalLauncher, worker_environment
 from harness.session import WorkerFailedError, ending, log_tail
 from impls.registry import Arm
@@ -67,8 +68,11 @@ class Tools:
         python = sys.executable if arm is None else self.python(arm)
         start = spoke = self.clock()
         heard = 0
-        handle = self.launcher.start([python, "-m", f"impls.{tool}", *words],
-                                     worker_environment(os.environ, self.threads), log)
+        env = worker_environment(os.environ, self.threads)
+        if MARK in env:
+            # A mark of its own, so that ending this tool ends nothing else of the run.
+            env[MARK] = f"{env[MARK]}/{log.stem}"
+        handle = self.launcher.start([python, "-m", f"impls.{tool}", *words], env, log)
         try:
             while (status := handle.poll()) is None:
                 self.sleep(POLL_S)

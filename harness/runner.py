@@ -102,6 +102,7 @@ class Runner:
         """
         began = self._whole.counters()
         self._begin()
+        self._whole.look_around()
         self._prewarm()
         for plan in self._plans:
             self._enter(plan)

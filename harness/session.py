@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
-import shutil
-import sys
-import tempfile
-import threading
+import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -21,16 +15,34 @@ from pydantic import ValidationError
 
 from harness import protocol
 from harness.events import ArmSlot
-from harness.launcher import Handle, Launcher, LocalLauncher, worker_environment
+from harness.launcher import Handle
 from impls.registry import Arm
 
 Cause = Literal["usage", "memory", "error", "crash", "hang"]
 AnyReply = TypeVar("AnyReply", bound=protocol.Message)
 
 START_TRIES = 3
-CONNECT_LIMIT_S = 120.0
-STOP_LIMIT_S = 10.0
 HEARTBEAT_S = 1.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a worker may take before it counts as hung, in seconds.
+
+    Attributes:
+        connect_s: from its start until it has connected.
+        stop_s: to end.
+        stall_s: between two bytes of one message.
+        answer_s: for any answer, where the command itself allows more.
+    """
+
+    connect_s: float = 120.0
+    stop_s: float = 10.0
+    stall_s: float = 30.0
+    answer_s: float = math.inf
+
+
+USUAL = Limits()
 
 
 class Watcher(Protocol):
@@ -91,6 +103,7 @@ class Session:
     handle: Handle
     watcher: Watcher
     clock: Callable[[], float] = time.monotonic
+    limits: Limits = USUAL
 
     def ask(self, command: protocol.Message, reply: type[AnyReply], limit_s: float) -> AnyReply:
         """Send a command and wait for its answer.
@@ -98,7 +111,7 @@ class Session:
         Raises:
             WorkerFailedError: the worker refused, died, said something else, or took longer than `limit_s`.
         """
-        start = self.clock()
+        start, limit_s = self.clock(), min(limit_s, self.limits.answer_s)
         try:
             self.channel.send_bytes(protocol.encode(command))
             while True:
@@ -107,10 +120,15 @@ class Session:
                 if not isinstance(answer, protocol.Note):
                     break
                 self.watcher.say(answer.text)
+        except BlockingIOError as error:
+            raise WorkerFailedError("hang", f"{self.arm.name}: stopped in the middle of an answer") from error
         except (EOFError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is None:
+                # "bad message length": what came is no message.
+                raise self._garbled(error) from error
             raise self._ended() from error
         except ValidationError as error:
-            raise WorkerFailedError("error", f"{self.arm.name}: its answer cannot be understood", str(error)) from error
+            raise self._garbled(error) from error
         if isinstance(answer, protocol.Failure):
             raise WorkerFailedError(answer.cause, answer.message, answer.traceback)
         if not isinstance(answer, reply):
@@ -122,7 +140,7 @@ class Session:
         with contextlib.suppress(WorkerFailedError):
             if self.handle.poll() is None:
                 # Its trainer and loader are closed when it answers; taking the interpreter down would only cost time.
-                self.ask(protocol.Stop(), protocol.Done, STOP_LIMIT_S)
+                self.ask(protocol.Stop(), protocol.Done, self.limits.stop_s)
         self.kill()
 
     def __enter__(self) -> Session:
@@ -142,18 +160,24 @@ class Session:
         self.handle.kill()
 
     def _await_message(self, command: protocol.Message, start: float, limit_s: float) -> None:
-        while not self.channel.poll(HEARTBEAT_S):
+        name = getattr(command, "op", "answer")
+        while True:
+            waited = self.clock() - start
+            if waited > limit_s:
+                # Also for one that only ever sends lines for people.
+                raise WorkerFailedError("hang", f"{self.arm.name}: no answer to {name!r} within {limit_s:.0f} s")
+            if self.channel.poll(HEARTBEAT_S):
+                return
             # A loader process of a dead worker may hold the socket open, so its end alone is not enough.
             if self.handle.poll() is not None and not self.channel.poll(0):
                 raise self._ended()
-            waited = self.clock() - start
-            name = getattr(command, "op", "answer")
-            if waited > limit_s:
-                raise WorkerFailedError("hang", f"{self.arm.name}: no answer to {name!r} within {limit_s:.0f} s")
-            self.watcher.tick(f"{self.arm.name}: {name}", waited)
+            self.watcher.tick(f"{self.arm.name}: {name}", self.clock() - start)
+
+    def _garbled(self, error: Exception) -> WorkerFailedError:
+        return WorkerFailedError("error", f"{self.arm.name}: its answer cannot be understood", str(error))
 
     def _ended(self) -> WorkerFailedError:
-        status = self.handle.wait(STOP_LIMIT_S)
+        status = self.handle.wait(self.limits.stop_s)
         return WorkerFailedError("crash", f"{self.arm.name}: the worker {ending(status)}", status=status)
 
 
@@ -168,81 +192,13 @@ class Sessions(Protocol):
         """
         ...
 
+    def folder(self, purpose: str) -> AbstractContextManager[Path]:
+        """A temporary folder that the workers can reach, for as long as the block."""
+        ...
+
     def close(self) -> None:
         """End what is left."""
         ...
-
-
-class LocalSessions:
-    """Workers as local processes that connect back to one listening socket."""
-
-    def __init__(self, threads: int, python: Callable[[Arm], str] = lambda arm: sys.executable,
-                 launcher: Launcher | None = None, watcher: Watcher | None = None) -> None:
-        self._threads, self._python, self._watcher = threads, python, watcher or Nobody()
-        self._launcher = launcher or LocalLauncher()
-        self._folder = tempfile.mkdtemp(prefix="ddpm-bench-")
-        self._key = secrets.token_bytes(32)
-        self._listener = Listener(os.path.join(self._folder, "socket"), family="AF_UNIX", authkey=self._key, backlog=16)
-        self._arrived: dict[str, tuple[protocol.Bytes, int]] = {}
-        self._news = threading.Condition()
-        self._closed = False
-        threading.Thread(target=self._accept, name="worker-listener", daemon=True).start()
-
-    def start(self, slot: ArmSlot, arm: Arm, log: Path, env: Mapping[str, str] | None = None) -> Session:
-        """Start a worker; one that ends with status 0 at once is started again."""
-        for _ in range(START_TRIES):
-            began = time.perf_counter_ns()
-            token = secrets.token_hex(16)
-            full = {**worker_environment(os.environ, self._threads), **(env or {}), protocol.TOKEN_VARIABLE: token,
-                    protocol.ADDRESS_VARIABLE: str(self._listener.address), protocol.KEY_VARIABLE: self._key.hex()}
-            handle = self._launcher.start([self._python(arm), "-m", "harness.worker"], full, log)
-            try:
-                connected = self._connected(token, handle, arm)
-            except BaseException:
-                handle.kill()
-                raise
-            if connected is not None:
-                channel, pid = connected
-                return Session(slot, arm, pid, time.perf_counter_ns() - began, log, channel, handle, self._watcher)
-            handle.kill()
-        raise WorkerFailedError("crash", f"{arm.name}: the worker ended before it connected, {START_TRIES} times")
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._closed = True
-        with contextlib.suppress(OSError, EOFError, AuthenticationError):
-            Client(str(self._listener.address), family="AF_UNIX", authkey=self._key).close()
-        self._listener.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _connected(self, token: str, handle: Handle, arm: Arm) -> tuple[protocol.Bytes, int] | None:
-        """The worker's channel and pid; None when it ended with status 0 before it connected."""
-        start = time.monotonic()
-        with self._news:
-            while token not in self._arrived:
-                self._news.wait(0.02)
-                status, waited = handle.poll(), time.monotonic() - start
-                if status is not None and token not in self._arrived:
-                    if status == 0:
-                        return None
-                    raise WorkerFailedError("crash", f"{arm.name}: the worker {ending(status)} before it connected")
-                if waited > CONNECT_LIMIT_S:
-                    raise WorkerFailedError("hang", f"{arm.name}: did not connect within {CONNECT_LIMIT_S:.0f} s")
-                if waited > HEARTBEAT_S:
-                    self._watcher.tick(f"{arm.name}: starting", waited)
-            return self._arrived.pop(token)
-
-    def _accept(self) -> None:
-        while not self._closed:
-            try:
-                channel = self._listener.accept()
-                hello = protocol.decode_reply(channel.recv_bytes(4096))
-            except (OSError, EOFError, AuthenticationError, ValidationError):
-                continue
-            if isinstance(hello, protocol.Hello):
-                with self._news:
-                    self._arrived[hello.token] = (channel, hello.pid)
-                    self._news.notify_all()
 
 
 def ending(status: int | None) -> str:

@@ -100,6 +100,9 @@ class RunWriter:
 
     Attributes:
         path: the run folder.
+
+    Raises:
+        UsageError: another process is writing it.
     """
 
     def __init__(self, path: Path, clock: Callable[[], int] = time.monotonic_ns) -> None:

@@ -6,6 +6,7 @@ It imports exactly one framework, through the registry, when it is told to; what
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import gc
 import json
 import os
@@ -238,7 +239,7 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process when the runner dies, however it dies."""
+    """Have the kernel end this process at once when the runner's main thread dies; the janitor ends what it started."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
@@ -258,6 +259,8 @@ def serve(channel: protocol.Bytes, worker: Worker) -> None:
 def main() -> int:
     """Connect to the runner named by the environment and serve it."""
     die_with_parent()
+    # A crash inside a framework leaves the Python lines that led to it in the log.
+    faulthandler.enable()
     missing = [name for name in (protocol.ADDRESS_VARIABLE, protocol.KEY_VARIABLE, protocol.TOKEN_VARIABLE)
                if name not in os.environ]
     if missing:

@@ -234,4 +234,4 @@ def _stamp() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    tool.leave(main())

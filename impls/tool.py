@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import FrameType
-from typing import Literal
+from typing import Literal, NoReturn
 
 from impls.backend import Backend
 from impls.common.devices import cuda_driver_fault, default_threads
@@ -41,6 +41,17 @@ def run(prog: str, work: Callable[[list[str]], None], argv: Sequence[str] | None
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     return 0
+
+
+def leave(status: int) -> NoReturn:
+    """End the process; everything is written and closed by now."""
+    if status == EXIT_INTERRUPTED:
+        # A signal to the whole job (scancel, Ctrl-C) has also reached Jittor's idle compilers, and the usual end of the
+        # process would wait for a lock that one of them held when it died.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None]) -> tuple[Backend, Device]:

@@ -199,11 +199,4 @@ def _warn_of_disk(folder: TrainFolder, plan: Plan, step: int, parameters: int, o
 
 
 if __name__ == "__main__":
-    status = main()
-    if status == tool.EXIT_INTERRUPTED:
-        # Everything is written and closed. A signal to the whole job (scancel, Ctrl-C) has also ended Jittor's idle
-        # compilers, and the usual end of the process would wait for a lock that one of them held.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    tool.leave(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -53,7 +54,13 @@ def build(results: Path) -> Path:
         raise UsageError(f"{results}: no such results folder: give the folder that holds the runs")
     target = results / "index.html"
     try:
-        write_atomically(target, page("index.html", entries=entries(results)))
+        # One after another: of two runs that end together, the index written last must know both.
+        folder = os.open(results, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            write_atomically(target, page("index.html", entries=entries(results)))
+        finally:
+            os.close(folder)
     except OSError as error:
         raise UsageError(f"{target}: cannot write: {error.strerror or error}") from error
     return target

@@ -31,11 +31,16 @@ READY = "JITTOR-IS-READY"
 PREWARM_TRIES = 3
 PREWARM_LIMIT_S = 1800
 ECHO_EVERY_S = 5
+LAST_LINES = 40
 # The folder name is Jittor's own: it looks there before it would download the library.
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"
 ONEDNN_WHEELS = ("onednn-cpu-gomp==2022.2.1", "onednn-devel-cpu-gomp==2022.2.1")
 
 _prepared: Device | None = None
+
+
+class CompilationError(UnavailableError):
+    """Jittor's core does not get compiled; the message names the file with the compiler's output."""
 
 
 def prepare(device: Device = "cpu") -> None:
@@ -89,16 +94,27 @@ def prewarm(device: Device = "cpu", echo: Callable[[str], None] = print, log: Pa
     Args:
         device: as for `prepare`.
         echo: receives progress, one line each, at least every few seconds.
-        log: file for the compiler's output; a temporary one by default.
+        log: file for the compiler's output; by default a temporary one, whose end goes to stderr on failure.
 
     Raises:
         UnavailableError: Jittor cannot be made ready; the message ends with the compiler's last words.
     """
-    if log is None:
-        handle, name = tempfile.mkstemp(prefix="jittor-prewarm-", suffix=".log")
-        os.close(handle)
-        log = Path(name)
-    log.parent.mkdir(parents=True, exist_ok=True)
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        _prewarm(device, echo, log)
+        return
+    with tempfile.TemporaryDirectory(prefix="jittor-prewarm-") as folder:
+        log = Path(folder) / "log"
+        try:
+            _prewarm(device, echo, log)
+        except CompilationError as error:
+            # What a person, or a worker's log, needs of a file that goes now.
+            sys.stderr.write("\n".join(log.read_text(errors="replace").splitlines()[-LAST_LINES:]) + "\n")
+            raise UnavailableError(str(error).replace(
+                str(log), "python -m impls.jittor.runtime --prewarm --log FILE")) from error
+
+
+def _prewarm(device: Device, echo: Callable[[str], None], log: Path) -> None:
     echo("Jittor: checking its compile cache (the first time it compiles itself: 2-5 minutes)")
     for _ in range(PREWARM_TRIES):
         output = _import_in_child(device, echo, log)
@@ -110,7 +126,7 @@ def prewarm(device: Device = "cpu", echo: Callable[[str], None] = print, log: Pa
             raise UnavailableError(refusal[1])
         echo("Jittor: it asked to be started again")
     last = [line.strip() for line in output.splitlines() if line.strip()][-1:] or ["no output"]
-    raise UnavailableError(f"Jittor does not import after {PREWARM_TRIES} tries: {last[0][:300]} (all output: {log})")
+    raise CompilationError(f"Jittor does not import after {PREWARM_TRIES} tries: {last[0][:300]} (all output: {log})")
 
 
 def compiled_files() -> int:
@@ -277,7 +293,8 @@ def _import_in_child(device: Device, echo: Callable[[str], None], log: Path) -> 
             while child.poll() is None:
                 elapsed_s = time.monotonic() - started
                 if elapsed_s > PREWARM_LIMIT_S:
-                    raise UnavailableError(f"Jittor is not compiled after {elapsed_s / 60:.0f} minutes: see {log}")
+                    raise CompilationError(
+                        f"Jittor is not compiled after {elapsed_s / 60:.0f} minutes (all output: {log})")
                 try:
                     child.wait(timeout=ECHO_EVERY_S)
                 except subprocess.TimeoutExpired:

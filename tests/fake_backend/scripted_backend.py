@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import scripted_faults
 
 from impls.backend import BackendInfo, MemoryReading, TrainerState
 from impls.errors import UnavailableError
@@ -22,6 +23,7 @@ SPEC = BackendSpec(
         "oom": "a step runs out of memory", "unusable": "cannot be created", "wrong": "computes something else",
         "half": "says it computes in bfloat16", "eager": "does not wait for its work", "leaky": "leaves work pending",
         "quit": "the process ends with status 0 while it is created",
+        **{name: f"a step does as its name says: {name}" for name in scripted_faults.FAULTS},
     })
 
 
@@ -87,6 +89,9 @@ class ScriptedTrainer:
             raise RuntimeError("the step went wrong")
         if "oom" in self.options:
             raise MemoryError("no room for the step")
+        for name in self.options & scripted_faults.FAULTS.keys():
+            print(f"about to {name}", flush=True)
+            scripted_faults.FAULTS[name]()
 
     def _loss(self):
         return float(np.mean([np.mean(np.square(value)) for value in self.params.values()]))

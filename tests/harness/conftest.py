@@ -6,7 +6,9 @@ import io
 import itertools
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +21,8 @@ FAKE = ROOT / "tests" / "fake_backend"
 sys.path.insert(0, str(FAKE))
 
 import scripted_backend  # noqa: E402
+import scripted_faults  # noqa: E402
+import scripted_site  # noqa: E402
 
 from harness import protocol  # noqa: E402
 from harness.bench import Bench  # noqa: E402
@@ -29,6 +33,7 @@ from harness.plan import make_plans  # noqa: E402
 from harness.progress import Progress  # noqa: E402
 from harness.quality_plan import training_recipe  # noqa: E402
 from harness.runner import Request, Runner  # noqa: E402
+from harness.scratch import Scratch  # noqa: E402
 from harness.session import Nobody, Session  # noqa: E402
 from harness.store import RunWriter, read_run  # noqa: E402
 from harness.worker import Worker  # noqa: E402
@@ -103,6 +108,7 @@ class InProcessChannel:
 @dataclass
 class FakeSessions:
     clock: FakeClock
+    folders: Path
     spy: Callable[[protocol.Command], None] = lambda command: None
     handles: list[FakeHandle] = field(default_factory=list)
     env: list[Mapping[str, str] | None] = field(default_factory=list)
@@ -115,6 +121,9 @@ class FakeSessions:
         channel = InProcessChannel(Worker(self.clock), handle, self.spy)
         return Session(slot, arm, handle.pid, 5_000_000, log, channel, handle, Nobody(),
                        self.clock.seconds)
+
+    def folder(self, purpose):
+        return contextmanager(lambda: (yield Path(tempfile.mkdtemp(dir=self.folders))))()
 
     def close(self):
         pass
@@ -188,7 +197,7 @@ class Lab:
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
     clock = FakeClock()
-    monkeypatch.setattr(registry, "BUILT_IN", (*registry.BUILT_IN, scripted_backend.SPEC))
+    monkeypatch.setattr(registry, "BUILT_IN", (*registry.BUILT_IN, scripted_backend.SPEC, *scripted_faults.SPECS))
     monkeypatch.setattr(scripted_backend, "process_numbers", itertools.count())
     # Collecting this process's garbage thirty times would cost seconds and prove nothing.
     monkeypatch.setattr("harness.worker.gc", SimpleNamespace(collect=int, freeze=int, unfreeze=int))
@@ -197,7 +206,7 @@ def lab(tmp_path, monkeypatch):
         raise ProcessEndedError
 
     monkeypatch.setattr(scripted_backend, "crash", crash)
-    made = Lab(tmp_path, clock, FakeSessions(clock), FakeTelemetry(), io.StringIO())
+    made = Lab(tmp_path, clock, FakeSessions(clock, tmp_path), FakeTelemetry(), io.StringIO())
 
     def script(step_ns: Callable[[frozenset[str], int, int], float]) -> None:
         monkeypatch.setattr(scripted_backend, "spend",
@@ -209,15 +218,15 @@ def lab(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def scratch():
+    with Scratch() as made:
+        yield made
+    assert not made.path.exists()
+
+
+@pytest.fixture
 def real_env(tmp_path):
     """Environment of a real run in which the scripted backend is installed as an outside package."""
-    site = tmp_path / "site"
-    info = site / "scripted-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scripted\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[ddpm_bench.backends]\nscripted = scripted_backend:SPEC\n")
-    env = {key: value for key, value in os.environ.items() if not key.startswith("SCRIPTED_")}
-    env["PYTHONPATH"] = os.pathsep.join([str(site), str(FAKE)])
-    env["XDG_CACHE_HOME"] = str(tmp_path / "cache")
-    env["OMP_NUM_THREADS"] = "1"
+    env = dict(os.environ)
+    scripted_site.install(env, tmp_path)
     return env

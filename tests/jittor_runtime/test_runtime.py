@@ -211,6 +211,19 @@ def test_prewarm_gives_up_with_the_last_words(monkeypatch, tmp_path):
         runtime.prewarm("cpu", lambda text: None, tmp_path / "own.log")
 
 
+@pytest.mark.parametrize("output", ["one\nfatal error: no space left on device\n", runtime.READY])
+def test_prewarm_leaves_no_log_and_shows_its_end_on_failure(monkeypatch, tmp_path, capsys, output):
+    monkeypatch.setattr(runtime.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(runtime, "_import_in_child", lambda device, echo, log: log.write_text(output) and output)
+    if runtime.READY not in output:
+        with pytest.raises(UnavailableError, match="no space left on device.*--prewarm --log FILE"):
+            runtime.prewarm("cpu", lambda text: None)
+        assert capsys.readouterr().err == output
+    else:
+        runtime.prewarm("cpu", lambda text: None)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_prewarm_passes_a_refusal_on_at_once(monkeypatch):
     tries = children(monkeypatch, "noise\nUnavailableError: no GPU is visible\n")
     with pytest.raises(UnavailableError, match=r"^no GPU is visible$"):
