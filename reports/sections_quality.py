@@ -17,15 +17,18 @@ READ = (
     "interval holds for one figure at a time: of twenty, one is expected to miss."
 )
 PAIRED = (
-    "Image i of both arms starts from the same noise, so what the arms share cancels and the interval of a difference "
-    "is narrower than those of the two distances."
+    "Image i of both arms starts from the same noise, so what the arms share cancels: the interval of a difference can "
+    "be far narrower than those of the two distances."
 )
 MEASURES = (
     "KID compares the same features by a kernel and has no bias from few images. IS (inception score) grows where "
     "single images look like one thing and all together like many. Precision: the share of drawn images that could be "
     "real; recall: the share of real images that the drawn ones cover."
 )
-LOOK = "Image i of every arm starts from the same noise. Pictures are for looking at: what counts are the distances."
+LOOK = (
+    "With one seed, image i of every arm starts from the same noise. Pictures are for looking at: what counts are the "
+    "distances."
+)
 COPIES = (
     "Has the network learned images by heart? Each row is a drawn image, then the training images nearest to it. A "
     "copy would lie far nearer to its neighbour than training images lie to one another (typical)."
