@@ -50,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
         help="an arm of all runs that did not change: verdicts rest on the ratio to it, in which the machine's drift "
         "cancels (default: on each arm's own time)",
     )
-    compare.add_argument("--fail-on", choices=("slower",), help="exit with 1 when any arm or cell is judged slower")
+    compare.add_argument(
+        "--fail-on", choices=("slower",), help="exit with 1 when anything is judged slower; what is undecided passes"
+    )
     compare.add_argument(
         "--allow-env-change", action="store_true", help="compare although the machine differs, and mark it"
     )

@@ -178,8 +178,10 @@ def compare(paths: Sequence[Path], control: str | None = None, allow_env_change:
         found.append((run, pair_rows(runs[0], subjects[0], own, control), told, own))
     judged = holm([rows for _, rows, _, _ in found])
     if not any(row.verdict for rows in judged for row in rows):
-        raise UsageError(f"nothing to compare: {runs[0].path} and {', '.join(str(run.path) for run in runs[1:])} share "
-                         "no arm with measured blocks" + (" besides the control" if control else ""))
+        have = "; ".join(f"{run.path} has {', '.join(sorted(map(str, own))) or 'none'}"
+                         for run, own in zip(runs, subjects, strict=True))  # fmt: skip
+        raise UsageError("nothing to compare: the runs share no arm with measured blocks"
+                         f"{' besides the control' if control else ''}: {' '.join(printable(have).split())}")
     pairs = tuple(Pair(run, tuple(rows), alone(subjects[0], own), tuple(told))
                   for (run, _, told, own), rows in zip(found, judged, strict=True))
     return Comparison(runs[0], pairs, control)

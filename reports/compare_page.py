@@ -11,9 +11,10 @@ from harness.store import RecordedRun
 from reports import notes as journal
 from reports.compare import STEP_TIME, Comparison, Row
 from reports.compare_fairness import Difference
+from reports.compare_method import method
 from reports.figures_across import letter
 from reports.halves import whole
-from reports.page import Block, Code, Note, Part, Picture, Prose, Report, Section, Table, VerdictCard
+from reports.page import Block, Note, Part, Picture, Prose, Report, Section, Table, VerdictCard
 from reports.text import Value, duration, missing, percent, plural, printable, signed_percent, utc, with_interval
 from reports.verdicts import REASONS
 
@@ -29,22 +30,6 @@ DRIFT_ADVICE = (
     "before you believe a small change, compare two runs of unchanged software: what they show is the drift of this "
     "machine; or measure an arm that does not change in every run and name it with --control"
 )
-METHOD = (
-    "The unit is the block, a fresh process. Per block and arm stands the logarithm of its median time; the ratio is "
-    "the difference of the means of two runs, with Welch's t interval, because blocks of different runs are not "
-    "paired and may spread differently. Several arms, cells or runs are judged under Holm's step-down. The interval "
-    "beyond the margin of {margin} above 1: slower; below: faster; inside: equivalent; else inconclusive. Disturbed "
-    "blocks count; where the word would differ without them, it is inconclusive."
-)
-RELATIVE = (
-    "The ratio of ratios takes, per block, the median of the paired log-ratios of an arm to the control, measured in "
-    "alternation, and compares that between the runs. What slows both arms alike cancels in it; what changed in the "
-    "control's own software does not. {carries}"
-)
-CARRIED = {
-    True: "It carries the verdict here, because a control was named.",
-    False: "Here it only describes: the verdict rests on the arm's own time until a control is named with --control.",
-}
 
 
 def report(comparison: Comparison, figure: Picture | Prose, command: Sequence[str]) -> Report:
@@ -230,19 +215,24 @@ def ratios(comparison: Comparison, number: int) -> Table:
     """Every arm and cell of one later run, the control included."""
     pair, name = comparison.pairs[number], letter(number)
     head = ("arm", "verdict", f"time in {name} / time in A", "ratio of ratios", "time in A", f"time in {name}")
-    rows = tuple(table_row(row) for row in pair.rows)
+    rows = tuple(table_row(row, comparison.control) for row in pair.rows)
     return Table(f"Run {name} against run A", tuple(Value(text) for text in head), rows)
 
 
-def table_row(row: Row) -> tuple[Value, ...]:
+def unjudged(row: Row, control: str | None) -> str:
+    """Why a row has no verdict."""
+    return "the control" if row.subject.arm == control else "the control has no blocks here"
+
+
+def table_row(row: Row, control: str | None) -> tuple[Value, ...]:
     """One row: the ratio that carries the verdict is named in its note."""
     verdict, relative = row.verdict, row.relative
     word = Value(verdict.word, verdict.reason, {"slower": "bad", "faster": "good"}.get(verdict.word, "")) if verdict \
-        else Value("control", "not judged")  # fmt: skip
+        else Value("not judged", unjudged(row, control))  # fmt: skip
     carries = {kind: "carries the verdict" if row.judged == kind else "describes" for kind in ("direct", "relative")}
     direct = Value(with_interval(row.direct.ratio, row.direct.ci_low, row.direct.ci_high), carries["direct"])
     if relative is None:
-        ratio = missing("this is the control" if verdict is None else "no other arm is in both runs")
+        ratio = missing("no other arm is in both runs" if verdict else unjudged(row, control))
     else:
         ratio = Value(with_interval(relative.ratio, relative.ci_low, relative.ci_high),
                       f"to {row.control}; {carries['relative']}")  # fmt: skip
@@ -290,10 +280,3 @@ def left_out(comparison: Comparison) -> Section | None:
         return None
     table = Table("Measured in one run only, and so not judged", (Value("arm"), Value("where")), tuple(rows))
     return Section("alone", "Not compared", (table,))
-
-
-def method(comparison: Comparison, command: Sequence[str]) -> tuple[Block, ...]:
-    """How it was judged, and how to repeat it."""
-    text = METHOD.format(margin=percent(comparison.margin, 1))
-    carries = CARRIED[comparison.control is not None]
-    return (Prose(text), Prose(RELATIVE.format(carries=carries)), Code(shlex.join(command), "This page again"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reports.compare import Comparison
-from reports.compare_page import notes
+from reports.compare import Comparison, Row
+from reports.compare_page import notes, unjudged
 from reports.figures_across import letter
 from reports.text import printable, with_interval
 
@@ -15,13 +15,20 @@ def lines(comparison: Comparison) -> list[str]:
         for row in pair.rows:
             change = row.verdict or row.direct
             metric = f"{row.subject.metric}{f', {row.subject.cell}' if row.subject.cell else ''}"
-            over = f", relative to {row.control}" if row.judged == "relative" else ""
-            word = f"{change.word}{over}{f' ({change.reason})' if change.reason else ''}" if row.verdict else "control"
-            table.append((letter(number), row.subject.arm, metric, f"{change.blocks_before} + {change.blocks_after}",
-                          with_interval(change.ratio, change.ci_low, change.ci_high), word))  # fmt: skip
+            blocks = f"{change.blocks_before} + {change.blocks_after}"
+            ratio = with_interval(change.ratio, change.ci_low, change.ci_high)
+            table.append((letter(number), row.subject.arm, metric, blocks, ratio, word(row, comparison.control)))
     plain = [tuple(" ".join(printable(cell).split()) for cell in row) for row in table]
     widths = [max(len(row[i]) for row in plain) for i in range(len(plain[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in plain]
+
+
+def word(row: Row, control: str | None) -> str:
+    """The verdict with what it rests on and why it is open; or why there is none."""
+    if row.verdict is None:
+        return f"not judged ({unjudged(row, control)})"
+    over = f", relative to {row.control}" if row.judged == "relative" else ""
+    return f"{row.verdict.word}{over}{f' ({row.verdict.reason})' if row.verdict.reason else ''}"
 
 
 def remarks(comparison: Comparison) -> list[str]:

@@ -33,8 +33,8 @@ def forest(comparison: Comparison, narrow: bool) -> Drawn | str:
     axis.grid(axis="y", visible=False)
     later = "B" if len(comparison.pairs) == 1 else "the later run"
     note = frame_ratio(axis, min(ends), max(ends), comparison.margin)
-    over = "" if comparison.control is None else f"{chr(10) if narrow else ', '}ratio to the control"
-    axis.set_xlabel(f"time in {later} / time in A{over}: right of 1 is slower")
+    parts = [f"time in {later} / time in A", *(["ratio to the control"] if comparison.control else [])]
+    axis.set_xlabel((",\n" if narrow else ", ").join([*parts, "right of 1 is slower"]))
     secondary = any(other(row) for _, row in shown)
     return Drawn(
         figure,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,24 @@ def test_hostile_texts_are_shown_and_do_nothing(tmp_path: Path) -> None:
         assert not [e for e in ET.parse(file).iter() if e.tag.split("}")[-1] in ("script", "image", "a")]
     for line in [*compare_text.lines(comparison), *compare_text.remarks(comparison)]:
         assert "\n" not in line and "\x1b" not in line
+
+
+def test_what_the_control_has_no_blocks_for_is_told_apart_from_the_control(tmp_path: Path) -> None:
+    cells = {"cells": ("ddim-10", "ddim-20"), "pairs": 2, "blocks": 3}
+    paths = [write(tmp_path / str(i), Light(seed=i, **cells), without_control(i)) for i in (0, 1)]
+    comparison = compare(paths, control="pytorch")
+    told = compare_text.lines(comparison)
+    assert sum("not judged (the control)" in line for line in told) == 1
+    (other,) = (line for line in told if "not judged (the control has no blocks here)" in line)
+    assert "jittor" in other and "ddim-20" in other
+    page = compare_files.write(comparison, tmp_path / "out", []).read_text(encoding="utf-8")
+    assert page.count("the control has no blocks here") == 2
+
+
+def without_control(number: int) -> Callable[[str], str]:
+    """Leaves out the control's windows of one cell, in one of two runs."""
+
+    def kept(line: str) -> bool:
+        return not (number and '"arm":"A"' in line and '"cell":"ddim-20"' in line)
+
+    return lambda text: "".join(line for line in text.splitlines(True) if kept(line))
