@@ -107,8 +107,9 @@ class Runner:
         for plan in self._plans:
             self._enter(plan)
             self._part(read_run(self._bench.writer.path))
+        bench = self._whole
         if any(plan.has_blocks for plan in self._plans):
-            bench, measured = self._whole, read_run(self._whole.writer.path)
+            measured = read_run(bench.writer.path)
             self._record([*bench.telemetry.findings(), *taken(began, bench.counters()), *accusations(measured),
                           *disturbed_blocks(measured.of(BlockState))])
             for plan in self._plans:
