@@ -46,6 +46,14 @@ def marked(mark: str) -> set[int]:
     return found
 
 
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for yet does not."""
+    try:
+        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def end_marked(mark: str) -> set[int]:
     """Kill every process that carries `mark` until none is left; their ids."""
     ended: set[int] = set()
@@ -64,7 +72,7 @@ def remove_segments(pids: Collection[int]) -> None:
     """Remove the shared memory that killed PyTorch processes left; its names hold the process id of their maker."""
     for path in SHARED_MEMORY.glob("torch_*"):
         found = SEGMENT.fullmatch(path.name)
-        if found and int(found[1]) in pids and not Path("/proc", found[1]).exists():
+        if found and int(found[1]) in pids and not alive(int(found[1])):
             with suppress(OSError):
                 path.unlink()
 
@@ -94,7 +102,7 @@ def remove_partials(run: Path) -> None:
     """Remove what killed processes were writing into a run folder, and the half-written index beside it."""
     for path in [*run.rglob(".*"), *run.parent.glob(".index.html.*")]:
         found = PARTIAL.fullmatch(path.name)
-        if found and not Path("/proc", found[1]).exists():
+        if found and not alive(int(found[1])):
             with suppress(OSError):
                 path.unlink()
 
@@ -108,7 +116,11 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     pids: set[int] = set()
     runs: list[Path] = []
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=sys.argv[1]))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=sys.argv[1]))
+    except OSError:
+        # Whoever reads no name knows.
+        return 2
     try:
         # Held by this process and by the run: whoever can take it alone knows that both are gone. It has its name only
         # once it is held.
