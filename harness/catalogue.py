@@ -131,8 +131,8 @@ CATALOGUE: tuple[Entry, ...] = (
     _warn("selfcheck-incomplete", "end", "`--selfcheck`: a part of it was not measured.",
           "See the failed cases and their logs."),
     # Neighbours
-    _warn("other-run", "during", "Another run of this program measures on the machine at the same time: each disturbs the "
-          "other.", "Let one end before the next starts."),
+    _warn("other-run", "during", "Another run of this program measures on the machine at the same time: each disturbs "
+          "the other.", "Let one end before the next starts."),
     # Image quality
     _warn("few-images", "during", "A set has fewer images than the distance needs: under 2048, or no more than the "
           "network has features, the estimate is biased upwards and its covariance is rank-deficient.",
