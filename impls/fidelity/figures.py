@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from impls.fidelity import distances, intervals, metrics
 from impls.fidelity.extractors import Extracted, FeatureSpec, Floats
 from impls.fidelity.intervals import NONE, Interval, Partition, Study, jackknife
@@ -81,7 +79,7 @@ def difference(a: int, b: int, one: Found, other: Found, images: int) -> Differe
 def warnings(images: int, spec: FeatureSpec) -> list[str]:
     """What a reader must know before quoting the distance."""
     found = []
-    if images // 4 <= spec.feature_size:
+    if images >= intervals.LADDER_LEAST and images // 4 <= spec.feature_size:
         found.append(f"the distance at infinitely many images is a rough guess: a quarter of {images} images is "
                      f"fewer than the {spec.feature_size} features, and there the bias does not fall with 1/n")
     if images >= FULL_RANK and images > spec.feature_size:
@@ -109,7 +107,7 @@ def _score(drawn: Extracted, plan: Partition, spec: FeatureSpec, seed: int) -> F
     if len(logits) < metrics.IS_SPLITS:
         return _none("is", f"needs {metrics.IS_SPLITS} images")
     value = metrics.inception_score(logits, seed)
-    left_out = intervals.left_out(plan, lambda rows: metrics.inception_score(logits[np.sort(rows)], seed))
+    left_out = intervals.left_out(plan, metrics.score_of_parts(logits, seed))
     return _figure("is", value, jackknife(value, left_out))
 
 

@@ -52,6 +52,20 @@ def inception_score(logits: NDArray[Any], seed: int) -> float:
     return float(isc_features_to_metric(torch.from_numpy(logits), IS_SPLITS, True, seed)[KEY_METRIC_ISC_MEAN])
 
 
+def score_of_parts(logits: NDArray[Any], seed: int) -> Callable[[Rows], float]:
+    """Inception Score as a function of which images are used; every image stays in the split that it is in."""
+    # As torch-fidelity shuffles: drawn anew for every subset, the splits alone would double the spread.
+    order = np.random.RandomState(seed).permutation(len(logits))
+    splits = [order[i * len(order) // IS_SPLITS : (i + 1) * len(order) // IS_SPLITS] for i in range(IS_SPLITS)]
+
+    def score(rows: Rows) -> float:
+        kept = [split[np.isin(split, rows)] for split in splits]
+        return float(np.mean([isc_features_to_metric(torch.from_numpy(logits[part]), 1, False)[KEY_METRIC_ISC_MEAN]
+                              for part in kept if len(part)]))
+
+    return score
+
+
 def precision_recall(drawn: NDArray[Any], real: NDArray[Any]) -> tuple[float, float]:
     """Improved precision and recall (Kynkäänniemi et al. 2019); more than `NEIGHBOURS` images of each."""
     found = prc_features_to_metric(torch.from_numpy(drawn), torch.from_numpy(real), prc_neighborhood=NEIGHBOURS,

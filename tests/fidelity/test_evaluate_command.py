@@ -171,6 +171,21 @@ def test_a_cache_that_cannot_be_written_is_no_fault(evaluated, files, cache):
     assert code == 0 and found and any("not kept" in line for line in errors)
 
 
+def test_another_process_may_be_faster(tmp_path):
+    """The same features appear while they are computed: neither minds, and one whole file is left."""
+    made = extractors.Extracted(np.ones((3, 2), np.float32), None, 1.0)
+    wanted = {"extractor": "quarters", "images": 3, "feature_size": 2}
+
+    def compute():
+        reference.cached_features(wanted, lambda: made, print, tmp_path)
+        return made
+
+    assert reference.cached_features(wanted, compute, pytest.fail, tmp_path)[1] == 1.0
+    features, rate = reference.cached_features(wanted, lambda: pytest.fail("computed"), pytest.fail, tmp_path)
+    assert rate is None and len(list(tmp_path.iterdir())) == 1
+    np.testing.assert_array_equal(features, made.features)
+
+
 def test_nan_of_the_network_gets_nowhere(evaluated, files, cache, quarters, monkeypatch):
     monkeypatch.setattr(quarters, "weight", float("nan"))
     code, found, _, errors = evaluated(*files)

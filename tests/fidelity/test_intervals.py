@@ -130,6 +130,15 @@ def test_the_kernel_distance_without_a_group_is_that_of_the_rest():
     assert unbiased(x[:50]) + constant == pytest.approx(wanted, rel=1e-4)
 
 
+def test_the_inception_score_of_all_images_is_torch_fidelitys():
+    logits = np.random.default_rng(0).normal(size=(67, 20)).astype(np.float32) * 3
+    score, plan = metrics.score_of_parts(logits, 5), partition(67, 0)
+    assert score(plan.everything) == pytest.approx(metrics.inception_score(logits, 5), rel=1e-12)
+    first = np.random.RandomState(5).permutation(67)[:6]
+    alone = metrics.isc_features_to_metric(torch.from_numpy(logits[first[1:]]), 1, False)["inception_score_mean"]
+    assert score(first[1:]) == pytest.approx(alone, rel=1e-12)
+
+
 def test_recall_of_all_images_is_torch_fidelitys():
     rng = np.random.default_rng(4)
     x, y = rng.normal(0.5, 1, (70, 6)).astype(np.float32), rng.normal(size=(50, 6)).astype(np.float32)
