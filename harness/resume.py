@@ -10,7 +10,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.config import FREE_ON_RESUME, PROG, BenchConfig
-from harness.events import BlockState, Case, EnvironmentRecorded, Event, RunStarted, SamplesDrawn
+from harness.events import (
+    ArmSlot,
+    BlockState,
+    Case,
+    EnvironmentRecorded,
+    Epoch,
+    Event,
+    Peak,
+    RunStarted,
+    SamplesDrawn,
+    Trap,
+)
 from harness.store import RecordedRun, read_run
 from impls.common.cli import alias, command_line
 from impls.common.config import ExperimentConfig, validated
@@ -97,6 +108,24 @@ def unfinished_blocks(run: RecordedRun) -> list[int]:
     """Blocks that left lines but did not finish: measured again."""
     seen = {block for event in run.events if (block := _block(event)) is not None and block >= 0}
     return sorted(seen - finished_blocks(run).keys())
+
+
+def extras_done(run: RecordedRun, gone: Sequence[int], epochs: bool, sampling: bool) -> set[ArmSlot]:
+    """Arms whose once-a-run measurements are there.
+
+    Args:
+        run: the interrupted run.
+        gone: blocks that are measured again; what was measured in them does not count.
+        epochs: whether epochs belong to the run.
+        sampling: whether it is a sampling suite.
+    """
+    done = {peak.arm for peak in run.of(Peak)}
+    if sampling:
+        done &= {trap.arm for trap in run.of(Trap) if trap.block not in gone}
+    elif epochs:
+        done &= {epoch.arm for epoch in run.of(Epoch) if epoch.block not in gone}
+    last = {case.case_id: case.status for case in run.of(Case)}
+    return {arm for arm in done if "failed" not in [last.get(f"{part}-{arm}") for part in ("extras", "trap", "epochs")]}
 
 
 def _block(event: Event) -> int | None:

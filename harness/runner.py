@@ -22,10 +22,8 @@ from harness.events import (
     Case,
     DatasetRecorded,
     EnvironmentRecorded,
-    Epoch,
     Finding,
     ParityResult,
-    Peak,
     Resumed,
     RunEnded,
     RunStarted,
@@ -36,7 +34,7 @@ from harness.events import (
 )
 from harness.parity_run import run_parity
 from harness.plan import SOFT_LIMIT_S, Plan
-from harness.resume import finished_blocks, unfinished_blocks
+from harness.resume import extras_done, finished_blocks, unfinished_blocks
 from harness.session import WorkerFailedError
 from harness.store import RecordedRun, read_run
 from harness.verdicts import judge_run, sentence
@@ -94,7 +92,8 @@ class Runner:
             run_parity(bench, plan.parity_steps, self._request.config.batch_size if plan.suite.work is None else None)
         if plan.cells and not self._agreement_done(recorded):
             run_agreement(bench)
-        if self._request.config.cold_start and not any(c.case_id.startswith("cold-start") for c in recorded.of(Case)):
+        cold = [case.status for case in latest_cases(recorded) if case.case_id.startswith("cold-start")]
+        if self._request.config.cold_start and (not cold or "failed" in cold):
             run_cold_starts(bench)
         if plan.suite.work:
             self._blocks()
@@ -116,9 +115,8 @@ class Runner:
             gone = unfinished_blocks(request.resumed)
             bench.writer.append(Resumed(resumed_utc=utc_now(), discarded_blocks=gone))
             self._states = finished_blocks(request.resumed)
-            epochs = {epoch.arm for epoch in request.resumed.of(Epoch) if epoch.block not in gone}
-            peaks = {peak.arm for peak in request.resumed.of(Peak)}
-            bench.extras_done |= peaks if request.config.epochs == 0 or plan.cells else epochs
+            bench.extras_done |= extras_done(request.resumed, gone, request.config.epochs != 0, bool(plan.cells))
+            bench.failed_before |= {case.case_id for case in latest_cases(request.resumed) if case.status == "failed"}
             bench.anything_measured = True
             return
         bench.writer.append(run_started(bench.writer.path.name, request, plan, bench.experiment))
@@ -139,6 +137,7 @@ class Runner:
             try:
                 with self._bench.sessions.start(slot, arm, self._bench.log(log_name)) as session:
                     session.ask(protocol.Prewarm(arm=arm.name, device=self._plan.device), protocol.Done, SLOW_LIMIT_S)
+                self._bench.recovered(log_name, slot, log_name)
             except WorkerFailedError as error:
                 self._bench.fail(log_name, slot, None, error, log_name)
 
@@ -156,6 +155,10 @@ class Runner:
         repeats: list[int] = [s.block for s in self._states.values() if s.repeats is not None]
         while (number := self._next_block()) is not None:
             self._run_block(number, None)
+        if self._request.resumed is not None and self._states and set(self._plan.slots) - self._bench.extras_done:
+            # Every block is there, but what is measured once beside them was lost: it needs warm processes.
+            repeats.append(max(self._states))
+            self._run_block(max(self._states) + 1, max(self._states))
         dirty = [s.block for s in self._states.values() if s.dirty and s.repeats is None]
         already = {s.repeats for s in self._states.values() if s.repeats is not None}
         for block in [number for number in dirty if number not in already]:

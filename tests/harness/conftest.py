@@ -184,6 +184,7 @@ class Lab:
         bench, request = self.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **options}))
         end = Runner(bench, request).run()
         bench.writer.finish(end)
+        bench.writer.close()
         return end, read_run(bench.writer.path)
 
 

@@ -139,7 +139,10 @@ class Campaign:
             if before is not None and (before.started is None or before.status == "complete"):
                 break
             words = ["--resume", str(only(out)), "--quiet"] if before is not None else self.command(suite, out)
-            done = self.run(["run_bench.py", *words], KILL_HOOK=plan or "none:0:self")
+            turns = self.folder / f"turns-{number}-{attempt}"
+            turns.mkdir()
+            done = self.run(["run_bench.py", *words], KILL_HOOK=plan or "none:0:self", KILL_HOOK_TURNS=str(turns),
+                            KILL_HOOK_SPARE=str(self.chance.randrange(2 * BLOCKS)))
             story.append(f"{plan}: {done.returncode}")
             if plan is not None:
                 kills += 1
