@@ -62,8 +62,9 @@ class Campaign:
     def __post_init__(self) -> None:
         self.mark = self.env["KILL_CAMPAIGN"] = str(self.folder)
         self.temp = Path(tempfile.mkdtemp(prefix="kills-", dir="/tmp"))
-        self.env |= {"TMPDIR": str(self.temp), "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(
-            [str(FAKE / "kill_hook"), *filter(None, [self.env.get("PYTHONPATH")])])}
+        self.env |= {"TMPDIR": str(self.temp), "TORCHINDUCTOR_CACHE_DIR": str(self.folder / "inductor"),
+                     "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(
+                         [str(FAKE / "kill_hook"), *filter(None, [self.env.get("PYTHONPATH")])])}
         (self.folder / "counts").mkdir(parents=True)
         self.settings = self.folder / "settings.json"
         self.settings.write_text(json.dumps({"experiment": TINY}))
