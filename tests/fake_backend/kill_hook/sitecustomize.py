@@ -2,8 +2,8 @@
 
 KILL_HOOK is `role:number:victim`. Role: the runner, a worker, or the report's process, told by the command line;
 victim: `self` (a write is done half before), `worker` (one of the runner's children) or `both`. Of the workers that
-come so far, one dies: the first KILL_HOOK_SPARE pass, each leaving a file in the folder KILL_HOOK_TURNS. The number of
-a process's calls so far is in the folder KILL_HOOK_COUNTS.
+come so far, one dies: the first KILL_HOOK_SPARE pass, each leaving a file in the folder KILL_HOOK_TURNS. A strike
+leaves a file there too. The number of every process's calls so far is in the folder KILL_HOOK_COUNTS.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Hook:
         self.at = int(number) if wanted == role() else 0
         self.calls = 0
         folder = os.environ.get("KILL_HOOK_COUNTS")
-        self.counts = None if folder is None else os.open(Path(folder, role()), os.O_WRONLY | os.O_CREAT, 0o600)
+        self.counts = None
+        if folder is not None:
+            self.counts = os.open(Path(folder, f"{role()}.{os.getpid()}"), os.O_WRONLY | os.O_CREAT, 0o600)
 
     def chosen(self) -> bool:
         """Whether as many workers have come so far before this one as KILL_HOOK_SPARE says."""
@@ -67,6 +69,7 @@ class Hook:
     def strike(self, name, real, args):
         if role() == "worker" and not self.chosen():
             return
+        os.close(os.open(Path(os.environ["KILL_HOOK_TURNS"], "struck"), os.O_CREAT))
         if self.victim != "self":
             for pid in workers()[:1]:
                 os.kill(pid, signal.SIGKILL)
