@@ -94,6 +94,7 @@ class Bench:
         anything_measured: whether a case is in the journal.
         found: codes of findings that are reported once.
         met: other runs that are in the journal.
+        failed_before: cases that had failed when the run was interrupted.
         extras_done: arms whose once-a-run measurements are in the journal.
         longest_warm_up: steps of the longest warm-up found so far, by arm.
     """
@@ -124,6 +125,7 @@ class Bench:
     anything_measured: bool = False
     found: set[str] = field(default_factory=set)
     met: set[Neighbour] = field(default_factory=set)
+    failed_before: set[str] = field(default_factory=set)
 
     def log(self, name: str) -> Path:
         """A log file of this run."""
@@ -206,6 +208,12 @@ class Bench:
         """Record a case that was measured: from now on a run folder is worth keeping."""
         self.anything_measured = True
         self.writer.append(case)
+
+    def recovered(self, case_id: str, slot: ArmSlot, log_name: str) -> None:
+        """Record that what failed before the interruption now works; nothing where it had not failed."""
+        if case_id in self.failed_before:
+            self.failed_before.remove(case_id)
+            self.measured(Case(case_id=case_id, arm=slot, block=None, status="measured", log=f"logs/{log_name}.log"))
 
     def fail(self, case_id: str, slot: ArmSlot, block: int | None, error: WorkerFailedError, log_name: str) -> None:
         """Record that an arm could not go on with a case.

@@ -69,6 +69,7 @@ def epoch_steps(bench: Bench, arms: Mapping[ArmSlot, Started]) -> tuple[int, boo
 
 def _guarded(bench: Bench, case_id: str, arm: Started, work: Callable[[], None]) -> bool:
     slot, log = arm.session.slot, arm.session.log
+    case_id = bench.plan.case_prefix + case_id
     try:
         work()
     except WorkerFailedError as error:

@@ -106,8 +106,13 @@ class Plan:
 
     @property
     def block_numbers(self) -> range:
-        """The numbers that its blocks may have, repeats included."""
-        return range(self.first_block, self.first_block + self.max_blocks + self.extra_blocks)
+        """The numbers that its blocks may have: repeats, and one more where a resumed run has lost what it needs."""
+        return range(self.first_block, self.first_block + self.max_blocks + self.extra_blocks + 1)
+
+    @property
+    def case_prefix(self) -> str:
+        """What the cases beside its blocks begin with, where another part of the suite has cases of the same name."""
+        return "" if self.part == self.suite.parts[0] else f"{self.part}-"
 
     @property
     def slots(self) -> tuple[ArmSlot, ...]:

@@ -10,7 +10,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.config import FREE_ON_RESUME, PROG, BenchConfig
-from harness.events import BlockState, Case, EnvironmentRecorded, Event, Finding, RunStarted, SamplesDrawn
+from harness.events import (
+    ArmSlot,
+    BlockState,
+    Case,
+    EnvironmentRecorded,
+    Epoch,
+    Event,
+    Finding,
+    Peak,
+    RunStarted,
+    SamplesDrawn,
+    Trap,
+)
 from harness.store import RecordedRun, read_run
 from impls.common.cli import alias, command_line
 from impls.common.config import ExperimentConfig, validated
@@ -125,6 +137,25 @@ def unfinished_blocks(run: RecordedRun) -> list[int]:
 
 def _shown(fact: object) -> str:
     return "unknown" if fact is None else repr(fact)
+
+
+def extras_done(run: RecordedRun, part: str, epochs: bool, prefix: str = "") -> set[ArmSlot]:
+    """Arms whose once-a-run measurements are there.
+
+    Args:
+        run: without the blocks that are measured again.
+        part: "training" or "sampling".
+        epochs: whether epochs belong to the run.
+        prefix: what the cases of this part begin with.
+    """
+    done = {peak.arm for peak in run.of(Peak) if peak.part in (None, part)}
+    if part == "sampling":
+        done &= {trap.arm for trap in run.of(Trap)}
+    elif epochs:
+        done &= {epoch.arm for epoch in run.of(Epoch)}
+    last = {case.case_id: case.status for case in run.of(Case)}
+    cases = ("extras", "trap", "epochs")
+    return {arm for arm in done if "failed" not in [last.get(f"{prefix}{part}-{arm}") for part in cases]}
 
 
 def _block(event: Event) -> int | None:

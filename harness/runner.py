@@ -23,11 +23,9 @@ from harness.events import (
     Case,
     DatasetRecorded,
     EnvironmentRecorded,
-    Epoch,
     Event,
     Finding,
     ParityResult,
-    Peak,
     Quality,
     Resumed,
     RunEnded,
@@ -35,7 +33,6 @@ from harness.events import (
     SampleAgreement,
     SamplesDrawn,
     StepCost,
-    Trap,
     Verdict,
 )
 from harness.kernel import taken
@@ -43,7 +40,7 @@ from harness.parity_run import run_parity
 from harness.plan import SOFT_LIMIT_S, Plan, declared
 from harness.quality import QualityJob, run_quality
 from harness.quality import sentence as quality_sentence
-from harness.resume import TRAINING, finished_blocks, unfinished_blocks
+from harness.resume import TRAINING, extras_done, finished_blocks, unfinished_blocks
 from harness.selfcheck import CODES, selfcheck
 from harness.session import WorkerFailedError
 from harness.store import RecordedRun, read_run
@@ -133,27 +130,17 @@ class Runner:
             run_parity(bench, plan.parity_steps, config.batch_size if plan.part == "parity" else None)
         if plan.cells and not self._agreement_done(recorded):
             run_agreement(bench)
-        if plan.part == self._plans[0].part and config.cold_start and not any(
-                case.case_id.startswith("cold-start") for case in recorded.of(Case)):
+        cold = [case.status for case in latest_cases(recorded) if case.case_id.startswith("cold-start")]
+        if plan.part == self._plans[0].part and config.cold_start and (not cold or "failed" in cold):
             run_cold_starts(bench)
         if plan.has_blocks:
-            self._note_extras(recorded)
+            bench.extras_done.update(extras_done(recorded, plan.part, config.epochs != 0, plan.case_prefix))
             self._blocks()
         if plan.quality is not None:
             dataset = self._request.dataset
             if dataset is None:
                 raise RuntimeError("a quality part without a data set")
             run_quality(QualityJob(bench, config, self._request.training, dataset.name, recorded, self._within_limit))
-
-    def _note_extras(self, recorded: RecordedRun) -> None:
-        """Which arms need no once-a-run measurements any more."""
-        if self._plan.part == "sampling":
-            done = {trap.arm for trap in recorded.of(Trap)}
-        elif self._request.config.epochs == 0:
-            done = {peak.arm for peak in recorded.of(Peak)}
-        else:
-            done = {epoch.arm for epoch in recorded.of(Epoch)}
-        self._bench.extras_done.update(done)
 
     def end(self, status: str, exit_code: int) -> RunEnded:
         """The last line of the journal."""
@@ -178,6 +165,7 @@ class Runner:
                 if finding.code not in known:
                     bench.find(finding)
             self._recorded_blocks = finished_blocks(request.resumed)
+            bench.failed_before |= {case.case_id for case in latest_cases(request.resumed) if case.status == "failed"}
             bench.anything_measured = True
             return
         bench.writer.append(run_started(bench.writer.path.name, request, self._plans, bench.experiment))
@@ -200,6 +188,7 @@ class Runner:
             try:
                 with self._bench.sessions.start(slot, arm, self._bench.log(log_name)) as session:
                     session.ask(protocol.Prewarm(arm=arm.name, device=self._plan.device), protocol.Done, SLOW_LIMIT_S)
+                self._bench.recovered(log_name, slot, log_name)
             except WorkerFailedError as error:
                 self._bench.fail(log_name, slot, None, error, log_name)
 
@@ -220,6 +209,10 @@ class Runner:
         repeats: list[int] = [s.block for s in self._states.values() if s.repeats is not None]
         while (number := self._next_block()) is not None:
             self._run_block(number, None)
+        if self._request.resumed is not None and self._states and set(self._plan.slots) - self._bench.extras_done:
+            # Every block is there, but what is measured once beside them was lost: it needs warm processes.
+            repeats.append(max(self._states))
+            self._run_block(max(self._states) + 1, max(self._states))
         dirty = [s.block for s in self._states.values() if s.dirty and s.repeats is None]
         already = {s.repeats for s in self._states.values() if s.repeats is not None}
         for block in [number for number in dirty if number not in already]:

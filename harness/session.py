@@ -123,8 +123,8 @@ class Session:
         except BlockingIOError as error:
             raise WorkerFailedError("hang", f"{self.arm.name}: stopped in the middle of an answer") from error
         except (EOFError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is None:
-                # "bad message length": what came is no message.
+            # Without a number: what came is no message, or half of one whose sender died.
+            if isinstance(error, OSError) and error.errno is None and self.handle.wait(HEARTBEAT_S) is None:
                 raise self._garbled(error) from error
             raise self._ended() from error
         except ValidationError as error:

@@ -28,8 +28,7 @@ def run(prog: str, work: Callable[[list[str]], None], argv: Sequence[str] | None
         argv: those words; by default the process's own.
     """
     _catch_interrupts()
-    # Jittor's compiler forks helpers and ends them by SIGTERM: they must die of it, not unwind with our handler.
-    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    os.register_at_fork(after_in_child=_helpers_signals)
     try:
         work(list(sys.argv[1:] if argv is None else argv))
     except UsageError as error:
@@ -104,6 +103,17 @@ def _catch_interrupts() -> None:
     """Make Ctrl-C and SIGTERM a KeyboardInterrupt, also after the import of Jittor, which installs a quick exit."""
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _helpers_signals() -> None:
+    """What forked helpers do with signals (loaders, Jittor's compilers): die by SIGTERM, leave Ctrl-C to their parent.
+
+    Jittor ends its compilers by SIGTERM, and they must not unwind with our handler. Ctrl-C reaches the whole job, but
+    the step that is to be finished may need them, and Jittor ends its process with status 1 when a child has died
+    first. Blocked, because Jittor's own handler in them cannot be replaced.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

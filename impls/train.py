@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import signal
@@ -35,9 +34,6 @@ class Stop:
 
     def __init__(self) -> None:
         self.wanted, self.training = False, False
-        # Ctrl-C reaches forked workers too (loaders, Jittor's compilers), but the step that is to be finished may need
-        # them. Blocked, because Jittor's own handler in them cannot be replaced.
-        os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}))
 
     def __call__(self) -> bool:
         """Whether the end is wanted."""

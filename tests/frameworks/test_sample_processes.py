@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from small_training import config, set_weights, trainer, weights
 
@@ -37,7 +38,7 @@ def start(backend, checkpoint, root, *options, T=20):
     command = [sys.executable, "-m", "impls.sample", "--backend", backend, "--model_path", str(checkpoint), "--test",
                "--no-log", "--device", "cpu", "--sample_root", str(root), "--config_path", str(settings), *options]
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
+                            stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def finish(process):
@@ -47,14 +48,16 @@ def finish(process):
 
 
 def stop(process, root, number):
-    """Send a signal as soon as there is one more shard; what the process said and its exit code."""
+    """Send a signal to all its processes, as Ctrl-C does, as soon as there is one more shard; exit code and stderr."""
     until = time.monotonic() + LIMIT_S
     before = len(list(root.glob("shards/*.npz")))
     while len(list(root.glob("shards/*.npz"))) == before:
         assert process.poll() is None and time.monotonic() < until, process.communicate()
         time.sleep(0.01)
-    process.send_signal(number)
+    helpers = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, number)
     _, err = process.communicate(timeout=LIMIT_S)
+    assert not psutil.wait_procs(helpers, timeout=5)[1]
     assert not (root / "images.npz").exists()
     return process.returncode, err
 

@@ -38,6 +38,7 @@ TINY = {"preset": "tiny", "train": {"batch_size": 2}, "sample": {"batch_size": 2
 SUITES = {"train-speed": ["--dataset", "digits", "--epochs", "0"], "sample-speed": ["--steps", "5"]}
 # What is left of a killed run must be gone by then.
 NOTICE_S = 5.0
+ROLES = ("runner", "worker", "report")
 LIMIT_S = 900
 
 
@@ -51,6 +52,7 @@ class Campaign:
         arms: what is measured.
         chance: decides when and whom.
         kills: victims so far, by role.
+        calls: how many calls a process of each role makes, by suite; counted where it is not given.
     """
 
     env: dict[str, str]
@@ -58,16 +60,17 @@ class Campaign:
     arms: str
     chance: random.Random
     kills: Counter[str] = field(default_factory=Counter)
+    calls: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.mark = self.env["KILL_CAMPAIGN"] = str(self.folder)
         self.temp = Path(tempfile.mkdtemp(prefix="kills-", dir="/tmp"))
-        self.env |= {"TMPDIR": str(self.temp), "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(
-            [str(FAKE / "kill_hook"), *filter(None, [self.env.get("PYTHONPATH")])])}
-        (self.folder / "counts").mkdir(parents=True)
+        self.env |= {"TMPDIR": str(self.temp), "TORCHINDUCTOR_CACHE_DIR": str(self.folder / "inductor"),
+                     "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(
+                         [str(FAKE / "kill_hook"), *filter(None, [self.env.get("PYTHONPATH")])])}
+        self.folder.mkdir(parents=True)
         self.settings = self.folder / "settings.json"
         self.settings.write_text(json.dumps({"experiment": TINY}))
-        self.calls: dict[str, dict[str, int]] = {}
 
     def close(self) -> None:
         """Remove the temporary folder, which must be empty."""
@@ -109,19 +112,21 @@ class Campaign:
         return found
 
     def count(self, suite: str) -> dict[str, int]:
-        """How many calls a whole run makes by role, from one that is not killed."""
+        """How many calls a process of each role makes at most, from a run that is not killed."""
         if suite not in self.calls:
-            out, counts = self.folder / f"whole-{suite}", self.folder / "counts"
+            out, counts = self.folder / f"whole-{suite}", self.folder / f"counts-{suite}"
+            counts.mkdir()
             done = self.run(["run_bench.py", *self.command(suite, out)], KILL_HOOK_COUNTS=str(counts))
             assert done.returncode == 0, done.stdout
             self.check(only(out), suite)
-            self.calls[suite] = {file.name: int(file.read_text()) for file in counts.iterdir()}
+            self.calls[suite] = {role: max(int(file.read_text()) for file in counts.glob(f"{role}.*"))
+                                 for role in ROLES}
             shutil.rmtree(out)
         return self.calls[suite]
 
     def plan(self, suite: str) -> str:
         """A moment and a victim."""
-        calls, role = self.count(suite), self.chance.choices(["runner", "worker", "report"], [8, 2, 1])[0]
+        calls, role = self.count(suite), self.chance.choices(ROLES, [8, 2, 1])[0]
         victim = self.chance.choice(["self", "self", "worker", "both"]) if role == "runner" else "self"
         # Late moments are few, but the report is built then.
         late = role == "runner" and self.chance.random() < 0.2
@@ -139,14 +144,18 @@ class Campaign:
             if before is not None and (before.started is None or before.status == "complete"):
                 break
             words = ["--resume", str(only(out)), "--quiet"] if before is not None else self.command(suite, out)
-            done = self.run(["run_bench.py", *words], KILL_HOOK=plan or "none:0:self")
+            turns = self.folder / f"turns-{number}-{attempt}"
+            turns.mkdir()
+            done = self.run(["run_bench.py", *words], KILL_HOOK=plan or "none:0:self", KILL_HOOK_TURNS=str(turns),
+                            KILL_HOOK_SPARE=str(self.chance.randrange(2 * BLOCKS)))
             story.append(f"{plan}: {done.returncode}")
-            if plan is not None:
+            struck = (turns / "struck").exists()
+            if struck and plan is not None:
                 kills += 1
                 self.kills[plan.split(":")[0] + ":" + plan.split(":")[2]] += 1
             if before is not None:
                 kept(before, read_run(only(out)))
-            assert plan is not None or done.returncode == 0, f"{story}\n{done.stdout}"
+            assert struck or done.returncode == 0, f"{story}\n{done.stdout}"
             if done.returncode == 0:
                 break
         if not (only(out) / "report.html").exists():

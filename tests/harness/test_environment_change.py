@@ -51,6 +51,7 @@ def cut(lab):
     """A run on machine X that was cut off after two of six blocks."""
     bench, request = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **SHORT}))
     Runner(bench, Request(**{**vars(request), "environment": HERE})).run()
+    bench.writer.close()
     journal = bench.writer.path / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     after = next(i for i, line in enumerate(lines) if b'"type":"block"' in line and b'"block":1,' in line)
@@ -63,6 +64,7 @@ def go_on(lab, path, environment, changed, findings=()):
     resumed = Request(**{**vars(request), "environment": environment, "resumed": read_run(path), "changed": changed,
                          "findings": findings})
     bench.writer.finish(Runner(bench, resumed).run())
+    bench.writer.close()
     return read_run(path)
 
 

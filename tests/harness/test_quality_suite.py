@@ -259,7 +259,7 @@ def test_all_runs_every_part_into_one_journal(lab):
 def test_parts_never_share_a_block_number():
     plans = make_plans(BenchConfig(suite="all", arms="pytorch,jittor"), "cpu")
     numbers = [number for plan in plans if plan.has_blocks for number in plan.block_numbers]
-    assert len(numbers) == len(set(numbers)) == 2 * (8 + 2)
+    assert len(numbers) == len(set(numbers)) == 2 * (8 + 2 + 1)
     assert [plan.parity_steps for plan in plans] == [50, 0, 0]
 
 

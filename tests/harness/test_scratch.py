@@ -69,9 +69,9 @@ def ended(processes):
 def test_nothing_outlives_a_run(run, tmp_path, number):
     process, folder, keeper, children = run
     assert folder.is_dir() and len(children) == 3
-    (tmp_path / "run" / f".run.json.{process.pid}").write_text("{")
+    (tmp_path / "run" / f".run.json.{children[0].pid}").write_text("{")
     (tmp_path / "run" / f".run.json.{os.getpid()}").write_text("of a process that lives")
-    (tmp_path / f".index.html.{process.pid}").write_text("<")
+    (tmp_path / f".index.html.{children[0].pid}").write_text("<")
     segment = janitor.SHARED_MEMORY / f"torch_{children[0].pid}_1_0"
     segment.write_bytes(b"0")
     process.send_signal(number)
@@ -79,7 +79,7 @@ def test_nothing_outlives_a_run(run, tmp_path, number):
     assert ended([*children, keeper])
     assert not folder.exists() and not segment.exists()
     assert [path.name for path in (tmp_path / "run").iterdir()] == [f".run.json.{os.getpid()}"]
-    assert not (tmp_path / f".index.html.{process.pid}").exists()
+    assert not (tmp_path / f".index.html.{children[0].pid}").exists()
 
 
 def test_signals_do_not_end_the_janitor_before_its_run(run):

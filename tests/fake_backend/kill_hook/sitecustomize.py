@@ -1,8 +1,9 @@
 """Kills a chosen process at a chosen moment of its own work: at its n-th write, rename, flush or start of a child.
 
 KILL_HOOK is `role:number:victim`. Role: the runner, a worker, or the report's process, told by the command line;
-victim: `self` (a write is done half before), `worker` (one of the runner's children) or `both`. The number of a
-process's calls so far is in the folder KILL_HOOK_COUNTS.
+victim: `self` (a write is done half before), `worker` (one of the runner's children) or `both`. Of the workers that
+come so far, one dies: the first KILL_HOOK_SPARE pass, each leaving a file in the folder KILL_HOOK_TURNS. A strike
+leaves a file there too. The number of every process's calls so far is in the folder KILL_HOOK_COUNTS.
 """
 
 from __future__ import annotations
@@ -38,7 +39,19 @@ class Hook:
         self.at = int(number) if wanted == role() else 0
         self.calls = 0
         folder = os.environ.get("KILL_HOOK_COUNTS")
-        self.counts = None if folder is None else os.open(Path(folder, role()), os.O_WRONLY | os.O_CREAT, 0o600)
+        self.counts = None
+        if folder is not None:
+            self.counts = os.open(Path(folder, f"{role()}.{os.getpid()}"), os.O_WRONLY | os.O_CREAT, 0o600)
+
+    def chosen(self) -> bool:
+        """Whether as many workers have come so far before this one as KILL_HOOK_SPARE says."""
+        folder, number = Path(os.environ["KILL_HOOK_TURNS"]), 0
+        while True:
+            try:
+                os.close(os.open(folder / str(number), os.O_CREAT | os.O_EXCL))
+                return number == int(os.environ["KILL_HOOK_SPARE"])
+            except FileExistsError:
+                number += 1
 
     def wrap(self, module, name):
         real = getattr(module, name)
@@ -54,6 +67,9 @@ class Hook:
         setattr(module, name, counted)
 
     def strike(self, name, real, args):
+        if role() == "worker" and not self.chosen():
+            return
+        os.close(os.open(Path(os.environ["KILL_HOOK_TURNS"], "struck"), os.O_CREAT))
         if self.victim != "self":
             for pid in workers()[:1]:
                 os.kill(pid, signal.SIGKILL)
