@@ -105,6 +105,8 @@ def _reference(job: QualityJob) -> bool:
         try:
             evaluate(job.bench, job.evaluation, (), case, False, job.recorded)
         except WorkerFailedError as error:
+            if error.cause == "usage" and not job.bench.anything_measured:
+                raise UsageError(error.message) from error
             job.bench.fail(case, job.bench.plan.slots[0], None, error, case)
             return False
     _measured(job, case, None)

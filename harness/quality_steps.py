@@ -54,7 +54,7 @@ class Evaluation:
 
     def words(self) -> list[str]:
         """The options of the tool."""
-        options = {"reference": self.dataset, "features": self.features, "device": self.device, "seed": self.seed,
+        options = {"reference": self.dataset, "features": self.features, "device": self.device, "seed": self.seed % 2**32,
                    "inception_weights": self.inception_weights, "inception_sha256": self.inception_sha256,
                    "data_root": self.data_root, "reference_images": self.reference_images}
         return [f"--{name}={value}" for name, value in options.items() if value is not None]
@@ -142,6 +142,7 @@ def evaluate(bench: Bench, how: Evaluation, sets: Sequence[ImagesSampled], case:
     run = bench.writer.path
     output = run / f".{case}.json"
     words = [*how.words(), f"--json={output}", *(f"--images={run / one.npz}" for one in sets)]
+    words += [] if sets else ["--reference-only"]
     words += [f"--nearest={run / 'samples' / f'.{case}'}", f"--nearest_images={NEAREST}"] if nearest else []
     _tools(bench).run("evaluate", words, bench.log(case), bench.progress, "judging images" if sets else "reference")
     result = _facts(output)

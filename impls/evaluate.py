@@ -67,6 +67,12 @@ def evaluate(options: EvaluateOptions, say: Say) -> Evaluation:
     real_images = reference.all_images[:count]
     wanted = identity(net, real_images, options.batch_size, device)
     features, rate = cached_features(wanted, lambda: look(real_images, reference.dataset), say)
+    about = Features(extractor=spec.name, label=net.label, weights_sha256=net.weights_sha256,
+                     feature_size=spec.feature_size, input_size=spec.input_size)
+    facts = ReferenceFacts(dataset=reference.dataset, split=reference.split(count), images=count,
+                           images_sha256=str(wanted["images_sha256"]), cached=rate is None, images_per_s=rate)
+    if options.reference_only:
+        return Evaluation(features=about, reference=facts, sets=[], differences=[])
     real = figures.prepare(features)
     found, results = [], []
     for number, (path, images) in enumerate(zip(options.images, sets, strict=True)):
@@ -84,12 +90,7 @@ def evaluate(options: EvaluateOptions, say: Say) -> Evaluation:
             images_per_s=drawn.images_per_s, warnings=figures.warnings(len(images), spec), nearest=shown))
     differences = [figures.difference(0, b, found[0], found[b], len(images))
                    for b, images in enumerate(sets) if b > 0 and len(images) == len(sets[0])]
-    return Evaluation(
-        features=Features(extractor=spec.name, label=net.label, weights_sha256=net.weights_sha256,
-                          feature_size=spec.feature_size, input_size=spec.input_size),
-        reference=ReferenceFacts(dataset=reference.dataset, split=reference.split(count), images=count,
-                                 images_sha256=str(wanted["images_sha256"]), cached=rate is None, images_per_s=rate),
-        sets=results, differences=differences)
+    return Evaluation(features=about, reference=facts, sets=results, differences=differences)
 
 
 def _choose(options: EvaluateOptions, dataset: str, count: int, say: Say) -> FeatureSpec:

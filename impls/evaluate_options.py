@@ -39,6 +39,8 @@ class EvaluateOptions(Frozen):
     # A pydantic model has a method of this name.
     json_path: Annotated[str | None, tyro.conf.arg(name="json")] = Field(
         None, description="also write everything into this file")
+    reference_only: bool = Field(False, description="only check the network and compute the real images' features, so "
+                                                    "that a fault shows before any image is drawn; without --images")
     seed: int = Field(2020, description="of random subsets; the default is torch-fidelity's")
     quiet: bool = Field(False, description="nothing but the table")
 
@@ -61,7 +63,9 @@ def parse(argv: Sequence[str]) -> EvaluateOptions:
             raise UsageError(f"--{name}: must be at least {least}, got {value}")
     if options.seed >= 2**32:
         raise UsageError(f"--seed: must be below 2**32, got {options.seed}")
-    if not options.images:
+    if options.reference_only and options.images:
+        raise UsageError("--reference_only judges no images: leave --images out")
+    if not options.images and not options.reference_only:
         raise UsageError("--images is missing: name an npz or npy file of images, for example images.npz of "
                          "python -m impls.sample --test")
     named = options.inception_weights or options.inception_sha256

@@ -114,9 +114,12 @@ def test_cuda_that_is_not_there(evaluated, files, monkeypatch):
     assert (code, found) == (2, None) and "--device cuda: PyTorch finds no CUDA device" in errors[0]
 
 
-def test_images_are_needed():
+def test_images_are_needed_unless_only_the_reference_is_wanted():
     with pytest.raises(UsageError, match="--images is missing"):
         parse([])
+    assert parse(["--reference-only"]).reference_only
+    with pytest.raises(UsageError, match="judges no images"):
+        parse(["--reference-only", "--images", "a.npz"])
 
 
 def test_images_may_be_given_in_any_way():
