@@ -87,7 +87,7 @@ class Scratch:
     def writes(self, run: Path) -> None:
         """The run writes its results here; from now on it counts as measuring."""
         self._tell(f"run {json.dumps(str(run.resolve()))}\n")
-        os.pwrite(self._owner, json.dumps({"pid": os.getpid(), "run": str(run)}).encode(), 0)
+        os.pwrite(self._owner, json.dumps({"pid": os.getpid(), "run": str(run.resolve())}).encode(), 0)
 
     def neighbours(self) -> list[Neighbour]:
         """Other runs that are measuring now."""

@@ -141,8 +141,12 @@ class Campaign:
             plan = self.plan(suite) if attempt == 0 or (attempt < 3 and self.chance.random() < 0.4) else None
             begun = out.is_dir() and any((path / "journal.jsonl").exists() for path in out.iterdir())
             before = read_run(only(out)) if begun else None
-            if before is not None and (before.started is None or before.status == "complete"):
+            if before is not None and before.status == "complete":
                 break
+            if before is not None and before.started is None:
+                # Killed in its first line: a resumed run refuses, and nothing is lost.
+                shutil.rmtree(before.path)
+                before = None
             words = ["--resume", str(only(out)), "--quiet"] if before is not None else self.command(suite, out)
             turns = self.folder / f"turns-{number}-{attempt}"
             turns.mkdir()

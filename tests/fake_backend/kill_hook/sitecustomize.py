@@ -83,7 +83,10 @@ class Hook:
 
 if role() is not None:
     import _posixsubprocess
+    import tempfile
 
+    # Python tries the temporary folder by a file that a kill in that moment would leave; not ours to mend.
+    tempfile.gettempdir()
     hook = Hook(os.environ.get("KILL_HOOK", "none:0:self"))
     for function in ("write", "replace", "fsync", "unlink", "mkdir"):
         hook.wrap(os, function)
