@@ -54,9 +54,11 @@ class Evaluation:
 
     def words(self) -> list[str]:
         """The options of the tool."""
-        options = {"reference": self.dataset, "features": self.features, "device": self.device,
-                   "seed": self.seed % 2**32, "inception_weights": self.inception_weights,
-                   "inception_sha256": self.inception_sha256, "data_root": self.data_root, "reference_images": self.reference_images}
+        options = {
+            "reference": self.dataset, "features": self.features, "device": self.device, "seed": self.seed % 2**32,
+            "inception_weights": self.inception_weights, "inception_sha256": self.inception_sha256,
+            "data_root": self.data_root, "reference_images": self.reference_images,
+        }
         return [f"--{name}={value}" for name, value in options.items() if value is not None]
 
 
