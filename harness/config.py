@@ -62,6 +62,8 @@ class BenchConfig(Frozen):
                                                       "to look at in between, e.g. 200,800")
     num_images: int | None = Field(None, description="quality: images of every set (default: 256 on the CPU, "
                                                      "10000 on CUDA; papers use 50000)")
+    eta: float | None = Field(None, allow_inf_nan=True,
+                              description="quality: DDIM's noise level, 0 or more (default: 0)")
     features: str = Field("auto", description="quality: feature network; auto: inception-v3-compat (FID) where its "
                                               "weights are at hand, else efficientnet-lite0")
     inception_weights: str | None = Field(None, description="quality: file of the Inception weights")
@@ -72,7 +74,8 @@ class BenchConfig(Frozen):
     loader: Literal["resident", "native"] = Field("resident", description="where measured windows get their batches")
     num_workers: int | None = Field(None, description="worker processes of the native loader (default: the preset's)")
     seed: int = Field(0, description="seed of data order, weights, and of the order of windows")
-    time_limit: float | None = Field(None, description="minutes after which no new block is started")
+    time_limit: float | None = Field(None, allow_inf_nan=True,
+                                     description="minutes after which no new block is started")
     schedule: Literal["resident", "sequential"] = Field(
         "resident", description="resident: all arms in memory, alternating; sequential: one after another")
     interpreter: Repeated = Field((), strict=False, description="ARM=PYTHON: run this arm with that interpreter")
@@ -109,7 +112,7 @@ class BenchConfig(Frozen):
 FREE_ON_RESUME = frozenset({"resume", "allow_env_change", "dry_run", "quiet", "config", "out"})
 _AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "num_workers": 0, "seed": 0,
              "num_images": 2, "reference_images": 2}
-_QUALITY_ONLY = ("train_steps", "num_images", "inception_weights", "inception_sha256", "reference_images")
+_QUALITY_ONLY = ("train_steps", "num_images", "eta", "inception_weights", "inception_sha256", "reference_images")
 
 
 def parse(argv: Sequence[str]) -> tuple[BenchConfig, dict[str, Any]]:
@@ -175,6 +178,8 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
                          "or choose --suite quality")
     if config.allow_env_change and config.resume is None:
         raise UsageError(f"{where}--allow-env-change: belongs to --resume RUN: name the run, or leave it out")
+    if config.eta is not None and not 0 <= config.eta < 1e6:
+        raise UsageError(f"{where}--eta: a number of 0 or more, got {config.eta}")
     if config.seed >= 2**63:
         raise UsageError(f"{where}--seed: must be below 2**63, got {config.seed}")
     if config.time_limit is not None and not 0 < config.time_limit < 1e6:
@@ -238,6 +243,8 @@ def experiment(config: BenchConfig, overrides: dict[str, Any], device: Device,
         changes["sample"]["randomness"] = "native"
         if "batch_size" not in given:
             changes["sample"]["batch_size"] = DEFAULT_BATCH[device]
+    if config.eta is not None:
+        changes["sample"]["eta"] = config.eta
     if size is not None:
         changes["train" if SUITES[config.suite].trains else "sample"]["batch_size"] = size
     if config.num_workers is not None:

@@ -130,7 +130,7 @@ def draw_set(bench: Bench, slot: ArmSlot, cell: Cell, train_steps: int | None, w
         images=images, batch_size=sample.batch_size, train_steps=train_steps, npz=npz, grid=grid,
         seconds=statistics.median(each) * images if each else None,
         why_no_seconds=None if each else "an interrupted run had drawn all of them",
-        weights=facts["weights"]["description"], weights_kind=facts["weights"]["kind"],
+        weights=facts["weights"]["description"].replace(f"{run}/", ""), weights_kind=facts["weights"]["kind"],
         weights_sha256=facts["weights"]["sha256"])
 
 

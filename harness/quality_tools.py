@@ -16,6 +16,7 @@ from harness.session import WorkerFailedError, ending, log_tail
 from impls.registry import Arm
 
 POLL_S = 0.2
+TELL_S = 15.0
 # A tool writes its progress at least every 10 s; compilation, a slow disk and one long chain on a CPU take longer.
 STALL_S = 3600.0
 EXIT_USAGE = 2
@@ -66,7 +67,7 @@ class Tools:
             WorkerFailedError: it refused its input ("usage"), failed, or was silent for too long.
         """
         python = sys.executable if arm is None else self.python(arm)
-        start = spoke = self.clock()
+        start = spoke = told = self.clock()
         heard = 0
         env = worker_environment(os.environ, self.threads)
         if MARK in env:
@@ -81,7 +82,9 @@ class Tools:
                     heard, spoke = size, now
                 if now - spoke > STALL_S:
                     raise WorkerFailedError("hang", f"{text}: no sign of life for {STALL_S:.0f} s")
-                watcher.tick(f"{text}: {_latest(log)}", now - start)
+                if now - told >= TELL_S:
+                    told = now
+                    watcher.tick(f"{text}: {_latest(log)}", now - start)
         finally:
             # Also what it started, such as loaders.
             handle.kill()

@@ -143,7 +143,7 @@ def test_every_arm_trains_draws_and_is_judged(quality, lab):
 
 
 def test_the_tools_get_what_was_asked_for(quality, lab):
-    quality(steps="10,ddpm", reference_images=1500)
+    quality(steps="10,ddpm", reference_images=1500, eta=0.5)
     tools = [tool for tool, _ in lab.tools.calls]
     assert tools[:3] == ["evaluate", "train", "train"]
     first = lab.tools.calls[0][1]
@@ -152,6 +152,8 @@ def test_the_tools_get_what_was_asked_for(quality, lab):
                     options["backend"] == ["scripted:slow"])
     assert start["max_steps"] == ["2"] and "model_path" not in start and start["sample_every"] == ["0"]
     assert later["max_steps"] == ["4"] and later["model_path"][0].endswith("training-1")
+    ddim = [options for tool, options in lab.tools.calls if tool == "sample" and "steps" in options]
+    assert {options["eta"][0] for options in ddim} == {"0.5"}
     ddpm = next(options for tool, options in lab.tools.calls if tool == "sample" and "steps" not in options)
     assert "eta" not in ddpm and "spacing" not in ddpm and ddpm["num_images"] == ["6"]
     recipe = json.loads(Path(start["config"][0]).read_text())["experiment"]
@@ -272,6 +274,8 @@ def test_many_warnings_are_one_finding(quality):
     (["--train-steps", "0"], "rising"), (["--train-steps", "200,100"], "rising"), (["--train-steps", "x"], "rising"),
     (["--num-images", "1"], "at least 2"), (["--num-images", "0"], "at least 2"),
     (["--train-steps", "5", "--model-path", "x"], "leave one of them out"),
+    (["--eta", "-1"], "0 or more"), (["--eta", "nan"], "0 or more"),
+    (["--time-limit", "nan"], "minutes above 0"),
     (["--model-path", "pytorch=x"], "arm jittor has no weights"),
     (["--model-path", "jittor:onednn=x"], "not in --arms"),
     (["--model-path", "x", "--model-path", "y"], "has weights already"),
