@@ -13,6 +13,9 @@ import pytest
 
 from harness.schema import markdown
 from impls import evaluate_options, sample_options, train_options
+from impls.backend import TrainerState
+from impls.common.checkpoint import save_state
+from impls.common.config import preset
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,10 +38,23 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, check=False, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What an example's `logs/RUN` or `FOLDER` stands for."""
+    path = tmp_path_factory.mktemp("weights") / "step-00000001.safetensors"
+    save_state(path, TrainerState(1, {}, None, {}, {}), preset("tiny"))
+    return str(path)
+
+
 @pytest.mark.parametrize("command", commands("python run_bench.py"))
-def test_bench_commands_resolve(command: str) -> None:
-    done = run([sys.executable, *shlex.split(command)[1:], "--dry-run"])
-    assert done.returncode == 0, done.stderr
+def test_bench_commands_resolve(command: str, checkpoint: str) -> None:
+    words = [checkpoint if word in ("logs/RUN", "FOLDER") else word for word in shlex.split(command)[1:]]
+    done = run([sys.executable, *words, "--dry-run"])
+    if "--resume" in words:
+        # Understood, as far as there is no such run.
+        assert done.returncode == 2 and "results/RUN: not a run folder" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("command", commands("python -m impls."))
