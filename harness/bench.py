@@ -91,7 +91,7 @@ class Bench:
         counters: what the kernel has taken away so far.
         neighbours: other runs that are measuring now.
         failures: failed blocks in a row of each arm.
-        anything_measured: whether a case is in the journal.
+        measured_cases: cases that are in the journal; shared by the parts of a run.
         found: codes of findings that are reported once.
         met: other runs that are in the journal.
         failed_before: cases that had failed when the run was interrupted.
@@ -122,7 +122,7 @@ class Bench:
     failures: Counter[ArmSlot] = field(default_factory=Counter)
     extras_done: set[ArmSlot] = field(default_factory=set)
     longest_warm_up: dict[ArmSlot, int] = field(default_factory=dict)
-    anything_measured: bool = False
+    measured_cases: set[str] = field(default_factory=set)
     found: set[str] = field(default_factory=set)
     met: set[Neighbour] = field(default_factory=set)
     failed_before: set[str] = field(default_factory=set)
@@ -142,10 +142,16 @@ class Bench:
             self.found.add(finding.code)
             self.find(finding)
 
+    @property
+    def anything_measured(self) -> bool:
+        """Whether the run folder is worth keeping."""
+        return bool(self.measured_cases)
+
     def of_part(self, plan: Plan, experiment: ExperimentConfig | None = None) -> Bench:
         """The same surroundings for another part of the run, whose arms start with a clean record."""
         return replace(self, plan=plan, experiment=experiment or self.experiment, failures=Counter(), extras_done=set(),
                        longest_warm_up={})
+
     def look_around(self, block: int | None = None) -> None:
         """Record other runs on this machine, each of them once."""
         for other in self.neighbours():
@@ -206,7 +212,7 @@ class Bench:
 
     def measured(self, case: Case) -> None:
         """Record a case that was measured: from now on a run folder is worth keeping."""
-        self.anything_measured = True
+        self.measured_cases.add(case.case_id)
         self.writer.append(case)
 
     def recovered(self, case_id: str, slot: ArmSlot, log_name: str) -> None:

@@ -134,6 +134,9 @@ CATALOGUE: tuple[Entry, ...] = (
     _warn("other-run", "during", "Another run of this program measures on the machine at the same time: each disturbs "
           "the other.", "Let one end before the next starts."),
     # Image quality
+    _warn("rough-extrapolation", "during", "The distance at infinitely many images is a rough guess: a quarter of the "
+          "images is no more than the network's features, and there the bias does not fall with 1/n.",
+          "Give `--num-images` more than four times the features."),
     _warn("few-images", "during", "A set has fewer images than the distance needs: under 2048, or no more than the "
           "network has features, the estimate is biased upwards and its covariance is rank-deficient.",
           "Give `--num-images` more, and prefer the kernel distance, which is unbiased."),

@@ -48,15 +48,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StorageError as error:
         return _fault(str(error), EXIT_FAILED)
     except OSError as error:
-        if error.errno not in DISK_FAULTS:
-            raise
-        return _fault(f"{error.filename or 'the disk'}: {error.strerror}: make room on the disk; what was measured is "
-                      "kept, see the run folder", EXIT_FAILED)
+        return _os_fault(error)
     except KeyboardInterrupt:
         print(f"\n{PROG}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
+
+
+def _os_fault(error: OSError) -> int:
+    if error.errno == errno.ENAMETOOLONG:
+        return _fault(f"{str(error.filename)[:60]}...: the name is too long: choose a shorter one", EXIT_USAGE)
+    if error.errno not in DISK_FAULTS:
+        raise error
+    return _fault(f"{error.filename or 'the disk'}: {error.strerror}: make room on the disk; what was measured is "
+                  "kept, see the run folder", EXIT_FAILED)
 
 
 def _fault(message: str, code: int) -> int:
@@ -128,8 +134,8 @@ def _weights(config: BenchConfig) -> Weights | None:
     from impls.common.weights import load_weights
 
     paths = list(dict.fromkeys(model_paths(config).values()))
-    if len(paths) > 1 and config.suite == "sample-speed":
-        raise UsageError("--model-path: suite sample-speed compares arms that sample from the same weights: "
+    if len(paths) > 1 and "sampling" in SUITES[config.suite].parts:
+        raise UsageError(f"--model-path: suite {config.suite} times arms that sample from the same weights: "
                          "give one PATH")
     found = [load_weights(path) for path in paths]
     shapes = {(weights.config.model.image_size, weights.config.model.image_channels) for weights in found}

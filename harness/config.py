@@ -243,8 +243,6 @@ def experiment(config: BenchConfig, overrides: dict[str, Any], device: Device,
         changes["sample"]["randomness"] = "native"
         if "batch_size" not in given:
             changes["sample"]["batch_size"] = DEFAULT_BATCH[device]
-    if config.eta is not None:
-        changes["sample"]["eta"] = config.eta
     if size is not None:
         changes["train" if SUITES[config.suite].trains else "sample"]["batch_size"] = size
     if config.num_workers is not None:

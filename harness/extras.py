@@ -101,10 +101,10 @@ def _overheads(bench: Bench, slot: ArmSlot, arm: Started, first: bool) -> None:
 
 def _prove(bench: Bench, slot: ArmSlot, arm: Started, short: int, long: int) -> None:
     """Prove that synchronising waits; a proof that fails is tried again, for the machine may have spoilt it."""
-    for _ in range(PROOF_TRIES):
+    for attempt in range(PROOF_TRIES):
         evidence = arm.session.ask(protocol.ProveSync(steps_short=short, steps_long=long), protocol.SyncEvidence,
                                    arm.limit_s(short + long))
-        proof = SyncProof(arm=slot, part=part_of(bench), steps_short=short, steps_long=long,
+        proof = SyncProof(arm=slot, part=part_of(bench), attempt=attempt, steps_short=short, steps_long=long,
                           **evidence.model_dump(exclude={"kind"}))
         bench.writer.append(proof)
         if fault(proof) is None:

@@ -59,7 +59,7 @@ SAME: dict[type[Event], tuple[str, ...]] = {
     Memory: ("arm", "block"),
     Peak: ("arm", "part"),
     Overhead: ("what", "arm", "part"),
-    SyncProof: ("arm", "part"),
+    SyncProof: ("arm", "part", "attempt"),
     Trap: ("arm", "block", "cell"),
     Energy: ("source", "arm", "block", "start_ns"),
     ParityResult: ("arm_a", "arm_b"),
@@ -67,8 +67,8 @@ SAME: dict[type[Event], tuple[str, ...]] = {
     SampleAgreement: ("arm_a", "arm_b", "cell"),
     Trained: ("arm", "steps"),
     ImagesSampled: ("arm", "cell", "train_steps"),
-    ReferenceFeatures: ("extractor",),
-    Quality: ("arm", "cell", "train_steps", "extractor"),
+    ReferenceFeatures: ("extractor", "label"),
+    Quality: ("arm", "cell", "train_steps", "extractor", "label"),
     QualityDifference: ("arm_a", "arm_b", "cell", "train_steps", "label"),
     NearestImages: ("arm", "cell"),
     Case: ("case_id",),
@@ -163,7 +163,7 @@ def without_repeated(events: Iterable[AnyEvent]) -> list[AnyEvent]:
             gone = set(event.discarded_blocks)
             kept = [old for old in kept if not _done_again(old, gone)]
         kept.append(event)
-    keys = [_key(event) for event in kept]
+    keys = [subject(event) for event in kept]
     newest = {key: index for index, key in enumerate(keys)}
     return [event for index, (event, key) in enumerate(zip(kept, keys, strict=True))
             if key is None or newest[key] == index]
@@ -177,7 +177,8 @@ def _done_again(event: AnyEvent, blocks: set[int]) -> bool:
     return isinstance(event, Finding) and event.code in END_CODES
 
 
-def _key(event: AnyEvent) -> tuple[object, ...] | None:
+def subject(event: Event) -> tuple[object, ...] | None:
+    """What a line tells of; None where every line stands for itself."""
     fields = SAME.get(type(event))
     return None if fields is None else (type(event), *(getattr(event, name) for name in fields))
 

@@ -6,7 +6,7 @@ The tools of `impls` do the work, each in a process of its own; all of them go o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.bench import Bench
@@ -33,6 +33,7 @@ class QualityJob:
         dataset: name of the data set, resolved.
         recorded: what an interrupted run holds already.
         in_time: whether something new may start.
+        reference: the feature network and the real images that every set of the run is held against.
     """
 
     bench: Bench
@@ -41,6 +42,7 @@ class QualityJob:
     dataset: str
     recorded: RecordedRun
     in_time: Callable[[], bool] = lambda: True
+    reference: ReferenceFeatures | None = None
 
     @property
     def plan(self) -> QualityPlan:
@@ -54,7 +56,9 @@ class QualityJob:
     def evaluation(self) -> Evaluation:
         """How sets are judged."""
         config, plan = self.config, self.bench.plan
-        return Evaluation(self.plan.features, config.inception_weights, config.inception_sha256, self.dataset,
+        # "auto" is decided once in a run.
+        features = self.plan.features if self.reference is None else self.reference.extractor
+        return Evaluation(features, config.inception_weights, config.inception_sha256, self.dataset,
                           config.data_root, self.plan.reference_images, plan.device, plan.seed)
 
 
@@ -64,8 +68,10 @@ def run_quality(job: QualityJob) -> None:
     Raises:
         UsageError: something the user can mend, found before anything was measured.
     """
-    if not _reference(job):
+    reference = check_reference(job)
+    if reference is None:
         return
+    job = replace(job, reference=reference)
     stages: Sequence[int | None] = job.plan.milestones or (None,)
     lost: set[ArmSlot] = set()
     for number, stage in enumerate(stages):
@@ -78,6 +84,9 @@ def run_quality(job: QualityJob) -> None:
                     if slot not in lost and _goes_on(job) and (one := _set(job, slot, cell, stage))]
             if sets and _goes_on(job):
                 _judge(job, sets, nearest=last and cell == nearest_cell(job.plan.cells))
+    for slot in job.bench.plan.slots:
+        if slot not in lost and any(case.case_id == f"quality-{slot}" for case in job.recorded.of(Case)):
+            _measured(job, f"quality-{slot}", slot)
     for slot in lost:
         job.bench.writer.append(Case(case_id=f"quality-{slot}", arm=slot, block=None, status="skipped",
                                      reason="its training failed"))
@@ -98,19 +107,19 @@ def nearest_cell(cells: Sequence[Cell]) -> Cell:
     return max(cells, key=lambda cell: cell.steps)
 
 
-def _reference(job: QualityJob) -> bool:
-    """Prepare the feature network and the real images, before hours of training; whether that went well."""
+def check_reference(job: QualityJob) -> ReferenceFeatures | None:
+    """The feature network and the real images, before hours of training; None where they cannot be had."""
     case = "quality-reference"
     if not job.recorded.of(ReferenceFeatures):
         try:
-            evaluate(job.bench, job.evaluation, (), case, False, job.recorded)
+            evaluate(job.bench, job.evaluation, (), case, False, job.recorded, None)
         except WorkerFailedError as error:
             if error.cause == "usage" and not job.bench.anything_measured:
                 raise UsageError(error.message) from error
             job.bench.fail(case, job.bench.plan.slots[0], None, error, case)
-            return False
+            return None
     _measured(job, case, None)
-    return True
+    return read_run(job.bench.writer.path).last(ReferenceFeatures)
 
 
 def _measured(job: QualityJob, case: str, slot: ArmSlot | None) -> None:
@@ -144,7 +153,7 @@ def _set(job: QualityJob, slot: ArmSlot, cell: Cell, stage: int | None) -> Image
             return event
     weights = job.plan.weights[bench.plan.arm(slot).name] if stage is None else checkpoint_of(bench, slot, stage)
     try:
-        drawn = draw_set(bench, slot, cell, stage, weights, job.plan.images, case)
+        drawn = draw_set(bench, slot, cell, stage, weights, job.plan.images, job.config.eta, case)
     except WorkerFailedError as error:
         bench.fail(case, slot, None, error, case)
         return None
@@ -165,19 +174,29 @@ def _judge(job: QualityJob, sets: Sequence[ImagesSampled], nearest: bool) -> Non
     bench, first = job.bench, sets[0]
     cell = next(cell for cell in job.plan.cells if cell.name == first.cell)
     case = case_of("quality", cell, first.train_steps)
-    if any(old.case_id == case and old.status == "measured" for old in job.recorded.of(Case)):
+    have = {one.arm for one in job.recorded.of(Quality)
+            if (one.cell, one.train_steps) == (cell.name, first.train_steps)}
+    if have >= {one.arm for one in sets} and any(
+            old.case_id == case and old.status == "measured" for old in job.recorded.of(Case)):
         return
     try:
-        results = evaluate(bench, job.evaluation, sets, case, nearest, job.recorded)
+        results = evaluate(bench, job.evaluation, sets, case, nearest, job.recorded, job.reference)
     except WorkerFailedError as error:
         bench.fail(case, first.arm, None, error, case)
         return
     for result in results:
         bench.progress.say(sentence(result, bench.plan.arm(result.arm).name))
         for warning in result.warnings:
-            bench.find_once(Finding(severity="warning", code="few-images", message=warning,
-                                    advice="give --num-images more; papers use 50000"))
+            bench.find_once(_finding(warning))
     _measured(job, case, None)
+
+
+def _finding(warning: str) -> Finding:
+    if "infinitely many" in warning:
+        return Finding(severity="warning", code="rough-extrapolation", message=warning,
+                       advice="read the distance at the images that there are, or give --num-images more")
+    return Finding(severity="warning", code="few-images", message=warning,
+                   advice="give --num-images more; papers use 50000")
 
 
 def case_of(what: str, cell: Cell, stage: int | None, slot: ArmSlot | None = None) -> str:

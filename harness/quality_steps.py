@@ -22,6 +22,7 @@ from harness.events import (
     ReferenceFeatures,
     Trained,
 )
+from harness.journal import subject
 from harness.quality_tools import Tools
 from harness.session import WorkerFailedError
 from harness.store import RecordedRun
@@ -34,6 +35,8 @@ from impls.errors import UsageError
 from impls.registry import Device
 
 NEAREST = 8
+# What all sets of a run must be held against alike.
+SAME_REFERENCE = ("label", "weights_sha256", "dataset", "images", "images_sha256")
 # A killed training goes on from the newest checkpoint.
 CHECKPOINTS_PER_TRAINING = 4
 ENDLESS_EPOCHS = 1_000_000
@@ -90,18 +93,22 @@ def train_to(bench: Bench, slot: ArmSlot, steps: int, since: int, training: Expe
     found = list(root.glob(f"*/{CHECKPOINTS}/{checkpoint_name(steps)}"))
     if not found:
         raise WorkerFailedError("error", f"{arm.name}: the training ended without its checkpoint of {steps} steps")
+    # The training itself keeps only its newest checkpoints.
+    kept = root / checkpoint_name(steps)
+    kept.unlink(missing_ok=True)
+    kept.hardlink_to(found[0])
     losses = [line.loss for line in trainlog.read(found[0].parent.parent / "log.jsonl", steps)
               if isinstance(line, trainlog.StepLine)]
     tail = losses[-max(1, steps // 10):]
     return Trained(arm=slot, steps=steps, batch_size=training.train.batch_size, seconds=seconds if whole else None,
                    loss=statistics.fmean(tail) if tail else None,
-                   checkpoint=found[0].relative_to(bench.writer.path).as_posix(),
-                   weights_sha256=load_weights(found[0]).sha256())
+                   checkpoint=kept.relative_to(bench.writer.path).as_posix(),
+                   weights_sha256=load_weights(kept).sha256())
 
 
 def draw_set(bench: Bench, slot: ArmSlot, cell: Cell, train_steps: int | None, weights: Path, images: int,
-             case: str) -> ImagesSampled:
-    """Draw a set of images with an arm; a set that was begun is finished.
+             eta: float | None, case: str) -> ImagesSampled:
+    """Draw a set of images with an arm; a set that was begun is finished. `eta` None is the experiment's.
 
     Raises:
         WorkerFailedError: it cannot.
@@ -112,9 +119,16 @@ def draw_set(bench: Bench, slot: ArmSlot, cell: Cell, train_steps: int | None, w
              f"--batch_size={sample.batch_size}", f"--seed={bench.experiment.seed}", f"--device={bench.plan.device}",
              "--test", f"--sample_root={folder}", "--no-log"]
     if ddim:
-        words += [f"--steps={cell.steps}", f"--eta={sample.eta}", f"--spacing={sample.spacing}"]
-    _tools(bench).run("sample", words, bench.log(case), bench.progress,
-                      f"{arm.name}: {images} images by {cell.name}", arm)
+        words += [f"--steps={cell.steps}", f"--eta={sample.eta if eta is None else eta}", f"--spacing={sample.spacing}"]
+    what = f"{arm.name}: {images} images by {cell.name}"
+    try:
+        _tools(bench).run("sample", words, bench.log(case), bench.progress, what, arm)
+    except WorkerFailedError as error:
+        if "images of other settings" not in error.message:
+            raise
+        # Begun by another version of the framework, before the run went on elsewhere.
+        shutil.rmtree(folder)
+        _tools(bench).run("sample", words, bench.log(case), bench.progress, what, arm)
     facts = _facts(folder / "sampling.json")
     npz, grid = f"samples/{case}.npz", f"samples/{case}.png"
     try:
@@ -135,11 +149,11 @@ def draw_set(bench: Bench, slot: ArmSlot, cell: Cell, train_steps: int | None, w
 
 
 def evaluate(bench: Bench, how: Evaluation, sets: Sequence[ImagesSampled], case: str, nearest: bool,
-             recorded: RecordedRun) -> list[Quality]:
+             recorded: RecordedRun, reference: ReferenceFeatures | None) -> list[Quality]:
     """Judge sets of equally many images, one of each arm, and record what an interrupted run has not `recorded`.
 
     Raises:
-        WorkerFailedError: it cannot.
+        WorkerFailedError: it cannot, or network or real images are others than those of the run's `reference`.
     """
     run = bench.writer.path
     output = run / f".{case}.json"
@@ -149,15 +163,19 @@ def evaluate(bench: Bench, how: Evaluation, sets: Sequence[ImagesSampled], case:
     _tools(bench).run("evaluate", words, bench.log(case), bench.progress, "judging images" if sets else "reference")
     result = _facts(output)
     output.unlink()
-    features, reference = result["features"], result["reference"]
-    known = {_identity(event) for event in recorded.events}
+    features, real = result["features"], result["reference"]
+    known = {subject(event) for event in recorded.events}
 
     def append(event: Event) -> None:
-        if _identity(event) not in known:
+        if subject(event) not in known:
             bench.writer.append(event)
 
-    if not sets:
-        append(ReferenceFeatures(**features, **reference))
+    now = ReferenceFeatures(**features, **real)
+    if reference is None:
+        append(now)
+    elif changed := [name for name in SAME_REFERENCE if getattr(now, name) != getattr(reference, name)]:
+        raise WorkerFailedError("error", f"judging images: {changed[0]} was {getattr(reference, changed[0])} and is "
+                                         f"{getattr(now, changed[0])} now: start a new run")
     found: list[Quality] = []
     for one, told in zip(sets, result["sets"], strict=True):
         quality = Quality(arm=one.arm, cell=one.cell, train_steps=one.train_steps, extractor=features["extractor"],
@@ -174,12 +192,6 @@ def evaluate(bench: Bench, how: Evaluation, sets: Sequence[ImagesSampled], case:
             images=pair["images"], value=pair["value"], ci_low=pair["ci_low"], ci_high=pair["ci_high"],
             matched_weights=a.weights_sha256 == b.weights_sha256))
     return found
-
-
-def _identity(event: Event) -> tuple[object, ...]:
-    """What a line is about; two lines about the same say the same."""
-    names = ("type", "arm", "arm_a", "arm_b", "cell", "train_steps")
-    return tuple(getattr(event, name, None) for name in names)
 
 
 def _nearest(run: Path, one: ImagesSampled, told: dict[str, Any], case: str) -> NearestImages:

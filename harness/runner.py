@@ -15,6 +15,7 @@ from harness import protocol
 from harness.agreement import run_agreement
 from harness.bench import SLOW_LIMIT_S, Bench, plain
 from harness.block import Block
+from harness.catalogue import END_CODES
 from harness.coldstart import run_cold_starts
 from harness.config import BenchConfig
 from harness.disturbance import disturbed_blocks
@@ -38,14 +39,14 @@ from harness.events import (
 from harness.kernel import taken
 from harness.parity_run import run_parity
 from harness.plan import SOFT_LIMIT_S, Plan, declared
-from harness.quality import QualityJob, run_quality
+from harness.quality import QualityJob, check_reference, run_quality
 from harness.quality import sentence as quality_sentence
 from harness.resume import TRAINING, extras_done, finished_blocks, unfinished_blocks
 from harness.selfcheck import CODES, selfcheck
 from harness.session import WorkerFailedError
 from harness.store import RecordedRun, read_run
 from harness.synchronisation import accusations
-from harness.verdicts import judge_part, sentence
+from harness.verdicts import judge_part, of_part, sentence
 from impls.common.config import ExperimentConfig
 from impls.common.flops import forward_flop_per_image, training_step_flop
 
@@ -102,13 +103,20 @@ class Runner:
         self._whole.look_around()
         self._prewarm()
         for plan in self._plans:
+            if plan.quality is not None:
+                # A wrong feature network must not show after hours.
+                self._enter(plan)
+                check_reference(self._quality(read_run(self._bench.writer.path)))
+        for plan in self._plans:
             self._enter(plan)
             self._part(read_run(self._bench.writer.path))
         bench = self._whole
         if any(plan.has_blocks for plan in self._plans):
             measured = read_run(bench.writer.path)
-            self._record([*bench.telemetry.findings(), *taken(began, bench.counters()), *accusations(measured),
+            self._record([*bench.telemetry.findings(), *taken(began, bench.counters()),
                           *disturbed_blocks(measured.of(BlockState))])
+            for plan in self._plans:
+                self._record(accusations(of_part(measured, plan)))
             for plan in self._plans:
                 self._record(judge_part(measured, plan))
             self._record(selfcheck(read_run(bench.writer.path)))
@@ -137,10 +145,14 @@ class Runner:
             bench.extras_done.update(extras_done(recorded, plan.part, config.epochs != 0, plan.case_prefix))
             self._blocks()
         if plan.quality is not None:
-            dataset = self._request.dataset
-            if dataset is None:
-                raise RuntimeError("a quality part without a data set")
-            run_quality(QualityJob(bench, config, self._request.training, dataset.name, recorded, self._within_limit))
+            run_quality(self._quality(recorded))
+
+    def _quality(self, recorded: RecordedRun) -> QualityJob:
+        dataset = self._request.dataset
+        if dataset is None:
+            raise RuntimeError("a quality part without a data set")
+        return QualityJob(self._bench, self._request.config, self._request.training, dataset.name, recorded,
+                          self._within_limit)
 
     def end(self, status: str, exit_code: int) -> RunEnded:
         """The last line of the journal."""
@@ -166,7 +178,8 @@ class Runner:
                     bench.find(finding)
             self._recorded_blocks = finished_blocks(request.resumed)
             bench.failed_before |= {case.case_id for case in latest_cases(request.resumed) if case.status == "failed"}
-            bench.anything_measured = True
+            bench.measured_cases |= {case.case_id for case in request.resumed.of(Case)}
+            bench.found |= {finding.code for finding in request.resumed.of(Finding)} - END_CODES
             return
         bench.writer.append(run_started(bench.writer.path.name, request, self._plans, bench.experiment))
         bench.writer.append(request.environment)

@@ -76,7 +76,7 @@ def judge_part(run: RecordedRun, plan: Plan) -> list[Verdict | Finding]:
     """All verdicts of one part of a run; none where it measured no times."""
     if not plan.has_blocks:
         return []
-    return judge_run(of_blocks(run, plan.block_numbers), plan.comparisons, [cell.name for cell in plan.cells])
+    return judge_run(of_part(run, plan), plan.comparisons, [cell.name for cell in plan.cells])
 
 
 def judge_run(run: RecordedRun, comparisons: Sequence[Comparison],
@@ -108,11 +108,12 @@ def judge_run(run: RecordedRun, comparisons: Sequence[Comparison],
     return events
 
 
-def of_blocks(run: RecordedRun, numbers: range) -> RecordedRun:
-    """The run without the blocks of its other parts; what belongs to no block stays."""
+def of_part(run: RecordedRun, plan: Plan) -> RecordedRun:
+    """The run without what belongs to its other parts; what belongs to none stays."""
     def ours(event: Event) -> bool:
         block = getattr(event, "block", None)
-        return block is None or block < 0 or block in numbers
+        return getattr(event, "part", None) in (None, plan.part) and (
+            block is None or block < 0 or block in plan.block_numbers)
 
     return replace(run, events=tuple(event for event in run.events if ours(event)))
 

@@ -49,7 +49,7 @@ class Shards:
                 images, identity = arrays["images"], str(arrays["identity"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
-        fits = images.dtype == np.uint8 and images.ndim == 4 and len(images) >= count
+        fits = isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 4 and len(images) >= count
         return images[:count] if fits and identity == self.identity else None
 
     def save(self, number: int, images: Images) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -33,6 +34,12 @@ def run(prog: str, work: Callable[[list[str]], None], argv: Sequence[str] | None
         work(list(sys.argv[1:] if argv is None else argv))
     except UsageError as error:
         print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_USAGE
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"{prog}: error: {str(error.filename)[:60]}...: the name is too long: choose a shorter one",
+              file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted", file=sys.stderr)

@@ -165,6 +165,7 @@ class SyncProof(Event):
     short_ns: int
     long_ns: int
     residue_ns: int | None = Field(None, description="reading the losses right after the long run; None in sampling")
+    attempt: int = Field(0, description="tries before it: a busy machine can spoil one")
     part: Timed | None = Field(None, description="what was measured when this was")
 
 

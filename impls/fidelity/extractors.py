@@ -102,7 +102,11 @@ def specs() -> dict[str, FeatureSpec]:
     """
     known = {spec.name: spec for spec in BUILT_IN}
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        spec = point.load()
+        try:
+            spec = point.load()
+        except Exception as error:
+            raise UsageError(f"entry point {point.name!r} ({point.value}): cannot be imported: {error}: mend or remove "
+                             "the package that brings it") from error
         if not isinstance(spec, FeatureSpec) or spec.name in {*known, "auto"}:
             raise UsageError(
                 f"entry point {point.name!r} ({point.value}): expected a FeatureSpec with a name of its own")

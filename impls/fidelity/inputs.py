@@ -55,6 +55,8 @@ def _member(path: Path, file: BinaryIO) -> NDArray[Any]:
             names = ", ".join(archive.files[:8]) or "nothing"
             raise UsageError(f"{path}: has no array {KEY!r}, only {names}: save the images under that name")
         found: NDArray[Any] = archive[KEY]
+        if not isinstance(found, np.ndarray):
+            raise ValueError(f"its member {KEY!r} is no array")
         return found
 
 
@@ -71,6 +73,7 @@ def _array(path: Path) -> NDArray[Any]:
         raise UsageError(f"{path}: no such file") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError, KeyError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError, KeyError,
+            OverflowError) as error:
         raise UsageError(f"{path}: not an npz or npy file of plain arrays ({error}): write it with numpy.savez"
                          ) from error

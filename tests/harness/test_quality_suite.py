@@ -229,6 +229,58 @@ def test_an_interrupted_run_goes_on_without_doing_anything_twice(lab, dies_at):
     assert len(first.calls) + len(lab.tools.calls) == 1 + 4 + 6 + 3
 
 
+def test_what_failed_is_judged_after_a_resume_together_with_what_was_there(lab):
+    lab.tools = FakeTools(faults={"images-B-ddim-10-4": "crash"})
+    config = BenchConfig(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", device="cpu",
+                         preset="tiny")
+    bench, request = lab.bench(config)
+    assert Runner(bench, request).run().exit_code == 1
+    bench.writer.close()
+    lab.tools.faults = {}
+    bench, request = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
+    end = Runner(bench, request.__class__(**{**request.__dict__, "resumed": read_run(bench.writer.path)})).run()
+    run = read_run(bench.writer.path)
+    assert end.exit_code == 0 and len(run.of(Quality)) == 6 and len(run.of(QualityDifference)) == 3
+    assert set(cases(run).values()) == {"measured"}
+
+
+def test_an_arm_whose_training_failed_catches_up_after_a_resume(lab):
+    lab.tools = FakeTools(faults={"train-B-2": "crash"})
+    config = BenchConfig(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", device="cpu",
+                         preset="tiny")
+    bench, request = lab.bench(config)
+    Runner(bench, request).run()
+    bench.writer.close()
+    lab.tools.faults = {}
+    bench, request = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
+    Runner(bench, request.__class__(**{**request.__dict__, "resumed": read_run(bench.writer.path)})).run()
+    run = read_run(bench.writer.path)
+    assert len(run.of(Quality)) == 6 and len(run.of(QualityDifference)) == 3
+    assert set(cases(run).values()) == {"measured"}
+
+
+def test_no_two_networks_judge_one_run(lab):
+    class Drifting(FakeTools):
+        def evaluate(self, options):
+            super().evaluate(options)
+            if "images" in options:
+                path = Path(options["json"][0])
+                path.write_text(path.read_text().replace("FD efficientnet-lite0", "FID"))
+
+    lab.tools = Drifting()
+    end, run = lab.run(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4")
+    assert end.exit_code == 1 and not run.of(Quality)
+    assert {options["features"][0] for tool, options in lab.tools.calls if tool == "evaluate"} == {
+        "auto", "efficientnet-lite0"}
+    assert "label was FD efficientnet-lite0 and is FID now" in str([case.reason for case in run.of(Case)])
+
+
+def test_a_late_fault_keeps_what_the_parts_before_have_measured(lab):
+    lab.tools = FakeTools(faults={"train-A-2": "usage"})
+    end, run = lab.run(suite="all", arms=ARMS, blocks=6, pairs=4, epochs=0, num_images=6, steps="2,3", train_steps="2")
+    assert end.exit_code == 1 and cases(run)["train-A-2"] == "failed" and len(run.of(Verdict)) == 6
+
+
 @pytest.mark.parametrize("lines", [0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
 def test_a_run_killed_between_any_two_lines_loses_and_repeats_nothing(lab, quality, lines):
     _, whole = quality()

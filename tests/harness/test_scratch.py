@@ -32,6 +32,8 @@ shell = subprocess.Popen(["sh", "-c", "sleep 1000 & echo $!; exec setsid sleep 1
                          text=True)
 scratch.has_process(child.pid)
 print(scratch.path, scratch._janitor.pid, child.pid, shell.pid, shell.stdout.readline().strip(), flush=True)
+# Where tests run in the background of a shell, Ctrl-C is ignored and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.pause()
 """
 
@@ -159,7 +161,7 @@ def test_an_unusable_temporary_folder_is_one_line(temp, monkeypatch, capfd, name
 
 def test_a_run_folder_has_one_writer(tmp_path):
     writer = RunWriter.create(tmp_path, "train-speed")
-    with pytest.raises(UsageError, match="another process is writing"):
+    with pytest.raises(UsageError, match="still going on in another process"):
         RunWriter(writer.path)
     writer.close()
     RunWriter(writer.path).close()

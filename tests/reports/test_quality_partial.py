@@ -157,7 +157,6 @@ def test_damaged_values_never_stop_the_report(seed: int, journal: list[str], tmp
     ("kind", "field", "value", "said"),
     [
         ("sampled", "images", 0, "the recorded time or number of images is not usable"),
-        ("sampled", "images", 10**400, "the recorded time or number of images is not usable"),
         ("sampled", "seconds", 1e-320, "the recorded time or number of images is not usable"),
         ("sampled", "eta", "NaN", "eta"),
         ("nearest", "typical", 1e-320, "no usable distance was recorded"),

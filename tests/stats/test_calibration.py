@@ -140,7 +140,7 @@ def warm_up(steps):
 
     progress = SimpleNamespace(status=lambda text: None, say=lambda text: None)
     plan = SimpleNamespace(arms=())
-    bench = SimpleNamespace(plan=plan, progress=progress, longest_warm_up={}, cpu_ns=None, busy_ns=None,
+    bench = SimpleNamespace(plan=plan, progress=progress, longest_warm_up={}, cpu_ns=None, busy_ns=None, counters=None,
                             writer=SimpleNamespace(append=recorded.append))
     session = SimpleNamespace(arm=SimpleNamespace(name="scripted"), ask=ask, pid=1, spawn_ns=1)
     created = SimpleNamespace(import_ns=1, compiled_files=None)
