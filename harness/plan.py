@@ -150,6 +150,7 @@ class Plan:
             "schedule": self.schedule, "seed": self.seed, "time_limit_s": self.time_limit_s,
             "multiple_comparisons": over,
             "comparisons": [{"a": c.a, "b": c.b, "selfcheck": c.selfcheck} for c in self.comparisons],
+            "block_numbers": [self.block_numbers.start, self.block_numbers.stop - 1],
             "cells": [cell.name for cell in self.cells],
             "sweep": {"cell": cheapest(self.cells).name, "batch_sizes": list(self.sweep)} if self.cells else None,
         }
@@ -207,12 +208,13 @@ def make_plan(config: BenchConfig, device: Device, T: int = 1000, part: Part | N
 
 
 def declared(plans: Sequence[Plan]) -> dict[str, Any]:
-    """What a run fixes before its first measurement; a part's own words stay those of the first that has them."""
+    """What a run fixes before its first measurement; of several parts, all of each and the words of the first."""
     together: dict[str, Any] = {}
     for plan in reversed(plans):
         together = {**together, **{key: value for key, value in plan.declared().items()
                                    if value or key not in together}}
-    return {**together, "parts": [plan.part for plan in plans]}
+    several = {"by_part": {plan.part: plan.declared() for plan in plans}} if len(plans) > 1 else {}
+    return {**together, **several, "parts": [plan.part for plan in plans]}
 
 
 def parity_steps(config: BenchConfig, suite: Suite) -> int:

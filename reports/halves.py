@@ -23,6 +23,8 @@ from reports.sampling import is_sampling
 from reports.units import EITHER, SAMPLING, TRAINING, Unit
 
 SUITE = "sample-speed"
+# More blocks than a run can have.
+MOST_BLOCKS = 10_000
 
 
 def samples(run: RecordedRun) -> bool:
@@ -63,6 +65,10 @@ def halves(seen: RunView) -> tuple[RunView, ...]:
     if seen.unit is not EITHER:
         return (seen,)
     drawn = {window.block for window in seen.run.of(Window) if window.kind in ("sample", "sweep")}
+    # A block whose processes all failed has no window, but a number of its part.
+    match seen.declared("by_part", SAMPLING.doing, "block_numbers"):
+        case [int(first), int(last)] if first <= last < first + MOST_BLOCKS:
+            drawn |= set(range(first, last + 1))
     return part(seen, drawn, TRAINING), part(seen, drawn, SAMPLING)
 
 

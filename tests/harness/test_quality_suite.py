@@ -34,12 +34,13 @@ from harness.quality_tools import Tools
 from harness.runner import Runner
 from harness.session import WorkerFailedError
 from harness.store import RunWriter, read_run, summary
-from harness.suites import STEP_TIME
+from harness.suites import SAMPLING_TIME, STEP_TIME
 from impls.backend import TrainerState
 from impls.common.checkpoint import save_state
 from impls.common.config import preset
 from impls.common.images import save_grid, save_npz, save_png
 from impls.errors import UsageError
+from reports.render import build
 
 ARMS = "scripted,scripted:slow"
 FEATURES = {"extractor": "efficientnet-lite0", "label": "FD efficientnet-lite0", "weights_sha256": "f" * 64,
@@ -306,6 +307,11 @@ def test_all_runs_every_part_into_one_journal(lab):
     assert all(verdict.word == "A-faster" for verdict in run.of(Verdict) if verdict.metric == STEP_TIME)
     assert run.started.declared["parts"] == ["training", "sampling", "quality"]
     assert run.started.declared["cells"] == ["ddim-2", "ddim-3"]
+    by_part = run.started.declared["by_part"]
+    assert (by_part["training"]["metric"], by_part["sampling"]["metric"]) == (STEP_TIME, SAMPLING_TIME)
+    page = build(run.path).read_text(encoding="utf-8")
+    for words in ("Training: ", "Sampling: ", "FD efficientnet-lite0"):
+        assert words in page
     assert len(run.of(Quality)) == 4
     assert {verdict.blocks for verdict in run.of(Verdict)} == {6}
 

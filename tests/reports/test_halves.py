@@ -1,0 +1,44 @@
+"""A run of several parts is told in halves: what belongs to which."""
+
+from pathlib import Path
+
+from harness.events import BlockState, Peak, RunStarted, Window, WorkerStarted
+from harness.store import RecordedRun
+from reports.halves import halves, whole
+from reports.units import SAMPLING, TRAINING
+
+
+def window(block, kind):
+    return Window(kind=kind, arm="A", block=block, pair=0, position=0, start_ns=1, end_ns=2, steps=1, step_ns=[],
+                  cell="ddim-5" if kind == "sample" else None)
+
+
+def recorded(declared):
+    worker = WorkerStarted(arm="A", block=13, pid=1, spawn_ns=1, import_ns=1, build_ns=1, first_step_ns=1,
+                           first_stamp_ns=1, parameter_count=1, info={})
+    events = [RunStarted(run_id="r", suite="all", started_utc="2026-01-01T00:00:00+00:00", command=[], arms=[],
+                         bench={}, experiment={}, config_sha256="", declared=declared),
+              window(0, "free"), window(11, "sample"), worker,
+              *(BlockState(block=block, order_seed=0, dirty=False) for block in (0, 11, 13)),
+              *(Peak(arm="A", matmul_n=8, flops=flops, part=part)
+                for part, flops in (("training", 1.0), ("sampling", 2.0)))]
+    return whole(RecordedRun(Path("r"), tuple(events)))
+
+
+def test_a_sampling_block_without_windows_is_no_training_block():
+    training, sampling = halves(recorded({"by_part": {"sampling": {"block_numbers": [11, 21]}}}))
+    assert (training.unit, sampling.unit) == (TRAINING, SAMPLING)
+    assert [state.block for state in training.run.of(BlockState)] == [0]
+    assert [state.block for state in sampling.run.of(BlockState)] == [11, 13]
+    assert not training.run.of(WorkerStarted) and len(sampling.run.of(WorkerStarted)) == 1
+
+
+def test_every_half_has_the_figures_of_its_own_part():
+    training, sampling = halves(recorded({}))
+    assert (training.peak_flops, sampling.peak_flops) == (1.0, 2.0)
+
+
+def test_a_damaged_declaration_is_left_aside():
+    for damaged in ([0, 10**15], [3], "x", [5, 1], None):
+        _, sampling = halves(recorded({"by_part": {"sampling": {"block_numbers": damaged}}}))
+        assert [state.block for state in sampling.run.of(BlockState)] == [11]
