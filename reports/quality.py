@@ -141,7 +141,7 @@ def image_sets(view: RunView, label: str) -> list[ImageSet]:
     found = [
         ImageSet(
             arm, cell, steps, judged.get((arm.slot, cell, steps)), drawn.get((arm.slot, cell, steps)),
-            why_missing(arm, (arm.slot, cell, steps) in drawn),
+            why_missing(view, arm, cell, steps, (arm.slot, cell, steps) in drawn),
         )
         for cell, steps in dict.fromkeys((cell, steps) for _, cell, steps in [*judged, *drawn])
         for arm in present(view)
@@ -168,12 +168,25 @@ def present(view: RunView) -> list[ArmView]:
     return [arm for arm in view.arms if arm.slot in slots or arm.name not in names]
 
 
-def why_missing(arm: ArmView, drawn: bool) -> str:
-    """Why a set has no figures: what the run recorded of a failure, or what is not there."""
-    newest: dict[str, Case] = {case.case_id: case for case in arm.cases}
-    failed = [case for case in newest.values() if case.status != "measured" and case.reason]
-    if failed:
-        return str(failed[-1].reason)
+def why_missing(view: RunView, arm: ArmView, cell: str, steps: int | None, drawn: bool) -> str:
+    """Why a set has no figures: what the run recorded of its own failure, or what is not there.
+
+    Args:
+        view: the run.
+        arm: whose set.
+        cell: its sampler setting.
+        steps: how long its weights were trained; None for given ones.
+        drawn: whether its images are there.
+    """
+    end = "" if steps is None else f"-{steps}"
+    newest: dict[str, Case] = {case.case_id: case for case in view.run.of(Case)}
+    # The judgement of all arms, the arm's own images, its trainings up to then, and what stopped everything.
+    trainings = [f"train-{arm.slot}-{one}" for one in sorted({event.steps for event in view.run.of(Trained)} | {steps})
+                 if one <= steps] if steps is not None else []  # fmt: skip
+    for about in (f"quality-{cell}{end}", f"images-{arm.slot}-{cell}{end}", *trainings, "quality-reference"):
+        case = newest.get(about)
+        if case is not None and case.status != "measured" and case.reason:
+            return case.reason
     return "the images were drawn but not evaluated" if drawn else "no images of this set were recorded"
 
 

@@ -151,7 +151,8 @@ class JudgedMaker(Maker):
             self.add(NearestImages(arm=slot, cell=cell, picture=picture, space="features of efficientnet-lite0",
                                    distances=[14.2, 11.3, 17.9, 12.5], typical=9.7))  # fmt: skip
         if self.s.fail:
-            self.add(Case(case_id=f"train-{self.s.fail}", arm=self.s.fail, block=None, status="failed",
+            first = min(steps or 0 for steps in self.s.trainings)
+            self.add(Case(case_id=f"train-{self.s.fail}-{first}", arm=self.s.fail, block=None, status="failed",
                           reason="the training ended with exit code -9 (killed: out of memory?)",
                           log=f"logs/train-{self.s.fail}.log", log_tail=self.s.log_tail))  # fmt: skip
         for finding in self.s.findings:
