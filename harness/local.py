@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.bench import Bench
 from harness.checks import preflight
+from harness.conclusion import EXIT_FAILED, conclude
 from harness.config import BenchConfig, interpreter_of, interpreters
 from harness.devices import check_data
 from harness.environment import capture
@@ -20,7 +21,7 @@ from harness.progress import Progress
 from harness.quality import check_weights_fit
 from harness.quality_tools import Tools
 from harness.resume import check_machine, check_weights, origin
-from harness.runner import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Request, Runner, conclude
+from harness.runner import EXIT_INTERRUPTED, EXIT_USAGE, Request, Runner
 from harness.scratch import Scratch
 from harness.sessions import LocalSessions
 from harness.store import RecordedRun, RunWriter, StorageError

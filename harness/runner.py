@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Literal
 
 from harness import protocol
 from harness.agreement import run_agreement
@@ -17,6 +13,7 @@ from harness.bench import SLOW_LIMIT_S, Bench, plain
 from harness.block import Block
 from harness.catalogue import END_CODES
 from harness.coldstart import run_cold_starts
+from harness.conclusion import EXIT_FAILED, EXIT_OK, latest_cases
 from harness.config import BenchConfig
 from harness.disturbance import disturbed_blocks
 from harness.events import (
@@ -27,30 +24,27 @@ from harness.events import (
     Event,
     Finding,
     ParityResult,
-    Quality,
     Resumed,
     RunEnded,
     RunStarted,
     SampleAgreement,
     SamplesDrawn,
     StepCost,
-    Verdict,
 )
 from harness.kernel import taken
 from harness.parity_run import run_parity
 from harness.plan import SOFT_LIMIT_S, Plan, declared
 from harness.quality import QualityJob, check_reference, run_quality
-from harness.quality import sentence as quality_sentence
 from harness.resume import TRAINING, extras_done, finished_blocks, unfinished_blocks
-from harness.selfcheck import CODES, selfcheck
+from harness.selfcheck import selfcheck
 from harness.session import WorkerFailedError
 from harness.store import RecordedRun, read_run
 from harness.synchronisation import accusations
-from harness.verdicts import judge_part, of_part, sentence
+from harness.verdicts import judge_part, of_part
 from impls.common.config import ExperimentConfig
 from impls.common.flops import forward_flop_per_image, training_step_flop
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 
 
 @dataclass(frozen=True)
@@ -302,47 +296,6 @@ def run_started(run_id: str, request: Request, plans: Sequence[Plan], experiment
         arms=plan.entries(), bench=request.config.model_dump(mode="json"), experiment=plain(experiment),
         config_sha256=experiment.sha256(),
         declared={**declared(plans), **training, "device": plan.device, "device_reason": request.device_reason})
-
-
-def latest_cases(run: RecordedRun) -> list[Case]:
-    """The last word on every case."""
-    return list({case.case_id: case for case in run.of(Case)}.values())
-
-
-def conclude(path: Path, say: Callable[[str], None]) -> int:
-    """Build the report of a finished run and print its verdicts; 1 when building fails, which is our own fault.
-
-    Args:
-        path: the run folder.
-        say: shows progress.
-    """
-    run = read_run(path)
-    for verdict in run.of(Verdict):
-        print(sentence(verdict, run.arms))
-    for result in run.of(Quality):
-        print(quality_sentence(result, run.arms.get(result.arm, result.arm)))
-    if run.started is not None and run.started.bench.get("selfcheck"):
-        found = [finding for finding in run.of(Finding) if finding.code in CODES]
-        for finding in sorted(found, key=lambda one: (one.arm or "", CODES.index(one.code))):
-            print(f"self-check: {finding.message}")
-    for case in latest_cases(run):
-        if case.status == "failed":
-            print(f"failed: {case.case_id}: {case.reason}")
-    say("building the report")
-    if not (report_command("build", path) and report_command("index", path.parent)):
-        print(f"the report could not be built; the measurements are safe in {path}", file=sys.stderr)
-        return EXIT_FAILED
-    return EXIT_OK
-
-
-def report_command(verb: Literal["build", "index"], folder: Path) -> bool:
-    """Have the reports package do its work in a process of its own, since the harness must not depend on it."""
-    root = Path(__file__).parent.parent
-    command = [sys.executable, "-m", "reports", verb, str(folder.resolve())]
-    done = subprocess.run(command, cwd=root, check=False, stdout=subprocess.PIPE, text=True)
-    if done.returncode == 0 and verb == "build":
-        print(done.stdout, end="")
-    return done.returncode == 0
 
 
 def utc_now() -> str:

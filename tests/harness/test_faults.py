@@ -9,9 +9,10 @@ import psutil
 import pytest
 
 from harness import janitor, protocol
+from harness.conclusion import report_command
 from harness.config import BenchConfig
 from harness.events import BlockState, Case
-from harness.runner import Runner, report_command
+from harness.runner import Runner
 from harness.scratch import Scratch
 from harness.session import Limits, Nobody, Session, WorkerFailedError
 from harness.sessions import LocalSessions

@@ -7,9 +7,10 @@ from collections import Counter
 import pytest
 
 from harness import protocol
+from harness.conclusion import latest_cases
 from harness.config import BenchConfig
 from harness.events import BlockState, Case, Window
-from harness.runner import Request, Runner, latest_cases
+from harness.runner import Request, Runner
 from harness.store import RunWriter, read_run
 
 OPTIONS = {"arms": "scripted,scripted:slow", "blocks": 6, "pairs": 2, "epochs": 0}
