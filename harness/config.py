@@ -70,7 +70,7 @@ class BenchConfig(Frozen):
     inception_sha256: str | None = Field(None, description="quality: accept Inception weights of this hash; the figure "
                                                            "is not called FID then")
     reference_images: int | None = Field(None, description="quality: training images to hold the sets against "
-                                                           "(default: 2048 on the CPU, all on CUDA)")
+                                                           "(default: at most 5000 on the CPU, all on CUDA)")
     loader: Literal["resident", "native"] = Field("resident", description="where measured windows get their batches")
     num_workers: int | None = Field(None, description="worker processes of the native loader (default: the preset's)")
     seed: int = Field(0, description="seed of data order, weights, and of the order of windows")

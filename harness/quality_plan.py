@@ -17,7 +17,6 @@ from impls.registry import Device, parse_arm, parse_arms
 DEFAULT_STEPS: dict[Device, str] = {"cpu": "10,50", "cuda": "10,20,50,100,250,1000,ddpm"}
 DEFAULT_TRAIN_STEPS: dict[Device, str] = {"cpu": "150,600", "cuda": "5000,20000,46800"}
 DEFAULT_IMAGES: dict[Device, int] = {"cpu": 256, "cuda": 10_000}
-DEFAULT_REFERENCE: dict[Device, int | None] = {"cpu": 2048, "cuda": None}
 # The preset's own batch of two images is meant for timing steps; so short a training needs a larger one.
 TINY_TRAINING = {"batch_size": 16, "lr": 1e-3}
 
@@ -31,7 +30,7 @@ class QualityPlan:
         milestones: training steps after which sets are drawn, rising; empty where weights are given. Before the last
             one only the cheapest cell is drawn.
         images: images in every set.
-        reference_images: real images that they are held against; None for the whole training split.
+        reference_images: real images that they are held against; None for the tool's own choice.
         features: the feature network, by name, or "auto".
         weights: arm name -> checkpoint or folder, where weights are given.
     """
@@ -54,7 +53,7 @@ class QualityPlan:
         source = (f"training to {', '.join(map(str, self.milestones))} steps" if self.milestones
                   else "weights of " + ", ".join(f"{arm}: {path}" for arm, path in self.weights.items()))
         names, size = ", ".join(cell.name for cell in self.cells), self.reference_images
-        reference = "all training images" if size is None else f"{size} training images"
+        reference = "training images" if size is None else f"{size} training images"
         return [f"quality: {source}; {names}; {self.images} images each, held against {reference} by {self.features}"]
 
 
@@ -72,7 +71,7 @@ def quality_plan(config: BenchConfig, device: Device, T: int) -> QualityPlan:
         cells=cells(config.steps or DEFAULT_STEPS[device], T),
         milestones=() if weights else milestones(config.train_steps or DEFAULT_TRAIN_STEPS[device]),
         images=images, features=config.features, weights=weights,
-        reference_images=config.reference_images or DEFAULT_REFERENCE[device])
+        reference_images=config.reference_images)
 
 
 def training_recipe(config: BenchConfig, overrides: dict[str, Any], device: Device) -> ExperimentConfig:
