@@ -1,0 +1,81 @@
+"""What the options of the quality suite mean, and how a tool that fails is told of."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.config import BenchConfig, parse
+from harness.launcher import LocalLauncher
+from harness.plan import make_plans
+from harness.progress import Progress
+from harness.quality_plan import milestones, model_paths
+from harness.quality_tools import Tools
+from harness.session import WorkerFailedError
+from impls.errors import UsageError
+
+
+@pytest.mark.parametrize(("words", "part"), [
+    (["--train-steps", "0"], "rising"), (["--train-steps", "200,100"], "rising"), (["--train-steps", "x"], "rising"),
+    (["--num-images", "1"], "at least 2"), (["--num-images", "0"], "at least 2"),
+    (["--train-steps", "5", "--model-path", "x"], "leave one of them out"),
+    (["--eta", "-1"], "0 or more"), (["--eta", "nan"], "0 or more"),
+    (["--time-limit", "nan"], "minutes above 0"),
+    (["--model-path", "pytorch=x"], "arm jittor has no weights"),
+    (["--model-path", "jittor:onednn=x"], "not in --arms"),
+    (["--model-path", "x", "--model-path", "y"], "has weights already"),
+    (["--steps", "0"], "neither"),
+])
+def test_bad_options_are_one_line(words, part):
+    with pytest.raises(UsageError, match=part) as fault:
+        config, _ = parse(["--suite", "quality", *words])
+        make_plans(config, "cpu")
+    assert "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize("words", [["--train-steps", "5"], ["--features", "x"], ["--num-images", "5"],
+                                   ["--inception-weights", "x"]])
+def test_options_of_the_quality_suite_are_refused_elsewhere(words):
+    with pytest.raises(UsageError, match="judges no images"):
+        parse(["--suite", "train-speed", *words])
+
+
+def test_a_path_may_hold_an_equals_sign():
+    config = BenchConfig(suite="quality", model_path=("runs/lr=1/x",))
+    assert set(model_paths(config).values()) == {Path("runs/lr=1/x")}
+    each = BenchConfig(suite="quality", model_path=("pytorch=a=b", "jittor=c"))
+    assert model_paths(each) == {"pytorch": Path("a=b"), "jittor": Path("c")}
+    assert milestones("5, 20") == (5, 20)
+
+
+class Shell:
+    """Starts a line of Python instead of a tool."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def start(self, command, env, log):
+        return LocalLauncher().start([sys.executable, "-c", self.code], env, log)
+
+
+@pytest.mark.parametrize(("code", "cause", "part"), [
+    ("import sys; sys.exit('tool: error: no such file: give one')", "crash", "ended by itself with status 1"),
+    ("import sys; print('tool: error: no such file: give one'); sys.exit(2)", "usage", "no such file: give one"),
+    ("import os; os.kill(os.getpid(), 9)", "crash", "killed by signal 9"),
+])
+def test_a_failing_tool_says_why(tmp_path, code, cause, part):
+    tools = Tools(1, lambda arm: sys.executable, Shell(code))
+    with pytest.raises(WorkerFailedError, match=part) as fault:
+        tools.run("train", [], tmp_path / "x.log", Progress(stream=io.StringIO()), "training")
+    assert fault.value.cause == cause
+
+
+def test_a_silent_tool_is_ended(tmp_path):
+    seconds = iter(range(0, 10**6, 2000))
+    tools = Tools(1, lambda arm: sys.executable, Shell("import time; time.sleep(600)"), lambda: next(seconds),
+                  lambda wait: None)
+    with pytest.raises(WorkerFailedError, match="no sign of life"):
+        tools.run("train", [], tmp_path / "x.log", Progress(stream=io.StringIO()), "training")
