@@ -18,7 +18,7 @@ from harness.progress import Progress
 from harness.quality_plan import model_paths, training_recipe
 from harness.store import StorageError
 from harness.suites import SUITES
-from impls.common.cli import alias
+from impls.common.cli import alias, said
 from impls.common.config import ExperimentConfig
 from impls.common.devices import cuda_driver_fault, default_threads
 from impls.errors import UsageError
@@ -66,7 +66,7 @@ def _os_fault(error: OSError) -> int:
 
 
 def _fault(message: str, code: int) -> int:
-    print(f"{PROG}: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{PROG}: error: {said(message)}", file=sys.stderr)
     return code
 
 

@@ -89,17 +89,19 @@ def check_machine(run: RecordedRun, now: EnvironmentRecorded, allowed: bool = Fa
     Raises:
         UsageError: something has changed, all of it named, and that is not allowed.
     """
-    before = run.last(EnvironmentRecorded)
-    if before is None:
+    before, done = run.last(EnvironmentRecorded), len(finished_blocks(run))
+    if before is None and not done:
         return None
-    changed = "; ".join(f"{name} was {_shown(before.facts.get(name))}, is {_shown(now.facts.get(name))}"
-                        for name in before.starred if before.facts.get(name) != now.facts.get(name))
+    if before is None:
+        changed = "the line that told of it is lost, so that nothing can be compared"
+    else:
+        changed = "; ".join(f"{name} was {_shown(before.facts.get(name))}, is {_shown(now.facts.get(name))}"
+                            for name in before.starred if before.facts.get(name) != now.facts.get(name))
     if not changed:
         return None
     if not allowed:
         raise UsageError(f"--resume {run.path}: the environment has changed: {changed}: start a new run, or accept "
                          "it with --allow-env-change")
-    done = len(finished_blocks(run))
     return Finding(severity="warning", code="environment-changed",
                    message=f"the run went on in another environment, after {done} finished "
                            f"block{'' if done == 1 else 's'}: {changed}",

@@ -162,8 +162,10 @@ class Runner:
         if request.resumed is not None:
             gone = unfinished_blocks(request.resumed)
             bench.writer.append(Resumed(resumed_utc=utc_now(), discarded_blocks=gone))
+            self._open(request.resumed)
             if request.changed is not None:
-                bench.writer.append(request.environment)
+                if request.resumed.of(EnvironmentRecorded):
+                    bench.writer.append(request.environment)
                 bench.find(request.changed)
             # The machine may be busy now that was not then; what is known already need not be said twice.
             known = {finding.code for finding in request.resumed.of(Finding)}
@@ -176,14 +178,19 @@ class Runner:
             bench.found |= {finding.code for finding in request.resumed.of(Finding)} - END_CODES
             return
         bench.writer.append(run_started(bench.writer.path.name, request, self._plans, bench.experiment))
-        bench.writer.append(request.environment)
-        if request.dataset is not None:
-            bench.writer.append(request.dataset)
-        for part in self._plans:
-            if part.has_blocks:
-                bench.writer.append(step_cost(bench.experiment, part))
+        self._open(None)
         for finding in request.findings:
             bench.find(finding)
+
+    def _open(self, resumed: RecordedRun | None) -> None:
+        """Write what every journal begins with, unless the run that goes on has it: a kill may have come before."""
+        bench, request = self._whole, self._request
+        costs = [step_cost(bench.experiment, plan) for plan in self._plans if plan.has_blocks]
+        opening = [event for event in (request.environment, request.dataset, *costs) if event is not None]
+        for event in opening:
+            had = resumed.of(type(event)) if resumed else []
+            if not any(getattr(old, "part", None) == getattr(event, "part", None) for old in had):
+                bench.writer.append(event)
 
     def _prewarm(self) -> None:
         """Compile caches first, one backend after another: two processes must never compile into one cache."""

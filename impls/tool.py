@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Literal, NoReturn
 
 from impls.backend import Backend
+from impls.common.cli import said
 from impls.common.devices import cuda_driver_fault, default_threads
 from impls.errors import UnavailableError, UsageError
 from impls.registry import Arm, Device
@@ -33,7 +34,7 @@ def run(prog: str, work: Callable[[list[str]], None], argv: Sequence[str] | None
     try:
         work(list(sys.argv[1:] if argv is None else argv))
     except UsageError as error:
-        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{prog}: error: {said(error)}", file=sys.stderr)
         return EXIT_USAGE
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from impls.common.cli import said
 from impls.errors import UsageError
 
 
@@ -109,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             serve.serve(options.results, options.port)
     except UsageError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {said(error)}", file=sys.stderr)
         return 2
     return 0
 

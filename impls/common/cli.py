@@ -65,6 +65,11 @@ def command_line(argv: Sequence[str], base: Settings, prog: str) -> Settings:
     return parsed
 
 
+def said(message: object) -> str:
+    """A message for the terminal on one line, whatever a file name in it is made of."""
+    return " ".join(str(message).encode("utf-8", "backslashreplace").decode("utf-8").split())
+
+
 def one_line(box: str, prog: str) -> str:
     """The message inside tyro's error box, without the frame, the help text and the line breaks."""
     words: list[str] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from harness.events import (
     Finding,
     ParityResult,
     RunStarted,
+    StepCost,
     Verdict,
     Window,
     WorkerStarted,
@@ -185,8 +185,21 @@ def test_coming_back_to_the_first_environment_makes_two_of_three():
     assert math.isfinite(step_time(run).ci_low)
 
 
-def test_a_journal_without_an_environment_can_go_on(cut):
+def test_a_lost_environment_line_is_a_change_once_blocks_are_there(lab, cut):
     journal = cut / "journal.jsonl"
-    journal.write_bytes(b"".join(line for line in journal.read_bytes().splitlines(keepends=True)
-                                 if json.loads(line)["type"] != "environment"))
-    assert check_machine(read_run(cut), THERE) is None
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(line for line in lines if b'"type":"environment"' not in line))
+    with pytest.raises(UsageError, match="the line that told of it is lost"):
+        check_machine(read_run(cut), HERE)
+    changed = check_machine(read_run(cut), HERE, allowed=True)
+    run = go_on(lab, cut, HERE, changed)
+    assert len(run.of(EnvironmentRecorded)) == 1
+    assert [f.code for f in run.of(Finding)].count("environment-changed") == 1
+
+
+def test_a_run_killed_in_its_first_lines_gets_what_every_journal_begins_with(lab, cut):
+    journal = cut / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0])
+    assert check_machine(read_run(cut), HERE) is None
+    run = go_on(lab, cut, HERE, None)
+    assert len(run.of(EnvironmentRecorded)) == 1 and len(run.of(StepCost)) == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import psutil
 import pytest
 
 from harness.events import BlockState, EnvironmentRecorded, Finding
+from harness.journal import encode
 from harness.store import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,7 +112,11 @@ def test_ctrl_c_leaves_a_readable_journal_and_the_run_can_be_resumed(real_env, t
     assert read_run(folder).status == "interrupted"
 
     journal = folder / "journal.jsonl"
-    journal.write_text(re.sub(r'"cpu_logical":\d+', '"cpu_logical":999', journal.read_text()))
+    lines = journal.read_bytes().splitlines(keepends=True)
+    at = next(number for number, line in enumerate(lines) if b'"type":"environment"' in line)
+    before = cut.last(EnvironmentRecorded)
+    lines[at] = encode(before.model_copy(update={"facts": {**before.facts, "cpu_logical": 999}}), at)
+    journal.write_bytes(b"".join(lines))
     refused = run(real_env, "--resume", str(folder), out=out)
     assert refused.returncode == 2 and "cpu_logical was 999" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
