@@ -15,7 +15,7 @@ from impls.registry import Device, parse_arm, parse_arms
 
 # The CPU's defaults end within a quarter of an hour on two cores.
 DEFAULT_STEPS: dict[Device, str] = {"cpu": "10,50", "cuda": "10,20,50,100,250,1000,ddpm"}
-DEFAULT_TRAIN_STEPS: dict[Device, str] = {"cpu": "150,600", "cuda": "5000,20000,46800"}
+DEFAULT_TRAIN_STEPS: dict[Device, str] = {"cpu": "100,400", "cuda": "5000,20000,46800"}
 DEFAULT_IMAGES: dict[Device, int] = {"cpu": 256, "cuda": 10_000}
 # The preset's own batch of two images is meant for timing steps; so short a training needs a larger one.
 TINY_TRAINING = {"batch_size": 16, "lr": 1e-3}
