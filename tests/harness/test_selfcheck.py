@@ -10,7 +10,7 @@ import pytest
 import scripted_backend
 from scipy import stats
 
-from harness import runner
+from harness import conclusion
 from harness.events import Case, Finding, Overhead, SyncProof, Verdict
 from harness.selfcheck import CODES, blocks_needed, cost, selfcheck
 from harness.store import RecordedRun
@@ -122,8 +122,8 @@ def test_a_quiet_machine_resolves_one_per_cent(lab, capsys, monkeypatch):
     shown = {note.message for note in notes.notes(whole(run))}
     assert {f.message for f in run.of(Finding) if f.code in CODES} <= shown
 
-    monkeypatch.setattr(runner, "report_command", lambda verb, folder: True)
-    assert runner.conclude(run.path, lambda text: None) == 0
+    monkeypatch.setattr(conclusion, "report_command", lambda verb, folder: True)
+    assert conclusion.conclude(run.path, lambda text: None) == 0
     printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("self-check: ")]
     assert len(printed) == 2 * 5 and "against itself" in printed[0] and "yes, with 6 blocks" in printed[2]
 
@@ -160,8 +160,8 @@ def test_a_sampler_is_checked_over_its_cells(lab, monkeypatch):
 def test_without_a_selfcheck_nothing_is_added(lab, capsys, monkeypatch):
     _, run = lab.run(**SHORT)
     assert selfcheck(run) == [] and not [f for f in run.of(Finding) if f.code in CODES]
-    monkeypatch.setattr(runner, "report_command", lambda verb, folder: True)
-    runner.conclude(run.path, lambda text: None)
+    monkeypatch.setattr(conclusion, "report_command", lambda verb, folder: True)
+    conclusion.conclude(run.path, lambda text: None)
     assert "self-check" not in capsys.readouterr().out
 
 
