@@ -95,7 +95,7 @@ def test_ctrl_c_leaves_a_readable_journal_and_the_run_can_be_resumed(real_env, t
     # Where tests run in the background of a shell, Ctrl-C is ignored and children inherit that.
     process = subprocess.Popen(command(*options, out=out), env={**real_env, "SCRIPTED_WAIT_S": "0.005"},
                                cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # noqa: PLW1509
     for line in process.stderr:
         if "block 2" in line:
             break
