@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 
 from harness.events import EnvironmentRecorded, Finding, Sample
-from impls.backend import BackendInfo
 
 GIB = 1 << 30
 # A load of a quarter of the cores before anything of ours runs is somebody else's work, not background noise.
@@ -43,33 +42,6 @@ def process_cpu_ns(pid: int) -> int | None:
         return time.clock_gettime_ns((~pid << 3) | 2)
     except OSError:
         return None
-
-
-def unfair(info_a: BackendInfo, info_b: BackendInfo, count_a: int, count_b: int) -> str | None:
-    """The first thing that makes two arms incomparable, named with both values; None when they are alike.
-
-    Args:
-        info_a: what arm A proved to run.
-        info_b: what arm B proved to run.
-        count_a: trainable scalars of arm A's network.
-        count_b: trainable scalars of arm B's network.
-    """
-    fields: list[tuple[str, object, object]] = [("device", info_a.device, info_b.device)]
-    if info_a.device_uuid is not None and info_b.device_uuid is not None:
-        fields.append(("device UUID", plain_uuid(info_a.device_uuid), plain_uuid(info_b.device_uuid)))
-    else:
-        fields.append(("device name", info_a.device_name, info_b.device_name))
-    fields.append(("dtype", info_a.dtype, info_b.dtype))
-    if info_a.device == "cuda":
-        # The CPU has no TF32, whatever the switch says.
-        fields.append(("TF32", info_a.tf32, info_b.tf32))
-    fields += [("threads", info_a.threads, info_b.threads), ("parameter count", count_a, count_b)]
-    return next((f"{name}: {a} against {b}" for name, a, b in fields if a != b), None)
-
-
-def plain_uuid(uuid: str) -> str:
-    """A GPU's UUID without the prefix that some frameworks leave out."""
-    return uuid.lower().removeprefix("gpu-")
 
 
 def preflight(environment: EnvironmentRecorded) -> list[Finding]:

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,8 @@ def _main(words: list[str]) -> int:
     else:
         config, overrides = parse(words)
     progress = Progress(config.quiet)
+    if resumed is not None and resumed.run.status == "complete":
+        return _mend(resumed.run.path, config.dry_run, progress)
     if resumed is not None:
         device: Device = "cuda" if resumed.device == "cuda" else "cpu"
         reason, recipe = "as before the interruption", resumed.experiment
@@ -101,6 +104,15 @@ def _main(words: list[str]) -> int:
     command = [sys.executable, *([sys.argv[0]] if sys.argv and sys.argv[0] else []), *words]
     return execute(Job(config, recipe, plans, reason, command, resumed.run if resumed else None, given, trained),
                    progress)
+
+
+def _mend(path: Path, dry: bool, progress: Progress) -> int:
+    if dry:
+        print(f"{path}: complete but for its report, which would be built")
+        return 0
+    from harness.conclusion import mend
+
+    return mend(path, progress.say)
 
 
 def dry_run(config: BenchConfig, recipe: ExperimentConfig, plans: Sequence[Plan], reason: str,

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from harness.events import Case, Finding, Quality, Verdict
+from harness.events import Case, Finding, Quality, RunEnded, Verdict
 from harness.quality import sentence as quality_sentence
 from harness.selfcheck import CODES
-from harness.store import RecordedRun, read_run
+from harness.store import JOURNAL, RecordedRun, RunWriter, read_run
 from harness.verdicts import sentence
 
 EXIT_OK, EXIT_FAILED = 0, 1
@@ -46,6 +46,35 @@ def conclude(path: Path, say: Callable[[str], None]) -> int:
         print(f"the report could not be built; the measurements are safe in {path}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
+
+
+def report_due(path: Path) -> bool:
+    """Whether a run that has ended lacks its report or its place in the index: it was stopped while they were built."""
+    made = [path / JOURNAL, path / "report.html", path.parent / "index.html"]
+    try:
+        # Each is written after the one before it.
+        times = [file.stat().st_mtime_ns for file in made]
+    except OSError:
+        return True
+    return times != sorted(times)
+
+
+def mend(path: Path, say: Callable[[str], None]) -> int:
+    """Give a finished run the report that it lacks; returns its exit code, or 1 when building fails.
+
+    Raises:
+        UsageError: another process is still at it.
+    """
+    say(f"{path} is complete but for its report")
+    writer = RunWriter(path)
+    try:
+        writer.summarise()
+        end = read_run(path).last(RunEnded)
+        code = max(end.exit_code if end else EXIT_OK, conclude(path, say))
+        writer.summarise()
+        return code
+    finally:
+        writer.close()
 
 
 def report_command(verb: Literal["build", "index"], folder: Path) -> bool:

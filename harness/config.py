@@ -171,6 +171,9 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
     if config.model_path and not suite.samples:
         raise UsageError(f"{where}--model-path: suite {config.suite} does not sample: leave it out, or choose "
                          "--suite sample-speed or quality")
+    if config.selfcheck and set(suite.parts) <= {"parity", "quality"}:
+        raise UsageError(f"{where}--selfcheck: suite {config.suite} times nothing that could be held against itself: "
+                         "leave it out, or choose --suite train-speed or sample-speed")
     given = [name for name in _QUALITY_ONLY if getattr(config, name) is not None]
     given += ["features"] if config.features != "auto" else []
     if given and "quality" not in suite.parts:

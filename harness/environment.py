@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import subprocess
 import sys
 import sysconfig
 import time
@@ -27,6 +29,18 @@ CUDA_PACKAGES = ("nvidia-cuda-runtime", "nvidia-cudnn", "nvidia-cublas", "nvidia
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND",
              "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "MALLOC_ARENA_MAX",
              *DEBUG_SWITCHES)
+# What another interpreter must have alike; it tells of itself.
+FOREIGN = ("torch", "jittor", "numpy", "onednn-cpu-gomp")
+ASKED = """import json, platform, sys
+from importlib import metadata
+found = {"python": platform.python_version()}
+for name in sys.argv[1:]:
+    try:
+        found["version_" + name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        pass
+print(json.dumps(found))"""
+ANSWER_S = 30
 STARRED = ("cpu_model", "cpu_logical", "cpu_affinity", "cpu_limit_cores", "python", "version_torch", "version_jittor",
            "version_numpy", "version_onednn-cpu-gomp", "gpu_count", "gpu_driver")
 
@@ -51,12 +65,14 @@ class _Facts:
             self.add(name, None, f"{reason} ({type(error).__name__})")
 
 
-def capture(root: Path | None = None, environ: Mapping[str, str] = os.environ) -> EnvironmentRecorded:
+def capture(root: Path | None = None, environ: Mapping[str, str] = os.environ,
+            interpreters: Mapping[str, str] | None = None) -> EnvironmentRecorded:
     """Everything about this machine that may move a measurement; imports no framework, takes well under a second.
 
     Args:
         root: the checkout whose git state is recorded; the folder of this package when None.
         environ: environment variables.
+        interpreters: arm or backend -> another Python that runs it.
     """
     facts = _Facts()
     files = SystemFiles()
@@ -64,7 +80,7 @@ def capture(root: Path | None = None, environ: Mapping[str, str] = os.environ) -
     _memory(facts, files)
     _system(facts, files, environ)
     _software(facts)
-    starred = [*STARRED, *_gpus(facts, environ.get("CUDA_VISIBLE_DEVICES"))]
+    starred = [*STARRED, *_gpus(facts, environ.get("CUDA_VISIBLE_DEVICES")), *_interpreters(facts, interpreters or {})]
     commit, dirty, reason = git_state(root or Path(__file__).resolve().parents[1])
     facts.add("git_commit", commit, reason)
     facts.add("git_dirty", dirty, reason)
@@ -122,6 +138,25 @@ def _software(facts: _Facts) -> None:
     names = {(distribution.metadata["Name"] or "").lower() for distribution in metadata.distributions()}
     for name in sorted(name for name in names if name.startswith(CUDA_PACKAGES)):
         facts.add(f"version_{name}", installed_version(name), "its version cannot be read")
+
+
+def _interpreters(facts: _Facts, chosen: Mapping[str, str]) -> list[str]:
+    """Python and framework versions of other interpreters; returns their names, all of which must match."""
+    starred = []
+    for name, python in chosen.items():
+        found: dict[str, Fact] = {}
+        reason = "not installed there"
+        try:
+            done = subprocess.run([python, "-c", ASKED, *FOREIGN], capture_output=True, text=True, check=True, timeout=ANSWER_S,
+                                  stdin=subprocess.DEVNULL)
+            found = json.loads(done.stdout)
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            reason = f"that interpreter did not tell ({type(error).__name__})"
+        for key in ("python", *(f"version_{package}" for package in FOREIGN)):
+            value = found.get(key) if isinstance(found, dict) else None
+            facts.add(f"interpreter_{name}_{key}", value if isinstance(value, str) else None, reason)
+            starred.append(f"interpreter_{name}_{key}")
+    return starred
 
 
 def installed_version(package: str) -> str | None:

@@ -76,7 +76,8 @@ def execute(job: Job, progress: Progress) -> int:
 
 def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
     config, resumed, given, first = job.config, job.resumed, job.given, job.plans[0]
-    environment, changed = capture(), None
+    threads, chosen = default_threads(), interpreters(config)
+    environment, changed = capture(interpreters=chosen), None
     if resumed is not None:
         changed = check_machine(resumed, environment, config.allow_env_change)
         check_weights(resumed, given)
@@ -88,7 +89,6 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
         findings=[*preflight(environment), *(left for plan in job.plans for left in left_out(config, plan))],
         dataset=None if dataset is None else _recorded(dataset),
         device_reason=job.device_reason, resumed=resumed, plans=job.plans, training=job.training, changed=changed)
-    threads, chosen = default_threads(), interpreters(config)
 
     def python(arm: Arm) -> str:
         return interpreter_of(arm, chosen, sys.executable)

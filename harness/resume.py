@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.conclusion import report_due
 from harness.config import FREE_ON_RESUME, PROG, BenchConfig
 from harness.events import (
     ArmSlot,
@@ -45,7 +46,7 @@ class Resumption:
 
 
 def resumption(argv: Sequence[str]) -> Resumption:
-    """What a command line with `--resume` continues.
+    """What a command line with `--resume` continues; a complete run where only its report is missing.
 
     Raises:
         UsageError: no such run, nothing left to do, or options that differ from those of the run, all of them named.
@@ -57,7 +58,7 @@ def resumption(argv: Sequence[str]) -> Resumption:
     started = run.started
     if started is None:
         raise UsageError(f"--resume {path}: the first line of its journal is damaged: start a new run")
-    if run.status == "complete":
+    if run.status == "complete" and not report_due(path):
         raise UsageError(f"--resume {path}: that run is complete: nothing is left to do")
     recorded = _recorded(path, started)
     if asked.config is not None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness.checks import unfair
 from harness.events import (
     SELF_CHECK,
     ArmSlot,
@@ -16,20 +15,16 @@ from harness.events import (
     Case,
     Event,
     Finding,
-    ParityResult,
-    SampleAgreement,
     Verdict,
     Window,
     Word,
-    WorkerStarted,
 )
 from harness.events.machines import machines
+from harness.fairness import refusal
 from harness.plan import Comparison, Plan
 from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge, judge_clean_and_dirty
 from harness.store import RecordedRun
 from harness.suites import ALPHA, CALL_TIME, FREE_STEP_TIME, MARGIN, SAMPLING_MEAN, SAMPLING_TIME, STEP_TIME
-from harness.synchronisation import fault_of
-from impls.backend import BackendInfo
 
 Kind = Literal["stepwise", "free", "sample"]
 
@@ -192,31 +187,6 @@ def holm(family: Sequence[Question], ratios: Mapping[Question, Ratios]) -> dict[
         if judged_at(ratios[question], alphas[question]).word in ("A-faster", "B-faster"):
             left -= 1
     return alphas
-
-
-def refusal(run: RecordedRun, comparison: Comparison, sampling: bool = False) -> str | None:
-    """Why the two arms must not be compared; None when they may. Of two that sample, the images must agree."""
-    workers = {w.arm: w for w in run.of(WorkerStarted) if w.role == "measure"}
-    a, b = workers.get(comparison.a), workers.get(comparison.b)
-    if a is None or b is None:
-        return None
-    fault = unfair(BackendInfo(**a.info), BackendInfo(**b.info), a.parameter_count, b.parameter_count)
-    for slot in (comparison.a, comparison.b):
-        why = fault_of(run, slot)
-        if why and not fault:
-            fault = f"synchronisation of {run.arms.get(slot, slot)}: {why}"
-    if fault or comparison.selfcheck:
-        return fault
-    pair = (comparison.a, comparison.b)
-    if sampling:
-        agreed = [r for r in run.of(SampleAgreement) if (r.arm_a, r.arm_b) == pair]
-        if not agreed:
-            return "images: the arms' images were not compared"
-        return None if agreed[-1].passed else f"images: {agreed[-1].reason}"
-    results = [r for r in run.of(ParityResult) if (r.arm_a, r.arm_b) == pair]
-    if not results:
-        return "parity: the check did not run to its end"
-    return None if results[-1].passed else f"parity: {results[-1].reason}"
 
 
 def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from harness.cli import main
 from harness.config import BenchConfig, parse
+from harness.environment import capture
 from harness.events import (
     ArmEntry,
     BlockState,
@@ -100,6 +101,20 @@ def test_another_environment_is_refused_with_all_its_differences(cut):
     message = str(fault.value)
     assert "cpu_model was 'X', is 'Y'; cpu_logical was 2, is unknown" in message and "--allow-env-change" in message
     assert "python" not in message and "load1" not in message and "\n" not in message
+
+
+def test_another_version_inside_another_interpreter_is_refused(lab, tmp_path):
+    python = tmp_path / "python"
+    python.touch(0o700)
+    bench, _ = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **SHORT}))
+    for version in ("1.3.9", "1.3.11"):
+        python.write_text(f"#!/bin/sh\necho '{{\"python\": \"3.11.7\", \"version_jittor\": \"{version}\"}}'\n")
+        now = capture(interpreters={"jittor": str(python)})
+        if version == "1.3.9":
+            bench.writer.append(now)
+            bench.writer.close()
+    with pytest.raises(UsageError, match="interpreter_jittor_version_jittor was '1.3.9', is '1.3.11'"):
+        check_machine(read_run(bench.writer.path), now)
 
 
 def test_a_run_that_went_on_elsewhere_says_so_everywhere(lab, cut):

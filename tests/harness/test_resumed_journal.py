@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
 
+from harness.cli import main
+from harness.conclusion import report_due
 from harness.config import BenchConfig
 from harness.events import (
     BlockState,
@@ -129,3 +132,33 @@ def test_a_case_prepared_anew_forgets_its_earlier_failure(tmp_path):
     writer.close()
     run = read_run(writer.path)
     assert run.of(Case) == [] and [finding.code for finding in run.of(Finding)] == ["cpu-load"]
+
+
+@pytest.mark.parametrize("lost", ["report.html", "index.html", "run.json"])
+def test_a_complete_run_whose_report_was_not_built_gets_it(lab, capsys, lost):
+    bench, request = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **TRAINING, "epochs": 0}))
+    bench.writer.finish(Runner(bench, request).run())
+    bench.writer.close()
+    path = bench.writer.path
+    command = ["--resume", str(path), "--quiet"]
+    journal = (path / "journal.jsonl").read_bytes()
+    assert report_due(path) and main(command) == 0 and not report_due(path)
+    assert main(command) == 2 and "nothing is left to do" in capsys.readouterr().err
+    if lost == "run.json":
+        # Killed before the summary, and so before the report as well.
+        (path / "report.html").unlink()
+    for folder in (path, path.parent):
+        (folder / lost).unlink(missing_ok=True)
+    assert main([*command, "--dry-run"]) == 0 and report_due(path)
+    assert main(command) == 0
+    assert json.loads((path / "run.json").read_text())["status"] == "complete"
+    assert (path / "report.html").is_file() and path.name in (path.parent / "index.html").read_text()
+    assert (path / "journal.jsonl").read_bytes() == journal and not report_due(path)
+
+
+def test_a_run_whose_report_is_being_built_is_left_alone(lab, capsys):
+    bench, request = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **TRAINING, "epochs": 0}))
+    bench.writer.finish(Runner(bench, request).run())
+    assert main(["--resume", str(bench.writer.path), "--quiet"]) == 2
+    assert "still going on" in capsys.readouterr().err
+    bench.writer.close()

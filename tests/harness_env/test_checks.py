@@ -6,15 +6,12 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
 
-from harness.checks import disturbances, during_run, preflight, process_cpu_ns, unfair
+from harness.checks import disturbances, during_run, preflight, process_cpu_ns
 from harness.events import EnvironmentRecorded, Sample
-from impls.backend import BackendInfo
 
-INFO = BackendInfo("PyTorch", "2", "cuda", "GPU", "GPU-1", "float32", False, 4)
 GIB = 1 << 30
 QUIET = {"load1": 0.1, "cpu_usable": 2, "memory_available_bytes": 20 * GIB, "memory_total_bytes": 24 * GIB,
          "swap_used_bytes": 0, "cpu_governor": "performance", "cpu_limit_cores": None, "python_debug_build": False,
@@ -63,35 +60,6 @@ def test_switches_that_are_off_and_the_usual_clocks_are_no_findings():
 def test_the_load_is_judged_by_the_processors_that_may_be_used():
     assert codes(load1=3.0, cpu_usable=16) == []
     assert codes(load1=3.0, cpu_usable=None, cpu_logical=2) == ["high-load"]
-
-
-def test_equal_arms_are_fair():
-    assert unfair(INFO, replace(INFO, framework="Jittor", version="1", operators={"a": "b"}), 7, 7) is None
-
-
-@pytest.mark.parametrize(("change", "named"), [
-    ({"device": "cpu"}, "device: cuda against cpu"),
-    ({"device_uuid": "GPU-2"}, "device UUID: 1 against 2"),
-    ({"device_uuid": None, "device_name": "Other"}, "device name: GPU against Other"),
-    ({"dtype": "bfloat16"}, "dtype: float32 against bfloat16"),
-    ({"tf32": True}, "TF32: False against True"),
-    ({"threads": 2}, "threads: 4 against 2"),
-])
-def test_the_field_that_differs_is_named(change, named):
-    assert unfair(INFO, replace(INFO, **change), 7, 7) == named
-
-
-def test_another_network_is_named():
-    assert unfair(INFO, INFO, 35746307, 35746308) == "parameter count: 35746307 against 35746308"
-
-
-def test_one_gpu_under_two_spellings_is_one_gpu():
-    assert unfair(INFO, replace(INFO, device_uuid="1", device_name="gpu 0"), 7, 7) is None
-
-
-def test_tf32_does_not_matter_on_the_cpu():
-    cpu = replace(INFO, device="cpu", device_uuid=None)
-    assert unfair(cpu, replace(cpu, tf32=True), 7, 7) is None
 
 
 def gpu(mask: int | None, foreign: int | None = 0) -> Sample:

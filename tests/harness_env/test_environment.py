@@ -59,6 +59,27 @@ def test_no_framework_is_imported():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_another_interpreter_tells_its_versions(tmp_path):
+    found = capture(interpreters={"jittor": sys.executable})
+    assert found.facts["interpreter_jittor_python"] == platform.python_version()
+    assert found.facts["interpreter_jittor_version_numpy"] == installed_version("numpy")
+    assert {"interpreter_jittor_python", "interpreter_jittor_version_jittor"} <= set(found.starred)
+    assert str(tmp_path) not in found.model_dump_json() and sys.executable not in found.model_dump_json()
+
+
+@pytest.mark.parametrize(("script", "reason"), [
+    ("echo '{\"python\": \"3.12.1\"}'", "not installed there"), ("echo no JSON", "JSONDecodeError"),
+    ("echo '[1]'", "not installed there"), ("exit 3", "CalledProcessError")])
+def test_an_interpreter_that_does_not_tell_leaves_a_reason(tmp_path, script, reason):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o700)
+    found = capture(interpreters={"jittor": str(python)})
+    assert found.facts["interpreter_jittor_version_torch"] is None
+    assert reason in found.reasons["interpreter_jittor_version_torch"]
+    assert "interpreter_jittor_version_torch" in found.starred
+
+
 def test_an_unknown_package_has_no_version():
     assert installed_version("surely-no-such-package") is None
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy import signal
+from scipy import signal, stats
 
 from harness import protocol
 from harness.block import Block
@@ -104,12 +104,30 @@ def test_identical_arms_are_called_different_in_at_most_five_per_cent_of_400_run
 
 @pytest.mark.parametrize(("gap", "word"), [(0.03, "B-faster"), (1 / 1.03 - 1, "A-faster")])
 def test_a_true_gap_of_three_per_cent_is_found_in_four_of_five_runs_of_twelve_blocks(margin, gap, word):
-    margin(1e-9)
-    runs = [step_time(simulated(seed, 12, gap)) for seed in range(200)]
-    found = share(runs, (word,))
-    print(f"gap {gap:+.3f} found at 12 blocks: {found:.3f}")
-    assert found >= 0.80 and share(runs, DIFFERENT) == found
-    assert np.mean([math.log(run.ratio) for run in runs]) == pytest.approx(math.log(1 + gap), abs=0.002)
+    runs = {1e-9: [], 0.01: []}
+    for seed in range(300):
+        events = simulated(seed, 12, gap)
+        for value, judged in runs.items():
+            margin(value)
+            judged.append(step_time(events))
+    found = {value: share(judged, (word,)) for value, judged in runs.items()}
+    wrong = {value: share(judged, DIFFERENT) - found[value] for value, judged in runs.items()}
+    logs = np.array([run.block_log_ratios for run in runs[0.01]])
+    spread = math.sqrt(np.mean(logs.var(axis=1, ddof=1)))
+    expected = {value: power(abs(math.log1p(gap)) - math.log1p(value), spread, 12) for value in runs}
+    print(f"gap {gap:+.3f} found at 12 blocks, spread of a block {spread:.4f}: {found[1e-9]:.3f} by the interval alone "
+          f"(expected {expected[1e-9]:.3f}), {found[0.01]:.3f} beyond the 1 % margin (expected {expected[0.01]:.3f})")
+    assert wrong == {1e-9: 0, 0.01: 0}
+    assert found[1e-9] >= 0.80 and expected[0.01] >= 0.80
+    for value, rate in expected.items():
+        assert abs(found[value] - rate) <= 3 * math.sqrt(rate * (1 - rate) / 300)
+    assert logs.mean() == pytest.approx(math.log1p(gap), abs=0.002)
+
+
+def power(distance, spread, blocks):
+    """Chance that a t interval of 95 % lies beyond a bound that is `distance` short of the truth (noncentral t)."""
+    freedom, noncentrality = blocks - 1, distance / (spread / math.sqrt(blocks))
+    return stats.nct.sf(stats.t.ppf(0.975, freedom), freedom, noncentrality)
 
 
 def test_the_interval_holds_the_truth_in_95_of_100_runs(margin):
