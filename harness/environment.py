@@ -147,8 +147,8 @@ def _interpreters(facts: _Facts, chosen: Mapping[str, str]) -> list[str]:
         found: dict[str, Fact] = {}
         reason = "not installed there"
         try:
-            done = subprocess.run([python, "-c", ASKED, *FOREIGN], capture_output=True, text=True, check=True, timeout=ANSWER_S,
-                                  stdin=subprocess.DEVNULL)
+            done = subprocess.run([python, "-c", ASKED, *FOREIGN], stdin=subprocess.DEVNULL, capture_output=True,
+                                  text=True, check=True, timeout=ANSWER_S)
             found = json.loads(done.stdout)
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             reason = f"that interpreter did not tell ({type(error).__name__})"

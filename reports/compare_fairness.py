@@ -211,6 +211,7 @@ def _environment(before: EnvironmentRecorded | None, after: EnvironmentRecorded 
         if name in VOLATILE or name.endswith(VOLATILE_ENDS):
             continue
         # Software is what changes on purpose; what the machine is must not change with it.
-        software = name.startswith(("version_", "git_", "interpreter_")) or name in ("python", "gpu_driver", "gpu_cuda_driver")
+        software = name.startswith(("version_", "git_", "interpreter_")) or name in (
+            "python", "gpu_driver", "gpu_cuda_driver")
         role: Role = "software" if software else "machine" if name in starred else "other"
         yield from _differ(name, before.facts.get(name), after.facts.get(name), role)
