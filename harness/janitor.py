@@ -26,8 +26,8 @@ PREFIX = "ddpm-bench-"
 OWNER = "owner"
 SHARED_MEMORY = Path("/dev/shm")
 KILL_LIMIT_S = 5.0
-# What `write_atomically` and `whole_file` write to until they rename it.
-PARTIAL = re.compile(r"\..+\.(\d+)(\.partial)?")
+# What `impls.common.files.replacement` has written to until it is renamed.
+PARTIAL = re.compile(r"\..+\.(\d+)\.partial")
 SEGMENT = re.compile(r"torch_(\d+)_.+")
 
 
@@ -100,7 +100,7 @@ def clean(folder: Path, pids: Collection[int]) -> None:
 
 def remove_partials(run: Path) -> None:
     """Remove what killed processes were writing into a run folder, and the half-written index beside it."""
-    for path in [*run.rglob(".*"), *run.parent.glob(".index.html.*")]:
+    for path in [*run.rglob(".*"), *run.parent.glob(".index.html.*.partial")]:
         found = PARTIAL.fullmatch(path.name)
         if found and not alive(int(found[1])):
             with suppress(OSError):

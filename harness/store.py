@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import secrets
 import shutil
 import threading
@@ -31,6 +30,7 @@ from harness.events import (
     Verdict,
 )
 from harness.journal import decode, encode, without_repeated
+from impls.common.files import replacement
 from impls.errors import UsageError
 
 JOURNAL = "journal.jsonl"
@@ -210,18 +210,8 @@ class RunWriter:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text` so that a reader sees the old or the new file, never half of one."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with scratch.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except OSError:
-        # Half a file helps nobody, least of all on a full disk.
-        with contextlib.suppress(OSError):
-            scratch.unlink()
-        raise
+    with replacement(path, durable=True) as scratch:
+        scratch.write_text(text, encoding="utf-8")
 
 
 def read_run(path: Path) -> RecordedRun:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from errno import EISDIR
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.store import JOURNAL, read_run, write_atomically
+from impls.common.files import replacement
 from impls.errors import UsageError
 from reports.export_rows import tables
 from reports.export_schema import DANGEROUS, SCHEMA_VERSION, columns
@@ -91,12 +91,8 @@ def write_table(path: Path, table: DataFrame, kind: Literal["csv", "parquet"]) -
     if kind == "csv":
         write_atomically(path, as_csv(table))
         return
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacement(path) as scratch:
         table.to_parquet(scratch, engine="pyarrow", index=False)
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def as_csv(table: DataFrame) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from impls.common.files import replacement
 from impls.errors import DataError
 
 Images = NDArray[np.uint8]
@@ -48,9 +48,12 @@ def cached(path: Path, build: Callable[[], Images], echo: Callable[[str], None])
         raise _unusable(path, error) from error
     images = np.ascontiguousarray(build())
     try:
-        _write_atomically(path, lambda partial: _save(images, partial))
+        # Several runs may prepare the same data at once: the last one replaces what the others wrote by the same.
+        with replacement(path, durable=True) as scratch:
+            _save(images, scratch)
         digest = file_sha256(path)
-        _write_atomically(checksum, lambda partial: _write_text(partial, digest))
+        with replacement(checksum, durable=True) as scratch:
+            scratch.write_text(digest + "\n", encoding="ascii")
     except OSError as error:
         raise _unusable(path, error) from error
     return digest
@@ -88,23 +91,6 @@ def _save(images: Images, path: Path) -> None:
     for start in tqdm(starts, desc="caching images", unit="block", disable=silent, leave=False):
         out[start : start + rows_per_block] = images[start : start + rows_per_block]
     out.flush()
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text + "\n", encoding="ascii")
-
-
-def _write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    # Several runs may prepare the same data at once: each writes its own file, the last rename wins with equal content.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def _unusable(path: Path, error: OSError) -> DataError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from json import JSONDecodeError, dumps, loads
 from pathlib import Path
@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from impls.backend import Arrays, TrainerState
 from impls.common.config import ExperimentConfig, validated
+from impls.common.files import replacement
 from impls.errors import CheckpointError, UsageError
 
 FORMAT = "ddpm-bench checkpoint"
@@ -143,27 +144,21 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _write(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
-    # The process id keeps two writers apart; the same folder makes the replacement atomic.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()
-        mode = partial.stat().st_mode
-        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, partial, metadata or None)
-        # Safetensors makes its file readable to nobody else.
-        partial.chmod(mode)
-        _sync(partial)
-        os.replace(partial, path)
+        with replacement(path, durable=True) as scratch:
+            scratch.touch()
+            mode = scratch.stat().st_mode
+            save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, scratch, metadata or None)
+            # Safetensors makes its file readable to nobody else.
+            scratch.chmod(mode)
         _sync(path.parent)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot write the checkpoint: {_one_line(error)}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

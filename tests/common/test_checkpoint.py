@@ -65,7 +65,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(path, monke
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "replace", full)
+    monkeypatch.setattr("impls.common.files.os.replace", full)
     with pytest.raises(CheckpointError, match="cannot write the checkpoint: No space left on device"):
         checkpoint.save_state(path, make_state(step=2), CONFIG)
     assert [file.name for file in path.parent.iterdir()] == [path.name]

@@ -16,6 +16,7 @@ import pytest
 from harness import janitor
 from harness.scratch import Neighbour, Scratch, sweep
 from harness.store import RunWriter
+from impls.common.files import replacement
 from impls.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,17 +72,17 @@ def ended(processes):
 def test_nothing_outlives_a_run(run, tmp_path, number):
     process, folder, keeper, children = run
     assert folder.is_dir() and len(children) == 3
-    (tmp_path / "run" / f".run.json.{children[0].pid}").write_text("{")
-    (tmp_path / "run" / f".run.json.{os.getpid()}").write_text("of a process that lives")
-    (tmp_path / f".index.html.{children[0].pid}").write_text("<")
+    (tmp_path / "run" / f".run.json.{children[0].pid}.partial").write_text("{")
+    (tmp_path / "run" / f".run.json.{os.getpid()}.partial").write_text("of a process that lives")
+    (tmp_path / f".index.html.{children[0].pid}.partial").write_text("<")
     segment = janitor.SHARED_MEMORY / f"torch_{children[0].pid}_1_0"
     segment.write_bytes(b"0")
     process.send_signal(number)
     process.wait()
     assert ended([*children, keeper])
     assert not folder.exists() and not segment.exists()
-    assert [path.name for path in (tmp_path / "run").iterdir()] == [f".run.json.{os.getpid()}"]
-    assert not (tmp_path / f".index.html.{children[0].pid}").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [f".run.json.{os.getpid()}.partial"]
+    assert not (tmp_path / f".index.html.{children[0].pid}.partial").exists()
 
 
 def test_signals_do_not_end_the_janitor_before_its_run(run):
@@ -106,6 +107,12 @@ def test_the_next_run_cleans_up_where_the_janitor_was_killed_too(run, temp):
     assert folder.is_dir()
     Scratch().close()
     assert ended(children) and not folder.exists()
+
+
+def test_the_janitor_knows_what_is_half_written(tmp_path):
+    with replacement(tmp_path / "run.json") as scratch:
+        assert janitor.PARTIAL.fullmatch(scratch.name)[1] == str(os.getpid())
+        scratch.touch()
 
 
 def test_what_is_no_run_s_folder_stays(temp, tmp_path):
