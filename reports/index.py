@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.events import SELF_CHECK
-from harness.store import JOURNAL, SUMMARY, write_atomically
+from harness.store import JOURNAL, write_atomically
+from harness.summary import SUMMARY
 from impls.errors import UsageError
 from reports.model import nested
 from reports.render import page
@@ -128,7 +129,8 @@ def read_summary(path: Path) -> Mapping[str, Any]:
         if not isinstance(data, dict):
             raise ValueError(f"{SUMMARY} holds no JSON object")
         return data
-    from harness.store import read_run, summary
+    from harness.store import read_run
+    from harness.summary import summary
 
     return summary(read_run(path))
 

@@ -65,8 +65,8 @@ def fault(module: str, imported: str) -> str | None:  # noqa: PLR0911 - one rule
     if inside(module, "reports") and inside(imported, "harness"):
         # A comparison of runs is in neither journal, so that the report itself must judge it.
         judges = module == "reports.compare" and inside(imported, "harness.stats")
-        allowed = judges or inside(imported, "harness.store", "harness.events")
-        return None if allowed else "reports reads runs only through harness.store and harness.events"
+        allowed = judges or inside(imported, "harness.store", "harness.summary", "harness.events")
+        return None if allowed else "reports reads runs only through harness.store, .summary and .events"
     return None
 
 

@@ -27,7 +27,8 @@ from harness.events.machines import machines
 from harness.plan import Comparison
 from harness.resume import check_machine, resumption
 from harness.runner import Request, Runner
-from harness.store import RecordedRun, RunWriter, read_run, summary
+from harness.store import RecordedRun, RunWriter, read_run
+from harness.summary import summary
 from harness.verdicts import judge_run, sentence
 from impls.errors import UsageError
 from reports import notes, surroundings, verdicts

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from harness.events import EnvironmentRecorded, Finding, Losses, RunStarted, Sample, Verdict, WarmUp, Window
 from harness.journal import decode, encode
-from harness.store import RecordedRun, summary
+from harness.store import RecordedRun
+from harness.summary import summary
 from impls.errors import UsageError
 
 HERE = Path("results/run")

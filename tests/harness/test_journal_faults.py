@@ -14,7 +14,8 @@ import pytest
 
 from harness.events import Finding, RunEnded
 from harness.journal import decode, encode
-from harness.store import read_run, summary
+from harness.store import read_run
+from harness.summary import summary
 from impls.errors import UsageError
 
 THOROUGH = os.environ.get("DDPM_BENCH_FUZZ") == "1"

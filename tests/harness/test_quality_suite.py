@@ -28,8 +28,9 @@ from harness.quality import check_weights_fit, nearest_cell, sentence
 from harness.quality_plan import QualityPlan
 from harness.runner import Runner
 from harness.session import WorkerFailedError
-from harness.store import RunWriter, read_run, summary
+from harness.store import RunWriter, read_run
 from harness.suites import SAMPLING_TIME, STEP_TIME
+from harness.summary import summary
 from impls.backend import TrainerState
 from impls.common.checkpoint import save_state
 from impls.common.config import preset
