@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.events import MonitorState, Sample
-from harness.monitors.nvml import visible_indices
+from harness.monitors.nvml_devices import visible_indices
 
 ROOT = Path(__file__).parents[2]
 POLL = r"""
