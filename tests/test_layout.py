@@ -12,7 +12,7 @@ FRAMEWORKS = {"pytorch": ("torch", "torchvision"), "jittor": ("jittor",)}
 # Feature networks are PyTorch's too, and owe nothing to either implementation.
 OWNERS = {**FRAMEWORKS, "fidelity": FRAMEWORKS["pytorch"]}
 ANY_FRAMEWORK = tuple(module for modules in FRAMEWORKS.values() for module in modules)
-JITTORS_OWN = {"runtime.py", "onednn.py", "onednn_adam.py", "onednn_unet.py"}
+JITTORS_OWN = {"runtime.py", "onednn.py", "onednn_adam.py", "onednn_unet.py", "onednn_wheels.py", "requirements.py"}
 
 
 def modules_imported(source: str, module: str, is_package: bool = False) -> Iterator[str]:

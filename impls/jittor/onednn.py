@@ -20,7 +20,7 @@ import jittor as jt
 import numpy as np
 
 from impls.errors import UnavailableError
-from impls.jittor import runtime
+from impls.jittor import onednn_wheels, runtime
 
 SOURCES = tuple(Path(__file__).parent / "csrc" / name for name in ("operators.cc", "convolution.cc"))
 COMPILE = ("-std=c++17", "-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC", "-Wall", "-c")
@@ -40,7 +40,7 @@ def load() -> Path:
     if not jt.compile_extern.use_mkl:
         raise UnavailableError("the onednn option needs Jittor's oneDNN, which use_mkl=0 switched off: unset use_mkl")
     compiler = jt.flags.cc_path
-    headers = runtime.jittor_home() / ".cache" / "jittor" / "mkl" / runtime.ONEDNN_FOLDER / "include"
+    headers = onednn_wheels.folder(runtime.jittor_home()) / "include"
     texts = [source.read_text() for source in SOURCES]
     key = hashlib.sha256("\0".join((*texts, compiler, *COMPILE, *LINK)).encode()).hexdigest()[:16]
     library = Path(jt.flags.cache_path) / "ddpm_bench" / f"operators-{key}.so"

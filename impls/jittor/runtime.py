@@ -9,15 +9,11 @@ them later rebuilds everything (minutes), so all of them are set here and nowher
 from __future__ import annotations
 
 import argparse
-import ctypes
-import importlib.metadata
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from impls.errors import UnavailableError
+from impls.jittor import onednn_wheels, requirements
 
 Device = Literal["cpu", "cuda"]
 READY = "JITTOR-IS-READY"
@@ -32,9 +29,6 @@ PREWARM_TRIES = 3
 PREWARM_LIMIT_S = 1800
 ECHO_EVERY_S = 5
 LAST_LINES = 40
-# The folder name is Jittor's own: it looks there before it would download the library.
-ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"
-ONEDNN_WHEELS = ("onednn-cpu-gomp==2022.2.1", "onednn-devel-cpu-gomp==2022.2.1")
 
 _prepared: Device | None = None
 
@@ -58,24 +52,24 @@ def prepare(device: Device = "cpu") -> None:
             return
         how = f"for device {_prepared!r}" if _prepared else "before impls.jittor.runtime.prepare()"
         raise UnavailableError(f"Jittor was already imported {how} in this process: start a new one for {device!r}")
-    _check_python()
-    _check_compiler()
+    requirements.check_python()
+    requirements.check_compiler()
     settings = {
         "log_silent": "1",
         "gdb_path": "",  # a crash would attach gdb and print pages
         "cache_name": "default",  # else the git branch around the virtual environment: a rebuild per branch
-        "python_config_path": _python_config(),
+        "python_config_path": requirements.python_config(),
     }
     under_mpi = "OMPI_COMM_WORLD_SIZE" in os.environ
     if not under_mpi:
         settings |= {"use_mpi": "0", "use_nccl": "0"}
     home = jittor_home()
     if os.environ.get("use_mkl", "1") == "1":
-        _link_onednn(home / ".cache" / "jittor" / "mkl" / ONEDNN_FOLDER)
+        onednn_wheels.link(home)
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     if device == "cuda":
-        os.environ["nvcc_path"] = _nvcc()
+        os.environ["nvcc_path"] = requirements.nvcc()
         # Both would be downloaded at import, and nothing here uses them.
         os.environ.setdefault("use_cutt", "0")
         os.environ.setdefault("use_cutlass", "0")
@@ -156,53 +150,6 @@ def jittor_home() -> Path:
     return home
 
 
-def _check_python() -> None:
-    import numpy
-
-    if int(numpy.__version__.split(".")[0]) >= 2:
-        raise UnavailableError(f"Jittor reads garbage with numpy {numpy.__version__}: pip install 'numpy<2'")
-    if sys.version_info >= (3, 13):
-        version = sys.version.split()[0]
-        raise UnavailableError(f"Jittor 1.3.11 does not start on Python {version}: use Python 3.10, 3.11 or 3.12")
-    try:
-        importlib.metadata.version("jittor")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise UnavailableError("Jittor is not installed: pip install jittor==1.3.11.0") from error
-
-
-def _check_compiler() -> None:
-    compiler = os.environ.get("cc_path") or "g++"
-    if shutil.which(compiler) is None:
-        raise UnavailableError(f"Jittor compiles its operators with {compiler}: install it (Debian: apt install g++)")
-    include = Path(sysconfig.get_paths()["include"])
-    if not (include / "Python.h").exists():
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        raise UnavailableError(
-            f"Jittor needs Python's headers: {include / 'Python.h'} is missing: install them"
-            f" (Debian: apt install python{version}-dev)"
-        )
-
-
-def _python_config() -> str:
-    """The script that tells Jittor the headers' place: named explicitly, a virtual environment has none of its own."""
-    if os.environ.get("python_config_path"):
-        return os.environ["python_config_path"]
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    folders = [
-        Path(sysconfig.get_config_var("BINDIR")),
-        Path(sys.base_prefix) / "bin",
-        Path(sys.executable).resolve().parent,
-    ]
-    for folder in folders:
-        for name in (f"python{version}-config", "python3-config"):
-            if (folder / name).is_file():
-                return str(folder / name)
-    raise UnavailableError(
-        f"Jittor needs python{version}-config, which is not in {folders[0]}: install Python's development files"
-        f" (Debian: apt install python{version}-dev) or set python_config_path"
-    )
-
-
 def _name_interpreter_by_version() -> None:
     """Call the interpreter python3.x in this process, whichever of its names started it.
 
@@ -213,70 +160,6 @@ def _name_interpreter_by_version() -> None:
     versioned = executable.with_name(f"python{sys.version_info.major}.{sys.version_info.minor}")
     if versioned.exists() and versioned.samefile(executable):
         sys.executable = str(versioned)
-
-
-def _link_onednn(folder: Path) -> None:
-    """Point Jittor at the oneDNN of the PyPI wheels, replacing links that lead nowhere (a deleted environment)."""
-    if all((folder / part).exists() for part in ("include/dnnl.hpp", "include/oneapi", "lib/libmkldnn.so")):
-        return
-    files = {}
-    for wheel in ONEDNN_WHEELS:
-        try:
-            found = importlib.metadata.distribution(wheel.partition("==")[0])
-        except importlib.metadata.PackageNotFoundError as error:
-            raise UnavailableError(
-                f"Jittor's CPU operators need oneDNN: pip install {' '.join(ONEDNN_WHEELS)}"
-                " (or set use_mkl=0 and accept about 20 times slower convolutions)"
-            ) from error
-        files |= {path.name: Path(str(found.locate_file(path))).resolve() for path in found.files or ()}
-    library = files.get("libdnnl.so.2")
-    header = files.get("dnnl.hpp")
-    if library is None or header is None or not library.exists() or not header.exists():
-        raise UnavailableError(f"oneDNN's files are missing: pip install --force-reinstall {' '.join(ONEDNN_WHEELS)}")
-    # dnnl.hpp exists twice: include/ has forwarders, include/oneapi/dnnl/ the real ones.
-    include = header.parents[2] if header.parent.name == "dnnl" else header.parent
-    links = {folder / "lib" / name: library for name in ("libmkldnn.so", "libdnnl.so.2")}
-    links |= {folder / "include" / path.name: path for path in include.glob("dnnl*.h*")}
-    links[folder / "include" / "oneapi"] = include / "oneapi"
-    for parent in (folder / "lib", folder / "include"):
-        if parent.is_symlink():
-            parent.unlink()
-        parent.mkdir(parents=True, exist_ok=True)
-    for link, target in links.items():
-        # Replaced in one move: several processes may start at once.
-        temporary = link.with_name(f"{link.name}.{os.getpid()}")
-        temporary.symlink_to(target)
-        os.replace(temporary, link)
-
-
-def _nvcc() -> str:
-    """The CUDA compiler that Jittor can use.
-
-    Raises:
-        UnavailableError: no GPU, no compiler, or one that Jittor does not support.
-    """
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError as error:
-        raise UnavailableError("Jittor on CUDA: no driver (libcuda.so.1 is missing): use --device cpu") from error
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
-        raise UnavailableError("Jittor on CUDA: no GPU is visible: use --device cpu, or see CUDA_VISIBLE_DEVICES")
-    path = os.environ.get("nvcc_path") or shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
-    if path is None:
-        raise UnavailableError("Jittor on CUDA: nvcc is not in PATH: install CUDA 12.x with cuDNN 8, or set nvcc_path")
-    try:
-        text = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        raise UnavailableError(f"Jittor on CUDA: {path} does not run: {error}") from error
-    release = re.search(r"release (\d+)\.(\d+)", text)
-    if release is None or int(release[1]) >= 13:
-        version = f"{release[1]}.{release[2]}" if release else "of unknown version"
-        raise UnavailableError(
-            f"Jittor on CUDA: {path} is CUDA {version}; Jittor 1.3.11 needs"
-            " CUDA 11.x or 12.x with cuDNN 8: set nvcc_path"
-        )
-    return path
 
 
 def _import_in_child(device: Device, echo: Callable[[str], None], log: Path) -> str:

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import json
 import os
 import subprocess
 import sys
+import sysconfig
 import types
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import numpy
 import pytest
 
 from impls.errors import UnavailableError
-from impls.jittor import runtime
+from impls.jittor import onednn_wheels, runtime
 
 BUILD_SETTINGS = (
     "cc_path",
@@ -44,7 +46,7 @@ def own_environment(monkeypatch, tmp_path):
 
 
 def onednn(home: Path) -> Path:
-    return home / ".cache" / "jittor" / "mkl" / runtime.ONEDNN_FOLDER
+    return onednn_wheels.folder(home)
 
 
 def test_prepare_sets_every_build_setting_once_and_is_idempotent(tmp_path):
@@ -76,14 +78,14 @@ def test_links_into_a_deleted_environment_are_replaced(tmp_path):
 
 
 def test_missing_onednn_names_the_packages_and_use_mkl_0_goes_without(monkeypatch, tmp_path):
-    real = runtime.importlib.metadata.distribution
+    real = importlib.metadata.distribution
 
     def missing(name):
         if not name.startswith("onednn"):
             return real(name)
-        raise runtime.importlib.metadata.PackageNotFoundError(name)
+        raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(runtime.importlib.metadata, "distribution", missing)
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
     with pytest.raises(UnavailableError, match="pip install onednn-cpu-gomp"):
         runtime.prepare("cpu")
     monkeypatch.setenv("use_mkl", "0")
@@ -98,7 +100,7 @@ def test_numpy_2_is_refused(monkeypatch):
 
 
 def test_python_3_13_is_refused(monkeypatch):
-    monkeypatch.setattr(runtime.sys, "version_info", (3, 13, 0))
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
     with pytest.raises(UnavailableError, match=r"use Python 3\.10"):
         runtime.prepare("cpu")
 
@@ -110,7 +112,7 @@ def test_missing_compiler_is_named(monkeypatch, tmp_path):
 
 
 def test_missing_headers_are_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(runtime.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
     with pytest.raises(UnavailableError, match=r"Python\.h.*apt install python3"):
         runtime.prepare("cpu")
 
@@ -137,7 +139,7 @@ def test_cuda_without_a_driver_is_refused(monkeypatch):
     def no_driver(name):
         raise OSError(name)
 
-    monkeypatch.setattr(runtime.ctypes, "CDLL", no_driver)
+    monkeypatch.setattr(ctypes, "CDLL", no_driver)
     with pytest.raises(UnavailableError, match=r"libcuda\.so\.1"):
         runtime.prepare("cuda")
 
@@ -161,7 +163,7 @@ def test_cuda_compiler_must_be_one_jittor_knows(monkeypatch, tmp_path, release, 
     nvcc = tmp_path / "nvcc"
     nvcc.write_text(f"#!/bin/sh\necho Cuda compilation tools, release {release}, V{release}.88\n")
     nvcc.chmod(0o755)
-    monkeypatch.setattr(runtime.ctypes, "CDLL", OneGpu)
+    monkeypatch.setattr(ctypes, "CDLL", OneGpu)
     monkeypatch.setenv("nvcc_path", str(nvcc))
     if accepted:
         runtime.prepare("cuda")
