@@ -16,12 +16,13 @@ from harness.config import BenchConfig, interpreter_of, interpreters
 from harness.devices import check_data
 from harness.environment import capture
 from harness.events import DatasetRecorded, Finding
+from harness.opening import Request
 from harness.plan import Plan
 from harness.progress import Progress
 from harness.quality import check_weights_fit
 from harness.quality_tools import Tools
 from harness.resume import check_machine, check_weights, origin
-from harness.runner import EXIT_INTERRUPTED, EXIT_USAGE, Request, Runner
+from harness.runner import EXIT_INTERRUPTED, EXIT_USAGE, Runner
 from harness.scratch import Scratch
 from harness.sessions import LocalSessions
 from harness.store import RecordedRun, RunWriter, StorageError

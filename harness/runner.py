@@ -3,77 +3,41 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from collections.abc import Iterable
 
 from harness import protocol
 from harness.agreement import run_agreement
-from harness.bench import SLOW_LIMIT_S, Bench, plain
+from harness.bench import SLOW_LIMIT_S, Bench
 from harness.block import Block
 from harness.catalogue import END_CODES
 from harness.coldstart import run_cold_starts
 from harness.conclusion import EXIT_FAILED, EXIT_OK, latest_cases
-from harness.config import BenchConfig
 from harness.disturbance import disturbed_blocks
 from harness.events import (
     BlockState,
     Case,
-    DatasetRecorded,
     EnvironmentRecorded,
     Event,
     Finding,
     ParityResult,
     Resumed,
     RunEnded,
-    RunStarted,
     SampleAgreement,
     SamplesDrawn,
-    StepCost,
 )
 from harness.kernel import taken
+from harness.opening import Request, run_started, step_cost, utc_now
 from harness.parity_run import run_parity
-from harness.plan import SOFT_LIMIT_S, Plan, declared
+from harness.plan import SOFT_LIMIT_S, Plan
 from harness.quality import QualityJob, check_reference, run_quality
-from harness.resume import TRAINING, extras_done, finished_blocks, unfinished_blocks
+from harness.resume import extras_done, finished_blocks, unfinished_blocks
 from harness.selfcheck import selfcheck
 from harness.session import WorkerFailedError
 from harness.store import RecordedRun, read_run
 from harness.synchronisation import accusations
 from harness.verdicts import judge_part, of_part
-from impls.common.config import ExperimentConfig
-from impls.common.flops import forward_flop_per_image, training_step_flop
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a run starts from.
-
-    Attributes:
-        config: the options.
-        command: the command line, for the record.
-        environment: the machine.
-        findings: what is worth knowing about the machine before anything runs.
-        dataset: the images; None for a suite that needs none.
-        device_reason: why the arms run on this device.
-        resumed: the run that is continued, or None.
-        plans: the parts of the run; by default the one of the bench.
-        training: recipe of the quality part's own trainings.
-        changed: how the machine differs from the one before, where the run goes on in spite of it.
-    """
-
-    config: BenchConfig
-    command: Sequence[str]
-    environment: EnvironmentRecorded
-    findings: Sequence[Finding]
-    dataset: DatasetRecorded | None
-    device_reason: str
-    resumed: RecordedRun | None = None
-    plans: tuple[Plan, ...] = ()
-    training: ExperimentConfig | None = None
-    changed: Finding | None = None
 
 
 class Runner:
@@ -282,29 +246,3 @@ class Runner:
         if repeats is None and left > 0:
             minutes = left * self._block_s[-1] / 60
             bench.progress.say(f"about {minutes:.1f} min for the {left} blocks that are still needed")
-
-
-def step_cost(experiment: ExperimentConfig, plan: Plan) -> StepCost:
-    """What a step costs: an optimisation step, or a network call for a batch of images."""
-    forward = forward_flop_per_image(experiment.model)
-    if plan.part == "sampling":
-        return StepCost(forward_flop_per_image=forward, step_flop=forward * experiment.sample.batch_size,
-                        part="sampling")
-    return StepCost(forward_flop_per_image=forward, part="training",
-                    step_flop=training_step_flop(experiment.model, experiment.train.batch_size))
-
-
-def run_started(run_id: str, request: Request, plans: Sequence[Plan], experiment: ExperimentConfig) -> RunStarted:
-    """The first line of a journal."""
-    plan = plans[0]
-    training = {} if request.training is None else {TRAINING: plain(request.training)}
-    return RunStarted(
-        run_id=run_id, suite=plan.suite.name, started_utc=utc_now(), command=list(request.command),
-        arms=plan.entries(), bench=request.config.model_dump(mode="json"), experiment=plain(experiment),
-        config_sha256=experiment.sha256(),
-        declared={**declared(plans), **training, "device": plan.device, "device_reason": request.device_reason})
-
-
-def utc_now() -> str:
-    """Now, in ISO 8601."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

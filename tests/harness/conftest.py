@@ -29,10 +29,11 @@ from harness.bench import Bench  # noqa: E402
 from harness.config import BenchConfig, experiment  # noqa: E402
 from harness.events import DatasetRecorded, EnvironmentRecorded  # noqa: E402
 from harness.kernel import Counters  # noqa: E402
+from harness.opening import Request  # noqa: E402
 from harness.plan import make_plans  # noqa: E402
 from harness.progress import Progress  # noqa: E402
 from harness.quality_plan import training_recipe  # noqa: E402
-from harness.runner import Request, Runner  # noqa: E402
+from harness.runner import Runner  # noqa: E402
 from harness.scratch import Scratch  # noqa: E402
 from harness.session import Nobody, Session  # noqa: E402
 from harness.store import RunWriter, read_run  # noqa: E402

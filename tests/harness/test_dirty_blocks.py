@@ -10,7 +10,8 @@ from harness import protocol
 from harness.config import BenchConfig
 from harness.events import BlockState, Finding, Verdict
 from harness.kernel import Counters
-from harness.runner import Request, Runner
+from harness.opening import Request
+from harness.runner import Runner
 from harness.store import RunWriter, read_run
 
 SHORT = {"arms": "scripted,scripted:slow", "pairs": 4, "epochs": 0}

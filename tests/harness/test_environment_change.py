@@ -24,9 +24,10 @@ from harness.events import (
     WorkerStarted,
 )
 from harness.events.machines import machines
+from harness.opening import Request
 from harness.plan import Comparison
 from harness.resume import check_machine, resumption
-from harness.runner import Request, Runner
+from harness.runner import Runner
 from harness.store import RecordedRun, RunWriter, read_run
 from harness.summary import summary
 from harness.verdicts import judge_run, sentence

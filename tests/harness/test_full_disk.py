@@ -11,7 +11,8 @@ from harness import appender, cli, local
 from harness.config import BenchConfig
 from harness.events import BlockState, EnvironmentRecorded, Finding, ParityResult, RunEnded, Window
 from harness.journal import encode
-from harness.runner import Request, Runner
+from harness.opening import Request
+from harness.runner import Runner
 from harness.store import RunWriter, StorageError, read_run
 from impls.errors import UsageError
 

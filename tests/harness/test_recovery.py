@@ -10,7 +10,8 @@ from harness import protocol
 from harness.conclusion import latest_cases
 from harness.config import BenchConfig
 from harness.events import BlockState, Case, Window
-from harness.runner import Request, Runner
+from harness.opening import Request
+from harness.runner import Runner
 from harness.store import RunWriter, read_run
 
 OPTIONS = {"arms": "scripted,scripted:slow", "blocks": 6, "pairs": 2, "epochs": 0}

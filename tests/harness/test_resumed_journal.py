@@ -26,8 +26,9 @@ from harness.events import (
     Window,
 )
 from harness.journal import encode
+from harness.opening import Request
 from harness.plan import Comparison
-from harness.runner import Request, Runner
+from harness.runner import Runner
 from harness.store import RunWriter, read_run
 from harness.verdicts import Question, block_ratios
 

@@ -31,9 +31,10 @@ from harness.events import (
     Window,
     WorkerStarted,
 )
+from harness.opening import Request
 from harness.plan import turn_order
 from harness.resume import finished_blocks, unfinished_blocks
-from harness.runner import Request, Runner
+from harness.runner import Runner
 from harness.store import RunWriter, read_run
 from impls.errors import UsageError
 

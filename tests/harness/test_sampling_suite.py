@@ -28,9 +28,10 @@ from harness.events import (
     Window,
 )
 from harness.local import left_out
+from harness.opening import Request
 from harness.plan import describe, make_plan, turn_order
 from harness.resume import check_weights, finished_blocks, origin
-from harness.runner import Request, Runner
+from harness.runner import Runner
 from harness.store import RunWriter, read_run
 from harness.suites import CALL_TIME, SAMPLING_MEAN, SAMPLING_TIME
 from impls.common.config import preset
