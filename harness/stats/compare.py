@@ -229,18 +229,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def geometric_mean(ratios: Sequence[float]) -> float:
-    """The average of ratios over cases; swapping the arms inverts it, which no arithmetic mean does.
-
-    Raises:
-        ValueError: no ratios, or one that is not positive and finite.
-    """
-    data = _finite(ratios)
-    if data.size == 0 or (data <= 0).any():
-        raise ValueError(f"a geometric mean needs positive ratios, got {list(ratios)}")
-    return float(np.exp(np.log(data).mean()))
-
-
 def _word(low: float, high: float, bound: float) -> Word:
     if low > bound:
         return "B-faster"

@@ -46,11 +46,6 @@ def stream(seed: int, purpose: str, *counters: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key, counter=position))
 
 
-def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
-    """A permutation of 0..n-1 for `epoch`: int64 (n,)."""
-    return _epoch_order(seed, epoch, n).copy()
-
-
 def batch_indices(seed: int, step: int, batch_size: int, n: int) -> NDArray[np.int64]:
     """Which images step `step` (from 0) trains on: int64 (batch_size,), without repeats.
 
@@ -101,6 +96,7 @@ def _digest(purpose: str, counters: int) -> int:
 
 @lru_cache(maxsize=4)
 def _epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+    """A permutation of 0..n-1 for `epoch`: int64 (n,), read-only."""
     order = stream(seed, "epoch order", epoch).permutation(n).astype(np.int64, copy=False)
     order.flags.writeable = False
     return order

@@ -15,7 +15,6 @@ from harness.stats.compare import (
     alpha_for_looks,
     block_ratio,
     further_blocks,
-    geometric_mean,
     holm,
     judge,
     judge_clean_and_dirty,
@@ -219,7 +218,7 @@ def test_identical_values_give_an_interval_of_no_width():
     assert verdict.ci_low == pytest.approx(verdict.ci_high)
 
 
-@pytest.mark.parametrize("call", [judge, t_interval, sign_flip_p, geometric_mean, further_blocks])
+@pytest.mark.parametrize("call", [judge, t_interval, sign_flip_p, further_blocks])
 def test_nan_is_refused(call):
     with pytest.raises(ValueError, match="finite"):
         call([0.1, math.nan, 0.2])
@@ -256,18 +255,6 @@ def test_holm_of_textbook_values(p, adjusted):
 def test_holm_refuses_what_is_no_probability():
     with pytest.raises(ValueError, match="p-values"):
         holm([0.1, 1.2])
-
-
-@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=8))
-def test_the_geometric_mean_inverts_with_the_ratios(ratios):
-    assert geometric_mean(ratios) == pytest.approx(stats.gmean(ratios))
-    assert geometric_mean([1 / r for r in ratios]) == pytest.approx(1 / geometric_mean(ratios))
-
-
-@pytest.mark.parametrize("bad", [[], [0.0], [-1.0, 1.0]])
-def test_the_geometric_mean_needs_positive_ratios(bad):
-    with pytest.raises(ValueError, match="geometric mean"):
-        geometric_mean(bad)
 
 
 CLEAN = [0.10, 0.11, 0.09, 0.10]
