@@ -23,6 +23,7 @@ sys.path.insert(0, str(FAKE))
 import scripted_backend  # noqa: E402
 import scripted_faults  # noqa: E402
 import scripted_site  # noqa: E402
+from fake_tools import ARMS, FakeTools  # noqa: E402
 
 from harness import protocol  # noqa: E402
 from harness.bench import Bench  # noqa: E402
@@ -216,6 +217,18 @@ def lab(tmp_path, monkeypatch):
     made.script = script
     script(lambda options, process, step: 100e6 * (1.1 if "slow" in options else 1.0))
     return made
+
+
+@pytest.fixture
+def quality(lab):
+    """One quality run of two arms, two cells and two milestones, with tools that do no work."""
+    lab.tools = FakeTools()
+
+    def run(**options):
+        return lab.run(**{"suite": "quality", "arms": ARMS, "num_images": 6, "steps": "10,50", "train_steps": "2,4",
+                          **options})
+
+    return run
 
 
 @pytest.fixture

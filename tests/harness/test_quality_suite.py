@@ -1,14 +1,12 @@
-"""The quality part: what is started with which options, what is recorded, what a fault and an interruption cost."""
+"""The quality part: what is started with which options, what is recorded, and what a fault costs."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pytest
-import scripted_backend
+from fake_tools import ARMS, FakeTools, cases
 
 from harness.cells import Cell
 from harness.config import BenchConfig
@@ -26,98 +24,13 @@ from harness.events import (
 from harness.plan import make_plans
 from harness.quality import check_weights_fit, nearest_cell, sentence
 from harness.quality_plan import QualityPlan
-from harness.runner import Runner
-from harness.session import WorkerFailedError
-from harness.store import RunWriter, read_run
 from harness.suites import SAMPLING_TIME, STEP_TIME
 from harness.summary import summary
 from impls.backend import TrainerState
 from impls.common.checkpoint import save_state
 from impls.common.config import preset
-from impls.common.images import save_grid, save_npz, save_png
 from impls.errors import UsageError
 from reports.render import build
-
-ARMS = "scripted,scripted:slow"
-FEATURES = {"extractor": "efficientnet-lite0", "label": "FD efficientnet-lite0", "weights_sha256": "f" * 64,
-            "feature_size": 1280, "input_size": 96}
-REFERENCE = {"dataset": "digits", "split": "the first 1,500", "images": 1500, "images_sha256": "0" * 64, "cached": True,
-             "images_per_s": None}
-
-
-@dataclass
-class FakeTools:
-    """Does what the tools of `impls` leave behind; `faults` names cases that fail, with their cause."""
-
-    calls: list[tuple[str, dict[str, list[str]]]] = field(default_factory=list)
-    faults: dict[str, str] = field(default_factory=dict)
-
-    def run(self, tool, words, log, watcher, text, arm=None):
-        options: dict[str, list[str]] = {}
-        for word in words:
-            name, _, value = word.removeprefix("--").partition("=")
-            options.setdefault(name, []).append(value)
-        self.calls.append((tool, options))
-        log.write_text("the tool says hello\n")
-        watcher.tick(text, 1.0)
-        if log.stem in self.faults:
-            raise WorkerFailedError(self.faults[log.stem], f"{log.stem} went wrong")
-        getattr(self, tool)(options)
-        return 12.0
-
-    def train(self, options):
-        steps = int(options["max_steps"][0])
-        start = options.get("model_path")
-        folder = Path(start[0]) if start else Path(options["log_root"][0]) / "training-1"
-        params = {name: np.full(shape, steps, np.float32) for name, shape in scripted_backend.SHAPES.items()}
-        zeros = {name: np.zeros_like(value) for name, value in params.items()}
-        save_state(folder / "checkpoints" / f"step-{steps:08d}.safetensors",
-                   TrainerState(steps, params, None, zeros, zeros), preset("tiny"))
-        with (folder / "log.jsonl").open("a") as file:
-            for step in range(1, steps + 1):
-                file.write(json.dumps({"step": step, "epoch": 1, "loss": 1 / step, "lr": 1e-3}) + "\n")
-
-    def sample(self, options):
-        folder, count = Path(options["sample_root"][0]), int(options["num_images"][0])
-        images = np.zeros((count, 4, 4, 3), np.uint8)
-        save_npz(folder / "images.npz", images)
-        save_grid(folder / "grid.png", images[:4])
-        weights = {"description": "raw weights", "kind": "raw", "sha256": options["model_path"][0]}
-        (folder / "sampling.json").write_text(json.dumps({
-            "nfe": int(options.get("steps", ["1000"])[0]), "eta": 0.0, "spacing": "uniform",
-            "seed": int(options["seed"][0]), "weights": weights, "batches": [[9.0, 2], [1.0, 2], [1.2, 2]]}))
-
-    def evaluate(self, options):
-        sets = []
-        for number, path in enumerate(options.get("images", [])):
-            nearest = None
-            if "nearest" in options:
-                picture = Path(options["nearest"][0]) / f"{number}.png"
-                save_png(picture, np.zeros((4, 4, 3), np.uint8))
-                nearest = {"picture": str(picture), "space": "features", "distances": [1.0], "typical": 2.0}
-            sets.append({"path": path, "images": 6, "ladder": [{"images": 6, "value": 5.0}], "interval": "jackknife",
-                         "figures": [{"metric": "fd", "value": 5.0 + number, "ci_low": 4.0, "ci_high": 6.0,
-                                      "reason": None}],
-                         "images_per_s": 90.0, "warnings": ["6 images are few"], "nearest": nearest})
-        differences = [{"a": 0, "b": number, "images": 6, "value": -1.0, "ci_low": -2.0, "ci_high": 0.0}
-                       for number in range(1, len(sets))]
-        Path(options["json"][0]).write_text(json.dumps({
-            "features": FEATURES, "reference": REFERENCE, "sets": sets, "differences": differences}))
-
-
-@pytest.fixture
-def quality(lab):
-    lab.tools = FakeTools()
-
-    def run(**options):
-        return lab.run(**{"suite": "quality", "arms": ARMS, "num_images": 6, "steps": "10,50", "train_steps": "2,4",
-                          **options})
-
-    return run
-
-
-def cases(run):
-    return {case.case_id: case.status for case in run.of(Case)}
 
 
 def test_every_arm_trains_draws_and_is_judged(quality, lab):
@@ -198,64 +111,6 @@ def test_a_bad_feature_network_is_refused_before_anything_is_trained(quality, la
     assert [tool for tool, _ in lab.tools.calls] == ["evaluate"]
 
 
-@pytest.mark.parametrize("dies_at", ["quality-reference", "train-B-2", "images-B-ddim-10-2", "quality-ddim-10-2",
-                                     "train-A-4", "images-A-ddim-10-4", "quality-ddim-50-4"])
-def test_an_interrupted_run_goes_on_without_doing_anything_twice(lab, dies_at):
-    lab.tools = FakeTools()
-    config = BenchConfig(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", device="cpu",
-                         preset="tiny")
-    bench, request = lab.bench(config)
-
-    class Killed(FakeTools):
-        def run(self, tool, words, log, watcher, text, arm=None):
-            if log.stem == dies_at:
-                raise KeyboardInterrupt
-            return super().run(tool, words, log, watcher, text, arm)
-
-    bench.tools = first = Killed()
-    with pytest.raises(KeyboardInterrupt):
-        Runner(bench, request).run()
-    bench.writer.close()
-    bench, request = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
-    end = Runner(bench, request.__class__(**{**request.__dict__, "resumed": read_run(bench.writer.path)})).run()
-    run = read_run(bench.writer.path)
-    assert end.status == "complete"
-    assert len(run.of(Quality)) == 6 and len(run.of(ImagesSampled)) == 6 and len(run.of(Trained)) == 4
-    assert len(run.of(ReferenceFeatures)) == 1 and len(run.of(NearestImages)) == 2
-    # Whoever finished a case, nobody did it again.
-    assert len(first.calls) + len(lab.tools.calls) == 1 + 4 + 6 + 3
-
-
-def test_what_failed_is_judged_after_a_resume_together_with_what_was_there(lab):
-    lab.tools = FakeTools(faults={"images-B-ddim-10-4": "crash"})
-    config = BenchConfig(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", device="cpu",
-                         preset="tiny")
-    bench, request = lab.bench(config)
-    assert Runner(bench, request).run().exit_code == 1
-    bench.writer.close()
-    lab.tools.faults = {}
-    bench, request = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
-    end = Runner(bench, request.__class__(**{**request.__dict__, "resumed": read_run(bench.writer.path)})).run()
-    run = read_run(bench.writer.path)
-    assert end.exit_code == 0 and len(run.of(Quality)) == 6 and len(run.of(QualityDifference)) == 3
-    assert set(cases(run).values()) == {"measured"}
-
-
-def test_an_arm_whose_training_failed_catches_up_after_a_resume(lab):
-    lab.tools = FakeTools(faults={"train-B-2": "crash"})
-    config = BenchConfig(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", device="cpu",
-                         preset="tiny")
-    bench, request = lab.bench(config)
-    Runner(bench, request).run()
-    bench.writer.close()
-    lab.tools.faults = {}
-    bench, request = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
-    Runner(bench, request.__class__(**{**request.__dict__, "resumed": read_run(bench.writer.path)})).run()
-    run = read_run(bench.writer.path)
-    assert len(run.of(Quality)) == 6 and len(run.of(QualityDifference)) == 3
-    assert set(cases(run).values()) == {"measured"}
-
-
 def test_no_two_networks_judge_one_run(lab):
     class Drifting(FakeTools):
         def evaluate(self, options):
@@ -276,22 +131,6 @@ def test_a_late_fault_keeps_what_the_parts_before_have_measured(lab):
     lab.tools = FakeTools(faults={"train-A-2": "usage"})
     end, run = lab.run(suite="all", arms=ARMS, blocks=6, pairs=4, epochs=0, num_images=6, steps="2,3", train_steps="2")
     assert end.exit_code == 1 and cases(run)["train-A-2"] == "failed" and len(run.of(Verdict)) == 6
-
-
-@pytest.mark.parametrize("lines", [0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
-def test_a_run_killed_between_any_two_lines_loses_and_repeats_nothing(lab, quality, lines):
-    _, whole = quality()
-    journal = whole.path / "journal.jsonl"
-    kept = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join(kept[: int(lines * len(kept))]))
-    config = BenchConfig(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", device="cpu",
-                         preset="tiny")
-    bench, request = lab.bench(config, RunWriter(whole.path, lab.clock))
-    Runner(bench, request.__class__(**{**request.__dict__, "resumed": read_run(whole.path)})).run()
-    run = read_run(whole.path)
-    for kind in (Trained, ImagesSampled, ReferenceFeatures, Quality, QualityDifference, NearestImages):
-        assert len(run.of(kind)) == len(whole.of(kind))
-    assert cases(run) == cases(whole)
 
 
 def test_all_runs_every_part_into_one_journal(lab):
@@ -330,16 +169,6 @@ def test_weights_that_draw_other_images_are_refused(tmp_path):
     check_weights_fit(plan, (32, 32, 3))
     with pytest.raises(UsageError, match="32x32x3, the data set has 28x28x1"):
         check_weights_fit(plan, (28, 28, 1))
-
-
-def test_a_run_does_not_go_on_with_other_weights(quality, tmp_path):
-    path = tmp_path / "w.safetensors"
-    save_state(path, TrainerState(1, {}, None, {}, {}), preset("tiny"))
-    _, run = quality(train_steps=None, model_path=(str(path),))
-    plan = QualityPlan((Cell("ddim", 5),), (), 6, None, "auto", {"scripted": path})
-    # The scripted tool names the path where the real one names the hash.
-    with pytest.raises(UsageError, match="other weights now"):
-        check_weights_fit(plan, (32, 32, 3), run)
 
 
 def test_the_time_limit_ends_the_run_with_a_finding(lab):

@@ -1,0 +1,101 @@
+"""A training that stops goes on exactly, in its own folder or in a new one."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from short_training import SHORT, files, last, same
+
+
+def test_going_on_in_the_folder_repeats_the_uninterrupted_training(trained):
+    whole = trained(*SHORT, root="whole")
+    part = trained(*SHORT, "--max_steps", 12, root="part")
+    assert part.steps == [9, 12]
+    rest = trained("--model_path", part.folder, "--max_steps", "None", backend=None, root=None)
+    # Nothing but the training itself was named: options, backend, data set and folder are the training's own.
+    assert rest.code == 0 and rest.out.strip() == str(last(part.folder))
+    assert part.losses == whole.losses
+    assert same(last(part.folder), last(whole.folder))
+
+
+def test_lines_newer_than_the_checkpoint_go(trained):
+    whole = trained(*SHORT, root="whole")
+    part = trained(*SHORT, root="part")
+    for step in (18, 27):
+        (part.folder / "checkpoints" / f"step-{step:08d}.safetensors").unlink()
+    with (part.folder / "log.jsonl").open("a") as log:
+        log.write('{"step": 28, "epo')
+    (part.folder / "checkpoints" / ".step-00000018.safetensors.1.partial").touch()
+    assert trained("--model_path", part.folder, backend=None, root=None).code == 0
+    assert part.losses == whole.losses
+    assert files(part.folder) == files(whole.folder)
+
+
+def test_an_older_checkpoint_goes_on_in_a_new_folder_with_its_trace(trained):
+    whole = trained(*SHORT, root="whole")
+    before = files(whole.folder)
+    fork = trained("--model_path", whole.folder / "checkpoints" / "step-00000009.safetensors", root="fork")
+    assert fork.code == 0 and any("in a new folder" in line for line in fork.errors)
+    assert fork.losses == whole.losses and fork.steps == [18, 27]
+    assert files(whole.folder) == before
+
+
+@pytest.mark.parametrize(("words", "reason"), [
+    (("--lr", 1e-5), "train.lr 0.0002 -> 1e-05"), (("--seed", 4), "seed 0 -> 4"),
+    (("--dataset_name", "synthetic"), "images hash of digits -> hash of synthetic"),
+    (("--backend", "scripted-trainer:other"), "backend scripted-trainer -> scripted-trainer:other"),
+])
+def test_changed_settings_go_on_in_a_new_folder(trained, words, reason):
+    part = trained(*SHORT, "--max_steps", 9, root="part")
+    log = (part.folder / "log.jsonl").read_text()
+    rest = trained("--model_path", part.folder, "--max_steps", 18, *words, root="rest",
+                   backend=None if "--backend" in words else "scripted-trainer")
+    assert rest.code == 0, rest.errors
+    assert any(reason in line for line in rest.errors)
+    assert rest.folder != part.folder and rest.losses[:9] == part.losses and len(rest.losses) == 18
+    assert (part.folder / "log.jsonl").read_text() == log
+
+
+def test_a_bare_file_names_its_backend_and_data(trained, tmp_path):
+    part = trained(*SHORT, "--max_steps", 9, root="part")
+    alone = tmp_path / "alone.safetensors"
+    last(part.folder).rename(alone)
+    rest = trained("--model_path", alone, "--num_epochs", 2, backend=None, root="rest")
+    assert rest.code == 0 and rest.folder.name.startswith("scripted-trainer-tiny")
+    assert [step for step, _ in rest.losses] == list(range(10, 19))
+
+
+def test_a_finished_training_has_nothing_to_do(trained):
+    done = trained(*SHORT)
+    before = files(done.folder)
+    again = trained("--model_path", done.folder, backend=None, root=None)
+    assert again.code == 0 and again.out == "" and "nothing to do" in again.errors[-1]
+    assert files(done.folder) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [5, 9])
+def test_a_signal_finishes_the_step_and_says_how_to_go_on(trained, scripted, monkeypatch, number, step):
+    whole = trained(*SHORT, root="whole")
+    monkeypatch.setattr(scripted, "on_step", lambda trainer: trainer.steps == step and os.kill(os.getpid(), number))
+    cut = trained(*SHORT, root="cut")
+    assert cut.code == 130 and cut.out == "" and cut.steps == [step]
+    assert cut.errors[-1].endswith(f"to go on: python -m impls.train --model_path {cut.folder}")
+    assert not (cut.folder / "samples").exists()
+    monkeypatch.setattr(scripted, "on_step", None)
+    assert trained("--model_path", cut.folder, backend=None, root=None).code == 0
+    assert cut.losses == whole.losses
+    assert same(last(cut.folder), last(whole.folder))
+
+
+def test_a_second_signal_ends_at_once(trained, scripted, monkeypatch):
+    def twice(trainer):
+        if trainer.steps == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(scripted, "on_step", twice)
+    cut = trained(*SHORT)
+    assert cut.code == 130 and not (cut.folder / "checkpoints").exists()
