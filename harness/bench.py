@@ -36,6 +36,10 @@ HAND_OVER_S = 0.02
 class Telemetry(Protocol):
     """The monitors as a run sees them."""
 
+    def start(self) -> None:
+        """Begin to sample."""
+        ...
+
     def watch(self, pids: Mapping[ArmSlot, int]) -> None:
         """From now on these are the measured processes."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -20,15 +21,20 @@ from harness.events import EnvironmentRecorded
 from harness.monitors.host import cpu_frequency_mhz
 from harness.monitors.nvml import open_nvml
 from harness.system import SystemFiles, git_state, tool_version
+from impls.common.devices import default_threads
 
 Fact = str | int | float | bool | None
 
 PACKAGES = ("torch", "torchvision", "jittor", "numpy", "scipy", "onednn-cpu-gomp", "onednn-devel-cpu-gomp",
             "nvidia-ml-py", "ddpm-bench")
 CUDA_PACKAGES = ("nvidia-cuda-runtime", "nvidia-cudnn", "nvidia-cublas", "nvidia-nccl", "triton")
-VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND",
-             "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "MALLOC_ARENA_MAX",
-             *DEBUG_SWITCHES)
+# What moves a step's time without any other fact telling of it.
+SWITCHES = ("OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "MKL_NUM_THREADS",
+            "NVIDIA_TF32_OVERRIDE", "MALLOC_ARENA_MAX", *DEBUG_SWITCHES)
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "OMP_NUM_THREADS", *SWITCHES)
+# Packages and kinds of files that decide what is measured.
+MEASURED = ("harness", "impls")
+SOURCES = (".py", ".cpp", ".h")
 # What another interpreter must have alike; it tells of itself.
 FOREIGN = ("torch", "jittor", "numpy", "onednn-cpu-gomp")
 ASKED = """import json, platform, sys
@@ -42,7 +48,8 @@ for name in sys.argv[1:]:
 print(json.dumps(found))"""
 ANSWER_S = 30
 STARRED = ("cpu_model", "cpu_logical", "cpu_affinity", "cpu_limit_cores", "python", "version_torch", "version_jittor",
-           "version_numpy", "version_onednn-cpu-gomp", "gpu_count", "gpu_driver")
+           "version_numpy", "version_onednn-cpu-gomp", "gpu_count", "gpu_driver", "threads", "source_sha256",
+           *(f"env_{name}" for name in SWITCHES))
 
 
 class _Facts:
@@ -81,7 +88,9 @@ def capture(root: Path | None = None, environ: Mapping[str, str] = os.environ,
     _system(facts, files, environ)
     _software(facts)
     starred = [*STARRED, *_gpus(facts, environ.get("CUDA_VISIBLE_DEVICES")), *_interpreters(facts, interpreters or {})]
-    commit, dirty, reason = git_state(root or Path(__file__).resolve().parents[1])
+    root = root or Path(__file__).resolve().parents[1]
+    facts.read("source_sha256", lambda: source_sha256(root), "the program's files cannot be read")
+    commit, dirty, reason = git_state(root)
     facts.add("git_commit", commit, reason)
     facts.add("git_dirty", dirty, reason)
     return EnvironmentRecorded(t_ns=time.monotonic_ns(), facts=facts.values, reasons=facts.reasons, starred=starred)
@@ -96,6 +105,7 @@ def _processor(facts: _Facts, files: SystemFiles) -> None:
     facts.add("cpu_affinity", ranges(affinity) if affinity else None, "this system has no affinity masks")
     facts.add("cpu_usable", len(affinity) if affinity else None, "this system has no affinity masks")
     facts.add("cpu_limit_cores", files.cpu_limit_cores(), "no cgroup limits the CPU time")
+    facts.add("threads", default_threads(), "")
     facts.add("cpu_governor", files.governor(affinity), "no frequency scaling is shown (usual in a virtual machine)")
     facts.read("cpu_frequency_mhz", cpu_frequency_mhz, "the system shows no frequency")
     facts.add("cpu_max_frequency_mhz", files.max_frequency_mhz(affinity), "no frequency scaling is shown")
@@ -190,6 +200,15 @@ def _gpus(facts: _Facts, visible: str | None) -> list[str]:
             facts.add(f"{prefix}_{name}", samples.get(state.source, {}).get(name), why)
         starred.append(f"{prefix}_name")
     return starred
+
+
+def source_sha256(root: Path) -> str:
+    """One hash over this program's own code, which a git commit tells only where nothing was changed since."""
+    digest = hashlib.sha256()
+    for file in sorted(path for name in MEASURED for path in (root / name).rglob("*") if path.suffix in SOURCES):
+        digest.update(f"{file.relative_to(root).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def ranges(numbers: list[int]) -> str:

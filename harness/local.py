@@ -25,7 +25,7 @@ from harness.resume import check_machine, check_weights, origin
 from harness.runner import EXIT_INTERRUPTED, EXIT_USAGE, Runner
 from harness.scratch import Scratch
 from harness.sessions import LocalSessions
-from harness.store import RecordedRun, RunWriter, StorageError
+from harness.store import RecordedRun, RunWriter, StorageError, read_run
 from harness.telemetry import MonitorSet
 from impls.common import datasets
 from impls.common.checkpoint import save_arrays
@@ -94,7 +94,7 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
     def python(arm: Arm) -> str:
         return interpreter_of(arm, chosen, sys.executable)
 
-    writer = RunWriter(resumed.path) if resumed else RunWriter.create(Path(config.out), first.suite.name)
+    writer = _continued(resumed) if resumed else RunWriter.create(Path(config.out), first.suite.name)
     progress.say(f"run folder {writer.path}")
     scratch.writes(writer.path)
     sessions = LocalSessions(threads, scratch, python, watcher=progress)
@@ -111,6 +111,20 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
     return _run(Runner(bench, request), bench, telemetry, resumed)
 
 
+def _continued(resumed: RecordedRun) -> RunWriter:
+    """The journal of an interrupted run, as it was when it was read.
+
+    Raises:
+        UsageError: another process went on with it meanwhile, or still does.
+    """
+    writer = RunWriter(resumed.path)
+    if len(read_run(resumed.path).events) != len(resumed.events):
+        writer.close()
+        raise UsageError(f"--resume {resumed.path}: another process went on with it meanwhile: look at it, then try "
+                         "again")
+    return writer
+
+
 def left_out(config: BenchConfig, plan: Plan) -> list[Finding]:
     """What the default cells of a sampling suite do not cover."""
     if not plan.cells or config.steps is not None or any(cell.method == "ddpm" for cell in plan.cells):
@@ -124,7 +138,6 @@ def _run(runner: Runner, bench: Bench, telemetry: MonitorSet, resumed: RecordedR
     writer = bench.writer
     try:
         try:
-            telemetry.start()
             end = runner.run()
         finally:
             # A second Ctrl-C must not tear what the first one left to be done.
@@ -134,6 +147,10 @@ def _run(runner: Runner, bench: Bench, telemetry: MonitorSet, resumed: RecordedR
         signal.signal(signal.SIGINT, restored)
         writer.finish(end)
     except KeyboardInterrupt:
+        if read_run(writer.path).started is None:
+            # Nothing to go on with.
+            writer.discard()
+            raise
         writer.finish(runner.end("interrupted", EXIT_INTERRUPTED))
         print(f"\ninterrupted; go on with: run_bench.py --resume {writer.path}", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -25,6 +25,7 @@ from harness.events import (
     SampleAgreement,
     SamplesDrawn,
 )
+from harness.events.machines import lasting
 from harness.kernel import taken
 from harness.opening import Request, run_started, step_cost, utc_now
 from harness.parity_run import run_parity
@@ -58,6 +59,7 @@ class Runner:
         """
         began = self._whole.counters()
         self._begin()
+        self._whole.telemetry.start()
         self._whole.look_around()
         self._prewarm()
         for plan in self._plans:
@@ -77,7 +79,9 @@ class Runner:
                 self._record(accusations(of_part(measured, plan)))
             for plan in self._plans:
                 self._record(judge_part(measured, plan))
-            self._record(selfcheck(read_run(bench.writer.path)))
+            judged = read_run(bench.writer.path)
+            for plan in self._plans:
+                self._record(selfcheck(of_part(judged, plan), plan.part == "sampling"))
         failed = any(case.status == "failed" for case in latest_cases(read_run(bench.writer.path)))
         return self.end("failed" if failed else "complete", EXIT_FAILED if failed else EXIT_OK)
 
@@ -127,9 +131,10 @@ class Runner:
             gone = unfinished_blocks(request.resumed)
             bench.writer.append(Resumed(resumed_utc=utc_now(), discarded_blocks=gone))
             self._open(request.resumed)
+            before = request.resumed.last(EnvironmentRecorded)
+            if before is not None and lasting(before) != lasting(request.environment):
+                bench.writer.append(request.environment)
             if request.changed is not None:
-                if request.resumed.of(EnvironmentRecorded):
-                    bench.writer.append(request.environment)
                 bench.find(request.changed)
             # The machine may be busy now that was not then; what is known already need not be said twice.
             known = {finding.code for finding in request.resumed.of(Finding)}

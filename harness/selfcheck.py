@@ -40,12 +40,17 @@ class Cost:
     exact: bool
 
 
-def selfcheck(run: RecordedRun) -> list[Finding]:
-    """The findings of every arm that was measured against itself; none in a run without a self-check."""
+def selfcheck(run: RecordedRun, sampling: bool = False) -> list[Finding]:
+    """The findings of every arm that was measured against itself; none in a run without a self-check.
+
+    Args:
+        run: one part of a run, and its verdicts.
+        sampling: whether that part sampled.
+    """
     found: list[Finding] = []
     for verdict in run.of(Verdict):
-        if verdict.metric in (STEP_TIME + SELF_CHECK, SAMPLING_MEAN + SELF_CHECK):
-            name = run.arms.get(verdict.arm_a, verdict.arm_a)
+        if verdict.metric == (SAMPLING_MEAN if sampling else STEP_TIME) + SELF_CHECK:
+            name = run.arms.get(verdict.arm_a, verdict.arm_a) + " when sampling" * sampling
             slots = (verdict.arm_a, verdict.arm_b)
             dirty = sum(state.dirty for state in run.of(BlockState))
             found += [*_resolution(name, verdict, dirty), *_overhead(run, name, slots),

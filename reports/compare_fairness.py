@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.events import DatasetRecorded, EnvironmentRecorded, ParityResult, SampleAgreement, WorkerStarted
+from harness.events.machines import machines, moves
 from harness.store import RecordedRun
 from impls.errors import UsageError
 from reports.halves import samples, trains
@@ -16,9 +17,6 @@ from reports.text import printable
 # Fields of an experiment that cost no time: runs that differ in them measured the same work. The cells of a sampling
 # (`steps`) are matched one by one.
 COSTLESS = {"train": ("lr", "warmup_steps"), "sample": ("steps",)}
-# Recorded facts that move all the time by themselves.
-VOLATILE = ("load1", "memory_available_bytes", "swap_used_bytes", "cpu_frequency_mhz")
-VOLATILE_ENDS = ("_processes", "_memory_used_bytes", "_temperature_c", "_sm_clock_mhz")
 NOT_RECORDED = "not recorded"
 MOST_NAMED = 4
 # (framework's name for it, for people): what an arm's process must have proved alike in both runs.
@@ -66,7 +64,7 @@ def differences(before: RecordedRun, after: RecordedRun, slots: Mapping[str, tup
     found = [*_kind(before, after), *_experiment(before, after), *_data(before, after), *_equal_work(before, after)]
     for label, (one, other) in slots.items():
         found += _arm(label, _workers(before, one), _workers(after, other))
-    found += _environment(before.last(EnvironmentRecorded), after.last(EnvironmentRecorded))
+    found += _environment(before, after)
     order = {"refused": 0, "machine": 1, "software": 2, "other": 3}
     return sorted(found, key=lambda one: order[one.role])
 
@@ -201,17 +199,33 @@ def _group(worker: WorkerStarted, name: str) -> dict[str, str]:
     return {key: plain(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
-def _environment(before: EnvironmentRecorded | None, after: EnvironmentRecorded | None) -> Iterator[Difference]:
-    if before is None or after is None:
-        told = ["recorded" if one else NOT_RECORDED for one in (before, after)]
+def _environment(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
+    """What differs between the machines; a run that went on in another environment has several."""
+    one, other = _recorded(before), _recorded(after)
+    if not one or not other:
+        told = ["recorded" if known else NOT_RECORDED for known in (one, other)]
         yield from _differ("environment", told[0], told[1], "machine")
         return
-    starred = {*before.starred, *after.starred}
-    for name in dict.fromkeys([*before.facts, *after.facts]):
-        if name in VOLATILE or name.endswith(VOLATILE_ENDS):
+    starred = {name for recorded in (*one, *other) for name in recorded.starred}
+    for name in dict.fromkeys(name for recorded in (*one, *other) for name in recorded.facts):
+        if moves(name):
             continue
-        # Software is what changes on purpose; what the machine is must not change with it.
-        software = name.startswith(("version_", "git_", "interpreter_")) or name in (
-            "python", "gpu_driver", "gpu_cuda_driver")
-        role: Role = "software" if software else "machine" if name in starred else "other"
-        yield from _differ(name, before.facts.get(name), after.facts.get(name), role)
+        role: Role = "software" if _software(name) else "machine" if name in starred else "other"
+        yield from _differ(name, _told(one, name), _told(other, name), role)
+
+
+def _recorded(run: RecordedRun) -> list[EnvironmentRecorded]:
+    """The environments that blocks were measured in; the newest where there are no blocks."""
+    found = machines(run.events)
+    return [one.recorded for one in found if one.blocks] or [one.recorded for one in found[-1:]]
+
+
+def _told(recorded: Sequence[EnvironmentRecorded], name: str) -> str | None:
+    values = dict.fromkeys(plain(one.facts.get(name)) for one in recorded)
+    return " and ".join(value or NOT_RECORDED for value in values) if any(values) else None
+
+
+def _software(name: str) -> bool:
+    """Software is what changes on purpose; what the machine is must not change with it."""
+    return name.startswith(("version_", "git_", "interpreter_", "source_")) or name in (
+        "python", "gpu_driver", "gpu_cuda_driver")

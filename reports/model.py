@@ -85,8 +85,9 @@ class ArmView:
         return np.array([ns for window in self.stepwise for ns in window.step_ns], dtype=np.float64)
 
     def info(self, key: str) -> Any:
-        """A field of BackendInfo as the newest worker proved it; None when no worker got that far."""
-        return self.all_workers[-1].info.get(key) if self.all_workers else None
+        """A field of BackendInfo as the newest measured worker proved it, else any; None when none got that far."""
+        workers = self.workers or self.other_workers
+        return workers[-1].info.get(key) if workers else None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which blocks of a run were measured in which environment: more than one after `--resume --allow-env-change`."""
+"""The environments of a run, several after `--resume --allow-env-change`: their lasting facts, and their blocks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from harness.events.base import Event
 from harness.events.run import BlockState, EnvironmentRecorded
+
+# Recorded facts that move all the time by themselves.
+VOLATILE = ("load1", "memory_available_bytes", "swap_used_bytes", "cpu_frequency_mhz")
+VOLATILE_ENDS = ("_processes", "_memory_used_bytes", "_temperature_c", "_sm_clock_mhz")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,16 @@ def machines(events: Iterable[Event]) -> list[Machine]:
         elif isinstance(event, BlockState) and current is not None:
             current.append(event.block)
     return [Machine(recorded, tuple(blocks)) for recorded, blocks in found]
+
+
+def lasting(recorded: EnvironmentRecorded) -> dict[str, str | int | float | bool | None]:
+    """The facts that do not move by themselves."""
+    return {name: value for name, value in recorded.facts.items() if not moves(name)}
+
+
+def moves(name: str) -> bool:
+    """Whether a fact moves all the time by itself."""
+    return name in VOLATILE or name.endswith(VOLATILE_ENDS)
 
 
 def _starred(recorded: EnvironmentRecorded) -> dict[str, str | int | float | bool | None]:

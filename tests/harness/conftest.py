@@ -136,6 +136,8 @@ class FakeTelemetry:
         self.reasons: list[list[str]] = []
         self.watched: list[dict] = []
 
+    def start(self): ...
+
     def watch(self, pids):
         self.watched.append(dict(pids))
 
