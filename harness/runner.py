@@ -81,7 +81,8 @@ class Runner:
                 self._record(judge_part(measured, plan))
             judged = read_run(bench.writer.path)
             for plan in self._plans:
-                self._record(selfcheck(of_part(judged, plan), plan.part == "sampling"))
+                if plan.has_blocks:
+                    self._record(selfcheck(of_part(judged, plan), plan.part == "sampling"))
         failed = any(case.status == "failed" for case in latest_cases(read_run(bench.writer.path)))
         return self.end("failed" if failed else "complete", EXIT_FAILED if failed else EXIT_OK)
 

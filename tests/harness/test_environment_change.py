@@ -119,6 +119,25 @@ def test_another_version_inside_another_interpreter_is_refused(lab, tmp_path):
         check_machine(read_run(bench.writer.path), now)
 
 
+@pytest.mark.parametrize(("name", "before", "now"), [
+    ("threads", 1, 2), ("env_NVIDIA_TF32_OVERRIDE", None, "1"), ("source_sha256", "ab", "cd")])
+def test_what_moves_a_step_s_time_must_be_as_before(cut, name, before, now):
+    here, there = (capture().model_copy(update={"facts": {**capture().facts, name: value}}) for value in (before, now))
+    writer = RunWriter(cut)
+    writer.append(here)
+    writer.close()
+    with pytest.raises(UsageError, match=f"environment has changed: {name} was"):
+        check_machine(read_run(cut), there)
+    assert machines([here, there])[1:], "accepted, its blocks count as another environment's"
+
+
+def test_what_changes_without_harm_is_recorded_all_the_same(lab, cut):
+    moved = {**HERE.facts, "kernel": "7.0", "load1": 5.0}
+    run = go_on(lab, cut, HERE.model_copy(update={"facts": moved}), None)
+    assert [one.facts.get("kernel") for one in run.of(EnvironmentRecorded)] == [None, "7.0"]
+    assert len(machines(run.events)) == 1 and all(verdict.reason is None for verdict in run.of(Verdict))
+
+
 def test_a_run_that_went_on_elsewhere_says_so_everywhere(lab, cut):
     changed = check_machine(read_run(cut), THERE, allowed=True)
     assert (changed.code, changed.severity) == ("environment-changed", "warning")

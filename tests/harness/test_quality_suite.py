@@ -15,6 +15,7 @@ from harness.events import (
     Finding,
     ImagesSampled,
     NearestImages,
+    Overhead,
     Quality,
     QualityDifference,
     ReferenceFeatures,
@@ -131,6 +132,25 @@ def test_a_late_fault_keeps_what_the_parts_before_have_measured(lab):
     lab.tools = FakeTools(faults={"train-A-2": "usage"})
     end, run = lab.run(suite="all", arms=ARMS, blocks=6, pairs=4, epochs=0, num_images=6, steps="2,3", train_steps="2")
     assert end.exit_code == 1 and cases(run)["train-A-2"] == "failed" and len(run.of(Verdict)) == 6
+
+
+def test_a_self_check_of_all_parts_judges_each_by_itself(lab):
+    lab.tools = FakeTools()
+    lab.telemetry.reasons = [["heat"]]
+    _, run = lab.run(suite="all", arms="scripted", blocks=6, pairs=4, epochs=0, num_images=6, steps="2,3",
+                     train_steps="2", selfcheck=True)
+    told = {code: [f.message for f in run.of(Finding) if f.code == code]
+            for code in ("resolution", "harness-overhead", "synchronised")}
+    for messages in told.values():
+        assert len(messages) == 2, messages
+        training, sampling = messages
+        assert "when sampling" in sampling and "when sampling" not in training
+    assert "ratios of 7 blocks, 1 of them disturbed" in told["resolution"][0]
+    assert "disturbed" not in told["resolution"][1]
+    assert "losses" in told["synchronised"][0] and "losses" not in told["synchronised"][1]
+    counts = [sum(len(o.bare_ns) for o in run.of(Overhead) if o.what == "harness" and o.part == part)
+              for part in ("training", "sampling")]
+    assert all(f"{n} pairs" in message for n, message in zip(counts, told["harness-overhead"], strict=True))
 
 
 def test_all_runs_every_part_into_one_journal(lab):

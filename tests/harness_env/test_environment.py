@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.environment import STARRED, capture, installed_version, ranges
+from harness.environment import STARRED, capture, installed_version, ranges, source_sha256
 from harness.system import SystemFiles, git_state, tool_version
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +78,26 @@ def test_an_interpreter_that_does_not_tell_leaves_a_reason(tmp_path, script, rea
     assert found.facts["interpreter_jittor_version_torch"] is None
     assert reason in found.reasons["interpreter_jittor_version_torch"]
     assert "interpreter_jittor_version_torch" in found.starred
+
+
+def test_the_threads_and_the_switches_must_match(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    found = capture(environ={"NVIDIA_TF32_OVERRIDE": "1"})
+    assert (found.facts["threads"], found.facts["env_NVIDIA_TF32_OVERRIDE"]) == (3, "1")
+    assert {"threads", "env_NVIDIA_TF32_OVERRIDE", "env_OMP_WAIT_POLICY", "source_sha256"} <= set(found.starred)
+
+
+def test_the_code_is_told_by_its_content(tmp_path):
+    for name in ("harness/run.py", "impls/jittor/fast.cpp", "docs/method.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("one")
+    before = source_sha256(tmp_path)
+    (tmp_path / "docs/method.md").write_text("two")
+    assert source_sha256(tmp_path) == before == capture(root=tmp_path).facts["source_sha256"]
+    (tmp_path / "impls/jittor/fast.cpp").write_text("two")
+    changed = source_sha256(tmp_path)
+    (tmp_path / "harness/run.py").rename(tmp_path / "harness/walk.py")
+    assert len({before, changed, source_sha256(tmp_path)}) == 3
 
 
 def test_an_unknown_package_has_no_version():

@@ -90,6 +90,20 @@ def test_another_machine_is_refused_unless_allowed_and_then_marked(field: str, t
     assert field in {str(one) for one in found.pairs[0].allowed}
 
 
+def test_every_environment_of_a_run_counts(tmp_path: Path) -> None:
+    """The later run began on another machine and went on, as was allowed, on this one."""
+    def moved(text: str) -> str:
+        lines = text.splitlines(keepends=True)
+        here = next(line for line in lines if '"type":"environment"' in line)
+        cut = next(i for i, line in enumerate(lines) if '"type":"block"' in line) + 1
+        return "".join(lines[:cut]).replace('"cpu_model":"Imaginary CPU"', '"cpu_model":"Another"') + here + "".join(lines[cut:])
+
+    runs = [write(tmp_path / "a", Light(seed=1, **SMALL)), write(tmp_path / "b", Light(seed=2, **SMALL), moved)]
+    with pytest.raises(UsageError, match="cpu_model: Imaginary CPU against Another and Imaginary CPU"):
+        compare(runs)
+    assert compare(runs, allow_env_change=True).pairs[0].allowed
+
+
 ALLOWED = {
     "version_torch: 2.14.1 against 3.0": ("software", {"facts": {**FACTS, "version_torch": "3.0"}}),
     "python: 3.11.7 against 3.12.1": ("software", {"facts": {**FACTS, "python": "3.12.1"}}),

@@ -1,0 +1,73 @@
+"""The edge of a run on this machine: what is left when it is cut off before it began, and two that go on at once."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from harness import local
+from harness.cli import main
+from harness.config import BenchConfig
+from harness.events import BlockState
+from harness.runner import Request, Runner
+from harness.store import RunWriter, read_run
+from impls.errors import UsageError
+
+
+def test_a_run_cut_off_before_its_first_line_leaves_nothing(tmp_path, capsys):
+    writer = RunWriter.create(tmp_path / "results", "train-speed")
+    bench = SimpleNamespace(writer=writer, anything_measured=False, sessions=SimpleNamespace(close=lambda: None))
+
+    def run():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        local._run(SimpleNamespace(run=run), bench, SimpleNamespace(stop=lambda: None), None)
+    assert not (tmp_path / "results").exists() and "--resume" not in capsys.readouterr().err
+
+
+def test_the_first_line_says_what_was_asked_for(lab):
+    first = []
+    bench, request = lab.bench(BenchConfig(device="cpu", preset="tiny", arms="scripted", blocks=6, pairs=2, epochs=0))
+    lab.telemetry.start = lambda: first.extend(type(event).__name__ for event in read_run(bench.writer.path).events[:1])
+    Runner(bench, request).run()
+    assert first == ["RunStarted"], "the monitors write lines too"
+
+
+@pytest.fixture
+def cut(lab):
+    """A run that was cut off after two blocks, and how it was asked for."""
+    bench, request = lab.bench(BenchConfig(device="cpu", preset="tiny", arms="scripted", blocks=6, pairs=2, epochs=0))
+    Runner(bench, request).run()
+    bench.writer.close()
+    journal = bench.writer.path / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    after = next(i for i, line in enumerate(lines) if b'"type":"block"' in line and b'"block":1,' in line)
+    journal.write_bytes(b"".join(lines[: after + 1]))
+    return bench.writer.path, request
+
+
+def test_a_run_that_another_process_brought_to_its_end_meanwhile_is_left_alone(lab, cut):
+    path, request = cut
+    read = read_run(path)
+    bench, _ = lab.bench(request.config, RunWriter(path, lab.clock))
+    bench.writer.finish(Runner(bench, Request(**{**vars(request), "resumed": read})).run())
+    bench.writer.close()
+    whole = (path / "journal.jsonl").read_bytes()
+    with pytest.raises(UsageError, match="another process went on with it meanwhile"):
+        local._continued(read)
+    assert (path / "journal.jsonl").read_bytes() == whole and len(read_run(path).of(BlockState)) == 6
+    RunWriter(path).close()
+
+
+def test_a_run_that_nobody_touched_goes_on(cut):
+    writer = local._continued(read_run(cut[0]))
+    writer.close()
+
+
+@pytest.mark.parametrize("suite", ["parity", "quality"])
+def test_a_self_check_belongs_to_a_suite_that_measures_times(suite, capsys):
+    assert main(["--suite", suite, "--selfcheck", "--dry-run"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "--selfcheck" in line and "train-speed" in line
