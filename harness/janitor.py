@@ -17,7 +17,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -98,24 +98,26 @@ def clean(folder: Path, pids: Collection[int]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_partials(run: Path) -> None:
-    """Remove what killed processes were writing into a run folder, and the half-written index beside it."""
-    for path in [*run.rglob(".*"), *run.parent.glob(".index.html.*.partial")]:
+def remove_partials(paths: Iterable[Path]) -> None:
+    """Remove those that a killed process was writing to."""
+    for path in paths:
         found = PARTIAL.fullmatch(path.name)
         if found and not alive(int(found[1])):
             with suppress(OSError):
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def main() -> int:
     """`janitor.py TEMP`: make a folder in TEMP, print its name, clean up when the standard input ends.
 
-    Lines of the standard input: `pid N`, a process of the run; `run "FOLDER"`, where it writes its results.
+    Lines of the standard input: `pid N`, a process of the run; `run "FOLDER"`, where it writes its results; `cache
+    "FOLDER"`, where it may put what outlives it.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     pids: set[int] = set()
     runs: list[Path] = []
+    caches: list[Path] = []
     try:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=sys.argv[1]))
     except OSError:
@@ -135,10 +137,14 @@ def main() -> int:
                 pids.add(int(value))
             elif line.endswith("\n") and word == "run":
                 runs.append(Path(json.loads(value)))
+            elif line.endswith("\n") and word == "cache":
+                caches.append(Path(json.loads(value)))
     finally:
         clean(folder, pids)
     for run in runs:
-        remove_partials(run)
+        remove_partials([*run.rglob(".*"), *run.parent.glob(".index.html.*.partial")])
+    for cache in caches:
+        remove_partials(cache.glob(".*"))
     return 0
 
 

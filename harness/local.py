@@ -28,6 +28,7 @@ from harness.sessions import LocalSessions
 from harness.store import RecordedRun, RunWriter, StorageError, read_run
 from harness.telemetry import MonitorSet
 from impls.common import datasets
+from impls.common.array_cache import default_folder
 from impls.common.checkpoint import save_arrays
 from impls.common.config import ExperimentConfig
 from impls.common.devices import default_threads
@@ -82,6 +83,9 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
     if resumed is not None:
         changed = check_machine(resumed, environment, config.allow_env_change)
         check_weights(resumed, given)
+    root = Path(config.data_root) if config.data_root else None
+    for cache in (default_folder(), root or default_folder() / "data"):
+        scratch.fills(cache)
     dataset = None if first.part == "sampling" else _dataset(config, job, progress)
     if resumed is not None and dataset is not None:
         _check_dataset(resumed, dataset)

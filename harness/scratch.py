@@ -89,6 +89,10 @@ class Scratch:
         self._tell(f"run {json.dumps(str(run.resolve()))}\n")
         os.pwrite(self._owner, json.dumps({"pid": os.getpid(), "run": str(run.resolve())}).encode(), 0)
 
+    def fills(self, cache: Path) -> None:
+        """The run may put files here that outlive it."""
+        self._tell(f"cache {json.dumps(str(cache.resolve()))}\n")
+
     def neighbours(self) -> list[Neighbour]:
         """Other runs that are measuring now."""
         found = []

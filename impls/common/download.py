@@ -13,8 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from impls.common import cifar
+from impls.common.files import remove_abandoned
 from impls.errors import DataError
 
+NAME = "cifar10"
 STALL_S = 45.0
 _POLL_S = 0.2
 _PACKAGES = Path(__file__).parents[2]
@@ -30,7 +32,11 @@ def cifar10(folder: Path, echo: Callable[[str], None]) -> Path:
     echo(f"downloading CIFAR-10 (170 MB) from {url} into {folder}; gives up after {STALL_S:.0f} s without any progress")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".cifar10-", dir=folder))
+        remove_abandoned(folder / NAME)
+        # Named as a replacement is, so that harness.janitor finds it should everything here be killed.
+        partial = folder / f".{NAME}.{os.getpid()}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error.strerror}: choose another folder") from error
     try:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from impls.errors import UsageError
+
+ABANDONED_S = 3600.0
 
 
 @contextmanager
@@ -35,6 +39,28 @@ def replacement(path: Path, durable: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             scratch.unlink()
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what killed processes left of a `replacement` of `path`, a file or a folder.
+
+    Process ids say nothing about another machine that shares the disk; what has not changed for an hour is nobody's.
+    """
+    for left in path.parent.glob(f".{path.name}.*.partial"):
+        with suppress(OSError, ValueError):
+            if _alive(int(left.name.rsplit(".", 2)[1])) or time.time() - left.stat().st_mtime < ABANDONED_S:
+                continue
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 @contextmanager

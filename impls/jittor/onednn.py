@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 import jittor as jt
 import numpy as np
 
+from impls.common.files import remove_abandoned, replacement
 from impls.errors import UnavailableError
 from impls.jittor import onednn_wheels, runtime
 
@@ -46,12 +46,12 @@ def load() -> Path:
     library = Path(jt.flags.cache_path) / "ddpm_bench" / f"operators-{key}.so"
     if not library.exists():
         library.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            built, objects = Path(folder) / library.name, [Path(folder) / f"{source.stem}.o" for source in SOURCES]
+        remove_abandoned(library)
+        with tempfile.TemporaryDirectory() as folder, replacement(library) as built:
+            objects = [Path(folder) / f"{source.stem}.o" for source in SOURCES]
             for source, obj in zip(SOURCES, objects, strict=True):
                 _run([compiler, *COMPILE, f"-I{headers}", str(source), "-o", str(obj)])
             _run([compiler, *map(str, objects), *LINK, "-o", str(built)])
-            os.replace(built, library)
     ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
     return library
 

@@ -1,10 +1,12 @@
 import errno
 import os
+import subprocess
+import time
 
 import pytest
 
 from impls.common import files
-from impls.common.files import replacement, whole_file
+from impls.common.files import remove_abandoned, replacement, whole_file
 from impls.errors import UsageError
 
 
@@ -42,6 +44,27 @@ def test_a_full_disk_at_the_end_does_neither(old, monkeypatch, function):
     with pytest.raises(OSError, match="No space left"), replacement(old, durable=True) as scratch:
         scratch.write_text("new")
     assert old.read_text() == "old" and list(old.parent.iterdir()) == [old]
+
+
+def test_what_a_killed_process_left_is_removed_after_an_hour(old):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    names = {f".file.{gone.pid}.partial": 4000, f".file.{os.getpid()}.partial": 4000, f".other.{gone.pid}.partial": 4000,
+             ".file.x.partial": 4000}
+    for name, age_s in names.items():
+        left = old.with_name(name)
+        left.mkdir()
+        (left / "half").write_text("new")
+        os.utime(left, (time.time() - age_s,) * 2)
+    remove_abandoned(old)
+    assert {path.name for path in old.parent.iterdir()} == {"file", *list(names)[1:]}
+    fresh = old.with_name(f".file.{gone.pid}.partial")
+    fresh.write_text("another machine's, perhaps")
+    remove_abandoned(old)
+    assert fresh.exists()
+    os.utime(fresh, (0, 0))
+    remove_abandoned(old)
+    assert not fresh.exists() and old.read_text() == "old"
 
 
 def test_only_what_must_last_waits_for_the_disk(old, monkeypatch):

@@ -28,6 +28,7 @@ from pathlib import Path
 from harness.scratch import Scratch
 scratch = Scratch()
 scratch.writes(Path(sys.argv[1]))
+scratch.fills(Path(sys.argv[1]).with_name("cache"))
 child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
 shell = subprocess.Popen(["sh", "-c", "sleep 1000 & echo $!; exec setsid sleep 1000"], stdout=subprocess.PIPE,
                          text=True)
@@ -75,6 +76,11 @@ def test_nothing_outlives_a_run(run, tmp_path, number):
     (tmp_path / "run" / f".run.json.{children[0].pid}.partial").write_text("{")
     (tmp_path / "run" / f".run.json.{os.getpid()}.partial").write_text("of a process that lives")
     (tmp_path / f".index.html.{children[0].pid}.partial").write_text("<")
+    cache = tmp_path / "cache"
+    (cache / f".cifar10.{children[0].pid}.partial").mkdir(parents=True)
+    (cache / f".cifar10.{children[0].pid}.partial" / "archive").write_text("half")
+    (cache / f".cifar10.{os.getpid()}.partial").mkdir()
+    (cache / ".cifar10").mkdir()
     segment = janitor.SHARED_MEMORY / f"torch_{children[0].pid}_1_0"
     segment.write_bytes(b"0")
     process.send_signal(number)
@@ -82,6 +88,7 @@ def test_nothing_outlives_a_run(run, tmp_path, number):
     assert ended([*children, keeper])
     assert not folder.exists() and not segment.exists()
     assert [path.name for path in (tmp_path / "run").iterdir()] == [f".run.json.{os.getpid()}.partial"]
+    assert {path.name for path in cache.iterdir()} == {".cifar10", f".cifar10.{os.getpid()}.partial"}
     assert not (tmp_path / f".index.html.{children[0].pid}.partial").exists()
 
 
