@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from impls.common import cifar
-from impls.common.files import remove_abandoned
+from impls.common.files import staging
 from impls.errors import DataError
 
-NAME = "cifar10"
 STALL_S = 45.0
 _POLL_S = 0.2
 _PACKAGES = Path(__file__).parents[2]
@@ -30,22 +28,16 @@ def cifar10(folder: Path, echo: Callable[[str], None]) -> Path:
     """
     url = cifar.RELEASE.url
     echo(f"downloading CIFAR-10 (170 MB) from {url} into {folder}; gives up after {STALL_S:.0f} s without any progress")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(folder / NAME)
-        # Named as a replacement is, so that harness.janitor finds it should everything here be killed.
-        partial = folder / f".{NAME}.{os.getpid()}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written: {error.strerror}: choose another folder") from error
-    try:
+    archive = folder / cifar.RELEASE.archive
+    with ExitStack() as opened:
+        try:
+            partial = opened.enter_context(staging(archive))
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be written: {error.strerror}: choose another folder") from error
         fetch([sys.executable, "-m", "impls.common.cifar_download", str(partial)], partial, STALL_S)
         cifar.check_archive(partial / cifar.RELEASE.archive, cifar.RELEASE)
-        os.replace(partial / cifar.RELEASE.archive, folder / cifar.RELEASE.archive)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return folder / cifar.RELEASE.archive
+        os.replace(partial / cifar.RELEASE.archive, archive)
+    return archive
 
 
 def fetch(command: Sequence[str], folder: Path, stall_s: float) -> None:

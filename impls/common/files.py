@@ -41,8 +41,26 @@ def replacement(path: Path, durable: bool = False) -> Iterator[Path]:
             scratch.unlink()
 
 
+@contextmanager
+def staging(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path`, for as long as the block, from which what becomes `path` may be renamed.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    remove_abandoned(path)
+    # Named as a replacement is, so that harness.janitor finds it should everything here be killed.
+    folder = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def remove_abandoned(path: Path) -> None:
-    """Remove what killed processes left of a `replacement` of `path`, a file or a folder.
+    """Remove what killed processes left of a `replacement` of `path` or in its `staging`.
 
     Process ids say nothing about another machine that shares the disk; what has not changed for an hour is nobody's.
     """

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import socket
 import sys
-import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from impls.common.array_cache import default_folder, file_sha256
 from impls.common.download import STALL_S, fetch
+from impls.common.files import staging
 from impls.errors import DataError, UsageError
 
 NAME = "weights-inception-2015-12-05-6726825d.pth"
@@ -60,25 +60,27 @@ def download(say: Callable[[str], None]) -> Path:
     folder = own_folder()
     say(f"downloading Inception's weights ({BYTES / 1e6:.0f} MB) from {URL} into {folder}; gives up after "
         f"{STALL_S:.0f} s without any progress")
+    with ExitStack() as opened:
+        try:
+            partial = opened.enter_context(staging(folder / NAME))
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be written: {error.strerror}: choose another folder with XDG_CACHE_HOME"
+                            ) from error
+        _fetch(partial, folder)
+    return folder / NAME
+
+
+def _fetch(partial: Path, folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".inception-", dir=folder))
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written: {error.strerror}: choose another folder with XDG_CACHE_HOME"
-                        ) from error
-    try:
-        fetch([sys.executable, "-m", "impls.fidelity.inception_file", str(staging)], staging, STALL_S)
-        found = file_sha256(staging / NAME)
+        fetch([sys.executable, "-m", "impls.fidelity.inception_file", str(partial)], partial, STALL_S)
+        found = file_sha256(partial / NAME)
         if found != SHA256:
             raise DataError(f"what {URL} sent has SHA-256 {found}, expected {SHA256}")
-        os.replace(staging / NAME, folder / NAME)
+        os.replace(partial / NAME, folder / NAME)
     except (DataError, OSError) as error:
         raise DataError(f"Inception's weights are neither in {folder} nor in {hub_folder()} and could not be "
                         f"downloaded ({error}): put {NAME} from {URL} into {folder}, name it with "
                         f"--inception_weights, or choose --features efficientnet-lite0") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return folder / NAME
 
 
 def read_checked(path: Path, sha256: str | None) -> tuple[bytes, str]:

@@ -49,15 +49,15 @@ def test_a_full_disk_at_the_end_does_neither(old, monkeypatch, function):
 def test_what_a_killed_process_left_is_removed_after_an_hour(old):
     gone = subprocess.Popen(["true"])
     gone.wait()
-    names = {f".file.{gone.pid}.partial": 4000, f".file.{os.getpid()}.partial": 4000, f".other.{gone.pid}.partial": 4000,
-             ".file.x.partial": 4000}
-    for name, age_s in names.items():
+    names = [f".file.{gone.pid}.partial", f".file.{os.getpid()}.partial", f".other.{gone.pid}.partial",
+             ".file.x.partial"]
+    for name in names:
         left = old.with_name(name)
         left.mkdir()
         (left / "half").write_text("new")
-        os.utime(left, (time.time() - age_s,) * 2)
+        os.utime(left, (time.time() - 4000,) * 2)
     remove_abandoned(old)
-    assert {path.name for path in old.parent.iterdir()} == {"file", *list(names)[1:]}
+    assert {path.name for path in old.parent.iterdir()} == {"file", *names[1:]}
     fresh = old.with_name(f".file.{gone.pid}.partial")
     fresh.write_text("another machine's, perhaps")
     remove_abandoned(old)

@@ -96,7 +96,8 @@ def test_every_environment_of_a_run_counts(tmp_path: Path) -> None:
         lines = text.splitlines(keepends=True)
         here = next(line for line in lines if '"type":"environment"' in line)
         cut = next(i for i, line in enumerate(lines) if '"type":"block"' in line) + 1
-        return "".join(lines[:cut]).replace('"cpu_model":"Imaginary CPU"', '"cpu_model":"Another"') + here + "".join(lines[cut:])
+        before = "".join(lines[:cut]).replace('"cpu_model":"Imaginary CPU"', '"cpu_model":"Another"')
+        return before + here + "".join(lines[cut:])
 
     runs = [write(tmp_path / "a", Light(seed=1, **SMALL)), write(tmp_path / "b", Light(seed=2, **SMALL), moved)]
     with pytest.raises(UsageError, match="cpu_model: Imaginary CPU against Another and Imaginary CPU"):
