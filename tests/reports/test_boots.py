@@ -11,12 +11,14 @@ import pytest
 import synthetic
 from test_report_partial import Sketches
 
-from harness.events import BlockState, Event, MonitorState, Resumed
+from harness.events import BlockState, Energy, Event, MonitorState, Resumed, Window
 from harness.store import RecordedRun
 from reports import sections
 from reports.boots import boots, of_one_boot
+from reports.halves import whole
 from reports.model import view
 from reports.page import Picture, Report
+from reports.tables_sampling import energy
 
 S = 1_000_000_000
 # A synthetic run begins at 5000 s of its clock.
@@ -128,3 +130,13 @@ def test_the_report_draws_one_part_and_says_so() -> None:
     # What has no time axis is of the whole run.
     untimed = {name: one for name, one in unbroken.items() if name.split("-")[0] not in ("timeline", "memory")}
     assert untimed and all(drawn[name] == one for name, one in untimed.items())
+
+
+def test_a_batch_of_another_block_is_not_counted_to_an_energy_reading() -> None:
+    def window(block: int) -> Window:
+        return Window(kind="sample", arm="A", block=block, pair=0, position=0, start_ns=2, end_ns=3, steps=1,
+                      step_ns=[], cell="ddim-1", images=4)  # fmt: skip
+
+    reading = Energy(source="gpu:0", arm="A", block=0, start_ns=1, end_ns=4, energy_mj=100, steps=1)
+    seen = whole(RecordedRun(Path("run"), (window(0), window(1), reading)))
+    assert energy(seen, seen.arms[0]).text == "25.0 mJ"
