@@ -23,8 +23,8 @@ A run is one folder:
 | `report.html`, `report.md` | built from the journal alone, again at any time with `python -m reports build RUN` |
 
 `run.json` holds `verdicts[]` with `metric, arm_a, arm_b, ratio, ci_low, ci_high, blocks, word, reason, next_action`;
-`ratio` is time A / time B. Times ending in `_ns` are nanoseconds of CLOCK_MONOTONIC or durations. A quantity that could
-not be read is `null`.
+`ratio` is time A / time B. Times ending in `_ns` are nanoseconds of CLOCK_MONOTONIC or durations; stamps begin anew
+behind a `resume` line before which the machine was restarted. A quantity that could not be read is `null`.
 
 Every journal line has `type` and `t_ns` (the stamp of its writing). Its last two keys are `seq`, the line's number
 from 0, and `crc`, eight hexadecimal digits: the CRC-32 of all bytes of the line before `,"crc":`. A line whose

@@ -194,7 +194,8 @@ Tables and columns are always all there. Each file is replaced at once: a reader
 the journal that cannot be read are left out, and the command says so.
 
 - What is missing is null, never 0; NaN and infinities are null as well. In CSV a null is an empty field.
-- Times ending in `_ns` are nanoseconds: durations, or stamps of CLOCK_MONOTONIC, comparable within one run.
+- Times ending in `_ns` are nanoseconds: durations, or stamps of CLOCK_MONOTONIC, comparable within one run
+  unless the machine was restarted before a `--resume`, which begins them anew.
 - **Texts in CSV**: a text that begins with `=`, `+`, `-`, `@`, a tab, a carriage return or `'` has one `'` put before
   it, because a spreadsheet would run it as a formula, and journals may come from strangers. Take off one leading `'`
   to get the text back. Parquet and JSON hold texts as they are.

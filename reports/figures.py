@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 from harness.events import ParityResult, Verdict
 from harness.store import write_atomically
 from reports import figures_compare, figures_losses, figures_run, figures_sampling, figures_steps
+from reports.boots import of_one_boot
 from reports.model import ArmView, RunView
 from reports.page import Picture, Prose
 from reports.plotting import Drawn, alone, style_context, svg, write_png
@@ -24,6 +25,11 @@ class FigureMaker:
     view: RunView
     folder: Path | None = None
     prefix: str = ""
+
+    @cached_property
+    def on_one_clock(self) -> FigureMaker:
+        """Draws what has a time axis: all of it between two restarts of the machine."""
+        return replace(self, view=of_one_boot(self.view))
 
     def make(self, name: str, draw: Draw) -> Picture | Prose:
         """One figure, or a sentence that says why it cannot be drawn."""
@@ -70,12 +76,17 @@ def makers(maker: FigureMaker) -> dict[str, Callable[[], Picture | Prose]]:
         "distribution": figures_steps.distribution,
         "epochs": figures_steps.epoch_times,
         "losses": figures_losses.losses,
-        "timeline": figures_run.timeline,
-        "timeline-windows": figures_run.windows_close,
-        "memory": figures_run.memory,
         "cold-start": figures_compare.cold_start,
         "throughput": figures_compare.throughput,
         "over-calls": figures_sampling.over_calls,
         "batch-sizes": figures_sampling.sweep,
     }
-    return {name: partial(maker.make, name, draw) for name, draw in drawings.items()}
+    timed: dict[str, Draw] = {
+        "timeline": figures_run.timeline,
+        "timeline-windows": figures_run.windows_close,
+        "memory": figures_run.memory,
+    }
+    return {
+        **{name: partial(maker.make, name, draw) for name, draw in drawings.items()},
+        **{name: partial(maker.on_one_clock.make, name, draw) for name, draw in timed.items()},
+    }

@@ -73,7 +73,7 @@ def timeline(view: RunView, narrow: bool) -> Drawn | str:
         alt,
         "Above: load; below, on the same axis: what each arm was doing. A trough above a low bar is start-up or "
         f"warm-up; above empty lanes it is time between processes{epochs}. Short phases are drawn at least a "
-        "pixel wide.",
+        f"pixel wide.{restarted(view)}",
     )
 
 
@@ -89,12 +89,13 @@ def windows_close(view: RunView, narrow: bool) -> Drawn | str:
     batches = ordered[0].kind == "sample"
     names = ("whole batch", "whole batches") if batches else ("measured window", "measured windows")
     windows = plural(len(ordered), *names)
+    whole = "this part of the run" if view.restarted else "the run"
     ticks = "" if batches else f" Ticks under a lane: starts of {view.unit.steps}."
     return Drawn(
         draw_timeline(view, narrow, *interval, close=True),
-        f"The first {windows} of the run, {duration(interval[1] - interval[0])} in all{between}.",
+        f"The first {windows} of {whole}, {duration(interval[1] - interval[0])} in all{between}.",
         f"The timeline enlarged: windows of the arms alternate, and a waiting arm computes nothing.{ticks} A "
-        "telemetry sample averages all windows since the sample before it.",
+        f"telemetry sample averages all windows since the sample before it.{restarted(view)}",
     )
 
 
@@ -113,8 +114,13 @@ def epochs_close(view: RunView, arm: ArmView, narrow: bool) -> Drawn | str:
         draw_timeline(view, narrow, *interval, close=True),
         f"From one epoch to the next of {arm.label}, {duration(interval[1] - interval[0])}: {words}.",
         "The timeline enlarged around an epoch boundary. Ticks under a lane: starts of steps. Solid bars above a "
-        "lane: waits for a batch.",
+        f"lane: waits for a batch.{restarted(view)}",
     )
+
+
+def restarted(view: RunView) -> str:
+    """What a caption adds where the time axis shows a part of the run."""
+    return f" {view.restarted}" if view.restarted else ""
 
 
 def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close: bool) -> Figure:
@@ -146,7 +152,7 @@ def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close
                 )
     floor.set_xlim((start_ns - view.t0_ns) / 1e9, (end_ns - view.t0_ns) / 1e9)
     epochs = "" if narrow or not any(arm.epochs for arm in view.arms) else "; dotted: start of an epoch"
-    floor.set_xlabel(f"seconds since the start of the run{epochs}")
+    floor.set_xlabel(f"seconds since {view.origin}{epochs}")
     present = {
         span.phase for arm in view.arms for span in spans(arm) if span.end_ns > start_ns and span.start_ns < end_ns
     }
@@ -271,14 +277,14 @@ def memory(view: RunView, narrow: bool) -> Drawn | str:
         axis.plot(x, y, color=MUTED, linestyle=(0, (1, 1)), label=f"{source}, used")
         messages.append(f"{source} up to {size(float(np.nanmax(values)))} used")
     axis.set_ylim(bottom=0)
-    axis.set_xlabel("seconds since the start of the run")
+    axis.set_xlabel(f"seconds since {view.origin}")
     axis.set_ylabel("GiB")
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=1 if narrow else 3)
     return Drawn(
         figure,
         "Memory: " + "; ".join(messages) + ".",
-        "Sampled from outside, children included. A line ends where its process does.",
+        f"Sampled from outside, children included. A line ends where its process does.{restarted(view)}",
     )
 
 

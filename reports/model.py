@@ -103,6 +103,8 @@ class RunView:
         dirty: block -> reasons, for blocks flagged as disturbed.
         t0_ns: the journal's first stamp, origin of all time axes.
         unit: what a step is called here.
+        origin: what happened at `t0_ns`, in words.
+        restarted: which part of a run this is that a restart of the machine cut in two, as a sentence; else "".
     """
 
     run: RecordedRun
@@ -114,6 +116,8 @@ class RunView:
     dirty: dict[int, list[str]]
     t0_ns: int
     unit: Unit = TRAINING
+    origin: str = "the start of the run"
+    restarted: str = ""
 
     def arm(self, slot: str) -> ArmView | None:
         """The arm with this letter."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from harness.events import Finding, RunEnded, Verdict
 from reports import quality, quality_cards
+from reports.boots import of_one_boot
 from reports.model import RunView
 from reports.page import Note
 from reports.text import plural
@@ -76,6 +77,8 @@ def journal_notes(seen: RunView) -> Sequence[Note]:
         found.append(Note("warning", f"The journal is damaged: {first}{more}", "figures leave these lines out"))
     if run.discarded:
         found.append(Note("info", f"{plural(run.discarded, 'event')} were left out: measured again after a resume"))
+    if restarted := of_one_boot(seen).restarted:
+        found.append(Note("info", f"{restarted} What has no time axis, verdicts included, covers the whole run"))
     if not run.of(Verdict) and run.last(RunEnded) and not quality.alone(run):
         found.append(Note("info", "This run gave no verdict: one arm alone, or too little was measured"))
     return found

@@ -205,10 +205,11 @@ def recorded_row(seen: RunView, verdict: Verdict) -> tuple[Value, ...]:
 
 def load(seen: RunView, maker: FigureMaker, draw: Mapping[str, Callable[[], Block]]) -> tuple[Block, ...]:
     """Timeline, what was going on in the troughs, closer looks at windows and at epoch boundaries."""
-    boundaries = [maker.boundary(arm) for arm in seen.arms if epoch_boundary(arm)]
+    timed = maker.on_one_clock
+    boundaries = [timed.boundary(arm) for arm in timed.view.arms if epoch_boundary(arm)]
     blocks = (
         draw["timeline"](),
-        surroundings.low_load(seen),
+        surroundings.low_load(timed.view),
         draw["timeline-windows"](),
         *boundaries[:MOST_BOUNDARIES],
         surroundings.telemetry_sources(seen),

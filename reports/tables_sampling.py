@@ -100,7 +100,9 @@ def energy(view: RunView, arm: ArmView) -> Value:
     """Energy of the device over the sampled batches, per image; short windows are the recorder's to warn about."""
     used_mj, images, span_ns, doubts, sources = 0, 0, 0, set(), set()
     for reading in arm.energy:
-        inside = [w for w in arm.batches if w.start_ns >= reading.start_ns and w.end_ns <= reading.end_ns]
+        # Stamps alone don't tell: a restart of the machine begins them anew.
+        own = [w for w in arm.batches if w.block == reading.block]
+        inside = [w for w in own if w.start_ns >= reading.start_ns and w.end_ns <= reading.end_ns]
         drawn = sum(sampling.images_of(view, window) or 0 for window in inside)
         if reading.energy_mj is not None and drawn:
             used_mj, images = used_mj + reading.energy_mj, images + drawn
