@@ -96,7 +96,7 @@ def check_machine(run: RecordedRun, now: EnvironmentRecorded, allowed: bool = Fa
     if before is None:
         changed = "the line that told of it is lost, so that nothing can be compared"
     else:
-        changed = "; ".join(f"{name} was {_shown(before.facts.get(name))}, is {_shown(now.facts.get(name))}"
+        changed = "; ".join(f"{name} was {_shown(name, before)}, is {_shown(name, now)}"
                             for name in before.starred if before.facts.get(name) != now.facts.get(name))
     if not changed:
         return None
@@ -138,8 +138,11 @@ def unfinished_blocks(run: RecordedRun) -> list[int]:
     return sorted(seen - finished_blocks(run).keys())
 
 
-def _shown(fact: object) -> str:
-    return "unknown" if fact is None else repr(fact)
+def _shown(name: str, recorded: EnvironmentRecorded) -> str:
+    fact = recorded.facts.get(name)
+    if fact is None:
+        return "not set" if name.startswith("env_") else "unknown"
+    return repr(fact[:12] if name.endswith("_sha256") and isinstance(fact, str) else fact)
 
 
 def extras_done(run: RecordedRun, part: str, epochs: bool, prefix: str = "") -> set[ArmSlot]:
