@@ -52,7 +52,8 @@ def parser() -> argparse.ArgumentParser:
         "cancels (default: on each arm's own time)",
     )
     compare.add_argument(
-        "--fail-on", choices=("slower",), help="exit with 1 when anything is judged slower; what is undecided passes"
+        "--fail-on", choices=("slower",), help="exit with 1 when anything is judged slower; what is undecided passes, "
+        "and so does an arm that is missing or failed in a later run: it is listed as not compared"
     )
     compare.add_argument(
         "--allow-env-change", action="store_true", help="compare although the machine differs, and mark it"

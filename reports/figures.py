@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.events import ParityResult, Verdict
 from harness.store import write_atomically
-from reports import figures_compare, figures_losses, figures_run, figures_sampling, figures_steps
+from reports import figures_compare, figures_losses, figures_parity, figures_run, figures_sampling, figures_steps
 from reports.boots import of_one_boot
 from reports.model import ArmView, RunView
 from reports.page import Picture, Prose
@@ -66,7 +66,7 @@ class FigureMaker:
     def parity(self, result: ParityResult, number: int) -> Picture | Prose:
         """Differences of matched losses of one parity check."""
         suffix = f"-{number}" if number else ""
-        return self.make(f"parity{suffix}", lambda view, narrow: figures_compare.parity_losses(view, result, narrow))
+        return self.make(f"parity{suffix}", lambda view, narrow: figures_parity.parity_losses(view, result, narrow))
 
 
 def makers(maker: FigureMaker) -> dict[str, Callable[[], Picture | Prose]]:

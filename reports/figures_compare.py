@@ -1,4 +1,4 @@
-"""Figures of the comparison itself: ratio per block, throughput, cold start, parity of the losses."""
+"""Figures of the comparison itself: ratio per block, throughput, cold start."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import math
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from harness.events import ParityResult, Verdict
-from reports.evidence import LOSS
-from reports.model import Floats, RunView, by_cache, paired_ratios, rate_per_s
+from harness.events import Verdict
+from reports.model import Floats, RunView, by_cache, paired_ratios, rate_per_s, start_up_ns
 from reports.plotting import BAND, GRID, INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.sampling import part_of
-from reports.text import duration, number, percent, plural, signed_percent, tag, tick, time_unit, with_interval
+from reports.text import duration, number, percent, signed_percent, tag, tick, time_unit, with_interval
 from reports.verdicts import oriented
 
 
@@ -179,6 +178,8 @@ def cold_start(view: RunView, narrow: bool) -> Drawn | str:
     rows = [(arm, state, workers) for arm in view.arms for state, workers in by_cache(arm.starts).items()]
     if not rows:
         return "no measuring process got as far as its first step"
+    if not any(start_up_ns(worker) > 0 for _, _, workers in rows for worker in workers):
+        return "no start took any time"
     figure, (axis,) = sheet(narrow, 1.1 + 0.36 * len(rows))
     messages, totals = [], []
     for y, (arm, state, workers) in enumerate(rows):
@@ -222,58 +223,6 @@ def cold_start(view: RunView, narrow: bool) -> Drawn | str:
         "Medians over the starts of each kind. A cold cache holds no compiled operator; with a warm one nothing is "
         "compiled.",
     )
-
-
-def parity_losses(view: RunView, result: ParityResult, narrow: bool) -> Drawn | str:
-    """Relative difference of matched losses per step, beside the perturbation control and the tolerance."""
-    found, control = np.array(result.loss_rel_diff), np.array(result.control_rel_diff)
-    if not found.size:
-        return result.reason or "no matched steps were run"
-    figure, (axis,) = sheet(narrow, 2.5)
-    allowed = result.tolerances.get(LOSS)
-    floor = smallest(found, control)
-    one, other = view.label(result.arm_a), view.label(result.arm_b)
-    axis.plot(
-        np.arange(found.size),
-        np.maximum(found, floor),
-        color=SERIES[result.arm_b].color,
-        marker=SERIES[result.arm_b].marker,
-        markersize=3,
-        label=f"{tag(other, 24)} against {tag(one, 24)}",
-    )
-    if control.size:
-        axis.plot(
-            np.arange(control.size),
-            np.maximum(control, floor),
-            color=MUTED,
-            linestyle=(0, (4, 2)),
-            label="control: weights off by 1e-7",
-        )
-    if allowed is not None:
-        axis.axhline(allowed, color=INK, linewidth=1.1, linestyle=(0, (1, 1)), label=f"tolerance {number(allowed, 2)}")
-    axis.set_yscale("log")
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 1)))
-    axis.yaxis.set_minor_formatter(NullFormatter())
-    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axis.set_xlabel("matched step")
-    axis.set_ylabel("relative difference")
-    legend_above(figure, axis, 1 if narrow else 3)
-    allowed_words = f"; allowed: {number(allowed, 2)}" if allowed is not None else ""
-    return Drawn(
-        figure,
-        f"The losses of {other} and {one} differ by at most {number(float(np.max(found)), 2)} relative over "
-        f"{plural(found.size, 'matched step')}{allowed_words}.",
-        "The same weights, batches, timesteps and noise in both. The control is one arm against itself from weights "
-        "off by 1e-7: what rounding alone grows into.",
-    )
-
-
-def smallest(*series: Floats) -> float:
-    """A floor for a logarithmic axis: exact agreement is drawn there instead of vanishing."""
-    positive = np.concatenate(
-        [values[np.isfinite(values) & (values > 0)] for values in series if values.size] or [np.empty(0)]
-    )
-    return float(positive.min()) / 2 if positive.size else 1e-12
 
 
 def seconds_axis(axis: Axes, values_ns: Floats, name: str, which: str = "y") -> None:

@@ -57,6 +57,8 @@ def timeline(view: RunView, narrow: bool) -> Drawn | str:
     stamps = [sample.t_ns for samples in view.samples.values() for sample in samples]
     starts = [span.start_ns for arm in view.arms for span in spans(arm)]
     interval = min([*starts, *stamps]), max([*ends, *stamps])
+    if interval[0] >= interval[1]:
+        return "all stamps of the journal are the same"
     drawn = draw_timeline(view, narrow, *interval, close=False)
     low = troughs(view)
     words = [
@@ -83,6 +85,8 @@ def windows_close(view: RunView, narrow: bool) -> Drawn | str:
     if interval is None:
         return "no window was measured"
     inside = [w for w in alternating(view) if interval[0] <= w.start_ns < interval[1]]
+    if not inside:
+        return "the measured windows have no length"
     ordered = sorted(inside, key=lambda window: window.start_ns)
     gaps = [two.start_ns - one.end_ns for one, two in zip(ordered, ordered[1:], strict=False)]
     between = f", {duration(float(np.median(gaps)))} apart" if gaps else ""

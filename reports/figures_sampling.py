@@ -21,7 +21,7 @@ from reports.verdicts import oriented
 
 def over_calls(view: RunView, narrow: bool) -> Drawn | str:
     """Time of a whole batch over its network calls, and the same per call, with the fitted lines."""
-    arms = [arm for arm in view.arms if any(window.steps for window in arm.batches)]
+    arms = [arm for arm in view.arms if any(points(arm, cell) for cell in sampling.cells(view))]
     if not arms:
         return "no whole batch was measured"
     figure, (above, below) = sheet(narrow, 5.0, 2, sharex=True)
@@ -38,7 +38,7 @@ def over_calls(view: RunView, narrow: bool) -> Drawn | str:
                 f"{arm.label} {duration(fit.slope_ns.mean)} per network call and "
                 f"{duration(fit.intercept_ns.mean)} outside the network"
             )
-    calls = sorted({window.steps for arm in arms for window in arm.batches if window.steps})
+    calls = sorted({window.steps for arm in arms for window in arm.batches if window.steps > 0})
     times_axis(above, [ns for ns, _ in medians], "time per batch", logarithmic=True)
     times_axis(below, [ns / n for ns, n in medians], "time per call", logarithmic=False)
     below.margins(y=0.25)
@@ -63,12 +63,17 @@ def over_calls(view: RunView, narrow: bool) -> Drawn | str:
     )
 
 
+def points(arm: ArmView, cell: str) -> list[Window]:
+    """The windows of one cell that a figure over network calls can show."""
+    return [window for window in sampling.in_whole_blocks(arm, cell) if window.steps > 0]
+
+
 def draw_cells(above: Axes, below: Axes, view: RunView, arm: ArmView) -> list[tuple[float, int]]:
     """The cells of one arm in both panels; returns time and network calls of every point."""
     style, found = SERIES[arm.slot], []
     alpha = sampling.alpha_of(view)
     for cell in sampling.cells(view):
-        windows = [window for window in sampling.in_whole_blocks(arm, cell) if window.steps]
+        windows = points(arm, cell)
         if not windows:
             continue
         calls = windows[0].steps

@@ -40,6 +40,8 @@ def step_times(view: RunView, narrow: bool) -> Drawn | str:
     if not arms:
         return f"no {view.unit.step} was measured"
     unit = view.unit
+    if not any((life(arm, block)[0] > 0).any() for arm in arms for block in blocks(arm)):
+        return f"no {unit.step} took any time"
     figure, axes = sheet(narrow, 0.9 + 1.75 * len(arms), len(arms), sharex=True, sharey=True)
     messages, everything, farthest = [], [], [0.0, 1.0]
     for axis, arm in zip(axes, arms, strict=True):
@@ -114,7 +116,7 @@ def seconds_log(axes: list[Axes], values_ns: Floats, narrow: bool, name: str) ->
         axis.set_yscale("log")
         seconds_axis(axis, values_ns, name)
         axis.set_ylabel(f"{name}, {unit}" if not narrow else unit)
-        few = float(values_ns.max()) / float(values_ns.min()) < 30
+        few = float(values_ns.max()) / float(values_ns[values_ns > 0].min()) < 30
         axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if few else (1,), numticks=8))
 
 
@@ -125,8 +127,10 @@ def distribution(view: RunView, narrow: bool) -> Drawn | str:
         return "no stepwise window was measured"
     figure, axes = sheet(narrow, 0.75 + 1.05 * len(arms), len(arms), sharex=True)
     pooled = np.concatenate([arm.step_ns for arm in arms])
+    if pooled.max() <= 0:
+        return f"no {view.unit.step} took any time"
     _, unit = time_unit(float(np.median(pooled)))
-    logarithmic = float(pooled.max() / pooled.min()) > 4
+    logarithmic = bool(pooled.max() > 4 * pooled.min() > 0)
     edges = (np.geomspace if logarithmic else np.linspace)(
         pooled.min() * 0.99, pooled.max() * 1.01, 41 if narrow else 71
     )
@@ -171,9 +175,11 @@ def epoch_times(view: RunView, narrow: bool) -> Drawn | str:
     rows = [(arm, epoch) for arm in view.arms for epoch in arm.epochs]
     if not rows:
         return "no whole epoch was run"
+    most = max(epoch.end_ns - epoch.start_ns + (epoch.gap_ns or 0) for _, epoch in rows)
+    if most <= 0:
+        return "no epoch took any time"
     groups = list(dict.fromkeys((arm.slot, epoch.loader) for arm, epoch in rows))
     figure, (axis,) = sheet(narrow, 1.0 + 0.23 * len(rows) + 0.12 * len(groups))
-    most = max(epoch.end_ns - epoch.start_ns + (epoch.gap_ns or 0) for _, epoch in rows)
     factor, unit = time_unit(most)
     y, ticks, messages = 0.0, [], []
     joint = "\n" if narrow else ", "

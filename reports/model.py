@@ -191,6 +191,12 @@ def view(run: RecordedRun, unit: Unit = TRAINING, t0_ns: int | None = None) -> R
     )
 
 
+def facts_of(arm: ArmView, group: str) -> dict[str, Any]:
+    """A group of facts that the newest worker proved, such as "flags"; empty where there is none or it is damaged."""
+    found = arm.info(group)
+    return found if isinstance(found, dict) else {}
+
+
 def is_self_check(verdict: Verdict) -> bool:
     """Whether a verdict is about the machine's noise rather than about two arms."""
     return verdict.metric.endswith(SELF_CHECK)

@@ -10,20 +10,22 @@ from pathlib import Path
 from impls.errors import UsageError
 
 HOST = "127.0.0.1"
+INDEX_FILES = ("index.html", "index.htm")
 ALLOWED_HOSTS = ("127.0.0.1", "localhost")
 
 
 class ResultsHandler(SimpleHTTPRequestHandler):
-    """Serves files whose real path lies inside the folder; symbolic links that lead out are not found."""
+    """Serves files and folders whose real path lies inside the folder; links that lead out and pipes are not found."""
 
     def translate_path(self, path: str) -> str:
         """The file for a request; an address that leaves the folder becomes one that does not exist."""
         root = Path(self.directory).resolve()
         wanted = Path(super().translate_path(path))
-        real = wanted.resolve()
-        if real != root and root not in real.parents:
-            return str(root / ".outside-of-this-folder")
-        return str(wanted)
+        # A folder is shown by its index file where it has one, which the base class opens without asking again.
+        shown = [wanted / name for name in INDEX_FILES if os.path.lexists(wanted / name)] if _folder(wanted) else []
+        if all(_inside(root, one) for one in (wanted, *shown)):
+            return str(wanted)
+        return str(root / ".outside-of-this-folder")
 
     def do_GET(self) -> None:  # noqa: N802 - the base class's name
         """Serve a file."""
@@ -50,6 +52,23 @@ class ResultsHandler(SimpleHTTPRequestHandler):
         if name in ALLOWED_HOSTS:
             return True
         self.send_error(403, "only served to this machine")
+        return False
+
+
+def _folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _inside(root: Path, path: Path) -> bool:
+    """Whether it is a file or a folder that really lies in `root`; opening a pipe would wait for a writer."""
+    try:
+        real = path.resolve()
+        return (real == root or root in real.parents) and (real.is_file() or real.is_dir())
+    # An address may hold a NUL, which no path does, or name a link to itself.
+    except (OSError, ValueError, RuntimeError):
         return False
 
 

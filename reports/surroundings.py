@@ -16,7 +16,7 @@ from harness.events import (
 )
 from harness.events.machines import Machine, machines
 from reports.evidence import head
-from reports.model import ArmView, RunView
+from reports.model import ArmView, RunView, facts_of
 from reports.page import Table
 from reports.text import DASH, MINUS, Value, count, duration, missing, number, plural
 from reports.timeline import Trough, troughs
@@ -51,7 +51,7 @@ def differences(view: RunView) -> Table:
         for key in ("framework", "version", "device", "device_name", "device_uuid", "dtype", "tf32", "threads"):
             facts.setdefault(key.replace("_", " "), {})[arm.slot] = plain(arm.info(key))
         for group in ("operators", "flags"):
-            for key, value in (arm.info(group) or {}).items():
+            for key, value in facts_of(arm, group).items():
                 facts.setdefault(f"{group[:-1]}: {key}", {})[arm.slot] = plain(value)
     started = [arm for arm in view.arms if arm.all_workers]
     rows = []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from reports.model import ArmView, RunView, by_cache, rate_per_s, start_up_ns
+from reports.model import ArmView, RunView, by_cache, facts_of, rate_per_s, start_up_ns
 from reports.page import Table
 from reports.text import Value, count, duration, missing, number, percent, plural, signed_percent, size, spread
 
@@ -192,8 +192,11 @@ def loader_share(arm: ArmView, loader: str) -> Value:
     epochs = [epoch for epoch in arm.epochs if epoch.loader == loader and epoch.loader_wait_ns]
     if not epochs:
         return missing(f"no epoch with {loader} data was recorded")
+    total_ns = sum(epoch.end_ns - epoch.start_ns for epoch in epochs)
+    if total_ns <= 0:
+        return missing(f"no epoch with {loader} data took any time")
     waits = np.concatenate([np.asarray(epoch.loader_wait_ns, dtype=float) for epoch in epochs])
-    share = float(waits.sum()) / sum(epoch.end_ns - epoch.start_ns for epoch in epochs)
+    share = float(waits.sum()) / total_ns
     return Value(
         f"{percent(share)} of the epoch",
         f"{duration(float(waits.mean()))} per step, worst {duration(float(waits.max()))}",
@@ -232,15 +235,17 @@ def tail(view: RunView, arm: ArmView) -> Value:
     steps = arm.step_ns
     if steps.size < 100:
         return missing(f"only {plural(steps.size, view.unit.step)}: a p99 needs 100" if steps.size else NO_WINDOWS)
-    p99 = float(np.percentile(steps, 99))
+    p99, median = float(np.percentile(steps, 99)), float(np.median(steps))
+    if median <= 0:
+        return missing(f"the median {view.unit.step} took no time")
     return Value(
-        f"{number(p99 / float(np.median(steps)))}", f"p99 {duration(p99)}, worst {duration(float(steps.max()))}"
+        f"{number(p99 / median)}", f"p99 {duration(p99)}, worst {duration(float(steps.max()))}"
     )
 
 
 def operator(arm: ArmView, name: str) -> Value:
     """An operator choice as the worker proved it."""
-    chosen = (arm.info("operators") or {}).get(name)
+    chosen = facts_of(arm, "operators").get(name)
     return Value(str(chosen)) if chosen else missing("the backend names no such operator")
 
 

@@ -140,6 +140,18 @@ def test_the_command_prints_the_verdicts_and_exits_1_only_when_asked(
     assert {path.name for path in (tmp_path / "compare-a-b").iterdir()} == {"compare.html", "compare.md", "figures"}
 
 
+def test_an_arm_that_failed_or_is_missing_later_is_listed_and_passes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = write(tmp_path / "a", BEFORE)
+    failed = write(tmp_path / "failed", Light(seed=2, arms=BEFORE.arms, unfinished=("jittor",)))
+    missing = write(tmp_path / "missing", Light(seed=2, arms=BEFORE.arms[:1]))
+    for later in (failed, missing):
+        out = str(tmp_path / "out" / later.name)
+        assert command_line.main(["compare", str(one), str(later), "--fail-on", "slower", "--out", out]) == 0
+        assert "not compared: jittor is only in A" in capsys.readouterr().out
+
+
 BAD = {
     "one run": (["a"], "at least two runs"),
     "missing": (["a", "none"], "not a run folder"),

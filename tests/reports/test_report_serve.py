@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +22,14 @@ def port(tmp_path: Path) -> Iterator[int]:
     (tmp_path / "secret.txt").write_text("secret")
     (root / "escape").symlink_to(tmp_path)
     (root / "inside").symlink_to(root / "run")
+    os.mkfifo(root / "pipe")
+    (root / "to-pipe").symlink_to(root / "pipe")
+    (root / "loop").symlink_to(root / "loop")
+    for name, index in (("piped", root / "pipe"), ("leaking", tmp_path / "secret.txt")):
+        (root / name).mkdir()
+        (root / name / "index.html").symlink_to(index)
     with serve.server(root, 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield int(server.server_address[1])
         server.shutdown()
@@ -46,8 +53,28 @@ def test_files_of_the_folder_are_served(port: int) -> None:
     assert get(port, "/inside/report.html") == (200, b"hello")
 
 
+@pytest.mark.parametrize("path", ["/%00", "/run/%00/report.html", "/%ff", "/loop", f"/{'x' * 300}", "/none"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_address_that_names_nothing_is_not_found(
+    port: int, path: str, method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert get(port, path, method=method)[0] == 404
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("path", ["/pipe", "/to-pipe", "/piped/", "/pipe/"])
+def test_what_is_no_file_is_not_found(port: int, path: str) -> None:
+    assert get(port, path)[0] == 404
+
+
+def test_a_folder_is_listed_with_what_cannot_be_opened(port: int) -> None:
+    status, body = get(port, "/")
+    assert status == 200 and b"pipe" in body and b"report" not in body
+
+
 @pytest.mark.parametrize(
-    "path", ["/escape/secret.txt", "/../secret.txt", "/%2e%2e/secret.txt", "/run/../../secret.txt", "/escape/"]
+    "path",
+    ["/escape/secret.txt", "/../secret.txt", "/%2e%2e/secret.txt", "/run/../../secret.txt", "/escape/", "/leaking/"],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_nothing_outside_the_folder_is_served(port: int, path: str, method: str) -> None:
