@@ -8,6 +8,7 @@ from harness.events import (
     Epoch,
     Losses,
     Overhead,
+    ParityResult,
     Peak,
     SampleAgreement,
     SamplesDrawn,
@@ -81,6 +82,9 @@ def part(seen: RunView, drawn: set[int], unit: Unit) -> RunView:
             return is_sampling(event) == wanted
         if isinstance(event, Trap):
             return wanted
+        if isinstance(event, ParityResult):
+            # It compares training steps; that both draw the same images is shown beside it.
+            return not wanted
         if isinstance(event, StepCost | Peak | Overhead | SyncProof) and event.part is not None:
             return (event.part == SAMPLING.doing) == wanted
         block = getattr(event, "block", None)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness.events import BlockState, Peak, RunStarted, Window, WorkerStarted
+from harness.events import BlockState, ParityResult, Peak, RunStarted, Window, WorkerStarted
 from harness.store import RecordedRun
 from reports.halves import halves, whole
 from reports.units import SAMPLING, TRAINING
@@ -36,6 +36,15 @@ def test_a_sampling_block_without_windows_is_no_training_block():
 def test_every_half_has_the_figures_of_its_own_part():
     training, sampling = halves(recorded({}))
     assert (training.peak_flops, sampling.peak_flops) == (1.0, 2.0)
+
+
+def test_parity_is_told_once_in_the_training_half():
+    parity = ParityResult(arm_a="A", arm_b="B", preset="tiny", batch_size=4, parameters_equal=True, forward_max_abs=0,
+                          gradient_worst_rel=0, gradient_worst_name="w", adam_max_abs=0, loss_rel_diff=[],
+                          control_rel_diff=[], tolerances={}, passed=True)
+    seen = recorded({})
+    training, sampling = halves(whole(RecordedRun(Path("r"), (*seen.run.events, parity))))
+    assert training.run.of(ParityResult) == [parity] and sampling.run.of(ParityResult) == []
 
 
 def test_a_damaged_declaration_is_left_aside():
