@@ -21,7 +21,6 @@ Reason = Literal["machine", "environment", "noise", "at-the-margin", "too-few-bl
 
 MARGIN = 0.01
 ALPHA = 0.05
-PLANNED_LOOKS = (8, 12, 20)
 SIGN_FLIP_MIN_BLOCKS = 6
 SIGN_FLIP_MAX_BLOCKS = 40
 MOST_FURTHER_BLOCKS = 1000
@@ -200,33 +199,6 @@ def sign_flip_p(block_log_ratios: Sequence[float]) -> float | None:
     at_most = np.searchsorted(right, -seen - left, side="right")
     both = at_least + at_most if seen > 0 else np.full(left.size, right.size)
     return float(both.sum()) / float(2**data.size)
-
-
-def alpha_for_looks(planned_looks: Sequence[int] = PLANNED_LOOKS, alpha: float = ALPHA) -> float:
-    """Significance to use at each of the planned looks so that all together stay within alpha (Bonferroni).
-
-    Raises:
-        ValueError: the looks are not increasing block counts.
-    """
-    if list(planned_looks) != sorted(set(planned_looks)) or any(look < 2 for look in planned_looks):
-        raise ValueError(f"planned looks must be increasing block counts of at least 2, got {list(planned_looks)}")
-    return alpha / max(1, len(planned_looks))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the order given (Holm 1979).
-
-    Raises:
-        ValueError: a p-value lies outside [0, 1].
-    """
-    p = np.asarray(p_values, np.float64)
-    if p.size and not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"p-values must lie in [0, 1], got {list(p_values)}")
-    order = np.argsort(p, kind="stable")
-    stepped = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)))
-    adjusted = np.empty_like(p)
-    adjusted[order] = stepped
-    return [float(value) for value in adjusted]
 
 
 def _word(low: float, high: float, bound: float) -> Word:

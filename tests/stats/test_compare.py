@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from scipy import signal, stats
 
 from harness.stats.compare import (
-    alpha_for_looks,
     block_ratio,
     further_blocks,
-    holm,
     judge,
     judge_clean_and_dirty,
     sign_flip_p,
@@ -232,29 +230,7 @@ def test_margins_and_alphas_out_of_range_are_refused(bad):
 
 def test_a_stricter_alpha_widens_the_interval():
     logs = [0.02, 0.03, 0.025, 0.035]
-    assert judge(logs, alpha=alpha_for_looks()).ci_high > judge(logs).ci_high
-
-
-def test_planned_looks_share_alpha():
-    assert alpha_for_looks((8, 12, 20)) == pytest.approx(0.05 / 3)
-    assert alpha_for_looks((8,)) == alpha_for_looks(()) == 0.05
-    with pytest.raises(ValueError, match="planned looks"):
-        alpha_for_looks((12, 8))
-
-
-@pytest.mark.parametrize(("p", "adjusted"), [
-    ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
-    ([0.5, 0.9], [1.0, 1.0]),
-    ([0.2], [0.2]),
-    ([], []),
-])
-def test_holm_of_textbook_values(p, adjusted):
-    assert holm(p) == pytest.approx(adjusted)
-
-
-def test_holm_refuses_what_is_no_probability():
-    with pytest.raises(ValueError, match="p-values"):
-        holm([0.1, 1.2])
+    assert judge(logs, alpha=0.05 / 3).ci_high > judge(logs).ci_high
 
 
 CLEAN = [0.10, 0.11, 0.09, 0.10]

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from harness.stats.compare import (
     block_ratio,
     further_blocks,
-    holm,
     judge,
     judge_clean_and_dirty,
     sign_flip_p,
@@ -150,17 +149,6 @@ def test_a_sign_flip_p_is_a_share_of_patterns(logs):
     p = sign_flip_p(logs)
     assert 2 / 2 ** len(logs) <= p <= 1
     assert p == sign_flip_p([-x for x in logs]) and (p * 2 ** len(logs)).is_integer()
-
-
-@quick
-@given(st.lists(st.floats(0, 1), max_size=8), st.randoms())
-def test_holm_adjusts_upwards_keeps_the_order_and_knows_no_order_of_questions(p, rng):
-    adjusted = holm(p)
-    assert all(before <= after <= 1 for before, after in zip(p, adjusted, strict=True))
-    assert all(after <= max(1, len(p)) * before + 1e-12 for before, after in zip(p, adjusted, strict=True))
-    index = list(range(len(p)))
-    rng.shuffle(index)
-    assert sorted(holm([p[i] for i in index])) == pytest.approx(sorted(adjusted))
 
 
 @quick
