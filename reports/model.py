@@ -86,8 +86,12 @@ class ArmView:
 
     def info(self, key: str) -> Any:
         """A field of BackendInfo as the newest measured worker proved it, else any; None when none got that far."""
-        workers = self.workers or self.other_workers
-        return workers[-1].info.get(key) if workers else None
+        found = self.infos(key)
+        return found[-1] if found else None
+
+    def infos(self, key: str) -> list[Any]:
+        """The same of every measured worker, oldest first: a run that went on elsewhere has several values."""
+        return [worker.info.get(key) for worker in self.workers or self.other_workers]
 
 
 @dataclass(frozen=True)

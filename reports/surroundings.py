@@ -49,7 +49,8 @@ def differences(view: RunView) -> Table:
     facts: dict[str, dict[str, str]] = {}
     for arm in view.arms:
         for key in ("framework", "version", "device", "device_name", "device_uuid", "dtype", "tf32", "threads"):
-            facts.setdefault(key.replace("_", " "), {})[arm.slot] = plain(arm.info(key))
+            told = dict.fromkeys(text for value in arm.infos(key) if (text := plain(value)))
+            facts.setdefault(key.replace("_", " "), {})[arm.slot] = " and ".join(told)
         for group in ("operators", "flags"):
             for key, value in facts_of(arm, group).items():
                 facts.setdefault(f"{group[:-1]}: {key}", {})[arm.slot] = plain(value)
