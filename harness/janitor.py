@@ -86,23 +86,25 @@ def ours(folder: Path) -> bool:
     return folder.name.startswith(PREFIX) and stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
 
 
-def clean(folder: Path, pids: Collection[int]) -> None:
-    """End what is left of a run and remove its folder and shared memory.
+def clean(folder: Path, pids: Collection[int]) -> set[int]:
+    """End what is left of a run and remove its folder and shared memory; the processes that were ended.
 
     Args:
         folder: the run's temporary folder.
         pids: processes that it had, which may have ended meanwhile.
     """
-    remove_segments({*pids, *end_marked(str(folder))})
+    ended = end_marked(str(folder))
+    remove_segments({*pids, *ended})
     if ours(folder):
         shutil.rmtree(folder, ignore_errors=True)
+    return ended
 
 
-def remove_partials(paths: Iterable[Path]) -> None:
-    """Remove those that a killed process was writing to."""
+def remove_partials(paths: Iterable[Path], gone: Collection[int] = ()) -> None:
+    """Remove those that a killed process was writing to; `gone` have been killed, though they may be seen a little."""
     for path in paths:
         found = PARTIAL.fullmatch(path.name)
-        if found and not alive(int(found[1])):
+        if found and (int(found[1]) in gone or not alive(int(found[1]))):
             with suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -111,11 +113,13 @@ def main() -> int:
     """`janitor.py TEMP`: make a folder in TEMP, print its name, clean up when the standard input ends.
 
     Lines of the standard input: `pid N`, a process of the run; `run "FOLDER"`, where it writes its results; `cache
-    "FOLDER"`, where it may put what outlives it.
+    "FOLDER"`, where it may put what outlives it; `done`, that it ends by itself.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     pids: set[int] = set()
+    # A killed process closes its end of the line before it is gone from the table of processes.
+    gone = {os.getppid()}
     runs: list[Path] = []
     caches: list[Path] = []
     try:
@@ -139,12 +143,14 @@ def main() -> int:
                 runs.append(Path(json.loads(value)))
             elif line.endswith("\n") and word == "cache":
                 caches.append(Path(json.loads(value)))
+            elif line == "done\n":
+                gone.clear()
     finally:
-        clean(folder, pids)
+        gone |= clean(folder, pids)
     for run in runs:
-        remove_partials([*run.rglob(".*"), *run.parent.glob(".index.html.*.partial")])
+        remove_partials([*run.rglob(".*"), *run.parent.glob(".index.html.*.partial")], gone)
     for cache in caches:
-        remove_partials(cache.glob(".*"))
+        remove_partials(cache.glob(".*"), gone)
     return 0
 
 

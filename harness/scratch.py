@@ -117,6 +117,7 @@ class Scratch:
             os.environ.pop(MARK, None)
         else:
             os.environ[MARK] = self._outer
+        self._tell("done\n")
         with suppress(OSError, subprocess.TimeoutExpired):
             self._janitor.communicate(timeout=CLEAN_LIMIT_S)
         if self.path.exists():

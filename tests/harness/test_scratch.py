@@ -116,6 +116,17 @@ def test_the_next_run_cleans_up_where_the_janitor_was_killed_too(run, temp):
     assert ended(children) and not folder.exists()
 
 
+@pytest.mark.parametrize(("last", "left"), [("", False), ("done\n", True)])
+def test_a_run_that_broke_off_counts_as_gone_before_the_kernel_says_so(tmp_path, last, left):
+    """Its end of the line is closed on its way out; this process plays it and lives on."""
+    half = tmp_path / "run" / f".run.json.{os.getpid()}.partial"
+    half.parent.mkdir()
+    half.write_text("{")
+    done = subprocess.run([sys.executable, "-I", "-S", janitor.__file__, str(tmp_path)], check=True, text=True,
+                          input=f'run "{half.parent}"\n{last}', stdout=subprocess.PIPE)
+    assert not Path(done.stdout.strip()).exists() and half.exists() == left
+
+
 def test_the_janitor_knows_what_is_half_written(tmp_path):
     with replacement(tmp_path / "run.json") as scratch:
         assert janitor.PARTIAL.fullmatch(scratch.name)[1] == str(os.getpid())
