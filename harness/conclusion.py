@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
 from harness.events import Case, Finding, Quality, RunEnded, Verdict
 from harness.quality import sentence as quality_sentence
+from harness.scratch import Scratch
 from harness.selfcheck import CODES
 from harness.store import JOURNAL, RecordedRun, RunWriter, read_run
 from harness.verdicts import sentence
@@ -66,15 +68,14 @@ def mend(path: Path, say: Callable[[str], None]) -> int:
         UsageError: another process is still at it.
     """
     say(f"{path} is complete but for its report")
-    writer = RunWriter(path)
-    try:
+    # Killed while it builds, it leaves as little as a run does, and takes away what was left before.
+    with Scratch() as scratch, closing(RunWriter(path)) as writer:
+        scratch.writes(path)
         writer.summarise()
         end = read_run(path).last(RunEnded)
         code = max(end.exit_code if end else EXIT_OK, conclude(path, say))
         writer.summarise()
         return code
-    finally:
-        writer.close()
 
 
 def report_command(verb: Literal["build", "index"], folder: Path) -> bool:

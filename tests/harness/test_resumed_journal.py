@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter
 
 import pytest
@@ -150,8 +151,12 @@ def test_a_complete_run_whose_report_was_not_built_gets_it(lab, capsys, lost):
         (path / "report.html").unlink()
     for folder in (path, path.parent):
         (folder / lost).unlink(missing_ok=True)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (path / f".report.md.{gone.pid}.partial").write_text("half, by a builder that was killed")
     assert main([*command, "--dry-run"]) == 0 and report_due(path)
     assert main(command) == 0
+    assert not list(path.rglob(".*"))
     assert json.loads((path / "run.json").read_text())["status"] == "complete"
     assert (path / "report.html").is_file() and path.name in (path.parent / "index.html").read_text()
     assert (path / "journal.jsonl").read_bytes() == journal and not report_due(path)
