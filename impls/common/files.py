@@ -27,9 +27,7 @@ def replacement(path: Path, durable: bool = False) -> Iterator[Path]:
     Raises:
         OSError: the disk does not take it.
     """
-    # The process id keeps two writers apart, and tells harness.janitor whose it was; the same folder makes the
-    # replacement atomic.
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    scratch = _partial(path)
     try:
         yield scratch
         if durable:
@@ -49,8 +47,7 @@ def staging(path: Path) -> Iterator[Path]:
         OSError: it cannot be made.
     """
     remove_abandoned(path)
-    # Named as a replacement is, so that harness.janitor finds it should everything here be killed.
-    folder = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    folder = _partial(path)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -69,6 +66,12 @@ def remove_abandoned(path: Path) -> None:
             if _alive(int(left.name.rsplit(".", 2)[1])) or time.time() - left.stat().st_mtime < ABANDONED_S:
                 continue
             shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _partial(path: Path) -> Path:
+    # The process id keeps two writers apart, and tells harness.janitor whose it was should all of them be killed; the
+    # same folder makes the replacement atomic.
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 def _alive(pid: int) -> bool:
