@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections import Counter
 
@@ -160,6 +161,20 @@ def test_a_complete_run_whose_report_was_not_built_gets_it(lab, capsys, lost):
     assert json.loads((path / "run.json").read_text())["status"] == "complete"
     assert (path / "report.html").is_file() and path.name in (path.parent / "index.html").read_text()
     assert (path / "journal.jsonl").read_bytes() == journal and not report_due(path)
+
+
+def test_a_report_from_before_the_run_went_on_is_not_its_report(tmp_path):
+    files = [tmp_path / "run" / "journal.jsonl", tmp_path / "run" / "report.html", tmp_path / "index.html"]
+    files[0].parent.mkdir()
+    for second, file in enumerate(files):
+        file.touch()
+        os.utime(file, (second, second))
+    assert not report_due(files[0].parent)
+    for stale in (1, 2):
+        os.utime(files[stale], (-1, -1))
+        assert report_due(files[0].parent)
+        os.utime(files[stale], (stale, stale))
+    assert not report_due(files[0].parent)
 
 
 def test_a_run_whose_report_is_being_built_is_left_alone(lab, capsys):
