@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness import protocol
-from harness.checks import process_cpu_ns
-from harness.disturbance import machine_busy_ns
-from harness.events import ArmSlot, Case, Finding
-from harness.kernel import Counters, read_counters
-from harness.parity import random_state
+from harness.machine.counters import Counters, read_counters
+from harness.machine.disturbance import machine_busy_ns
+from harness.machine.preflight import process_cpu_ns
 from harness.plan import Plan
+from harness.processes.scratch import Neighbour
+from harness.processes.session import START_TRIES, Session, Sessions, WorkerFailedError, log_tail
+from harness.processes.tools import Tools
 from harness.progress import Progress
-from harness.quality_tools import Tools
-from harness.scratch import Neighbour
-from harness.session import START_TRIES, Session, Sessions, WorkerFailedError, log_tail
-from harness.store import RunWriter
-from impls.common.checkpoint import save_arrays
-from impls.common.config import ExperimentConfig
+from harness.record.events import ArmSlot, Case, Finding
+from harness.record.writer import RunWriter
+from harness.suites.parity.numbers import random_state
 from impls.errors import UsageError
+from impls.recipe.config import ExperimentConfig
+from impls.store.checkpoint import save_arrays
 
 # Starting, building and the first step may compile for minutes; everything later is bounded by what it should take.
 SLOW_LIMIT_S = 1800.0

@@ -12,23 +12,23 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from harness.config import PROG, BenchConfig, experiment, interpreter_of, interpreters, parse
-from harness.devices import probe_with, resolve
+from harness.options import PROG, BenchConfig, experiment, interpreter_of, interpreters, parse
 from harness.plan import Plan, declared, describe, make_plans
 from harness.progress import Progress
-from harness.quality_plan import model_paths, training_recipe
-from harness.store import StorageError
-from harness.suites import SUITES
-from impls.common.cli import alias, said
-from impls.common.config import ExperimentConfig
-from impls.common.devices import cuda_driver_fault, default_threads
+from harness.record.writer import StorageError
+from harness.run.devices import probe_with, resolve
+from harness.suites.quality.plan import model_paths, training_recipe
+from harness.suites.registry import SUITES
+from impls.devices import cuda_driver_fault, default_threads
 from impls.errors import UsageError
+from impls.recipe.config import ExperimentConfig
 from impls.registry import Arm, Device, parse_arms
+from impls.tools.cli import alias, said
 
 if TYPE_CHECKING:
-    from harness.resume import Resumption
-    from harness.sessions import LocalSessions
-    from impls.common.weights import Weights
+    from harness.processes.workers import LocalSessions
+    from harness.run.resume import Resumption
+    from impls.store.weights import Weights
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 # The disk, not the program, is at fault.
@@ -75,7 +75,7 @@ def _main(words: list[str]) -> int:
     resumed: Resumption | None = None
     overrides: dict[str, Any] = {}
     if any(alias(word).partition("=")[0] == "--resume" for word in words):
-        from harness.resume import resumption
+        from harness.run.resume import resumption
 
         resumed = resumption(words)
         config = resumed.config
@@ -99,7 +99,7 @@ def _main(words: list[str]) -> int:
     if config.dry_run:
         print(dry_run(config, recipe, plans, reason, trained))
         return 0
-    from harness.local import Job, execute
+    from harness.run.execute import Job, execute
 
     command = [sys.executable, *([sys.argv[0]] if sys.argv and sys.argv[0] else []), *words]
     return execute(Job(config, recipe, plans, reason, command, resumed.run if resumed else None, given, trained),
@@ -110,7 +110,7 @@ def _mend(path: Path, dry: bool, progress: Progress) -> int:
     if dry:
         print(f"{path}: complete but for its report, which would be built")
         return 0
-    from harness.conclusion import mend
+    from harness.run.finish import mend
 
     return mend(path, progress.say)
 
@@ -143,7 +143,7 @@ def _weights(config: BenchConfig) -> Weights | None:
     """
     if not config.model_path:
         return None
-    from impls.common.weights import load_weights
+    from impls.store.weights import load_weights
 
     paths = list(dict.fromkeys(model_paths(config).values()))
     if len(paths) > 1 and "sampling" in SUITES[config.suite].parts:
@@ -163,8 +163,8 @@ def _device(config: BenchConfig, progress: Progress) -> tuple[Device, str]:
 
     def probe(arm: Arm) -> str | None:
         nonlocal sessions
-        from harness.scratch import Scratch
-        from harness.sessions import LocalSessions
+        from harness.processes.scratch import Scratch
+        from harness.processes.workers import LocalSessions
 
         if sessions is None:
             chosen = interpreters(config)

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from harness.cells import DEFAULT_STEPS, SWEEP, Cell, cells, cheapest
-from harness.config import MIN_BLOCKS, BenchConfig
-from harness.events import ArmEntry, ArmSlot
-from harness.quality_plan import QualityPlan, quality_plan
-from harness.suites import (
+from harness.options import MIN_BLOCKS, BenchConfig
+from harness.record.events import ArmEntry, ArmSlot
+from harness.suites.quality.plan import QualityPlan, quality_plan
+from harness.suites.registry import (
     ALPHA,
     CALL_TIME,
     FREE_STEP_TIME,
@@ -23,8 +22,9 @@ from harness.suites import (
     Part,
     Suite,
 )
-from impls.common.config import ExperimentConfig
+from harness.suites.sampling.cells import DEFAULT_STEPS, SWEEP, Cell, cells, cheapest
 from impls.errors import UsageError
+from impls.recipe.config import ExperimentConfig
 from impls.registry import Arm, Device, parse_arms
 
 SLOTS: tuple[ArmSlot, ...] = get_args(ArmSlot)

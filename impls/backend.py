@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from impls.common.config import ExperimentConfig
-from impls.common.schedule import Spacing
+from impls.recipe.config import ExperimentConfig
+from impls.recipe.schedule import Spacing
 
 Arrays = Mapping[str, NDArray[Any]]
 Images = NDArray[np.uint8]
@@ -151,7 +151,7 @@ class Trainer(Stepper, Protocol):
     def validation_loss(self, images: Images, use_ema: bool) -> float:
         """The mean loss over `images` (N, H, W, C), dropout off, no gradient; waits for the device.
 
-        Timesteps and noise are keyed: see `impls.common.validation.held_out_loss`.
+        Timesteps and noise are keyed: see `impls.recipe.validation.held_out_loss`.
 
         Args:
             images: at least one; not trained on.

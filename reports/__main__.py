@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from impls.common.cli import said
 from impls.errors import UsageError
+from impls.tools.cli import said
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,11 +77,12 @@ def parser() -> argparse.ArgumentParser:
 
 def compared(options: argparse.Namespace, argv: Sequence[str]) -> int:
     """Compare runs, print the verdicts, write the pages; returns the exit code."""
-    from reports import compare
+    from reports.compare import runs as compare
 
     comparison = compare.compare(options.runs, options.control, options.allow_env_change)
     # Drawing needs matplotlib, which a refusal must not wait for.
-    from reports import compare_files, compare_text
+    from reports.compare import text as compare_text
+    from reports.compare import write as compare_files
 
     page = compare_files.write(comparison, options.out, ["python", "-m", "reports", *argv])
     print("\n".join([*compare_text.lines(comparison), *compare_text.remarks(comparison), str(page)]))
@@ -93,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parser().parse_args(argv)
         if options.command == "build":
-            from reports import render
+            from reports.page import render
 
             print(render.build(options.run))
         elif options.command == "index":
@@ -103,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif options.command == "compare":
             return compared(options, sys.argv[1:] if argv is None else argv)
         elif options.command == "export":
-            from reports import export
+            from reports.export import write as export
 
             print(export.export(options.run, options.format, options.out))
         else:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from harness.events import SELF_CHECK
-from harness.store import JOURNAL, write_atomically
-from harness.summary import SUMMARY
+from harness.record.events import SELF_CHECK
+from harness.record.summary import SUMMARY
+from harness.record.writer import JOURNAL, write_atomically
 from impls.errors import UsageError
-from reports.model import nested
-from reports.render import page
+from reports.page.render import page
 from reports.text import NA, utc
+from reports.view.run import nested
 
 MOST_SUMMARY_BYTES = 20_000_000
 # Suites whose journals may hold lines about image quality.
@@ -102,9 +102,9 @@ def quality_lines(path: Path, suite: str) -> tuple[str, ...]:
     """What a run says about image quality, as its report does; the summary doesn't hold it, so from the journal."""
     if suite not in QUALITY_SUITES:
         return ()
-    from harness.store import read_run
-    from reports.model import view
-    from reports.quality_cards import cards
+    from harness.record.writer import read_run
+    from reports.suites.quality.cards import cards
+    from reports.view.run import view
 
     try:
         return tuple(card.sentence for card in cards(view(read_run(path))))
@@ -129,8 +129,8 @@ def read_summary(path: Path) -> Mapping[str, Any]:
         if not isinstance(data, dict):
             raise ValueError(f"{SUMMARY} holds no JSON object")
         return data
-    from harness.store import read_run
-    from harness.summary import summary
+    from harness.record.summary import summary
+    from harness.record.writer import read_run
 
     return summary(read_run(path))
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.schema import markdown
-from impls import evaluate_options, sample_options, train_options
+from harness.record.schema import markdown
 from impls.backend import TrainerState
-from impls.common.checkpoint import save_state
-from impls.common.config import preset
+from impls.recipe.config import preset
+from impls.store.checkpoint import save_state
+from impls.tools.evaluate import options as evaluate_options
+from impls.tools.sample import options as sample_options
+from impls.tools.train import options as train_options
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -98,4 +100,4 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 def test_schema_page_is_the_one_made_from_the_models() -> None:
     page = (ROOT / "docs" / "results-schema.md").read_text(encoding="utf-8")
-    assert page == markdown(), "run: python -m harness.schema > docs/results-schema.md"
+    assert page == markdown(), "run: python -m harness.record.schema > docs/results-schema.md"

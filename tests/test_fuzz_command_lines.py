@@ -17,15 +17,18 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli, local
-from harness.config import BenchConfig
-from harness.events import Finding, RunEnded, RunStarted
-from harness.store import RunWriter
-from impls import sample_options, train_options
-from impls.common.config import ExperimentConfig, preset
+from harness import cli
+from harness.options import BenchConfig
+from harness.record.events import Finding, RunEnded, RunStarted
+from harness.record.writer import RunWriter
+from harness.run import execute as local
 from impls.errors import UsageError
+from impls.recipe.config import ExperimentConfig, preset
+from impls.tools.sample import options as sample_options
+from impls.tools.train import options as train_options
 from reports import __main__ as reports_cli
-from reports import index, render, serve
+from reports import index, serve
+from reports.page import render
 
 INPUTS = int(os.environ.get("DDPM_BENCH_FUZZ_INPUTS", "300"))
 SEED = int(os.environ.get("DDPM_BENCH_FUZZ_SEED", "0"))

@@ -10,9 +10,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("impls", "harness", "reports")
 FRAMEWORKS = {"pytorch": ("torch", "torchvision"), "jittor": ("jittor",)}
 # Feature networks are PyTorch's too, and owe nothing to either implementation.
-OWNERS = {**FRAMEWORKS, "fidelity": FRAMEWORKS["pytorch"]}
+OWNERS = {**FRAMEWORKS, "evaluation": FRAMEWORKS["pytorch"]}
+# What both implementations share: numpy only.
+SHARED = ("impls.recipe", "impls.data", "impls.store", "impls.pictures")
+CONTRACT = ("impls.backend", "impls.errors", "impls.devices")
 ANY_FRAMEWORK = tuple(module for modules in FRAMEWORKS.values() for module in modules)
-JITTORS_OWN = {"runtime.py", "onednn.py", "onednn_adam.py", "onednn_unet.py", "onednn_wheels.py", "requirements.py"}
+JITTORS_OWN = {"runtime.py"}
 
 
 def modules_imported(source: str, module: str, is_package: bool = False) -> Iterator[str]:
@@ -38,35 +41,34 @@ def inside(name: str, *packages: str) -> bool:
 
 def fault(module: str, imported: str) -> str | None:  # noqa: PLR0911 - one rule per return
     """Which rule `module` breaks by importing `imported`; None when it may."""
-    if inside(module, "harness", "reports", "impls.common") and inside(imported, *ANY_FRAMEWORK):
-        downloader = module == "impls.common.cifar_download" and inside(imported, "torchvision.datasets")
+    if inside(module, "harness", "reports", *SHARED) and inside(imported, *ANY_FRAMEWORK):
+        downloader = module == "impls.data.cifar_download" and inside(imported, "torchvision.datasets")
         return None if downloader else "never imports a framework"
     if inside(module, "impls") and inside(imported, "harness", "reports"):
         return "nothing in impls imports harness or reports"
-    if inside(module, "impls.common") and inside(imported, "impls"):
-        allowed = inside(imported, "impls.common", "impls.errors", "impls.backend")
-        return None if allowed else "impls.common stands below the implementations"
+    if inside(module, *SHARED) and inside(imported, "impls"):
+        return None if inside(imported, *SHARED, *CONTRACT) else "what both share stands below the implementations"
     for name, own in OWNERS.items():
         if inside(module, f"impls.{name}"):
             if inside(imported, "impls"):
-                allowed = inside(imported, f"impls.{name}", "impls.common", "impls.backend", "impls.errors")
-                return None if allowed else "an implementation imports only impls.common, .backend and .errors"
+                allowed = inside(imported, f"impls.{name}", *SHARED, *CONTRACT)
+                return None if allowed else "an implementation imports only its own, what both share, and the contract"
             if inside(imported, *ANY_FRAMEWORK) and not inside(imported, *own):
                 return "an implementation imports only its own framework"
             return None
     if inside(module, "impls") and inside(imported, *ANY_FRAMEWORK):
-        return "only the implementations and impls.fidelity import a framework"
+        return "only the implementations and impls.evaluation import a framework"
     if inside(module, "harness"):
         if inside(imported, "reports"):
             return "harness never imports reports"
         if inside(imported, "impls"):
-            allowed = inside(imported, "impls.backend", "impls.registry", "impls.common", "impls.errors")
+            allowed = inside(imported, "impls.registry", "impls.tools.cli", *SHARED, *CONTRACT)
             return None if allowed else "harness reaches the implementations only through impls.registry"
     if inside(module, "reports") and inside(imported, "harness"):
         # A comparison of runs is in neither journal, so that the report itself must judge it.
-        judges = module == "reports.compare" and inside(imported, "harness.stats")
-        allowed = judges or inside(imported, "harness.store", "harness.summary", "harness.events")
-        return None if allowed else "reports reads runs only through harness.store, .summary and .events"
+        judges = inside(module, "reports.compare") and inside(imported, "harness.stats")
+        allowed = judges or inside(imported, "harness.record")
+        return None if allowed else "reports reads runs only through harness.record"
     return None
 
 
@@ -84,40 +86,40 @@ def test_dependencies_point_one_way(path):
 
 
 @pytest.mark.parametrize(("module", "source"), [
-    ("harness.worker", "def f():\n    import torch.nn"),
-    ("harness.worker", "from importlib import import_module\nimport_module('jittor')"),
+    ("harness.worker.worker", "def f():\n    import torch.nn"),
+    ("harness.worker.worker", "from importlib import import_module\nimport_module('jittor')"),
     ("harness.plan", "from impls import pytorch"),
-    ("harness.plan", "from reports.render import build"),
-    ("reports.model", "from harness.stats.steady import detect"),
-    ("reports.compare_page", "from harness.stats.across import judge_change"),
-    ("reports.compare", "from harness.verdicts import judge_run"),
-    ("reports.model", "import torch"),
-    ("impls.common.images", "from ..pytorch import unet"),
-    ("impls.common.datasets", "import torchvision"),
-    ("impls.common.datasets", "from impls.registry import parse_arm"),
+    ("harness.plan", "from reports.page.render import build"),
+    ("reports.view.run", "from harness.stats.steady import detect"),
+    ("reports.page.blocks", "from harness.stats.across import judge_change"),
+    ("reports.compare.runs", "from harness.judge.verdicts import judge_run"),
+    ("reports.view.run", "import torch"),
+    ("impls.pictures.images", "from ..pytorch import unet"),
+    ("impls.data.datasets", "import torchvision"),
+    ("impls.data.datasets", "from impls.registry import parse_arm"),
     ("impls.pytorch.unet", "import jittor as jt"),
     ("impls.pytorch.unet", "from impls.jittor.unet import UNet"),
-    ("impls.pytorch.unet", "from harness.events import Event"),
+    ("impls.pytorch.unet", "from harness.record.events import Event"),
     ("impls.jittor.unet", "from torch import nn"),
     ("impls.jittor.unet", "from impls.registry import specs"),
-    ("impls.training", "import torch"),
+    ("impls.tools.train.loop", "import torch"),
     ("impls.evaluate", "import torch"),
-    ("impls.fidelity.extract", "import jittor"),
-    ("impls.fidelity.extract", "from impls.pytorch.unet import UNet"),
-    ("impls.fidelity.results", "from harness.events import quality"),
+    ("impls.evaluation.extract", "import jittor"),
+    ("impls.evaluation.extract", "from impls.pytorch.unet import UNet"),
+    ("impls.evaluation.results", "from harness.record.events import quality"),
 ])
 def test_the_rules_notice_what_they_forbid(module, source):
     assert [name for name in modules_imported(source, module) if fault(module, name)]
 
 
 @pytest.mark.parametrize(("module", "source"), [
-    ("harness.worker", "from impls.registry import parse_arm\nfrom . import protocol"),
-    ("reports.model", "from harness import store, events\nfrom .figures import draw"),
-    ("reports.compare", "from harness.stats.across import judge_change"),
-    ("impls.pytorch.unet", "import torch\nfrom impls.common import schedule\nfrom .ops import STOCK"),
-    ("impls.common.cifar_download", "from torchvision.datasets import CIFAR10"),
-    ("impls.fidelity.extract", "import torch\nfrom impls.common.files import whole_file"),
-    ("impls.evaluate", "from impls.fidelity import extract"),
+    ("harness.worker.worker", "from impls.registry import parse_arm\nfrom . import protocol"),
+    ("reports.view.run", "from harness.record import writer, events\nfrom .figures import draw"),
+    ("reports.compare.runs", "from harness.stats.across import judge_change"),
+    ("impls.pytorch.unet", "import torch\nfrom impls.recipe import schedule\nfrom .ops import STOCK"),
+    ("impls.data.cifar_download", "from torchvision.datasets import CIFAR10"),
+    ("impls.evaluation.extract", "import torch\nfrom impls.store.files import whole_file"),
+    ("impls.evaluate", "from impls.evaluation import extract"),
 ])
 def test_the_rules_allow_what_the_design_wants(module, source):
     assert not [name for name in modules_imported(source, module) if fault(module, name)]

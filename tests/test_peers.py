@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.events import ParityResult
-from harness.store import read_run
+from harness.record.events import ParityResult
+from harness.record.writer import read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 

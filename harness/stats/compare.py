@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from harness.events import Word
+from harness.record.events import Word
 
 Reason = Literal["machine", "environment", "noise", "at-the-margin", "too-few-blocks"]
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.events import SteadyClass
+from harness.record.events import SteadyClass
 
 Floats = NDArray[np.float64]
 

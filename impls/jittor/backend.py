@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impls.backend import BackendInfo
-from impls.common.config import ExperimentConfig
 from impls.errors import UnavailableError
 from impls.jittor import runtime
+from impls.recipe.config import ExperimentConfig
 
 if TYPE_CHECKING:
     from impls.jittor.sampler import Sampler
@@ -41,7 +41,7 @@ class Backend:
         _set_threads(threads)
         self.operators = ops.STOCK
         if "onednn" in self.options:
-            from impls.jittor import onednn_unet
+            from impls.jittor.onednn import unet as onednn_unet
 
             self.operators = onednn_unet.operators()
         self.info = describe(self.options, device, self.operators.names)

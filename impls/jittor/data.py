@@ -10,9 +10,9 @@ from jittor import Var
 from jittor.dataset import Dataset
 from numpy.typing import NDArray
 
-from impls.common import randomness
-from impls.common.config import ExperimentConfig
 from impls.errors import DataError, UsageError
+from impls.recipe import randomness
+from impls.recipe.config import ExperimentConfig
 
 
 class ResidentBatches:

@@ -9,7 +9,7 @@ import jittor as jt
 import numpy as np
 from jittor import Var
 
-from impls.common.schedule import Schedule
+from impls.recipe.schedule import Schedule
 
 
 def noise_scales(schedule: Schedule, like: Var) -> tuple[Var, Var]:

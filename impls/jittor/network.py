@@ -10,10 +10,10 @@ from jittor import Var, nn
 from numpy.typing import NDArray
 
 from impls.backend import Arrays, MemoryReading
-from impls.common.config import ModelConfig
 from impls.jittor.data import to_numpy
 from impls.jittor.ops import Operators
 from impls.jittor.unet import UNet, parameter_count
+from impls.recipe.config import ModelConfig
 
 
 class Network:
@@ -83,7 +83,7 @@ def device_memory(device: str) -> MemoryReading:
 def _unet(config: ModelConfig, options: frozenset[str], operators: Operators) -> UNet:
     """The network of an arm: computed as written, or channels-last by operators of our own."""
     if "onednn" in options:
-        from impls.jittor.onednn_unet import OneDNNUNet
+        from impls.jittor.onednn.unet import OneDNNUNet
 
         return OneDNNUNet(config)
     return UNet(config, operators)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from impls.errors import UnavailableError
-from impls.jittor import onednn_wheels, requirements
+from impls.jittor.setup import onednn_wheels, requirements
 
 Device = Literal["cpu", "cuda"]
 READY = "JITTOR-IS-READY"

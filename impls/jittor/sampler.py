@@ -10,16 +10,16 @@ import numpy as np
 from jittor import Var
 
 from impls.backend import Arrays, BackendInfo, Images, MemoryReading, Method, OnStep
-from impls.common import randomness
-from impls.common.config import ExperimentConfig
-from impls.common.convert import require_same
-from impls.common.images import to_uint8
-from impls.common.schedule import Schedule, Spacing, sampling_timesteps
 from impls.errors import UsageError
 from impls.jittor.data import to_device
 from impls.jittor.diffusion import ddim_step, ddpm_step
 from impls.jittor.network import Network, device_memory
 from impls.jittor.ops import Operators
+from impls.pictures.images import to_uint8
+from impls.recipe import randomness
+from impls.recipe.config import ExperimentConfig
+from impls.recipe.schedule import Schedule, Spacing, sampling_timesteps
+from impls.store.diffusers import require_same
 
 STEPS = 50
 

@@ -10,17 +10,17 @@ from jittor import Var, nn
 from numpy.typing import NDArray
 
 from impls.backend import BackendInfo, MemoryReading, TrainerState
-from impls.common import randomness
-from impls.common.config import ExperimentConfig
-from impls.common.convert import require_fit
-from impls.common.schedule import Schedule
-from impls.common.validation import held_out_loss
 from impls.errors import UsageError
 from impls.jittor.data import batches, to_device, to_numpy
 from impls.jittor.diffusion import add_noise, noise_scales
 from impls.jittor.network import Network, device_memory
 from impls.jittor.ops import Operators
 from impls.jittor.optimizer import Adam
+from impls.recipe import randomness
+from impls.recipe.config import ExperimentConfig
+from impls.recipe.schedule import Schedule
+from impls.recipe.validation import held_out_loss
+from impls.store.diffusers import require_fit
 
 
 class Trainer:
@@ -40,7 +40,7 @@ class Trainer:
         loss_scale = 1024.0 if "amp" in options else 1.0
         self.params = self.network.params
         if "onednn" in options:
-            from impls.jittor.onednn_adam import OneDNNAdam
+            from impls.jittor.onednn.adam import OneDNNAdam
 
             self.optimizer = OneDNNAdam(self.params, config.train.grad_clip, config.train.ema_decay)
         else:

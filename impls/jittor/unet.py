@@ -7,8 +7,8 @@ import math
 import jittor as jt
 from jittor import Var, nn
 
-from impls.common.config import ModelConfig
 from impls.jittor.ops import STOCK, Operators
+from impls.recipe.config import ModelConfig
 
 
 def timestep_embedding(t: Var, width: int) -> Var:

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from impls.backend import BackendInfo
-from impls.common.config import ExperimentConfig
 from impls.errors import UnavailableError
 from impls.pytorch.ops import STOCK
 from impls.pytorch.sampler import Sampler
 from impls.pytorch.trainer import Trainer
+from impls.recipe.config import ExperimentConfig
 
 
 class Backend:

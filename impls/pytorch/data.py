@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from impls.common import randomness
-from impls.common.config import ExperimentConfig
 from impls.errors import DataError, UsageError
+from impls.recipe import randomness
+from impls.recipe.config import ExperimentConfig
 
 
 class ResidentBatches:

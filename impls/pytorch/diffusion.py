@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from impls.common.schedule import Schedule
+from impls.recipe.schedule import Schedule
 
 
 def noise_scales(schedule: Schedule, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from impls.backend import Arrays, MemoryReading
-from impls.common.config import ModelConfig
 from impls.pytorch.data import to_numpy
 from impls.pytorch.ops import Operators
 from impls.pytorch.unet import UNet, parameter_count
+from impls.recipe.config import ModelConfig
 
 
 class Network:

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from impls.backend import Arrays, BackendInfo, Images, MemoryReading, Method, OnStep
-from impls.common import randomness
-from impls.common.config import ExperimentConfig
-from impls.common.convert import require_same
-from impls.common.images import to_uint8
-from impls.common.schedule import Schedule, Spacing, sampling_timesteps
 from impls.errors import UsageError
+from impls.pictures.images import to_uint8
 from impls.pytorch.data import to_device
 from impls.pytorch.diffusion import ddim_step, ddpm_step
 from impls.pytorch.network import Network, device_memory
 from impls.pytorch.ops import Operators
+from impls.recipe import randomness
+from impls.recipe.config import ExperimentConfig
+from impls.recipe.schedule import Schedule, Spacing, sampling_timesteps
+from impls.store.diffusers import require_same
 
 STEPS = 50
 

@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from impls.backend import BackendInfo, MemoryReading, TrainerState
-from impls.common import randomness
-from impls.common.config import ExperimentConfig
-from impls.common.convert import require_fit
-from impls.common.schedule import Schedule
-from impls.common.validation import held_out_loss
 from impls.errors import UsageError
 from impls.pytorch.data import batches, to_device, to_numpy
 from impls.pytorch.diffusion import add_noise, noise_scales
 from impls.pytorch.network import Network, device_memory
 from impls.pytorch.ops import Operators
 from impls.pytorch.optimizer import Adam
+from impls.recipe import randomness
+from impls.recipe.config import ExperimentConfig
+from impls.recipe.schedule import Schedule
+from impls.recipe.validation import held_out_loss
+from impls.store.diffusers import require_fit
 
 
 class Trainer:

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from impls.common.config import ModelConfig
 from impls.pytorch.ops import STOCK, Operators
+from impls.recipe.config import ModelConfig
 
 
 def timestep_embedding(t: Tensor, width: int) -> Tensor:

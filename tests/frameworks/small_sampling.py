@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 from small_training import config
 
-from impls.common.config import merged
+from impls.recipe.config import merged
 
 MU, S = 0.3, 0.5
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from impls.backend import TrainerState
-from impls.common.config import ExperimentConfig, merged, preset
+from impls.recipe.config import ExperimentConfig, merged, preset
 
 SMALL_MODEL = {"image_size": 16, "base_channels": 16, "channels": [16, 32], "attention_resolutions": [8], "groups": 8,
                "blocks_per_level": 1, "dropout": 0.0}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_training import device, trainer
 
-from impls.common.schedule import Schedule, ddim_timesteps
+from impls.recipe.schedule import Schedule, ddim_timesteps
 
 LINEAR = Schedule.linear()
 MU, S = 0.3, 0.5

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from impls.common.config import ModelConfig
 from impls.errors import UnavailableError
+from impls.recipe.config import ModelConfig
 
 
 @pytest.fixture(scope="module")

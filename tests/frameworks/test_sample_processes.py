@@ -15,8 +15,8 @@ import psutil
 import pytest
 from small_training import config, set_weights, trainer, weights
 
-from impls.common.checkpoint import save_state
-from impls.common.config import merged
+from impls.recipe.config import merged
+from impls.store.checkpoint import save_state
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 120

@@ -11,10 +11,10 @@ import pytest
 from small_sampling import last, numpy, oracle, sampler
 from small_training import device, set_weights, trainer, weights
 
-from impls.common import randomness
-from impls.common.images import to_uint8
-from impls.common.schedule import Schedule, sampling_timesteps
 from impls.errors import CheckpointError, UsageError
+from impls.pictures.images import to_uint8
+from impls.recipe import randomness
+from impls.recipe.schedule import Schedule, sampling_timesteps
 
 
 def close_images(one, other):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from small_sampling import numpy, oracle, sampler
 
-from impls.common import randomness
-from impls.common.weights import load_weights
-from impls.sampling import load_into
+from impls.recipe import randomness
+from impls.store.weights import load_weights
+from impls.tools.sample.loop import load_into
 
 
 @pytest.fixture(autouse=True)

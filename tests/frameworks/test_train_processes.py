@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from impls.common.checkpoint import load_state
-from impls.common.retention import checkpoints
+from impls.store.checkpoint import load_state
+from impls.store.retention import checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 120

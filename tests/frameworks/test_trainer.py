@@ -9,9 +9,9 @@ import pytest
 from small_training import config, device, images, set_weights, trainer, weights
 
 from impls.backend import TrainerState
-from impls.common import randomness
-from impls.common.schedule import Schedule
 from impls.errors import CheckpointError, DataError, UnavailableError, UsageError
+from impls.recipe import randomness
+from impls.recipe.schedule import Schedule
 
 
 def matched_batch(chosen, data, step):

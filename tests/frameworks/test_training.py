@@ -7,9 +7,9 @@ import pytest
 from small_training import config, images, set_weights, trainer, weights
 
 from impls.backend import TrainerState
-from impls.common.checkpoint import load_state, save_state
-from impls.common.schedule import Schedule
-from impls.common.validation import held_out_loss
+from impls.recipe.schedule import Schedule
+from impls.recipe.validation import held_out_loss
+from impls.store.checkpoint import load_state, save_state
 
 STEPS = 7
 PARTS = ("params", "ema", "exp_avg", "exp_avg_sq")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from small_training import device, images, set_weights, trainer, weights
 
-from impls.common.config import ModelConfig, preset
-from impls.common.convert import load_diffusers
+from impls.recipe.config import ModelConfig, preset
+from impls.store.diffusers import load_diffusers
 
 # Runs in a process of its own: diffusers imports PyTorch, which must not meet Jittor.
 REFERENCE = """

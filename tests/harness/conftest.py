@@ -27,18 +27,18 @@ from fake_tools import ARMS, FakeTools  # noqa: E402
 
 from harness import protocol  # noqa: E402
 from harness.bench import Bench  # noqa: E402
-from harness.config import BenchConfig, experiment  # noqa: E402
-from harness.events import DatasetRecorded, EnvironmentRecorded  # noqa: E402
-from harness.kernel import Counters  # noqa: E402
-from harness.opening import Request  # noqa: E402
+from harness.machine.counters import Counters  # noqa: E402
+from harness.options import BenchConfig, experiment  # noqa: E402
 from harness.plan import make_plans  # noqa: E402
+from harness.processes.scratch import Scratch  # noqa: E402
+from harness.processes.session import Nobody, Session  # noqa: E402
 from harness.progress import Progress  # noqa: E402
-from harness.quality_plan import training_recipe  # noqa: E402
-from harness.runner import Runner  # noqa: E402
-from harness.scratch import Scratch  # noqa: E402
-from harness.session import Nobody, Session  # noqa: E402
-from harness.store import RunWriter, read_run  # noqa: E402
-from harness.worker import Worker  # noqa: E402
+from harness.record.events import DatasetRecorded, EnvironmentRecorded  # noqa: E402
+from harness.record.writer import RunWriter, read_run  # noqa: E402
+from harness.run.runner import Runner  # noqa: E402
+from harness.run.start import Request  # noqa: E402
+from harness.suites.quality.plan import training_recipe  # noqa: E402
+from harness.worker.worker import Worker  # noqa: E402
 from impls import registry  # noqa: E402
 
 
@@ -204,7 +204,7 @@ def lab(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "BUILT_IN", (*registry.BUILT_IN, scripted_backend.SPEC, *scripted_faults.SPECS))
     monkeypatch.setattr(scripted_backend, "process_numbers", itertools.count())
     # Collecting this process's garbage thirty times would cost seconds and prove nothing.
-    monkeypatch.setattr("harness.worker.gc", SimpleNamespace(collect=int, freeze=int, unfreeze=int))
+    monkeypatch.setattr("harness.worker.worker.gc", SimpleNamespace(collect=int, freeze=int, unfreeze=int))
 
     def crash():
         raise ProcessEndedError

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import scripted_backend
 
-from harness.events import Case
-from harness.session import WorkerFailedError
+from harness.processes.session import WorkerFailedError
+from harness.record.events import Case
 from impls.backend import TrainerState
-from impls.common.checkpoint import save_state
-from impls.common.config import preset
-from impls.common.images import save_grid, save_npz, save_png
+from impls.pictures.images import save_grid, save_npz, save_png
+from impls.recipe.config import preset
+from impls.store.checkpoint import save_state
 
 ARMS = "scripted,scripted:slow"
 FEATURES = {"extractor": "efficientnet-lite0", "label": "FD efficientnet-lite0", "weights_sha256": "f" * 64,

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from harness.config import BenchConfig, experiment, parse, read_config
+from harness.options import BenchConfig, experiment, parse, read_config
 from impls.errors import UsageError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.devices import check_data, resolve
+from harness.run.devices import check_data, resolve
 from impls.errors import UnavailableError, UsageError
 from impls.registry import parse_arms
 

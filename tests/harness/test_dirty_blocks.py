@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from harness import protocol
-from harness.config import BenchConfig
-from harness.events import BlockState, Finding, Verdict
-from harness.kernel import Counters
-from harness.opening import Request
-from harness.runner import Runner
-from harness.store import RunWriter, read_run
+from harness.machine.counters import Counters
+from harness.options import BenchConfig
+from harness.record.events import BlockState, Finding, Verdict
+from harness.record.writer import RunWriter, read_run
+from harness.run.runner import Runner
+from harness.run.start import Request
 
 SHORT = {"arms": "scripted,scripted:slow", "pairs": 4, "epochs": 0}
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.config import BenchConfig, parse
-from harness.environment import capture
-from harness.events import (
+from harness.judge.verdicts import judge_run, sentence
+from harness.machine.facts import capture
+from harness.options import BenchConfig, parse
+from harness.plan import Comparison
+from harness.record.events import (
     ArmEntry,
     BlockState,
     Case,
@@ -23,17 +25,17 @@ from harness.events import (
     Window,
     WorkerStarted,
 )
-from harness.events.machines import machines
-from harness.opening import Request
-from harness.plan import Comparison
-from harness.resume import check_machine, resumption
-from harness.runner import Runner
-from harness.store import RecordedRun, RunWriter, read_run
-from harness.summary import summary
-from harness.verdicts import judge_run, sentence
+from harness.record.machines import machines
+from harness.record.summary import summary
+from harness.record.writer import RecordedRun, RunWriter, read_run
+from harness.run.resume import check_machine, resumption
+from harness.run.runner import Runner
+from harness.run.start import Request
 from impls.errors import UsageError
-from reports import notes, surroundings, verdicts
-from reports.halves import whole
+from reports.chapters import findings as notes
+from reports.chapters import machine as surroundings
+from reports.chapters import verdicts
+from reports.view.parts import whole
 
 SHORT = {"arms": "scripted,scripted:slow", "blocks": 6, "pairs": 4, "epochs": 0}
 STARRED = ["cpu_model", "cpu_logical", "python"]

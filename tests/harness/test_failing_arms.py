@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import scripted_backend
 
-from harness.events import Case, Verdict, Window
+from harness.record.events import Case, Verdict, Window
 from impls.errors import UsageError
 
 SHORT = {"arms": "scripted,scripted", "blocks": 6, "pairs": 4, "epochs": 0}

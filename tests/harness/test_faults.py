@@ -8,15 +8,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import janitor, protocol
-from harness.conclusion import report_command
-from harness.config import BenchConfig
-from harness.events import BlockState, Case
-from harness.runner import Runner
-from harness.scratch import Scratch
-from harness.session import Limits, Nobody, Session, WorkerFailedError
-from harness.sessions import LocalSessions
-from harness.store import read_run
+from harness import protocol
+from harness.options import BenchConfig
+from harness.processes import janitor
+from harness.processes.scratch import Scratch
+from harness.processes.session import Limits, Nobody, Session, WorkerFailedError
+from harness.processes.workers import LocalSessions
+from harness.record.events import BlockState, Case
+from harness.record.writer import read_run
+from harness.run.finish import report_command
+from harness.run.runner import Runner
 from impls.registry import parse_arm
 
 # Long for a step that takes microseconds, even on a busy machine; a hung one costs so much.

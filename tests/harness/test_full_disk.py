@@ -7,13 +7,15 @@ import os
 
 import pytest
 
-from harness import appender, cli, local
-from harness.config import BenchConfig
-from harness.events import BlockState, EnvironmentRecorded, Finding, ParityResult, RunEnded, Window
-from harness.journal import encode
-from harness.opening import Request
-from harness.runner import Runner
-from harness.store import RunWriter, StorageError, read_run
+from harness import cli
+from harness.options import BenchConfig
+from harness.record import appender
+from harness.record.events import BlockState, EnvironmentRecorded, Finding, ParityResult, RunEnded, Window
+from harness.record.lines import encode
+from harness.record.writer import RunWriter, StorageError, read_run
+from harness.run import execute as local
+from harness.run.runner import Runner
+from harness.run.start import Request
 from impls.errors import UsageError
 
 TRAINING = {"arms": "scripted,scripted", "blocks": 6, "pairs": 2, "epochs": None}
@@ -136,7 +138,7 @@ def test_a_summary_without_room_leaves_the_old_one_whole_and_no_half_of_a_new(tm
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr("impls.common.files.os.fsync",
+        patched.setattr("impls.store.files.os.fsync",
                         lambda file: None if file == writer._journal._file else full(file))
         with pytest.raises(StorageError, match=r"run.json: cannot write: No space left.*--resume"):
             writer.summarise()

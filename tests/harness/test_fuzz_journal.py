@@ -8,10 +8,10 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.events import EnvironmentRecorded, Finding, Losses, RunStarted, Sample, Verdict, WarmUp, Window
-from harness.journal import decode, encode
-from harness.store import RecordedRun
-from harness.summary import summary
+from harness.record.events import EnvironmentRecorded, Finding, Losses, RunStarted, Sample, Verdict, WarmUp, Window
+from harness.record.lines import decode, encode
+from harness.record.summary import summary
+from harness.record.writer import RecordedRun
 from impls.errors import UsageError
 
 HERE = Path("results/run")

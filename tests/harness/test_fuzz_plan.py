@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.config import MIN_BLOCKS, MOST_BLOCKS, BenchConfig, checked, experiment, parse, read_config
-from harness.events import RunStarted
+from harness.options import MIN_BLOCKS, MOST_BLOCKS, BenchConfig, checked, experiment, parse, read_config
 from harness.plan import SLOTS, describe, make_plan, turn_order
+from harness.record.events import RunStarted
 from impls.errors import UsageError
 
 quick = settings(deadline=None, max_examples=60)

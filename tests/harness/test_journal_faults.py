@@ -12,10 +12,10 @@ import zlib
 
 import pytest
 
-from harness.events import Finding, RunEnded
-from harness.journal import decode, encode
-from harness.store import read_run
-from harness.summary import summary
+from harness.record.events import Finding, RunEnded
+from harness.record.lines import decode, encode
+from harness.record.summary import summary
+from harness.record.writer import read_run
 from impls.errors import UsageError
 
 THOROUGH = os.environ.get("DDPM_BENCH_FUZZ") == "1"
@@ -27,7 +27,7 @@ SAMPLING = {"suite": "sample-speed", "arms": "scripted,scripted:slow", "blocks":
 def recorded(request, lab, monkeypatch):
     """A whole run with each kind of line that its suite writes."""
     monkeypatch.setattr("harness.plan.SWEEP", {"cpu": (1,), "cuda": (1,)})
-    monkeypatch.setattr("harness.batches.CELL_S", {"cpu": 0.1})
+    monkeypatch.setattr("harness.suites.sampling.batches.CELL_S", {"cpu": 0.1})
     return lab.run(**(TRAINING if request.param == "training" else SAMPLING))[1]
 
 

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import local
 from harness.cli import main
-from harness.config import BenchConfig
-from harness.events import BlockState
-from harness.runner import Request, Runner
-from harness.store import RunWriter, read_run
+from harness.options import BenchConfig
+from harness.record.events import BlockState
+from harness.record.writer import RunWriter, read_run
+from harness.run import execute as local
+from harness.run.runner import Request, Runner
 from impls.errors import UsageError
 
 

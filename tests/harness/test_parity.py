@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness import parity
-from impls.common.config import preset
+from harness.suites.parity import numbers as parity
+from impls.recipe.config import preset
 
 TINY = parity.parity_experiment(preset("tiny"), 4)
 SHAPES = {"conv.weight": (8, 4, 3, 3), "out.weight": (3, 8, 3, 3), "norm.weight": (8,), "norm.bias": (8,)}

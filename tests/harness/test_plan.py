@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config import BenchConfig
+from harness.options import BenchConfig
 from harness.plan import SLOTS, describe, make_plan, order_seed, turn_order
-from impls.common.config import preset
 from impls.errors import UsageError
+from impls.recipe.config import preset
 
 
 @given(st.integers(0, 2**31 - 1), st.integers(1, 8), st.integers(0, 200))

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import BenchConfig, parse
-from harness.launcher import LocalLauncher
+from harness.options import BenchConfig, parse
 from harness.plan import make_plans
+from harness.processes.launcher import LocalLauncher
+from harness.processes.session import WorkerFailedError
+from harness.processes.tools import Tools
 from harness.progress import Progress
-from harness.quality_plan import milestones, model_paths
-from harness.quality_tools import Tools
-from harness.session import WorkerFailedError
+from harness.suites.quality.plan import milestones, model_paths
 from impls.errors import UsageError
 
 

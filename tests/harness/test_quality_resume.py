@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 from fake_tools import ARMS, FakeTools, cases
 
-from harness.cells import Cell
-from harness.config import BenchConfig
-from harness.events import ImagesSampled, NearestImages, Quality, QualityDifference, ReferenceFeatures, Trained
-from harness.quality import check_weights_fit
-from harness.quality_plan import QualityPlan
-from harness.runner import Runner
-from harness.store import RunWriter, read_run
+from harness.options import BenchConfig
+from harness.record.events import ImagesSampled, NearestImages, Quality, QualityDifference, ReferenceFeatures, Trained
+from harness.record.writer import RunWriter, read_run
+from harness.run.runner import Runner
+from harness.suites.quality.part import check_weights_fit
+from harness.suites.quality.plan import QualityPlan
+from harness.suites.sampling.cells import Cell
 from impls.backend import TrainerState
-from impls.common.checkpoint import save_state
-from impls.common.config import preset
 from impls.errors import UsageError
+from impls.recipe.config import preset
+from impls.store.checkpoint import save_state
 
 
 @pytest.mark.parametrize("dies_at", ["quality-reference", "train-B-2", "images-B-ddim-10-2", "quality-ddim-10-2",

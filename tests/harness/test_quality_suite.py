@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from fake_tools import ARMS, FakeTools, cases
 
-from harness.cells import Cell
-from harness.config import BenchConfig
-from harness.events import (
+from harness.options import BenchConfig
+from harness.plan import make_plans
+from harness.record.events import (
     Case,
     Finding,
     ImagesSampled,
@@ -22,16 +22,16 @@ from harness.events import (
     Trained,
     Verdict,
 )
-from harness.plan import make_plans
-from harness.quality import check_weights_fit, nearest_cell, sentence
-from harness.quality_plan import QualityPlan
-from harness.suites import SAMPLING_TIME, STEP_TIME
-from harness.summary import summary
+from harness.record.summary import summary
+from harness.suites.quality.part import check_weights_fit, nearest_cell, sentence
+from harness.suites.quality.plan import QualityPlan
+from harness.suites.registry import SAMPLING_TIME, STEP_TIME
+from harness.suites.sampling.cells import Cell
 from impls.backend import TrainerState
-from impls.common.checkpoint import save_state
-from impls.common.config import preset
 from impls.errors import UsageError
-from reports.render import build
+from impls.recipe.config import preset
+from impls.store.checkpoint import save_state
+from reports.page.render import build
 
 
 def test_every_arm_trains_draws_and_is_judged(quality, lab):

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.events import BlockState, EnvironmentRecorded, Finding
-from harness.journal import encode
-from harness.store import read_run
+from harness.record.events import BlockState, EnvironmentRecorded, Finding
+from harness.record.lines import encode
+from harness.record.writer import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ["--dataset", "digits", "--preset", "tiny", "--device", "cpu", "--blocks", "6", "--pairs", "4", "--epochs", "0"]

@@ -7,12 +7,12 @@ from collections import Counter
 import pytest
 
 from harness import protocol
-from harness.conclusion import latest_cases
-from harness.config import BenchConfig
-from harness.events import BlockState, Case, Window
-from harness.opening import Request
-from harness.runner import Runner
-from harness.store import RunWriter, read_run
+from harness.options import BenchConfig
+from harness.record.events import BlockState, Case, Window
+from harness.record.writer import RunWriter, read_run
+from harness.run.finish import latest_cases
+from harness.run.runner import Runner
+from harness.run.start import Request
 
 OPTIONS = {"arms": "scripted,scripted:slow", "blocks": 6, "pairs": 2, "epochs": 0}
 SAMPLING = {"suite": "sample-speed", "steps": "5"}

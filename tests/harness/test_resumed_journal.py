@@ -10,9 +10,10 @@ from collections import Counter
 import pytest
 
 from harness.cli import main
-from harness.conclusion import report_due
-from harness.config import BenchConfig
-from harness.events import (
+from harness.judge.verdicts import Question, block_ratios
+from harness.options import BenchConfig
+from harness.plan import Comparison
+from harness.record.events import (
     BlockState,
     Case,
     Finding,
@@ -27,12 +28,11 @@ from harness.events import (
     Verdict,
     Window,
 )
-from harness.journal import encode
-from harness.opening import Request
-from harness.plan import Comparison
-from harness.runner import Runner
-from harness.store import RunWriter, read_run
-from harness.verdicts import Question, block_ratios
+from harness.record.lines import encode
+from harness.record.writer import RunWriter, read_run
+from harness.run.finish import report_due
+from harness.run.runner import Runner
+from harness.run.start import Request
 
 TRAINING = {"arms": "scripted,scripted", "blocks": 6, "pairs": 2, "epochs": None}
 SAMPLING = {"suite": "sample-speed", "arms": "scripted,scripted:slow", "blocks": 6, "pairs": 2, "steps": "2,4"}
@@ -82,7 +82,7 @@ def whole_run_lines(run):
     (SAMPLING, BlockState, 1), (SAMPLING, Verdict, 2)])
 def test_a_resumed_run_tells_everything_once_as_an_uninterrupted_one(lab, monkeypatch, options, kind, nth):
     monkeypatch.setattr("harness.plan.SWEEP", {"cpu": (1,), "cuda": (1,)})
-    monkeypatch.setattr("harness.batches.CELL_S", {"cpu": 0.1})
+    monkeypatch.setattr("harness.suites.sampling.batches.CELL_S", {"cpu": 0.1})
     path, request = interrupted(lab, kind, nth, options)
     run, (_, plain) = resumed(lab, path, request), lab.run(**options)
     assert run.damage == [] and run.status == "complete"

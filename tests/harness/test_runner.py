@@ -8,9 +8,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from harness import block, protocol
-from harness.config import BenchConfig
-from harness.events import (
+from harness import protocol
+from harness.blocks import block
+from harness.options import BenchConfig
+from harness.plan import turn_order
+from harness.record.events import (
     BlockState,
     Case,
     Epoch,
@@ -30,11 +32,10 @@ from harness.events import (
     Window,
     WorkerStarted,
 )
-from harness.opening import Request
-from harness.plan import turn_order
-from harness.resume import finished_blocks, unfinished_blocks
-from harness.runner import Runner
-from harness.store import RunWriter, read_run
+from harness.record.writer import RunWriter, read_run
+from harness.run.resume import finished_blocks, unfinished_blocks
+from harness.run.runner import Runner
+from harness.run.start import Request
 
 MS = 1_000_000
 SHORT = {"arms": "scripted,scripted", "blocks": 6, "pairs": 4, "epochs": 0}

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import batches
-from harness.cells import Cell, cells, cheapest, shown
-from harness.config import BenchConfig, parse
-from harness.events import (
+from harness.options import BenchConfig, parse
+from harness.plan import describe, make_plan, turn_order
+from harness.record.events import (
     BlockState,
     Case,
     Epoch,
@@ -27,15 +26,16 @@ from harness.events import (
     Verdict,
     Window,
 )
-from harness.local import left_out
-from harness.opening import Request
-from harness.plan import describe, make_plan, turn_order
-from harness.resume import check_weights, finished_blocks, origin
-from harness.runner import Runner
-from harness.store import RunWriter, read_run
-from harness.suites import CALL_TIME, SAMPLING_MEAN, SAMPLING_TIME
-from impls.common.config import preset
+from harness.record.writer import RunWriter, read_run
+from harness.run.execute import left_out
+from harness.run.resume import check_weights, finished_blocks, origin
+from harness.run.runner import Runner
+from harness.run.start import Request
+from harness.suites.registry import CALL_TIME, SAMPLING_MEAN, SAMPLING_TIME
+from harness.suites.sampling import batches
+from harness.suites.sampling.cells import Cell, cells, cheapest, shown
 from impls.errors import UsageError
+from impls.recipe.config import preset
 
 SHORT = {"suite": "sample-speed", "arms": "scripted,scripted:slow", "blocks": 6, "pairs": 4, "steps": "5,10"}
 

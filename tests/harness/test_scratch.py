@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import janitor
-from harness.scratch import Neighbour, Scratch, sweep
-from harness.store import RunWriter
-from impls.common.files import replacement
+from harness.processes import janitor
+from harness.processes.scratch import Neighbour, Scratch, sweep
+from harness.record.writer import RunWriter
 from impls.errors import UsageError
+from impls.store.files import replacement
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTICE_S = 5

@@ -10,13 +10,13 @@ import pytest
 import scripted_backend
 from scipy import stats
 
-from harness import conclusion
-from harness.events import Case, Finding, Overhead, SyncProof, Verdict
-from harness.selfcheck import CODES, blocks_needed, cost, selfcheck
-from harness.store import RecordedRun
-from harness.synchronisation import fault, figures, unsynchronised
-from reports import notes
-from reports.halves import whole
+from harness.judge.selfcheck import CODES, blocks_needed, cost, selfcheck
+from harness.judge.synchronisation import fault, figures, unsynchronised
+from harness.record.events import Case, Finding, Overhead, SyncProof, Verdict
+from harness.record.writer import RecordedRun
+from harness.run import finish as conclusion
+from reports.chapters import findings as notes
+from reports.view.parts import whole
 
 MS = 1_000_000
 SHORT = {"arms": "scripted,scripted", "blocks": 6, "pairs": 4, "epochs": 0}
@@ -148,7 +148,7 @@ def test_disturbed_blocks_are_counted_in_what_the_machine_can_resolve(lab):
 
 
 def test_a_sampler_is_checked_over_its_cells(lab, monkeypatch):
-    monkeypatch.setattr("harness.batches.CELL_S", {"cpu": 2.0})
+    monkeypatch.setattr("harness.suites.sampling.batches.CELL_S", {"cpu": 2.0})
     monkeypatch.setattr("harness.plan.SWEEP", {"cpu": (1, 4), "cuda": (1, 128)})
     _, run = lab.run(suite="sample-speed", arms="scripted", blocks=6, pairs=2, steps="5,10", selfcheck=True)
     (resolution,) = found(run, "resolution")
@@ -201,7 +201,7 @@ def test_a_backend_that_does_not_wait_is_caught(lab, monkeypatch, option, word):
 
 
 def test_a_sampler_that_does_not_wait_is_caught_by_its_whole_batches(lab, monkeypatch):
-    monkeypatch.setattr("harness.batches.CELL_S", {"cpu": 2.0})
+    monkeypatch.setattr("harness.suites.sampling.batches.CELL_S", {"cpu": 2.0})
     monkeypatch.setattr("harness.plan.SWEEP", {"cpu": (1, 4), "cuda": (1, 128)})
     monkeypatch.setattr(scripted_backend, "enqueue", lambda options, process, step: lab.clock.sleep(0.005))
     end, run = lab.run(suite="sample-speed", arms="scripted,scripted:eager", blocks=6, pairs=2, steps="5,10")

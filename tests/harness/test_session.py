@@ -14,12 +14,14 @@ import psutil
 import pytest
 import scripted_backend
 
-from harness import disturbance, protocol, windows
-from harness.launcher import LocalLauncher, worker_environment
+from harness import protocol
+from harness.machine import disturbance
+from harness.processes.launcher import LocalLauncher, worker_environment
+from harness.processes.session import WorkerFailedError, ending, log_tail
+from harness.processes.workers import LocalSessions
 from harness.progress import Progress
-from harness.session import WorkerFailedError, ending, log_tail
-from harness.sessions import LocalSessions
-from harness.worker import Worker, out_of_memory, serve
+from harness.worker import loops as windows
+from harness.worker.worker import Worker, out_of_memory, serve
 from impls import registry
 from impls.registry import parse_arm
 

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from harness.events import (
+from harness.record.events import (
     ArmEntry,
     BlockState,
     Case,
@@ -20,7 +20,7 @@ from harness.events import (
     Verdict,
     Window,
 )
-from harness.store import RunWriter, read_run
+from harness.record.writer import RunWriter, read_run
 from impls.errors import UsageError
 
 

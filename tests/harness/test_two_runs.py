@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.events import Finding
-from harness.store import read_run
+from harness.record.events import Finding
+from harness.record.writer import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ["--dataset", "digits", "--preset", "tiny", "--device", "cpu", "--blocks", "6", "--pairs", "2", "--epochs",

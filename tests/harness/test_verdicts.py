@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.events import (
+from harness.judge.verdicts import Question, block_ratios, holm, judge_run, refusal, sentence
+from harness.plan import Comparison
+from harness.record.events import (
     ArmEntry,
     BlockState,
     Case,
@@ -20,10 +22,8 @@ from harness.events import (
     Window,
     WorkerStarted,
 )
-from harness.plan import Comparison
-from harness.store import RecordedRun
-from harness.suites import CALL_TIME, SAMPLING_MEAN, SAMPLING_TIME
-from harness.verdicts import Question, block_ratios, holm, judge_run, refusal, sentence
+from harness.record.writer import RecordedRun
+from harness.suites.registry import CALL_TIME, SAMPLING_MEAN, SAMPLING_TIME
 
 INFO = {"framework": "Scripted", "version": "1", "device": "cpu", "device_name": "x", "device_uuid": None,
         "dtype": "float32", "tf32": False, "threads": 2, "operators": {}, "flags": {}}

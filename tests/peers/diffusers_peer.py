@@ -14,11 +14,11 @@ from unittest import mock
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
 
-from impls.common.config import ModelConfig
-from impls.common.convert import modules
-from impls.common.schedule import sampling_timesteps
 from impls.pytorch import backend, network, optimizer, sampler, trainer
+from impls.recipe.config import ModelConfig
+from impls.recipe.schedule import sampling_timesteps
 from impls.registry import BackendSpec
+from impls.store.diffusers import modules
 
 SPEC = BackendSpec(name="diffusers", module="diffusers_peer", options={})
 

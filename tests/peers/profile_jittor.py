@@ -29,7 +29,7 @@ def main() -> None:
     backend = import_module("impls.jittor.backend").create(tuple(sys.argv[1:]), "cpu", 2)
     import jittor as jt
 
-    from impls.common.config import merged, preset
+    from impls.recipe.config import merged, preset
 
     config = merged(preset(preset_name), {"sample": {"batch_size": batch}}, "profile")
     sampler = backend.sampler(config)

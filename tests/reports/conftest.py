@@ -10,7 +10,7 @@ import synthetic
 import synthetic_quality
 import synthetic_sampling
 
-from reports import render
+from reports.page import render
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.events import (
+from harness.record.events import (
     BlockState,
     Case,
     DatasetRecorded,
@@ -22,7 +22,7 @@ from harness.events import (
     Window,
     WorkerStarted,
 )
-from harness.store import RecordedRun
+from harness.record.writer import RecordedRun
 
 MS = 1_000_000
 EXPERIMENT = {

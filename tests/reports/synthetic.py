@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from synthetic_facts import MODEL, MS, T0, Facts, S, Scenario
 
-from harness.events import (
+from harness.record.events import (
     BlockState,
     Case,
     Energy,

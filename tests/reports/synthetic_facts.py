@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.events import (
+from harness.record.events import (
     ArmEntry,
     DatasetRecorded,
     EnvironmentRecorded,

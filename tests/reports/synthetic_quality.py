@@ -10,7 +10,7 @@ from PIL import Image
 from synthetic import Maker, write_events
 from synthetic_facts import Scenario
 
-from harness.events import (
+from harness.record.events import (
     ArmEntry,
     Case,
     DatasetRecorded,

@@ -10,7 +10,7 @@ from PIL import Image
 from synthetic import Maker, write_events
 from synthetic_facts import MS, T0, S, Scenario
 
-from harness.events import (
+from harness.record.events import (
     ArmEntry,
     BlockState,
     Case,

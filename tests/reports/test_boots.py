@@ -11,14 +11,14 @@ import pytest
 import synthetic
 from test_report_partial import Sketches
 
-from harness.events import BlockState, Energy, Event, MonitorState, Resumed, Window
-from harness.store import RecordedRun
-from reports import sections
-from reports.boots import boots, of_one_boot
-from reports.halves import whole
-from reports.model import view
-from reports.page import Picture, Report
-from reports.tables_sampling import energy
+from harness.record.events import BlockState, Energy, Event, MonitorState, Resumed, Window
+from harness.record.writer import RecordedRun
+from reports import report as sections
+from reports.page.blocks import Picture, Report
+from reports.suites.sampling.tables import energy
+from reports.view.clock import boots, of_one_boot
+from reports.view.parts import whole
+from reports.view.run import view
 
 S = 1_000_000_000
 # A synthetic run begins at 5000 s of its clock.

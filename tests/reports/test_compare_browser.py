@@ -11,8 +11,8 @@ from light_runs import FACTS, Light, write
 from synthetic import NASTY
 from test_report_browser import CONTRAST, OVERLAPS, WIDER, complaints
 
-from reports import compare_files
-from reports.compare import compare
+from reports.compare import write as compare_files
+from reports.compare.runs import compare
 
 pytestmark = [
     pytest.mark.browser,

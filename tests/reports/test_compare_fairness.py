@@ -9,7 +9,7 @@ import pytest
 from light_runs import EXPERIMENT, FACTS, INFO, Light, altered, write
 
 from impls.errors import UsageError
-from reports.compare import Comparison, compare
+from reports.compare.runs import Comparison, compare
 
 SMALL: dict[str, Any] = {"blocks": 3, "pairs": 2}
 

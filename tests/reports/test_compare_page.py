@@ -13,8 +13,9 @@ from light_runs import FACTS, INFO, Light, altered, write
 from synthetic import NASTY
 from test_report_untrusted import Tags
 
-from reports import compare_files, compare_text
-from reports.compare import Comparison, compare
+from reports.compare import text as compare_text
+from reports.compare import write as compare_files
+from reports.compare.runs import Comparison, compare
 
 SMALL = {"pairs": 3}
 

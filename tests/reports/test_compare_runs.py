@@ -11,10 +11,10 @@ import pytest
 from light_runs import Light, recorded, write
 from scipy import stats
 
-from harness.store import read_run
+from harness.record.writer import read_run
 from impls.errors import UsageError
 from reports import __main__ as command_line
-from reports.compare import Comparison, Subject, compare, holm, measured, pair_rows
+from reports.compare.runs import Comparison, Subject, compare, holm, measured, pair_rows
 
 BEFORE = Light(seed=1)
 FIRST_STEP = re.compile(r'"step_ns":\[\d+\]')

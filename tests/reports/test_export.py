@@ -16,11 +16,11 @@ import synthetic
 from light_runs import Light, write
 from synthetic_sampling import Sampling, write_sampling
 
-from harness.events import BlockState, Case, Figure, Quality, Sample, Verdict, Window
-from harness.store import RunWriter, read_run
+from harness.record.events import BlockState, Case, Figure, Quality, Sample, Verdict, Window
+from harness.record.writer import RunWriter, read_run
 from reports import __main__ as command_line
-from reports.export import export
-from reports.export_schema import ROWS, columns, markdown
+from reports.export.schema import ROWS, columns, markdown
+from reports.export.write import export
 
 ROOT = Path(__file__).parents[2]
 QUALITY = Quality(
@@ -157,7 +157,7 @@ def test_a_carriage_return_cannot_start_a_cell(tmp_path: Path) -> None:
 
 def test_the_page_of_the_schema_is_current() -> None:
     page = (ROOT / "docs" / "export-schema.md").read_text(encoding="utf-8")
-    assert page == markdown(), "run: python -m reports.export_schema > docs/export-schema.md"
+    assert page == markdown(), "run: python -m reports.export.schema > docs/export-schema.md"
 
 
 def test_every_column_says_what_it_means() -> None:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from harness.events import BlockState, ParityResult, Peak, RunStarted, Window, WorkerStarted
-from harness.store import RecordedRun
-from reports.halves import halves, whole
-from reports.units import SAMPLING, TRAINING
+from harness.record.events import BlockState, ParityResult, Peak, RunStarted, Window, WorkerStarted
+from harness.record.writer import RecordedRun
+from reports.view.parts import halves, whole
+from reports.view.words import SAMPLING, TRAINING
 
 
 def window(block, kind):

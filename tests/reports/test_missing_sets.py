@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from harness.events import ArmEntry, Case, ImagesSampled, RunStarted
-from harness.store import RecordedRun
-from reports.model import view
-from reports.quality import image_sets
+from harness.record.events import ArmEntry, Case, ImagesSampled, RunStarted
+from harness.record.writer import RecordedRun
+from reports.suites.quality.facts import image_sets
+from reports.view.run import view
 
 
 def drawn(arm, cell, steps):

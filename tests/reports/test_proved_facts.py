@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from light_runs import INFO, Light, recorded
 
-from harness.events import WorkerStarted
-from reports.halves import whole
-from reports.surroundings import differences
+from harness.record.events import WorkerStarted
+from reports.chapters.machine import differences
+from reports.view.parts import whole
 
 
 def row(run, name):

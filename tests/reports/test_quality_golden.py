@@ -15,11 +15,14 @@ from synthetic_quality import FEW, Judged
 from test_report_golden import close, of, plain
 from test_report_partial import Sketches
 
-from harness.store import read_run
-from reports import figures_quality, figures_quality_trends, index, sections
-from reports.model import view
-from reports.page import Prose, Report
-from reports.plotting import Drawn, style_context
+from harness.record.writer import read_run
+from reports import index
+from reports import report as sections
+from reports.page.blocks import Prose, Report
+from reports.page.plotting import Drawn, style_context
+from reports.suites.quality import figures as figures_quality
+from reports.suites.quality import trends as figures_quality_trends
+from reports.view.run import view
 
 Lines = list[dict[str, Any]]
 Rows = list[list[str]]

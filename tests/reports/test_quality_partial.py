@@ -15,9 +15,10 @@ import synthetic_sampling
 from synthetic_quality import FEW, Judged
 from test_report_partial import KINDS, report_of, words, write
 
-from harness.events import Finding
-from reports import index, render
-from reports.page import Images, Report, Table
+from harness.record.events import Finding
+from reports import index
+from reports.page import render
+from reports.page.blocks import Images, Report, Table
 
 OWN = ("trained", "sampled", "reference", "quality", "quality-difference", "nearest")
 

@@ -14,7 +14,7 @@ from conftest import Built
 from synthetic_quality import Judged
 from test_report_untrusted import Tags, outside_code
 
-from reports import render
+from reports.page import render
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "samples/../../secret.png", "samples/link.png"])

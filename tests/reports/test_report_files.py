@@ -16,8 +16,9 @@ from conftest import Built
 
 from impls.errors import UsageError
 from reports import __main__ as command_line
-from reports import index, render
-from reports.plotting import envelope
+from reports import index
+from reports.page import render
+from reports.page.plotting import envelope
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -130,7 +131,7 @@ def test_index_of_an_empty_folder_says_how_to_start(tmp_path: Path) -> None:
 
 def test_starting_up_loads_neither_a_framework_nor_the_plotting_library() -> None:
     code = (
-        "import sys; from reports.__main__ import main; import reports.render, reports.index; "
+        "import sys; from reports.__main__ import main; import reports.page.render, reports.index; "
         "print(sorted({'torch', 'jittor', 'matplotlib', 'scipy', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

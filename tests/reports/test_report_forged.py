@@ -12,10 +12,11 @@ import synthetic
 import synthetic_sampling
 from test_report_partial import words, write
 
-from harness.store import read_run
-from reports import render, sections
-from reports.figures import FigureMaker
-from reports.model import view
+from harness.record.writer import read_run
+from reports import report as sections
+from reports.page import render
+from reports.page.figures import FigureMaker
+from reports.view.run import view
 
 Change = Callable[[Any], Any]
 # What orders and identifies lines stays as it was.

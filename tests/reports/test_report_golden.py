@@ -169,9 +169,9 @@ def test_markdown_and_html_hold_the_same_cells(built: Built, cells: dict[str, li
 
 
 def test_other_numbers_in_the_journal_are_other_numbers_in_the_report(built: Built, tmp_path: Path) -> None:
-    from harness.store import read_run
-    from reports.model import view
-    from reports.tables import key_figures
+    from harness.record.writer import read_run
+    from reports.chapters.key_figures import key_figures
+    from reports.view.run import view
 
     source = (built.folder / "journal.jsonl").read_text(encoding="utf-8")
     (tmp_path / "journal.jsonl").write_text(source.replace('"flops":131000000000.0', '"flops":262000000000.0'), "utf-8")

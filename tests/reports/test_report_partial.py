@@ -11,13 +11,15 @@ import matplotlib.figure
 import pytest
 import synthetic
 
-from harness.events import AnyEvent, Verdict
-from harness.store import read_run
-from reports import render, sections, verdicts
-from reports.figures import Draw, FigureMaker
-from reports.model import view
-from reports.page import Picture, Prose, Report, Table
-from reports.plotting import style_context
+from harness.record.events import AnyEvent, Verdict
+from harness.record.writer import read_run
+from reports import report as sections
+from reports.chapters import verdicts
+from reports.page import render
+from reports.page.blocks import Picture, Prose, Report, Table
+from reports.page.figures import Draw, FigureMaker
+from reports.page.plotting import style_context
+from reports.view.run import view
 
 KINDS = [kind.model_fields["type"].default for kind in get_args(get_args(AnyEvent)[0])]
 

@@ -12,7 +12,7 @@ import pytest
 import synthetic
 from conftest import Built
 
-from reports import render
+from reports.page import render
 
 
 class Tags(HTMLParser):

@@ -14,8 +14,8 @@ from synthetic_sampling import Sampling
 from test_report_partial import KINDS, report_of, words, write
 
 from reports import index
-from reports.model import view
-from reports.page import Report, Table
+from reports.page.blocks import Report, Table
+from reports.view.run import view
 
 
 @pytest.fixture(scope="module")
@@ -178,8 +178,8 @@ def test_the_index_sums_up_cells_below_the_mean(journal: list[str], tmp_path: Pa
 
 
 def test_a_view_names_the_batch_of_what_it_tells(journal: list[str], tmp_path: Path) -> None:
-    from harness.store import read_run
-    from reports.halves import whole
+    from harness.record.writer import read_run
+    from reports.view.parts import whole
 
     run = read_run(write(tmp_path, journal))
     assert (view(run).batch_size, whole(run).batch_size) == (8, 4)

@@ -16,10 +16,11 @@ from conftest import Built
 from synthetic_sampling import Sampling, draw
 from test_report_untrusted import Tags, outside_code
 
-from harness.events import SamplesDrawn
-from harness.store import read_run
-from reports import pictures, render
-from reports.model import view
+from harness.record.events import SamplesDrawn
+from harness.record.writer import read_run
+from reports.page import images as pictures
+from reports.page import render
+from reports.view.run import view
 
 
 @pytest.fixture

@@ -14,8 +14,11 @@ import pytest
 from scipy import signal, stats
 
 from harness import protocol
-from harness.block import Block
-from harness.events import (
+from harness.blocks.block import Block
+from harness.blocks.warmup import Started
+from harness.judge.verdicts import judge_run
+from harness.plan import Comparison, order_seed, turn_order
+from harness.record.events import (
     ArmEntry,
     BlockState,
     Case,
@@ -26,11 +29,8 @@ from harness.events import (
     Window,
     WorkerStarted,
 )
-from harness.journal import decode, encode
-from harness.plan import Comparison, order_seed, turn_order
-from harness.started import Started
-from harness.store import RecordedRun
-from harness.verdicts import judge_run
+from harness.record.lines import decode, encode
+from harness.record.writer import RecordedRun
 
 PAIRS, STEP_NS = 40, 1e8
 INFO = {"framework": "Scripted", "version": "1", "device": "cpu", "device_name": "x", "device_uuid": None,
@@ -84,7 +84,7 @@ def share(runs, words):
 @pytest.fixture
 def margin(monkeypatch):
     """The margin of the verdicts; a very narrow one lets the interval alone decide, without the margin's protection."""
-    return lambda value: monkeypatch.setattr("harness.verdicts.MARGIN", value)
+    return lambda value: monkeypatch.setattr("harness.judge.verdicts.MARGIN", value)
 
 
 DIFFERENT = ("A-faster", "B-faster")

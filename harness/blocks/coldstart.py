@@ -1,0 +1,49 @@
+"""`--cold-start`: every arm once with all compile caches empty, as on a machine that never ran it."""
+
+from __future__ import annotations
+
+import statistics
+
+from harness import protocol
+from harness.bench import SLOW_LIMIT_S, Bench
+from harness.blocks.warmup import cache_word
+from harness.processes.session import WorkerFailedError
+from harness.record.events import ArmSlot, Case, WorkerStarted
+from harness.suites.parity.part import BEFORE_BLOCKS
+
+# Wherever a framework may keep compiled code: all of it moves into an empty folder.
+CACHE_VARIABLES = ("HOME", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH",
+                   "JITTOR_HOME")
+TYPICAL_STEPS = 6
+
+
+def run_cold_starts(bench: Bench) -> None:
+    """Start every arm of `--arms` once from nothing and record what it cost."""
+    arms = {arm.name: slot for slot, arm in reversed(bench.plan.arms)}
+    with bench.progress.bar(len(arms), "cold start"):
+        for name, slot in arms.items():
+            bench.progress.say(f"cold start of {name} with empty compile caches (this can take minutes)")
+            log_name = f"{slot}-cold-start"
+            try:
+                with bench.sessions.folder("cold") as folder:
+                    _one(bench, slot, log_name, dict.fromkeys(CACHE_VARIABLES, str(folder)))
+            except WorkerFailedError as error:
+                bench.fail(f"cold-start-{slot}", slot, None, error, log_name)
+            else:
+                bench.measured(Case(case_id=f"cold-start-{slot}", arm=slot, block=None, status="measured",
+                                    log=f"logs/{log_name}.log"))
+            bench.progress.advance()
+
+
+def _one(bench: Bench, slot: ArmSlot, log_name: str, env: dict[str, str]) -> None:
+    session, created = bench.open(slot, log_name, env)
+    with session:
+        built = bench.build(session, bench.experiment)
+        times = session.ask(protocol.Stepwise(steps=1 + TYPICAL_STEPS), protocol.StepTimes, SLOW_LIMIT_S)
+        cached = session.ask(protocol.ReadCache(), protocol.CacheCount, SLOW_LIMIT_S).compiled_files
+    typical = statistics.median(times.step_ns[1:])
+    bench.writer.append(WorkerStarted(
+        arm=session.slot, block=BEFORE_BLOCKS, role="cold-start", pid=session.pid, spawn_ns=session.spawn_ns,
+        import_ns=created.import_ns, build_ns=built.build_ns, first_step_ns=times.step_ns[0],
+        first_stamp_ns=times.start_ns[0], compile_ns=max(0, times.step_ns[0] - round(typical)),
+        cache=cache_word(created.compiled_files, cached), parameter_count=built.parameter_count, info=built.info))

@@ -1,0 +1,87 @@
+"""Whether two arms of a run may be compared at all; where not, the field in which they are unlike is named."""
+
+from __future__ import annotations
+
+from harness.judge.synchronisation import fault_of
+from harness.plan import Comparison
+from harness.record.events import ArmSlot, BlockState, ParityResult, SampleAgreement, WorkerStarted
+from harness.record.machines import machines
+from harness.record.writer import RecordedRun
+from impls.backend import BackendInfo
+
+# What every process of one arm must prove alike, in whatever block it runs.
+CONSTANT = ("framework", "version", "device", "device_uuid", "device_name", "dtype", "tf32", "threads")
+
+
+def refusal(run: RecordedRun, comparison: Comparison, sampling: bool = False) -> str | None:
+    """Why the two arms must not be compared; None when they may. Of two that sample, the images must agree."""
+    workers = {w.arm: w for w in run.of(WorkerStarted) if w.role == "measure"}
+    a, b = workers.get(comparison.a), workers.get(comparison.b)
+    if a is None or b is None:
+        return None
+    fault = unfair(BackendInfo(**a.info), BackendInfo(**b.info), a.parameter_count, b.parameter_count)
+    for slot in (comparison.a, comparison.b):
+        fault = fault or varied(run, slot)
+    for slot in (comparison.a, comparison.b):
+        why = fault_of(run, slot)
+        if why and not fault:
+            fault = f"synchronisation of {run.arms.get(slot, slot)}: {why}"
+    if fault or comparison.selfcheck:
+        return fault
+    pair = (comparison.a, comparison.b)
+    if sampling:
+        agreed = [r for r in run.of(SampleAgreement) if (r.arm_a, r.arm_b) == pair]
+        if not agreed:
+            return "images: the arms' images were not compared"
+        return None if agreed[-1].passed else f"images: {agreed[-1].reason}"
+    results = [r for r in run.of(ParityResult) if (r.arm_a, r.arm_b) == pair]
+    if not results:
+        return "parity: the check did not run to its end"
+    return None if results[-1].passed else f"parity: {results[-1].reason}"
+
+
+def varied(run: RecordedRun, slot: ArmSlot) -> str | None:
+    """What one arm's processes ran in one block and not in another of the same environment; None when nothing.
+
+    The harness records its own surroundings; what another interpreter runs, only the workers can tell.
+    """
+    groups = [set(one.blocks) for one in machines(run.events)] or [{state.block for state in run.of(BlockState)}]
+    for blocks in groups:
+        first: WorkerStarted | None = None
+        for worker in run.of(WorkerStarted):
+            if worker.arm != slot or worker.role != "measure" or worker.block not in blocks:
+                continue
+            first = first or worker
+            for name in CONSTANT:
+                before, now = first.info.get(name), worker.info.get(name)
+                if before != now:
+                    return (f"{name.replace('_', ' ')} of {run.arms.get(slot, slot)}: {before} in block {first.block}, "
+                            f"{now} in block {worker.block}")
+    return None
+
+
+def unfair(info_a: BackendInfo, info_b: BackendInfo, count_a: int, count_b: int) -> str | None:
+    """The first thing that makes two arms incomparable, named with both values; None when they are alike.
+
+    Args:
+        info_a: what arm A proved to run.
+        info_b: what arm B proved to run.
+        count_a: trainable scalars of arm A's network.
+        count_b: trainable scalars of arm B's network.
+    """
+    fields: list[tuple[str, object, object]] = [("device", info_a.device, info_b.device)]
+    if info_a.device_uuid is not None and info_b.device_uuid is not None:
+        fields.append(("device UUID", plain_uuid(info_a.device_uuid), plain_uuid(info_b.device_uuid)))
+    else:
+        fields.append(("device name", info_a.device_name, info_b.device_name))
+    fields.append(("dtype", info_a.dtype, info_b.dtype))
+    if info_a.device == "cuda":
+        # The CPU has no TF32, whatever the switch says.
+        fields.append(("TF32", info_a.tf32, info_b.tf32))
+    fields += [("threads", info_a.threads, info_b.threads), ("parameter count", count_a, count_b)]
+    return next((f"{name}: {a} against {b}" for name, a, b in fields if a != b), None)
+
+
+def plain_uuid(uuid: str) -> str:
+    """A GPU's UUID without the prefix that some frameworks leave out."""
+    return uuid.lower().removeprefix("gpu-")

@@ -1,0 +1,150 @@
+"""`--selfcheck`: what every arm measured against itself says about the machine and about this program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from harness.judge.synchronisation import fault_of, figures
+from harness.options import MIN_BLOCKS
+from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Finding, Overhead, SyncProof, Verdict
+from harness.record.writer import RecordedRun
+from harness.stats.compare import MOST_FURTHER_BLOCKS
+from harness.suites.registry import ALPHA, MARGIN, SAMPLING_MEAN, STEP_TIME
+
+# What is printed at the end of a self-check, in this order for each arm.
+CODES = ("noise-floor", "resolution", "selfcheck-difference", "harness-overhead", "harness-overhead-high",
+         "synchronised", "unsynchronised", "selfcheck-incomplete")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """How much longer steps take in harness windows than in a bare loop, as ratios.
+
+    Attributes:
+        median: of the paired ratios.
+        low: lower end of the interval for the median, or the smallest ratio.
+        high: upper end, or the largest ratio.
+        pairs: how many.
+        exact: whether the ends are a confidence interval; with few pairs they are the range.
+    """
+
+    median: float
+    low: float
+    high: float
+    pairs: int
+    exact: bool
+
+
+def selfcheck(run: RecordedRun, sampling: bool = False) -> list[Finding]:
+    """The findings of every arm that was measured against itself; none in a run without a self-check.
+
+    Args:
+        run: one part of a run, and its verdicts.
+        sampling: whether that part sampled.
+    """
+    found: list[Finding] = []
+    for verdict in run.of(Verdict):
+        if verdict.metric == (SAMPLING_MEAN if sampling else STEP_TIME) + SELF_CHECK:
+            name = run.arms.get(verdict.arm_a, verdict.arm_a) + " when sampling" * sampling
+            slots = (verdict.arm_a, verdict.arm_b)
+            dirty = sum(state.dirty for state in run.of(BlockState))
+            found += [*_resolution(name, verdict, dirty), *_overhead(run, name, slots),
+                      *_synchronised(run, name, slots)]
+    return found
+
+
+def blocks_needed(block_log_ratios: Sequence[float], margin: float = MARGIN, alpha: float = ALPHA) -> int | None:
+    """The least n of at least two with t(n-1) s / sqrt(n) <= log(1 + margin), s being the spread of these blocks.
+
+    Returns:
+        None when it is above 1000.
+
+    Raises:
+        ValueError: fewer than two blocks have no spread.
+    """
+    if len(block_log_ratios) < 2:
+        raise ValueError(f"a spread needs at least two blocks, got {len(block_log_ratios)}")
+    spread = float(np.std(np.asarray(block_log_ratios), ddof=1))
+    n = np.arange(2, MOST_FURTHER_BLOCKS + 1)
+    enough = np.flatnonzero(stats.t.ppf(1 - alpha / 2, n - 1) * spread / np.sqrt(n) <= math.log1p(margin))
+    return int(n[enough[0]]) if enough.size else None
+
+
+def cost(overheads: Sequence[Overhead], alpha: float = ALPHA) -> Cost | None:
+    """The paired ratios of harness windows to a bare loop; None where none were measured.
+
+    The interval for the median is that of the sign test: exact, and free of assumptions about the noise (Conover 1999,
+    Practical Nonparametric Statistics, section 3.2).
+    """
+    ratios = sorted(harness / bare for one in overheads if one.what == "harness"
+                    for harness, bare in zip(one.harness_ns, one.bare_ns, strict=False) if bare > 0)
+    if not ratios:
+        return None
+    count = len(ratios)
+    # The most values that may lie outside on either side.
+    outside = int(stats.binom.ppf(alpha / 2, count, 0.5)) - 1
+    exact = outside >= 0 and float(2 * stats.binom.cdf(outside, count, 0.5)) <= alpha
+    outside = outside if exact else 0
+    return Cost(float(np.median(ratios)), ratios[outside], ratios[count - 1 - outside], count, exact)
+
+
+def _resolution(name: str, verdict: Verdict, dirty: int) -> list[Finding]:
+    """Whether a difference of the margin can be seen, and in how many blocks."""
+    values, found = verdict.block_log_ratios, []
+    if verdict.word == "not-comparable":
+        return [_incomplete(name, verdict.arm_a, f"its times cannot be compared: {verdict.reason}")]
+    if len(values) < 2:
+        return [_incomplete(name, verdict.arm_a, "fewer than two blocks measured it, so that its spread is not known")]
+    needed, spread = blocks_needed(values), float(np.std(np.asarray(values), ddof=1))
+    if needed is not None and needed <= len(values):
+        answer, advice = f"yes, with {max(needed, MIN_BLOCKS)} blocks", None
+    else:
+        count = f"more than {MOST_FURTHER_BLOCKS}" if needed is None else f"about {needed}"
+        answer = f"no: {count} blocks needed, this run had {len(values)}"
+        advice = "quieten the machine (see the other findings)" if needed is None else f"give --blocks {needed}"
+    disturbed = f", {dirty} of them disturbed," if dirty else ""
+    found.append(Finding(severity="info", code="resolution", arm=verdict.arm_a, advice=advice,
+                         message=f"can this machine resolve a difference of {MARGIN:.0%} for {name}? {answer} (the "
+                                 f"ratios of {len(values)} blocks{disturbed} spread by {spread:.2%})"))
+    if verdict.word in ("A-faster", "B-faster"):
+        found.append(Finding(severity="warning", code="selfcheck-difference", arm=verdict.arm_a,
+                             message=f"{name} against itself came out as a difference: {verdict.ratio:.4f}",
+                             advice="one such result in twenty is chance; if it comes again, something favours one of "
+                                    "two equal processes: look at affinity and at other programs"))
+    return found
+
+
+def _overhead(run: RecordedRun, name: str, slots: tuple[ArmSlot, ArmSlot]) -> list[Finding]:
+    found = cost([one for one in run.of(Overhead) if one.arm in slots])
+    if found is None:
+        return [_incomplete(name, slots[0], "the cost of the harness was not measured")]
+    kind = f"{1 - ALPHA:.0%} interval" if found.exact else "range"
+    message = (f"harness windows of {name} take {found.median:.4f} times as long as a bare loop ({kind} "
+               f"{found.low:.4f} to {found.high:.4f}, {found.pairs} pairs)")
+    if found.low > 1 + MARGIN:
+        return [Finding(severity="warning", code="harness-overhead-high", arm=slots[0], message=message,
+                        advice="absolute times are too long by as much; give --steps for longer windows")]
+    return [Finding(severity="info", code="harness-overhead", arm=slots[0], message=message)]
+
+
+def _synchronised(run: RecordedRun, name: str, slots: tuple[ArmSlot, ArmSlot]) -> list[Finding]:
+    """That the clock stops after the work; an arm that fails was reported when it was measured."""
+    proofs = {slot: [proof for proof in run.of(SyncProof) if proof.arm == slot] for slot in slots}
+    if not any(proofs.values()):
+        return [_incomplete(name, slots[0], "its synchronisation was not checked")]
+    if any(fault_of(run, slot) for slot in slots):
+        return []
+    last = next(of[-1] for of in proofs.values() if of)
+    return [Finding(severity="info", code="synchronised", arm=slots[0],
+                    message=f"{name} is synchronised when its clock stops: {figures(last)}")]
+
+
+def _incomplete(name: str, slot: ArmSlot, why: str) -> Finding:
+    return Finding(severity="warning", code="selfcheck-incomplete", arm=slot,
+                   message=f"the self-check of {name} lacks a part: {why}",
+                   advice="see the failed cases and their logs")

@@ -1,0 +1,96 @@
+"""Did an arm's clock stop after its work? What the recorded proofs say, one fault being enough to refuse a proof."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from harness.record.events import ArmSlot, Case, Finding, SyncProof, Trap, Window
+from harness.record.writer import RecordedRun
+
+# Of the time that k times as many steps take longer: spikes of a busy machine stay below what a missing wait loses.
+LEAST_GROWTH = 0.25
+# Losses that are there are read in next to no time; those still being computed take as long as the steps.
+MOST_RESIDUE = 0.25
+# Of the time of a whole batch, which ends on the host: a chain that was waited for cannot be much faster.
+LEAST_OF_BATCH = 0.25
+
+
+def fault(proof: SyncProof) -> str | None:
+    """Why one proof fails; None when it holds."""
+    before, after, base = proof.pending_before, proof.pending_after, proof.pending_base
+    if after is not None and base is not None and after > base:
+        more = "" if before is None else f" ({before} before it)"
+        return f"{after - base} operations more than at rest were pending after a synchronisation{more}"
+    if proof.residue_ns is not None and proof.residue_ns > MOST_RESIDUE * max(proof.long_ns, 1):
+        return (f"reading the losses took {proof.residue_ns / 1e6:.3g} ms after the synchronisation of "
+                f"{proof.steps_long} steps, which had taken {proof.long_ns / 1e6:.3g} ms")
+    growth = proof.long_ns / proof.short_ns if proof.short_ns > 0 else 0.0
+    wanted = proof.steps_long / proof.steps_short
+    if growth < 1 + LEAST_GROWTH * (wanted - 1):
+        return f"{wanted:.3g} times the steps took {growth:.3g} times as long"
+    return None
+
+
+def unsynchronised(proofs: Sequence[SyncProof]) -> str | None:
+    """Why an arm's times cannot be trusted; None when one of its proofs holds, or when none was made.
+
+    One that holds is enough, because a disturbance of the machine can spoil a proof but cannot make one.
+    """
+    faults = [fault(proof) for proof in proofs]
+    return None if None in faults else faults[-1] if faults else None
+
+
+def too_early(trap: Trap, windows: Sequence[Window]) -> str | None:
+    """Why a chain of network calls was not waited for, told by whole batches of the same block; None when it was."""
+    batches = [window.end_ns - window.start_ns for window in windows
+               if window.kind == "sample" and (window.arm, window.block) == (trap.arm, trap.block)
+               and (window.cell, window.images) == (trap.cell, trap.images)]
+    typical_ns = statistics.median(batches) if batches else 0
+    if trap.synchronised_ns >= LEAST_OF_BATCH * typical_ns:
+        return None
+    return (f"the chain of {trap.cell} took {trap.synchronised_ns / 1e6:.3g} ms with its synchronisation, a whole "
+            f"batch {typical_ns / 1e6:.3g} ms")
+
+
+def fault_of(run: RecordedRun, slot: ArmSlot) -> str | None:
+    """Why the times of an arm cannot be trusted, from all that the run recorded; None when they can."""
+    windows = run.of(Window)
+    early = [why for trap in run.of(Trap) if trap.arm == slot and (why := too_early(trap, windows))]
+    return unsynchronised([proof for proof in run.of(SyncProof) if proof.arm == slot]) or next(iter(early), None)
+
+
+def accusations(run: RecordedRun) -> list[Finding | Case]:
+    """The findings on arms that do not wait for their work, each with its failed case; those known already left out."""
+    known = {finding.arm for finding in run.of(Finding) if finding.code == "unsynchronised"}
+    found: list[Finding | Case] = []
+    for entry in run.started.arms if run.started else []:
+        why = None if entry.slot in known else fault_of(run, entry.slot)
+        if why is not None:
+            found += accusation(entry.name, entry.slot, why)
+    return found
+
+
+def accusation(name: str, slot: ArmSlot, why: str) -> tuple[Finding, Case]:
+    """What is recorded about an arm that does not wait for its work."""
+    message = f"{name} is not synchronised when its clock stops: {why}"
+    return (Finding(severity="error", code="unsynchronised", arm=slot, message=message,
+                    advice="its times mean nothing: make its `synchronize` wait for all enqueued work"),
+            Case(case_id=f"synchronisation-{slot}", arm=slot, block=None, status="failed", reason=message))
+
+
+def figures(proof: SyncProof) -> str:
+    """The figures of a proof, for people."""
+    parts = []
+    if proof.pending_after is not None:
+        parts.append(f"pending operations {_shown(proof.pending_before)} before, {_shown(proof.pending_after)} after, "
+                     f"{_shown(proof.pending_base)} at rest")
+    growth = f"{proof.long_ns / proof.short_ns:.3g}" if proof.short_ns else "no number of"
+    parts.append(f"{proof.steps_long / proof.steps_short:.3g} times the steps took {growth} times as long")
+    if proof.residue_ns is not None and proof.long_ns:
+        parts.append(f"reading the losses afterwards {proof.residue_ns / proof.long_ns:.2%} of that")
+    return "; ".join(parts)
+
+
+def _shown(count: int | None) -> str:
+    return "n/a" if count is None else f"{count:,}"

@@ -1,0 +1,250 @@
+"""From a recorded run to its verdicts: pure, so that a resumed run judges all blocks, whoever measured them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from harness.judge.fairness import refusal
+from harness.plan import Comparison, Plan
+from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Case, Event, Finding, Verdict, Window, Word
+from harness.record.machines import machines
+from harness.record.writer import RecordedRun
+from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge, judge_clean_and_dirty
+from harness.suites.registry import ALPHA, CALL_TIME, FREE_STEP_TIME, MARGIN, SAMPLING_MEAN, SAMPLING_TIME, STEP_TIME
+
+Kind = Literal["stepwise", "free", "sample"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One comparison in one metric.
+
+    Attributes:
+        comparison: whose times.
+        metric: its name in the verdict.
+        kind: the windows that it rests on.
+        cell: the cell of these windows; None where there are none.
+    """
+
+    comparison: Comparison
+    metric: str
+    kind: Kind
+    cell: str | None = None
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """The blocks in which both arms of a comparison were measured; `machine` numbers the environment of each."""
+
+    blocks: tuple[int, ...]
+    ratios: tuple[BlockRatio, ...]
+    dirty: tuple[bool, ...]
+    machine: tuple[int, ...]
+
+    @property
+    def medians(self) -> list[float]:
+        """One log-ratio per block: what the verdict rests on."""
+        return [ratio.median_log_ratio for ratio in self.ratios]
+
+    @property
+    def by_machine(self) -> list[list[float]]:
+        """The same, a list for each environment."""
+        return [[value for value, of in zip(self.medians, self.machine, strict=True) if of == one]
+                for one in sorted(set(self.machine))]
+
+
+def judge_part(run: RecordedRun, plan: Plan) -> list[Verdict | Finding]:
+    """All verdicts of one part of a run; none where it measured no times."""
+    if not plan.has_blocks:
+        return []
+    return judge_run(of_part(run, plan), plan.comparisons, [cell.name for cell in plan.cells])
+
+
+def judge_run(run: RecordedRun, comparisons: Sequence[Comparison],
+              cells: Sequence[str] = ()) -> list[Verdict | Finding]:
+    """All verdicts, the main metric's comparisons under Holm's step-down, with the findings they need.
+
+    The further metrics were declared as such: their intervals describe, each at the full alpha.
+
+    Args:
+        run: blocks of one kind.
+        comparisons: whose times.
+        cells: sampler settings, where whole batches were sampled; without any, training steps are compared.
+    """
+    events: list[Verdict | Finding] = []
+    asked, main = questions(comparisons, cells)
+    ratios = {question: block_ratios(run, question) for question in asked}
+    family = [question for question in asked if question.metric == main and not question.comparison.selfcheck]
+    alphas = {**dict.fromkeys(asked, ALPHA), **holm(family, ratios)}
+    if main == SAMPLING_TIME:
+        means = [Question(comparison, SAMPLING_MEAN, "sample") for comparison in comparisons]
+        for mean in means:
+            over = [ratios[q] for q in asked if q.comparison == mean.comparison and q.metric == main]
+            ratios[mean], alphas[mean] = mean_over_cells(over), ALPHA
+        asked = [*means, *asked]
+    for question in asked:
+        verdict = _verdict(run, question, ratios[question], alphas[question])
+        events.append(verdict)
+        events += _findings(run, question, verdict, ratios[question])
+    return events
+
+
+def of_part(run: RecordedRun, plan: Plan) -> RecordedRun:
+    """The run without what belongs to its other parts; what belongs to none stays."""
+    def ours(event: Event) -> bool:
+        block = getattr(event, "block", None)
+        return getattr(event, "part", None) in (None, plan.part) and (
+            block is None or block < 0 or block in plan.block_numbers)
+
+    return replace(run, events=tuple(event for event in run.events if ours(event)))
+
+
+def questions(comparisons: Sequence[Comparison], cells: Sequence[str]) -> tuple[list[Question], str]:
+    """What is asked, but for the mean over cells; and the main metric."""
+    if not cells:
+        kinds: tuple[tuple[str, Kind], ...] = ((STEP_TIME, "stepwise"), (FREE_STEP_TIME, "free"))
+        return [Question(c, metric, kind) for metric, kind in kinds for c in comparisons], STEP_TIME
+    asked = [Question(c, SAMPLING_TIME, "sample", cell) for c in comparisons for cell in cells]
+    return [*asked, *(Question(c, CALL_TIME, "stepwise") for c in comparisons)], SAMPLING_TIME
+
+
+def block_ratios(run: RecordedRun, question: Question) -> Ratios:
+    """The ratio of every finished block, from the pairs in which both arms have a window."""
+    comparison = question.comparison
+    measured = {(case.arm, case.block) for case in run.of(Case) if case.status == "measured"}
+    windows: dict[tuple[int, ArmSlot], dict[int, float]] = {}
+    for window in run.of(Window):
+        if window.kind == question.kind and window.cell == question.cell:
+            spent = sum(window.step_ns) if window.step_ns else window.end_ns - window.start_ns
+            windows.setdefault((window.block, window.arm), {})[window.pair] = spent / window.steps
+    machine = {block: number for number, one in enumerate(machines(run.events)) for block in one.blocks}
+    blocks, ratios, dirty = [], [], []
+    for state in run.of(BlockState):
+        number = state.block
+        if (comparison.a, number) not in measured or (comparison.b, number) not in measured:
+            continue
+        a, b = windows.get((number, comparison.a), {}), windows.get((number, comparison.b), {})
+        pairs = sorted(a.keys() & b.keys())
+        if pairs:
+            blocks.append(number)
+            ratios.append(block_ratio([a[pair] for pair in pairs], [b[pair] for pair in pairs]))
+            dirty.append(state.dirty)
+    return Ratios(tuple(blocks), tuple(ratios), tuple(dirty), tuple(machine.get(block, 0) for block in blocks))
+
+
+def mean_over_cells(cells: Sequence[Ratios]) -> Ratios:
+    """One ratio per block, the geometric mean over cells, of the blocks in which every cell was measured."""
+    by_block = [dict(zip(cell.blocks, zip(cell.ratios, cell.dirty, cell.machine, strict=True), strict=True))
+                for cell in cells]
+    blocks = sorted(set.intersection(*(set(found) for found in by_block))) if by_block else []
+    ratios = []
+    for block in blocks:
+        found = [cell[block][0] for cell in by_block]
+        ratios.append(BlockRatio(statistics.fmean(ratio.median_log_ratio for ratio in found),
+                                 statistics.fmean(ratio.mean_log_ratio for ratio in found),
+                                 sum(ratio.pairs for ratio in found)))
+    return Ratios(tuple(blocks), tuple(ratios), tuple(by_block[0][block][1] for block in blocks),
+                  tuple(by_block[0][block][2] for block in blocks))
+
+
+def judged_at(ratios: Ratios, alpha: float) -> Judgement:
+    """The verdict of one comparison at one significance, withdrawn where two environments contradict each other.
+
+    They do where the blocks of one and of another, or of all, decide differently; an environment with too few blocks
+    to decide contradicts nothing.
+    """
+    judgement = judge_clean_and_dirty(ratios.medians, ratios.dirty, MARGIN, alpha)
+    groups = ratios.by_machine
+    words = [judge(values, MARGIN, alpha).word for values in groups] if len(groups) > 1 else []
+    decided = {word for word in (judgement.word, *words) if word != "inconclusive"}
+    if len(words) < 2 or len(decided) < 2:
+        return judgement
+    return replace(judgement, word="inconclusive", reason="environment", further_blocks=None,
+                   next_action=f"the environments decide differently: {', '.join(words)}: start a new run on one of "
+                               "them")
+
+
+def holm(family: Sequence[Question], ratios: Mapping[Question, Ratios]) -> dict[Question, float]:
+    """Holm's step-down: the clearest of m questions at alpha / m, the next at alpha / (m - 1), until one fails."""
+    left = len(family)
+    alphas: dict[Question, float] = {}
+    for question in sorted(family, key=lambda q: -_clarity(ratios[q].medians)):
+        alphas[question] = ALPHA / left
+        if judged_at(ratios[question], alphas[question]).word in ("A-faster", "B-faster"):
+            left -= 1
+    return alphas
+
+
+def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
+    """A verdict for people."""
+    a, b = arms[verdict.arm_a], arms[verdict.arm_b]
+    metric = f"{verdict.metric}, {verdict.cell}" if verdict.cell else verdict.metric
+    if a == b:
+        a, b = f"{a} ({verdict.arm_a})", f"{b} ({verdict.arm_b})"
+    if verdict.ratio is None:
+        return f"{metric}: {a} against {b}: {verdict.word}: {verdict.reason}"
+    interval = "" if verdict.ci_low is None or verdict.ci_high is None else (
+        f" [{verdict.ci_low:.3f}, {verdict.ci_high:.3f}]")
+    ratio = f"time {a} / time {b} = {verdict.ratio:.3f}{interval}, {verdict.blocks} blocks"
+    words = {"A-faster": f"{a} is faster", "B-faster": f"{b} is faster",
+             "equivalent": f"equivalent within {MARGIN:.0%}"}
+    text = f"{metric}: {words.get(verdict.word, verdict.word)}: {ratio}"
+    more = "; ".join(part for part in (verdict.reason, verdict.next_action) if part)
+    return f"{text} ({more})" if more else text
+
+
+def _verdict(run: RecordedRun, question: Question, ratios: Ratios, alpha: float) -> Verdict:
+    comparison = question.comparison
+    sampling = question.metric in (SAMPLING_TIME, SAMPLING_MEAN, CALL_TIME)
+    why, judgement = refusal(run, comparison, sampling), judged_at(ratios, alpha)
+    word: Word = judgement.word
+    reason: str | None = judgement.reason
+    action = judgement.next_action
+    if why is not None:
+        word, reason = "not-comparable", why
+        action = "make both arms alike in this, or read the ratio as a description only"
+    elif not ratios.ratios:
+        word, reason, action = "inconclusive", "no block measured both arms", "see the failed cases and their logs"
+    counts = [len(values) for values in ratios.by_machine]
+    if len(counts) > 1:
+        mixed = f"blocks of different environments: {' and '.join(map(str, counts))}"
+        reason = f"{reason}; {mixed}" if reason else mixed
+    mean = math.exp(sum(r.mean_log_ratio for r in ratios.ratios) / len(ratios.ratios)) if ratios.ratios else None
+    return Verdict(
+        metric=question.metric + (SELF_CHECK if comparison.selfcheck else ""), cell=question.cell,
+        arm_a=comparison.a, arm_b=comparison.b,
+        ratio=judgement.ratio, ci_low=judgement.ci_low, ci_high=judgement.ci_high, blocks=judgement.blocks,
+        word=word, reason=reason, next_action=action, mean_ratio=mean, sign_flip_p=judgement.sign_flip_p,
+        block_log_ratios=ratios.medians, further_blocks=judgement.further_blocks, alpha=alpha)
+
+
+def _findings(run: RecordedRun, question: Question, verdict: Verdict, ratios: Ratios) -> list[Finding]:
+    found, comparison = [], question.comparison
+    metric = f"{verdict.metric}, {verdict.cell}" if verdict.cell else verdict.metric
+    name = run.arms.get(comparison.a, comparison.a)
+    if comparison.selfcheck and verdict.ci_low is not None and verdict.ci_high is not None:
+        floor = (math.log(verdict.ci_high) - math.log(verdict.ci_low)) / 2
+        found.append(Finding(severity="info", code="noise-floor", arm=comparison.a,
+                             message=f"{metric}: {name} against itself: {verdict.ratio:.4f}, half-width "
+                                     f"{floor:.2%}: differences below this cannot be seen on this machine"))
+    apart = [number for number, ratio in zip(ratios.blocks, ratios.ratios, strict=True) if ratio.disagrees(MARGIN)]
+    if apart:
+        found.append(Finding(severity="info", code="tails",
+                             message=f"{metric}: typical and mean step differ by over {MARGIN:.0%} in block "
+                                     f"{', '.join(map(str, apart))}: some steps took much longer than the rest",
+                             advice="look at the distribution of step times"))
+    return found
+
+
+def _clarity(values: Sequence[float]) -> float:
+    """How far the mean is from zero in standard errors; the larger, the smaller the p-value."""
+    count = len(values)
+    if count < 2:
+        return 0.0
+    mean = sum(values) / count
+    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1))
+    return abs(mean) / max(spread / math.sqrt(count), 1e-12)

@@ -1,0 +1,1 @@
+"""The computer: facts about it, and what disturbs a measurement."""

@@ -1,0 +1,138 @@
+"""Whether the kernel took time or memory away while something was measured: differences of its own counters."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.machine.files import SystemFiles
+from harness.record.events import Finding
+
+MIB = 1 << 20
+MOST_STOLEN_SHARE = 0.05
+MOST_THROTTLED_SHARE = 0.01
+MOST_SWAPPED_IN_BYTES = 4 * MIB
+MOST_STALLED_SHARE = 0.01
+# The two clocks are read one after the other, which may take a scheduler's slice.
+MOST_SUSPENDED_S = 0.1
+MOST_STEP_S = 1.0
+# A time daemon slews by at most 500 ppm; a clock that runs further off is not being corrected but is wrong.
+MOST_DRIFT = 0.001
+LEAST_DRIFT_SPAN_S = 10.0
+# What says that a block was measured while something was missing, and not only how the run as a whole went.
+DIRTY = frozenset({"cpu-stolen", "cpu-throttled", "swapped-in", "memory-pressure", "suspended"})
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What has been counted since the machine started; None where it cannot be read.
+
+    Attributes:
+        monotonic_s: the clock of all stamps.
+        raw_s: the same without the corrections of a time daemon.
+        boot_s: the same with the time that the machine was suspended.
+        wall_s: seconds of the time of day.
+        processors: how many this process may use.
+        stolen_s: time that a hypervisor gave to others, over these processors.
+        throttled_s: time for which a cgroup's CPU limit stopped this process's group, added up over processors.
+        swapped_in_bytes: read back from swap, by any program.
+        stalled_s: time for which all runnable programs at once waited for memory.
+        oom_kills: processes that the kernel ended for lack of memory.
+    """
+
+    monotonic_s: float
+    raw_s: float
+    boot_s: float
+    wall_s: float
+    processors: int
+    stolen_s: float | None = None
+    throttled_s: float | None = None
+    swapped_in_bytes: int | None = None
+    stalled_s: float | None = None
+    oom_kills: int | None = None
+
+
+def read_counters(files: SystemFiles | None = None) -> Counters:
+    """All counters now; costs some small files, so it is not read inside a window."""
+    files = files or SystemFiles()
+    usable = files.affinity()
+    swapped_in = files.vmstat("pswpin")
+    return Counters(
+        monotonic_s=time.monotonic(), raw_s=_clock("CLOCK_MONOTONIC_RAW"), boot_s=_clock("CLOCK_BOOTTIME"),
+        wall_s=time.time(), processors=len(usable) or os.cpu_count() or 1, stolen_s=files.stolen_s(usable),
+        throttled_s=files.throttled_s(),
+        swapped_in_bytes=None if swapped_in is None else swapped_in * os.sysconf("SC_PAGE_SIZE"),
+        stalled_s=files.memory_stalled_s(), oom_kills=files.vmstat("oom_kill"))
+
+
+def taken(before: Counters, after: Counters) -> list[Finding]:
+    """What happened between two readings, one finding for each kind."""
+    return [*_processor(before, after), *_memory(before, after), *_clocks(before, after)]
+
+
+def _processor(before: Counters, after: Counters) -> Iterator[Finding]:
+    available_s = (after.monotonic_s - before.monotonic_s) * after.processors
+    stolen_s = _more(before.stolen_s, after.stolen_s)
+    if stolen_s > MOST_STOLEN_SHARE * available_s:
+        yield _warning("cpu-stolen", f"the hypervisor gave {stolen_s / available_s:.0%} of this machine's CPU time to "
+                       f"others (at most {MOST_STOLEN_SHARE:.0%})",
+                       "measure on dedicated processors, or at another time")
+    throttled_s = _more(before.throttled_s, after.throttled_s)
+    if throttled_s > MOST_THROTTLED_SHARE * available_s:
+        yield _warning("cpu-throttled", f"a cgroup's CPU limit stopped this process for {throttled_s:.2f} s "
+                       f"(at most {MOST_THROTTLED_SHARE:.0%} of the time)",
+                       "raise the limit, or use no more threads than it has cores (OMP_NUM_THREADS)")
+
+
+def _memory(before: Counters, after: Counters) -> Iterator[Finding]:
+    span_s = after.monotonic_s - before.monotonic_s
+    swapped_in = _more(before.swapped_in_bytes, after.swapped_in_bytes)
+    if swapped_in > MOST_SWAPPED_IN_BYTES:
+        yield _warning("swapped-in", f"{swapped_in / MIB:.0f} MiB came back from swap (at most "
+                       f"{MOST_SWAPPED_IN_BYTES / MIB:.0f} MiB)",
+                       "free memory, or choose a smaller batch or --schedule sequential")
+    stalled_s = _more(before.stalled_s, after.stalled_s)
+    if stalled_s > MOST_STALLED_SHARE * span_s:
+        yield _warning("memory-pressure", f"every program waited for memory for {stalled_s:.2f} s "
+                       f"(at most {MOST_STALLED_SHARE:.0%} of the time)",
+                       "free memory, or choose a smaller batch or --schedule sequential")
+    killed = _more(before.oom_kills, after.oom_kills)
+    if killed:
+        yield _warning("oom-kill", f"the kernel ended {killed:.0f} process{'' if killed == 1 else 'es'} for lack of "
+                       "memory", "free memory, or choose a smaller batch or --schedule sequential")
+
+
+def _clocks(before: Counters, after: Counters) -> Iterator[Finding]:
+    span_s = after.monotonic_s - before.monotonic_s
+    suspended_s = after.boot_s - before.boot_s - span_s
+    if suspended_s > MOST_SUSPENDED_S:
+        yield _warning("suspended", f"the machine was suspended for {suspended_s:.1f} s",
+                       "keep it awake while it measures: caches and clocks are cold afterwards")
+    stepped_s = after.wall_s - before.wall_s - (after.boot_s - before.boot_s)
+    if abs(stepped_s) > MOST_STEP_S:
+        yield Finding(severity="info", code="clock-stepped",
+                      message=f"the time of day was set {'forward' if stepped_s > 0 else 'back'} by "
+                              f"{abs(stepped_s):.1f} s",
+                      advice="no time in this run depends on it; only the dates of its folder and its start do")
+    raw_s = after.raw_s - before.raw_s
+    drift = span_s / raw_s - 1 if raw_s > LEAST_DRIFT_SPAN_S else 0.0
+    if abs(drift) > MOST_DRIFT:
+        yield _warning("clock-drift", f"the system's clock ran {abs(drift):.2%} too {'fast' if drift > 0 else 'slow'} "
+                       "against the hardware's",
+                       "check the time daemon (chronyc tracking): ratios hold, absolute times are off by as much")
+
+
+def _more(before: float | None, after: float | None) -> float:
+    """How much a counter has grown; 0 where it cannot be read, and where the group moved to another cgroup."""
+    return 0.0 if before is None or after is None else max(0.0, after - before)
+
+
+def _clock(name: str) -> float:
+    """A clock of this system; the usual monotonic one where it has no such clock."""
+    return time.clock_gettime(getattr(time, name)) if hasattr(time, name) else time.monotonic()
+
+
+def _warning(code: str, message: str, advice: str) -> Finding:
+    return Finding(severity="warning", code=code, message=message, advice=advice)

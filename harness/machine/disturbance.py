@@ -1,0 +1,109 @@
+"""Whether something else ran while a block was measured: the waiting arm, or other programs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from harness.machine.counters import DIRTY, Counters, read_counters, taken
+from harness.record.events import ArmSlot, BlockState, Finding
+
+MOST_WAITING_SHARE = 0.02
+# Of all CPUs: a desktop's background noise stays well below, and alternation spreads what there is over both arms.
+MOST_FOREIGN_SHARE = 0.20
+
+
+class Disturbance:
+    """Gathers what speaks against one block.
+
+    Args:
+        names: arm names by slot.
+        cpu_ns: CPU time used by a process.
+        busy_ns: time that the CPUs of this machine were busy, all of them added up.
+        counters: what the kernel took away.
+    """
+
+    def __init__(self, names: Mapping[ArmSlot, str], cpu_ns: Callable[[int], int | None],
+                 busy_ns: Callable[[], int | None], clock: Callable[[], int] = time.monotonic_ns,
+                 counters: Callable[[], Counters] = read_counters) -> None:
+        self._names, self._cpu_ns, self._busy_ns, self._clock = names, cpu_ns, busy_ns, clock
+        self._waiting: Counter[ArmSlot] = Counter()
+        self._waited: Counter[ArmSlot] = Counter()
+        self._foreign_ns = self._wall_ns = 0
+        self._pids: Sequence[int] = ()
+        self._before: tuple[int | None, int, int] = (None, 0, 0)
+        self._counters = counters
+        self._counted: Counters | None = None
+        self._taken: list[str] = []
+
+    def begin(self, pids: Sequence[int]) -> None:
+        """The measured windows begin; `pids` are the measured processes."""
+        self._pids = pids
+        self._counted = self._counters()
+        self._before = (self._busy_ns(), self._own_ns(), self._clock())
+
+    def end(self) -> None:
+        """The measured windows are over."""
+        busy, (busy_before, own_before, began) = self._busy_ns(), self._before
+        if self._counted is not None:
+            found = taken(self._counted, self._counters())
+            self._taken += [finding.message for finding in found if finding.code in DIRTY]
+        if busy is None or busy_before is None:
+            return
+        self._foreign_ns += max(0, busy - busy_before - (self._own_ns() - own_before))
+        self._wall_ns += self._clock() - began
+
+    def waited(self, used_ns: Mapping[ArmSlot, int], window_ns: int) -> None:
+        """CPU time that the waiting arms used during a window of another."""
+        for slot, used in used_ns.items():
+            self._waiting[slot] += used
+            self._waited[slot] += window_ns
+
+    def reasons(self) -> list[str]:
+        """One sentence per disturbance; none for a clean block."""
+        found = []
+        for slot, window_ns in self._waited.items():
+            share = self._waiting[slot] / window_ns if window_ns else 0.0
+            if share > MOST_WAITING_SHARE:
+                found.append(f"{self._names[slot]} used {share:.1%} of a CPU while it should have waited "
+                             f"(at most {MOST_WAITING_SHARE:.0%})")
+        available = self._wall_ns * len(os.sched_getaffinity(0))
+        share = self._foreign_ns / available if available else 0.0
+        if share > MOST_FOREIGN_SHARE:
+            found.append(f"other programs used {share:.0%} of the CPUs during the windows "
+                         f"(at most {MOST_FOREIGN_SHARE:.0%})")
+        return [*found, *self._taken]
+
+    def _own_ns(self) -> int:
+        """CPU time of the measured processes and of this one; a process that has gone counts as idle."""
+        return time.process_time_ns() + sum(self._cpu_ns(pid) or 0 for pid in self._pids)
+
+
+def disturbed_blocks(states: Sequence[BlockState]) -> list[Finding]:
+    """One finding for all disturbed blocks of a run, so that a reader need not look for them."""
+    dirty = [state for state in states if state.dirty]
+    if not dirty:
+        return []
+    repeats = sum(state.repeats is not None for state in states)
+    return [Finding(severity="warning", code="blocks-disturbed",
+                    message=f"{len(dirty)} of {len(states)} blocks were disturbed ({repeats} of all are repeats), such "
+                            f"as block {dirty[0].block}: {'; '.join(dirty[0].reasons)}",
+                    advice="all of them count, and a verdict that hangs on them is withdrawn: see the table of blocks")]
+
+
+def machine_busy_ns() -> int | None:
+    """Time that the CPUs which this process may use were busy, stolen time included; None when it cannot be read."""
+    import psutil
+
+    mine = os.sched_getaffinity(0)
+    try:
+        times = [cpu for number, cpu in enumerate(psutil.cpu_times(percpu=True)) if number in mine]
+    except (OSError, RuntimeError):
+        return None
+    if len(times) != len(mine):
+        return None
+    fields = ("user", "nice", "system", "irq", "softirq", "steal")
+    # user already holds guest time, nice guest_nice: these two are left out.
+    return round(1e9 * sum(getattr(cpu, field, 0.0) for cpu in times for field in fields))

@@ -1,0 +1,60 @@
+"""Telemetry from the runner's side: one file per source, one Protocol, a null object where hardware is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from harness.machine.monitors.recorder import Recorder
+from harness.record.events import MonitorState, Sample
+
+__all__ = ["Monitor", "NullMonitor", "Recorder"]
+
+
+class Monitor(Protocol):
+    """One kind of telemetry. Every method is called from one thread at a time and never raises for a sick device."""
+
+    def sources(self) -> list[MonitorState]:
+        """The state of every source right now; costs nothing, so a recorder may compare it after each sample."""
+        ...
+
+    def sample(self) -> list[Sample]:
+        """One reading of every available source, stamped with CLOCK_MONOTONIC; unreadable values are None."""
+        ...
+
+    def energy_mj(self) -> Mapping[str, int | None]:
+        """Total energy counter of every device in millijoules, to be differenced; {} without devices."""
+        ...
+
+    def set_processes(self, pids: Mapping[str, int]) -> None:
+        """Name the worker processes that are ours, slot -> pid; replaces the last ones, callable from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Release the vendor's library."""
+        ...
+
+
+class NullMonitor:
+    """Stands in for a source that this machine does not have: no samples, and the reason why."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        self._state = MonitorState(source=source, available=False, reason=reason)
+
+    def sources(self) -> list[MonitorState]:
+        """The one unavailable source with its reason."""
+        return [self._state]
+
+    def sample(self) -> list[Sample]:
+        """Nothing to read."""
+        return []
+
+    def energy_mj(self) -> Mapping[str, int | None]:
+        """No device, no counter."""
+        return {}
+
+    def set_processes(self, pids: Mapping[str, int]) -> None:
+        """No readings to tell apart."""
+
+    def close(self) -> None:
+        """Nothing to release."""

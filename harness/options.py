@@ -1,0 +1,254 @@
+"""What the user asks for: the options of `run_bench.py` from defaults, a JSON file, the command line, in that order."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from tyro.conf import UseAppendAction
+
+from harness.suites.registry import SUITES
+from harness.suites.sampling.cells import DEFAULT_BATCH
+from impls.errors import UsageError
+from impls.recipe.config import PRESETS, ExperimentConfig, Frozen, first_fault, merged, preset, read_json
+from impls.registry import Arm, Device, parse_arm, parse_arms
+from impls.tools.cli import alias, command_line, config_file
+
+PROG = "run_bench.py"
+SuiteName = Literal["train-speed", "sample-speed", "quality", "parity", "all"]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+DatasetName = Literal["auto", "cifar10", "fashion-mnist", "digits", "synthetic"]
+MIN_BLOCKS, MOST_BLOCKS = 6, 1000
+EXPERIMENT = "experiment"
+
+Repeated = Annotated[tuple[str, ...], UseAppendAction]
+
+
+class BenchConfig(Frozen):
+    """Run one benchmark suite and write a report.
+
+    Ranges are checked by `checked`, so that a fault names the option as the user wrote it.
+    """
+
+    suite: SuiteName = Field("train-speed", description="what to measure; 'all' runs every suite after another")
+    arms: str = Field("pytorch,jittor", description="comma-separated arms, each backend[:option+option]; "
+                                                    "the same one twice is an A/A test")
+    preset: Literal["auto", "ddpm", "seed", "tiny"] = Field(
+        "auto", description="network and recipe; auto: ddpm on CUDA, tiny on the CPU")
+    dataset: DatasetName = Field("auto", description="images; auto takes the first that is there or can be had")
+    data_root: str | None = Field(None, description="folder with the data set's original files")
+    device: DeviceChoice = Field("auto", description="auto: CUDA only when every arm can use it")
+    batch_size: int | None = Field(None, description="images per optimisation step (default: the preset's), or per "
+                                                     "sampled batch (default: 4 on the CPU, 128 on CUDA)")
+    blocks: int | None = Field(
+        None, description="fresh processes of each arm; at least 6 (default: 8, or 6 where time is short)")
+    pairs: int | None = Field(None, description="alternating windows of steps of each arm in a block "
+                                                "(default: 40; 20 beside whole sampled batches)")
+    epochs: int | None = Field(
+        None, description="whole epochs of each arm through the framework's own loader; 0: none "
+                          "(default: 2, on the CPU over a part of the data)")
+    steps: str | None = Field(
+        None, description="train-speed: steps in a window (default: to fill 0.1 s); parity: matched steps "
+                          "(default 50); sample-speed, quality, all: network calls of DDIM, and 'ddpm', "
+                          "e.g. 10,50,ddpm")
+    model_path: Repeated = Field(
+        (), strict=False, description="checkpoint or diffusers folder to sample from, PATH or ARM=PATH; absent: "
+                                      "quality trains first, sample-speed takes random weights, which cost as much")
+    train_steps: str | None = Field(None, description="quality: optimisation steps of the training, with earlier ones "
+                                                      "to look at in between, e.g. 200,800")
+    num_images: int | None = Field(None, description="quality: images of every set (default: 256 on the CPU, "
+                                                     "10000 on CUDA; papers use 50000)")
+    eta: float | None = Field(None, allow_inf_nan=True,
+                              description="quality: DDIM's noise level, 0 or more (default: 0)")
+    features: str = Field("auto", description="quality: feature network; auto: inception-v3-compat (FID) where its "
+                                              "weights are at hand, else efficientnet-lite0")
+    inception_weights: str | None = Field(None, description="quality: file of the Inception weights")
+    inception_sha256: str | None = Field(None, description="quality: accept Inception weights of this hash; the figure "
+                                                           "is not called FID then")
+    reference_images: int | None = Field(None, description="quality: training images to hold the sets against "
+                                                           "(default: at most 5000 on the CPU, all on CUDA)")
+    loader: Literal["resident", "native"] = Field("resident", description="where measured windows get their batches")
+    num_workers: int | None = Field(None, description="worker processes of the native loader (default: the preset's)")
+    seed: int = Field(0, description="seed of data order, weights, and of the order of windows")
+    time_limit: float | None = Field(None, allow_inf_nan=True,
+                                     description="minutes after which no new block is started")
+    schedule: Literal["resident", "sequential"] = Field(
+        "resident", description="resident: all arms in memory, alternating; sequential: one after another")
+    interpreter: Repeated = Field((), strict=False, description="ARM=PYTHON: run this arm with that interpreter")
+    cold_start: bool = Field(False, description="also start every arm once with empty compile caches (minutes)")
+    selfcheck: bool = Field(False, description="also measure every arm against itself: the machine's noise floor")
+    out: str = Field("results", description="folder of the run folders")
+    config: str | None = Field(None, description="JSON file with these options and an 'experiment' object; "
+                                                 "the command line wins")
+    resume: str | None = Field(None, description="run folder to go on with; finished blocks are kept")
+    allow_env_change: bool = Field(False, description="with --resume: go on although the machine or its software has "
+                                                      "changed; every verdict says so")
+    dry_run: bool = Field(False, description="print the plan and the resolved configuration, measure nothing")
+    quiet: bool = Field(False, description="no progress bars, only the result")
+
+    @field_validator("steps", "train_steps", mode="before")
+    @classmethod
+    def _number_as_text(cls, value: Any) -> Any:
+        """A JSON file may give one number as a number."""
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("model_path", mode="before")
+    @classmethod
+    def _one_as_several(cls, value: Any) -> Any:
+        """A JSON file may give one path as a text, or null for none."""
+        return () if value is None else (value,) if isinstance(value, str) else value
+
+    @property
+    def step_count(self) -> int | None:
+        """`steps` where it is one number."""
+        return None if self.steps is None else int(self.steps)
+
+
+# What may differ when a run is resumed: it changes what is shown, not what is measured.
+FREE_ON_RESUME = frozenset({"resume", "allow_env_change", "dry_run", "quiet", "config", "out"})
+_AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "num_workers": 0, "seed": 0,
+             "num_images": 2, "reference_images": 2}
+_QUALITY_ONLY = ("train_steps", "num_images", "eta", "inception_weights", "inception_sha256", "reference_images")
+
+
+def parse(argv: Sequence[str]) -> tuple[BenchConfig, dict[str, Any]]:
+    """The options and the experiment overrides of a command line and its `--config` file.
+
+    Raises:
+        UsageError: anything wrong with either, in one line.
+        SystemExit: `--help`, with status 0.
+    """
+    argv = [alias(word) for word in argv]
+    file = config_file(argv)
+    base, overrides = (BenchConfig(), {}) if file is None else read_config(Path(file))
+    return checked(command_line(argv, base, PROG)), overrides
+
+
+def read_config(path: Path) -> tuple[BenchConfig, dict[str, Any]]:
+    """The options and experiment overrides of a JSON file; dashes and underscores are the same in its keys.
+
+    Raises:
+        UsageError: unreadable, not JSON, an unknown key, or a wrong type.
+    """
+    data = {key.replace("-", "_"): value for key, value in read_json(path).items()}
+    overrides = data.pop(EXPERIMENT, {})
+    for key in ("config", "config_path", "resume", "allow_env_change", "dry_run"):
+        if key in data:
+            raise UsageError(f"{path}: {key!r} belongs on the command line, not into the file")
+    # The overrides are checked here, against any preset, so that a fault is found before anything starts.
+    merged(preset(PRESETS[0]), overrides, f"{path}: {EXPERIMENT}")
+    try:
+        return checked(BenchConfig.model_validate(data), f"{path}: "), overrides
+    except ValidationError as error:
+        own = ("config", "resume", "allow_env_change", "dry_run")
+        known = ", ".join(name for name in BenchConfig.model_fields if name not in own)
+        more = f" (known: {known}, {EXPERIMENT})" if "unknown key" in first_fault(error) else ""
+        raise UsageError(f"{path}: {first_fault(error)}{more}") from error
+
+
+def checked(config: BenchConfig, where: str = "") -> BenchConfig:
+    """`config` itself, when every number is in range and every arm and interpreter is known.
+
+    Raises:
+        UsageError: the first fault.
+    """
+    for name, least in _AT_LEAST.items():
+        value = getattr(config, name)
+        if value is not None and value < least:
+            why = " (fewer give no verdict)" if name == "blocks" else ""
+            raise UsageError(f"{where}--{name.replace('_', '-')}: must be at least {least}{why}, got {value}")
+    if config.blocks is not None and config.blocks > MOST_BLOCKS:
+        raise UsageError(f"{where}--blocks: must be at most {MOST_BLOCKS}, got {config.blocks}")
+    suite = SUITES[config.suite]
+    if not suite.samples and config.steps is not None and not (
+            re.fullmatch(r"\d{1,9}", config.steps) and int(config.steps) > 0):
+        raise UsageError(f"{where}--steps: suite {config.suite} takes one whole number of at least 1, "
+                         f"got {config.steps}")
+    if config.model_path and not suite.samples:
+        raise UsageError(f"{where}--model-path: suite {config.suite} does not sample: leave it out, or choose "
+                         "--suite sample-speed or quality")
+    if config.selfcheck and set(suite.parts) <= {"parity", "quality"}:
+        raise UsageError(f"{where}--selfcheck: suite {config.suite} times nothing that could be held against itself: "
+                         "leave it out, or choose --suite train-speed or sample-speed")
+    given = [name for name in _QUALITY_ONLY if getattr(config, name) is not None]
+    given += ["features"] if config.features != "auto" else []
+    if given and "quality" not in suite.parts:
+        raise UsageError(f"{where}--{given[0].replace('_', '-')}: suite {config.suite} judges no images: leave it out, "
+                         "or choose --suite quality")
+    if config.allow_env_change and config.resume is None:
+        raise UsageError(f"{where}--allow-env-change: belongs to --resume RUN: name the run, or leave it out")
+    if config.eta is not None and not 0 <= config.eta < 1e6:
+        raise UsageError(f"{where}--eta: a number of 0 or more, got {config.eta}")
+    if config.seed >= 2**63:
+        raise UsageError(f"{where}--seed: must be below 2**63, got {config.seed}")
+    if config.time_limit is not None and not 0 < config.time_limit < 1e6:
+        raise UsageError(f"{where}--time-limit: minutes above 0, got {config.time_limit}")
+    try:
+        interpreters(config)
+    except UsageError as error:
+        raise UsageError(f"{where}{error}") from error
+    return config
+
+
+def interpreters(config: BenchConfig) -> dict[str, str]:
+    """Arm or backend name -> interpreter, from `--interpreter ARM=PYTHON`.
+
+    Raises:
+        UsageError: malformed, an arm that is not in the run, or no executable there.
+    """
+    arms = parse_arms(config.arms)
+    names = {arm.name for arm in arms} | {arm.backend for arm in arms}
+    chosen: dict[str, str] = {}
+    for text in config.interpreter:
+        name, equals, python = text.partition("=")
+        if not equals or not python:
+            raise UsageError(f"--interpreter {text!r}: expected ARM=PYTHON, e.g. jittor=/opt/jittor/bin/python")
+        name = parse_arm(name).name
+        if name not in names:
+            raise UsageError(f"--interpreter {text!r}: arm {name!r} is not in --arms {config.arms}")
+        if not os.access(python, os.X_OK) or os.path.isdir(python):
+            raise UsageError(f"--interpreter {text!r}: {python} is not an executable file")
+        chosen[name] = os.path.abspath(python)
+    return chosen
+
+
+def interpreter_of(arm: Arm, chosen: dict[str, str], default: str) -> str:
+    """The interpreter of one arm: chosen for the arm, else for its backend, else `default`."""
+    return chosen.get(arm.name, chosen.get(arm.backend, default))
+
+
+def experiment(config: BenchConfig, overrides: dict[str, Any], device: Device,
+               base: dict[str, Any] | None = None) -> ExperimentConfig:
+    """The experiment that the options, the file's overrides and the device amount to.
+
+    Args:
+        config: the options.
+        overrides: the file's.
+        device: where the arms run.
+        base: laid over the preset, below everything that the user says.
+
+    Raises:
+        UsageError: an override is unknown or of the wrong type.
+    """
+    name = config.preset if config.preset != "auto" else overrides.get("preset")
+    resolved = preset(name if name is not None else "ddpm" if device == "cuda" else "tiny")
+    rest = {key: value for key, value in overrides.items() if key != "preset"}
+    given = rest.get("sample", {})
+    resolved = merged(merged(resolved, base or {}, "defaults"), rest, f"{config.config or '--config'}: {EXPERIMENT}")
+    changes: dict[str, dict[str, Any]] = {"train": {"loader": config.loader}, "sample": {}}
+    parts, size = SUITES[config.suite].parts, config.batch_size
+    if "sampling" in parts:
+        # Timed with each framework's own generator, as its users write it.
+        changes["sample"]["randomness"] = "native"
+        if "batch_size" not in given:
+            changes["sample"]["batch_size"] = DEFAULT_BATCH[device]
+    if size is not None:
+        changes["train" if SUITES[config.suite].trains else "sample"]["batch_size"] = size
+    if config.num_workers is not None:
+        changes["train"]["num_workers"] = config.num_workers
+    seed = {"seed": config.seed} if config.seed or "seed" not in rest else {}
+    return merged(resolved, {**changes, **seed}, "command line")

@@ -1,0 +1,1 @@
+"""Starting, asking and ending processes, and leaving nothing behind."""

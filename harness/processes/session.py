@@ -1,0 +1,222 @@
+"""The runner's end of a worker: started, asked, timed out, ended; every way it can fail is one exception."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from harness import protocol
+from harness.processes.launcher import Handle
+from harness.record.events import ArmSlot
+from impls.registry import Arm
+
+Cause = Literal["usage", "memory", "error", "crash", "hang"]
+AnyReply = TypeVar("AnyReply", bound=protocol.Message)
+
+START_TRIES = 3
+HEARTBEAT_S = 1.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a worker may take before it counts as hung, in seconds.
+
+    Attributes:
+        connect_s: from its start until it has connected.
+        stop_s: to end.
+        stall_s: between two bytes of one message.
+        answer_s: for any answer, where the command itself allows more.
+    """
+
+    connect_s: float = 120.0
+    stop_s: float = 10.0
+    stall_s: float = 30.0
+    answer_s: float = math.inf
+
+
+USUAL = Limits()
+
+
+class Watcher(Protocol):
+    """Somebody who waits."""
+
+    def say(self, text: str) -> None:
+        """A line from the worker."""
+        ...
+
+    def tick(self, text: str, seconds: float) -> None:
+        """Still busy with `text`, for so long now."""
+        ...
+
+
+class Nobody:
+    """Nobody waits."""
+
+    def say(self, text: str) -> None:
+        """Said to nobody."""
+
+    def tick(self, text: str, seconds: float) -> None:
+        """Noticed by nobody."""
+
+
+class WorkerFailedError(Exception):
+    """One arm cannot go on.
+
+    Attributes:
+        cause: "usage" (the user can mend it), "memory", "error", "crash" (the process ended), or "hang".
+        message: one line for people.
+        detail: a traceback where there is one.
+        status: the exit status of a process that ended.
+    """
+
+    def __init__(self, cause: Cause, message: str, detail: str = "", status: int | None = None) -> None:
+        super().__init__(message)
+        self.cause, self.message, self.detail, self.status = cause, message, detail, status
+
+
+@dataclass
+class Session:
+    """One worker process of one arm.
+
+    Attributes:
+        slot: the arm's letter in this run.
+        arm: what it runs.
+        pid: its process id.
+        spawn_ns: process launch until it connected.
+        log: its output.
+    """
+
+    slot: ArmSlot
+    arm: Arm
+    pid: int
+    spawn_ns: int
+    log: Path
+    channel: protocol.Bytes
+    handle: Handle
+    watcher: Watcher
+    clock: Callable[[], float] = time.monotonic
+    limits: Limits = USUAL
+
+    def ask(self, command: protocol.Message, reply: type[AnyReply], limit_s: float) -> AnyReply:
+        """Send a command and wait for its answer.
+
+        Raises:
+            WorkerFailedError: the worker refused, died, said something else, or took longer than `limit_s`.
+        """
+        start, limit_s = self.clock(), min(limit_s, self.limits.answer_s)
+        try:
+            self.channel.send_bytes(protocol.encode(command))
+            while True:
+                self._await_message(command, start, limit_s)
+                answer = protocol.decode_reply(self.channel.recv_bytes(protocol.MAX_MESSAGE_BYTES))
+                if not isinstance(answer, protocol.Note):
+                    break
+                self.watcher.say(answer.text)
+        except BlockingIOError as error:
+            raise WorkerFailedError("hang", f"{self.arm.name}: stopped in the middle of an answer") from error
+        except (EOFError, OSError) as error:
+            # Without a number: what came is no message, or half of one whose sender died.
+            if isinstance(error, OSError) and error.errno is None and self.handle.wait(HEARTBEAT_S) is None:
+                raise self._garbled(error) from error
+            raise self._ended() from error
+        except ValidationError as error:
+            raise self._garbled(error) from error
+        if isinstance(answer, protocol.Failure):
+            raise WorkerFailedError(answer.cause, answer.message, answer.traceback)
+        if not isinstance(answer, reply):
+            raise WorkerFailedError("error", f"{self.arm.name}: answered {type(answer).__name__}, not {reply.__name__}")
+        return answer
+
+    def stop(self) -> None:
+        """End the worker and everything it started; never raises for a worker that is gone already."""
+        with contextlib.suppress(WorkerFailedError):
+            if self.handle.poll() is None:
+                # Its trainer and loader are closed when it answers; taking the interpreter down would only cost time.
+                self.ask(protocol.Stop(), protocol.Done, self.limits.stop_s)
+        self.kill()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Stop the worker in good order, or end it at once when something went wrong (it may be busy for minutes)."""
+        if kind is None:
+            self.stop()
+        else:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once."""
+        with contextlib.suppress(OSError):
+            self.channel.close()
+        self.handle.kill()
+
+    def _await_message(self, command: protocol.Message, start: float, limit_s: float) -> None:
+        name = getattr(command, "op", "answer")
+        while True:
+            waited = self.clock() - start
+            if waited > limit_s:
+                # Also for one that only ever sends lines for people.
+                raise WorkerFailedError("hang", f"{self.arm.name}: no answer to {name!r} within {limit_s:.0f} s")
+            if self.channel.poll(HEARTBEAT_S):
+                return
+            # A loader process of a dead worker may hold the socket open, so its end alone is not enough.
+            if self.handle.poll() is not None and not self.channel.poll(0):
+                raise self._ended()
+            self.watcher.tick(f"{self.arm.name}: {name}", self.clock() - start)
+
+    def _garbled(self, error: Exception) -> WorkerFailedError:
+        return WorkerFailedError("error", f"{self.arm.name}: its answer cannot be understood", str(error))
+
+    def _ended(self) -> WorkerFailedError:
+        status = self.handle.wait(self.limits.stop_s)
+        return WorkerFailedError("crash", f"{self.arm.name}: the worker {ending(status)}", status=status)
+
+
+class Sessions(Protocol):
+    """Where workers come from; a test has its own."""
+
+    def start(self, slot: ArmSlot, arm: Arm, log: Path, env: Mapping[str, str] | None = None) -> Session:
+        """Start a worker for one arm, `env` laid over the usual environment.
+
+        Raises:
+            WorkerFailedError: it did not come up.
+        """
+        ...
+
+    def folder(self, purpose: str) -> AbstractContextManager[Path]:
+        """A temporary folder that the workers can reach, for as long as the block."""
+        ...
+
+    def close(self) -> None:
+        """End what is left."""
+        ...
+
+
+def ending(status: int | None) -> str:
+    """How a process ended, in words."""
+    if status is None:
+        return "closed its connection but goes on"
+    if status < 0:
+        more = " (often: out of memory)" if status == -9 else ""
+        return f"was killed by signal {-status}{more}"
+    return f"ended by itself with status {status}"
+
+
+def log_tail(log: Path, lines: int = 20) -> list[str]:
+    """The last lines of a log; empty when there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 16384))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line.rstrip()[:500] for line in text.replace("\r", "\n").splitlines() if line.strip()][-lines:]

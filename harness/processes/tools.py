@@ -1,0 +1,114 @@
+"""Starts the tools that train, sample and evaluate, each in a process of its own; every fault is one exception."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from harness.processes.janitor import MARK
+from harness.processes.launcher import Launcher, LocalLauncher, worker_environment
+from harness.processes.session import WorkerFailedError, ending, log_tail
+from impls.registry import Arm
+
+POLL_S = 0.2
+TELL_S = 15.0
+# A tool writes its progress at least every 10 s; compilation, a slow disk and one long chain on a CPU take longer.
+STALL_S = 3600.0
+EXIT_USAGE = 2
+
+
+class Waiting(Protocol):
+    """Somebody who is told that a tool is still busy."""
+
+    def tick(self, text: str, seconds: float) -> None:
+        """Still busy with `text`, for so long now."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Runs `python -m impls.<tool>`.
+
+    Attributes:
+        threads: CPU threads of every tool.
+        python: the interpreter of an arm.
+        launcher: starts the process.
+        clock: seconds.
+        sleep: waits.
+    """
+
+    threads: int
+    python: Callable[[Arm], str]
+    launcher: Launcher = field(default_factory=LocalLauncher)
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def run(self, tool: str, words: Sequence[str], log: Path, watcher: Waiting, text: str, arm: Arm | None = None
+            ) -> float:
+        """Run one tool to its end.
+
+        Args:
+            tool: its module below `impls`.
+            words: its command line.
+            log: where its output goes.
+            watcher: told while it runs, with its last line.
+            text: what it does, for people.
+            arm: whose interpreter runs it; None for this one.
+
+        Returns:
+            the seconds that it took.
+
+        Raises:
+            WorkerFailedError: it refused its input ("usage"), failed, or was silent for too long.
+        """
+        python = sys.executable if arm is None else self.python(arm)
+        start = spoke = told = self.clock()
+        heard = 0
+        env = worker_environment(os.environ, self.threads)
+        if MARK in env:
+            # A mark of its own, so that ending this tool ends nothing else of the run.
+            env[MARK] = f"{env[MARK]}/{log.stem}"
+        handle = self.launcher.start([python, "-m", f"impls.{tool}", *words], env, log)
+        try:
+            while (status := handle.poll()) is None:
+                self.sleep(POLL_S)
+                now, size = self.clock(), _size(log)
+                if size != heard:
+                    heard, spoke = size, now
+                if now - spoke > STALL_S:
+                    raise WorkerFailedError("hang", f"{text}: no sign of life for {STALL_S:.0f} s")
+                if now - told >= TELL_S:
+                    told = now
+                    watcher.tick(f"{text}: {_latest(log)}", now - start)
+        finally:
+            # Also what it started, such as loaders.
+            handle.kill()
+        if status:
+            raise _fault(status, log, text)
+        return self.clock() - start
+
+
+def _fault(status: int, log: Path, text: str) -> WorkerFailedError:
+    tail = log_tail(log)
+    said = next((line.partition(": error: ")[2] for line in reversed(tail) if ": error: " in line), "")
+    if status == EXIT_USAGE and said:
+        return WorkerFailedError("usage", said, status=status)
+    why = tail[-1] if tail else "it left no line"
+    return WorkerFailedError("crash", f"{text}: the tool {ending(status)}: {why}"[:300], status=status)
+
+
+def _size(log: Path) -> int:
+    try:
+        return log.stat().st_size
+    except OSError:
+        return 0
+
+
+def _latest(log: Path) -> str:
+    tail = log_tail(log, 1)
+    return tail[-1][:80] if tail else "starting"

@@ -1,0 +1,193 @@
+"""Lines of measurements: workers, warm-up, windows, epochs, memory, cost, overhead, parity."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from harness.record.events.base import ArmSlot, Event, SteadyClass
+
+# Parts of a run that measure times.
+Timed = Literal["training", "sampling"]
+
+
+class WorkerStarted(Event):
+    """A worker process is built: what it proved to run and what starting cost.
+
+    `cache` says whether this start compiled anything: "cold" a fresh cache folder, "warm" nothing compiled,
+    "partial" something compiled into an existing cache, None when the backend cannot tell.
+    """
+
+    type: Literal["worker"] = "worker"
+    arm: ArmSlot
+    block: int
+    role: Literal["measure", "parity", "epochs", "cold-start"] = "measure"
+    pid: int
+    spawn_ns: int = Field(description="process launch until it connected")
+    import_ns: int = Field(description="framework import and device initialisation")
+    build_ns: int = Field(description="network, optimiser and data built")
+    first_step_ns: int = Field(description="first optimisation step, synchronised, compilation included")
+    first_stamp_ns: int = Field(description="monotonic start of the first step")
+    compile_ns: int | None = Field(None, description="first step less a typical step; None before that is known")
+    cache: Literal["cold", "warm", "partial"] | None = None
+    parameter_count: int
+    info: dict[str, Any] = Field(description="BackendInfo as JSON")
+
+
+class WarmUp(Event):
+    """All steps before measuring, every one kept, with the detector's verdict on them."""
+
+    type: Literal["warmup"] = "warmup"
+    arm: ArmSlot
+    block: int
+    start_ns: list[int]
+    step_ns: list[int]
+    classification: SteadyClass
+    steady_from: int | None = Field(description="index of the first steady step; None without a steady state")
+    capped: bool = Field(description="stopped by the cap, not by the detector")
+
+
+class Window(Event):
+    """One measured window. `kind` stepwise: synchronised after every step; free: synchronised at its ends only.
+
+    `sample`: one whole batch of images, from noise to uint8 on the host; a step is a network call. `sweep`: the same at
+    other batch sizes, measured once. `pair` numbers the pairs of a block (of a cell, where there are cells) from 0;
+    `position` is 0 for the arm that ran first in the pair.
+    """
+
+    type: Literal["window"] = "window"
+    kind: Literal["stepwise", "free", "sample", "sweep"]
+    arm: ArmSlot
+    block: int
+    pair: int
+    position: int
+    start_ns: int
+    end_ns: int
+    steps: int
+    step_ns: list[int] = Field(description="stepwise: one duration per step; else empty")
+    cell: str | None = Field(None, description="sample, sweep: method and network calls, e.g. ddim-50")
+    images: int | None = Field(None, description="sample, sweep: images in the batch")
+    others_cpu_ns: dict[ArmSlot, int] = Field({}, description="CPU time the waiting arms used during this window")
+
+
+class Epoch(Event):
+    """One whole pass over `images` images; `gap_ns` is from the last step before it to its first step.
+
+    `start_ns`..`end_ns` is the epoch, synchronised at both ends;
+    `step_start_ns` are host-side stamps of the enqueueing.
+    """
+
+    type: Literal["epoch"] = "epoch"
+    arm: ArmSlot
+    block: int
+    epoch: int
+    loader: Literal["resident", "native"]
+    num_workers: int
+    images: int
+    start_ns: int
+    end_ns: int
+    gap_ns: int | None
+    step_start_ns: list[int]
+    loader_wait_ns: list[int]
+
+
+class Losses(Event):
+    """Training losses from `first_step` on.
+
+    `matched`: the same weights, data and noise in every arm; `control`: the same with perturbed weights.
+    """
+
+    type: Literal["losses"] = "losses"
+    arm: ArmSlot
+    block: int
+    randomness: Literal["native", "matched", "control"]
+    first_step: int
+    losses: list[float]
+
+
+class Memory(Event):
+    """Memory of one worker at the end of its block."""
+
+    type: Literal["memory"] = "memory"
+    arm: ArmSlot
+    block: int
+    rss_peak_bytes: int | None
+    device_allocated_bytes: int | None
+    device_peak_bytes: int | None
+    device_reserved_bytes: int | None
+    reason: str | None = None
+
+
+class Peak(Event):
+    """The machine's best float32 matrix-product rate in this run, as measured by one arm."""
+
+    type: Literal["peak"] = "peak"
+    arm: ArmSlot
+    matmul_n: int
+    flops: float = Field(description="floating-point operations per second")
+    part: Timed | None = Field(None, description="what was measured when this was")
+
+
+class StepCost(Event):
+    """Analytic cost of one step at the run's batch size: the same count for every arm.
+
+    A step is an optimisation step or a network call of sampling, by `part`; None in older journals, which have one.
+    """
+
+    type: Literal["step-cost"] = "step-cost"
+    forward_flop_per_image: int
+    step_flop: int
+    part: Timed | None = None
+
+
+class Overhead(Event):
+    """Harness windows against a bare loop of the same steps in the same process, paired."""
+
+    type: Literal["overhead"] = "overhead"
+    arm: ArmSlot
+    what: Literal["harness", "monitors"]
+    bare_ns: list[int]
+    harness_ns: list[int]
+    part: Timed | None = Field(None, description="what was measured when this was")
+
+
+class SyncProof(Event):
+    """Evidence that `synchronize` waits: pending work falls to its base, and k times the steps take k times as long."""
+
+    type: Literal["sync-proof"] = "sync-proof"
+    arm: ArmSlot
+    pending_before: int | None
+    pending_after: int | None
+    pending_base: int | None
+    steps_short: int
+    steps_long: int
+    short_ns: int
+    long_ns: int
+    residue_ns: int | None = Field(None, description="reading the losses right after the long run; None in sampling")
+    attempt: int = Field(0, description="tries before it: a busy machine can spoil one")
+    part: Timed | None = Field(None, description="what was measured when this was")
+
+
+class ParityResult(Event):
+    """Arm `arm_b` against `arm_a` on the same weights and batches; a None figure was not measured.
+
+    `loss_rel_diff` and `control_rel_diff` are per step; the control is arm A against itself, its weights perturbed by
+    1e-7.
+    """
+
+    type: Literal["parity"] = "parity"
+    arm_a: ArmSlot
+    arm_b: ArmSlot
+    preset: str
+    batch_size: int
+    parameters_equal: bool
+    forward_max_abs: float | None
+    gradient_worst_rel: float | None
+    gradient_worst_name: str | None
+    adam_max_abs: float | None
+    loss_rel_diff: list[float]
+    control_rel_diff: list[float]
+    tolerances: dict[str, float]
+    passed: bool
+    reason: str | None = None

@@ -1,0 +1,178 @@
+"""`--resume RUN`: go on with an interrupted run, exactly as it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.options import FREE_ON_RESUME, PROG, BenchConfig
+from harness.record.events import (
+    ArmSlot,
+    BlockState,
+    Case,
+    EnvironmentRecorded,
+    Epoch,
+    Event,
+    Finding,
+    Peak,
+    RunStarted,
+    SamplesDrawn,
+    Trap,
+)
+from harness.record.writer import RecordedRun, read_run
+from harness.run.finish import report_due
+from impls.errors import UsageError
+from impls.recipe.config import ExperimentConfig, validated
+from impls.store.weights import Weights
+from impls.tools.cli import alias, command_line
+
+# Where a journal's declaration holds the recipe of the quality suite's own trainings.
+TRAINING = "quality_training"
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """An interrupted run and what its continuation must keep to; `training` is the quality suite's own recipe."""
+
+    run: RecordedRun
+    config: BenchConfig
+    experiment: ExperimentConfig
+    device: str
+    training: ExperimentConfig | None = None
+
+
+def resumption(argv: Sequence[str]) -> Resumption:
+    """What a command line with `--resume` continues; a complete run where only its report is missing.
+
+    Raises:
+        UsageError: no such run, nothing left to do, or options that differ from those of the run, all of them named.
+    """
+    words = [alias(word) for word in argv]
+    asked = command_line(words, BenchConfig(), PROG)
+    path = Path(asked.resume or "")
+    run = read_run(path)
+    started = run.started
+    if started is None:
+        raise UsageError(f"--resume {path}: the first line of its journal is damaged: start a new run")
+    if run.status == "complete" and not report_due(path):
+        raise UsageError(f"--resume {path}: that run is complete: nothing is left to do")
+    recorded = _recorded(path, started)
+    if asked.config is not None:
+        raise UsageError(f"--resume {path}: takes its configuration from the run: leave --config out")
+    config = command_line(words, recorded, PROG)
+    changed = [f"--{name.replace('_', '-')} was {getattr(recorded, name)!r}, not {getattr(config, name)!r}"
+               for name in BenchConfig.model_fields
+               if name not in FREE_ON_RESUME and getattr(config, name) != getattr(recorded, name)]
+    if changed:
+        raise UsageError(f"--resume {path}: the options of that run cannot change: {'; '.join(changed)}: "
+                         f"leave {'it' if len(changed) == 1 else 'them'} out or start a new run")
+    training = started.declared.get(TRAINING)
+    return Resumption(run, config, validated(started.experiment, f"{path}: experiment"),
+                      str(started.declared.get("device", "cpu")),
+                      None if training is None else validated(training, f"{path}: {TRAINING}"))
+
+
+def check_machine(run: RecordedRun, now: EnvironmentRecorded, allowed: bool = False) -> Finding | None:
+    """Refuse to go on where facts that must match have changed since the run last went on.
+
+    Args:
+        run: the interrupted run.
+        now: the machine as it is.
+        allowed: whether the user accepts another machine.
+
+    Returns:
+        What has changed, for the journal, where that is allowed; None where nothing has.
+
+    Raises:
+        UsageError: something has changed, all of it named, and that is not allowed.
+    """
+    before, done = run.last(EnvironmentRecorded), len(finished_blocks(run))
+    if before is None and not done:
+        return None
+    if before is None:
+        changed = "the line that told of it is lost, so that nothing can be compared"
+    else:
+        changed = "; ".join(f"{name} was {_shown(name, before)}, is {_shown(name, now)}"
+                            for name in before.starred if before.facts.get(name) != now.facts.get(name))
+    if not changed:
+        return None
+    if not allowed:
+        raise UsageError(f"--resume {run.path}: the environment has changed: {changed}: start a new run, or accept "
+                         "it with --allow-env-change")
+    return Finding(severity="warning", code="environment-changed",
+                   message=f"the run went on in another environment, after {done} finished "
+                           f"block{'' if done == 1 else 's'}: {changed}",
+                   advice="start a new run for figures of one machine; the report shows both environments")
+
+
+def origin(given: Weights | None) -> str:
+    """Where the sampled weights come from, for the journal."""
+    return "random, the same in every arm" if given is None else f"{given.description}, SHA-256 {given.sha256()[:12]}"
+
+
+def check_weights(run: RecordedRun, given: Weights | None) -> None:
+    """Refuse to go on with other weights.
+
+    Raises:
+        UsageError: the file or its content has changed.
+    """
+    before = run.last(SamplesDrawn)
+    if before is not None and before.weights != origin(given):
+        raise UsageError(f"--resume {run.path}: it sampled from {before.weights}, now there are {origin(given)}: "
+                         "start a new run")
+
+
+def finished_blocks(run: RecordedRun) -> dict[int, BlockState]:
+    """Blocks that every arm finished: kept."""
+    failed = {case.block for case in run.of(Case) if case.status != "measured"}
+    return {state.block: state for state in run.of(BlockState) if state.block not in failed}
+
+
+def unfinished_blocks(run: RecordedRun) -> list[int]:
+    """Blocks that left lines but did not finish: measured again."""
+    seen = {block for event in run.events if (block := _block(event)) is not None and block >= 0}
+    return sorted(seen - finished_blocks(run).keys())
+
+
+def _shown(name: str, recorded: EnvironmentRecorded) -> str:
+    fact = recorded.facts.get(name)
+    if fact is None:
+        return "not set" if name.startswith("env_") else "unknown"
+    return repr(fact[:12] if name.endswith("_sha256") and isinstance(fact, str) else fact)
+
+
+def extras_done(run: RecordedRun, part: str, epochs: bool, prefix: str = "") -> set[ArmSlot]:
+    """Arms whose once-a-run measurements are there.
+
+    Args:
+        run: without the blocks that are measured again.
+        part: "training" or "sampling".
+        epochs: whether epochs belong to the run.
+        prefix: what the cases of this part begin with.
+    """
+    done = {peak.arm for peak in run.of(Peak) if peak.part in (None, part)}
+    if part == "sampling":
+        done &= {trap.arm for trap in run.of(Trap)}
+    elif epochs:
+        done &= {epoch.arm for epoch in run.of(Epoch)}
+    last = {case.case_id: case.status for case in run.of(Case)}
+    cases = ("extras", "trap", "epochs")
+    return {arm for arm in done if "failed" not in [last.get(f"{prefix}{part}-{arm}") for part in cases]}
+
+
+def _block(event: Event) -> int | None:
+    return getattr(event, "block", None)
+
+
+def _recorded(path: Path, started: RunStarted) -> BenchConfig:
+    data: dict[str, Any] = {**started.bench, "resume": None, "allow_env_change": False, "quiet": False,
+                            "dry_run": False, "config": None}
+    try:
+        return BenchConfig.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(f"--resume {path}: that run was made by another version of this program: "
+                         "start a new run") from error

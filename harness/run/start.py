@@ -1,0 +1,71 @@
+"""What a run starts from, and the lines that its journal begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from harness.bench import plain
+from harness.options import BenchConfig
+from harness.plan import Plan, declared
+from harness.record.events import DatasetRecorded, EnvironmentRecorded, Finding, RunStarted, StepCost
+from harness.record.writer import RecordedRun
+from harness.run.resume import TRAINING
+from impls.recipe.config import ExperimentConfig
+from impls.recipe.flops import forward_flop_per_image, training_step_flop
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run starts from.
+
+    Attributes:
+        config: the options.
+        command: the command line, for the record.
+        environment: the machine.
+        findings: what is worth knowing about the machine before anything runs.
+        dataset: the images; None for a suite that needs none.
+        device_reason: why the arms run on this device.
+        resumed: the run that is continued, or None.
+        plans: the parts of the run; by default the one of the bench.
+        training: recipe of the quality part's own trainings.
+        changed: how the machine differs from the one before, where the run goes on in spite of it.
+    """
+
+    config: BenchConfig
+    command: Sequence[str]
+    environment: EnvironmentRecorded
+    findings: Sequence[Finding]
+    dataset: DatasetRecorded | None
+    device_reason: str
+    resumed: RecordedRun | None = None
+    plans: tuple[Plan, ...] = ()
+    training: ExperimentConfig | None = None
+    changed: Finding | None = None
+
+
+def step_cost(experiment: ExperimentConfig, plan: Plan) -> StepCost:
+    """What a step costs: an optimisation step, or a network call for a batch of images."""
+    forward = forward_flop_per_image(experiment.model)
+    if plan.part == "sampling":
+        return StepCost(forward_flop_per_image=forward, step_flop=forward * experiment.sample.batch_size,
+                        part="sampling")
+    return StepCost(forward_flop_per_image=forward, part="training",
+                    step_flop=training_step_flop(experiment.model, experiment.train.batch_size))
+
+
+def run_started(run_id: str, request: Request, plans: Sequence[Plan], experiment: ExperimentConfig) -> RunStarted:
+    """The first line of a journal."""
+    plan = plans[0]
+    training = {} if request.training is None else {TRAINING: plain(request.training)}
+    return RunStarted(
+        run_id=run_id, suite=plan.suite.name, started_utc=utc_now(), command=list(request.command),
+        arms=plan.entries(), bench=request.config.model_dump(mode="json"), experiment=plain(experiment),
+        config_sha256=experiment.sha256(),
+        declared={**declared(plans), **training, "device": plan.device, "device_reason": request.device_reason})
+
+
+def utc_now() -> str:
+    """Now, in ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

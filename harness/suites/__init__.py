@@ -1,0 +1,1 @@
+"""What can be measured, one module or folder a part."""

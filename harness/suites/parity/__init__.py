@@ -1,0 +1,1 @@
+"""Do the arms compute the same?"""

@@ -1,0 +1,179 @@
+"""Do two arms compute the same? The same weights, batches, timesteps and noise through both, compared number by number.
+
+The weights are random everywhere: the recipe's zero-initialised layers would make most gradients zero and a comparison
+of them empty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.record.events import ArmSlot, ParityResult
+from impls.backend import Arrays, TrainerState
+from impls.recipe.config import ExperimentConfig
+from impls.recipe.randomness import stream
+
+FORWARD_ATOL = 2e-5
+GRADIENT_RTOL = 1e-4
+# Biases before a GroupNorm have a gradient of exactly zero: without a floor, rounding noise counts as 100 % error.
+GRADIENT_FLOOR = 1e-4
+ADAM_ATOL = 1e-6
+# Below this gradient, Adam's first update g / (|g| + eps) turns rounding noise into a difference as large as the step.
+ADAM_MIN_GRADIENT = 1e-5
+LOSS_RTOL = {"tiny": 1e-4}
+LOSS_RTOL_LARGE = 5e-3
+# Differences grow with every step in any network, so the tolerance holds for as many steps as it was chosen for.
+LOSS_STEPS = 20
+REDUCED_LOSS_RTOL = 0.05
+PERTURBATION = 1e-7
+OUTPUT_SCALE = 0.2
+PROBES = 4
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ArmNumbers:
+    """What one arm computed.
+
+    Attributes:
+        eps: the network's output for the probe inputs (PROBES, C, H, W).
+        gradients: every unclipped gradient of the first batch, by name.
+        after_one: the weights after one Adam step, by name.
+        losses: of the matched steps.
+        control: losses of the same steps from perturbed weights; empty where no control ran.
+        dtype: what the network computed with.
+        tf32: whether its products may have used TF32.
+    """
+
+    eps: Floats
+    gradients: Arrays
+    after_one: Arrays
+    losses: Sequence[float]
+    control: Sequence[float]
+    dtype: str
+    tf32: bool
+
+
+def parity_experiment(experiment: ExperimentConfig, batch_size: int) -> ExperimentConfig:
+    """`experiment` with everything random made the same: dropout off, keyed streams, the resident data set.
+
+    The learning rate starts at its full value, or the first Adam step would be too small to compare.
+    """
+    train = experiment.train.model_copy(update={
+        "batch_size": batch_size, "randomness": "matched", "loader": "resident", "ema_decay": None, "warmup_steps": 0})
+    model = experiment.model.model_copy(update={"dropout": 0.0})
+    return experiment.model_copy(update={"train": train, "model": model})
+
+
+def random_state(shapes: Mapping[str, tuple[int, ...]], seed: int, image_channels: int,
+                 perturbation: float = 0.0) -> TrainerState:
+    """Step 0 with keyed random weights, nothing zero: std 1 / sqrt(fan-in), norms 1 + 0.1 n, biases 0.1 n.
+
+    The layer that makes the image is smaller by `OUTPUT_SCALE`: it starts at zero in training, and at full size all
+    gradients, and with them the rounding noise in those that are zero in exact arithmetic, would be too large for
+    the absolute floor.
+
+    Args:
+        shapes: the network's parameter names and shapes.
+        seed: seed of the experiment.
+        image_channels: output channels of the network.
+        perturbation: standard deviation of noise added to every weight (the control).
+    """
+    params: dict[str, Floats] = {}
+    for name, shape in shapes.items():
+        normal = stream(seed, f"parity weights {name}").standard_normal(shape)
+        if len(shape) > 1:
+            output = len(shape) == 4 and shape[0] == image_channels
+            value = normal * (OUTPUT_SCALE if output else 1.0) / math.sqrt(math.prod(shape[1:]))
+        else:
+            value = 0.1 * normal + (1.0 if name.endswith("weight") else 0.0)
+        if perturbation:
+            value = value + perturbation * stream(seed, f"parity perturbation {name}").standard_normal(shape)
+        params[name] = value.astype(np.float32)
+    zeros = {name: np.zeros_like(value) for name, value in params.items()}
+    return TrainerState(step=0, params=params, ema=None, exp_avg=zeros, exp_avg_sq=dict(zeros))
+
+
+def probe_inputs(experiment: ExperimentConfig) -> dict[str, NDArray[Any]]:
+    """Noisy images x (PROBES, C, H, W) and timesteps t (PROBES,) over the whole range."""
+    model, T = experiment.model, experiment.diffusion.T
+    shape = (PROBES, model.image_channels, model.image_size, model.image_size)
+    x = stream(experiment.seed, "parity probes").standard_normal(shape, dtype=np.float32)
+    return {"x": x, "t": np.linspace(0, T - 1, PROBES).astype(np.int64)}
+
+
+def compare(slots: tuple[ArmSlot, ArmSlot], a: ArmNumbers, b: ArmNumbers, experiment: ExperimentConfig) -> ParityResult:
+    """Hold arm B's numbers against arm A's."""
+    same = {name: g.shape for name, g in a.gradients.items()} == {name: g.shape for name, g in b.gradients.items()}
+    forward = worst_absolute(a.eps, b.eps)
+    gradient, gradient_name = worst_gradient(a.gradients, b.gradients) if same else (None, None)
+    adam = worst_adam(a, b, experiment.train.grad_clip) if same else None
+    losses = relative(a.losses, b.losses)
+    loss_rtol = LOSS_RTOL.get(experiment.preset, LOSS_RTOL_LARGE)
+    reduced = a.dtype != "float32" or b.dtype != "float32" or a.tf32 or b.tf32
+    tolerances = {"loss": REDUCED_LOSS_RTOL} if reduced else {
+        "forward": FORWARD_ATOL, "gradient": GRADIENT_RTOL, "adam": ADAM_ATOL, "loss": loss_rtol}
+    measured = {"forward": forward, "gradient": gradient, "adam": adam, "loss": worst(losses[:LOSS_STEPS])}
+    faults = [] if same else ["names or shapes of the parameters differ"]
+    for name, tolerance in tolerances.items():
+        value = measured[name]
+        # Written so that NaN is a fault.
+        if value is not None and not value <= tolerance:
+            where = f" in {gradient_name}" if name == "gradient" else ""
+            faults.append(f"{name} differs by {value:.2g}{where}, at most {tolerance:.0e} allowed")
+    reason = "; ".join(faults) or None
+    if reduced and not faults:
+        kinds = " against ".join(f"{n.dtype}{' with TF32' if n.tf32 else ''}" for n in (a, b))
+        reason = f"{kinds}: float32 tolerances do not apply, only the losses are held to {REDUCED_LOSS_RTOL:.0%}"
+    return ParityResult(
+        arm_a=slots[0], arm_b=slots[1], preset=experiment.preset, batch_size=experiment.train.batch_size,
+        parameters_equal=same, forward_max_abs=forward, gradient_worst_rel=gradient, gradient_worst_name=gradient_name,
+        adam_max_abs=adam, loss_rel_diff=losses, control_rel_diff=relative(a.losses, a.control),
+        tolerances=tolerances, passed=not faults, reason=reason)
+
+
+def worst_absolute(a: Floats, b: Floats) -> float:
+    """Largest |a - b|; infinite for different shapes."""
+    if a.shape != b.shape:
+        return math.inf
+    return float(np.max(np.abs(a.astype(np.float64) - b), initial=0.0))
+
+
+def worst_gradient(a: Arrays, b: Arrays) -> tuple[float, str]:
+    """Largest max|a - b| / max(max|a|, floor) over all tensors, and the tensor's name."""
+    scales = {name: max(float(np.max(np.abs(value), initial=0.0)), GRADIENT_FLOOR) for name, value in a.items()}
+    errors = {name: worst_absolute(a[name], b[name]) / scale for name, scale in scales.items()}
+    # A NaN must win: it never would in a plain maximum.
+    name = max(errors, key=lambda key: math.inf if math.isnan(errors[key]) else errors[key])
+    return errors[name], name
+
+
+def worst_adam(a: ArmNumbers, b: ArmNumbers, grad_clip: float | None) -> float | None:
+    """Largest difference of a weight after one step where the clipped gradient counts; None if it does nowhere."""
+    norm = math.sqrt(sum(float(np.sum(np.square(g.astype(np.float64)))) for g in a.gradients.values()))
+    scale = 1.0 if grad_clip is None else min(1.0, grad_clip / (norm + 1e-6))
+    found = []
+    for name, gradient in a.gradients.items():
+        counted = np.abs(gradient) * scale > ADAM_MIN_GRADIENT
+        if counted.any():
+            found.append(worst_absolute(a.after_one[name][counted], b.after_one[name][counted]))
+    return worst(found) if found else None
+
+
+def relative(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    """|a - b| / |a| for each step that both have."""
+    return [abs(x - y) / max(abs(x), 1e-30) for x, y in zip(a, b, strict=False)]
+
+
+def worst(values: Sequence[float]) -> float:
+    """The largest value; NaN as soon as one is NaN; infinite for none at all, because nothing was shown."""
+    if not values:
+        return math.inf
+    return math.nan if any(math.isnan(value) for value in values) else max(values)

@@ -1,0 +1,133 @@
+"""What the quality suite draws: which weights, which sampler settings, how many images."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.options import BenchConfig, experiment
+from harness.suites.sampling.cells import Cell, cells
+from impls.errors import UsageError
+from impls.recipe.config import ExperimentConfig
+from impls.registry import Device, parse_arm, parse_arms
+
+# The CPU's defaults end within a quarter of an hour on two cores.
+DEFAULT_STEPS: dict[Device, str] = {"cpu": "10,50", "cuda": "10,20,50,100,250,1000,ddpm"}
+DEFAULT_TRAIN_STEPS: dict[Device, str] = {"cpu": "100,400", "cuda": "5000,20000,46800"}
+DEFAULT_IMAGES: dict[Device, int] = {"cpu": 256, "cuda": 10_000}
+# The preset's own batch of two images is meant for timing steps; so short a training needs a larger one.
+TINY_TRAINING = {"batch_size": 16, "lr": 1e-3}
+
+
+@dataclass(frozen=True)
+class QualityPlan:
+    """The sets of images of a run.
+
+    Attributes:
+        cells: the sampler settings.
+        milestones: training steps after which sets are drawn, rising; empty where weights are given. Before the last
+            one only the cheapest cell is drawn.
+        images: images in every set.
+        reference_images: real images that they are held against; None for the tool's own choice.
+        features: the feature network, by name, or "auto".
+        weights: arm name -> checkpoint or folder, where weights are given.
+    """
+
+    cells: tuple[Cell, ...]
+    milestones: tuple[int, ...]
+    images: int
+    reference_images: int | None
+    features: str
+    weights: dict[str, Path]
+
+    def declared(self) -> dict[str, Any]:
+        """For the journal."""
+        return {"cells": [cell.name for cell in self.cells], "train_steps": list(self.milestones),
+                "images": self.images, "reference_images": self.reference_images, "features": self.features,
+                "weights": {arm: str(path) for arm, path in self.weights.items()}}
+
+    def describe(self) -> list[str]:
+        """For people."""
+        source = (f"training to {', '.join(map(str, self.milestones))} steps" if self.milestones
+                  else "weights of " + ", ".join(f"{arm}: {path}" for arm, path in self.weights.items()))
+        names, size = ", ".join(cell.name for cell in self.cells), self.reference_images
+        reference = "training images" if size is None else f"{size} training images"
+        return [f"quality: {source}; {names}; {self.images} images each, held against {reference} by {self.features}"]
+
+
+def quality_plan(config: BenchConfig, device: Device, T: int) -> QualityPlan:
+    """The sets that the options ask for.
+
+    Raises:
+        UsageError: an option is malformed or out of range, or they contradict each other.
+    """
+    images = DEFAULT_IMAGES[device] if config.num_images is None else config.num_images
+    weights = model_paths(config)
+    if weights and config.train_steps is not None:
+        raise UsageError("--train-steps: --model-path gives the weights already: leave one of them out")
+    return QualityPlan(
+        cells=cells(config.steps or DEFAULT_STEPS[device], T),
+        milestones=() if weights else milestones(config.train_steps or DEFAULT_TRAIN_STEPS[device]),
+        images=images, features=config.features, weights=weights,
+        reference_images=config.reference_images)
+
+
+def training_recipe(config: BenchConfig, overrides: dict[str, Any], device: Device) -> ExperimentConfig:
+    """The experiment of the suite's own trainings: what the user said, and keyed streams, alike in every framework.
+
+    Raises:
+        UsageError: an override is unknown or of the wrong type.
+    """
+    plain = config.model_copy(update={"suite": "quality", "batch_size": None})
+    tiny = experiment(plain, overrides, device).preset == "tiny"
+    train = {**(TINY_TRAINING if tiny else {}), "randomness": "matched"}
+    return experiment(plain, overrides, device, {"train": train})
+
+
+def milestones(text: str) -> tuple[int, ...]:
+    """The steps of `--train-steps`: whole numbers, rising.
+
+    Raises:
+        UsageError: something else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    found = [int(part) for part in parts if re.fullmatch(r"\d{1,9}", part)]
+    if len(found) != len(parts) or not found[0] or any(b <= a for a, b in zip(found, found[1:], strict=False)):
+        raise UsageError(f"--train-steps {text}: give rising numbers of training steps of at least 1, "
+                         "e.g. --train-steps 200,800")
+    return tuple(found)
+
+
+def model_paths(config: BenchConfig) -> dict[str, Path]:
+    """Arm name -> weights, from `--model-path PATH` for all arms or `--model-path ARM=PATH` for each.
+
+    Raises:
+        UsageError: an arm has none or two.
+    """
+    names = list(dict.fromkeys(arm.name for arm in parse_arms(config.arms)))
+    found: dict[str, Path] = {}
+    for text in config.model_path:
+        name, equals, path = text.partition("=")
+        named = _arm_name(name) if equals else None
+        targets = names if named is None else [named]
+        if named is not None and named not in names:
+            raise UsageError(f"--model-path {text}: arm {named!r} is not in --arms {config.arms}")
+        for target in targets:
+            if target in found:
+                raise UsageError(f"--model-path {text}: arm {target} has weights already ({found[target]})")
+            found[target] = Path(text if named is None else path)
+    missing = [name for name in names if name not in found]
+    if found and missing:
+        raise UsageError(f"--model-path: arm {missing[0]} has no weights: give {missing[0]}=PATH too, or one PATH "
+                         "for all arms")
+    return found
+
+
+def _arm_name(text: str) -> str | None:
+    """The arm that a text names; None where it is no arm, but a part of a path."""
+    try:
+        return parse_arm(text).name
+    except UsageError:
+        return None

@@ -1,0 +1,95 @@
+"""Do all arms draw the same images? The gate of a sampling suite, and the pictures of its report."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import protocol
+from harness.bench import SLOW_LIMIT_S, Bench
+from harness.processes.session import WorkerFailedError
+from harness.record.events import ArmSlot, Case, SampleAgreement, SamplesDrawn
+from harness.suites.sampling.cells import Cell, shown
+from impls.pictures import images
+from impls.recipe.config import ExperimentConfig
+from impls.store import checkpoint
+
+DRAWN = 16
+FRAMES = 16
+GIF_MS = 4000
+# Rounding of float32 differs between frameworks; a value that it carries over a level's edge differs by one.
+TOLERANCE = 0.999
+
+Images = NDArray[np.uint8]
+
+
+def run_agreement(bench: Bench) -> None:
+    """Have every arm draw the same images once, keep them as pictures, and hold further arms against the first."""
+    plan, cell = bench.plan, shown(bench.plan.cells)
+    slots = list({arm.name: slot for slot, arm in reversed(plan.arms)}.values())[::-1]
+    drawn: dict[ArmSlot, Images] = {}
+    with bench.progress.bar(len(slots), f"drawing {DRAWN} images, {cell.name}"):
+        for slot in slots:
+            bench.progress.status(plan.arm(slot).name)
+            try:
+                drawn[slot] = _draw(bench, slot, cell)
+            except WorkerFailedError as error:
+                bench.fail(f"samples-{slot}", slot, None, error, f"{slot}-samples")
+            bench.progress.advance()
+    # Two slots of one arm share their images.
+    of = {slot: next(first for first in slots if plan.arm(first).name == plan.arm(slot).name) for slot in plan.slots}
+    for comparison in plan.comparisons:
+        a, b = of[comparison.a], of[comparison.b]
+        if comparison.selfcheck or b not in drawn:
+            continue
+        case = Case(case_id=f"images-{comparison.b}", arm=comparison.b, block=None, status="skipped",
+                    reason=f"{plan.arm(comparison.a).name}, which it is compared with, failed")
+        if a not in drawn:
+            bench.writer.append(case)
+            continue
+        result = compare(comparison.a, comparison.b, cell, drawn[a], drawn[b])
+        # The case first: a run that goes on after an interruption between the two lines compares again.
+        bench.measured(case.model_copy(update={"status": "measured" if result.passed else "failed",
+                                               "reason": result.reason, "log": f"logs/{b}-samples.log"}))
+        bench.writer.append(result)
+        verdict = "agree" if result.passed else "DISAGREE"
+        bench.progress.say(f"images: {plan.arm(comparison.a).name} and {plan.arm(comparison.b).name} {verdict}: "
+                           f"{result.within_one:.4%} of the values within one level, worst {result.largest}")
+
+
+def compare(arm_a: ArmSlot, arm_b: ArmSlot, cell: Cell, a: Images, b: Images) -> SampleAgreement:
+    """Hold arm B's images against arm A's."""
+    same = a.shape == b.shape
+    apart = np.abs(a.astype(np.int16) - b) if same else np.full(1, 255, np.int16)
+    share = float(np.mean(apart <= 1))
+    passed = share >= TOLERANCE
+    reason = None if passed else (
+        f"only {share:.2%} of the values are within one level, at least {TOLERANCE:.1%} wanted" if same
+        else f"the images have other shapes: {a.shape} and {b.shape}")
+    return SampleAgreement(arm_a=arm_a, arm_b=arm_b, cell=cell.name, images=len(a), within_one=share,
+                           largest=int(apart.max()), tolerance=TOLERANCE, passed=passed, reason=reason)
+
+
+def matched(experiment: ExperimentConfig) -> ExperimentConfig:
+    """The experiment with a keyed stream of noise per image, the same for all arms."""
+    sample = experiment.sample.model_copy(update={"randomness": "matched", "batch_size": DRAWN})
+    return experiment.model_copy(update={"sample": sample})
+
+
+def _draw(bench: Bench, slot: ArmSlot, cell: Cell) -> Images:
+    log, seed = f"{slot}-samples", bench.experiment.seed
+    session, _ = bench.open(slot, log)
+    with session, bench.sessions.folder("samples") as folder:
+        bench.build_sampler(session, matched(bench.experiment))
+        output = folder / "drawn.safetensors"
+        session.ask(protocol.Draw(method=cell.method, steps=cell.steps, images=DRAWN, seed=seed, frames=FRAMES,
+                                  output=str(output)), protocol.Done, SLOW_LIMIT_S)
+        arrays = checkpoint.load_arrays(output)
+    grid, gif = f"samples/{slot}-{cell.name}.png", f"samples/{slot}-{cell.name}.gif"
+    images.save_grid(bench.writer.path / grid, arrays["images"])
+    images.save_gif(bench.writer.path / gif, [images.grid(frame) for frame in arrays["frames"]], GIF_MS)
+    bench.writer.append(SamplesDrawn(arm=slot, cell=cell.name, seed=seed, images=DRAWN, weights=bench.weights_from,
+                                     grid=grid, gif=gif))
+    bench.measured(Case(case_id=f"samples-{slot}", arm=slot, block=None, status="measured", log=f"logs/{log}.log"))
+    drawn: Images = arrays["images"]
+    return drawn

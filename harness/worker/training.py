@@ -1,0 +1,59 @@
+"""Commands of a worker that move arrays: through files, safetensors only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from harness import protocol
+from impls.backend import Images, Sampler, Trainer
+from impls.recipe.config import ExperimentConfig
+from impls.store import checkpoint
+
+
+def with_trainer(command: protocol.Command, trainer: Trainer, config: ExperimentConfig | None) -> protocol.Message:
+    """Save or load a state, predict, or write gradients.
+
+    Raises:
+        RuntimeError: the command is none of these.
+        CheckpointError: a file cannot be read or written, or does not fit.
+    """
+    match command:
+        case protocol.SaveState():
+            if config is None:
+                raise RuntimeError("a trainer without a configuration")
+            checkpoint.save_state(Path(command.path), trainer.state(), config)
+        case protocol.LoadState():
+            trainer.load_state(checkpoint.load_state(Path(command.path))[0])
+        case protocol.Predict():
+            inputs = checkpoint.load_arrays(Path(command.inputs))
+            eps = trainer.predict(inputs["x"], inputs["t"])
+            checkpoint.save_arrays(Path(command.output), {"eps": np.ascontiguousarray(eps, np.float32)})
+        case protocol.Gradients():
+            loss, gradients = trainer.gradients()
+            checkpoint.save_arrays(Path(command.output), gradients)
+            return protocol.LossValues(losses=[loss])
+        case _:
+            raise RuntimeError(f"unexpected command {command.op}")
+    return protocol.Done()
+
+
+def load_weights(sampler: Sampler, path: Path) -> None:
+    """Give a sampler the weights of a file."""
+    sampler.load(checkpoint.load_arrays(path))
+
+
+def draw(command: protocol.Draw, sampler: Sampler) -> protocol.Done:
+    """Sample a batch and write it with moments of its denoising, evenly spaced, the last one being the images."""
+    wanted = set(np.linspace(1, command.steps, min(command.frames, command.steps)).round().astype(int).tolist())
+    frames: list[Images] = []
+
+    def keep(calls: int, read: Callable[[], Images]) -> None:
+        if calls in wanted:
+            frames.append(read())
+
+    images = sampler.sample(command.images, command.seed, command.method, command.steps, on_step=keep)
+    checkpoint.save_arrays(Path(command.output), {"images": images, "frames": np.stack(frames)})
+    return protocol.Done()

@@ -1,1 +1,0 @@
-"""What both implementations share: numpy only, never a framework."""

@@ -1,0 +1,100 @@
+"""Cache of image arrays as .npy files for memory-mapping; a SHA-256 beside each file tells when it is damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from impls.store.files import replacement
+from impls.errors import DataError
+
+Images = NDArray[np.uint8]
+
+
+def default_folder() -> Path:
+    """$XDG_CACHE_HOME/ddpm-bench, by default ~/.cache/ddpm-bench."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddpm-bench"
+
+
+def cached(path: Path, build: Callable[[], Images], echo: Callable[[str], None]) -> str:
+    """Make sure that `path` holds what `build` returns, building it only when it is absent or damaged.
+
+    Args:
+        path: the .npy file; its name must change whenever the result of `build` would.
+        build: makes the images, uint8 (N, H, W, C).
+        echo: told when a damaged file is built again.
+
+    Returns:
+        SHA-256 of the file.
+
+    Raises:
+        DataError: the folder cannot be written, or `build` raised it.
+    """
+    checksum = path.with_name(path.name + ".sha256")
+    try:
+        if path.exists():
+            found = file_sha256(path)
+            if checksum.exists() and checksum.read_text(encoding="ascii", errors="replace").strip() == found:
+                return found
+            echo(f"{path}: the cached images are damaged: building them again")
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    images = np.ascontiguousarray(build())
+    try:
+        # Several runs may prepare the same data at once: the last one replaces what the others wrote by the same.
+        with replacement(path, durable=True) as scratch:
+            _save(images, scratch)
+        digest = file_sha256(path)
+        with replacement(checksum, durable=True) as scratch:
+            scratch.write_text(digest + "\n", encoding="ascii")
+    except OSError as error:
+        raise _unusable(path, error) from error
+    return digest
+
+
+def open_images(path: Path) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
+    """The cached images as a read-only memory map: uint8 (N, H, W, C).
+
+    Raises:
+        DataError: the file is gone or holds something else.
+    """
+    try:
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no usable cached images ({error}): prepare the data set again") from error
+    if not isinstance(images, np.memmap) or images.dtype != np.uint8 or images.ndim != 4:
+        raise DataError(f"{path}: not uint8 images (N, H, W, C): prepare the data set again")
+    return images
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _save(images: Images, path: Path) -> None:
+    rows_per_block = max(1, (1 << 24) // max(1, images[0].nbytes))
+    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=images.shape)  # type: ignore[no-untyped-call]
+    starts = range(0, len(images), rows_per_block)
+    silent = None if len(starts) > 1 else True
+    for start in tqdm(starts, desc="caching images", unit="block", disable=silent, leave=False):
+        out[start : start + rows_per_block] = images[start : start + rows_per_block]
+    out.flush()
+
+
+def _unusable(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{path.parent}: the image cache cannot be used: {error.strerror or error}: "
+        "free some space or choose another folder with XDG_CACHE_HOME"
+    )

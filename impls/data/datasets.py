@@ -1,0 +1,205 @@
+"""Training images: cifar10, fashion-mnist, digits, synthetic -> uint8 NHWC arrays, cached and memory-mapped."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from impls.data import cifar, download, idx, synthetic
+from impls.data.array_cache import cached, default_folder, open_images
+from impls.errors import DataError
+
+DatasetName = Literal["auto", "cifar10", "fashion-mnist", "digits", "synthetic"]
+NAMES: tuple[DatasetName, ...] = get_args(DatasetName)
+Echo = Callable[[str], None]
+Images = NDArray[np.uint8]
+
+SIZE = 32
+# Part of every cache file's name: raise it when the conversion below changes.
+_CONVERSION = "1"
+FASHION_FILES = ("train-images-idx3-ubyte.gz", "train-images-idx3-ubyte")
+FASHION_SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+# Of the unpacked file: MNIST's has the same name and shape, and packers differ in how they compress it.
+FASHION_SHA256 = "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training images in a memory-mapped file, the same for all implementations.
+
+    Attributes:
+        name: "cifar10", "fashion-mnist", "digits" or "synthetic", never "auto".
+        path: .npy file of uint8 NHWC.
+        images: how many.
+        shape: (height, width, channels) of one.
+        sha256: SHA-256 of the file.
+        why: where the images come from and, after "auto", why these.
+    """
+
+    name: str
+    path: Path
+    images: int
+    shape: tuple[int, int, int]
+    sha256: str
+    why: str
+
+    def open(self) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
+        """The images (N, H, W, C) as a read-only memory map."""
+        return open_images(self.path)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images before conversion.
+
+    Attributes:
+        name: the data set's name.
+        fingerprint: changes whenever the images would.
+        build: makes the images, uint8 (N, 32, 32, 3).
+        why: where they come from.
+    """
+
+    name: str
+    fingerprint: str
+    build: Callable[[], Images]
+    why: str
+
+
+def prepare(
+    name: str, data_root: Path | None = None, cache_dir: Path | None = None, echo: Echo = print
+) -> Dataset:
+    """Find, check, convert and cache the training images of a data set; later calls only check the cache.
+
+    Args:
+        name: one of `NAMES`; "auto" takes cifar10 where it is on disk or can be downloaded, else fashion-mnist where
+            it is on disk, else digits.
+        data_root: folder that holds, or will hold, what was downloaded; default: `data` in the cache folder.
+        cache_dir: folder of the converted arrays; default: `ddpm-bench` in the user's cache folder.
+        echo: called with one line for people whenever something takes time or is decided.
+
+    Raises:
+        DataError: unknown name, no such folder, data missing and not to be had, or damaged.
+    """
+    if name not in NAMES:
+        raise DataError(f"unknown data set {name!r}: choose one of {', '.join(NAMES)}")
+    if data_root is not None and not os.path.isdir(data_root):
+        raise DataError(f"data folder {data_root}: no such folder: create it or correct the path")
+    cache_dir = cache_dir or default_folder()
+    source = _choose(name, data_root or cache_dir / "data", echo)
+    key = hashlib.sha256(f"{_CONVERSION}/{source.name}/{source.fingerprint}".encode()).hexdigest()[:16]
+    path = cache_dir / f"{source.name}-{key}.npy"
+    digest = cached(path, source.build, echo)
+    count, height, width, channels = open_images(path).shape
+    echo(f"data set {source.name}: {count} images {height}x{width}x{channels}; {source.why}")
+    return Dataset(source.name, path, count, (height, width, channels), digest, source.why)
+
+
+def _choose(name: str, root: Path, echo: Echo) -> Source:
+    if name == "cifar10":
+        return _find_cifar10(root) or _download_cifar10(root, echo)
+    if name == "fashion-mnist":
+        found = _find_fashion_mnist(root)
+        if found is None:
+            raise DataError(
+                f"fashion-mnist is neither in {root} nor in {FASHION_SYSTEM_FOLDER}: put {FASHION_FILES[0]} from "
+                f"https://github.com/zalandoresearch/fashion-mnist into {root}, "
+                "or install the Debian package dataset-fashion-mnist"
+            )
+        return found
+    if name == "digits":
+        return _digits()
+    if name == "synthetic":
+        return _synthetic()
+    return _automatic(root, echo)
+
+
+def _automatic(root: Path, echo: Echo) -> Source:
+    if found := _find_cifar10(root):
+        return found
+    try:
+        return _download_cifar10(root, echo)
+    except DataError as error:
+        missing = str(error)
+        echo(missing)
+    reason = f"auto: cifar10 is not in {root} and could not be downloaded"
+    if fashion := _find_fashion_mnist(root):
+        return Source(fashion.name, fashion.fingerprint, fashion.build, f"{fashion.why} ({reason})")
+    digits = _digits()
+    reason += f"; fashion-mnist is neither there nor in {FASHION_SYSTEM_FOLDER}"
+    return Source(digits.name, digits.fingerprint, digits.build, f"{digits.why} ({reason})")
+
+
+def _find_cifar10(root: Path) -> Source | None:
+    path = cifar.find(root, cifar.RELEASE)
+    if path is None:
+        return None
+    # Also when the converted images are cached: a damaged original must not pass because it once was good.
+    if path.is_dir():
+        cifar.check_folder(path, cifar.RELEASE)
+    else:
+        cifar.check_archive(path, cifar.RELEASE)
+    return Source("cifar10", cifar.RELEASE.md5, lambda: cifar.read(path, cifar.RELEASE), f"read from {path}")
+
+
+def _download_cifar10(root: Path, echo: Echo) -> Source:
+    try:
+        download.cifar10(root, echo)
+    except DataError as error:
+        raise DataError(
+            f"cifar10 is not in {root} and could not be downloaded ({error}): put {cifar.RELEASE.archive} from "
+            f"{cifar.RELEASE.url} into {root}, or choose --dataset fashion-mnist, digits or synthetic"
+        ) from error
+    found = _find_cifar10(root)
+    if found is None:
+        raise DataError(f"cifar10 was downloaded but is no longer in {root}: does another program clean this folder?")
+    return found
+
+
+def _find_fashion_mnist(root: Path) -> Source | None:
+    folders = (root, root / "fashion-mnist", root / "FashionMNIST" / "raw", FASHION_SYSTEM_FOLDER)
+    candidates = [folder / file for folder in folders for file in FASHION_FILES]
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None:
+        return None
+    data = idx.read_bytes(path)
+    images = idx.parse_images(data, str(path))
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != FASHION_SHA256:
+        raise DataError(
+            f"{path}: not Fashion-MNIST's training images (plain MNIST, or changed): SHA-256 of the unpacked file is "
+            f"{digest}, expected {FASHION_SHA256}: copy it here again"
+        )
+    return Source("fashion-mnist", digest, lambda: pad_to_rgb(images, SIZE), f"read from {path}")
+
+
+def pad_to_rgb(images: Images, size: int) -> Images:
+    """Put a black border up to `size` around grey images (N, H, W) and repeat the grey: uint8 (N, size, size, 3)."""
+    n, height, width = images.shape
+    top, left = (size - height) // 2, (size - width) // 2
+    out = np.zeros((n, size, size, 3), dtype=np.uint8)
+    out[:, top : top + height, left : left + width] = images[..., None]
+    return out
+
+
+def _digits() -> Source:
+    def build() -> Images:
+        from PIL import Image
+        from sklearn.datasets import load_digits
+
+        grey = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
+        resized = [Image.fromarray(one).resize((SIZE, SIZE), Image.Resampling.BILINEAR) for one in grey]
+        return pad_to_rgb(np.stack([np.asarray(one) for one in resized]), SIZE)
+
+    return Source("digits", f"scikit-learn digits, bilinear to {SIZE}", build, "scikit-learn's digits, always there")
+
+
+def _synthetic() -> Source:
+    fingerprint = f"{synthetic.COUNT} images of {synthetic.SIZE}, seed {synthetic.SEED}"
+    return Source("synthetic", fingerprint, synthetic.images, f"generated: {fingerprint}")

@@ -1,0 +1,146 @@
+"""All figures of one set of images, from its features and those of the real images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from impls.evaluation import distances, intervals, metrics
+from impls.evaluation.intervals import NONE, Interval, Partition, Study, jackknife
+from impls.evaluation.networks import Extracted, FeatureSpec, Floats
+from impls.evaluation.results import Difference, Figure, Metric
+
+# Fewer leave the covariance of Inception's features without full rank.
+FULL_RANK = 2048
+NO_SCORE = "the Inception Score is defined over Inception's classes"
+
+
+@dataclass(frozen=True)
+class Real:
+    """The real images' features, with what is computed from them once.
+
+    Attributes:
+        features: (m, d).
+        statistics: for torch-fidelity's distance.
+        fitted: for ours.
+    """
+
+    features: Floats
+    statistics: metrics.Statistics
+    fitted: distances.Reference
+
+
+def prepare(features: Floats) -> Real:
+    """Fit the Gaussian."""
+    return Real(features, metrics.statistics(features), distances.Reference(features))
+
+
+@dataclass(frozen=True)
+class Found:
+    """The figures of one set, and what a difference to another set needs.
+
+    Attributes:
+        figures: all of them.
+        study: of the distance.
+        interval: how the intervals were made, for people.
+    """
+
+    figures: list[Figure]
+    study: Study
+    interval: str
+
+
+def figures(drawn: Extracted, real: Real, spec: FeatureSpec, seed: int) -> Found:
+    """Every figure of a set of two images or more."""
+    n = len(drawn.features)
+    plan = intervals.partition(n, seed)
+    study = intervals.study(distances.Sample(drawn.features, real.fitted), plan)
+    value = metrics.frechet(metrics.statistics(drawn.features), real.statistics)
+    # The interval lies around the published figure; the two computations agree to rounding.
+    found = [_figure("fd", value, jackknife(value, study.left_out))]
+    if study.extrapolated is None:
+        found.append(_none("fd-extrapolated", f"needs {intervals.LADDER_LEAST} images"))
+    else:
+        found.append(_figure("fd-extrapolated", study.extrapolated,
+                             jackknife(study.extrapolated, study.extrapolated_left_out)))
+    found += [_kid(drawn, real, plan, seed), _score(drawn, plan, spec, seed), *_precision_recall(drawn, real, seed)]
+    return Found(found, study, _interval(plan))
+
+
+def difference(a: int, b: int, one: Found, other: Found, images: int) -> Difference:
+    """The distance of set `a` less that of set `b`: the same images of both are left out together."""
+    first, second = one.figures[0].value, other.figures[0].value
+    if first is None or second is None:
+        raise ValueError("a distance always has a value")
+    value = first - second
+    interval = jackknife(value, one.study.left_out - other.study.left_out)
+    return Difference(a=a, b=b, images=images, value=value, ci_low=interval.low, ci_high=interval.high)
+
+
+def warnings(images: int, spec: FeatureSpec) -> list[str]:
+    """What a reader must know before quoting the distance."""
+    found = []
+    if images >= intervals.LADDER_LEAST and images // 4 <= spec.feature_size:
+        found.append(f"the distance at infinitely many images is a rough guess: a quarter of {images} images is "
+                     f"fewer than the {spec.feature_size} features, and there the bias does not fall with 1/n")
+    if images >= FULL_RANK and images > spec.feature_size:
+        return found
+    rank = (f"; the covariance of {spec.feature_size} features over so few has no full rank"
+            if images <= spec.feature_size else "")
+    found.append(
+        f"{images} images are fewer than the {max(FULL_RANK, spec.feature_size + 1)} that the distance needs{rank}: "
+        "it is biased upwards; compare it only at the same number of images, and rather use the KID, which is unbiased")
+    return found
+
+
+def _kid(drawn: Extracted, real: Real, plan: Partition, seed: int) -> Figure:
+    value, choice = metrics.kid(drawn.features, real.features, seed)
+    if not plan.groups:
+        return _figure("kid", value, NONE)
+    left_out = intervals.kid_left_out(drawn.features, real.features[: metrics.PRC_MOST], plan)
+    return _figure("kid", value, jackknife(value, left_out, choice))
+
+
+def _score(drawn: Extracted, plan: Partition, spec: FeatureSpec, seed: int) -> Figure:
+    if not spec.inception_score or drawn.logits is None:
+        return _none("is", NO_SCORE)
+    logits = drawn.logits
+    if len(logits) < metrics.IS_SPLITS:
+        return _none("is", f"needs {metrics.IS_SPLITS} images")
+    value = metrics.inception_score(logits, seed)
+    left_out = intervals.left_out(plan, metrics.score_of_parts(logits, seed))
+    return _figure("is", value, jackknife(value, left_out))
+
+
+def _precision_recall(drawn: Extracted, real: Real, seed: int) -> list[Figure]:
+    ours, theirs = drawn.features[: metrics.PRC_MOST], real.features[: metrics.PRC_MOST]
+    if min(len(ours), len(theirs)) <= metrics.NEIGHBOURS:
+        reason = f"needs {metrics.NEIGHBOURS + 1} images"
+        return [_none("precision", reason), _none("recall", reason)]
+    precision, recall = metrics.precision_recall(ours, theirs)
+    plan = intervals.partition(len(ours), seed)
+    interval = NONE
+    if plan.groups:
+        spread = jackknife(recall, intervals.left_out(plan, metrics.recall_of_parts(ours, theirs)))
+        if spread.low is not None and spread.high is not None:
+            interval = Interval(max(0.0, spread.low), min(1.0, spread.high))
+    return [_figure("precision", precision, intervals.wilson(precision, len(ours))),
+            _figure("recall", recall, interval)]
+
+
+def _figure(metric: Metric, value: float, interval: Interval) -> Figure:
+    few = f"no interval: needs {intervals.GROUPS[-1][0]} images"
+    return Figure(metric=metric, value=value, ci_low=interval.low, ci_high=interval.high,
+                  reason=few if interval.low is None else None)
+
+
+def _none(metric: Metric, reason: str) -> Figure:
+    return Figure(metric=metric, value=None, reason=reason)
+
+
+def _interval(plan: Partition) -> str:
+    given = "the real images are taken as given"
+    if not plan.groups:
+        return f"95 %, Wilson's for precision alone; {given}"
+    size = len(plan.groups[0][0])
+    return (f"95 %, t over a jackknife that leaves out each of {len(plan.groups)} random groups of {size} images; "
+            f"Wilson's for precision; {given}")

@@ -1,0 +1,119 @@
+"""The published weights of the FID's Inception network: where they may lie, and their download. Needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.request import urlopen
+
+from tqdm import tqdm
+
+from impls.data.array_cache import default_folder, file_sha256
+from impls.data.download import STALL_S, fetch
+from impls.errors import DataError, UsageError
+from impls.store.files import staging
+
+NAME = "weights-inception-2015-12-05-6726825d.pth"
+BYTES = 95_628_359
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{NAME}"
+# Of any single wait for the server; without it a lost connection hangs for ever.
+SOCKET_TIMEOUT_S = 15
+
+
+def own_folder() -> Path:
+    """Where the download goes."""
+    return default_folder() / "inception"
+
+
+def hub_folder() -> Path:
+    """Where torch.hub, and with it torch-fidelity itself, keeps downloads."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("TORCH_HOME") or cache / "torch").expanduser() / "hub" / "checkpoints"
+
+
+def find(asked: Path | None = None) -> Path | None:
+    """The file that was asked for, else the first of the usual places that has one; None when there is none.
+
+    Raises:
+        UsageError: the file that was asked for does not exist.
+    """
+    if asked is not None:
+        if not asked.is_file():
+            raise UsageError(f"--inception_weights {asked}: no such file")
+        return asked
+    return next((folder / NAME for folder in (own_folder(), hub_folder()) if (folder / NAME).is_file()), None)
+
+
+def download(say: Callable[[str], None]) -> Path:
+    """Fetch the published file into our cache; it gets its name only when its hash is right.
+
+    Raises:
+        DataError: the server cannot be reached, the transfer stalls, the content is not the published one, or the
+            folder cannot be written.
+    """
+    folder = own_folder()
+    say(f"downloading Inception's weights ({BYTES / 1e6:.0f} MB) from {URL} into {folder}; gives up after "
+        f"{STALL_S:.0f} s without any progress")
+    with ExitStack() as opened:
+        try:
+            partial = opened.enter_context(staging(folder / NAME))
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be written: {error.strerror}: choose another folder with XDG_CACHE_HOME"
+                            ) from error
+        _fetch(partial, folder)
+    return folder / NAME
+
+
+def _fetch(partial: Path, folder: Path) -> None:
+    try:
+        fetch([sys.executable, "-m", "impls.evaluation.inception_file", str(partial)], partial, STALL_S)
+        found = file_sha256(partial / NAME)
+        if found != SHA256:
+            raise DataError(f"what {URL} sent has SHA-256 {found}, expected {SHA256}")
+        os.replace(partial / NAME, folder / NAME)
+    except (DataError, OSError) as error:
+        raise DataError(f"Inception's weights are neither in {folder} nor in {hub_folder()} and could not be "
+                        f"downloaded ({error}): put {NAME} from {URL} into {folder}, name it with "
+                        f"--inception_weights, or choose --features efficientnet-lite0") from error
+
+
+def read_checked(path: Path, sha256: str | None) -> tuple[bytes, str]:
+    """The file's content, read once, and its SHA-256, which is the published one or else the one that was named.
+
+    Raises:
+        UsageError: it cannot be read, or has another hash.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    found, wanted = hashlib.sha256(content).hexdigest(), (sha256 or SHA256).lower()
+    if found != wanted:
+        named = "--inception_sha256 names" if sha256 else "the published file has"
+        advice = "" if sha256 else f"; weights of your own need --inception_sha256 {found}"
+        raise UsageError(f"{path}: SHA-256 is {found}, {named} {wanted}: remove it or name another file{advice}")
+    return content, found
+
+
+def main(folder: str) -> int:
+    """Fetch the published file into `folder`; when that fails, the reason is the last line of stdout."""
+    socket.setdefaulttimeout(SOCKET_TIMEOUT_S)
+    bar = tqdm(total=BYTES, unit="B", unit_scale=True, desc="Inception", mininterval=0.5)
+    try:
+        with bar, urlopen(URL, timeout=SOCKET_TIMEOUT_S) as source, (Path(folder) / NAME).open("wb") as file:
+            while block := source.read(1 << 18):
+                bar.update(file.write(block))
+    except OSError as error:
+        print(f"the server does not answer: {getattr(error, 'reason', error)}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

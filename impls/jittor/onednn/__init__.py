@@ -1,0 +1,1 @@
+"""CPU operators of our own for Jittor, and the network and optimiser that run on them."""

@@ -1,0 +1,100 @@
+"""The U-Net of the option `onednn`: the modules and weights of `impls.jittor.unet`, computed with our C++ operators.
+
+Only the way through the modules is written anew: feature maps are (N, H, W, C), the timestep's sum, GroupNorm, SiLU and
+dropout are one operator, and nothing is reordered around a convolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jittor import Var, nn
+
+from impls.jittor.onednn import operators as onednn
+from impls.jittor.ops import STOCK, Operators
+from impls.jittor.unet import Attention, Downsample, GroupNorm, ResBlock, UNet, Upsample, timestep_embedding
+
+
+class OneDNNUNet(UNet):
+    """`UNet` for the CPU; x and eps stay (N, C, H, W) outside."""
+
+    def execute(self, x: Var, t: Var) -> Var:
+        """See `UNet.execute`."""
+        temb = timestep_embedding(t, self.width)
+        temb = nn.silu(self.time2(nn.silu(self.time1(temb))))
+        h = conv(self.conv_in, x.transpose(0, 2, 3, 1))
+        skips = [h]
+        for layer in self.down:
+            h = downsample(layer, h) if isinstance(layer, Downsample) else res_block(layer, h, temb)
+            skips.append(h)
+        for layer in self.middle:
+            h = res_block(layer, h, temb)
+        for layer in self.up:
+            if isinstance(layer, Upsample):
+                h = upsample(layer, h)
+            else:
+                h = res_block(layer, onednn.concat(h, skips.pop()), temb)
+        return conv(self.conv_out, norm(self.norm_out, h, silu=True)).transpose(0, 3, 1, 2)
+
+
+def conv(module: nn.Conv2d, x: Var) -> Var:
+    """The convolution of a module on x (N, H, W, C)."""
+    vertical, horizontal = module.padding
+    return onednn.conv2d(x, module.weight, module.bias, module.stride[0], (vertical, horizontal, vertical, horizontal))
+
+
+def project(module: nn.Conv2d | nn.Linear, x: Var) -> Var:
+    """A 1x1 convolution, or a linear layer, of every pixel of x (N, H, W, C)."""
+    return onednn.conv2d(x, module.weight.reshape(*module.weight.shape[:2], 1, 1), module.bias)
+
+
+def norm(module: GroupNorm, x: Var, silu: bool, shift: Var | None = None, dropout: float = 0.0) -> Var:
+    """The normalisation of a module on x (N, H, W, C) with what surrounds it: see `onednn.group_norm`."""
+    return onednn.group_norm(x, module.weight, module.bias, module.groups, module.eps, silu, shift, dropout)
+
+
+def res_block(block: ResBlock, x: Var, temb: Var) -> Var:
+    """See `ResBlock.execute`."""
+    h = conv(block.conv1, norm(block.norm1, x, silu=True))
+    dropout = block.dropout.p if block.dropout.is_train else 0.0
+    h = conv(block.conv2, norm(block.norm2, h, True, block.time(temb), dropout))
+    h = h + (conv(block.shortcut, x) if isinstance(block.shortcut, nn.Conv2d) else x)
+    return attend(block.attention, h) if isinstance(block.attention, Attention) else h
+
+
+def attend(module: Attention, x: Var) -> Var:
+    """See `Attention.execute`."""
+    n, height, width, c = x.shape
+    h = norm(module.norm, x, silu=False)
+    q, k, v = (project(layer, h).reshape(n, height * width, c) for layer in (module.q, module.k, module.v))
+    return x + project(module.out, onednn.attention(q, k, v).reshape(n, height, width, c))
+
+
+def downsample(module: Downsample, x: Var) -> Var:
+    """See `Downsample.execute`."""
+    padding = (0, 0, 1, 1) if module.asymmetric else (1, 1, 1, 1)
+    return onednn.conv2d(x, module.conv.weight, module.conv.bias, 2, padding)
+
+
+def upsample(module: Upsample, x: Var) -> Var:
+    """See `Upsample.execute`."""
+    if module.nearest:
+        return conv(module.conv, onednn.upsample(x))
+    return onednn.conv_transpose2d(x, module.conv.weight, module.conv.bias, stride=2, padding=1)
+
+
+def operators() -> Operators:
+    """What the option reports; `OneDNNUNet` calls its operators itself.
+
+    Raises:
+        UnavailableError: they cannot be compiled or used here.
+    """
+    onednn.load()
+    return replace(STOCK, names={
+        "convolution": "own C++ operator over oneDNN, channels-last",
+        "group_norm": "own C++ operator",
+        "group_norm_silu": "own C++ operator, fused with the timestep's sum and dropout",
+        "attention": "own C++ operator over oneDNN's sgemm, fused",
+        "upsample": "own C++ operator",
+        "optimizer": "own C++ operator, torch.optim.Adam's formula, fused with clipping and averaging",
+    })

@@ -1,0 +1,1 @@
+"""What Jittor needs around it before it can be imported."""

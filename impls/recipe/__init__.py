@@ -1,0 +1,1 @@
+"""What an experiment is, in numpy alone: settings, schedule, randomness, cost."""

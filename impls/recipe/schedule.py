@@ -1,0 +1,147 @@
+"""Noise schedules in float64: betas, alpha-bar, posterior coefficients and the timesteps that a sampler visits."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from impls.errors import UsageError
+from impls.recipe.config import DiffusionConfig
+
+Float64Array = NDArray[np.float64]
+Spacing = Literal["uniform", "quad", "trailing"]
+
+
+class Schedule:
+    """The forward process of DDPM and what follows from it; knows nothing of networks.
+
+    Index t runs over 0..T-1 and the empty product alpha-bar(-1) is 1. All tables are read-only float64 arrays of
+    length T: a float32 cumulative product is already wrong by 1.7e-4 (relative) in 1 - alphas_bar[0].
+
+    There is no table of log variances on purpose: the posterior variance at t = 0 is 0 and its logarithm -inf.
+
+    Attributes:
+        betas: variance added at step t, in (0, 1).
+    """
+
+    def __init__(self, betas: Float64Array) -> None:
+        betas = np.array(betas, dtype=np.float64)
+        if betas.ndim != 1 or betas.size == 0 or not np.all((betas > 0) & (betas < 1)):
+            raise UsageError("noise schedule: betas must be a non-empty list of numbers strictly between 0 and 1")
+        self.betas = _frozen(betas)
+
+    @classmethod
+    def linear(cls, T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Schedule:
+        """Betas evenly spaced from `beta_start` to `beta_end` (Ho et al. 2020, section 4)."""
+        return cls(np.linspace(beta_start, beta_end, T, dtype=np.float64))
+
+    @classmethod
+    def cosine(cls, T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Schedule:
+        """Betas whose alpha-bar follows a squared cosine (Nichol and Dhariwal 2021, equation 17)."""
+        angles = (np.arange(T + 1, dtype=np.float64) / T + s) / (1 + s) * (np.pi / 2)
+        curve = np.cos(angles) ** 2
+        return cls(np.minimum(1 - curve[1:] / curve[:-1], max_beta))
+
+    @classmethod
+    def from_config(cls, config: DiffusionConfig) -> Schedule:
+        """The schedule that `config` names."""
+        if config.schedule == "cosine":
+            return cls.cosine(config.T)
+        return cls.linear(config.T, config.beta_start, config.beta_end)
+
+    @property
+    def T(self) -> int:  # noqa: N802 - the field's own name
+        """Number of diffusion steps."""
+        return len(self.betas)
+
+    @cached_property
+    def alphas(self) -> Float64Array:
+        """1 - betas."""
+        return _frozen(1 - self.betas)
+
+    @cached_property
+    def alphas_bar(self) -> Float64Array:
+        """Cumulative product of the alphas: the signal's share of the variance at t."""
+        return _frozen(np.cumprod(self.alphas))
+
+    @cached_property
+    def alphas_bar_prev(self) -> Float64Array:
+        """alpha-bar(t - 1); 1 at t = 0."""
+        return _frozen(np.concatenate([[1.0], self.alphas_bar[:-1]]))
+
+    @cached_property
+    def posterior_variance(self) -> Float64Array:
+        """Variance of q(x_{t-1} | x_t, x_0); 0 at t = 0 (Ho et al. 2020, equation 7)."""
+        return _frozen(self.betas * (1 - self.alphas_bar_prev) / (1 - self.alphas_bar))
+
+    @cached_property
+    def posterior_mean_x0(self) -> Float64Array:
+        """Weight of x_0 in the mean of q(x_{t-1} | x_t, x_0); 1 at t = 0 (Ho et al. 2020, equation 7)."""
+        # At t = 0 numerator and denominator are one number that floating point rounds in two ways.
+        weights = self.betas * np.sqrt(self.alphas_bar_prev) / (1 - self.alphas_bar)
+        weights[0] = 1.0
+        return _frozen(weights)
+
+    @cached_property
+    def posterior_mean_x_t(self) -> Float64Array:
+        """Weight of x_t in the mean of q(x_{t-1} | x_t, x_0); 0 at t = 0 (Ho et al. 2020, equation 7)."""
+        return _frozen((1 - self.alphas_bar_prev) * np.sqrt(self.alphas) / (1 - self.alphas_bar))
+
+    def alpha_bar(self, t: int) -> float:
+        """alpha-bar at t in -1..T-1, where -1 is the clean image: 1.
+
+        Raises:
+            IndexError: t is outside; a smaller negative number never counts from the end.
+        """
+        if not -1 <= t < self.T:
+            raise IndexError(f"timestep {t} is outside -1..{self.T - 1}")
+        return 1.0 if t == -1 else float(self.alphas_bar[t])
+
+
+def ddim_timesteps(T: int, steps: int, spacing: Spacing) -> NDArray[np.int64]:
+    """The timesteps that a strided sampler visits, ascending and without repeats.
+
+    Args:
+        T: diffusion steps of the training.
+        steps: how many timesteps to visit, 1..T.
+        spacing: "uniform" is 0, T/S, 2T/S, ... rounded down; "trailing" the same distances counted down from T-1;
+            "quad" the squares of S evenly spaced numbers up to sqrt(0.8 T) (Song et al. 2021, appendix D.2).
+
+    Returns:
+        int64 timesteps in 0..T-1: exactly `steps` of them for "uniform" and "trailing"; "quad" drops the
+        repeats among its small squares, so it may visit fewer.
+
+    Raises:
+        UsageError: `steps` is outside 1..T, or the spacing is unknown.
+    """
+    if not 1 <= steps <= T:
+        raise UsageError(f"sampling steps {steps}: choose 1 to {T}, the number of diffusion steps")
+    if spacing == "uniform":
+        return np.arange(steps, dtype=np.int64) * T // steps
+    if spacing == "trailing":
+        return (T - 1 - np.arange(steps, dtype=np.int64) * T // steps)[::-1].copy()
+    if spacing == "quad":
+        squares: Float64Array = np.linspace(0, np.sqrt(0.8 * T), steps) ** 2
+        return np.unique(squares.astype(np.int64))
+    raise UsageError(f"unknown timestep spacing {spacing!r}: choose uniform, quad or trailing")
+
+
+def sampling_timesteps(T: int, method: Literal["ddpm", "ddim"], steps: int | None, spacing: Spacing) -> list[int]:
+    """The timesteps that a sampler visits, descending; one network call at each.
+
+    Raises:
+        UsageError: `steps` is outside 1..T, or DDPM is given other steps than T.
+    """
+    if method == "ddpm":
+        if steps not in (None, T):
+            raise UsageError(f"sampling steps {steps}: DDPM visits all {T} timesteps; leave the steps out or use DDIM")
+        return list(range(T - 1, -1, -1))
+    return [int(t) for t in ddim_timesteps(T, T if steps is None else steps, spacing)[::-1]]
+
+
+def _frozen(table: Float64Array) -> Float64Array:
+    table.flags.writeable = False
+    return table

@@ -1,0 +1,51 @@
+"""Held-out images: which they are, and the loss on them, a number that can be compared from epoch to epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from impls.recipe.config import ExperimentConfig
+from impls.recipe.randomness import stream
+from impls.recipe.schedule import Schedule
+
+MOST_HELD_OUT = 1024
+Predict = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
+
+
+def held_out(images: int) -> int:
+    """How many of a data set's images, its last ones, are never trained on: 5 %, at most 1024."""
+    return min(MOST_HELD_OUT, images // 20)
+
+
+def held_out_loss(predict: Predict, images: NDArray[np.uint8], config: ExperimentConfig) -> float:
+    """The mean squared error of the predicted noise (Ho et al. 2020, equation 14) over images (N, H, W, C).
+
+    Timesteps are spread evenly over 0..T-1 and noise belongs to an image's number, so that the value depends on
+    (predict, seed, images) alone and differs between two networks by what they do, not by what was drawn.
+
+    Args:
+        predict: eps from x_t (B, C, H, W) and t (B,), dropout off.
+        images: at least one.
+        config: seed, diffusion, and the batch size.
+    """
+    n, size, T = len(images), config.train.batch_size, config.diffusion.T
+    timesteps = stream(config.seed, "validation timesteps").permutation(np.arange(n, dtype=np.int64) * T // n)
+    alphas_bar = Schedule.from_config(config.diffusion).alphas_bar
+    squares = 0.0
+    for first in range(0, n, size):
+        t, x0 = timesteps[first : first + size], _scaled(images[first : first + size])
+        noise = np.stack([stream(config.seed, "validation noise", first + i).standard_normal(x0.shape[1:])
+                          for i in range(len(x0))])
+        ab = alphas_bar[t].reshape(-1, 1, 1, 1)
+        eps = predict((np.sqrt(ab) * x0 + np.sqrt(1 - ab) * noise).astype(np.float32), t)
+        squares += float(np.sum((eps - noise) ** 2))
+    return squares / images.size
+
+
+def _scaled(images: NDArray[np.uint8]) -> NDArray[Any]:
+    """Images (N, H, W, C) as float64 (N, C, H, W) in [-1, 1]."""
+    return images.transpose(0, 3, 1, 2) / 127.5 - 1

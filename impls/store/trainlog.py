@@ -1,0 +1,134 @@
+"""The trace of a training: one JSON object per line, read back when the training goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TextIO
+
+from impls.errors import UsageError
+from impls.store.files import whole_file
+
+
+@dataclass(frozen=True)
+class StepLine:
+    """One optimisation step.
+
+    Attributes:
+        step: number of the step, from 1: that many are done after it.
+        epoch: number of its epoch, from 1.
+        loss: mean squared error on its batch.
+        lr: Adam's rate.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    lr: float
+
+
+@dataclass(frozen=True)
+class EpochLine:
+    """The end of an epoch, or of the training.
+
+    Attributes:
+        step: steps done.
+        epoch: number of the epoch that ends, from 1.
+        validation_loss_ema: loss on the held-out images with the averaged weights; None where there are none.
+        validation_loss: the same with the weights as they are; None where no images are held out.
+        images_per_s: images trained on per second since the line before or the start of the process.
+    """
+
+    step: int
+    epoch: int
+    validation_loss_ema: float | None
+    validation_loss: float | None
+    images_per_s: float
+
+
+Line = StepLine | EpochLine
+
+
+class TrainLog:
+    """Appends lines to a file."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, which may hold earlier lines.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+        self.path = path
+        try:
+            self._file: TextIO = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise self._fault(error) from error
+
+    def add(self, lines: Sequence[Line]) -> None:
+        """Append lines; they survive the end of this process, but not that of the machine until `sync`.
+
+        Raises:
+            UsageError: the disk is full.
+        """
+        try:
+            self._file.write("".join(json.dumps(asdict(line)) + "\n" for line in lines))
+            self._file.flush()
+        except OSError as error:
+            raise self._fault(error) from error
+
+    def sync(self) -> None:
+        """Wait until the disk has every line, so that no checkpoint is newer than the trace."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._fault(error) from error
+
+    def close(self) -> None:
+        """Close the file; what a full disk refused stays unwritten."""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: OSError) -> UsageError:
+        return UsageError(f"{self.path}: cannot be written: {error.strerror or error}")
+
+
+def read(path: Path, last_step: int) -> Iterator[Line]:
+    """The lines up to `last_step` in a log; nothing where there is no log, and no line that is torn."""
+    try:
+        texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    for text in texts:
+        line = _parse(text)
+        if line is not None and line.step <= last_step:
+            yield line
+
+
+def copy(source: Path, target: Path, last_step: int) -> list[Line]:
+    """Make `target` hold the lines of `source` up to `last_step`; the two may be the same file.
+
+    At any moment `target` is what it was or what it will be.
+
+    Raises:
+        UsageError: it cannot be read or written.
+    """
+    lines = list(read(source, last_step))
+    with whole_file(target, durable=True) as partial, partial.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(line)) + "\n" for line in lines)
+    return lines
+
+
+def _parse(text: str) -> Line | None:
+    try:
+        data = json.loads(text)
+        return StepLine(**data) if "loss" in data else EpochLine(**data)
+    except (ValueError, TypeError, RecursionError):
+        # A killed process or a full disk leaves a torn last line.
+        return None

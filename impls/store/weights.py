@@ -1,0 +1,168 @@
+"""What `--model_path` names: the weights of a checkpoint of ours or of a diffusers folder, with their configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import ValidationError
+
+from impls.backend import Arrays
+from impls.errors import CheckpointError, UsageError
+from impls.recipe.config import DiffusionConfig, ExperimentConfig, first_fault, preset, read_json
+from impls.store.checkpoint import load_state
+from impls.store.diffusers import CONFIG_FILE, WEIGHTS_FILE, load_diffusers
+
+Which = Literal["ema", "raw"]
+
+CHECKPOINTS = "checkpoints"
+SCHEDULER_FILE = "scheduler_config.json"
+_STEP = re.compile(r"step-(\d+)\.safetensors")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A network's weights and where they come from.
+
+    Attributes:
+        config: the experiment that they belong to.
+        params: the arrays by state-dict name, float32.
+        step: optimisation steps behind them; None where it is not known.
+        kind: averaged ("ema"), as the optimiser left them ("raw"), or of a diffusers folder.
+        path: the file that they were read from.
+        description: all of this in one line.
+    """
+
+    config: ExperimentConfig
+    params: Arrays
+    step: int | None
+    kind: Literal["ema", "raw", "diffusers"]
+    path: Path
+    description: str
+
+    def sha256(self) -> str:
+        """Hash of names, shapes and values: the same weights have the same one, whatever file they lie in."""
+        digest = hashlib.sha256()
+        for name in sorted(self.params):
+            array = np.ascontiguousarray(self.params[name], dtype="<f4")
+            digest.update(f"{name} {array.shape}\n".encode())
+            digest.update(array.data)
+        return digest.hexdigest()
+
+
+def find_checkpoint(path: Path) -> Path:
+    """A checkpoint's file: `path` itself, or the one of the most steps in the folder `path` or in its `checkpoints/`.
+
+    Raises:
+        CheckpointError: there is no such file or folder, or no checkpoint in it.
+    """
+    # Not Path's own questions: they raise where a name is too long.
+    if not os.path.isdir(path):
+        if not os.path.exists(path):
+            raise CheckpointError(f"{path}: no such file or folder: name a checkpoint or a folder of a training")
+        return path
+    newest = _newest(path)
+    if newest is not None:
+        return newest
+    raise CheckpointError(f"{path}: holds no step-*.safetensors, neither does its {CHECKPOINTS}/, and it is no folder "
+                          f"of a diffusers model ({CONFIG_FILE} and {WEIGHTS_FILE})")
+
+
+def load_weights(path: Path, which: Which | None = None) -> Weights:
+    """The weights that `path` names.
+
+    Args:
+        path: a checkpoint's file, a folder with checkpoints (see `find_checkpoint`), or a diffusers `UNet2DModel`
+            folder, also as the `unet/` of a pipeline's folder.
+        which: averaged or raw weights of a checkpoint; None takes the averaged ones where it has them.
+
+    Raises:
+        CheckpointError: missing, damaged, foreign, or without the weights that were asked for.
+    """
+    folder = _diffusers_folder(path)
+    if folder is not None:
+        return _from_diffusers(folder, which)
+    file = find_checkpoint(path)
+    state, config = load_state(file)
+    if which == "ema" and state.ema is None:
+        raise CheckpointError(f"{file}: holds no averaged weights: choose the raw ones")
+    averaged = state.ema is not None and which != "raw"
+    description = (f"{'EMA' if averaged else 'raw'} weights of {file}, preset {config.preset}, "
+                   f"{state.step} training steps")
+    if averaged and state.ema is not None:
+        return Weights(config, state.ema, state.step, "ema", file, description)
+    return Weights(config, state.params, state.step, "raw", file, description)
+
+
+def _newest(folder: Path) -> Path | None:
+    for place in (folder, folder / CHECKPOINTS):
+        steps = {int(match[1]): file for file in place.glob("step-*.safetensors")
+                 if (match := _STEP.fullmatch(file.name))}
+        if steps:
+            return steps[max(steps)]
+    return None
+
+
+def _diffusers_folder(path: Path) -> Path | None:
+    """The folder of a diffusers model that `path` means; None when it means something else."""
+    if os.path.isfile(path) and path.name == WEIGHTS_FILE:
+        return path.parent
+    # A training's folder has a config.json too, of another kind.
+    if _newest(path) is not None:
+        return None
+    return next((folder for folder in (path, path / "unet") if os.path.isfile(folder / CONFIG_FILE)), None)
+
+
+def _from_diffusers(folder: Path, which: Which | None) -> Weights:
+    if which == "raw":
+        raise CheckpointError(f"{folder}: a diffusers folder has one set of weights and does not say which: "
+                              "leave the choice out")
+    model, params = load_diffusers(folder)
+    config = preset("ddpm").model_copy(update={"model": model})
+    places = (folder / SCHEDULER_FILE, folder.parent / "scheduler" / SCHEDULER_FILE)
+    scheduler = next((file for file in places if file.is_file()), None)
+    if scheduler is None:
+        origin = "diffusion of preset ddpm (no scheduler_config.json)"
+    else:
+        config = config.model_copy(update={"diffusion": _diffusion(scheduler)})
+        origin = f"diffusion of {scheduler}"
+    description = f"diffusers weights of {folder}, {origin}"
+    return Weights(config, params, None, "diffusers", folder / WEIGHTS_FILE, description)
+
+
+def _diffusion(path: Path) -> DiffusionConfig:
+    """The forward process and the variance that a diffusers scheduler's configuration describes.
+
+    Raises:
+        CheckpointError: unreadable, or a process that is not ours.
+    """
+    try:
+        raw: dict[str, Any] = read_json(path)
+    except UsageError as error:
+        raise CheckpointError(str(error)) from error
+    # Absent keys have diffusers' own default.
+    for key, wanted in (("prediction_type", "epsilon"), ("trained_betas", None), ("rescale_betas_zero_snr", False)):
+        if raw.get(key, wanted) != wanted:
+            raise CheckpointError(f"{path}: {key} is {raw[key]!r}, our diffusion only knows {wanted!r}")
+    schedules = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
+    schedule = raw.get("beta_schedule", "linear")
+    if schedule not in schedules:
+        raise CheckpointError(f"{path}: beta_schedule is {schedule!r}, ours are {', '.join(schedules)}")
+    # Only diffusers' DDPM has this key; to its other schedulers the preset's variance is as good as any.
+    default = "fixed_small" if raw.get("_class_name") == "DDPMScheduler" else "fixed_large"
+    variance = raw.get("variance_type", default)
+    variances = {"fixed_large": "fixedlarge", "fixed_small": "fixedsmall", "fixed_small_log": "fixedsmall"}
+    if variance not in variances:
+        raise CheckpointError(f"{path}: variance_type is {variance!r}, ours are {', '.join(variances)}")
+    try:
+        return DiffusionConfig.model_validate({
+            "T": raw.get("num_train_timesteps", 1000), "schedule": schedules[schedule],
+            "beta_start": raw.get("beta_start", 1e-4), "beta_end": raw.get("beta_end", 0.02),
+            "variance": variances[variance]})
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: {first_fault(error)}") from error

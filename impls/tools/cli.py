@@ -1,0 +1,106 @@
+"""Command lines from typed settings: every fault becomes one line, and dashes and underscores are the same."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from typing import TypeVar
+
+from impls.errors import UsageError
+from impls.recipe.config import Frozen, is_text
+
+Settings = TypeVar("Settings", bound=Frozen)
+
+
+def alias(word: str) -> str:
+    """`--config_path` is another name of `--config`; underscores and dashes are the same in option names."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    name = "--" + name[2:].replace("_", "-")
+    return ("--config" if name == "--config-path" else name) + equals + value
+
+
+def flags(argv: Sequence[str], settings: type[Frozen]) -> list[str]:
+    """`argv` with `--name=true` and `--name true` of a yes-or-no option as `--name`, and false as `--no-name`."""
+    names = {"--" + name.replace("_", "-") for name, field in settings.model_fields.items() if field.annotation is bool}
+    words: list[str] = []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if equals and name in names and value.lower() in ("true", "false"):
+            words.append(name if value.lower() == "true" else "--no-" + name[2:])
+        elif words and words[-1] in names and word.lower() in ("true", "false"):
+            words[-1] = words[-1] if word.lower() == "true" else "--no-" + words[-1][2:]
+        else:
+            words.append(word)
+    return words
+
+
+def command_line(argv: Sequence[str], base: Settings, prog: str) -> Settings:
+    """`base` with the options of `argv` laid over it.
+
+    Raises:
+        UsageError: tyro refused an option; its box of lines becomes one; or a word is no UTF-8.
+        SystemExit: `--help`, with status 0.
+    """
+    import tyro
+
+    for word in argv:
+        if not is_text(word):
+            # Journals, logs and configuration files are UTF-8, and they hold the options.
+            raise UsageError(f"{word!r:.80}: holds bytes that are no UTF-8: rename the file or folder")
+    noise = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(noise):
+            parsed: Settings = tyro.cli(type(base), prog=prog, args=list(argv), default=base)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UsageError(one_line(noise.getvalue(), prog)) from stop
+    except AssertionError as error:
+        # So tyro refuses the shell of its own options for completion.
+        raise UsageError(f"{' '.join(str(error).split())} (see {prog} --help)") from error
+    return parsed
+
+
+def said(message: object) -> str:
+    """A message for the terminal on one line, whatever a file name in it is made of."""
+    return " ".join(str(message).encode("utf-8", "backslashreplace").decode("utf-8").split())
+
+
+def one_line(box: str, prog: str) -> str:
+    """The message inside tyro's error box, without the frame, the help text and the line breaks."""
+    words: list[str] = []
+    for line in box.splitlines()[1:]:
+        inner = line.strip("│╭╮╰╯ \t")
+        # Where stdout is not UTF-8, tyro draws no frame, only lines of "-" below the title and between the parts.
+        if inner and not inner.strip("─-"):
+            if words:
+                break
+            continue
+        words += inner.split()
+    text = " ".join(words) or "the command line cannot be understood"
+    number = re.match(r"Error parsing (--\S+): no type matching \{None\}\|(\w+) could be \w+ from \[(.*?)\]", text)
+    if number:
+        kind = {"INT": "a whole number", "FLOAT": "a number"}.get(number[2], "a text")
+        text = f"{number[1]}: expected {kind}, got {number[3]}"
+    text = re.sub(r"^Error parsing (--\S+): ", r"\1: ", text)
+    return f"{text.rstrip('.')} (see {prog} --help)"
+
+
+def config_file(argv: Sequence[str]) -> str | None:
+    """The last `--config` of a command line, before it is parsed: the file holds the defaults of the parsing."""
+    return option(argv, "--config")
+
+
+def option(argv: Sequence[str], name: str) -> str | None:
+    """The last value of the option `name` in a command line that is not parsed yet."""
+    found = None
+    for word, following in zip(argv, [*argv[1:], None], strict=False):
+        if word == name and following is not None:
+            found = following
+        elif word.startswith(f"{name}="):
+            found = word.partition("=")[2]
+    return found

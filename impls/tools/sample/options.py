@@ -1,0 +1,126 @@
+"""The options of `python -m impls.sample`: typed, from the command line over a JSON file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from impls.errors import UsageError
+from impls.pictures.images import gif_durations
+from impls.recipe.config import ExperimentConfig, Frozen, first_fault, merged, read_json
+from impls.recipe.schedule import Spacing
+from impls.registry import parse_arm
+from impls.tools.cli import alias, command_line, config_file, flags
+from impls.tools.sample.loop import Request, moments
+
+PROG = "python -m impls.sample"
+EXPERIMENT = "experiment"
+
+
+class SampleOptions(Frozen):
+    """Draw images from a trained network, with DDPM or DDIM, in either framework."""
+
+    backend: str = Field("pytorch", description="backend, or backend:option+option: pytorch, jittor, jittor:onednn ...")
+    model_path: str | None = Field(None, description="checkpoint file, folder of a training, or diffusers model folder")
+    weights: Literal["ema", "raw"] | None = Field(
+        None, description="averaged weights or those of the optimiser; by default averaged where there are any")
+    steps: int | None = Field(None, description="DDIM with so many network calls; without it, DDPM over all T")
+    eta: float = Field(0.0, allow_inf_nan=True, description="DDIM's noise level, 0 or more")
+    spacing: Spacing = Field("uniform", description="which timesteps DDIM visits")
+    num_images: int = Field(64, description="how many images")
+    batch_size: int = Field(64, description="images drawn at once; the images do not depend on it")
+    seed: int = Field(0, description="seed of the noise; image i depends on it, the weights and i alone")
+    show_denoised: bool = Field(False, description="also a GIF of the images while noise is removed")
+    frames: int = Field(16, description="frames of that GIF, evenly spaced from the start noise to the final images")
+    gif_time: int = Field(8000, description="its total time in ms, rounded to GIF's 10 ms")
+    test: bool = Field(False, description="for evaluation: images.npz (key images) and images.npy, uint8 NHWC, "
+                                          "straight into --sample-root; the same command goes on after a kill")
+    sample_root: str = Field("samples", description="where the folder of this sampling is made")
+    num_workers: int = Field(2, description="threads that write images; 0 writes in between")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where the backend can use it")
+    log: bool = Field(True, description="also write what is said to a file")
+    log_root: str = Field("logs", description="folder of these files")
+    config: str | None = Field(None, description="JSON file with these options and an 'experiment' object laid over "
+                                                 "the checkpoint's configuration; the command line wins")
+
+
+_LEAST = {"num_images": 1, "batch_size": 1, "seed": 0, "num_workers": 0}
+
+
+def parse(argv: Sequence[str]) -> tuple[SampleOptions, dict[str, Any]]:
+    """The options and the experiment overrides of a command line and its `--config` file.
+
+    Raises:
+        UsageError: anything wrong with either, in one line.
+        SystemExit: `--help`, with status 0.
+    """
+    argv = flags([alias(word) for word in argv], SampleOptions)
+    file = config_file(argv)
+    base, overrides = (SampleOptions(), {}) if file is None else _read(Path(file))
+    options = command_line(argv, base, PROG)
+    for name, least in _LEAST.items():
+        value = getattr(options, name)
+        if value < least:
+            raise UsageError(f"--{name.replace('_', '-')}: must be at least {least}, got {value}")
+    if options.seed >= 2**63:
+        raise UsageError(f"--seed: must be below 2**63, got {options.seed}")
+    parse_arm(options.backend)
+    if options.model_path is None:
+        raise UsageError("--model_path is missing: name a checkpoint, the folder of a training, or a diffusers folder")
+    if options.show_denoised:
+        if options.test:
+            raise UsageError("--show_denoised and --test exclude each other: a resumed run has not seen every step")
+        moments(1, options.frames)
+    return options, overrides
+
+
+def request_of(options: SampleOptions) -> Request:
+    """The chain that the options ask for."""
+    method: Literal["ddpm", "ddim"] = "ddpm" if options.steps is None else "ddim"
+    return Request(method, options.steps, options.eta, options.spacing, options.seed)
+
+
+def experiment(options: SampleOptions, overrides: dict[str, Any], trained: ExperimentConfig) -> ExperimentConfig:
+    """The experiment that was trained, with the overrides of the file and the sampling of the options.
+
+    Raises:
+        UsageError: an override is unknown, of the wrong type or out of range.
+    """
+    resolved = merged(trained, overrides, f"{options.config or '--config'}: {EXPERIMENT}")
+    # First, because the configuration would refuse the same numbers in its own words.
+    request_of(options).nfe(resolved.diffusion.T)
+    # Keyed noise: the same images whatever the batch size and the framework.
+    sample = {"batch_size": options.batch_size, "steps": options.steps, "eta": options.eta, "spacing": options.spacing,
+              "randomness": "matched"}
+    return merged(resolved, {"seed": options.seed, "sample": sample}, "command line")
+
+
+def film(options: SampleOptions, nfe: int) -> list[int]:
+    """The moments that the GIF shows; none where none is wanted.
+
+    Raises:
+        UsageError: its time is too short or too long for its frames.
+    """
+    if not options.show_denoised:
+        return []
+    shown = moments(nfe, options.frames)
+    gif_durations(len(shown), options.gif_time)
+    return shown
+
+
+def _read(path: Path) -> tuple[SampleOptions, dict[str, Any]]:
+    """Options and experiment overrides of a JSON file; dashes and underscores are the same in its keys."""
+    data = {key.replace("-", "_"): value for key, value in read_json(path).items()}
+    overrides = data.pop(EXPERIMENT, {})
+    for key in ("config", "config_path"):
+        if key in data:
+            raise UsageError(f"{path}: {key!r} belongs on the command line, not into the file")
+    try:
+        return SampleOptions.model_validate(data), overrides
+    except ValidationError as error:
+        known = ", ".join(name for name in SampleOptions.model_fields if name != "config")
+        more = f" (known: {known}, {EXPERIMENT})" if "unknown key" in first_fault(error) else ""
+        raise UsageError(f"{path}: {first_fault(error)}{more}") from error

@@ -1,0 +1,233 @@
+"""Command line: `python -m impls.sample --backend pytorch|jittor --model_path CHECKPOINT ...`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from impls.backend import Backend, BackendInfo, Images, Sampler
+from impls.errors import UsageError
+from impls.pictures.images import grid, save_gif, save_grid, save_npy, save_npz, save_png
+from impls.recipe.config import ExperimentConfig
+from impls.registry import Arm, parse_arm
+from impls.store.files import whole_file
+from impls.store.shards import open_shards
+from impls.store.weights import Weights, load_weights
+from impls.tools import tool
+from impls.tools.sample.loop import Batch, Request, batches, draw, load_into, start_images
+from impls.tools.sample.options import PROG, SampleOptions, experiment, film, parse, request_of
+from impls.tools.talk import Talk
+
+# The grid and the GIF show so many images at most; more would be specks in a huge file.
+SHOWN = 256
+
+
+@dataclass(frozen=True)
+class Job:
+    """One sampling, with everything checked and loaded.
+
+    Attributes:
+        options: of the command line.
+        config: the experiment.
+        request: the chain.
+        nfe: its network calls.
+        film: the moments that the GIF shows.
+        arm: what runs.
+        info: what really runs.
+        sampler: with its weights.
+        weights: where they come from.
+        digest: their SHA-256.
+        say: tells people.
+    """
+
+    options: SampleOptions
+    config: ExperimentConfig
+    request: Request
+    nfe: int
+    film: list[int]
+    arm: Arm
+    info: BackendInfo
+    sampler: Sampler
+    weights: Weights
+    digest: str
+    say: Callable[[str], None]
+
+    def bar(self, count: int) -> tqdm[Any]:
+        """A progress bar over the network calls of `count` batches."""
+        # A file gets a line now and then, a terminal a moving bar.
+        pace = 0.1 if sys.stderr.isatty() else 10.0
+        name = f"{self.arm.name} {self.request.method}"
+        return tqdm(total=count * self.nfe, desc=name, unit="call", mininterval=pace)
+
+    def facts(self, drawn: int, seconds: float, extra: dict[str, Any]) -> dict[str, Any]:
+        """What `sampling.json` says."""
+        request = asdict(self.request)
+        return {
+            "backend": self.arm.name, **asdict(self.info), **request, "nfe": self.nfe,
+            "num_images": self.options.num_images, "batch_size": self.options.batch_size,
+            "images_drawn": drawn, "seconds": round(seconds, 3),
+            "weights": {"description": self.weights.description, "kind": self.weights.kind, "step": self.weights.step,
+                        "path": str(self.weights.path), "sha256": self.digest},
+            "experiment": self.config.model_dump(mode="json"), **extra,
+        }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is 0 done, 2 bad input, 130 interrupted."""
+    return tool.run(PROG, _main, argv)
+
+
+def _main(words: list[str]) -> None:
+    options, overrides = parse(words)
+    talk = Talk()
+    with ExitStack() as stack:
+        stack.callback(talk.close)
+        job = prepare(options, overrides, talk.say)
+        stack.callback(job.sampler.close)
+        name = f"{job.arm.name.replace(':', '-')}-{job.request.method}-{_stamp()}"
+        if options.log:
+            talk.open(Path(options.log_root) / f"{name}.log")
+        if options.test:
+            evaluate(job, Path(options.sample_root))
+        else:
+            show(job, Path(options.sample_root) / name)
+
+
+def prepare(options: SampleOptions, overrides: dict[str, Any], say: Callable[[str], None]) -> Job:
+    """Check everything that can be checked, cheapest first, and load the rest.
+
+    Raises:
+        UsageError: a setting, the weights or the device cannot be used.
+    """
+    arm, request = parse_arm(options.backend), request_of(options)
+    root = Path(options.sample_root)
+    if os.path.exists(root) and not os.path.isdir(root):
+        raise UsageError(f"--sample_root {root}: is a file: name a folder")
+    weights = load_weights(Path(options.model_path or ""), options.weights)
+    config = experiment(options, overrides, weights.config)
+    nfe = request.nfe(config.diffusion.T)
+    shown = film(options, nfe)
+    if options.show_denoised and len(shown) < options.frames:
+        say(f"the GIF has {len(shown)} frames: a chain of {nfe} steps has no more moments")
+    say(weights.description)
+    backend, _ = tool.open_backend(arm, options.device, say)
+    sampler = _loaded(backend, config, weights)
+    eta = "" if request.method == "ddpm" else f", eta {request.eta:g}, {request.spacing} timesteps"
+    say(f"{arm.name} on {backend.info.device}: {options.num_images} images, {request.method.upper()}{eta}, NFE {nfe}, "
+        f"seed {request.seed} (the first call may compile for a while)")
+    return Job(options, config, request, nfe, shown, arm, sampler.info, sampler, weights, weights.sha256(), say)
+
+
+def show(job: Job, folder: Path) -> None:
+    """Draw images for people: every one as PNG, a grid, a GIF if wanted; `folder` appears when all of it is there.
+
+    Raises:
+        UsageError: something cannot be written; nothing is left behind.
+    """
+    options, drawn = job.options, []
+    staging = folder.with_name(f".{folder.name}.partial")
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, staging, ignore_errors=True)
+        # Its name is in use from now on, and a folder that cannot be written shows before the hours of drawing.
+        _write_json(staging / "sampling.json", job.facts(0, 0, {}))
+        pool = stack.enter_context(ThreadPoolExecutor(max(1, options.num_workers)))
+        bar = stack.enter_context(job.bar(len(list(batches(options.num_images, options.batch_size)))))
+        writes: list[Future[None]] = []
+        for numbers in batches(options.num_images, options.batch_size):
+            batch = draw(job.sampler, job.request, numbers, lambda images: start_images(
+                job.config.model, job.request.seed, images, job.config.diffusion.T), job.film, bar.update)
+            drawn.append(batch)
+            for number, image in zip(numbers, batch.images, strict=True):
+                writes.append(pool.submit(save_png, staging / "images" / f"{number:06d}.png", image))
+            if options.num_workers == 0:
+                _finish(writes)
+        bar.close()
+        _finish(writes)
+        save_grid(staging / "grid.png", np.concatenate([batch.images for batch in drawn])[:SHOWN])
+        if job.film:
+            frames = np.concatenate([batch.frames for batch in drawn], axis=1)[:, :SHOWN]
+            save_gif(staging / "denoising.gif", [grid(frame) for frame in frames], options.gif_time)
+        seconds = sum(batch.seconds for batch in drawn)
+        _write_json(staging / "sampling.json", job.facts(options.num_images, seconds, {"film": job.film}))
+        try:
+            staging.rename(folder)
+        except OSError as error:
+            raise UsageError(f"{folder}: cannot be made: {error.strerror}") from error
+    job.say(f"{options.num_images} images in {seconds:.1f} s: {folder}")
+
+
+def evaluate(job: Job, folder: Path) -> None:
+    """Draw images for evaluation, shard by shard; what an earlier run with the same settings left is kept.
+
+    Raises:
+        UsageError: the folder holds images of other settings, or cannot be written.
+    """
+    options = job.options
+    shards = open_shards(folder, identity(job))
+    runs = list(batches(options.num_images, options.batch_size))
+    kept = {number: found for number, run in enumerate(runs)
+            if (found := shards.load(number, len(run))) is not None}
+    if kept:
+        job.say(f"{folder}: {sum(map(len, kept.values()))} images are there already")
+    fresh: list[Batch] = []
+    with job.bar(len(runs) - len(kept)) as bar:
+        for number, run in enumerate(runs):
+            if number not in kept:
+                batch = draw(job.sampler, job.request, run, on_call=bar.update)
+                shards.save(number, batch.images)
+                kept[number] = batch.images
+                fresh.append(batch)
+    images: Images = np.concatenate([kept[number] for number in range(len(runs))])
+    save_npz(folder / "images.npz", images)
+    save_npy(folder / "images.npy", images)
+    save_grid(folder / "grid.png", images[:SHOWN])
+    seconds = sum(batch.seconds for batch in fresh)
+    drawn = sum(len(batch.images) for batch in fresh)
+    timed = [(batch.seconds, len(batch.images)) for batch in fresh]
+    _write_json(folder / "sampling.json", job.facts(drawn, seconds, {"batches": timed}))
+    job.say(f"{len(images)} images, {drawn} of them drawn now in {seconds:.1f} s: {folder / 'images.npz'}")
+
+
+def identity(job: Job) -> dict[str, Any]:
+    """All that an image for evaluation depends on; the batch size too, because a shard is a batch."""
+    info = job.info
+    return {
+        "format": "ddpm-bench images 1", "weights_sha256": job.digest, "weights": job.weights.kind,
+        **asdict(job.request), "nfe": job.nfe, "batch_size": job.options.batch_size, "backend": job.arm.name,
+        "framework_version": info.version, "device": info.device, "dtype": info.dtype,
+        "model": job.config.model.model_dump(mode="json"), "diffusion": job.config.diffusion.model_dump(mode="json"),
+    }
+
+
+def _loaded(backend: Backend, config: ExperimentConfig, weights: Weights) -> Sampler:
+    sampler = backend.sampler(config)
+    load_into(sampler, weights)
+    return sampler
+
+
+def _finish(writes: list[Future[None]]) -> None:
+    while writes:
+        writes.pop().result()
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def _stamp() -> str:
+    now = datetime.now(timezone.utc)
+    return f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"

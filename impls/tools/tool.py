@@ -1,0 +1,128 @@
+"""What the command lines `impls.train` and `impls.sample` share: faults as one line, and opening the backend."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from types import FrameType
+from typing import Literal, NoReturn
+
+from impls.backend import Backend
+from impls.devices import cuda_driver_fault, default_threads
+from impls.errors import UnavailableError, UsageError
+from impls.registry import Arm, Device
+from impls.tools.cli import said
+
+EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+Choice = Literal["auto", "cpu", "cuda"]
+
+
+def run(prog: str, work: Callable[[list[str]], None], argv: Sequence[str] | None = None) -> int:
+    """The exit code of a command line: 0 done, 2 bad input (one line on stderr), 130 interrupted (also by SIGTERM).
+
+    Args:
+        prog: what the line starts with.
+        work: does everything; gets the words of the command line.
+        argv: those words; by default the process's own.
+    """
+    _catch_interrupts()
+    os.register_at_fork(after_in_child=_helpers_signals)
+    try:
+        work(list(sys.argv[1:] if argv is None else argv))
+    except UsageError as error:
+        print(f"{prog}: error: {said(error)}", file=sys.stderr)
+        return EXIT_USAGE
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"{prog}: error: {str(error.filename)[:60]}...: the name is too long: choose a shorter one",
+              file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print(f"\n{prog}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    return 0
+
+
+def leave(status: int) -> NoReturn:
+    """End the process; everything is written and closed by now."""
+    if status == EXIT_INTERRUPTED:
+        # A signal to the whole job (scancel, Ctrl-C) has also reached Jittor's idle compilers, and the usual end of the
+        # process would wait for a lock that one of them held when it died.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None]) -> tuple[Backend, Device]:
+    """The arm's framework, imported and on its device; "auto" is CUDA where the arm can use it.
+
+    Args:
+        arm: what runs.
+        choice: the device that was asked for.
+        say: told which device was taken and why, and how far a compilation is.
+
+    Raises:
+        UnavailableError: the framework, the device or an option cannot be used here.
+    """
+    if choice == "cpu":
+        return _created(arm, "cpu", say), "cpu"
+    fault = arm.device_fault("cuda") or cuda_driver_fault()
+    refusal: UnavailableError | None = None
+    if fault is None:
+        try:
+            backend = _created(arm, "cuda", say)
+        except UnavailableError as error:
+            fault, refusal = str(error), error
+        else:
+            say("device cuda: " + ("as asked" if choice == "cuda" else f"{arm.name} can use it"))
+            return backend, "cuda"
+    if choice == "cuda":
+        raise UnavailableError(f"--device cuda: {fault}") from refusal
+    say(f"device cpu: {arm.name} cannot use CUDA here: {fault}")
+    try:
+        return _created(arm, "cpu", say), "cpu"
+    except UnavailableError as error:
+        # A framework that was already imported for CUDA may refuse the CPU: the first refusal says why.
+        raise refusal or error from error
+
+
+def _created(arm: Arm, device: Device, say: Callable[[str], None]) -> Backend:
+    fault = arm.device_fault(device)
+    if fault is not None:
+        raise UnavailableError(fault)
+    if arm.spec.prepare_module is not None:
+        prewarm = getattr(import_module(arm.spec.prepare_module), "prewarm", None)
+        if prewarm is not None:
+            prewarm(device, echo=say)
+    backend = arm.create(device, default_threads())
+    _catch_interrupts()
+    return backend
+
+
+def _catch_interrupts() -> None:
+    """Make Ctrl-C and SIGTERM a KeyboardInterrupt, also after the import of Jittor, which installs a quick exit."""
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _helpers_signals() -> None:
+    """What forked helpers do with signals (loaders, Jittor's compilers): die by SIGTERM, leave Ctrl-C to their parent.
+
+    Jittor ends its compilers by SIGTERM, and they must not unwind with our handler. Ctrl-C reaches the whole job, but
+    the step that is to be finished may need them, and Jittor ends its process with status 1 when a child has died
+    first. Blocked, because Jittor's own handler in them cannot be replaced.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

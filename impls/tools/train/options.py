@@ -1,0 +1,201 @@
+"""The options of `python -m impls.train`: typed, from the command line over a JSON file over a training's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from impls.data.datasets import DatasetName
+from impls.errors import CheckpointError, UsageError
+from impls.recipe.config import PRESETS, ExperimentConfig, Frozen, first_fault, merged, preset, read_json
+from impls.registry import parse_arm
+from impls.store.trainfolder import SETTINGS, folder_of
+from impls.tools.cli import alias, command_line, flags, option
+
+PROG = "python -m impls.train"
+EXPERIMENT = "experiment"
+BATCH_SIZE, NUM_WORKERS = 128, 4
+
+
+class TrainOptions(Frozen):
+    """Train a diffusion model, or go on with a training exactly where it stopped.
+
+    Options without a default of their own are the checkpoint's where a training goes on.
+    """
+
+    backend: str | None = Field(None, description="pytorch, jittor, jittor:onednn ...: backend, or "
+                                                  "backend:option+option (default: pytorch, or what trained before)")
+    model_path: str | None = Field(None, description="go on from a checkpoint or from the newest one in a training's "
+                                                     "folder; or start from the weights of a diffusers UNet2DModel")
+    config: str | None = Field(None, description="JSON file with these options and an 'experiment' object for network "
+                                                 "and recipe; the command line wins (also --config-path)")
+    data_root: str | None = Field(None, description="folder with the data set's original files")
+    dataset_name: DatasetName = Field("auto", description="images; auto takes the first that is there or can be had")
+    num_epochs: int = Field(500, description="epochs in total")
+    batch_size: int | None = Field(None, description=f"images per optimisation step (default: {BATCH_SIZE})")
+    num_workers: int | None = Field(
+        None, description=f"worker processes of the native loader (default: {NUM_WORKERS})")
+    loader: Literal["resident", "native"] | None = Field(
+        None, description="resident: the data set on the device, every step keyed by (seed, step), so that a training "
+                          "goes on exactly; native: the framework's own loader, whose order is not (default: resident)")
+    T: int | None = Field(None, description="diffusion steps (default: 1000)")
+    lr: float | None = Field(None, allow_inf_nan=True, description="Adam's learning rate after warm-up "
+                                                                   "(default: the preset's)")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where the backend can use it")
+    log: bool = Field(True, description="write log.jsonl, loss.png, samples and TensorBoard files; "
+                                        "without it only config.json and checkpoints")
+    log_root: str = Field("logs", description="folder of the trainings' folders")
+    checkpoint: int = Field(5, description="epochs between checkpoints; 0: only at the end")
+    checkpoint_steps: int | None = Field(None, description="steps between further checkpoints")
+    only_checkpoint_max: bool = Field(False, description="keep only the newest checkpoint")
+    keep_last: int | None = Field(None, description="keep so many of the newest checkpoints, and the one with the "
+                                                    "least loss on the held-out images (default: keep all)")
+    preset: Literal["auto", "ddpm", "seed", "tiny"] = Field(
+        "auto", description="network and recipe; auto: ddpm on CUDA, tiny on the CPU")
+    seed: int | None = Field(None, description="seed of weights, order, noise and dropout (default: 0)")
+    max_steps: int | None = Field(None, description="end after so many optimisation steps in total")
+    sample_every: int | None = Field(None, description="epochs between grids of samples (DDIM, 50 steps); 0: none "
+                                                       "(default: as --checkpoint)")
+
+
+_LEAST = {"num_epochs": 1, "batch_size": 1, "num_workers": 0, "T": 2, "checkpoint": 0, "checkpoint_steps": 1,
+          "keep_last": 1, "seed": 0, "max_steps": 1, "sample_every": 0}
+# What the experiment holds, once it is resolved.
+_IN_EXPERIMENT = frozenset({"batch_size", "num_workers", "loader", "T", "lr", "preset", "seed"})
+_COMMAND_LINE_ONLY = ("config", "config_path")
+
+
+def parse(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
+    """The options and the experiment overrides of a command line and its `--config` file.
+
+    A training that goes on has, below both, the options that it was started with.
+
+    Raises:
+        UsageError: anything wrong with them, in one line.
+        SystemExit: `--help`, with status 0.
+    """
+    argv = flags([alias(word) for word in argv], TrainOptions)
+    file = option(argv, "--config")
+    data, overrides = ({}, {}) if file is None else _read(Path(file))
+    model_path = option(argv, "--model-path") or data.get("model_path")
+    folder = folder_of(Path(model_path)) if isinstance(model_path, str) else None
+    # Network and recipe of a training that goes on are in its checkpoint.
+    started_with = {} if folder is None else _read(folder / SETTINGS)[0]
+    base = _validated({**started_with, **data}, file)
+    options = _checked(command_line(argv, base, PROG))
+    if options.backend is not None:
+        parse_arm(options.backend)
+    return options, overrides
+
+
+def experiment(options: TrainOptions, overrides: dict[str, Any], device: str) -> ExperimentConfig:
+    """The experiment of a new training.
+
+    Raises:
+        UsageError: an override is unknown, of the wrong type or out of range.
+    """
+    chosen = options.preset if options.preset != "auto" else overrides.get("preset")
+    base = preset(chosen if chosen is not None else "ddpm" if device == "cuda" else "tiny")
+    return _laid_over(with_defaults(base), options, overrides)
+
+
+def with_defaults(config: ExperimentConfig) -> ExperimentConfig:
+    """A recipe with this tool's own defaults: the batch size, and keyed streams so that a training goes on exactly."""
+    train = {"batch_size": BATCH_SIZE, "num_workers": NUM_WORKERS, "loader": "resident", "randomness": "matched"}
+    return merged(config, {"train": train}, "defaults")
+
+
+def continued(options: TrainOptions, overrides: dict[str, Any], base: ExperimentConfig, path: Path) -> ExperimentConfig:
+    """The experiment of a training that goes on from `base`: what was asked for explicitly is laid over it.
+
+    Raises:
+        CheckpointError: another network or another diffusion was asked for.
+        UsageError: an override is unknown, of the wrong type or out of range.
+    """
+    asked = options.preset if options.preset != "auto" else overrides.get("preset", base.preset)
+    if asked != base.preset:
+        raise CheckpointError(f"{path}: has preset {base.preset}, {asked} was asked for: leave the preset out, "
+                              "or start anew without --model-path")
+    config = _laid_over(base, options, overrides)
+    for place, old, new in changes(base, config):
+        if place.startswith(("model.", "diffusion.")) and place != "model.dropout":
+            raise CheckpointError(f"{path}: has {place} {old}, {new} was asked for: leave that setting out, "
+                                  "or start anew without --model-path")
+    return config
+
+
+def changes(old: ExperimentConfig, new: ExperimentConfig) -> list[tuple[str, Any, Any]]:
+    """Where two experiments differ, with both values."""
+    flat_old, flat_new = _flat(old), _flat(new)
+    return [(place, value, flat_new[place]) for place, value in flat_old.items() if flat_new[place] != value]
+
+
+def as_file(options: TrainOptions, dataset: str, arm: str, config: ExperimentConfig) -> str:
+    """Everything resolved, as a file for `--config`."""
+    data = options.model_dump(mode="json", exclude={*_IN_EXPERIMENT, *_COMMAND_LINE_ONLY, "model_path"})
+    if options.data_root is not None:
+        data["data_root"] = str(Path(options.data_root).absolute())
+    data = {name: value for name, value in data.items() if value is not None}
+    data |= {"backend": arm, "dataset_name": dataset, EXPERIMENT: config.model_dump(mode="json")}
+    return json.dumps(data, indent=2) + "\n"
+
+
+def _laid_over(base: ExperimentConfig, options: TrainOptions, overrides: dict[str, Any]) -> ExperimentConfig:
+    source = f"{options.config or '--config'}: {EXPERIMENT}"
+    config = merged(base, {key: value for key, value in overrides.items() if key != "preset"}, source)
+    train = {name: value for name in ("batch_size", "num_workers", "loader", "lr")
+             if (value := getattr(options, name)) is not None}
+    if options.loader is not None and "randomness" not in overrides.get("train", {}):
+        # A framework's own loader shuffles by itself.
+        train["randomness"] = "matched" if options.loader == "resident" else "native"
+    more: dict[str, Any] = {"train": train}
+    if options.T is not None:
+        more["diffusion"] = {"T": options.T}
+    if options.seed is not None:
+        more["seed"] = options.seed
+    return merged(config, more, "command line")
+
+
+def _flat(config: ExperimentConfig) -> dict[str, Any]:
+    parts: dict[str, Any] = {}
+    for name, value in config.model_dump(exclude={"sample"}).items():
+        parts |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return parts
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options and experiment overrides of a JSON file; dashes and underscores are the same in its keys."""
+    data = {key.replace("-", "_"): value for key, value in read_json(path).items()}
+    overrides = data.pop(EXPERIMENT, {})
+    for key in _COMMAND_LINE_ONLY:
+        if key in data:
+            raise UsageError(f"{path}: {key!r} belongs on the command line, not into the file")
+    # Checked here, against any preset, so that a fault is found before anything starts.
+    merged(preset(PRESETS[0]), overrides, f"{path}: {EXPERIMENT}")
+    _checked(_validated(data, str(path)), f"{path}: ")
+    return data, overrides
+
+
+def _validated(data: dict[str, Any], path: str | None) -> TrainOptions:
+    try:
+        return TrainOptions.model_validate(data)
+    except ValidationError as error:
+        known = ", ".join(name for name in TrainOptions.model_fields if name != "config")
+        more = f" (known: {known}, {EXPERIMENT})" if "unknown key" in first_fault(error) else ""
+        raise UsageError(f"{path}: {first_fault(error)}{more}") from error
+
+
+def _checked(options: TrainOptions, where: str = "") -> TrainOptions:
+    for name, least in _LEAST.items():
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UsageError(f"{where}--{name.replace('_', '-')}: must be at least {least}, got {value}")
+    if options.seed is not None and options.seed >= 2**63:
+        raise UsageError(f"{where}--seed: must be below 2**63, got {options.seed}")
+    if options.lr is not None and not 0 < options.lr < float("inf"):
+        raise UsageError(f"{where}--lr: a number above 0, got {options.lr}")
+    return options

@@ -1,0 +1,137 @@
+"""What a training leaves in its folder and shows on the terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from tqdm import tqdm
+
+from impls.backend import Arrays, Images, TrainerState
+from impls.pictures.curve import save_curve
+from impls.pictures.event_files import Events, NoEvents, open_events
+from impls.pictures.images import save_grid
+from impls.recipe.config import ExperimentConfig
+from impls.store.checkpoint import Note, save_state
+from impls.store.retention import prune
+from impls.store.trainfolder import TrainFolder
+from impls.store.trainlog import EpochLine, Line, StepLine, TrainLog
+from impls.tools.train.loop import Plan
+
+# Drawing takes longer than a short epoch.
+CURVE_EVERY_S = 30.0
+# The images of a set of weights, or None when somebody asked for the end in between.
+Draw = Callable[[Arrays], Images | None]
+
+
+class FolderOutputs:
+    """See `impls.tools.train.loop.Outputs`.
+
+    Args:
+        folder: where everything goes.
+        config: of the experiment.
+        plan: of the training.
+        note: what the checkpoints say about the training; the validation loss is filled in.
+        draw: draws samples.
+        log: whether anything but checkpoints is written.
+        keep_last: how many checkpoints stay; None for all.
+        keep_best: whether the best one stays too.
+        earlier: the trace up to the step where this process begins.
+        step: that step.
+    """
+
+    def __init__(self, folder: TrainFolder, config: ExperimentConfig, plan: Plan, note: Note, draw: Draw, log: bool,
+                 keep_last: int | None, keep_best: bool, earlier: Sequence[Line], step: int) -> None:
+        self.folder, self.config, self.plan, self.note, self.draw = folder, config, plan, note, draw
+        self.keep_last, self.keep_best = keep_last, keep_best
+        losses = [line for line in earlier if isinstance(line, StepLine)]
+        self.step_numbers = array("q", [line.step for line in losses])
+        self.losses = array("d", [line.loss for line in losses])
+        self.epoch_losses: list[float] = []
+        self.epochs = [line for line in earlier if isinstance(line, EpochLine)]
+        self.latest = step if step and folder.checkpoint(step).exists() else None
+        self.curve_drawn_s, self.curve_is_old = time.monotonic(), False
+        live = sys.stderr.isatty()
+        with ExitStack() as stack:
+            self.bar: tqdm[Any] = stack.enter_context(tqdm(
+                total=plan.last_step, initial=step, unit="step", desc="training", mininterval=0.1 if live else 10.0,
+                dynamic_ncols=live, leave=live))
+            self.events: Events = open_events(folder.path, self.say) if log else NoEvents()
+            stack.callback(self.events.close)
+            self.log = TrainLog(folder.log) if log else None
+            if self.log is not None:
+                stack.callback(self.log.close)
+            self.stack = stack.pop_all()
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self.bar.write(text, file=sys.stderr)
+
+    def steps(self, lines: Sequence[StepLine], images_per_s: float) -> None:
+        """Write the losses down and move the bar."""
+        if not lines:
+            return
+        self.step_numbers.extend(line.step for line in lines)
+        self.losses.extend(line.loss for line in lines)
+        self.epoch_losses += [line.loss for line in lines]
+        self.curve_is_old = True
+        if self.log is not None:
+            self.log.add(lines)
+        for line in lines:
+            self.events.scalar("loss", line.loss, line.step)
+            self.events.scalar("lr", line.lr, line.step)
+        last = lines[-1]
+        self.bar.set_postfix_str(f"epoch {last.epoch}/{self.plan.num_epochs}, loss {last.loss:.4f}, "
+                                 f"{images_per_s:.0f} img/s", refresh=False)
+        self.bar.update(len(lines))
+
+    def epoch(self, line: EpochLine) -> None:
+        """Write the validation down, say it, and draw the curve now and then."""
+        self.epochs.append(line)
+        fresh, self.epoch_losses = self.epoch_losses, []
+        text = f"epoch {line.epoch}/{self.plan.num_epochs}, step {line.step}: loss {sum(fresh) / len(fresh):.4f}"
+        for name, label in (("validation_loss", "held out"), ("validation_loss_ema", "held out, averaged weights")):
+            value = getattr(line, name)
+            if value is not None:
+                text += f", {label} {value:.4f}"
+                self.events.scalar(name, value, line.step)
+        self.events.scalar("images_per_s", line.images_per_s, line.step)
+        self.say(f"{text}, {line.images_per_s:.0f} images/s")
+        if self.log is not None:
+            self.log.add([line])
+            self.events.flush()
+            if time.monotonic() - self.curve_drawn_s >= CURVE_EVERY_S:
+                self._save_curve()
+
+    def checkpoint(self, state: TrainerState, validation_loss: float | None) -> None:
+        """Write a checkpoint, then remove those that nobody wants any more."""
+        if self.log is not None:
+            self.log.sync()
+        note = Note(self.note.arm, self.note.dataset, self.note.dataset_sha256, validation_loss)
+        save_state(self.folder.checkpoint(state.step), state, self.config, note)
+        self.latest = state.step
+        prune(self.folder.checkpoints, self.keep_last, self.keep_best)
+
+    def samples(self, state: TrainerState) -> None:
+        """Draw a grid of samples with the averaged weights where there are any."""
+        if self.log is None:
+            return
+        images = self.draw(state.params if state.ema is None else state.ema)
+        if images is not None:
+            save_grid(self.folder.samples(state.step), images)
+
+    def close(self, failed: bool) -> None:
+        """Finish the curve, unless the training ended by an error that may hit the curve too, and close all files."""
+        try:
+            if self.log is not None and self.curve_is_old and not failed:
+                self._save_curve()
+        finally:
+            self.stack.close()
+
+    def _save_curve(self) -> None:
+        save_curve(self.folder.curve, self.step_numbers, self.losses, self.epochs)
+        self.curve_drawn_s, self.curve_is_old = time.monotonic(), False

@@ -1,0 +1,194 @@
+"""Command line: `python -m impls.train --backend pytorch|jittor ...`, also without any option."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from impls.backend import Arrays, Backend, Images, Sampler
+from impls.data import datasets
+from impls.data.datasets import Dataset
+from impls.errors import DataError, UsageError
+from impls.recipe.config import ExperimentConfig
+from impls.recipe.validation import held_out
+from impls.registry import Arm, parse_arm
+from impls.store.checkpoint import Note
+from impls.store.files import whole_file
+from impls.store.trainfolder import TrainFolder
+from impls.tools import tool
+from impls.tools.train.loop import Plan, Training
+from impls.tools.train.options import PROG, TrainOptions, as_file, continued, experiment, parse
+from impls.tools.train.outputs import FolderOutputs
+from impls.tools.train.start import Start, open_folder, starting_point
+
+SAMPLE_STEPS, MOST_SAMPLES = 50, 64
+
+
+class Stop:
+    """What SIGINT and SIGTERM do: while training the first one is a wish, otherwise and the second time the end."""
+
+    def __init__(self) -> None:
+        self.wanted, self.training = False, False
+
+    def __call__(self) -> bool:
+        """Whether the end is wanted."""
+        return self.wanted
+
+    def listen(self) -> None:
+        """Take the signals over, once the framework is there, since Jittor sets a handler of its own."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.wanted or not self.training:
+            raise KeyboardInterrupt
+        self.wanted = True
+
+
+class Stopped(Exception):  # noqa: N818 - not an error
+    """Drawing was given up because the end is wanted."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is 0 done, 2 bad input, 130 interrupted."""
+    return tool.run(PROG, _main, argv)
+
+
+def _main(words: list[str]) -> None:
+    stop = Stop()
+    options, overrides = parse(words)
+    start = starting_point(options.model_path)
+    arm = parse_arm(options.backend or (start.note.arm if start is not None else None) or "pytorch")
+    if start is not None:
+        # First, because it needs no framework.
+        continued(options, overrides, start.config, start.path)
+    backend, device = tool.open_backend(arm, options.device, say)
+    stop.listen()
+    config = (experiment(options, overrides, device) if start is None
+              else continued(options, overrides, start.config, start.path))
+    data = _dataset(options, start)
+    train(options, config, arm, backend, data, start, stop)
+
+
+def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Backend, data: Dataset,
+          start: Start | None, stop: Stop) -> None:
+    """Train in a folder of its own, or go on in the training's.
+
+    Raises:
+        UsageError: the data or the checkpoint does not fit, the training diverged, or something cannot be written.
+        SystemExit: somebody asked for the end; with status 130.
+    """
+    images = data.open()
+    trained_on, kept_out = split(images, config.train.batch_size)
+    plan = Plan(len(trained_on) // config.train.batch_size, options.num_epochs, options.max_steps, options.checkpoint,
+                options.checkpoint_steps, options.checkpoint if options.sample_every is None else options.sample_every)
+    step = 0 if start is None else start.state.step
+    if start is not None and step >= plan.last_step:
+        say(f"{start.path}: has {step} steps already, the end is at step {plan.last_step}: nothing to do; "
+            "raise --num-epochs or --max-steps")
+        return
+    trainer = backend.trainer(config, trained_on)
+    if start is not None:
+        trainer.load_state(start.state)
+    folder, earlier = open_folder(options, config, arm, data, start, say)
+    with whole_file(folder.settings) as partial:
+        partial.write_text(as_file(options, data.name, arm.name, config), encoding="utf-8")
+    say(f"{arm.name} on {backend.info.device}: {trainer.parameter_count:,} parameters, {len(trained_on)} images, "
+        f"{len(kept_out)} held out, from step {step} to {plan.last_step}: {folder.path}")
+    _warn_of_disk(folder, plan, step, trainer.parameter_count, options)
+    outputs = FolderOutputs(
+        folder, config, plan, Note(arm.name, data.name, data.sha256), GridDrawer(backend, config, stop), options.log,
+        1 if options.only_checkpoint_max else options.keep_last, not options.only_checkpoint_max, earlier, step)
+    training = Training(trainer, config, plan, kept_out, outputs, stop, step)
+    go_on = shlex.join([*PROG.split(), "--model_path", str(folder.path)])
+    failed = stop.training = True
+    try:
+        complete = training.run()
+        failed = False
+    except UsageError as error:
+        again = f"; the last checkpoint has {outputs.latest} steps; to go on: {go_on}" if outputs.latest else ""
+        raise type(error)(f"{error}{again}") from error
+    finally:
+        stop.training = False
+        outputs.close(failed)
+        trainer.close()
+        folder.close()
+    if not complete:
+        say(f"{PROG}: interrupted after step {training.step}" + (f"; to go on: {go_on}" if outputs.latest else ""))
+        raise SystemExit(tool.EXIT_INTERRUPTED)
+    print(folder.checkpoint(training.step))
+
+
+class GridDrawer:
+    """Draws samples with the weights of a training that goes on.
+
+    Args:
+        backend: that trains.
+        config: the experiment.
+        stop: whether to give up.
+    """
+
+    def __init__(self, backend: Backend, config: ExperimentConfig, stop: Callable[[], bool]) -> None:
+        self.backend, self.config, self.stop = backend, config, stop
+        self.sampler: Sampler | None = None
+
+    def __call__(self, params: Arrays) -> Images | None:
+        """Images of these weights, always from the same noise; None when the end was wanted in between."""
+        if self.sampler is None:
+            self.sampler = self.backend.sampler(self.config)
+        self.sampler.load(params)
+        steps = min(SAMPLE_STEPS, self.config.diffusion.T)
+        count = min(MOST_SAMPLES, self.config.sample.batch_size)
+        try:
+            return self.sampler.sample(count, self.config.seed, "ddim", steps, on_step=self._on_step)
+        except Stopped:
+            return None
+
+    def _on_step(self, calls: int, read: Callable[[], Images]) -> None:
+        if self.stop():
+            raise Stopped
+
+
+def split(images: Images, batch_size: int) -> tuple[Images, Images]:
+    """The images to train on and those held out.
+
+    Raises:
+        DataError: too few to train on.
+    """
+    count = held_out(len(images))
+    trained_on, kept_out = images[: len(images) - count], images[len(images) - count :]
+    if len(trained_on) < batch_size:
+        raise DataError(f"--batch-size {batch_size}: the data set has {len(images)} images, {count} of them held out: "
+                        f"choose at most {len(trained_on)}")
+    return trained_on, kept_out
+
+
+def say(text: str) -> None:
+    """One line for people."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _dataset(options: TrainOptions, start: Start | None) -> Dataset:
+    name: str = options.dataset_name
+    if name == "auto" and start is not None and start.note.dataset is not None:
+        name = start.note.dataset
+    return datasets.prepare(name, Path(options.data_root) if options.data_root else None, echo=say)
+
+
+def _warn_of_disk(folder: TrainFolder, plan: Plan, step: int, parameters: int, options: TrainOptions) -> None:
+    """Say beforehand that the checkpoints to come will not fit on the disk."""
+    # Weights, their average, and two moments, each in float32.
+    size = 4 * 4 * parameters
+    count = sum(plan.saves(one) for one in range(step + 1, plan.last_step + 1))
+    if options.only_checkpoint_max or options.keep_last is not None:
+        # The newest is there before the oldest goes.
+        count = min(count, 2 if options.only_checkpoint_max else (options.keep_last or 0) + 2)
+    free = shutil.disk_usage(folder.path).free
+    if count * size > free:
+        say(f"warning: {count} checkpoints of {size / 1e6:.0f} MB do not fit into the {free / 1e6:.0f} MB left in "
+            f"{folder.path}: choose --keep-last or a larger --checkpoint")

@@ -1,0 +1,91 @@
+"""Where a training begins: fresh, from weights of others, or from a checkpoint; and in which folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from impls.backend import TrainerState
+from impls.data.datasets import Dataset
+from impls.recipe.config import ExperimentConfig
+from impls.registry import Arm
+from impls.store import trainlog
+from impls.store.checkpoint import Note, load_state, read_note
+from impls.store.diffusers import WEIGHTS_FILE
+from impls.store.retention import checkpoints
+from impls.store.trainfolder import TrainFolder, folder_of
+from impls.store.weights import find_checkpoint, load_weights
+from impls.tools.train.options import TrainOptions, changes, with_defaults
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training goes on or begins, if not from fresh weights.
+
+    Attributes:
+        path: the file that was read.
+        state: the training's state.
+        config: its experiment.
+        note: what else the checkpoint says.
+        folder: the folder of its training, if this is the newest checkpoint there.
+    """
+
+    path: Path
+    state: TrainerState
+    config: ExperimentConfig
+    note: Note
+    folder: Path | None
+
+
+def starting_point(model_path: str | None) -> Start | None:
+    """What `--model_path` names, read and checked; None where it names nothing.
+
+    Raises:
+        CheckpointError: missing, damaged or foreign.
+    """
+    if model_path is None:
+        return None
+    path = Path(model_path)
+    if path.name == WEIGHTS_FILE or any(os.path.isfile(folder / WEIGHTS_FILE) for folder in (path, path / "unet")):
+        weights = load_weights(path)
+        config = with_defaults(weights.config)
+        zeros = {name: np.zeros_like(array) for name, array in weights.params.items()}
+        averaged = None if config.train.ema_decay is None else weights.params
+        return Start(weights.path, TrainerState(0, weights.params, averaged, zeros, zeros), config, Note(), None)
+    file = find_checkpoint(path)
+    state, config = load_state(file)
+    folder = folder_of(file)
+    if folder is not None and checkpoints(file.parent)[-1].absolute() != file.absolute():
+        # What came after this checkpoint is not thrown away.
+        folder = None
+    return Start(file, state, config, read_note(file), folder)
+
+
+def open_folder(options: TrainOptions, config: ExperimentConfig, arm: Arm, data: Dataset, start: Start | None,
+                say: Callable[[str], None]) -> tuple[TrainFolder, list[trainlog.Line]]:
+    """The training's own folder where it goes on unchanged, else a new one that begins with its trace.
+
+    Raises:
+        UsageError: another process trains there, or it cannot be written.
+    """
+    root, name = Path(options.log_root), f"{arm.name.replace(':', '-')}-{config.preset}"
+    if start is None:
+        return TrainFolder.create(root, name), []
+    different = [f"{place} {old} -> {new}" for place, old, new in changes(start.config, config)]
+    different += [f"{what} {old} -> {new}" for what, old, new in (
+        ("backend", start.note.arm, arm.name), ("images", start.note.dataset_sha256, data.sha256))
+        if old is not None and old != new]
+    step, origin = start.state.step, folder_of(start.path)
+    if start.folder is not None and not different:
+        folder = TrainFolder(start.folder)
+    else:
+        reason = f" ({', '.join(different)})" if different else ""
+        say(f"goes on from {start.path} in a new folder{reason}")
+        folder = TrainFolder.create(root, name)
+    if origin is None or not options.log:
+        return folder, []
+    return folder, trainlog.copy(origin / folder.log.name, folder.log, step)

@@ -1,0 +1,239 @@
+"""Figures of the steps: over the life of a process, their distribution, whole epochs, and losses."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from harness.record.events import WarmUp
+from reports.chapters.ratio import seconds_axis
+from reports.page.plotting import BAND, INK, MUTED, PAPER, SERIES, Drawn, envelope, legend_above, sheet
+from reports.text import NA, count, duration, number, tag, tick, time_unit
+from reports.view.run import ArmView, Floats, RunView
+
+
+def life(arm: ArmView, block: int) -> tuple[Floats, int, int | None]:
+    """All steps of one process from its first to its last stepwise-measured one.
+
+    Returns:
+        durations in ns; how many of them came before measuring; index of the first steady step, or None.
+    """
+    warm: WarmUp | None = next((w for w in arm.warmups if w.block == block), None)
+    # Warm-up begins with the first step; without a record of it, the first step alone is known.
+    before = warm.step_ns if warm else [w.first_step_ns for w in arm.workers if w.block == block]
+    measured = [ns for window in arm.stepwise if window.block == block for ns in window.step_ns]
+    steady = warm.steady_from if warm else None
+    return np.array([*before, *measured], dtype=np.float64), len(before), steady
+
+
+def blocks(arm: ArmView) -> list[int]:
+    """Blocks in which the arm did anything, in order."""
+    started = {worker.block for worker in arm.workers} | {warm.block for warm in arm.warmups}
+    return sorted(started | {window.block for window in arm.stepwise})
+
+
+def step_times(view: RunView, narrow: bool) -> Drawn | str:
+    """Step time over the steps of every process, with warm-up and the change to steady marked."""
+    arms = [arm for arm in view.arms if any(life(arm, block)[0].size for block in blocks(arm))]
+    if not arms:
+        return f"no {view.unit.step} was measured"
+    unit = view.unit
+    if not any((life(arm, block)[0] > 0).any() for arm in arms for block in blocks(arm)):
+        return f"no {unit.step} took any time"
+    figure, axes = sheet(narrow, 0.9 + 1.75 * len(arms), len(arms), sharex=True, sharey=True)
+    messages, everything, farthest = [], [], [0.0, 1.0]
+    for axis, arm in zip(axes, arms, strict=True):
+        lives = [life(arm, block) for block in blocks(arm)]
+        draw_lives(axis, arm, lives, unit.step)
+        steady = [where for _, _, where in lives if where is not None]
+        axis.set_title(tag(arm.label))
+        farthest += [edge for values, before, _ in lives for edge in (-before, values.size - before)]
+        everything.append(np.concatenate([values for values, _, _ in lives]))
+        first = max((values[0] for values, _, _ in lives if values.size), default=float("nan"))
+        when = (
+            f"steady from {unit.short} {min(steady)}{'' if min(steady) == max(steady) else f' to {max(steady)}'}"
+            if steady
+            else "no steady state found"
+        )
+        messages.append(
+            f"{arm.label}: first {unit.step} up to {duration(first)}, {when}, median of measured {unit.steps} "
+            f"{duration(float(np.median(arm.step_ns))) if arm.step_ns.size else NA}"
+        )
+    seconds_log(axes, np.concatenate(everything), narrow, view.unit.time)
+    axes[-1].set_xlabel(f"{view.unit.step} of the process, 0 is the first measured one")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5 if narrow else 10))
+    margin = 0.02 * (max(farthest) - min(farthest))
+    axes[-1].set_xlim(min(farthest) - margin, max(farthest) + margin)
+    for axis in axes:
+        axis.axvspan(min(farthest) - margin, -0.5, color=BAND, zorder=0, linewidth=0, label="before measuring")
+    legend_above(figure, axes[0], 1 if narrow else 3)
+    return Drawn(
+        figure,
+        "; ".join(messages) + ".",
+        f"One line per process. A triangle marks the first {unit.step}, which holds the just-in-time compilation "
+        f"where there is any; the shaded {unit.steps} came before measuring; a diamond marks the first {unit.short} "
+        "that the detector calls steady. Outliers are kept.",
+    )
+
+
+def draw_lives(axis: Axes, arm: ArmView, lives: list[tuple[Floats, int, int | None]], step: str) -> None:
+    """All processes of one arm in one panel."""
+    style = SERIES[arm.slot]
+    for index, (values, before, steady) in enumerate(lives):
+        if not values.size:
+            continue
+        x, y = envelope(np.arange(values.size, dtype=np.float64) - before, values)
+        axis.plot(x, y, color=style.color, linewidth=0.9, alpha=0.75)
+        axis.plot(
+            -before,
+            values[0],
+            "v",
+            color=style.color,
+            markersize=5,
+            linestyle="none",
+            label=f"first {step} (compilation)" if index == 0 else None,
+        )
+        if steady is not None and steady < values.size:
+            axis.plot(
+                steady - before,
+                values[steady],
+                "D",
+                color=INK,
+                markerfacecolor=PAPER,
+                markersize=5,
+                zorder=4,
+                linestyle="none",
+                label="steady from here" if index == 0 else None,
+            )
+
+
+def seconds_log(axes: list[Axes], values_ns: Floats, narrow: bool, name: str) -> None:
+    """A shared logarithmic time axis, labelled in the unit of the median."""
+    _, unit = time_unit(float(np.nanmedian(values_ns)))
+    for axis in axes:
+        axis.set_yscale("log")
+        seconds_axis(axis, values_ns, name)
+        axis.set_ylabel(f"{name}, {unit}" if not narrow else unit)
+        few = float(values_ns.max()) / float(values_ns[values_ns > 0].min()) < 30
+        axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if few else (1,), numticks=8))
+
+
+def distribution(view: RunView, narrow: bool) -> Drawn | str:
+    """Histograms of the stepwise-measured steps, one row per arm on one axis, with median and p95."""
+    arms = [arm for arm in view.arms if arm.step_ns.size]
+    if not arms:
+        return "no stepwise window was measured"
+    figure, axes = sheet(narrow, 0.75 + 1.05 * len(arms), len(arms), sharex=True)
+    pooled = np.concatenate([arm.step_ns for arm in arms])
+    if pooled.max() <= 0:
+        return f"no {view.unit.step} took any time"
+    _, unit = time_unit(float(np.median(pooled)))
+    logarithmic = bool(pooled.max() > 4 * pooled.min() > 0)
+    edges = (np.geomspace if logarithmic else np.linspace)(
+        pooled.min() * 0.99, pooled.max() * 1.01, 41 if narrow else 71
+    )
+    messages = []
+    for axis, arm in zip(axes, arms, strict=True):
+        style, steps = SERIES[arm.slot], arm.step_ns
+        axis.hist(
+            steps,
+            bins=list(edges),
+            color=style.color,
+            alpha=0.45,
+            histtype="stepfilled",
+            hatch=style.hatch,
+            edgecolor=style.color,
+            linewidth=1,
+        )
+        middle, late = float(np.median(steps)), float(np.percentile(steps, 95))
+        axis.axvline(middle, color=INK, linewidth=1.4)
+        axis.axvline(late, color=MUTED, linewidth=1.1, linestyle=(0, (4, 2)))
+        more = "" if narrow else f", p95 {duration(late)}"
+        axis.set_title(f"{tag(arm.label, 24 if narrow else 34)}: median {duration(middle)}{more}", fontsize=9)
+        axis.set_ylabel(f"{view.unit.short}s")
+        axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        messages.append(
+            f"{arm.label} median {duration(middle)}, p95 {duration(late)}, slowest {duration(float(steps.max()))}"
+        )
+    if logarithmic:
+        axes[-1].set_xscale("log")
+        axes[-1].xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=9))
+    seconds_axis(axes[-1], pooled, view.unit.time, "x")
+    axes[-1].set_xlabel(f"{view.unit.time}, {unit}{', logarithmic' if logarithmic else ''}")
+    return Drawn(
+        figure,
+        f"{view.unit.time.capitalize()}: {'; '.join(messages)}.",
+        f"All {view.unit.steps} of all blocks that were synchronised one by one, outliers included. Solid line: "
+        "median; dashed: p95.",
+    )
+
+
+def epoch_times(view: RunView, narrow: bool) -> Drawn | str:
+    """Whole epochs with the gap before each."""
+    rows = [(arm, epoch) for arm in view.arms for epoch in arm.epochs]
+    if not rows:
+        return "no whole epoch was run"
+    most = max(epoch.end_ns - epoch.start_ns + (epoch.gap_ns or 0) for _, epoch in rows)
+    if most <= 0:
+        return "no epoch took any time"
+    groups = list(dict.fromkeys((arm.slot, epoch.loader) for arm, epoch in rows))
+    figure, (axis,) = sheet(narrow, 1.0 + 0.23 * len(rows) + 0.12 * len(groups))
+    factor, unit = time_unit(most)
+    y, ticks, messages = 0.0, [], []
+    joint = "\n" if narrow else ", "
+    for slot, loader in groups:
+        arm = view.arm(slot)
+        if arm is None:
+            continue
+        style, found = SERIES[slot], [epoch for epoch in arm.epochs if epoch.loader == loader]
+        for epoch in found:
+            gap, length = (epoch.gap_ns or 0) / factor, (epoch.end_ns - epoch.start_ns) / factor
+            axis.barh(y, gap, height=0.72, color=PAPER, edgecolor=MUTED, linewidth=0.9, hatch="xxxxx")
+            axis.barh(
+                y,
+                length,
+                left=gap,
+                height=0.72,
+                color=style.color,
+                alpha=0.8,
+                hatch=style.hatch,
+                edgecolor=PAPER,
+                linewidth=0,
+            )
+            axis.annotate(
+                f"{number(length)} {unit}",
+                (gap + length, y),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
+            ticks.append((y, f"{tick(arm.label, narrow)}{joint}{loader} {epoch.epoch}"))
+            y += 1
+        y += 0.5
+        times = [epoch.end_ns - epoch.start_ns for epoch in found]
+        gaps = [epoch.gap_ns for epoch in found if epoch.gap_ns is not None]
+        between = f", gaps of {duration(float(np.median(gaps)))}" if gaps else ""
+        messages.append(f"{arm.label} with {loader} data: {duration(float(np.median(times)))} per epoch{between}")
+    axis.set_yticks([where for where, _ in ticks], [words for _, words in ticks])
+    axis.set_ylim(y - 0.9, -0.6)
+    axis.set_xlim(0, most / factor * (1.22 if narrow else 1.1))
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel(f"time from the last step of the epoch before, {unit}")
+    figure.legend(
+        handles=[
+            Patch(facecolor=PAPER, edgecolor=MUTED, hatch="xxxxx", label="gap before the epoch"),
+            Patch(facecolor=MUTED, label="epoch"),
+        ],
+        loc="outside upper left",
+        ncols=2,
+    )
+    images = sorted({epoch.images for _, epoch in rows})
+    return Drawn(
+        figure,
+        "; ".join(messages) + ".",
+        f"Epochs of {' / '.join(count(n) for n in images)} images. "
+        "Gap: from the last step before to the first step of the epoch, where loaders are rebuilt.",
+    )

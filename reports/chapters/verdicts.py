@@ -1,0 +1,258 @@
+"""Recorded verdicts in plain words: who is how much faster, at what, how sure, and what to do next."""
+
+from __future__ import annotations
+
+import math
+
+from harness.record.events import SELF_CHECK, BlockState, DatasetRecorded, Verdict, Window
+from reports.page.blocks import Part, VerdictCard
+from reports.suites.sampling import facts as sampling
+from reports.text import DASH, TIMES, number, percent, plural, with_interval
+from reports.view.run import RunView, is_self_check
+from reports.view.words import SAMPLING
+
+METRICS = {
+    "step": "per training step",
+    "free": "per training step, free-running",
+    "epoch": "per epoch",
+    "first": "until the first step is done",
+    "image": "per image",
+    "call": "per network call",
+}
+REASONS = {
+    "noise": "the interval is wider than the margin",
+    "at-the-margin": "the interval is narrow but lies across the edge of the margin",
+    "machine": "the verdict depends on the blocks during which the machine was disturbed",
+    "environment": "the environments in which the run was measured decide differently",
+    "too-few-blocks": "one block has no spread to judge by",
+}
+TONES = {"A-faster": "decided", "B-faster": "decided", "equivalent": "even", "inconclusive": "open"}
+
+
+ORDER = {"training": 0, "mean": 1, "cell": 2, "call": 3}
+
+
+def per_what(view: RunView, verdict: Verdict) -> str:
+    """The words for what a verdict compares; the metric's name where it is not known."""
+    part = sampling.part_of(verdict)
+    if part in ("mean", "cell"):
+        images = sampling.batch_images(view)
+        batch = f"per batch of {plural(images, 'image')}" if images else "per batch"
+        several = len(sampling.cells(view))
+        over = f"geometric mean over {plural(several, 'cell')}" if several else "geometric mean over all cells"
+        return f"{batch}, {sampling.cell_words(verdict.cell) if verdict.cell is not None else over}"
+    low = verdict.metric.lower()
+    if view.unit is SAMPLING and "step" in low:
+        return METRICS["call"]
+    for key in ("call", "free", "first", "epoch", "step", "image"):
+        if key in low:
+            return METRICS[key]
+    return f"in {verdict.metric}"
+
+
+def cards(view: RunView) -> tuple[VerdictCard, ...]:
+    """One card per recorded verdict: training, all cells together, cells, network calls; the self-checks last."""
+
+    def rank(verdict: Verdict) -> tuple[bool, int]:
+        part = sampling.part_of(verdict)
+        # Where nothing trains, a step is a network call.
+        return is_self_check(verdict), ORDER["call" if view.unit is SAMPLING and part == "training" else part]
+
+    return tuple(card(view, verdict) for verdict in sorted(view.run.of(Verdict), key=rank))
+
+
+def is_detail(view: RunView, verdict: Verdict) -> bool:
+    """Whether a verdict is about one cell and another one tells of all cells together."""
+    return verdict.cell is not None and any(sampling.part_of(one) == "mean" for one in view.run.of(Verdict))
+
+
+def noise_floor(view: RunView, verdict: Verdict) -> str | None:
+    """Half the width of the self-check's interval for the same metric and first arm, as a share."""
+    for check in view.run.of(Verdict):
+        same = check.metric == verdict.metric + SELF_CHECK and check.cell == verdict.cell
+        if is_self_check(check) and same and check.arm_a == verdict.arm_a:
+            width = half_width(check)
+            return f"Noise floor of this machine, from the arm against itself: {width}" if width else None
+    return None
+
+
+def half_width(verdict: Verdict) -> str | None:
+    """Half the interval's width on the logarithmic scale, in per cent."""
+    low, high = verdict.ci_low, verdict.ci_high
+    if not low or not high or low <= 0 or not math.isfinite(high):
+        return None
+    return percent(math.log(high / low) / 2)
+
+
+def interval_name(view: RunView, verdict: Verdict) -> str:
+    """How sure the interval is: its level, and whether it was widened because there are several comparisons."""
+    if verdict.alpha is None:
+        return "interval"
+    declared = view.declared("alpha")
+    shared = isinstance(declared, float) and verdict.alpha < declared
+    return f"{100 * (1 - verdict.alpha):.4g} % interval" + (" (Holm, several comparisons)" if shared else "")
+
+
+def oriented(verdict: Verdict) -> tuple[str, str, float | None, float | None, float | None]:
+    """Slots and ratio turned so that the ratio is above 1 where one arm was decided to be faster.
+
+    Returns:
+        numerator slot, denominator slot, ratio, low end, high end of the interval.
+    """
+    ratio, low, high = (
+        value if value is not None and math.isfinite(value) and value > 0 else None
+        for value in (verdict.ratio, verdict.ci_low, verdict.ci_high)
+    )
+    if verdict.word == "A-faster" and ratio is not None:
+        return verdict.arm_b, verdict.arm_a, 1 / ratio, 1 / high if high else None, 1 / low if low else None
+    return verdict.arm_a, verdict.arm_b, ratio, low, high
+
+
+def card(view: RunView, verdict: Verdict) -> VerdictCard:
+    """One verdict as a card."""
+    slow, fast, ratio, low, high = oriented(verdict)
+    above, below = Part(view.label(slow), slow), Part(view.label(fast), fast)
+    what, detail = per_what(view, verdict), is_detail(view, verdict)
+    if verdict.word in ("A-faster", "B-faster") and ratio is not None:
+        figure, headline = faster(below, above, ratio, low, high, what)
+    elif verdict.word == "equivalent":
+        figure = "="
+        headline = (above, Part(" and "), below, Part(f" take the same time {what}, within the declared margin"))
+    elif verdict.word == "inconclusive" and same_name(view, verdict):
+        figure = "\N{ALMOST EQUAL TO}"
+        headline = (above, Part(" and "), below, Part(f", the same arm twice, cannot be told apart {what}"))
+    elif verdict.word == "not-comparable":
+        figure = "\N{NOT EQUAL TO}"
+        headline = (above, Part(" and "), below, Part(f" cannot be compared {what}"))
+    elif verdict.word == "inconclusive":
+        figure = "?"
+        headline = (Part("It is not decided whether "), above, Part(" or "), below, Part(f" is faster {what}"))
+    else:
+        figure = "?"
+        headline = (above, Part(" against "), below, Part(f" {what}: {verdict.word}, no ratio recorded"))
+    known = REASONS.get(verdict.reason or "")
+    reason = f"Reason: {verdict.reason}{f' ({known})' if known else ''}" if verdict.reason else None
+    more = verdict.further_blocks
+    blocks = f"To decide it, about {plural(more, 'further block')} would be needed" if more else None
+    facts = (
+        evidence(view, verdict, slow, fast, ratio, low, high),
+        reason,
+        means(verdict, slow),
+        None if detail else certainty(verdict),
+        blocks,
+        same_arm(view, verdict),
+        noise_floor(view, verdict),
+        cells(view, verdict),
+        None if detail else setting(view),
+    )
+    return VerdictCard(
+        figure,
+        headline,
+        tuple(sentence(fact) for fact in facts if fact),
+        sentence(verdict.next_action) if verdict.next_action else None,
+        verdict.word,
+        TONES.get(verdict.word, "refused"),
+        is_self_check(verdict) or detail,
+    )
+
+
+def cells(view: RunView, verdict: Verdict) -> str | None:
+    """What a cell is, where a verdict covers all of them."""
+    if sampling.part_of(verdict) != "mean" or not sampling.cells(view):
+        return None
+    return f"A cell is a sampling method with its number of network calls: {sampling.listed(view)}"
+
+
+def sentence(text: str) -> str:
+    """`text` with a full stop."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def faster(
+    fast: Part, slow: Part, ratio: float, low: float | None, high: float | None, what: str
+) -> tuple[str, tuple[Part, ...]]:
+    """A figure and a sentence such as "fast is 2.93 times as fast as slow", in per cent below a ratio of 1.1."""
+    if ratio < 1.1:
+        share = percent(ratio - 1)
+        return f"+{share}", (fast, Part(f" is {share} faster than "), slow, Part(f" {what}"))
+    text = headline_ratio(ratio, low, high)
+    return f"{text}{TIMES}", (fast, Part(f" is {text} times as fast as "), slow, Part(f" {what}"))
+
+
+def headline_ratio(ratio: float, low: float | None, high: float | None) -> str:
+    """At most two decimals, and none that the interval makes worthless."""
+    if low is None or high is None or high <= low:
+        return number(ratio)
+    return f"{ratio:.{max(0, min(2, 1 - math.floor(math.log10((high - low) / 2))))}f}"
+
+
+def evidence(
+    view: RunView, verdict: Verdict, above: str, below: str, ratio: float | None, low: float | None, high: float | None
+) -> str:
+    """The ratio with its interval, blocks, pairs and margin."""
+    what = f"Time of {view.label(above)} / time of {view.label(below)}"
+    pairs = pairs_per_block(view, verdict)
+    blocks = plural(verdict.blocks, "block") + (f" of {pairs}" if pairs else "")
+    margin = view.declared("margin")
+    level = f", {interval_name(view, verdict)}"
+    if ratio is None:
+        return f"{what}: no ratio recorded, {blocks}"
+    within = f"; declared margin \N{PLUS-MINUS SIGN}{percent(margin, 1)}" if isinstance(margin, float) else ""
+    return f"{what}: {with_interval(ratio, low, high)}{level} over {blocks}{within}"
+
+
+def pairs_per_block(view: RunView, verdict: Verdict) -> str | None:
+    """How many pairs of windows the blocks of a verdict have: "40 pairs", or "38-40 pairs"."""
+    part = sampling.part_of(verdict)
+    batches = part in ("mean", "cell")
+    kind = "sample" if batches else "free" if "free" in verdict.metric else "stepwise"
+    counts: dict[tuple[int, str | None], set[int]] = {}
+    for window in view.run.of(Window):
+        if window.kind == kind and verdict.cell in (None, window.cell):
+            counts.setdefault((window.block, window.cell), set()).add(window.pair)
+    sizes = sorted({len(pairs) for pairs in counts.values()})
+    if not sizes:
+        return None
+    several = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}{DASH}{sizes[-1]}"
+    return f"{several} pair{'' if several == '1' else 's'}{' per cell' if part == 'mean' else ''}"
+
+
+def means(verdict: Verdict, above: str) -> str | None:
+    """The ratio of means, turned like the ratio; what a job pays, spikes included."""
+    mean = verdict.mean_ratio
+    if mean is None or not math.isfinite(mean) or mean <= 0:
+        return None
+    mean = mean if above == verdict.arm_a else 1 / mean
+    return f"Ratio of mean times, spikes included: {mean:.3f}"
+
+
+def certainty(verdict: Verdict) -> str | None:
+    """The exact sign-flip p-value, where the run has one."""
+    p = verdict.sign_flip_p
+    return f"Exact sign-flip test: p = {number(p, 2)}" if p is not None and math.isfinite(p) else None
+
+
+def same_name(view: RunView, verdict: Verdict) -> bool:
+    """Whether both sides of a verdict are the same arm."""
+    one, other = view.arm(verdict.arm_a), view.arm(verdict.arm_b)
+    return one is not None and other is not None and one.name == other.name
+
+
+def same_arm(view: RunView, verdict: Verdict) -> str | None:
+    """Says so when an arm was measured against itself."""
+    if not same_name(view, verdict):
+        return None
+    width = half_width(verdict)
+    floor = f": half of the interval's width, {width}, is this machine's noise floor" if width else ""
+    return f"This is the same arm twice (A/A), so any difference is noise{floor}"
+
+
+def setting(view: RunView) -> str:
+    """Where and with what it was measured: device, preset, batch, data."""
+    parts: list[str | None] = [" and ".join(device.upper() for device in view.devices) or None]
+    preset, batch, run = view.setting("preset"), view.batch_size, view.run
+    data = run.last(DatasetRecorded)
+    parts += [f"preset {preset}" if preset else None, f"batch {batch}" if batch else None, data.name if data else None]
+    dirty = sum(1 for state in run.of(BlockState) if state.dirty)
+    parts.append(f"{plural(dirty, 'disturbed block')} (kept and flagged)" if dirty else None)
+    return "Measured on " + ", ".join(part for part in parts if part) if any(parts) else "Setting not recorded"

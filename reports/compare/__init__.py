@@ -1,0 +1,1 @@
+"""The same arms across runs."""

@@ -1,0 +1,231 @@
+"""May two runs be compared? What must be alike, what is under test and only listed, and what else differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.record.events import DatasetRecorded, EnvironmentRecorded, ParityResult, SampleAgreement, WorkerStarted
+from harness.record.machines import machines, moves
+from harness.record.writer import RecordedRun
+from impls.errors import UsageError
+from reports.chapters.machine import plain
+from reports.text import printable
+from reports.view.parts import samples, trains
+
+# Fields of an experiment that cost no time: runs that differ in them measured the same work. The cells of a sampling
+# (`steps`) are matched one by one.
+COSTLESS = {"train": ("lr", "warmup_steps"), "sample": ("steps",)}
+NOT_RECORDED = "not recorded"
+MOST_NAMED = 4
+# (framework's name for it, for people): what an arm's process must have proved alike in both runs.
+ARM_FIELDS = {"device": "device", "device_name": "device name", "dtype": "dtype", "threads": "threads"}
+
+Role = Literal["refused", "machine", "software", "other"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not the same in two runs.
+
+    Attributes:
+        field: its name.
+        before: its value in the first run, as text.
+        after: its value in the other run.
+        role: "refused" forbids the comparison; "machine" does unless the user allows it; "software" is what a
+            regression comparison is for; "other" is only listed.
+        arm: the arm that it is about; None for the whole run.
+    """
+
+    field: str
+    before: str
+    after: str
+    role: Role
+    arm: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The field with its arm."""
+        return f"{self.field} of {self.arm}" if self.arm else self.field
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.before} against {self.after}"
+
+
+def differences(before: RecordedRun, after: RecordedRun, slots: Mapping[str, tuple[str, str]]) -> list[Difference]:
+    """Everything that differs between two runs, what forbids their comparison first.
+
+    Args:
+        before: the first run.
+        after: the other run.
+        slots: label of every arm that both runs have -> its slots in them.
+    """
+    found = [*_kind(before, after), *_experiment(before, after), *_data(before, after), *_equal_work(before, after)]
+    for label, (one, other) in slots.items():
+        found += _arm(label, _workers(before, one), _workers(after, other))
+    found += _environment(before, after)
+    order = {"refused": 0, "machine": 1, "software": 2, "other": 3}
+    return sorted(found, key=lambda one: order[one.role])
+
+
+def refuse(before: RecordedRun, after: RecordedRun, told: Sequence[Difference], allow_env_change: bool) -> None:
+    """Refuse an unfair pair, with the fields named.
+
+    Raises:
+        UsageError: the runs must not be compared.
+    """
+    faults = [one for one in told if one.role == "refused"]
+    machine = [one for one in told if one.role == "machine"] if not allow_env_change else []
+    if not faults and not machine:
+        return
+    named = "; ".join(" ".join(printable(one).split()) for one in [*faults, *machine][:MOST_NAMED])
+    more = len(faults) + len(machine) - MOST_NAMED
+    advice = ("compare runs that are alike in this" if faults
+              else "the machine differs; --allow-env-change compares all the same and marks it")
+    raise UsageError(f"{after.path} cannot be compared with {before.path}: {named}"
+                     f"{f'; and {more} more' if more > 0 else ''}: {advice}")
+
+
+def _differ(field: str, before: Any, after: Any, role: Role, arm: str | None = None) -> Iterator[Difference]:
+    if before != after:
+        yield Difference(field, plain(before) or NOT_RECORDED, plain(after) or NOT_RECORDED, role, arm)
+
+
+def _kind(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
+    shared = (samples(before) and samples(after)) or (trains(before) and trains(after))
+    if not shared:
+        yield from _differ("suite", _suite(before), _suite(after), "refused")
+    else:
+        yield from _differ("suite", _suite(before), _suite(after), "other")
+    # Alternating windows find other caches than uninterrupted ones.
+    yield from _differ("schedule", _bench(before, "schedule"), _bench(after, "schedule"), "refused")
+    one, other = (", ".join(sorted(run.arms.values())) for run in (before, after))
+    yield from _differ("arms measured together", one, other, "other")
+
+
+def _suite(run: RecordedRun) -> str | None:
+    return run.started.suite if run.started else None
+
+
+def _bench(run: RecordedRun, key: str) -> Any:
+    return run.started.bench.get(key) if run.started else None
+
+
+def _experiment(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
+    one, other = (run.started.experiment if run.started else {} for run in (before, after))
+    used = {"train": trains(before) and trains(after), "sample": samples(before) and samples(after)}
+    left, right = _flat(one), _flat(other)
+    for key in dict.fromkeys([*left, *right]):
+        part, _, field = key.partition(".")
+        if not used.get(part, True):
+            continue
+        costless = key == "seed" or field in COSTLESS.get(part, ())
+        # A setting that only one version of the program knows can't be held against the other.
+        both = key in left and key in right
+        role: Role = "refused" if both and not costless else "other"
+        yield from _differ(key.replace("_", " ").replace(".", ": "), left.get(key), right.get(key), role)
+
+
+def _flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            found.update(_flat(value, f"{above}{key}."))
+        else:
+            found[f"{above}{key}"] = ", ".join(plain(one) for one in value) if isinstance(value, list) else value
+    return found
+
+
+def _data(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
+    if not (trains(before) and trains(after)):
+        return
+    one, other = before.last(DatasetRecorded), after.last(DatasetRecorded)
+    yield from _differ("data set", one and one.name, other and other.name, "refused")
+    if one and other and one.name == other.name:
+        yield from _differ("data set's SHA-256", one.sha256, other.sha256, "refused")
+
+
+def _equal_work(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
+    """Parity: an arm that no longer computes what it should is not faster or slower."""
+    one, other = _disparity(before), _disparity(after)
+    if one or other:
+        yield Difference("parity", one or "passed", other or "passed", "refused")
+
+
+def _disparity(run: RecordedRun) -> str | None:
+    checks: list[ParityResult | SampleAgreement] = [*run.of(ParityResult), *run.of(SampleAgreement)]
+    newest = {(type(one), one.arm_a, one.arm_b): one for one in checks}
+    failed = [one for one in newest.values() if not one.passed]
+    return f"failed ({failed[0].reason or 'no reason recorded'})" if failed else None
+
+
+def _workers(run: RecordedRun, slot: str) -> list[WorkerStarted]:
+    return [worker for worker in run.of(WorkerStarted) if worker.arm == slot and worker.role == "measure"]
+
+
+def _arm(label: str, before: list[WorkerStarted], after: list[WorkerStarted]) -> Iterator[Difference]:
+    if not before or not after:
+        return
+
+    def told(workers: list[WorkerStarted], key: str) -> str:
+        return " and ".join(sorted({plain(worker.info.get(key)) for worker in workers}))
+
+    for key, name in ARM_FIELDS.items():
+        yield from _differ(name, told(before, key), told(after, key), "refused", label)
+    one, other = _uuids(before), _uuids(after)
+    if one and other:
+        yield from _differ("device UUID", one, other, "machine", label)
+    if "cuda" in (before[-1].info.get("device"), after[-1].info.get("device")):
+        # The CPU has no TF32, whatever the switch says.
+        yield from _differ("TF32", told(before, "tf32"), told(after, "tf32"), "refused", label)
+    counts = [" and ".join(sorted({str(worker.parameter_count) for worker in workers})) for workers in (before, after)]
+    yield from _differ("parameter count", counts[0], counts[1], "refused", label)
+    for key in ("framework", "version"):
+        yield from _differ(key, told(before, key), told(after, key), "software", label)
+    for group in ("operators", "flags"):
+        left, right = _group(before[-1], group), _group(after[-1], group)
+        for key in dict.fromkeys([*left, *right]):
+            yield from _differ(f"{group[:-1]} {key}", left.get(key), right.get(key), "software", label)
+
+
+def _uuids(workers: list[WorkerStarted]) -> str:
+    known = {str(worker.info["device_uuid"]) for worker in workers if worker.info.get("device_uuid")}
+    return " and ".join(sorted(uuid.lower().removeprefix("gpu-") for uuid in known))
+
+
+def _group(worker: WorkerStarted, name: str) -> dict[str, str]:
+    found = worker.info.get(name)
+    return {key: plain(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _environment(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
+    """What differs between the machines; a run that went on in another environment has several."""
+    one, other = _recorded(before), _recorded(after)
+    if not one or not other:
+        told = ["recorded" if known else NOT_RECORDED for known in (one, other)]
+        yield from _differ("environment", told[0], told[1], "machine")
+        return
+    starred = {name for recorded in (*one, *other) for name in recorded.starred}
+    for name in dict.fromkeys(name for recorded in (*one, *other) for name in recorded.facts):
+        if moves(name):
+            continue
+        role: Role = "software" if _software(name) else "machine" if name in starred else "other"
+        yield from _differ(name, _told(one, name), _told(other, name), role)
+
+
+def _recorded(run: RecordedRun) -> list[EnvironmentRecorded]:
+    """The environments that blocks were measured in; the newest where there are no blocks."""
+    found = machines(run.events)
+    return [one.recorded for one in found if one.blocks] or [one.recorded for one in found[-1:]]
+
+
+def _told(recorded: Sequence[EnvironmentRecorded], name: str) -> str | None:
+    values = dict.fromkeys(plain(one.facts.get(name)) for one in recorded)
+    return " and ".join(value or NOT_RECORDED for value in values) if any(values) else None
+
+
+def _software(name: str) -> bool:
+    """Software is what changes on purpose; what the machine is must not change with it."""
+    return name.startswith(("version_", "git_", "interpreter_", "source_")) or name in (
+        "python", "gpu_driver", "gpu_cuda_driver")

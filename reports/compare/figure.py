@@ -1,0 +1,85 @@
+"""The figure of a comparison of runs: how the time of every arm and cell changed."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from reports.chapters.ratio import frame_ratio
+from reports.compare.runs import Comparison, Row
+from reports.page.plotting import INK, MUTED, PAPER, Drawn, sheet
+from reports.text import percent, tick, with_interval
+from reports.view.run import Floats
+
+
+def forest(comparison: Comparison, narrow: bool) -> Drawn | str:
+    """Time after / time before of every judged row, with the interval, its blocks, and what only describes."""
+    rows = [(number, row) for number, pair in enumerate(comparison.pairs) for row in pair.rows if row.verdict]
+    shown = [(number, row) for number, row in rows if row.verdict and row.verdict.ratio is not None]
+    if not shown:
+        return "no arm has blocks in both runs"
+    figure, (axis,) = sheet(narrow, 1.15 + 0.5 * len(shown))
+    ends: list[float] = []
+    messages, names = [], []
+    for y, (number, row) in enumerate(shown):
+        label = str(row.subject)
+        names.append(label if len(comparison.pairs) == 1 else f"{letter(number)}: {label}")
+        ends += draw_row(axis, y, row)
+        assert row.verdict
+        messages.append(f"{names[-1]} {with_interval(row.verdict.ratio, row.verdict.ci_low, row.verdict.ci_high)} "
+                        f"({row.verdict.word})")  # fmt: skip
+    axis.set_yticks(range(len(shown)), [tick(name, narrow) for name in names])
+    axis.set_ylim(len(shown) - 0.35, -0.6)
+    axis.grid(axis="y", visible=False)
+    later = "B" if len(comparison.pairs) == 1 else "the later run"
+    note = frame_ratio(axis, min(ends), max(ends), comparison.margin)
+    parts = [f"time in {later} / time in A", *(["ratio to the control"] if comparison.control else [])]
+    axis.set_xlabel((",\n" if narrow else ", ").join([*parts, "right of 1 is slower"]))
+    secondary = any(other(row) for _, row in shown)
+    return Drawn(
+        figure,
+        f"Time in {later} divided by time in A: {'; '.join(messages)}.",
+        "Filled: the ratio that carries the verdict, with its Welch interval. Dots above it: the blocks of "
+        f"{later}, and hollow those of A, all over the mean of A."
+        + (f" Grey, below: {describes(comparison)}; it decides nothing." if secondary else "")
+        + f" The grey band is the margin of \N{PLUS-MINUS SIGN}{percent(comparison.margin, 1)} around 1.{note}",
+    )
+
+
+def letter(number: int) -> str:
+    """The name of a later run: B, C, ..."""
+    return chr(ord("B") + number) if number < 25 else f"run {number + 2}"
+
+
+def other(row: Row) -> tuple[float, float, float] | None:
+    """The change that does not carry the verdict, with its interval."""
+    change = row.relative if row.judged == "direct" else row.direct
+    if change is None or change.ratio is None or change.ci_low is None or change.ci_high is None:
+        return None
+    return change.ratio, change.ci_low, change.ci_high
+
+
+def describes(comparison: Comparison) -> str:
+    """What the grey mark of a row is."""
+    return "the arm's ratio to another arm, after over before" if comparison.control is None else "the arm's own time"
+
+
+def draw_row(axis: Axes, y: int, row: Row) -> list[float]:
+    """One row; returns the values that the axis must show."""
+    change = row.verdict
+    assert change is not None and change.ratio is not None
+    before, after = (np.array(logs.values) for logs in row.logs)
+    dots: list[Floats] = [np.exp(values - before.mean()) for values in (before, after)]
+    for values, face, above in zip(dots, (PAPER, MUTED), (0.32, 0.2), strict=True):
+        axis.plot(values, np.full(values.size, y - above), "o", color=MUTED, markersize=3, markerfacecolor=face,
+                  markeredgewidth=0.7, linestyle="none")  # fmt: skip
+    low, high = change.ci_low or change.ratio, change.ci_high or change.ratio
+    axis.plot([low, high], [y, y], color=INK, linewidth=2.2, solid_capstyle="butt")
+    axis.plot(change.ratio, y, "D", color=INK, markersize=6)
+    ends = [change.ratio, low, high, *(float(value) for values in dots for value in values)]
+    second = other(row)
+    if second:
+        axis.plot(second[1:], [y + 0.24] * 2, color=MUTED, linewidth=1.3, solid_capstyle="butt")
+        axis.plot(second[0], y + 0.24, "D", color=MUTED, markersize=4.5, markerfacecolor=PAPER)
+        ends += second
+    return ends

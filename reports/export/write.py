@@ -1,0 +1,107 @@
+"""Writes a run's tables as CSV, Parquet or JSON; docs/export-schema.md describes them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from errno import EISDIR
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.record.writer import JOURNAL, read_run, write_atomically
+from impls.errors import UsageError
+from impls.store.files import replacement
+from reports.export.rows import tables
+from reports.export.schema import DANGEROUS, SCHEMA_VERSION, columns
+from reports.text import plural, printable
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Format = Literal["csv", "parquet", "json"]
+
+
+def export(run_dir: Path, kind: Format, out: Path | None = None) -> Path:
+    """Write all tables of a run.
+
+    Args:
+        run_dir: the run's folder.
+        kind: csv, parquet: one file per table in a folder; json: one file.
+        out: the folder or file; `export/` or `export.json` in the run's folder when None.
+
+    Returns:
+        the folder or file written.
+
+    Raises:
+        UsageError: no readable run, nothing measured, or the target cannot be written.
+    """
+    run = read_run(run_dir)
+    found = tables(run)
+    if run.damage:
+        print(f"warning: {plural(len(run.damage), 'line')} of {run_dir / JOURNAL} left out: {printable(run.damage[0])}",
+              file=sys.stderr)  # fmt: skip
+    if not any(rows for name, rows in found.items() if name != "runs"):
+        raise UsageError(f"{run_dir}: nothing to export: its journal holds no measurement")
+    target = out or run_dir / ("export.json" if kind == "json" else "export")
+    try:
+        if kind == "json":
+            if target.is_dir():
+                raise IsADirectoryError(EISDIR, "it is a folder")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(target, as_json(run_dir.resolve().name, found))
+        else:
+            frames = {name: frame(name, rows) for name, rows in found.items()}
+            target.mkdir(parents=True, exist_ok=True)
+            for name, table in frames.items():
+                write_table(target / f"{name}.{kind}", table, kind)
+    except OSError as error:
+        raise UsageError(f"{target}: cannot write the export ({error.strerror or error}): give another place with "
+                         "--out") from error
+    return target
+
+
+def as_json(run_id: str, found: dict[str, list[tuple[Any, ...]]]) -> str:
+    """All tables as one document, a list of objects each."""
+    records = {}
+    for name, rows in found.items():
+        names = [column.name for column in columns(name)]
+        records[name] = [dict(zip(names, row, strict=True)) for row in rows]
+    content = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "tables": records}
+    return json.dumps(content, allow_nan=False) + "\n"
+
+
+def frame(name: str, rows: Sequence[tuple[Any, ...]]) -> DataFrame:
+    """A table with the dtypes of its schema."""
+    # Slow to load, and neither the report nor a fault on the command line needs it.
+    import pandas as pd
+
+    values = list(zip(*rows, strict=True)) if rows else [()] * len(columns(name))
+    made = {column.name: pd.array(list(one), dtype=column.dtype)
+            for column, one in zip(columns(name), values, strict=True)}  # fmt: skip
+    return pd.DataFrame(made)
+
+
+def write_table(path: Path, table: DataFrame, kind: Literal["csv", "parquet"]) -> None:
+    """Replace a file by a table, at once.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if kind == "csv":
+        write_atomically(path, as_csv(table))
+        return
+    with replacement(path) as scratch:
+        table.to_parquet(scratch, engine="pyarrow", index=False)
+
+
+def as_csv(table: DataFrame) -> str:
+    """The table as CSV, harmless in a spreadsheet: texts that would be run as formulas get an apostrophe."""
+    texts = table.select_dtypes("string").columns
+    safe = table.assign(**{name: table[name].map(_harmless, na_action="ignore") for name in texts})
+    text: str = safe.to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(DANGEROUS) else text

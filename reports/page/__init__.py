@@ -1,0 +1,1 @@
+"""Kinds of blocks and how they are written; knows no run."""

@@ -1,0 +1,226 @@
+"""The house style of all figures, and SVG that follows the page it stands in: its colours, its font, ids of its own."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from reports.view.run import Floats
+
+INK, MUTED, GRID, BAND, PAPER = "#1b1f24", "#5c6670", "#d5dae0", "#e8edf2", "#fffffe"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+ROOT_STYLE = "stroke-linejoin:round;stroke-linecap:butt"
+
+
+@dataclass(frozen=True)
+class SeriesStyle:
+    """How one arm is drawn; every arm can be told apart without colour. Colours: Okabe & Ito 2008."""
+
+    color: str
+    marker: str
+    line: Any
+    hatch: str
+
+
+SERIES: dict[str, SeriesStyle] = {
+    "A": SeriesStyle("#0072b2", "o", "-", ""),
+    "B": SeriesStyle("#d55e00", "s", (0, (5, 1.5)), "////"),
+    "C": SeriesStyle("#009e73", "^", (0, (1, 1)), "\\\\\\\\"),
+    "D": SeriesStyle("#cc79a7", "D", (0, (5, 1.5, 1, 1.5)), "xxx"),
+    "E": SeriesStyle("#e69f00", "v", (0, (8, 2)), "---"),
+    "F": SeriesStyle("#56b4e9", "P", (0, (3, 1, 1, 1, 1, 1)), "+++"),
+    "G": SeriesStyle("#7f7f80", "X", (0, (2, 2)), "|||"),
+    "H": SeriesStyle("#a6761d", "*", (0, (8, 2, 2, 2)), "/-/-"),
+}
+# Both themes read these; the fallback is what a viewer without the page's style sheet shows.
+VARIABLES = {
+    INK: "currentColor",
+    MUTED: f"var(--muted,{MUTED})",
+    GRID: f"var(--grid,{GRID})",
+    BAND: f"var(--band,{BAND})",
+    PAPER: "var(--paper,#fff)",
+    **{style.color: f"var(--arm-{slot.lower()},{style.color})" for slot, style in SERIES.items()},
+}
+ALONE_STYLE = """<style>
+:root{color:#1b1f24;--paper:#fff}
+@media (prefers-color-scheme:dark){:root{color:#e6e9ec;background:#14181d;--paper:#14181d;--muted:#9aa5b0;
+--grid:#333b44;--band:#232a32;--arm-a:#56b4e9;--arm-f:#0072b2;--arm-g:#a8a8a8}}
+</style>"""
+RC: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ddpm-bench",
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "axes.linewidth": 0.7,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "lines.linewidth": 1.4,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "hatch.linewidth": 0.5,
+    "text.parse_math": False,
+    "path.simplify": True,
+    "path.simplify_threshold": 0.2,
+    "axes.unicode_minus": True,
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One figure with its message: `alt` in one sentence, `caption` says what is drawn."""
+
+    figure: Figure
+    alt: str
+    caption: str
+
+
+def sheet(narrow: bool, height: float, rows: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure for a desktop column (8.6 in) or a phone (3.9 in), and its axes from top to bottom.
+
+    Args:
+        narrow: for a phone.
+        height: in inches, of the whole figure.
+        rows: axes above one another.
+        options: more of `Figure.subplots`.
+    """
+    figure = Figure(figsize=(3.9 if narrow else 8.6, height), layout="constrained")
+    axes = figure.subplots(rows, 1, squeeze=False, **options)
+    return figure, [axis for line in axes for axis in line]
+
+
+def legend_above(figure: Figure, axis: Axes, columns: int) -> None:
+    """One legend for the whole figure, above it, where it can cover nothing."""
+    handles, labels = axis.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    if unique:
+        figure.legend(
+            list(unique.values()),
+            list(unique),
+            loc="outside upper left",
+            ncols=columns,
+            handlelength=2.2,
+            columnspacing=1.4,
+            borderaxespad=0.2,
+        )
+
+
+def envelope(x: Floats, y: Floats, most: int = 800) -> tuple[Floats, Floats]:
+    """At most about `most` points of a series: the smallest and the largest value of every bin, so no spike is lost."""
+    if len(x) <= most:
+        return x, y
+    bins = np.array_split(np.arange(len(x)), most // 2)
+    keep: list[int] = []
+    for part in bins:
+        values = y[part]
+        if np.isfinite(values).any():
+            keep += sorted({int(part[np.nanargmin(values)]), int(part[np.nanargmax(values)])})
+        else:
+            keep.append(int(part[0]))
+    return x[keep], y[keep]
+
+
+def svg(figure: Figure, prefix: str) -> str:
+    """The figure as one SVG element that can stand inside a page: `prefix` makes its ids unique there."""
+    buffer = io.StringIO()
+    FigureCanvasSVG(figure)
+    # Laid out once: every saving would do it again, which is most of its time.
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return tidied(buffer.getvalue(), prefix)
+
+
+def tidied(text: str, prefix: str) -> str:
+    """Matplotlib's SVG without prolog, unused ids and page-wide style; colours as variables, ids prefixed."""
+    text = text[text.index("<svg") :].rstrip()
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.S)
+    # matplotlib hashes a clip box's last bits into its id, and those differ between two identical drawings.
+    order = dict.fromkeys(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
+    names = {old: f"{prefix}-{number}" for number, old in enumerate(order)}
+    text = re.sub(r" id=\"([^\"]*)\"", lambda m: f' id="{names[m[1]]}"' if m[1] in names else "", text)
+    text = re.sub(r"(url\(#|href=\"#)([^)\"]+)", lambda m: m[1] + names[m[2]], text)
+    # Only inside tags: what is written in the figure keeps its digits.
+    text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\d+\.\d{3,}", _short, tag[0]), text)
+    text = re.sub(r"(font: (?:[\w.]+ )*?[\d.]+px) [^;\"]*", lambda m: f"{m[1]} {FONT}", text)
+    for color, variable in VARIABLES.items():
+        text = text.replace(color, variable)
+    text = re.sub(r"<defs>\s*</defs>", "", text)
+    text = re.sub(r"\n\s*", "\n", text)
+    opening = re.search(r"viewBox=\"[^\"]+\"", text)
+    box = opening[0] if opening else ""
+    return re.sub(
+        r"<svg[^>]*>",
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'{box} style="{ROOT_STYLE}">',
+        text,
+        count=1,
+    )
+
+
+def _short(match: re.Match[str]) -> str:
+    return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def alone(text: str) -> str:
+    """An inline SVG element as a file of its own, which follows the viewer's light or dark theme."""
+    width, height = re.findall(r"viewBox=\"0 0 ([\d.]+) ([\d.]+)\"", text)[0]
+    return (
+        re.sub(
+            r"<svg([^>]*)>",
+            lambda m: (
+                f'<svg{m[1]} width="{float(width) * 4 / 3:.0f}" height="{float(height) * 4 / 3:.0f}">\n{ALONE_STYLE}'
+            ),
+            text,
+            count=1,
+        )
+        + "\n"
+    )
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """The figure on white, for viewers without SVG."""
+    FigureCanvasAgg(figure)
+    figure.savefig(path, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+
+
+def style_context() -> Any:
+    """The house style, for as long as the context lasts."""
+    rc: dict[Any, Any] = {**mpl.rcParamsDefault, **RC, "backend": "agg"}
+    return mpl.rc_context(rc)

@@ -1,0 +1,136 @@
+"""Writes a run's pages: `report.html` (self-contained), `report.md` (the same facts) and `figures/`."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.record.writer import RecordedRun, read_run, write_atomically
+from impls.errors import UsageError
+from reports.page.blocks import Report
+from reports.text import printable
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+
+
+def build(run_dir: Path) -> Path:
+    """Build the report of a run folder from its journal.
+
+    Returns:
+        the path of `report.html`.
+
+    Raises:
+        UsageError: no readable journal there, or the folder cannot be written.
+    """
+    return write(read_run(run_dir))
+
+
+def write(run: RecordedRun) -> Path:
+    """Write the pages of a run that has been read.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    # Drawing needs matplotlib, which the index and the command line's errors must not wait for.
+    from reports.page.figures import FigureMaker
+    from reports.report import build as build_report
+    from reports.view.run import view
+
+    figures = run.path / "figures"
+    try:
+        figures.mkdir(exist_ok=True)
+        report = build_report(run, FigureMaker(view(run), figures))
+        write_atomically(run.path / "report.md", markdown(report))
+        write_atomically(run.path / "report.html", html(report))
+    except OSError as error:
+        raise UsageError(f"{run.path}: cannot write the report: {error.strerror or error}") from error
+    return run.path / "report.html"
+
+
+def html(report: Report) -> str:
+    """The report as one self-contained page."""
+    return html_environment().get_template("report.html").render(report=report)
+
+
+def markdown(report: Report) -> str:
+    """The report as Markdown, with its pictures beside it in figures/."""
+    text = markdown_environment().get_template("report.md").render(report=report)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+@cache
+def html_environment() -> Environment:
+    """Templates whose every value is escaped; markup made by this program passes through `inline`."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_clean,
+    )
+    environment.filters["inline"] = _inline
+    return environment
+
+
+@cache
+def markdown_environment() -> Environment:
+    """Templates whose every value is escaped for Markdown, HTML included."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=markdown_text,
+    )
+    environment.filters["fenced"] = fenced
+    environment.filters["address"] = address
+    return environment
+
+
+def markdown_text(value: object) -> Markup:
+    """A value as one line of literal Markdown text: nothing in it is markup, a cell break or HTML."""
+    if isinstance(value, Markup):
+        return value
+    line = " ".join(printable(value).split("\n"))
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # Escaping every special character is ugly to read; only those that can start something at their place are.
+    line = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line)
+    line = re.sub(r"^(\s*)([#+-]|\d+[.)])(?=\s)", r"\1\\\2", line)
+    return Markup(
+        re.sub(r"!(?=\\\[)", r"\\!", re.sub(r"(?i)\b(https?|ftp|www)(?=[:.])", "\\1\N{ZERO WIDTH NON-JOINER}", line))
+    )
+
+
+def address(link: str) -> Markup:
+    """A quoted relative address; brackets and other marks that Markdown reads are quoted too."""
+    return Markup(re.sub(r"[^A-Za-z0-9/._%-]", lambda mark: quote(mark[0], safe=""), link))
+
+
+def fenced(text: str) -> Markup:
+    """Text as a code block, fenced by more backticks than it holds."""
+    plain = printable(text)
+    longest = max((len(run) for run in re.findall(r"`+", plain)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return Markup(f"{fence}text\n{plain}\n{fence}")
+
+
+def _clean(value: object) -> object:
+    """Strip control characters from text before it is escaped."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _inline(svg: str) -> Markup:
+    """SVG drawn by this program: its texts were escaped when it was written."""
+    return Markup(svg)
+
+
+def page(template: str, **values: object) -> str:
+    """Any other page, such as the index."""
+    return html_environment().get_template(template).render(**values)

@@ -1,0 +1,191 @@
+"""What a run says about image quality, in sentences: each with its interval, and none that the interval won't carry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.record.events import Quality, QualityDifference
+from reports.page.blocks import Note, Part, VerdictCard
+from reports.suites.quality import facts as quality
+from reports.suites.quality.facts import (
+    Estimate,
+    ImageSet,
+    apart,
+    away_from_zero,
+    parts,
+    short_cell,
+    told,
+    training_words,
+)
+from reports.text import plural
+from reports.view.run import ArmView, RunView
+
+SAME = "The same weights in both arms: a difference comes from drawing alone"
+OWN = (
+    "Each arm's own weights, one training each: the interval covers the choice of images, not the luck of a training, "
+    "so it doesn't say which framework trains better"
+)
+LOWER = "Lower is nearer to the reference images"
+
+
+def cards(view: RunView) -> tuple[VerdictCard, ...]:
+    """Per distance: one card for every arm, then one for every pair of arms."""
+    found: list[VerdictCard] = []
+    for label in quality.labels(view.run):
+        sets = quality.final(quality.image_sets(view, label))
+        everything = quality.image_sets(view, label)
+        arms = dict.fromkeys(one.arm.slot for one in sets)
+        found += [card for slot in arms if (card := arm_card(view, label, slot, sets, everything))]
+        found += pair_cards(view, label, quality.final_steps(everything))
+    return tuple(found)
+
+
+def arm_card(
+    view: RunView, label: str, slot: str, sets: Sequence[ImageSet], everything: Sequence[ImageSet]
+) -> VerdictCard | None:
+    """How one arm's distance changes with the network calls; None where it has no distance."""
+    known = [one for one in sets if one.arm.slot == slot and one.figure("fd").value is not None]
+    if not known:
+        return None
+    arm = known[0].arm
+    curve = [one for one in known if one.is_ddim] or known
+    few, many = curve[0], curve[-1]
+    whose = (Part(f"{label} of "), Part(arm.label, slot))
+    if few is many:
+        tone, words = "even", f" is {told(many.figure('fd'))} ({short_cell(many.cell)})"
+    else:
+        tone, words = change(few.figure("fd"), many.figure("fd"), short_cell(few.cell), short_cell(many.cell))
+    others = [one for one in known if one not in (few, many)]
+    facts = [
+        None if few is many else listed([few, many]),
+        f"Also {listed(others)}" if others else None,
+        over_training(arm, many, everything),
+        protocol(many),
+        warned(known),
+    ]
+    headline = (*whose, Part(words))
+    return VerdictCard(parts(many.figure("fd"))[0], headline, sentences(facts), None, "", tone)
+
+
+def listed(sets: Sequence[ImageSet]) -> str:
+    """The distance of each of these sets."""
+    return ", ".join(f"{short_cell(one.cell)}: {told(one.figure('fd'))}" for one in sets)
+
+
+def change(one: Estimate, other: Estimate, before: str, after: str) -> tuple[str, str]:
+    """Tone and words for a change from one figure to another, if their intervals carry one."""
+    first, last = parts(one)[0], parts(other)[0]
+    separate = apart(one, other)
+    if separate is None:
+        return "open", f" is {first} ({before}) and {last} ({after}); without intervals, no change is claimed"
+    if not separate:
+        return "open", f" cannot be told apart between {before} and {after}: {first} and {last}, the intervals overlap"
+    verb = "falls" if (other.value or 0.0) < (one.value or 0.0) else "rises"
+    return "decided", f" {verb} from {first} ({before}) to {last} ({after})"
+
+
+def over_training(arm: ArmView, last: ImageSet, everything: Sequence[ImageSet]) -> str | None:
+    """The same over the length of training, where there are several."""
+    steps = [
+        one for one in everything
+        if one.arm.slot == arm.slot and one.cell == last.cell and one.figure("fd").value is not None
+    ]  # fmt: skip
+    if len(steps) < 2:
+        return None
+    first = steps[0]
+    begin, end = training_words(first.train_steps), training_words(last.train_steps)
+    _, words = change(first.figure("fd"), last.figure("fd"), begin, end)
+    return f"Over training, {short_cell(last.cell)}:{words}"
+
+
+def protocol(one: ImageSet) -> str:
+    """N, training and weights of a set in one line."""
+    kind = quality.weights_words(one.sampled) if one.sampled else None
+    facts = [plural(one.images, "image") if one.images else None, training_words(one.train_steps), kind]
+    return f"{LOWER}; {', '.join(fact for fact in facts if fact)}"
+
+
+def warned(sets: Sequence[ImageSet]) -> str | None:
+    """All warnings about these sets, each once."""
+    words = quality.warnings(sets)
+    return f"Warning: {'; '.join(words)}" if words else None
+
+
+def pair_cards(view: RunView, label: str, steps: int | None) -> list[VerdictCard]:
+    """One card per pair of arms at the longest training: the cell of most network calls, the others below it."""
+    pairs: dict[tuple[str, str], list[QualityDifference]] = {}
+    for one in quality.differences(view, label):
+        if one.train_steps == steps and quality.sound(one.value):
+            pairs.setdefault((one.arm_a, one.arm_b), []).append(one)
+    calls = {one.cell: (one.is_ddim, one.calls or 0) for one in quality.image_sets(view, label)}
+    return [
+        pair_card(view, label, sorted(group, key=lambda one: calls.get(one.cell, (False, 0)))[::-1])
+        for group in pairs.values()
+    ]
+
+
+def pair_card(view: RunView, label: str, group: Sequence[QualityDifference]) -> VerdictCard:
+    """Two arms: do their distances differ?"""
+    main, *others = group
+    found, where = difference(main), short_cell(main.cell)
+    one, other = Part(view.label(main.arm_a), main.arm_a), Part(view.label(main.arm_b), main.arm_b)
+    separate = away_from_zero(found)
+    headline: tuple[Part, ...]
+    if separate:
+        low, high = (one, other) if main.value < 0 else (other, one)
+        size = told(found if main.value > 0 else flipped(found))
+        tone, headline = "decided", (Part(f"{label} of "), low, Part(" is lower than that of "), high,
+                                     Part(f" by {size} at {where}"))  # fmt: skip
+    else:
+        why = "the interval holds 0" if separate is False else f"{quality.NO_INTERVAL}, so no difference is claimed"
+        cannot = " and cannot be told apart" if separate is False else ""
+        tone, headline = "open", (one, Part(" and "), other,
+                                  Part(f" differ by {told(found)} in {label} at {where}{cannot}: {why}"))  # fmt: skip
+    names = f"{view.label(main.arm_a)} less {view.label(main.arm_b)}"
+    facts = [
+        f"Differences are {names}, image i of both from the same noise; {plural(main.images, 'image')}, "
+        f"{training_words(main.train_steps)}",
+        "Also " + ", ".join(f"{short_cell(one.cell)}: {told(difference(one))}" for one in others) if others else None,
+        SAME if main.matched_weights else OWN,
+    ]
+    figure = parts(found)[0] if separate else "\N{ALMOST EQUAL TO}" if separate is False else "?"
+    return VerdictCard(figure, headline, sentences(facts), None, "", tone)
+
+
+def difference(one: QualityDifference) -> Estimate:
+    """A recorded difference."""
+    return quality.estimate(one.value, one.ci_low, one.ci_high)
+
+
+def flipped(found: Estimate) -> Estimate:
+    """The difference the other way round."""
+    low, high = found.bounds or (None, None)
+    value = None if found.value is None else -found.value
+    return Estimate(value, None if high is None else -high, None if low is None else -low)
+
+
+def sentences(facts: Sequence[str | None]) -> tuple[str, ...]:
+    """The facts that there are, each with a full stop."""
+    return tuple(fact if fact.endswith((".", "!", "?")) else f"{fact}." for fact in facts if fact)
+
+
+def notes(view: RunView, said: set[str]) -> list[Note]:
+    """Warnings about sets of images, each once with the number of sets; those in `said` are findings already."""
+    lines = {(one.arm, one.cell, one.train_steps, one.label): one for one in view.run.of(Quality)}
+    counted: dict[str, list[Quality]] = {}
+    for line in lines.values():
+        for warning in dict.fromkeys(line.warnings):
+            counted.setdefault(warning, []).append(line)
+    return [
+        Note("warning", warning, where=place(view, group, len(lines)))
+        for warning, group in counted.items()
+        if warning not in said
+    ]
+
+
+def place(view: RunView, group: Sequence[Quality], of: int) -> str:
+    """Which sets a warning is about."""
+    if len(group) > 1:
+        return f"{len(group)} of {plural(of, 'set')} of images"
+    steps = f", {training_words(group[0].train_steps)}" if group[0].train_steps is not None else ""
+    return f"{view.label(group[0].arm)}, {short_cell(group[0].cell)}{steps}"

@@ -1,0 +1,240 @@
+"""Image quality as tables: every set of images, differences between arms, trainings, copies, and the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from harness.record.events import ImagesSampled, Metric, NearestImages, QualityDifference, Trained
+from reports.chapters.trust import head
+from reports.page.blocks import Table
+from reports.suites.quality import facts as quality
+from reports.suites.quality.cards import difference
+from reports.suites.quality.facts import Estimate, ImageSet, parts, short_cell
+from reports.suites.sampling.facts import cell_words
+from reports.text import DASH, Value, count, duration, missing, number, plural
+from reports.view.run import RunView
+
+FURTHER: tuple[tuple[str, Metric], ...] = (("KID", "kid"), ("IS", "is"), ("precision", "precision"),
+                                           ("recall", "recall"))  # fmt: skip
+
+
+def figure(found: Estimate) -> Value:
+    """A figure with its interval below it, or why there is none."""
+    if found.value is None:
+        return missing(found.reason)
+    text, interval = parts(found)
+    return Value(text, interval or quality.NO_INTERVAL)
+
+
+def names(one: ImageSet) -> tuple[Value, Value]:
+    """The first two cells of a set's row."""
+    return set_name(one.cell, one.train_steps), Value(one.arm.label, slot=one.arm.slot)
+
+
+def set_name(cell: str, steps: int | None) -> Value:
+    """A cell with the length of training below it."""
+    return Value(short_cell(cell), "given weights" if steps is None else plural(steps, "training step"))
+
+
+def distances(view: RunView, label: str) -> Table | None:
+    """One row per set of images: the distance, its extrapolation, N with its warnings, time."""
+    sets = quality.image_sets(view, label)
+    numbered = quality.warnings(sets)
+    rows = [
+        (
+            *names(one),
+            figure(one.figure("fd")),
+            figure(one.figure("fd-extrapolated")),
+            number_of_images(one, numbered),
+            time_per_image(one),
+        )
+        for one in quality.longest_first(sets)
+    ]
+    heads = ("images", "arm", label, f"{label}, N \N{RIGHTWARDS ARROW} \N{INFINITY}", "N", "seconds per image")
+    return Table(f"{label} of every set of images, with 95 % intervals; lower is better", head(*heads), tuple(rows)) \
+        if rows else None  # fmt: skip
+
+
+def number_of_images(one: ImageSet, numbered: Mapping[str, int]) -> Value:
+    """N, with the numbers of the warnings about this set beside it."""
+    if one.images is None:
+        return missing(one.reason)
+    found = sorted({numbered[word] for word in one.quality.warnings}) if one.quality else []
+    note = f"warning {', '.join(map(str, found))}" if found else None
+    return Value(count(one.images), note, "warn" if found else "")
+
+
+def time_per_image(one: ImageSet) -> Value:
+    """Seconds per image, with the batch size."""
+    found = one.seconds_per_image()
+    if found.value is None or one.sampled is None:
+        return missing(found.reason)
+    return Value(duration(found.value * 1e9), f"batches of {count(one.sampled.batch_size)}")
+
+
+def further(view: RunView, label: str) -> Table | None:
+    """KID, IS, precision and recall of every set of images."""
+    sets = quality.image_sets(view, label)
+    if not any(one.quality for one in sets):
+        return None
+    rows = [
+        (*names(one), *(figure(one.figure(metric)) for _, metric in FURTHER)) for one in quality.longest_first(sets)
+    ]
+    known = quality.reference(view.run, label)
+    over = f" over {known.extractor}" if known else ""
+    return Table(
+        f"Further measures{over}, with 95 % intervals: KID lower is better, the others higher",
+        head("images", "arm", *(name for name, _ in FURTHER)),
+        tuple(rows),
+    )
+
+
+def differences(view: RunView, label: str) -> Table | None:
+    """Distance of one arm less that of another, image by image from the same noise."""
+    found = sorted(quality.differences(view, label), key=lambda one: -(one.train_steps or 0))
+    rows = tuple(difference_row(view, one) for one in found)
+    heads = ("images", "first", "second", f"{label}, first less second", "weights", "N")
+    return Table(f"Differences in {label} between arms, paired, with 95 % intervals", head(*heads), rows) \
+        if rows else None  # fmt: skip
+
+
+def difference_row(view: RunView, one: QualityDifference) -> tuple[Value, ...]:
+    """One difference, and whether its interval holds 0."""
+    found = difference(one)
+    text, interval = parts(found)
+    apart = quality.away_from_zero(found)
+    word = {True: "leaves out 0", False: "holds 0: cannot be told apart", None: None}[apart]
+    shown = Value(text, f"{interval}: {word}" if interval else quality.NO_INTERVAL)
+    return (
+        set_name(one.cell, one.train_steps),
+        Value(view.label(one.arm_a), slot=one.arm_a),
+        Value(view.label(one.arm_b), slot=one.arm_b),
+        missing(found.reason) if found.value is None else shown,
+        Value("the same" if one.matched_weights else "each arm's own"),
+        Value(count(one.images)),
+    )
+
+
+def trainings(view: RunView) -> Table | None:
+    """What every arm was trained for, and what came out."""
+    newest = {(one.arm, one.steps): one for one in view.run.of(Trained)}
+    rows = tuple(training_row(view, one) for _, one in sorted(newest.items(), key=lambda item: item[0][::-1]))
+    heads = ("trained for", "arm", "loss", "time", "weights, SHA-256")
+    return Table("Trainings of this run", head(*heads), rows) if rows else None
+
+
+def training_row(view: RunView, one: Trained) -> tuple[Value, ...]:
+    """One training up to a number of steps."""
+    loss = one.loss if one.loss is not None and quality.sound(one.loss) else None
+    known = one.seconds is not None and quality.sound(one.seconds)
+    return (
+        Value(plural(one.steps, "step"), f"batches of {count(one.batch_size)}"),
+        Value(view.label(one.arm), slot=one.arm),
+        missing("no usable loss was recorded") if loss is None else Value(number(loss), "mean of the last tenth"),
+        Value(duration((one.seconds or 0.0) * 1e9)) if known else missing("interrupted in between"),
+        Value(short(one.weights_sha256), one.checkpoint),
+    )
+
+
+def short(digest: str) -> str:
+    """The beginning of a hash, enough to tell two apart."""
+    return digest if len(digest) <= 16 else f"{digest[:16]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def nearest(view: RunView) -> Table | None:
+    """How near drawn images come to training images, against how near those are to one another."""
+    newest = {(one.arm, one.cell): one for one in view.run.of(NearestImages)}
+    rows = tuple(nearest_row(view, one) for one in newest.values())
+    heads = ("images", "arm", "nearest of all", "median", "typical", "nearest / typical")
+    return Table("Distance of drawn images to their nearest training image", head(*heads), rows) if rows else None
+
+
+def nearest_row(view: RunView, one: NearestImages) -> tuple[Value, ...]:
+    """Distances of one set."""
+    found = [value for value in one.distances if quality.sound(value)]
+    typical = one.typical if quality.sound(one.typical) else None
+    ratio = min(found) / typical if found and typical else None
+    none = missing("no usable distance was recorded")
+    return (
+        Value(short_cell(one.cell), f"in {one.space}"),
+        Value(view.label(one.arm), slot=one.arm),
+        Value(number(min(found)), f"of {plural(len(found), 'image')}") if found else none,
+        Value(number(float(np.median(found)))) if found else none,
+        none if typical is None else Value(number(typical), "between training images"),
+        none if ratio is None or not quality.sound(ratio) else Value(number(ratio, 2)),
+    )
+
+
+def protocol(view: RunView, label: str) -> Table | None:
+    """What the images were held against, and how."""
+    known = quality.reference(view.run, label)
+    sets = [one.quality for one in quality.image_sets(view, label) if one.quality]
+    intervals = " / ".join(dict.fromkeys(one.interval for one in sets))
+    rates = [one.images_per_s for one in sets if one.images_per_s is not None and quality.sound(one.images_per_s)]
+    made = (Value("intervals"), Value(intervals) if intervals else missing("no set was evaluated"))
+    speed = (
+        Value("features of drawn images"),
+        Value(f"{number(float(np.median(rates)))} images/s") if rates else missing("not recorded"),
+    )
+    if known is None:
+        absent = (Value("reference"), missing("the journal does not say what the images were held against"))
+        return Table(f"Protocol of {label}", head("what", "value"), (absent, made, speed)) if sets else None
+    cost = f"{number(known.images_per_s)} images/s" if known.images_per_s is not None else "computed in this run"
+    rows = (
+        (Value("distance"), Value(label, name_rule(label))),
+        (Value("network that looks at the images"), Value(known.extractor, f"weights SHA-256 {known.weights_sha256}")),
+        (Value("it sees"), Value(f"{known.input_size} pixels a side")),
+        (Value("it gives"), Value(plural(known.feature_size, "feature"))),
+        (Value("real images"), Value(f"{known.dataset}, {known.split}", f"SHA-256 {known.images_sha256}")),
+        (Value("number of real images"), Value(count(known.images))),
+        (Value("features of real images"), Value("from the cache" if known.cached else cost)),
+        speed,
+        made,
+    )
+    return Table(f"Protocol of {label}", head("what", "value"), rows)
+
+
+def name_rule(label: str) -> str:
+    """Why the distance is called what it is called."""
+    if label == quality.FID:
+        return "over the published Inception weights"
+    return "a Fr\u00e9chet distance over another network than FID's: not an FID, not comparable with published FIDs"
+
+
+def settings(view: RunView) -> Table | None:
+    """How every arm drew its images: values that several sets share are shown once."""
+    label = next(iter(quality.labels(view.run)), "")
+    sets = [one for one in quality.image_sets(view, label) if one.sampled]
+    if not sets:
+        return None
+    arms = [arm for arm in view.arms if any(one.arm is arm for one in sets)]
+    rows = tuple(
+        (Value(name), *(distinct(tell(one) for one in sets if one.arm is arm) for arm in arms)) for name, tell in TELL
+    )
+    heads = (Value("what"), *(Value(arm.label, slot=arm.slot) for arm in arms))
+    return Table("How the images were drawn", heads, rows)
+
+
+def distinct(values: Iterable[str]) -> Value:
+    """Values of several sets, each once."""
+    return Value(", ".join(dict.fromkeys(values)) or DASH)
+
+
+def drawn(tell: Callable[[ImagesSampled], str]) -> Callable[[ImageSet], str]:
+    """`tell` for a set that is known to have been drawn."""
+    return lambda one: tell(one.sampled) if one.sampled else DASH
+
+
+TELL: tuple[tuple[str, Callable[[ImageSet], str]], ...] = (
+    ("cells", lambda one: cell_words(one.cell)),
+    ("images per set, N", drawn(lambda one: count(one.images))),
+    ("network calls per image (NFE)", drawn(lambda one: count(one.nfe))),
+    ("spacing of timesteps", drawn(lambda one: one.spacing)),
+    ("eta", drawn(lambda one: f"{one.eta:g}" if quality.sound(one.eta) else DASH)),
+    ("seed", drawn(lambda one: str(one.seed))),
+    ("batch size", drawn(lambda one: count(one.batch_size))),
+    ("weights", drawn(lambda one: f"{one.weights}: {quality.weights_words(one)}")),
+    ("weights, SHA-256", drawn(lambda one: short(one.weights_sha256))),
+)

@@ -1,0 +1,234 @@
+"""Figures of sampling: time over network calls, the ratio cell by cell, throughput over batch size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from harness.record.events import Verdict, Window
+from reports.chapters.ratio import frame_ratio
+from reports.chapters.verdicts import oriented
+from reports.page.plotting import GRID, INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
+from reports.suites.sampling import facts as sampling
+from reports.suites.sampling.facts import Interval, Line
+from reports.text import count, duration, number, percent, plural, tag, tick, time_unit, with_interval
+from reports.view.run import ArmView, RunView
+
+
+def over_calls(view: RunView, narrow: bool) -> Drawn | str:
+    """Time of a whole batch over its network calls, and the same per call, with the fitted lines."""
+    arms = [arm for arm in view.arms if any(points(arm, cell) for cell in sampling.cells(view))]
+    if not arms:
+        return "no whole batch was measured"
+    figure, (above, below) = sheet(narrow, 5.0, 2, sharex=True)
+    above.set_xscale("log")
+    above.set_yscale("log")
+    medians = []
+    messages = []
+    for arm in arms:
+        fit = sampling.line(view, arm)
+        medians += draw_cells(above, below, view, arm)
+        if isinstance(fit, Line):
+            draw_line(above, below, view, arm, fit)
+            messages.append(
+                f"{arm.label} {duration(fit.slope_ns.mean)} per network call and "
+                f"{duration(fit.intercept_ns.mean)} outside the network"
+            )
+    calls = sorted({window.steps for arm in arms for window in arm.batches if window.steps > 0})
+    times_axis(above, [ns for ns, _ in medians], "time per batch", logarithmic=True)
+    times_axis(below, [ns / n for ns, n in medians], "time per call", logarithmic=False)
+    below.margins(y=0.25)
+    below.xaxis.set_major_locator(FixedLocator(calls))
+    below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value))))
+    below.xaxis.set_minor_locator(NullLocator())
+    below.set_xlim(calls[0] / 1.3, calls[-1] * 1.3)
+    below.set_xlabel("network calls per batch, logarithmic")
+    above.set_title("Whole batch, logarithmic")
+    below.set_title("The same per network call")
+    legend_above(figure, above, 1 if narrow else 3)
+    images = sampling.batch_images(view)
+    of = f" of {plural(images, 'image')}" if images else ""
+    said = "; ".join(messages) or "no line could be fitted"
+    return Drawn(
+        figure,
+        f"Time of a batch{of} as a line over its network calls: {said}.",
+        "Points: mean of the block medians with its t interval, often narrower than the point, from the blocks that "
+        "measured every cell; filled DDIM, open other methods. Lines: fitted to the DDIM cells of every block, mean "
+        "over blocks. Below, a line without work outside the network would lie flat; what rises to the left is that "
+        "work spread over few calls.",
+    )
+
+
+def points(arm: ArmView, cell: str) -> list[Window]:
+    """The windows of one cell that a figure over network calls can show."""
+    return [window for window in sampling.in_whole_blocks(arm, cell) if window.steps > 0]
+
+
+def draw_cells(above: Axes, below: Axes, view: RunView, arm: ArmView) -> list[tuple[float, int]]:
+    """The cells of one arm in both panels; returns time and network calls of every point."""
+    style, found = SERIES[arm.slot], []
+    alpha = sampling.alpha_of(view)
+    for cell in sampling.cells(view):
+        windows = points(arm, cell)
+        if not windows:
+            continue
+        calls = windows[0].steps
+        mean = sampling.t_interval(list(sampling.block_medians(windows).values()), alpha)
+        ddim = sampling.is_ddim(cell)
+        for axis, per in ((above, 1), (below, calls)):
+            axis.plot(
+                calls,
+                mean.mean / per,
+                style.marker,
+                color=style.color,
+                markersize=6.5,
+                markerfacecolor=style.color if ddim else PAPER,
+                markeredgewidth=1.4,
+                zorder=3,
+                label=tag(arm.label) if ddim and axis is above else None,
+            )
+            draw_bar(axis, calls, mean, per, style.color)
+        found.append((mean.mean, calls))
+    return found
+
+
+def draw_bar(axis: Axes, x: float, mean: Interval, per: int, color: str) -> None:
+    """An interval as a vertical bar; nothing where it is unknown or reaches below zero on a logarithmic axis."""
+    if mean.low is None or mean.high is None or (mean.low <= 0 and axis.get_yscale() == "log"):
+        return
+    axis.plot([x, x], [mean.low / per, mean.high / per], color=color, linewidth=1.6, solid_capstyle="butt")
+
+
+def draw_line(above: Axes, below: Axes, view: RunView, arm: ArmView, fit: Line) -> None:
+    """A fitted line in both panels, over the calls that carry it."""
+    style = SERIES[arm.slot]
+    x = np.geomspace(fit.calls[0], fit.calls[-1], 60)
+    y = fit.intercept_ns.mean + fit.slope_ns.mean * x
+    keep = y > 0
+    for axis, values in ((above, y), (below, y / x)):
+        axis.plot(x[keep], values[keep], color=style.color, linestyle=style.line, linewidth=1.2)
+
+
+def times_axis(axis: Axes, values_ns: Sequence[float], name: str, logarithmic: bool) -> None:
+    """Label a nanosecond axis in the unit that fits the middle of the data."""
+    factor, unit = time_unit(float(np.median(values_ns)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / factor:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    if logarithmic:
+        few = max(values_ns) / min(values_ns) < 30
+        axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if few else (1,), numticks=8))
+    axis.set_ylabel(f"{name}, {unit}")
+
+
+def forest(view: RunView, verdicts: Sequence[Verdict], narrow: bool) -> Drawn | str:
+    """The ratio of one pair of arms, cell by cell and over all cells, all turned the same way.
+
+    Args:
+        view: the run.
+        verdicts: those of one pair of arms; the one without a cell covers all.
+        narrow: for a phone.
+    """
+    known = [one for one in verdicts if one.ratio is not None and math.isfinite(one.ratio) and one.ratio > 0]
+    rows = [one for one in known if one.cell is not None]
+    if not rows:
+        return "no cell of this comparison has a ratio"
+    joint = next((one for one in known if one.cell is None), None)
+    slow, fast, *_ = oriented(joint or rows[0])
+    turned = slow != rows[0].arm_a
+    figure, (axis,) = sheet(narrow, 1.3 + 0.32 * (len(rows) + 1))
+    ends: list[float] = []
+    messages = []
+    bottom = len(rows) + 0.25
+    for y, one in [*enumerate(rows), *([(bottom, joint)] if joint else [])]:
+        ratio, low, high = turn(one, turned)
+        dots = np.exp(np.array(one.block_log_ratios) * (-1 if turned else 1))
+        axis.plot(dots, np.full(dots.size, y + 0.24), "o", color=MUTED, markersize=2.6, linestyle="none", alpha=0.8)
+        axis.plot([low, high], [y, y], color=INK, linewidth=2, solid_capstyle="butt")
+        axis.plot(ratio, y, "o" if one.cell is not None else "D", color=INK, markersize=6)
+        ends += [ratio, low, high, *(float(dot) for dot in dots)]
+        if one.cell is not None:
+            messages.append(f"{one.cell} {with_interval(ratio, low, high)}")
+    axis.axhline(len(rows) - 0.4, color=GRID, linewidth=0.8)
+    names = [tick(one.cell or "", narrow) for one in rows]
+    mean = ["geometric\nmean" if narrow else "geometric mean"] if joint else []
+    axis.set_yticks([*range(len(rows)), *([bottom] if joint else [])], [*names, *mean])
+    axis.set_ylim(len(rows) + (0.8 if joint else -0.2), -0.6)
+    axis.grid(axis="y", visible=False)
+    margin = view.declared("margin")
+    margin = margin if isinstance(margin, float) else None
+    note = frame_ratio(axis, min(ends), max(ends), margin)
+    short = [tag(view.label(slot), 24 if narrow else 48) for slot in (slow, fast)]
+    axis.set_xlabel(f"time of {short[0]}{chr(10) if narrow and len(''.join(short)) > 24 else ' '}/ time of {short[1]}")
+    over = f"; geometric mean {with_interval(*turn(joint, turned))}" if joint else ""
+    within = (
+        f" The grey band is the declared margin of \N{PLUS-MINUS SIGN}{percent(margin, 1)} around 1." if margin else ""
+    )
+    return Drawn(
+        figure,
+        f"Time of {view.label(slow)} divided by time of {view.label(fast)}: {', '.join(messages)}{over}.",
+        "Large points: the recorded ratio of a cell with its interval over blocks, widened where several cells are "
+        f"judged. Small points: single blocks. Diamond: all cells together.{within}{note}",
+    )
+
+
+def turn(verdict: Verdict, turned: bool) -> tuple[float, float, float]:
+    """Ratio, low and high end of a verdict that has a ratio; an end that is not known is the ratio."""
+    ratio, ends = verdict.ratio or 1.0, (verdict.ci_low, verdict.ci_high)
+    low, high = (end if end is not None and math.isfinite(end) and end > 0 else ratio for end in ends)
+    return (1 / ratio, 1 / high, 1 / low) if turned else (ratio, low, high)
+
+
+def sweep(view: RunView, narrow: bool) -> Drawn | str:
+    """Images per second over the batch size."""
+    sizes = sampling.sweep_sizes(view)
+    rates = {arm.slot: rates_of(view, arm, sizes) for arm in view.arms}
+    if not any(rates.values()):
+        return sampling.NO_SWEEP
+    figure, (axis,) = sheet(narrow, 2.9)
+    messages = []
+    for arm in view.arms:
+        style, found = SERIES[arm.slot], rates[arm.slot]
+        if not found:
+            continue
+        x, y = zip(*found, strict=True)
+        axis.plot(
+            x,
+            y,
+            color=style.color,
+            linestyle=style.line,
+            marker=style.marker,
+            markersize=6,
+            label=tag(arm.label),
+        )
+        first, last = found[0], found[-1]
+        to = f" to {number(last[1])} with {count(last[0])}" if len(found) > 1 else ""
+        messages.append(f"{arm.label} {number(first[1])} with {plural(first[0], 'image')}{to}")
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_locator(FixedLocator(sizes))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value))))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("images per batch, logarithmic")
+    axis.set_ylabel("images per second")
+    legend_above(figure, axis, 1 if narrow else 3)
+    cell = sampling.sweep_cell(view)
+    return Drawn(
+        figure,
+        f"Images per second by batch size{f', {sampling.cell_words(cell)}' if cell else ''}: {'; '.join(messages)}.",
+        "A description without verdict: one block measured it, so there is no interval over blocks.",
+    )
+
+
+def rates_of(view: RunView, arm: ArmView, sizes: Sequence[int]) -> list[tuple[int, float]]:
+    """Batch size and images per second, where measured."""
+    found: list[tuple[int, float]] = []
+    for images in sizes:
+        windows: list[Window] = sampling.swept(arm, images)
+        rate = sampling.images_per_s(view, windows)
+        if rate is not None:
+            found.append((images, rate))
+    return found

@@ -1,0 +1,279 @@
+"""A recorded run seen arm by arm: the journal's events sorted for the report; nothing is measured or judged here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.record.events import (
+    SELF_CHECK,
+    BlockState,
+    Case,
+    Energy,
+    Epoch,
+    Event,
+    Losses,
+    Memory,
+    MonitorState,
+    Overhead,
+    Peak,
+    Sample,
+    StepCost,
+    SyncProof,
+    Trap,
+    Verdict,
+    WarmUp,
+    Window,
+    WorkerStarted,
+)
+from harness.record.writer import RecordedRun
+from reports.view.words import SAMPLING, TRAINING, Unit
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ArmView:
+    """Everything the journal holds about one arm.
+
+    Attributes:
+        slot: its letter.
+        name: its text in `--arms`.
+        label: what the report calls it: the name, with the letter where two arms share it.
+        workers: started processes of the measuring role, by block; other roles are in `other_workers`.
+        batches: windows of one whole batch of images each; those of other batch sizes are in `sweep`.
+    """
+
+    slot: str
+    name: str
+    label: str
+    workers: tuple[WorkerStarted, ...]
+    other_workers: tuple[WorkerStarted, ...]
+    warmups: tuple[WarmUp, ...]
+    stepwise: tuple[Window, ...]
+    free: tuple[Window, ...]
+    batches: tuple[Window, ...]
+    sweep: tuple[Window, ...]
+    traps: tuple[Trap, ...]
+    epochs: tuple[Epoch, ...]
+    losses: tuple[Losses, ...]
+    memory: tuple[Memory, ...]
+    overheads: tuple[Overhead, ...]
+    sync_proofs: tuple[SyncProof, ...]
+    energy: tuple[Energy, ...]
+    cases: tuple[Case, ...]
+
+    @property
+    def all_workers(self) -> tuple[WorkerStarted, ...]:
+        """Processes of every role."""
+        return self.workers + self.other_workers
+
+    @property
+    def starts(self) -> tuple[WorkerStarted, ...]:
+        """Processes whose start tells what a user waits for; a parity check loads weights and reads gradients first."""
+        return self.workers + tuple(worker for worker in self.other_workers if worker.role == "cold-start")
+
+    @cached_property
+    def step_ns(self) -> Floats:
+        """Durations of all stepwise-measured steps, in journal order."""
+        return np.array([ns for window in self.stepwise for ns in window.step_ns], dtype=np.float64)
+
+    def info(self, key: str) -> Any:
+        """A field of BackendInfo as the newest measured worker proved it, else any; None when none got that far."""
+        found = self.infos(key)
+        return found[-1] if found else None
+
+    def infos(self, key: str) -> list[Any]:
+        """The same of every measured worker, oldest first: a run that went on elsewhere has several values."""
+        return [worker.info.get(key) for worker in self.workers or self.other_workers]
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run with its arms.
+
+    Attributes:
+        run: the journal.
+        arms: the arms in the order of `--arms`.
+        peak_flops: best measured float32 rate of the machine in this run; None when not measured.
+        peak_slot: the arm that measured it.
+        step_flop: analytic cost of one optimisation step; None when not recorded.
+        dirty: block -> reasons, for blocks flagged as disturbed.
+        t0_ns: the journal's first stamp, origin of all time axes.
+        unit: what a step is called here.
+        origin: what happened at `t0_ns`, in words.
+        restarted: which part of a run this is that a restart of the machine cut in two, as a sentence; else "".
+    """
+
+    run: RecordedRun
+    arms: tuple[ArmView, ...]
+    peak_flops: float | None
+    peak_slot: str | None
+    step_flop: int | None
+    forward_flop_per_image: int | None
+    dirty: dict[int, list[str]]
+    t0_ns: int
+    unit: Unit = TRAINING
+    origin: str = "the start of the run"
+    restarted: str = ""
+
+    def arm(self, slot: str) -> ArmView | None:
+        """The arm with this letter."""
+        return next((arm for arm in self.arms if arm.slot == slot), None)
+
+    def label(self, slot: str | None) -> str:
+        """The name of an arm in the report."""
+        arm = self.arm(slot) if slot else None
+        return arm.label if arm else str(slot)
+
+    def setting(self, *keys: str) -> Any:
+        """A value of the resolved experiment, e.g. `setting("train", "batch_size")`; None when not recorded."""
+        return nested(self.run.started.experiment, keys) if self.run.started else None
+
+    def bench(self, *keys: str) -> Any:
+        """A value of the resolved bench configuration; None when not recorded."""
+        return nested(self.run.started.bench, keys) if self.run.started else None
+
+    def declared(self, *keys: str) -> Any:
+        """A value declared before measuring; None when not recorded."""
+        return nested(self.run.started.declared, keys) if self.run.started else None
+
+    @property
+    def batch_size(self) -> int | None:
+        """Images per step."""
+        value = self.setting("sample" if self.unit is SAMPLING else "train", "batch_size")
+        return value if isinstance(value, int) else None
+
+    @property
+    def devices(self) -> list[str]:
+        """The devices that the arms' processes proved to run on."""
+        return sorted({str(arm.info("device")) for arm in self.arms if arm.info("device")})
+
+    @cached_property
+    def samples(self) -> dict[str, list[Sample]]:
+        """Telemetry by source, oldest first."""
+        found: dict[str, list[Sample]] = {}
+        for sample in self.run.of(Sample):
+            found.setdefault(sample.source, []).append(sample)
+        return found
+
+    def monitor_reason(self, prefix: str) -> str | None:
+        """Why the telemetry sources that start with `prefix` give nothing; None when they work or are unknown."""
+        states = [state for state in self.run.of(MonitorState) if state.source.startswith(prefix)]
+        return next((state.reason for state in reversed(states) if not state.available and state.reason), None)
+
+
+def view(run: RecordedRun, unit: Unit = TRAINING, t0_ns: int | None = None) -> RunView:
+    """Sort a run's events for the report; `t0_ns` is the origin of time where the run is a part of another."""
+    names: dict[str, str] = dict(run.arms)
+    for event in run.events:
+        slot = getattr(event, "arm", None)
+        if isinstance(slot, str):
+            names.setdefault(slot, slot)
+    shared = {name for name, times in Counter(names.values()).items() if times > 1}
+    arms = tuple(_arm(run, slot, name, f"{name} ({slot})" if name in shared else name) for slot, name in names.items())
+    peaks = [peak for peak in run.of(Peak) if np.isfinite(peak.flops)]
+    best = max(peaks, key=lambda peak: peak.flops, default=None)
+    cost = run.last(StepCost)
+    stamps = [event.t_ns for event in run.events if event.t_ns]
+    return RunView(
+        run,
+        arms,
+        best.flops if best else None,
+        best.arm if best else None,
+        cost.step_flop if cost else None,
+        cost.forward_flop_per_image if cost else None,
+        {state.block: state.reasons for state in run.of(BlockState) if state.dirty},
+        min(stamps, default=0) if t0_ns is None else t0_ns,
+        unit,
+    )
+
+
+def facts_of(arm: ArmView, group: str) -> dict[str, Any]:
+    """A group of facts that the newest worker proved, such as "flags"; empty where there is none or it is damaged."""
+    found = arm.info(group)
+    return found if isinstance(found, dict) else {}
+
+
+def is_self_check(verdict: Verdict) -> bool:
+    """Whether a verdict is about the machine's noise rather than about two arms."""
+    return verdict.metric.endswith(SELF_CHECK)
+
+
+def nested(data: Any, keys: Sequence[str]) -> Any:
+    """`data[key][key]...`, or None where a key is missing."""
+    for key in keys:
+        if not isinstance(data, dict):
+            return None
+        data = data.get(key)
+    return data
+
+
+def _arm(run: RecordedRun, slot: str, name: str, label: str) -> ArmView:
+    def own(kind: type[Event]) -> tuple[Any, ...]:
+        return tuple(event for event in run.of(kind) if getattr(event, "arm", None) == slot)
+
+    workers: tuple[WorkerStarted, ...] = own(WorkerStarted)
+    windows: tuple[Window, ...] = own(Window)
+    return ArmView(
+        slot,
+        name,
+        label,
+        workers=tuple(worker for worker in workers if worker.role == "measure"),
+        other_workers=tuple(worker for worker in workers if worker.role != "measure"),
+        warmups=own(WarmUp),
+        stepwise=tuple(window for window in windows if window.kind == "stepwise"),
+        free=tuple(window for window in windows if window.kind == "free"),
+        batches=tuple(window for window in windows if window.kind == "sample"),
+        sweep=tuple(window for window in windows if window.kind == "sweep"),
+        traps=own(Trap),
+        epochs=own(Epoch),
+        losses=own(Losses),
+        memory=own(Memory),
+        overheads=own(Overhead),
+        sync_proofs=own(SyncProof),
+        energy=own(Energy),
+        cases=own(Case),
+    )
+
+
+def paired_ratios(one: ArmView, other: ArmView, free: bool = False) -> dict[int, Floats]:
+    """Block -> time of `one` / time of `other`, per step, for every pair of windows that both arms finished."""
+    below = {(w.block, w.pair): spent_ns(w) / w.steps for w in (other.free if free else other.stepwise) if w.steps}
+    found: dict[int, list[float]] = {}
+    for window in one.free if free else one.stepwise:
+        step_ns = below.get((window.block, window.pair))
+        if step_ns and window.steps:
+            found.setdefault(window.block, []).append(spent_ns(window) / window.steps / step_ns)
+    return {block: np.array(ratios) for block, ratios in sorted(found.items())}
+
+
+def spent_ns(window: Window) -> int:
+    """Time that counts: of the steps where they were synchronised one by one, else between the window's ends."""
+    return sum(window.step_ns) if window.kind == "stepwise" else window.end_ns - window.start_ns
+
+
+def rate_per_s(windows: Sequence[Window]) -> float | None:
+    """Steps per second over windows: all steps over all time, spikes included; None without windows."""
+    steps, total_ns = sum(window.steps for window in windows), sum(spent_ns(window) for window in windows)
+    return steps / total_ns * 1e9 if steps and total_ns > 0 else None
+
+
+def start_up_ns(worker: WorkerStarted) -> int:
+    """From launching the process to the end of its first step."""
+    return worker.spawn_ns + worker.import_ns + worker.build_ns + worker.first_step_ns
+
+
+def by_cache(workers: Sequence[WorkerStarted]) -> dict[str, list[WorkerStarted]]:
+    """Start-ups grouped by the state of the compile cache, cold first."""
+    order = {"cold": 0, "partial": 1, "warm": 2, "unknown": 3}
+    found: dict[str, list[WorkerStarted]] = {}
+    for worker in sorted(workers, key=lambda worker: order[worker.cache or "unknown"]):
+        found.setdefault(worker.cache or "unknown", []).append(worker)
+    return found

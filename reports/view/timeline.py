@@ -1,0 +1,161 @@
+"""What every arm was doing at every moment, from the journal's stamps, and what was going on when load was low."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.record.events import Sample, Window
+from reports.view.run import ArmView, Floats, RunView
+from reports.view.words import SAMPLING
+
+STARTING, WARMING, STEPWISE, FREE = "starting", "warm-up", "stepwise window", "free window"
+EPOCH, PARITY = "epoch", "parity check"
+BATCH, SWEEP = "whole batch", "other batch size"
+CPU_KEYS = ("cpu_percent", "utilisation_percent")
+LOADER_MIN_NS = 1_000_000
+CLOSE_NS = 2_000_000_000
+TROUGH_DEPTH = 0.6
+
+
+@dataclass(frozen=True)
+class Span:
+    """An interval in which one arm was in one phase, in monotonic nanoseconds; `detail` is more words on it."""
+
+    slot: str
+    phase: str
+    start_ns: int
+    end_ns: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Trough:
+    """A stretch of low load: its mean in per cent, and the phases that overlap it, the longest first."""
+
+    start_ns: int
+    end_ns: int
+    load_percent: float
+    doing: tuple[str, ...]
+
+
+def spans(arm: ArmView) -> list[Span]:
+    """All phases of one arm, oldest first."""
+    found: list[Span] = []
+    for worker in arm.all_workers:
+        first_end = worker.first_stamp_ns + worker.first_step_ns
+        # Only the first step has a stamp; building, importing and launching came right before it, in this order.
+        before = worker.first_stamp_ns - worker.build_ns - worker.import_ns - worker.spawn_ns
+        found.append(Span(arm.slot, STARTING, before, first_end, "" if worker.role == "measure" else worker.role))
+        if worker.role == "parity":
+            # A check has no end of its own in the journal: its losses are written once it is over.
+            written = [part.t_ns for part in arm.losses if part.randomness != "native" and part.t_ns > first_end]
+            if written:
+                found.append(Span(arm.slot, PARITY, first_end, max(written)))
+    for warm in arm.warmups:
+        # The first step of a warm-up is the end of the start-up.
+        if len(warm.start_ns) > 1 and warm.step_ns:
+            found.append(Span(arm.slot, WARMING, warm.start_ns[1], warm.start_ns[-1] + warm.step_ns[-1]))
+    found += [Span(arm.slot, STEPWISE, w.start_ns, w.end_ns) for w in arm.stepwise]
+    found += [Span(arm.slot, FREE, w.start_ns, w.end_ns) for w in arm.free]
+    found += [Span(arm.slot, BATCH, w.start_ns, w.end_ns, w.cell or "") for w in arm.batches]
+    found += [Span(arm.slot, SWEEP, w.start_ns, w.end_ns, f"{w.images} images" if w.images else "") for w in arm.sweep]
+    found += [Span(arm.slot, EPOCH, e.start_ns, e.end_ns, f"{e.loader} data") for e in arm.epochs]
+    return sorted(found, key=lambda span: span.start_ns)
+
+
+def loader_waits(arm: ArmView) -> list[tuple[int, int]]:
+    """Waits for a batch of at least 1 ms: (start, end); the wait comes right before its step's enqueueing."""
+    return [
+        (start - wait, start)
+        for epoch in arm.epochs
+        for start, wait in zip(epoch.step_start_ns, epoch.loader_wait_ns, strict=False)
+        if wait >= LOADER_MIN_NS
+    ]
+
+
+def step_marks(arm: ArmView) -> list[int]:
+    """Starts of all steps that have a stamp of their own or follow from a window's durations."""
+    marks: list[int] = [stamp for epoch in arm.epochs for stamp in epoch.step_start_ns]
+    marks += [stamp for warm in arm.warmups for stamp in warm.start_ns]
+    for window in arm.stepwise:
+        at = window.start_ns
+        for ns in window.step_ns:
+            marks.append(at)
+            at += ns
+    return sorted(marks)
+
+
+def series(samples: Sequence[Sample], keys: Iterable[str]) -> tuple[Floats, Floats, str | None]:
+    """Stamps, values and name of the first of `keys` that the samples carry; unreadable values are NaN."""
+    for key in keys:
+        if any(sample.values.get(key) is not None for sample in samples):
+            stamps = np.array([sample.t_ns for sample in samples], dtype=np.float64)
+            raw = [sample.values.get(key) for sample in samples]
+            return stamps, np.array([np.nan if v is None else v for v in raw], dtype=np.float64), key
+    return np.empty(0), np.empty(0), None
+
+
+def with_gaps(stamps: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """The series with a NaN wherever samples are missing for long, so that a line ends where its process ended."""
+    if len(stamps) < 3:
+        return stamps, values
+    steps = np.diff(stamps)
+    holes = np.flatnonzero(steps > 4 * float(np.median(steps)))
+    return np.insert(stamps, holes + 1, stamps[holes] + 1), np.insert(values, holes + 1, np.nan)
+
+
+def troughs(view: RunView) -> list[Trough]:
+    """Stretches in which the host's CPU load stayed under 60 % of its median, those that lost most first."""
+    stamps, load, _ = series(view.samples.get("host", []), CPU_KEYS)
+    if np.isfinite(load).sum() < 5:
+        return []
+    usual = float(np.nanmedian(load))
+    low = load < TROUGH_DEPTH * usual
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], low.astype(int), [0]])))
+    every = [span for arm in view.arms for span in spans(arm)]
+    found = []
+    for first, after in zip(edges[::2], edges[1::2], strict=True):
+        # A sample tells of the time since the one before it.
+        start, end = int(stamps[max(first - 1, 0)]), int(stamps[after - 1])
+        if end > start:
+            found.append(Trough(start, end, float(np.mean(load[first:after])), doing(view, every, start, end)))
+    return sorted(found, key=lambda t: -(usual - t.load_percent) * (t.end_ns - t.start_ns))
+
+
+def doing(view: RunView, every: Sequence[Span], start_ns: int, end_ns: int) -> tuple[str, ...]:
+    """Who was in which phase during an interval, with the share of the interval, the largest first."""
+    shares: dict[str, float] = {}
+    for span in every:
+        overlap = min(span.end_ns, end_ns) - max(span.start_ns, start_ns)
+        if overlap > 0:
+            words = f"{view.label(span.slot)}: {span.phase}{f' ({span.detail})' if span.detail else ''}"
+            shares[words] = shares.get(words, 0.0) + overlap / (end_ns - start_ns)
+    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    return tuple(f"{words}, {min(share, 1) * 100:.0f} %" for words, share in ordered if share >= 0.02)[:3]
+
+
+def alternation(view: RunView) -> tuple[int, int] | None:
+    """The first seconds of measured windows: long enough for five windows of every arm."""
+    windows = sorted((w.start_ns, w.end_ns) for w in alternating(view))[: 5 * len(view.arms)]
+    if not windows:
+        return None
+    margin = (windows[-1][1] - windows[0][0]) // 30
+    return windows[0][0] - margin, windows[-1][1] + margin
+
+
+def alternating(view: RunView) -> list[Window]:
+    """The windows on which the run's verdicts rest, of all arms: whole batches where it samples."""
+    return [w for arm in view.arms for w in ((arm.batches if view.unit is SAMPLING else ()) or arm.stepwise)]
+
+
+def epoch_boundary(arm: ArmView) -> tuple[int, int] | None:
+    """Around the first boundary between two epochs of an arm: a good part of each, and the gap whole."""
+    epochs = sorted(arm.epochs, key=lambda epoch: epoch.start_ns)
+    for one, two in zip(epochs, epochs[1:], strict=False):
+        if one.loader == two.loader:
+            around = max(CLOSE_NS, 2 * (two.start_ns - one.end_ns))
+            return max(one.start_ns, one.end_ns - around), min(two.end_ns, two.start_ns + around)
+    return None

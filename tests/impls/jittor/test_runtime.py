@@ -1,0 +1,262 @@
+"""Jittor's preparation: every refusal is one clear line, and nothing here imports Jittor."""
+
+# ruff: noqa: SIM112 - Jittor's settings are in lower case
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import types
+from pathlib import Path
+
+import numpy
+import pytest
+
+from impls.errors import UnavailableError
+from impls.jittor import runtime
+from impls.jittor.setup import onednn_wheels
+
+BUILD_SETTINGS = (
+    "cc_path",
+    "nvcc_path",
+    "python_config_path",
+    "use_mkl",
+    "use_mpi",
+    "JITTOR_HOME",
+    "OMPI_COMM_WORLD_SIZE",
+)
+ROOT = Path(runtime.__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch, tmp_path):
+    """A home folder and an environment of its own; whatever prepare() sets is undone afterwards."""
+    before = dict(os.environ)
+    monkeypatch.setattr(runtime, "_prepared", None)
+    for name in BUILD_SETTINGS:
+        os.environ.pop(name, None)
+    os.environ["HOME"] = str(tmp_path)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def onednn(home: Path) -> Path:
+    return onednn_wheels.folder(home)
+
+
+def test_prepare_sets_every_build_setting_once_and_is_idempotent(tmp_path):
+    runtime.prepare("cpu")
+    first = dict(os.environ)
+    runtime.prepare("cpu")
+    assert dict(os.environ) == first
+    assert first["nvcc_path"] == "" and first["use_mpi"] == "0" and first["FIX_TORCH_ERROR"] == "0"
+    assert Path(first["python_config_path"]).is_file()
+    assert (onednn(tmp_path) / "include" / "oneapi" / "dnnl" / "dnnl.hpp").is_file()
+    assert ctypes.CDLL(str(onednn(tmp_path) / "lib" / "libmkldnn.so")).dnnl_sgemm
+
+
+def test_mpi_stays_on_under_mpirun(monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    monkeypatch.delenv("use_mpi", raising=False)
+    runtime.prepare("cpu")
+    assert "use_mpi" not in os.environ
+
+
+def test_links_into_a_deleted_environment_are_replaced(tmp_path):
+    lib = onednn(tmp_path) / "lib"
+    lib.mkdir(parents=True)
+    (lib / "libmkldnn.so").symlink_to(tmp_path / "deleted" / "libdnnl.so.2")
+    (onednn(tmp_path) / "include").symlink_to(tmp_path / "deleted" / "include")
+    runtime.prepare("cpu")
+    assert (lib / "libmkldnn.so").exists() and (onednn(tmp_path) / "include" / "dnnl.hpp").exists()
+    assert sorted(path.name for path in lib.iterdir()) == ["libdnnl.so.2", "libmkldnn.so"]
+
+
+def test_missing_onednn_names_the_packages_and_use_mkl_0_goes_without(monkeypatch, tmp_path):
+    real = importlib.metadata.distribution
+
+    def missing(name):
+        if not name.startswith("onednn"):
+            return real(name)
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    with pytest.raises(UnavailableError, match="pip install onednn-cpu-gomp"):
+        runtime.prepare("cpu")
+    monkeypatch.setenv("use_mkl", "0")
+    runtime.prepare("cpu")
+    assert not onednn(tmp_path).exists()
+
+
+def test_numpy_2_is_refused(monkeypatch):
+    monkeypatch.setattr(numpy, "__version__", "2.1.0")
+    with pytest.raises(UnavailableError, match="numpy<2"):
+        runtime.prepare("cpu")
+
+
+def test_python_3_13_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    with pytest.raises(UnavailableError, match=r"use Python 3\.10"):
+        runtime.prepare("cpu")
+
+
+def test_missing_compiler_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnavailableError, match=r"apt install g\+\+"):
+        runtime.prepare("cpu")
+
+
+def test_missing_headers_are_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    with pytest.raises(UnavailableError, match=r"Python\.h.*apt install python3"):
+        runtime.prepare("cpu")
+
+
+def test_unwritable_home_is_one_clear_line(monkeypatch, tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    monkeypatch.setenv("HOME", str(blocker))
+    with pytest.raises(UnavailableError, match="set HOME to a writable folder"):
+        runtime.prepare("cpu")
+
+
+def test_remembered_jittor_home_is_honoured(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    cache = tmp_path / ".cache" / "jittor"
+    cache.mkdir(parents=True)
+    (cache / "config.json").write_text(json.dumps({"JITTOR_HOME": str(elsewhere)}))
+    assert runtime.jittor_home() == elsewhere
+    runtime.prepare("cpu")
+    assert (onednn(elsewhere) / "lib" / "libmkldnn.so").exists()
+
+
+def test_cuda_without_a_driver_is_refused(monkeypatch):
+    def no_driver(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", no_driver)
+    with pytest.raises(UnavailableError, match=r"libcuda\.so\.1"):
+        runtime.prepare("cuda")
+
+
+class OneGpu:
+    """A CUDA driver with one GPU."""
+
+    def __init__(self, name: str) -> None:
+        assert name == "libcuda.so.1"
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802
+        return 0
+
+    def cuDeviceGetCount(self, count) -> int:  # noqa: N802
+        count._obj.value = 1
+        return 0
+
+
+@pytest.mark.parametrize(("release", "accepted"), [("12.2", True), ("13.0", False)])
+def test_cuda_compiler_must_be_one_jittor_knows(monkeypatch, tmp_path, release, accepted):
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(f"#!/bin/sh\necho Cuda compilation tools, release {release}, V{release}.88\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setattr(ctypes, "CDLL", OneGpu)
+    monkeypatch.setenv("nvcc_path", str(nvcc))
+    if accepted:
+        runtime.prepare("cuda")
+        assert os.environ["nvcc_path"] == str(nvcc) and os.environ["use_cutlass"] == "0"
+    else:
+        with pytest.raises(UnavailableError, match=r"CUDA 13\.0"):
+            runtime.prepare("cuda")
+
+
+def test_another_device_after_the_import_is_refused(monkeypatch):
+    runtime.prepare("cpu")
+    monkeypatch.setitem(sys.modules, "jittor", types.ModuleType("jittor"))
+    runtime.prepare("cpu")
+    with pytest.raises(UnavailableError, match="already imported for device 'cpu'"):
+        runtime.prepare("cuda")
+
+
+def test_an_import_before_prepare_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jittor", types.ModuleType("jittor"))
+    with pytest.raises(UnavailableError, match="before"):
+        runtime.prepare("cpu")
+
+
+def children(monkeypatch, *outputs: str) -> list[str]:
+    """Script the outputs of successive import tries; returns the tries made."""
+    tries: list[str] = []
+
+    def run(device, echo, log):
+        tries.append(device)
+        return outputs[len(tries) - 1]
+
+    monkeypatch.setattr(runtime, "_import_in_child", run)
+    return tries
+
+
+def test_prewarm_tries_again_after_a_silent_exit(monkeypatch):
+    tries = children(monkeypatch, "jit_utils updated, please rerun your command.\n", runtime.READY)
+    said: list[str] = []
+    runtime.prewarm("cpu", said.append)
+    assert tries == ["cpu", "cpu"]
+    assert "started again" in said[-1]
+
+
+def test_prewarm_gives_up_with_the_last_words(monkeypatch, tmp_path):
+    children(monkeypatch, *["one\nfatal error: no space left on device\n\n"] * 3)
+    with pytest.raises(UnavailableError, match="no space left on device.*own.log"):
+        runtime.prewarm("cpu", lambda text: None, tmp_path / "own.log")
+
+
+@pytest.mark.parametrize("output", ["one\nfatal error: no space left on device\n", runtime.READY])
+def test_prewarm_leaves_no_log_and_shows_its_end_on_failure(monkeypatch, tmp_path, capsys, output):
+    monkeypatch.setattr(runtime.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(runtime, "_import_in_child", lambda device, echo, log: log.write_text(output) and output)
+    if runtime.READY not in output:
+        with pytest.raises(UnavailableError, match="no space left on device.*--prewarm --log FILE"):
+            runtime.prewarm("cpu", lambda text: None)
+        assert capsys.readouterr().err == output
+    else:
+        runtime.prewarm("cpu", lambda text: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prewarm_passes_a_refusal_on_at_once(monkeypatch):
+    tries = children(monkeypatch, "noise\nUnavailableError: no GPU is visible\n")
+    with pytest.raises(UnavailableError, match=r"^no GPU is visible$"):
+        runtime.prewarm("cpu", lambda text: None)
+    assert len(tries) == 1
+
+
+def test_command_line_reports_a_user_fault_in_one_line(tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    command = [sys.executable, "-m", "impls.jittor.runtime", "--prewarm", "--log", str(tmp_path / "log")]
+    environment = dict(os.environ, HOME=str(blocker))
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "set HOME" in done.stderr
+
+
+def test_progress_is_the_newest_count(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("Compiling jittor_core(9/150) used\rCompiling jittor_core(10/150) used\r")
+    assert runtime._progress(log) == " (10 of 150 files)"
+    log.write_text("")
+    assert runtime._progress(log) == ""
+
+
+def test_compiled_files_counts_kernels_and_not_onednn(tmp_path):
+    runtime.prepare("cpu")
+    assert runtime.compiled_files() == 0
+    jit = tmp_path / ".cache" / "jittor" / "jt1.3.11" / "default" / "jit"
+    jit.mkdir(parents=True)
+    for name in ("a.so", "b.so", "b.cc"):
+        (jit / name).write_text("")
+    assert runtime.compiled_files() == 2

@@ -1,0 +1,120 @@
+"""Findings: each one appears for its cause and for nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness.machine.preflight import disturbances, during_run, preflight, process_cpu_ns
+from harness.record.events import EnvironmentRecorded, Sample
+
+GIB = 1 << 30
+QUIET = {"load1": 0.1, "cpu_usable": 2, "memory_available_bytes": 20 * GIB, "memory_total_bytes": 24 * GIB,
+         "swap_used_bytes": 0, "cpu_governor": "performance", "cpu_limit_cores": None, "python_debug_build": False,
+         "python_tracing": False, "gpu_0_foreign_processes": 0}
+
+
+def codes(**changes: object) -> list[str]:
+    findings = preflight(EnvironmentRecorded(facts={**QUIET, **changes}))
+    assert all(finding.message and finding.advice for finding in findings)
+    return [finding.code for finding in findings]
+
+
+def test_a_quiet_machine_has_no_findings():
+    assert codes() == []
+
+
+def test_a_machine_that_shows_nothing_has_no_findings():
+    assert preflight(EnvironmentRecorded(facts=dict.fromkeys(QUIET))) == []
+    assert preflight(EnvironmentRecorded(facts={})) == []
+
+
+@pytest.mark.parametrize(("changes", "code"), [
+    ({"load1": 0.51}, "high-load"),
+    ({"memory_available_bytes": 2 * GIB}, "low-memory"),
+    ({"memory_total_bytes": 4 * GIB, "memory_available_bytes": GIB - 1}, "low-memory"),
+    ({"memory_limit_bytes": GIB // 2}, "low-memory"),
+    ({"swap_used_bytes": GIB}, "swap-in-use"),
+    ({"cpu_governor": "powersave"}, "governor-powersave"),
+    ({"cpu_governor": "performance+powersave"}, "governor-powersave"),
+    ({"cpu_limit_cores": 1.5}, "cpu-limit"),
+    ({"python_debug_build": True}, "debug-build"),
+    ({"python_tracing": True}, "traced"),
+    ({"gpu_0_foreign_processes": 2}, "gpu-shared"),
+    ({"env_CUDA_LAUNCH_BLOCKING": "1"}, "debug-switch"),
+    ({"env_PYTHONMALLOC": "malloc_debug", "env_debug": "1"}, "debug-switch"),
+    ({"clock_source": "hpet"}, "slow-clock"),
+])
+def test_each_cause_has_its_finding(changes, code):
+    assert codes(**changes) == [code]
+
+
+def test_switches_that_are_off_and_the_usual_clocks_are_no_findings():
+    assert codes(env_CUDA_LAUNCH_BLOCKING="0", env_PYTHONMALLOC="malloc", env_debug="app:*", clock_source="tsc") == []
+
+
+def test_the_load_is_judged_by_the_processors_that_may_be_used():
+    assert codes(load1=3.0, cpu_usable=16) == []
+    assert codes(load1=3.0, cpu_usable=None, cpu_logical=2) == ["high-load"]
+
+
+def gpu(mask: int | None, foreign: int | None = 0) -> Sample:
+    return Sample(source="gpu:0", values={"clock_event_reasons": mask, "foreign_processes": foreign})
+
+
+def host(**values: float) -> Sample:
+    return Sample(source="host", values=values)
+
+
+def test_heat_and_strangers_make_a_block_dirty_on_the_gpu_only():
+    hot = [gpu(0)] * 9 + [gpu(0x60)]
+    reasons = "heat (driver), heat (hardware)"
+    assert disturbances(hot, "cuda") == [f"gpu:0 lowered its clock in 10% of the samples: {reasons}"]
+    assert disturbances([gpu(0), gpu(0, 2), gpu(0, 1)], "cuda") == ["2 other processes on gpu:0"]
+    assert disturbances([*hot, gpu(0, 2)], "cpu") == []
+
+
+@pytest.mark.parametrize("samples", [[], [gpu(0)], [gpu(None, None)], [gpu(0x1)], [gpu(0x4)], [gpu(0)] * 20 + [gpu(8)]])
+def test_idling_the_power_limit_and_a_single_sample_do_not(samples):
+    assert disturbances(samples, "cuda") == []
+
+
+def test_the_run_as_a_whole():
+    samples = [host(cpu_frequency_mhz=3000, swap_used_bytes=0), host(swap_used_bytes=GIB),
+               host(cpu_frequency_mhz=2600), gpu(4), gpu(0x44)]
+    found = {finding.code: finding for finding in during_run(samples, "cuda")}
+    assert set(found) == {"cpu-frequency-drift", "swapping", "gpu-disturbed", "gpu-power-limited"}
+    assert "2600 and 3000 MHz" in found["cpu-frequency-drift"].message
+    assert found["gpu-power-limited"].severity == "info"
+    assert {finding.code for finding in during_run(samples, "cpu")} == {"cpu-frequency-drift", "swapping"}
+    assert during_run([host(cpu_frequency_mhz=3000), host(cpu_frequency_mhz=2900)], "cuda") == []
+
+
+def test_memory_that_nearly_ran_out():
+    (finding,) = during_run([host(memory_available_bytes=9 * GIB), host(memory_available_bytes=GIB // 4)], "cpu")
+    assert finding.code == "memory-nearly-full" and "0.25 GiB" in finding.message and finding.advice
+    assert during_run([host(memory_available_bytes=GIB // 2)], "cpu") == []
+
+
+def test_the_cpu_time_of_another_process_is_read_exactly():
+    child = subprocess.Popen([sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass\n"
+                              "print(time.process_time_ns(), flush=True)\ninput()"],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with child:
+        own_ns = int(child.stdout.readline())
+        seen_ns = process_cpu_ns(child.pid)
+        child.communicate("\n")
+    assert own_ns <= seen_ns < own_ns + 0.2e9
+    assert process_cpu_ns(child.pid) is None
+
+
+def test_the_cpu_time_of_this_process_is_its_own_clock():
+    before = time.process_time_ns()
+    seen = process_cpu_ns(os.getpid())
+    assert before <= seen <= time.process_time_ns()
+    assert process_cpu_ns(0) is None
+    assert process_cpu_ns(-1) is None
