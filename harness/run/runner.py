@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 
-from harness import protocol
 from harness.bench import SLOW_LIMIT_S, Bench
 from harness.blocks.block import Block
 from harness.blocks.coldstart import run_cold_starts
@@ -16,6 +15,7 @@ from harness.machine.counters import taken
 from harness.machine.disturbance import disturbed_blocks
 from harness.plan import SOFT_LIMIT_S, Plan
 from harness.processes.session import WorkerFailedError
+from harness.protocol import life
 from harness.record.events import (
     BlockState,
     Case,
@@ -170,7 +170,7 @@ class Runner:
             log_name = f"prewarm-{backend}"
             try:
                 with self._bench.sessions.start(slot, arm, self._bench.log(log_name)) as session:
-                    session.ask(protocol.Prewarm(arm=arm.name, device=self._plan.device), protocol.Done, SLOW_LIMIT_S)
+                    session.ask(life.Prewarm(arm=arm.name, device=self._plan.device), SLOW_LIMIT_S)
                 self._bench.recovered(log_name, slot, log_name)
             except WorkerFailedError as error:
                 self._bench.fail(log_name, slot, None, error, log_name)
