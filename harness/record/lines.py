@@ -101,7 +101,11 @@ class Lines:
 
 
 class _DamagedError(Exception):
-    """Why a line cannot be trusted."""
+    """Why a line cannot be trusted; `unchecked` where it has no checksum."""
+
+    def __init__(self, why: str, unchecked: bool = False) -> None:
+        super().__init__(why)
+        self.unchecked = unchecked
 
 
 def encode(event: Event, number: int) -> bytes:
@@ -111,7 +115,7 @@ def encode(event: Event, number: int) -> bytes:
 
 
 def decode(raw: bytes, path: Path) -> Lines:
-    """Read lines as far as they are intact; lines of older versions have neither number nor checksum.
+    """Read lines as far as they are intact.
 
     Args:
         raw: the content of a journal.
@@ -120,23 +124,20 @@ def decode(raw: bytes, path: Path) -> Lines:
     Raises:
         UsageError: written by a newer version of this program.
     """
-    plain: list[AnyEvent] = []
     numbered: list[tuple[int, int, AnyEvent]] = []
     known: set[bytes] = set()
     damage: list[str] = []
-    newest = -1
+    newest, unchecked = -1, 0
     lines = raw.split(b"\n")
     for place, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            event, number = _line(line, path, unchecked=not numbered)
+            event, number = _line(line, path)
         except _DamagedError as error:
+            unchecked += error.unchecked
             torn = " (torn: the run was cut off here)" if place == len(lines) else ""
             damage.append(f"line {place} cannot be read{torn}: {error}")
-            continue
-        if number is None:
-            plain.append(event)
             continue
         if line in known:
             damage.append(f"line {place} is a copy of an earlier one: left out")
@@ -152,7 +153,10 @@ def decode(raw: bytes, path: Path) -> Lines:
     if lost := [(one + 1, other - 1) for one, other in pairwise(order) if other - one > 1]:
         count = sum(last - first + 1 for first, last in lost)
         damage.append(f"{count} of {newest + 1} numbered lines are lost: {_spans(lost)}")
-    return Lines((*plain, *(event for _, _, event in numbered)), damage, newest + 1)
+    if not numbered and unchecked > 1:
+        damage = [f"none of its {unchecked} lines has a checksum: a version of this program that was never released "
+                  "wrote it, or it is no journal"]
+    return Lines(tuple(event for _, _, event in numbered), damage, newest + 1)
 
 
 def without_repeated(events: Iterable[AnyEvent]) -> list[AnyEvent]:
@@ -183,22 +187,21 @@ def subject(event: Event) -> tuple[object, ...] | None:
     return None if fields is None else (type(event), *(getattr(event, name) for name in fields))
 
 
-def _line(line: bytes, path: Path, unchecked: bool) -> tuple[AnyEvent, int | None]:
+def _line(line: bytes, path: Path) -> tuple[AnyEvent, int]:
     """The event of a line and its number.
 
     Raises:
         _DamagedError: not as it was written, or never an event.
     """
-    number: int | None = None
-    if checked := _CHECKED.fullmatch(line):
-        body, crc = checked.groups()
-        numbered = _NUMBERED.fullmatch(body)
-        if numbered is None or zlib.crc32(body) != int(crc, 16):
-            raise _DamagedError("its checksum does not match")
-        line, number = numbered[1] + b"}", int(numbered[2])
-    elif not unchecked:
-        # A flipped byte may have hidden the checksum; since the first one, every line has its own.
-        raise _DamagedError("it has no checksum")
+    checked = _CHECKED.fullmatch(line)
+    if checked is None:
+        _refuse_newer(path, line)
+        raise _DamagedError("it has no checksum", unchecked=True)
+    body, crc = checked.groups()
+    numbered = _NUMBERED.fullmatch(body)
+    if numbered is None or zlib.crc32(body) != int(crc, 16):
+        raise _DamagedError("its checksum does not match")
+    line, number = numbered[1] + b"}", int(numbered[2])
     try:
         event = EVENT.validate_json(line)
     except ValidationError as error:

@@ -139,7 +139,7 @@ def extras_done(run: RecordedRun, part: str, epochs: bool, prefix: str = "") -> 
         epochs: whether epochs belong to the run.
         prefix: what the cases of this part begin with.
     """
-    done = {peak.arm for peak in run.of(Peak) if peak.part in (None, part)}
+    done = {peak.arm for peak in run.of(Peak) if peak.part == part}
     if part == "sampling":
         done &= {trap.arm for trap in run.of(Trap)}
     elif epochs:
