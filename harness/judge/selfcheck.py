@@ -11,7 +11,7 @@ import numpy as np
 from harness.judge.synchronisation import fault_of, figures
 from harness.options import MIN_BLOCKS
 from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Finding, Overhead, SyncProof, Verdict
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from harness.stats.interval import ALPHA, MARGIN, MOST_FURTHER_BLOCKS, blocks_for, median_interval
 from harness.suites.registry import SAMPLING_MEAN, STEP_TIME
 
