@@ -18,15 +18,12 @@ if TYPE_CHECKING:
     from harness.plan import Comparison, Plan
     from harness.processes.session import Session
     from harness.protocol import life
-    from harness.record.events import ArmSlot, Case, Finding, Verdict
-    from harness.record.writer import RecordedRun
+    from harness.record.events import ArmSlot, Case, Finding, PartName, Verdict
+    from harness.record.run import RecordedRun
     from impls.data.datasets import Dataset
     from impls.recipe.config import ExperimentConfig
     from impls.registry import Arm, Device
     from impls.store.weights import Weights
-
-# A lower-case word, also `part` in the journal's lines.
-PartName = str
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ from harness.processes.session import Nobody, Session  # noqa: E402
 from harness.progress import Progress  # noqa: E402
 from harness.protocol import life  # noqa: E402
 from harness.record.events import DatasetRecorded, EnvironmentRecorded  # noqa: E402
-from harness.record.writer import RunWriter, read_run  # noqa: E402
+from harness.record.run import read_run  # noqa: E402
+from harness.record.writer import RunWriter  # noqa: E402
 from harness.run.runner import Runner  # noqa: E402
 from harness.run.start import Request  # noqa: E402
 from harness.suites.quality.plan import training_recipe  # noqa: E402

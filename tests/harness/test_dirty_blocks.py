@@ -10,7 +10,8 @@ from harness.machine.counters import Counters
 from harness.options import BenchConfig
 from harness.protocol import timing
 from harness.record.events import BlockState, Finding, Verdict
-from harness.record.writer import RunWriter, read_run
+from harness.record.run import read_run
+from harness.record.writer import RunWriter
 from harness.run.runner import Runner
 from harness.run.start import Request
 

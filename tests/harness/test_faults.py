@@ -16,7 +16,7 @@ from harness.processes.session import Limits, Nobody, Session, WorkerFailedError
 from harness.processes.workers import LocalSessions
 from harness.protocol import life
 from harness.record.events import BlockState, Case
-from harness.record.writer import read_run
+from harness.record.run import read_run
 from harness.run.finish import report_command
 from harness.run.runner import Runner
 from impls.registry import parse_arm

@@ -9,8 +9,8 @@ import pytest
 from harness.options import BenchConfig
 from harness.protocol import life, sampling, timing, training
 from harness.record.events import BlockState, Case, Window
-from harness.record.writer import RunWriter, read_run
-from harness.run.finish import latest_cases
+from harness.record.run import latest_cases, read_run
+from harness.record.writer import RunWriter
 from harness.run.runner import Runner
 from harness.run.start import Request
 

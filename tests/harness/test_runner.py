@@ -32,8 +32,8 @@ from harness.record.events import (
     Window,
     WorkerStarted,
 )
-from harness.record.writer import RunWriter, read_run
-from harness.run.resume import finished_blocks, unfinished_blocks
+from harness.record.run import finished_blocks, read_run, unfinished_blocks
+from harness.record.writer import RunWriter
 from harness.run.runner import Runner
 from harness.run.start import Request
 

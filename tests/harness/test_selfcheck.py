@@ -13,7 +13,7 @@ from scipy import stats
 from harness.judge.selfcheck import CODES, blocks_needed, cost, selfcheck
 from harness.judge.synchronisation import fault, figures, unsynchronised
 from harness.record.events import Case, Finding, Overhead, SyncProof, Verdict
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from harness.run import finish as conclusion
 from reports.chapters import findings as notes
 from reports.view.parts import whole

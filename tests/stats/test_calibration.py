@@ -30,7 +30,7 @@ from harness.record.events import (
     WorkerStarted,
 )
 from harness.record.lines import decode, encode
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 
 PAIRS, STEP_NS = 40, 1e8
 INFO = {"framework": "Scripted", "version": "1", "device": "cpu", "device_name": "x", "device_uuid": None,
