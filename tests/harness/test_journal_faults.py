@@ -107,8 +107,8 @@ def test_lines_without_checksums_are_damage_and_a_journal_of_them_is_refused_at_
     assert len(found.events) == 3 and found.next_number == 3
     assert found.damage == [f"line {place} cannot be read: it has no checksum" for place in (1, 5)]
     found = decode(b"".join(plain), tmp_path)
-    assert not found.events and found.damage == ["none of its 5 lines has a checksum: a version of this program that was "
-                                                 "never released wrote it, or it is no journal"]
+    assert not found.events and found.damage == ["none of its 5 lines has a checksum: a version of this program that "
+                                                 "was never released wrote it, or it is no journal"]
 
 
 @pytest.fixture
