@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from impls.errors import UsageError
+from impls.errors import EXIT_OK, EXIT_USAGE, UsageError
 from impls.tools.cli import said
 
 
@@ -113,8 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             serve.serve(options.results, options.port)
     except UsageError as error:
         print(f"error: {said(error)}", file=sys.stderr)
-        return 2
-    return 0
+        return EXIT_USAGE
+    return EXIT_OK
 
 
 if __name__ == "__main__":

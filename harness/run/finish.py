@@ -15,8 +15,7 @@ from harness.processes.scratch import Scratch
 from harness.record.events import Case, Finding, Quality, RunEnded, Verdict
 from harness.record.writer import JOURNAL, RecordedRun, RunWriter, read_run
 from harness.suites.quality.part import sentence as quality_sentence
-
-EXIT_OK, EXIT_FAILED = 0, 1
+from impls.errors import EXIT_FAILED, EXIT_OK
 
 
 def latest_cases(run: RecordedRun) -> list[Case]:

@@ -31,14 +31,13 @@ from harness.record.events import (
 from harness.record.findings import END_CODES
 from harness.record.machines import lasting
 from harness.record.writer import RecordedRun, read_run
-from harness.run.finish import EXIT_FAILED, EXIT_OK, latest_cases
+from harness.run.finish import latest_cases
 from harness.run.resume import extras_done, finished_blocks, unfinished_blocks
 from harness.run.start import Request, run_started, step_cost, utc_now
 from harness.suites.parity.part import run_parity
 from harness.suites.quality.part import QualityJob, check_reference, run_quality
 from harness.suites.sampling.agreement import run_agreement
-
-EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+from impls.errors import EXIT_FAILED, EXIT_OK
 
 
 class Runner:
