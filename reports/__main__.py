@@ -94,9 +94,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parser().parse_args(argv)
         if options.command == "build":
+            from harness.record.writer import read_run
+            from reports import terminal
             from reports.page import render
 
-            print(render.build(options.run))
+            run = read_run(options.run)
+            # What was measured is told even where the pages cannot be written.
+            print("".join(f"{line}\n" for line in terminal.lines(run)), end="", flush=True)
+            print(render.write(run))
         elif options.command == "index":
             from reports import index
 

@@ -16,10 +16,6 @@ from harness.record.writer import RecordedRun
 from harness.stats.compare import MOST_FURTHER_BLOCKS
 from harness.suites.registry import ALPHA, MARGIN, SAMPLING_MEAN, STEP_TIME
 
-# What is printed at the end of a self-check, in this order for each arm.
-CODES = ("noise-floor", "resolution", "selfcheck-difference", "harness-overhead", "harness-overhead-high",
-         "synchronised", "unsynchronised", "selfcheck-incomplete")
-
 
 @dataclass(frozen=True)
 class Cost:
