@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parser().parse_args(argv)
         if options.command == "build":
-            from harness.record.writer import read_run
+            from harness.record.run import read_run
             from reports import terminal
             from reports.page import render
 

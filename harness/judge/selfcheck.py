@@ -12,7 +12,7 @@ from scipy import stats
 from harness.judge.synchronisation import fault_of, figures
 from harness.options import MIN_BLOCKS
 from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Finding, Overhead, SyncProof, Verdict
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from harness.stats.compare import MOST_FURTHER_BLOCKS
 from harness.suites.registry import ALPHA, MARGIN, SAMPLING_MEAN, STEP_TIME
 

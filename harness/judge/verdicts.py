@@ -10,9 +10,8 @@ from typing import Literal
 
 from harness.judge.fairness import refusal
 from harness.plan import Comparison, Plan
-from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Case, Event, Finding, Verdict, Window, Word
-from harness.record.machines import machines
-from harness.record.writer import RecordedRun
+from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Case, Finding, Verdict, Window, Word
+from harness.record.run import RecordedRun, machines
 from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge, judge_clean_and_dirty
 from harness.suites.registry import ALPHA, CALL_TIME, FREE_STEP_TIME, MARGIN, SAMPLING_MEAN, SAMPLING_TIME, STEP_TIME
 
@@ -61,7 +60,7 @@ def judge_part(run: RecordedRun, plan: Plan) -> list[Verdict | Finding]:
     """All verdicts of one part of a run; none where it measured no times."""
     if not plan.has_blocks:
         return []
-    return judge_run(of_part(run, plan), plan.comparisons, [cell.name for cell in plan.cells])
+    return judge_run(run.part(plan.part), plan.comparisons, [cell.name for cell in plan.cells])
 
 
 def judge_run(run: RecordedRun, comparisons: Sequence[Comparison],
@@ -91,16 +90,6 @@ def judge_run(run: RecordedRun, comparisons: Sequence[Comparison],
         events.append(verdict)
         events += _findings(run, question, verdict, ratios[question])
     return events
-
-
-def of_part(run: RecordedRun, plan: Plan) -> RecordedRun:
-    """The run without what belongs to its other parts; what belongs to none stays."""
-    def ours(event: Event) -> bool:
-        block = getattr(event, "block", None)
-        return getattr(event, "part", None) in (None, plan.part) and (
-            block is None or block < 0 or block in plan.block_numbers)
-
-    return replace(run, events=tuple(event for event in run.events if ours(event)))
 
 
 def questions(comparisons: Sequence[Comparison], cells: Sequence[str]) -> tuple[list[Question], str]:

@@ -20,7 +20,8 @@ from harness.processes.tools import Tools
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
 from harness.record.events import DatasetRecorded, Finding
-from harness.record.writer import RecordedRun, RunWriter, StorageError, read_run
+from harness.record.run import RecordedRun, read_run
+from harness.record.writer import RunWriter, StorageError
 from harness.run.devices import check_data
 from harness.run.finish import conclude
 from harness.run.resume import check_machine, check_weights, origin

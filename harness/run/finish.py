@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from harness.processes.scratch import Scratch
-from harness.record.events import Case, RunEnded
-from harness.record.writer import JOURNAL, RecordedRun, RunWriter, read_run
+from harness.record.events import RunEnded
+from harness.record.run import read_run
+from harness.record.writer import RunWriter
 from impls.errors import EXIT_FAILED, EXIT_OK
-
-
-def latest_cases(run: RecordedRun) -> list[Case]:
-    """The last word on every case."""
-    return list({case.case_id: case for case in run.of(Case)}.values())
 
 
 def conclude(path: Path, say: Callable[[str], None]) -> int:
@@ -32,17 +28,6 @@ def conclude(path: Path, say: Callable[[str], None]) -> int:
         print(f"the report could not be built; the measurements are safe in {path}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
-
-
-def report_due(path: Path) -> bool:
-    """Whether a run that has ended lacks its report or its place in the index: it was stopped while they were built."""
-    made = [path / JOURNAL, path / "report.html", path.parent / "index.html"]
-    try:
-        # Each is written after the one before it.
-        times = [file.stat().st_mtime_ns for file in made]
-    except OSError:
-        return True
-    return times != sorted(times)
 
 
 def mend(path: Path, say: Callable[[str], None]) -> int:

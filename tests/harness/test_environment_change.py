@@ -25,9 +25,9 @@ from harness.record.events import (
     Window,
     WorkerStarted,
 )
-from harness.record.machines import machines
+from harness.record.run import RecordedRun, machines, read_run
 from harness.record.summary import summary
-from harness.record.writer import RecordedRun, RunWriter, read_run
+from harness.record.writer import RunWriter
 from harness.run.resume import check_machine, resumption
 from harness.run.runner import Runner
 from harness.run.start import Request

@@ -14,8 +14,8 @@ import pytest
 
 from harness.record.events import Finding, RunEnded
 from harness.record.lines import decode, encode
+from harness.record.run import read_run
 from harness.record.summary import summary
-from harness.record.writer import read_run
 from impls.errors import UsageError
 
 THOROUGH = os.environ.get("DDPM_BENCH_FUZZ") == "1"

@@ -14,7 +14,7 @@ from harness.judge.selfcheck import blocks_needed, cost, selfcheck
 from harness.judge.synchronisation import fault, figures, unsynchronised
 from harness.record.events import Case, Finding, Overhead, SyncProof, Verdict
 from harness.record.findings import SELF_CHECK_CODES
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from reports import terminal
 from reports.chapters import findings as notes
 from reports.view.parts import whole

@@ -22,7 +22,7 @@ from harness.record.events import (
     Window,
     WorkerStarted,
 )
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from harness.suites.registry import CALL_TIME, SAMPLING_MEAN, SAMPLING_TIME
 from reports.terminal import sentence
 
