@@ -226,8 +226,8 @@ def test_a_proof_spoilt_by_the_machine_is_tried_again(lab):
         session = answer(slot, arm, log, env)
         ask = session.ask
 
-        def asked(command, kind, limit_s):
-            reply = ask(command, kind, limit_s)
+        def asked(command, limit_s):
+            reply = ask(command, limit_s)
             if getattr(command, "op", "") == "prove-sync" and slot not in spoilt:
                 spoilt.append(slot)
                 return reply.model_copy(update={"short_ns": 5 * reply.short_ns})
