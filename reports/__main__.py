@@ -81,11 +81,10 @@ def compared(options: argparse.Namespace, argv: Sequence[str]) -> int:
 
     comparison = compare.compare(options.runs, options.control, options.allow_env_change)
     # Drawing needs matplotlib, which a refusal must not wait for.
-    from reports.compare import text as compare_text
-    from reports.compare import write as compare_files
+    from reports.compare import write as files
 
-    page = compare_files.write(comparison, options.out, ["python", "-m", "reports", *argv])
-    print("\n".join([*compare_text.lines(comparison), *compare_text.remarks(comparison), str(page)]))
+    page = files.write(comparison, options.out, ["python", "-m", "reports", *argv])
+    print("\n".join([*files.lines(comparison), *files.remarks(comparison), str(page)]))
     return 1 if options.fail_on in comparison.words else 0
 
 

@@ -13,7 +13,8 @@ from harness.plan import Comparison, Plan
 from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Case, Finding, Verdict, Window, Word
 from harness.record.run import RecordedRun, machines
 from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge, judge_clean_and_dirty
-from harness.suites.registry import ALPHA, CALL_TIME, FREE_STEP_TIME, MARGIN, SAMPLING_MEAN, SAMPLING_TIME, STEP_TIME
+from harness.stats.interval import ALPHA, MARGIN
+from harness.suites.registry import CALL_TIME, FREE_STEP_TIME, SAMPLING_MEAN, SAMPLING_TIME, STEP_TIME
 
 Kind = Literal["stepwise", "free", "sample"]
 
