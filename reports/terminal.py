@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from harness.record.events import Finding, Quality, Verdict
 from harness.record.findings import SELF_CHECK_CODES
 from harness.record.run import RecordedRun, latest_cases
-from harness.stats.compare import MARGIN
+from harness.stats.interval import MARGIN
 from reports.text import printable
 
 WORDS = {"equivalent": f"equivalent within {MARGIN:.0%}"}
