@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from impls.errors import UsageError
+from impls.errors import EXIT_OK, EXIT_USAGE, UsageError
 from impls.tools.cli import said
 
 
@@ -93,9 +93,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parser().parse_args(argv)
         if options.command == "build":
+            from harness.record.run import read_run
+            from reports import terminal
             from reports.page import render
 
-            print(render.build(options.run))
+            run = read_run(options.run)
+            # What was measured is told even where the pages cannot be written.
+            print("".join(f"{line}\n" for line in terminal.lines(run)), end="", flush=True)
+            print(render.write(run))
         elif options.command == "index":
             from reports import index
 
@@ -112,8 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             serve.serve(options.results, options.port)
     except UsageError as error:
         print(f"error: {said(error)}", file=sys.stderr)
-        return 2
-    return 0
+        return EXIT_USAGE
+    return EXIT_OK
 
 
 if __name__ == "__main__":

@@ -15,10 +15,6 @@ from harness.record.run import RecordedRun
 from harness.stats.interval import ALPHA, MARGIN, MOST_FURTHER_BLOCKS, blocks_for, median_interval
 from harness.suites.registry import SAMPLING_MEAN, STEP_TIME
 
-# What is printed at the end of a self-check, in this order for each arm.
-CODES = ("noise-floor", "resolution", "selfcheck-difference", "harness-overhead", "harness-overhead-high",
-         "synchronised", "unsynchronised", "selfcheck-incomplete")
-
 
 @dataclass(frozen=True)
 class Cost:

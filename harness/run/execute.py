@@ -23,15 +23,15 @@ from harness.record.events import DatasetRecorded, Finding
 from harness.record.run import RecordedRun, read_run
 from harness.record.writer import RunWriter, StorageError
 from harness.run.devices import check_data
-from harness.run.finish import EXIT_FAILED, conclude
+from harness.run.finish import conclude
 from harness.run.resume import check_machine, check_weights, origin
-from harness.run.runner import EXIT_INTERRUPTED, EXIT_USAGE, Runner
+from harness.run.runner import Runner
 from harness.run.start import Request
 from harness.suites.quality.part import check_weights_fit
 from impls.data import datasets
 from impls.data.array_cache import default_folder
 from impls.devices import default_threads
-from impls.errors import UsageError
+from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
 from impls.recipe.config import ExperimentConfig
 from impls.registry import Arm
 from impls.store.checkpoint import save_arrays
