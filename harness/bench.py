@@ -7,11 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from harness.machine.counters import Counters, read_counters
-from harness.machine.disturbance import machine_busy_ns
-from harness.machine.preflight import process_cpu_ns
+from harness.machine.counters import Counters, machine_busy_ns, process_cpu_ns, read_counters
 from harness.plan import Plan
 from harness.processes.scratch import Neighbour
 from harness.processes.session import START_TRIES, Session, Sessions, WorkerFailedError, log_tail
@@ -25,48 +23,15 @@ from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
 from impls.store.checkpoint import save_arrays
 
+if TYPE_CHECKING:
+    from harness.machine.telemetry import Telemetry
+
 # Starting, building and the first step may compile for minutes; everything later is bounded by what it should take.
 SLOW_LIMIT_S = 1800.0
 COMMAND_LIMIT_S = 120.0
 MAX_FAILURES = 2
 # libgomp's threads spin for a few milliseconds after their last task; only then is the other arm alone.
 HAND_OVER_S = 0.02
-
-
-class Telemetry(Protocol):
-    """The monitors as a run sees them."""
-
-    def start(self) -> None:
-        """Begin to sample."""
-        ...
-
-    def watch(self, pids: Mapping[ArmSlot, int]) -> None:
-        """From now on these are the measured processes."""
-        ...
-
-    def pause(self) -> None:
-        """Read nothing until `resume`."""
-        ...
-
-    def resume(self) -> None:
-        """Read again."""
-        ...
-
-    def energy_mj(self) -> Mapping[str, int | None]:
-        """Energy counter of every device."""
-        ...
-
-    def mark(self) -> None:
-        """A block begins: forget what earlier samples said."""
-        ...
-
-    def disturbances(self) -> list[str]:
-        """What the samples since `mark` say against the block."""
-        ...
-
-    def findings(self) -> list[Finding]:
-        """What the samples of the whole run say against it."""
-        ...
 
 
 @dataclass

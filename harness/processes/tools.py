@@ -12,13 +12,13 @@ from pathlib import Path
 from harness.processes.janitor import MARK
 from harness.processes.launcher import Launcher, LocalLauncher, worker_environment
 from harness.processes.session import Watcher, WorkerFailedError, ending, log_tail
+from impls.errors import EXIT_USAGE
 from impls.registry import Arm
 
 POLL_S = 0.2
 TELL_S = 15.0
 # A tool writes its progress at least every 10 s; compilation, a slow disk and one long chain on a CPU take longer.
 STALL_S = 3600.0
-EXIT_USAGE = 2
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,12 @@ from harness.record.events import (
 )
 from harness.record.findings import END_CODES
 from harness.record.run import RecordedRun, finished_blocks, lasting, latest_cases, read_run, unfinished_blocks
-from harness.run.finish import EXIT_FAILED, EXIT_OK
 from harness.run.resume import extras_done
 from harness.run.start import Request, run_started, step_cost, utc_now
 from harness.suites.parity.part import run_parity
 from harness.suites.quality.part import QualityJob, check_reference, run_quality
 from harness.suites.sampling.agreement import run_agreement
-
-EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+from impls.errors import EXIT_FAILED, EXIT_OK
 
 
 class Runner:
