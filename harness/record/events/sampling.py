@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ class Trap(Event):
     """The same chain timed wrongly and rightly, after one start: when it was asked for, and when it was finished."""
 
     type: Literal["trap"] = "trap"
+    subject: ClassVar = ("arm", "block", "cell")
     arm: ArmSlot
     block: int
     cell: str
@@ -28,6 +29,7 @@ class SamplesDrawn(Event):
     """
 
     type: Literal["samples"] = "samples"
+    subject: ClassVar = ("arm", "cell")
     arm: ArmSlot
     cell: str
     seed: int
@@ -45,6 +47,7 @@ class SampleAgreement(Event):
     """
 
     type: Literal["sample-agreement"] = "sample-agreement"
+    subject: ClassVar = ("arm_a", "arm_b", "cell")
     arm_a: ArmSlot
     arm_b: ArmSlot
     cell: str
