@@ -11,7 +11,7 @@ SEAL = re.compile(r',\s*"seq":\s*\d+,\s*"crc":\s*"[0-9a-f]{8}"\}$')
 
 
 def sealed(lines: Iterable[str]) -> list[str]:
-    """Every line that is a JSON object with a number and a checksum, instead of those it had; all others as they are."""
+    """Every line that is a JSON object with a number and a checksum anew; all others as they are."""
     found: list[str] = []
     number = 0
     for line in lines:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.record.events.base import ArmSlot, Event
+from harness.record.events.base import ArmSlot, Event, PartName
 
 Metric = Literal["fd", "fd-extrapolated", "kid", "is", "precision", "recall"]
 
@@ -16,6 +16,7 @@ class Trained(Event):
 
     type: Literal["trained"] = "trained"
     subject: ClassVar = ("arm", "steps")
+    part: ClassVar[PartName] = "quality"
     arm: ArmSlot
     steps: int
     batch_size: int
@@ -34,6 +35,7 @@ class ImagesSampled(Event):
 
     type: Literal["sampled"] = "sampled"
     subject: ClassVar = ("arm", "cell", "train_steps")
+    part: ClassVar[PartName] = "quality"
     arm: ArmSlot
     cell: str = Field(description="method and network calls, e.g. ddim-50")
     nfe: int
@@ -61,6 +63,7 @@ class ReferenceFeatures(Event):
 
     type: Literal["reference"] = "reference"
     subject: ClassVar = ("extractor", "label")
+    part: ClassVar[PartName] = "quality"
     extractor: str
     label: str
     weights_sha256: str
@@ -98,6 +101,7 @@ class Quality(Event):
 
     type: Literal["quality"] = "quality"
     subject: ClassVar = ("arm", "cell", "train_steps", "extractor", "label")
+    part: ClassVar[PartName] = "quality"
     arm: ArmSlot
     cell: str
     train_steps: int | None
@@ -127,6 +131,7 @@ class QualityDifference(Event):
 
     type: Literal["quality-difference"] = "quality-difference"
     subject: ClassVar = ("arm_a", "arm_b", "cell", "train_steps", "label")
+    part: ClassVar[PartName] = "quality"
     arm_a: ArmSlot
     arm_b: ArmSlot
     cell: str
@@ -147,6 +152,7 @@ class NearestImages(Event):
 
     type: Literal["nearest"] = "nearest"
     subject: ClassVar = ("arm", "cell")
+    part: ClassVar[PartName] = "quality"
     arm: ArmSlot
     cell: str
     picture: str = Field(description="PNG, relative to the run folder: per row a drawn image, then its nearest ones")

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from harness.record.events.base import ArmSlot, Event
+from harness.record.events.base import ArmSlot, Event, PartName
 
 
 class Trap(Event):
@@ -14,6 +14,7 @@ class Trap(Event):
 
     type: Literal["trap"] = "trap"
     subject: ClassVar = ("arm", "block", "cell")
+    part: ClassVar[PartName] = "sampling"
     arm: ArmSlot
     block: int
     cell: str
@@ -30,6 +31,7 @@ class SamplesDrawn(Event):
 
     type: Literal["samples"] = "samples"
     subject: ClassVar = ("arm", "cell")
+    part: ClassVar[PartName] = "sampling"
     arm: ArmSlot
     cell: str
     seed: int
@@ -48,6 +50,7 @@ class SampleAgreement(Event):
 
     type: Literal["sample-agreement"] = "sample-agreement"
     subject: ClassVar = ("arm_a", "arm_b", "cell")
+    part: ClassVar[PartName] = "sampling"
     arm_a: ArmSlot
     arm_b: ArmSlot
     cell: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from harness.record.events.base import ArmSlot, Event
+from harness.record.events.base import ArmSlot, Event, PartName
 
 
 class Epoch(Event):
@@ -16,6 +16,7 @@ class Epoch(Event):
 
     type: Literal["epoch"] = "epoch"
     subject: ClassVar = ("arm", "block", "epoch")
+    part: ClassVar[PartName] = "training"
     arm: ArmSlot
     block: int
     epoch: int
