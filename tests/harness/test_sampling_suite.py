@@ -29,7 +29,6 @@ from harness.record.events import (
 from harness.record.run import finished_blocks, read_run
 from harness.record.writer import RunWriter
 from harness.run.runner import Runner
-from harness.run.start import Request
 from harness.suites.sampling import batches
 from harness.suites.sampling.cells import Cell, cells, cheapest, shown
 from harness.suites.sampling.part import Sampling
@@ -125,8 +124,8 @@ def test_other_images_are_still_a_failure_after_an_interruption(lab, last):
     cut = next(i for i, line in enumerate(journal) if last.encode() in line)
     (whole.path / "journal.jsonl").write_bytes(b"".join(journal[: cut + 1]))
     writer = RunWriter(whole.path, lab.clock)
-    bench, request = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **options}), writer)
-    end = Runner(bench, Request(**{**request.__dict__, "resumed": read_run(whole.path)})).run()
+    bench, opening = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **options}), writer)
+    end = Runner(bench, lab.going_on(opening, read_run(whole.path))).run()
     assert (end.status, end.exit_code) == ("failed", 1)
     run = read_run(whole.path)
     assert len(run.of(SampleAgreement)) == 1
@@ -157,8 +156,8 @@ def test_an_interrupted_run_goes_on_with_the_same_weights(lab):
     before = (lab.tmp_path / "weights.safetensors").read_bytes()
     (lab.tmp_path / "weights.safetensors").unlink()
     writer = RunWriter(whole.path, lab.clock)
-    bench, request = lab.bench(config, writer)
-    resumed = Request(**{**request.__dict__, "resumed": read_run(whole.path)})
+    bench, opening = lab.bench(config, writer)
+    resumed = lab.going_on(opening, read_run(whole.path))
     end = Runner(bench, resumed).run()
     writer.finish(end)
     run = read_run(whole.path)
@@ -175,8 +174,8 @@ def test_a_run_interrupted_between_two_arms_drawing_compares_them_on_resume(lab)
     first = next(i for i, line in enumerate(journal) if b'"type":"samples"' in line)
     (whole.path / "journal.jsonl").write_bytes(b"".join(journal[: first + 1]))
     writer = RunWriter(whole.path, lab.clock)
-    bench, request = lab.bench(config, writer)
-    writer.finish(Runner(bench, Request(**{**request.__dict__, "resumed": read_run(whole.path)})).run())
+    bench, opening = lab.bench(config, writer)
+    writer.finish(Runner(bench, lab.going_on(opening, read_run(whole.path))).run())
     run = read_run(whole.path)
     assert len(run.of(SampleAgreement)) == 1
     assert {verdict.word for verdict in run.of(Verdict)} == {"A-faster"}

@@ -84,13 +84,12 @@ def training_recipe(config: BenchConfig, overrides: Mapping[str, Any], device: D
     Raises:
         UsageError: an override is unknown or of the wrong type.
     """
-    from harness.options import experiment
+    from harness.options import experiment, preset_name
 
-    # The size of a batch that the user gives is that of a sampled one.
-    plain = config.model_copy(update={"batch_size": None})
-    tiny = experiment(plain, overrides, device, parts=()).preset == "tiny"
+    tiny = preset_name(config, overrides, device) == "tiny"
     train = {**(TINY_TRAINING if tiny else {}), "randomness": "matched"}
-    return experiment(plain, overrides, device, {"train": train}, parts=())
+    # Of no part: the size of a batch that the user gives is that of a sampled one.
+    return experiment(config, overrides, device, {"train": train}, parts=())
 
 
 def milestones(text: str) -> tuple[int, ...]:
