@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness import protocol
 from harness.ledger import Ledger
 from harness.machine.counters import Counters, read_counters
 from harness.machine.disturbance import machine_busy_ns
@@ -18,6 +17,7 @@ from harness.plan import Plan
 from harness.processes.session import START_TRIES, Session, Sessions, WorkerFailedError
 from harness.processes.tools import Tools
 from harness.progress import Progress
+from harness.protocol import life
 from harness.record.events import ArmSlot, Finding
 from harness.record.writer import RunWriter
 from impls.recipe.config import ExperimentConfig
@@ -142,7 +142,7 @@ class Bench:
         return self.failures[slot] >= MAX_FAILURES
 
     def open(self, slot: ArmSlot, log_name: str,
-             env: Mapping[str, str] | None = None) -> tuple[Session, protocol.Created]:
+             env: Mapping[str, str] | None = None) -> tuple[Session, life.Created]:
         """A worker of `slot` with its framework imported.
 
         Jittor may end its process with status 0 while it is imported ("please rerun"): then it is started again.
@@ -151,11 +151,11 @@ class Bench:
             WorkerFailedError: it cannot be brought up.
         """
         arm = self.plan.arm(slot)
-        create = protocol.Create(arm=arm.name, device=self.plan.device, threads=self.threads)
+        create = life.Create(arm=arm.name, device=self.plan.device, threads=self.threads)
         for attempt in range(START_TRIES):
             session = self.sessions.start(slot, arm, self.ledger.log(log_name), env)
             try:
-                return session, session.ask(create, protocol.Created, SLOW_LIMIT_S)
+                return session, session.ask(create, SLOW_LIMIT_S)
             except WorkerFailedError as error:
                 session.kill()
                 if error.status != 0 or attempt == START_TRIES - 1:
@@ -165,10 +165,10 @@ class Bench:
                 raise
         raise AssertionError("the loop returns or raises")
 
-    def build(self, session: Session, experiment: ExperimentConfig, images: int | None = None) -> protocol.Built:
+    def build(self, session: Session, experiment: ExperimentConfig, images: int | None = None) -> life.Built:
         """Have a worker build a trainer."""
-        command = protocol.Build(experiment=plain(experiment), data_path=str(self.data_path), images=images)
-        return session.ask(command, protocol.Built, SLOW_LIMIT_S)
+        command = life.Build(experiment=plain(experiment), data_path=str(self.data_path), images=images)
+        return session.ask(command, SLOW_LIMIT_S)
 
 
 def plain(experiment: ExperimentConfig) -> dict[str, Any]:

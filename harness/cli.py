@@ -89,7 +89,7 @@ def _main(words: list[str]) -> int:
         reason, recipe = "as before the interruption", resumed.experiment
     else:
         device, reason = _device(config, progress)
-        recipe = experiment(config, overrides, device, SUITES[config.suite].parts)
+        recipe = experiment(config, overrides, device)
     given = _weights(config)
     if given is not None and resumed is None:
         known = {name: getattr(given.config, name) for name in ("preset", "model", "diffusion")}

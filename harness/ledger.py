@@ -11,8 +11,8 @@ from harness.processes.session import WorkerFailedError, log_tail
 from harness.progress import Progress
 from harness.record.events import ArmSlot, Case, Event, Finding
 from harness.record.findings import END_CODES
-from harness.record.writer import RecordedRun, RunWriter
-from harness.run.finish import latest_cases
+from harness.record.run import RecordedRun, latest_cases
+from harness.record.writer import RunWriter
 from impls.errors import UsageError
 
 

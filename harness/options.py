@@ -223,16 +223,16 @@ def interpreter_of(arm: Arm, chosen: dict[str, str], default: str) -> str:
     return chosen.get(arm.name, chosen.get(arm.backend, default))
 
 
-def experiment(config: BenchConfig, overrides: Mapping[str, Any], device: Device, parts: Sequence[type[Part]],
-               base: dict[str, Any] | None = None) -> ExperimentConfig:
+def experiment(config: BenchConfig, overrides: Mapping[str, Any], device: Device,
+               base: dict[str, Any] | None = None, parts: Sequence[type[Part]] | None = None) -> ExperimentConfig:
     """The experiment that the options, the file's overrides and the device amount to.
 
     Args:
         config: the options.
         overrides: the file's.
         device: where the arms run.
-        parts: what is measured; `--batch-size` is that of the first.
         base: laid over the preset, below everything that the user says.
+        parts: what is measured, by default those of the suite; `--batch-size` is that of the first.
 
     Raises:
         UsageError: an override is unknown or of the wrong type.
@@ -242,6 +242,7 @@ def experiment(config: BenchConfig, overrides: Mapping[str, Any], device: Device
     rest = {key: value for key, value in overrides.items() if key != "preset"}
     resolved = merged(merged(resolved, base or {}, "defaults"), rest, f"{config.config or '--config'}: {EXPERIMENT}")
     changes: dict[str, dict[str, Any]] = {"train": {"loader": config.loader}, "sample": {}}
+    parts = SUITES[config.suite].parts if parts is None else parts
     for part in parts:
         for section, values in part.recipe(rest, device).items():
             changes[section].update(values)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from typing_extensions import Self
 
 if TYPE_CHECKING:
-    from harness import protocol
     from harness.bench import Bench
     from harness.blocks.block import Block
     from harness.blocks.warmup import Started
@@ -18,8 +17,9 @@ if TYPE_CHECKING:
     from harness.options import BenchConfig
     from harness.plan import Comparison, Plan
     from harness.processes.session import Session
-    from harness.record.events import ArmSlot, Case, Finding, Verdict
-    from harness.record.writer import RecordedRun
+    from harness.protocol import life
+    from harness.record.events import ArmSlot, Case, Finding, PartName, Verdict
+    from harness.record.run import RecordedRun
     from impls.data.datasets import Dataset
     from impls.recipe.config import ExperimentConfig
     from impls.registry import Arm, Device
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 # Fixed before anything is measured: a difference that does not matter, and how often chance may pass for one.
 MARGIN = 0.01
 ALPHA = 0.05
-
-# A lower-case word, also `part` in the journal's lines.
-PartName = str
 
 
 @dataclass(frozen=True)
@@ -217,7 +214,7 @@ class Timed(Part):
                 *selfcheck(recorded, found, self)]
 
     @abstractmethod
-    def build(self, bench: Bench, session: Session) -> protocol.Built:
+    def build(self, bench: Bench, session: Session) -> life.Built:
         """Have a worker build what is measured.
 
         Raises:

@@ -12,8 +12,9 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.record.events import SELF_CHECK
+from harness.record.run import JOURNAL
 from harness.record.summary import SUMMARY
-from harness.record.writer import JOURNAL, write_atomically
+from harness.record.writer import write_atomically
 from impls.errors import UsageError
 from reports.page.render import page
 from reports.text import NA, utc
@@ -102,7 +103,7 @@ def quality_lines(path: Path, suite: str) -> tuple[str, ...]:
     """What a run says about image quality, as its report does; the summary doesn't hold it, so from the journal."""
     if suite not in QUALITY_SUITES:
         return ()
-    from harness.record.writer import read_run
+    from harness.record.run import read_run
     from reports.suites.quality.cards import cards
     from reports.view.run import view
 
@@ -129,8 +130,8 @@ def read_summary(path: Path) -> Mapping[str, Any]:
         if not isinstance(data, dict):
             raise ValueError(f"{SUMMARY} holds no JSON object")
         return data
+    from harness.record.run import read_run
     from harness.record.summary import summary
-    from harness.record.writer import read_run
 
     return summary(read_run(path))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness import protocol
 from harness.bench import COMMAND_LIMIT_S, MAX_FAILURES, Bench
 from harness.blocks.once import measure_once
 from harness.blocks.warmup import Started, check_cache, start, warm_up
@@ -13,6 +12,7 @@ from harness.machine.disturbance import Disturbance
 from harness.part import Timed
 from harness.plan import BlockPlan, turn_order
 from harness.processes.session import WorkerFailedError
+from harness.protocol import timing
 from harness.record.events import ArmSlot, BlockState, Case, Event, Memory
 
 
@@ -142,7 +142,7 @@ class Block:
         arm = self.live[slot]
         self.part.read(self, arm)
         check_cache(self, arm)
-        memory = arm.session.ask(protocol.ReadMemory(), protocol.MemoryValues, COMMAND_LIMIT_S)
+        memory = arm.session.ask(timing.ReadMemory(), COMMAND_LIMIT_S)
         self.append(Memory(arm=slot, block=self.number, **memory.model_dump(exclude={"kind"})))
         self.bench.ledger.measured(Case(case_id=self._case(slot), arm=slot, block=self.number, status="measured",
                                         log=f"logs/{self.log(slot)}.log"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import statistics
 
-from harness import protocol
 from harness.bench import SLOW_LIMIT_S, Bench
 from harness.blocks.warmup import cache_word
 from harness.plan import BEFORE_BLOCKS
 from harness.processes.session import WorkerFailedError
+from harness.protocol import life, timing
 from harness.record.events import ArmSlot, Case, WorkerStarted
 
 # Wherever a framework may keep compiled code: all of it moves into an empty folder.
@@ -39,8 +39,8 @@ def _one(bench: Bench, slot: ArmSlot, log_name: str, env: dict[str, str]) -> Non
     session, created = bench.open(slot, log_name, env)
     with session:
         built = bench.build(session, bench.experiment)
-        times = session.ask(protocol.Stepwise(steps=1 + TYPICAL_STEPS), protocol.StepTimes, SLOW_LIMIT_S)
-        cached = session.ask(protocol.ReadCache(), protocol.CacheCount, SLOW_LIMIT_S).compiled_files
+        times = session.ask(timing.Stepwise(steps=1 + TYPICAL_STEPS), SLOW_LIMIT_S)
+        cached = session.ask(life.ReadCache(), SLOW_LIMIT_S).compiled_files
     typical = statistics.median(times.step_ns[1:])
     bench.writer.append(WorkerStarted(
         arm=session.slot, block=BEFORE_BLOCKS, role="cold-start", pid=session.pid, spawn_ns=session.spawn_ns,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness import protocol
 from harness.bench import SLOW_LIMIT_S
 from harness.judge.synchronisation import accusation, fault
+from harness.protocol import timing
 from harness.record.events import ArmSlot, Case, Overhead, Peak, SyncProof
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.blocks.warmup import Started
     from harness.part import Timed
     from harness.plan import Plan
-    from harness.record.writer import RecordedRun
+    from harness.record.run import RecordedRun
 
 OVERHEAD_S = 3.0
 OVERHEAD_PAIRS = (4, 40)
@@ -65,21 +65,21 @@ def _overheads(block: Block, arm: Started) -> None:
     steps, slot = arm.steps_for(0.1), arm.session.slot
     least, most = OVERHEAD_PAIRS
     pairs = min(most, max(least, int(OVERHEAD_S * 1e9 / (2 * steps * arm.typical_ns))))
-    times = arm.session.ask(protocol.Overhead(pairs=pairs, steps=steps), protocol.OverheadTimes,
+    times = arm.session.ask(timing.Overhead(pairs=pairs, steps=steps),
                             arm.limit_s(2 * pairs * steps))
     block.append(Overhead(arm=slot, part=block.part.name, what="harness", bare_ns=times.bare_ns,
                           harness_ns=times.harness_ns))
     if slot == block.bench.plan.slots[0]:
         _monitors_overhead(block, arm)
     n = PEAK_N[block.bench.plan.device]
-    rate = arm.session.ask(protocol.Matmul(n=n, repeats=PEAK_REPEATS), protocol.Rate, SLOW_LIMIT_S)
+    rate = arm.session.ask(timing.Matmul(n=n, repeats=PEAK_REPEATS), SLOW_LIMIT_S)
     block.append(Peak(arm=slot, part=block.part.name, matmul_n=n, flops=rate.flops))
 
 
 def _prove(block: Block, arm: Started, short: int, long: int) -> None:
     """Prove that synchronising waits; a proof that fails is tried again, for the machine may have spoilt it."""
     for attempt in range(PROOF_TRIES):
-        evidence = arm.session.ask(protocol.ProveSync(steps_short=short, steps_long=long), protocol.SyncEvidence,
+        evidence = arm.session.ask(timing.ProveSync(steps_short=short, steps_long=long),
                                    arm.limit_s(short + long))
         proof = SyncProof(arm=arm.session.slot, part=block.part.name, attempt=attempt, steps_short=short,
                           steps_long=long, **evidence.model_dump(exclude={"kind"}))
@@ -100,7 +100,7 @@ def _monitors_overhead(block: Block, arm: Started) -> None:
             if not monitored:
                 block.bench.telemetry.pause()
             try:
-                span = arm.session.ask(protocol.Free(steps=steps), protocol.Span, arm.limit_s(steps))
+                span = arm.session.ask(timing.Free(steps=steps), arm.limit_s(steps))
             finally:
                 block.bench.telemetry.resume()
             times[monitored].append(span.end_ns - span.start_ns)

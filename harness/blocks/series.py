@@ -9,8 +9,7 @@ from harness.blocks.block import Block
 from harness.blocks.once import once_done
 from harness.part import Timed
 from harness.record.events import BlockState, Finding, Resumed
-from harness.record.writer import RecordedRun
-from harness.run.resume import finished_blocks
+from harness.record.run import RecordedRun, finished_blocks
 
 # Without an explicit --blocks or --time-limit, blocks beyond the minimum must end within this.
 SOFT_LIMIT_S = 300.0

@@ -7,9 +7,9 @@ import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from harness import protocol
 from harness.bench import COMMAND_LIMIT_S, SLOW_LIMIT_S
 from harness.processes.session import Session
+from harness.protocol import life, timing
 from harness.record.events import ArmSlot, Finding, WarmUp, WorkerStarted
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class Started:
     """
 
     session: Session
-    created: protocol.Created
-    built: protocol.Built
+    created: life.Created
+    built: life.Built
     start_ns: list[int] = field(default_factory=list)
     step_ns: list[int] = field(default_factory=list)
     typical_ns: float = 0.0
@@ -68,7 +68,7 @@ def start(block: Block, slot: ArmSlot) -> Started:
     session, created = bench.open(slot, block.log(slot))
     try:
         built = block.part.build(bench, session)
-        first = session.ask(protocol.Stepwise(steps=1), protocol.StepTimes, SLOW_LIMIT_S)
+        first = session.ask(timing.Stepwise(steps=1), SLOW_LIMIT_S)
     except BaseException:
         session.kill()
         raise
@@ -87,7 +87,7 @@ def warm_up(block: Block, arm: Started) -> None:
     block.bench.progress.status(f"{arm.session.arm.name}: warm-up")
     chunk, capped = 4, False
     while True:
-        times = arm.session.ask(protocol.Stepwise(steps=chunk), protocol.StepTimes, SLOW_LIMIT_S)
+        times = arm.session.ask(timing.Stepwise(steps=chunk), SLOW_LIMIT_S)
         arm.start_ns += times.start_ns
         arm.step_ns += times.step_ns
         arm.typical_ns = statistics.median(arm.step_ns[len(arm.step_ns) // 2 :])
@@ -105,7 +105,7 @@ def warm_up(block: Block, arm: Started) -> None:
     longest[slot] = max(longest.get(slot, 0), state.steady_from or 0)
     steady = arm.step_ns[state.steady_from or 0 :] or arm.step_ns
     arm.typical_ns = statistics.median(steady)
-    arm.compiled_files = arm.session.ask(protocol.ReadCache(), protocol.CacheCount, COMMAND_LIMIT_S).compiled_files
+    arm.compiled_files = arm.session.ask(life.ReadCache(), COMMAND_LIMIT_S).compiled_files
     _record(block, arm, state, capped)
 
 
@@ -150,7 +150,7 @@ def check_cache(block: Block, arm: Started) -> None:
     Raises:
         WorkerFailedError: the arm cannot go on.
     """
-    cached = arm.session.ask(protocol.ReadCache(), protocol.CacheCount, COMMAND_LIMIT_S).compiled_files
+    cached = arm.session.ask(life.ReadCache(), COMMAND_LIMIT_S).compiled_files
     if cached is not None and arm.compiled_files is not None and cached > arm.compiled_files:
         block.bench.ledger.find(Finding(
             severity="warning", code="compiled-while-measured", arm=arm.session.slot, block=block.number,

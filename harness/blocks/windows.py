@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness import protocol
 from harness.blocks.warmup import WARMUP_MIN_STEPS
+from harness.protocol import timing
 from harness.record.events import ArmSlot, Energy, Window
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _stepwise(block: Block, slot: ArmSlot, pair: int, position: int) -> None:
     others = {other: started.session.pid for other, started in block.live.items() if other != slot}
     bench.sleep(HAND_OVER_S)
     before = {other: bench.cpu_ns(pid) for other, pid in others.items()}
-    times = arm.session.ask(protocol.Stepwise(steps=steps), protocol.StepTimes, arm.limit_s(steps))
+    times = arm.session.ask(timing.Stepwise(steps=steps), arm.limit_s(steps))
     used = _differences(before, {other: bench.cpu_ns(pid) for other, pid in others.items()})
     block.disturbance.waited(used, times.end_ns - times.start_ns[0])
     block.spent.setdefault(slot, {})[pair] = sum(times.step_ns) / steps
@@ -73,10 +73,10 @@ def shifts(comparisons: Sequence[Comparison], spent: Mapping[ArmSlot, Mapping[in
 
 
 @contextmanager
-def metered(block: Block, slot: ArmSlot, steps: int) -> Iterator[Callable[[protocol.Span], None]]:
+def metered(block: Block, slot: ArmSlot, steps: int) -> Iterator[Callable[[timing.Span], None]]:
     """Record what each device used between entering and leaving; the caller hands over the window that was measured."""
     before = block.bench.telemetry.energy_mj()
-    spans: list[protocol.Span] = []
+    spans: list[timing.Span] = []
     yield spans.append
     after = block.bench.telemetry.energy_mj()
     for span in spans:

@@ -6,8 +6,7 @@ from harness.judge.synchronisation import fault_of
 from harness.part import Timed
 from harness.plan import Comparison
 from harness.record.events import ArmSlot, BlockState, WorkerStarted
-from harness.record.machines import machines
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun, machines
 from impls.backend import BackendInfo
 
 # What every process of one arm must prove alike, in whatever block it runs.

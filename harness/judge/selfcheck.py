@@ -13,7 +13,7 @@ from harness.judge.synchronisation import fault_of, figures
 from harness.options import MIN_BLOCKS
 from harness.part import ALPHA, MARGIN, Timed
 from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Event, Finding, Overhead, SyncProof, Verdict
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from harness.stats.compare import MOST_FURTHER_BLOCKS
 
 # What is printed at the end of a self-check, in this order for each arm.

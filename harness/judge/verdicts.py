@@ -10,8 +10,7 @@ from harness.judge.fairness import refusal
 from harness.part import ALPHA, MARGIN, Timed
 from harness.plan import Comparison
 from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Case, Finding, Verdict, Window, Word
-from harness.record.machines import machines
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun, machines
 from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge, judge_clean_and_dirty
 
 

@@ -55,7 +55,7 @@ def row(name: str, field: FieldInfo) -> str:
     """One field as a table row."""
     annotation = field.annotation
     kind = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
-    kind = re.sub(r"typing\.|harness\.events\.(base\.)?", "", kind)
+    kind = re.sub(r"typing\.|harness\.record\.events\.(base\.)?", "", kind)
     kind = re.sub(r"Literal\['A'[^\]]*\]", "slot", kind).replace("|", "\\|")
     return f"| `{name}` | {kind} | {field.description or ''} |"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.record.events import (
     SCHEMA_VERSION,
@@ -16,9 +16,7 @@ from harness.record.events import (
     RunEnded,
     Verdict,
 )
-
-if TYPE_CHECKING:
-    from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 
 SUMMARY = "run.json"
 VERDICT_KEYS = ("metric", "ratio", "ci_low", "ci_high", "blocks", "word", "reason", "next_action")

@@ -1,4 +1,4 @@
-"""The run folder: a journal that only grows, a summary written atomically, and the reader both share."""
+"""The run folder: a journal that only grows, and a summary written atomically."""
 
 from __future__ import annotations
 
@@ -9,22 +9,18 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TypeVar
 
 from harness.record.appender import Appender
-from harness.record.events import AnyEvent, Event, RunEnded, RunStarted
-from harness.record.lines import decode, encode, without_repeated
+from harness.record.events import Event, RunEnded
+from harness.record.lines import decode, encode
+from harness.record.run import JOURNAL, read_run
 from harness.record.summary import SUMMARY, summary
 from impls.errors import UsageError
 from impls.store.files import replacement
 
-JOURNAL = "journal.jsonl"
 FOLDERS = ("logs", "figures", "samples")
-
-SomeEvent = TypeVar("SomeEvent", bound=Event)
 
 
 class StorageError(Exception):
@@ -37,48 +33,6 @@ class StorageError(Exception):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
-
-
-@dataclass(frozen=True)
-class RecordedRun:
-    """One run as its journal tells it.
-
-    Attributes:
-        path: the run folder.
-        events: every intact line, oldest first; what a later `--resume` did again is left out.
-        damage: one sentence for every line that could not be read, or is lost, doubled or out of place.
-        discarded: number of events left out because they were done again.
-    """
-
-    path: Path
-    events: tuple[AnyEvent, ...]
-    damage: list[str] = field(default_factory=list)
-    discarded: int = 0
-
-    def of(self, kind: type[SomeEvent]) -> list[SomeEvent]:
-        """All events of one class, oldest first."""
-        return [event for event in self.events if isinstance(event, kind)]
-
-    def last(self, kind: type[SomeEvent]) -> SomeEvent | None:
-        """The newest event of one class, or None."""
-        found = self.of(kind)
-        return found[-1] if found else None
-
-    @property
-    def started(self) -> RunStarted | None:
-        """The first line; None when it was damaged."""
-        return self.last(RunStarted)
-
-    @property
-    def arms(self) -> dict[str, str]:
-        """Slot -> arm name, in the order of `--arms`."""
-        return {arm.slot: arm.name for arm in self.started.arms} if self.started else {}
-
-    @property
-    def status(self) -> str:
-        """How it ended: complete, failed, interrupted, or unfinished where the journal has no end."""
-        end = self.last(RunEnded)
-        return end.status if end else "unfinished"
 
 
 class RunWriter:
@@ -198,19 +152,3 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text` so that a reader sees the old or the new file, never half of one."""
     with replacement(path, durable=True) as scratch:
         scratch.write_text(text, encoding="utf-8")
-
-
-def read_run(path: Path) -> RecordedRun:
-    """Read a run folder as far as it is intact; `damage` says what is not, a torn last line included.
-
-    Raises:
-        UsageError: no journal there, or one written by a newer version of this program.
-    """
-    try:
-        raw = (path / JOURNAL).read_bytes()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UsageError(f"{path}: not a run folder: cannot read {JOURNAL}: {why}") from error
-    lines = decode(raw, path)
-    kept = without_repeated(lines.events)
-    return RecordedRun(path, tuple(kept), lines.damage, len(lines.events) - len(kept))

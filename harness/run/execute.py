@@ -21,7 +21,8 @@ from harness.processes.tools import Tools
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
 from harness.record.events import DatasetRecorded
-from harness.record.writer import RecordedRun, RunWriter, StorageError, read_run
+from harness.record.run import RecordedRun, read_run
+from harness.record.writer import RunWriter, StorageError
 from harness.run.devices import check_data
 from harness.run.finish import EXIT_FAILED, conclude
 from harness.run.resume import check_machine

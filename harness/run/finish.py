@@ -12,16 +12,12 @@ from typing import Literal
 from harness.judge.selfcheck import CODES
 from harness.judge.verdicts import sentence
 from harness.processes.scratch import Scratch
-from harness.record.events import Case, Finding, Quality, RunEnded, Verdict
-from harness.record.writer import JOURNAL, RecordedRun, RunWriter, read_run
+from harness.record.events import Finding, Quality, RunEnded, Verdict
+from harness.record.run import latest_cases, read_run
+from harness.record.writer import RunWriter
 from harness.suites.quality.part import sentence as quality_sentence
 
 EXIT_OK, EXIT_FAILED = 0, 1
-
-
-def latest_cases(run: RecordedRun) -> list[Case]:
-    """The last word on every case."""
-    return list({case.case_id: case for case in run.of(Case)}.values())
 
 
 def conclude(path: Path, say: Callable[[str], None]) -> int:
@@ -48,17 +44,6 @@ def conclude(path: Path, say: Callable[[str], None]) -> int:
         print(f"the report could not be built; the measurements are safe in {path}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
-
-
-def report_due(path: Path) -> bool:
-    """Whether a run that has ended lacks its report or its place in the index: it was stopped while they were built."""
-    made = [path / JOURNAL, path / "report.html", path.parent / "index.html"]
-    try:
-        # Each is written after the one before it.
-        times = [file.stat().st_mtime_ns for file in made]
-    except OSError:
-        return True
-    return times != sorted(times)
 
 
 def mend(path: Path, say: Callable[[str], None]) -> int:

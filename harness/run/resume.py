@@ -11,15 +11,11 @@ from pydantic import ValidationError
 
 from harness.options import FREE_ON_RESUME, PROG, BenchConfig
 from harness.record.events import (
-    BlockState,
-    Case,
     EnvironmentRecorded,
-    Event,
     Finding,
     RunStarted,
 )
-from harness.record.writer import RecordedRun, read_run
-from harness.run.finish import report_due
+from harness.record.run import RecordedRun, finished_blocks, read_run, report_due
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, validated
 from impls.tools.cli import alias, command_line
@@ -97,27 +93,11 @@ def check_machine(run: RecordedRun, now: EnvironmentRecorded, allowed: bool = Fa
                    advice="start a new run for figures of one machine; the report shows both environments")
 
 
-def finished_blocks(run: RecordedRun) -> dict[int, BlockState]:
-    """Blocks that every arm finished: kept."""
-    failed = {case.block for case in run.of(Case) if case.status != "measured"}
-    return {state.block: state for state in run.of(BlockState) if state.block not in failed}
-
-
-def unfinished_blocks(run: RecordedRun) -> list[int]:
-    """Blocks that left lines but did not finish: measured again."""
-    seen = {block for event in run.events if (block := _block(event)) is not None and block >= 0}
-    return sorted(seen - finished_blocks(run).keys())
-
-
 def _shown(name: str, recorded: EnvironmentRecorded) -> str:
     fact = recorded.facts.get(name)
     if fact is None:
         return "not set" if name.startswith("env_") else "unknown"
     return repr(fact[:12] if name.endswith("_sha256") and isinstance(fact, str) else fact)
-
-
-def _block(event: Event) -> int | None:
-    return getattr(event, "block", None)
 
 
 def _recorded(path: Path, started: RunStarted) -> BenchConfig:

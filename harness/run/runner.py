@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness import protocol
 from harness.bench import SLOW_LIMIT_S, Bench
 from harness.blocks.coldstart import run_cold_starts
 from harness.machine.counters import taken
 from harness.machine.disturbance import disturbed_blocks
 from harness.plan import Plan
 from harness.processes.session import WorkerFailedError
-from harness.record.events import BlockState, EnvironmentRecorded, Event, Finding, Resumed, RunEnded
-from harness.record.machines import lasting
-from harness.record.writer import RecordedRun, read_run
-from harness.run.finish import EXIT_FAILED, EXIT_OK, latest_cases
-from harness.run.resume import unfinished_blocks
+from harness.protocol import life
+from harness.record.events import BlockState, EnvironmentRecorded, Finding, Resumed, RunEnded
+from harness.record.run import RecordedRun, lasting, latest_cases, read_run, unfinished_blocks
+from harness.run.finish import EXIT_FAILED, EXIT_OK
 from harness.run.start import Request, run_started, step_cost, utc_now
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
@@ -55,7 +53,7 @@ class Runner:
             ledger.record([*bench.telemetry.findings(), *taken(before, bench.counters()),
                            *disturbed_blocks(measured.of(BlockState))])
         for plan in self._plans:
-            ledger.record(plan.part.judge(of_part(measured, plan), plan))
+            ledger.record(plan.part.judge(measured.part(plan.part.name), plan))
         failed = any(case.status == "failed" for case in latest_cases(read_run(bench.writer.path)))
         return self.end("failed" if failed else "complete", EXIT_FAILED if failed else EXIT_OK)
 
@@ -116,17 +114,7 @@ class Runner:
             log_name = f"prewarm-{backend}"
             try:
                 with bench.sessions.start(slot, arm, bench.ledger.log(log_name)) as session:
-                    session.ask(protocol.Prewarm(arm=arm.name, device=plan.device), protocol.Done, SLOW_LIMIT_S)
+                    session.ask(life.Prewarm(arm=arm.name, device=plan.device), SLOW_LIMIT_S)
                 bench.ledger.recovered(log_name, slot, log_name)
             except WorkerFailedError as error:
                 bench.ledger.fail(log_name, slot, None, error, log_name)
-
-
-def of_part(run: RecordedRun, plan: Plan) -> RecordedRun:
-    """The run without what belongs to its other parts; what belongs to none stays."""
-    def ours(event: Event) -> bool:
-        block = getattr(event, "block", None)
-        return getattr(event, "part", None) in (None, plan.part.name) and (
-            block is None or block < 0 or block in plan.block_numbers)
-
-    return replace(run, events=tuple(event for event in run.events if ours(event)))

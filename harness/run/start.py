@@ -11,7 +11,7 @@ from harness.options import BenchConfig
 from harness.part import Timed
 from harness.plan import Plan, declared
 from harness.record.events import DatasetRecorded, EnvironmentRecorded, Finding, RunStarted, StepCost
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.flops import forward_flop_per_image
 

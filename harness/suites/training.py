@@ -15,13 +15,13 @@ from harness.suites.parity import part as parity
 from impls.recipe.flops import training_step_flop
 
 if TYPE_CHECKING:
-    from harness import protocol
     from harness.bench import Bench
     from harness.blocks.block import Block
     from harness.blocks.warmup import Started
     from harness.plan import Comparison
     from harness.processes.session import Session
-    from harness.record.writer import RecordedRun
+    from harness.protocol import life
+    from harness.record.run import RecordedRun
     from impls.recipe.config import ExperimentConfig
     from impls.registry import Device
 
@@ -77,7 +77,7 @@ class Training(Timed):
         """Only arms that compute the same may be compared."""
         return parity.fair(recorded, pair)
 
-    def build(self, bench: Bench, session: Session) -> protocol.Built:
+    def build(self, bench: Bench, session: Session) -> life.Built:
         """A trainer.
 
         Raises:
@@ -100,13 +100,13 @@ class Training(Timed):
 
     def _free(self, block: Block, slot: ArmSlot, pair: int, position: int) -> None:
         from harness.blocks.windows import HAND_OVER_S, metered
-        from harness.protocol import Free, Span
+        from harness.protocol.timing import Free
 
         arm = block.live[slot]
         steps = arm.steps_for(FREE_WINDOW_S[block.bench.plan.device])
         block.bench.sleep(HAND_OVER_S)
         with metered(block, slot, steps) as done:
-            span = arm.session.ask(Free(steps=steps), Span, arm.limit_s(steps))
+            span = arm.session.ask(Free(steps=steps), arm.limit_s(steps))
             done(span)
         block.append(Window(kind="free", arm=slot, block=block.number, pair=pair, position=position,
                             start_ns=span.start_ns, end_ns=span.end_ns, steps=steps, step_ns=[]))
@@ -114,9 +114,9 @@ class Training(Timed):
     def read(self, block: Block, arm: Started) -> None:
         """The losses of all its steps."""
         from harness.bench import COMMAND_LIMIT_S
-        from harness.protocol import LossValues, ReadLosses
+        from harness.protocol.training import ReadLosses
 
-        losses = arm.session.ask(ReadLosses(), LossValues, COMMAND_LIMIT_S).losses
+        losses = arm.session.ask(ReadLosses(), COMMAND_LIMIT_S).losses
         block.append(Losses(arm=arm.session.slot, block=block.number, randomness="native", first_step=0, losses=losses))
 
     def once(self, block: Block, arm: Started) -> None:
@@ -154,14 +154,13 @@ class Training(Timed):
 
     def _epochs(self, block: Block, arm: Started, steps: int) -> None:
         from harness.bench import SLOW_LIMIT_S
-        from harness.protocol import Epochs, EpochTimes
+        from harness.protocol.training import Epochs
 
         bench, train = block.bench, block.bench.experiment.train
         recipe = bench.experiment.model_copy(update={"train": train.model_copy(update={"loader": "native"})})
         count = DEFAULT_EPOCHS if self.epochs is None else self.epochs
         bench.build(arm.session, recipe, images=steps * train.batch_size)
-        times = arm.session.ask(Epochs(epochs=count, steps=steps), EpochTimes,
-                                SLOW_LIMIT_S + count * arm.limit_s(steps))
+        times = arm.session.ask(Epochs(epochs=count, steps=steps), SLOW_LIMIT_S + count * arm.limit_s(steps))
         for number, epoch in enumerate(times.epochs):
             block.append(Epoch(arm=arm.session.slot, block=block.number, epoch=number, loader="native",
                                num_workers=train.num_workers, images=steps * train.batch_size, **epoch.model_dump()))

@@ -15,10 +15,10 @@ from impls.recipe.randomness import stream
 from impls.registry import Arm, parse_arm
 
 if TYPE_CHECKING:
-    from harness import protocol
     from harness.bench import Bench
     from harness.options import BenchConfig
     from harness.processes.session import Session
+    from harness.protocol import life
     from impls.recipe.config import ExperimentConfig
     from impls.store.weights import Weights
 
@@ -53,23 +53,23 @@ def random_weights(shapes: Mapping[str, tuple[int, ...]], seed: int, image_chann
     return params
 
 
-def build_sampler(bench: Bench, session: Session, experiment: ExperimentConfig) -> protocol.Built:
+def build_sampler(bench: Bench, session: Session, experiment: ExperimentConfig) -> life.Built:
     """Have a worker build a sampler with the run's weights; without any, the first one tells what they look like.
 
     Raises:
         WorkerFailedError: it cannot.
     """
     from harness.bench import SLOW_LIMIT_S, plain
-    from harness.protocol import BuildSampler, Built
+    from harness.protocol.life import BuildSampler
     from impls.store.checkpoint import save_arrays
 
     if bench.weights is None:
         raise RuntimeError("a suite that samples without a place for its weights")
     bare = plain(experiment)
     if not bench.weights.exists():
-        built = session.ask(BuildSampler(experiment=bare), Built, SLOW_LIMIT_S)
+        built = session.ask(BuildSampler(experiment=bare), SLOW_LIMIT_S)
         save_arrays(bench.weights, random_weights(built.shapes, experiment.seed, experiment.model.image_channels))
-    return session.ask(BuildSampler(experiment=bare, weights=str(bench.weights)), Built, SLOW_LIMIT_S)
+    return session.ask(BuildSampler(experiment=bare, weights=str(bench.weights)), SLOW_LIMIT_S)
 
 
 def origin(given: Weights | None) -> str:

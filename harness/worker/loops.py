@@ -9,7 +9,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from harness import protocol
+from harness.protocol import sampling, timing, training
 from impls.backend import Method, Sampler, Stepper, Trainer
 
 Clock = Callable[[], int]
@@ -27,7 +27,7 @@ def undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-def stepwise(stepper: Stepper, steps: int, clock: Clock) -> protocol.StepTimes:
+def stepwise(stepper: Stepper, steps: int, clock: Clock) -> timing.StepTimes:
     """Steps synchronised one by one; nothing is pending before the first."""
     stamps = [0] * (steps + 1)
     step, synchronize = stepper.step, stepper.synchronize
@@ -38,11 +38,11 @@ def stepwise(stepper: Stepper, steps: int, clock: Clock) -> protocol.StepTimes:
             step()
             synchronize()
             stamps[index] = clock()
-    return protocol.StepTimes(start_ns=stamps[:-1], end_ns=stamps[-1],
+    return timing.StepTimes(start_ns=stamps[:-1], end_ns=stamps[-1],
                               step_ns=[after - before for before, after in zip(stamps, stamps[1:], strict=False)])
 
 
-def free(stepper: Stepper, steps: int, clock: Clock) -> protocol.Span:
+def free(stepper: Stepper, steps: int, clock: Clock) -> timing.Span:
     """Steps synchronised at the ends only: what a training job gets."""
     step = stepper.step
     stepper.synchronize()
@@ -52,13 +52,13 @@ def free(stepper: Stepper, steps: int, clock: Clock) -> protocol.Span:
             step()
         stepper.synchronize()
         end = clock()
-    return protocol.Span(start_ns=start, end_ns=end, steps=steps)
+    return timing.Span(start_ns=start, end_ns=end, steps=steps)
 
 
-def epochs(trainer: Trainer, count: int, steps: int, clock: Clock) -> protocol.EpochTimes:
+def epochs(trainer: Trainer, count: int, steps: int, clock: Clock) -> training.EpochTimes:
     """Whole epochs of `steps` steps, synchronised between them; a gap ends when the next first batch is there."""
     trainer.loader_wait_ns()
-    done: list[protocol.EpochTime] = []
+    done: list[training.EpochTime] = []
     step = trainer.step
     stamps = [0] * steps
     for _ in range(count):
@@ -72,12 +72,12 @@ def epochs(trainer: Trainer, count: int, steps: int, clock: Clock) -> protocol.E
             end = clock()
         waits = trainer.loader_wait_ns()
         gap = stamps[0] - done[-1].end_ns + (waits[0] if waits else 0) if done else None
-        done.append(protocol.EpochTime(start_ns=start, end_ns=end, gap_ns=gap, step_start_ns=stamps[:],
+        done.append(training.EpochTime(start_ns=start, end_ns=end, gap_ns=gap, step_start_ns=stamps[:],
                                        loader_wait_ns=waits))
-    return protocol.EpochTimes(epochs=done)
+    return training.EpochTimes(epochs=done)
 
 
-def overhead(stepper: Stepper, pairs: int, steps: int, clock: Clock) -> protocol.OverheadTimes:
+def overhead(stepper: Stepper, pairs: int, steps: int, clock: Clock) -> timing.OverheadTimes:
     """A bare loop and a harness window of as many synchronised steps, alternating; whole calls are timed."""
     bare: list[int] = []
     harness: list[int] = []
@@ -93,10 +93,10 @@ def overhead(stepper: Stepper, pairs: int, steps: int, clock: Clock) -> protocol
                     stepper.step()
                     stepper.synchronize()
                 bare.append(clock() - start)
-    return protocol.OverheadTimes(bare_ns=bare, harness_ns=harness)
+    return timing.OverheadTimes(bare_ns=bare, harness_ns=harness)
 
 
-def prove_sync(stepper: Stepper, short: int, long: int, clock: Clock) -> protocol.SyncEvidence:
+def prove_sync(stepper: Stepper, short: int, long: int, clock: Clock) -> timing.SyncEvidence:
     """Pending work before and after a synchronisation, and the time of `short` and of `long` free-running steps.
 
     Where steps have losses, reading them after the long run tells whether its end was the end of the work: enqueueing
@@ -117,18 +117,18 @@ def prove_sync(stepper: Stepper, short: int, long: int, clock: Clock) -> protoco
         start = clock()
         read()
         residue_ns = clock() - start
-    return protocol.SyncEvidence(pending_before=before, pending_after=after, pending_base=base, residue_ns=residue_ns,
+    return timing.SyncEvidence(pending_before=before, pending_after=after, pending_base=base, residue_ns=residue_ns,
                                  short_ns=few.end_ns - few.start_ns, long_ns=many.end_ns - many.start_ns)
 
 
-def batch(sampler: Sampler, method: Method, steps: int, images: int, seed: int, clock: Clock) -> protocol.Span:
+def batch(sampler: Sampler, method: Method, steps: int, images: int, seed: int, clock: Clock) -> timing.Span:
     """One whole batch; it has been read to the host when it ends, so nothing is left to wait for."""
     sampler.synchronize()
     with undisturbed():
         start = clock()
         sampler.sample(images, seed, method, steps)
         end = clock()
-    return protocol.Span(start_ns=start, end_ns=end, steps=steps)
+    return timing.Span(start_ns=start, end_ns=end, steps=steps)
 
 
 class _EnoughError(Exception):
@@ -147,7 +147,7 @@ def rehearse(sampler: Sampler, method: Method, steps: int, images: int, seed: in
     sampler.synchronize()
 
 
-def trap(sampler: Sampler, steps: int, images: int, seed: int, clock: Clock) -> protocol.TrapTimes:
+def trap(sampler: Sampler, steps: int, images: int, seed: int, clock: Clock) -> sampling.TrapTimes:
     """What a clock says that does not wait for the device, and what it says after waiting."""
     sampler.synchronize()
     with undisturbed():
@@ -156,4 +156,4 @@ def trap(sampler: Sampler, steps: int, images: int, seed: int, clock: Clock) -> 
         asked = clock()
         sampler.synchronize()
         end = clock()
-    return protocol.TrapTimes(unsynchronised_ns=asked - start, synchronised_ns=end - start)
+    return sampling.TrapTimes(unsynchronised_ns=asked - start, synchronised_ns=end - start)

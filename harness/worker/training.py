@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from harness import protocol
+from harness.protocol import life, sampling, training
+from harness.protocol.life import Command, Reply
 from impls.backend import Images, Sampler, Trainer
 from impls.recipe.config import ExperimentConfig
 from impls.store import checkpoint
 
 
-def with_trainer(command: protocol.Command, trainer: Trainer, config: ExperimentConfig | None) -> protocol.Message:
+def with_trainer(command: Command[Any], trainer: Trainer, config: ExperimentConfig | None) -> Reply:
     """Save or load a state, predict, or write gradients.
 
     Raises:
@@ -21,23 +23,23 @@ def with_trainer(command: protocol.Command, trainer: Trainer, config: Experiment
         CheckpointError: a file cannot be read or written, or does not fit.
     """
     match command:
-        case protocol.SaveState():
+        case training.SaveState():
             if config is None:
                 raise RuntimeError("a trainer without a configuration")
             checkpoint.save_state(Path(command.path), trainer.state(), config)
-        case protocol.LoadState():
+        case training.LoadState():
             trainer.load_state(checkpoint.load_state(Path(command.path))[0])
-        case protocol.Predict():
+        case training.Predict():
             inputs = checkpoint.load_arrays(Path(command.inputs))
             eps = trainer.predict(inputs["x"], inputs["t"])
             checkpoint.save_arrays(Path(command.output), {"eps": np.ascontiguousarray(eps, np.float32)})
-        case protocol.Gradients():
+        case training.Gradients():
             loss, gradients = trainer.gradients()
             checkpoint.save_arrays(Path(command.output), gradients)
-            return protocol.LossValues(losses=[loss])
+            return training.LossValues(losses=[loss])
         case _:
             raise RuntimeError(f"unexpected command {command.op}")
-    return protocol.Done()
+    return life.Done()
 
 
 def load_weights(sampler: Sampler, path: Path) -> None:
@@ -45,7 +47,7 @@ def load_weights(sampler: Sampler, path: Path) -> None:
     sampler.load(checkpoint.load_arrays(path))
 
 
-def draw(command: protocol.Draw, sampler: Sampler) -> protocol.Done:
+def draw(command: sampling.Draw, sampler: Sampler) -> life.Done:
     """Sample a batch and write it with moments of its denoising, evenly spaced, the last one being the images."""
     wanted = set(np.linspace(1, command.steps, min(command.frames, command.steps)).round().astype(int).tolist())
     frames: list[Images] = []
@@ -56,4 +58,4 @@ def draw(command: protocol.Draw, sampler: Sampler) -> protocol.Done:
 
     images = sampler.sample(command.images, command.seed, command.method, command.steps, on_step=keep)
     checkpoint.save_arrays(Path(command.output), {"images": images, "frames": np.stack(frames)})
-    return protocol.Done()
+    return life.Done()

@@ -26,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import protocol
+from harness.protocol import life, sampling, timing, training
+from harness.protocol.life import Command, Reply
 from harness.worker import loops as windows
 from harness.worker import training as exchange
 from impls.backend import Backend, BackendInfo, Sampler, Stepper, Trainer
@@ -58,100 +60,100 @@ class Worker:
         """Looked up for every command, so that a scripted backend can bring its own time into its own process."""
         return self._given_clock or time.perf_counter_ns
 
-    def handle(self, command: protocol.Command) -> protocol.Message:
+    def handle(self, command: Command[Any]) -> Reply:
         """Obey one command; every fault becomes a `Failure`."""
         try:
             return self._obey(command)
         except UsageError as error:
-            return protocol.Failure(cause="usage", message=str(error), traceback="")
+            return life.Failure(cause="usage", message=str(error), traceback="")
         except Exception as error:
             cause = "memory" if out_of_memory(error) else "error"
             message = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-            return protocol.Failure(cause=cause, message=message, traceback=traceback.format_exc()[-8000:])
+            return life.Failure(cause=cause, message=message, traceback=traceback.format_exc()[-8000:])
 
-    def _obey(self, command: protocol.Command) -> protocol.Message:
-        reply: protocol.Message
+    def _obey(self, command: Command[Any]) -> Reply:
+        reply: Reply
         match command:
-            case protocol.Prewarm():
+            case life.Prewarm():
                 reply = self._prewarm(command)
-            case protocol.Create():
+            case life.Create():
                 reply = self._create(command)
-            case protocol.Matmul():
-                reply = protocol.Rate(flops=self._need_backend().matmul_flops(command.n, command.repeats))
-            case protocol.ReadCache():
-                reply = protocol.CacheCount(compiled_files=compiled_files(self._spec))
-            case protocol.Build():
+            case timing.Matmul():
+                reply = timing.Rate(flops=self._need_backend().matmul_flops(command.n, command.repeats))
+            case life.ReadCache():
+                reply = life.CacheCount(compiled_files=compiled_files(self._spec))
+            case life.Build():
                 reply = self._build(command)
-            case protocol.BuildSampler():
+            case life.BuildSampler():
                 reply = self._build_sampler(command)
-            case protocol.Stop():
+            case life.Stop():
                 self._close()
-                reply = protocol.Done()
-            case protocol.Batch() | protocol.Draw() | protocol.SpringTrap():
+                reply = life.Done()
+            case sampling.Batch() | sampling.Draw() | sampling.SpringTrap():
                 reply = self._sample(command, self._need_sampler())
             case _:
                 reply = self._step(command, self._need_stepper())
         return reply
 
-    def _step(self, command: protocol.Command, stepper: Stepper) -> protocol.Message:
+    def _step(self, command: Command[Any], stepper: Stepper) -> Reply:
         """Commands for whatever advances a step at a time."""
         match command:
-            case protocol.Stepwise():
+            case timing.Stepwise():
                 return windows.stepwise(stepper, command.steps, self._clock)
-            case protocol.Free():
+            case timing.Free():
                 return windows.free(stepper, command.steps, self._clock)
-            case protocol.Overhead():
+            case timing.Overhead():
                 return windows.overhead(stepper, command.pairs, command.steps, self._clock)
-            case protocol.ProveSync():
+            case timing.ProveSync():
                 return windows.prove_sync(stepper, command.steps_short, command.steps_long, self._clock)
-            case protocol.ReadMemory():
+            case timing.ReadMemory():
                 return memory(stepper)
             case _:
                 return self._train(command, self._need_trainer())
 
-    def _sample(self, command: protocol.Batch | protocol.Draw | protocol.SpringTrap,
-                sampler: Sampler) -> protocol.Message:
+    def _sample(self, command: sampling.Batch | sampling.Draw | sampling.SpringTrap,
+                sampler: Sampler) -> Reply:
         match command:
-            case protocol.SpringTrap():
+            case sampling.SpringTrap():
                 return windows.trap(sampler, command.steps, command.images, command.seed, self._clock)
-            case protocol.Draw():
+            case sampling.Draw():
                 return exchange.draw(command, sampler)
-            case protocol.Batch(calls=None):
+            case sampling.Batch(calls=None):
                 return windows.batch(sampler, command.method, command.steps, command.images, command.seed, self._clock)
             case _:
                 start, calls = self._clock(), command.calls or 1
                 windows.rehearse(sampler, command.method, command.steps, command.images, command.seed, calls)
-                return protocol.Span(start_ns=start, end_ns=self._clock(), steps=calls)
+                return timing.Span(start_ns=start, end_ns=self._clock(), steps=calls)
 
-    def _train(self, command: protocol.Command, trainer: Trainer) -> protocol.Message:
-        reply: protocol.Message
+    def _train(self, command: Command[Any], trainer: Trainer) -> Reply:
+        reply: Reply
         match command:
-            case protocol.Epochs():
+            case training.Epochs():
                 reply = windows.epochs(trainer, command.epochs, command.steps, self._clock)
-            case protocol.ReadLosses():
-                reply = protocol.LossValues(losses=trainer.losses())
+            case training.ReadLosses():
+                reply = training.LossValues(losses=trainer.losses())
             case _:
                 reply = exchange.with_trainer(command, trainer, self._config)
         return reply
 
-    def _prewarm(self, command: protocol.Prewarm) -> protocol.Done:
+    def _prewarm(self, command: life.Prewarm) -> life.Done:
         spec = parse_arm(command.arm).spec
         if spec.prepare_module is not None:
             prewarm = getattr(import_module(spec.prepare_module), "prewarm", None)
             if prewarm is not None:
                 prewarm(command.device, echo=self._note)
-        return protocol.Done()
+        return life.Done()
 
-    def _create(self, command: protocol.Create) -> protocol.Created:
+    def _create(self, command: life.Create) -> life.Created:
         arm = parse_arm(command.arm)
         self._spec = arm.spec
         before = compiled_files(arm.spec)
         start = self._clock()
         self._backend = arm.create(command.device, command.threads)
-        return protocol.Created(import_ns=self._clock() - start, info=plain_info(self._backend.info),
+        return life.Created(import_ns=self._clock() - start, info=plain_info(self._backend.info),
                                 compiled_files=before)
 
-    def _build(self, command: protocol.Build) -> protocol.Built:
+    def _build(self, command: life.Build) -> life.Built:
         backend = self._need_backend()
         self._close()
         self._config = validated(command.experiment, "the runner's configuration")
@@ -160,7 +162,7 @@ class Worker:
         self._trainer = backend.trainer(self._config, images[: command.images])
         return self._built(self._trainer, start)
 
-    def _build_sampler(self, command: protocol.BuildSampler) -> protocol.Built:
+    def _build_sampler(self, command: life.BuildSampler) -> life.Built:
         backend = self._need_backend()
         self._close()
         start = self._clock()
@@ -170,13 +172,13 @@ class Worker:
         return self._built(self._sampler, start, self._sampler.shapes)
 
     def _built(self, made: Stepper, start_ns: int, shapes: Mapping[str, tuple[int, ...]] | None = None
-               ) -> protocol.Built:
+               ) -> life.Built:
         made.synchronize()
         took = self._clock() - start_ns
         gc.collect()
         # What exists now lives as long as the process: the collector need not look at it again.
         gc.freeze()
-        return protocol.Built(build_ns=took, parameter_count=made.parameter_count, info=plain_info(made.info),
+        return life.Built(build_ns=took, parameter_count=made.parameter_count, info=plain_info(made.info),
                               shapes=dict(shapes or {}))
 
     def _close(self) -> None:
@@ -225,10 +227,10 @@ def compiled_files(spec: BackendSpec | None) -> int | None:
     return None if count is None else int(count())
 
 
-def memory(stepper: Stepper) -> protocol.MemoryValues:
+def memory(stepper: Stepper) -> timing.MemoryValues:
     """This process's peak resident memory and what the framework says about the device's."""
     reading = stepper.memory()
-    return protocol.MemoryValues(
+    return timing.MemoryValues(
         rss_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         device_allocated_bytes=reading.allocated_bytes, device_peak_bytes=reading.peak_bytes,
         device_reserved_bytes=reading.reserved_bytes, reason=reading.reason)
@@ -254,7 +256,7 @@ def serve(channel: protocol.Bytes, worker: Worker) -> None:
         except EOFError:
             return
         channel.send_bytes(protocol.encode(worker.handle(command)))
-        if isinstance(command, protocol.Stop):
+        if isinstance(command, life.Stop):
             return
 
 
@@ -271,10 +273,10 @@ def main() -> int:
     # Taken out of the environment so that the framework's own children do not inherit the key.
     address, key = os.environ.pop(protocol.ADDRESS_VARIABLE), os.environ.pop(protocol.KEY_VARIABLE)
     channel = Client(address, family="AF_UNIX", authkey=bytes.fromhex(key))
-    channel.send_bytes(protocol.encode(protocol.Hello(token=os.environ.pop(protocol.TOKEN_VARIABLE), pid=os.getpid())))
+    channel.send_bytes(protocol.encode(life.Hello(token=os.environ.pop(protocol.TOKEN_VARIABLE), pid=os.getpid())))
 
     def note(text: str) -> None:
-        channel.send_bytes(protocol.encode(protocol.Note(text=text)))
+        channel.send_bytes(protocol.encode(life.Note(text=text)))
 
     serve(channel, Worker(note=note))
     return 0

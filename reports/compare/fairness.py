@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.record.events import DatasetRecorded, EnvironmentRecorded, ParityResult, SampleAgreement, WorkerStarted
-from harness.record.machines import machines, moves
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun, machines, moves
 from impls.errors import UsageError
 from reports.chapters.machine import plain
 from reports.text import printable

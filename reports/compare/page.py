@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from harness.record.events import BlockState
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from reports.chapters import findings as journal
 from reports.chapters.verdicts import REASONS
 from reports.compare.fairness import Difference

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from harness.record.events import BlockState
-from harness.record.writer import JOURNAL, RecordedRun, read_run
+from harness.record.run import JOURNAL, RecordedRun, read_run
 from harness.stats.across import BlockLogs, Change, judge_change, judge_changes
 from harness.stats.compare import ALPHA, MARGIN
 from impls.errors import UsageError

@@ -34,11 +34,12 @@ from harness.plan import make_plans  # noqa: E402
 from harness.processes.scratch import Scratch  # noqa: E402
 from harness.processes.session import Nobody, Session  # noqa: E402
 from harness.progress import Progress  # noqa: E402
+from harness.protocol import life  # noqa: E402
 from harness.record.events import DatasetRecorded, EnvironmentRecorded  # noqa: E402
-from harness.record.writer import RunWriter, read_run  # noqa: E402
+from harness.record.run import read_run  # noqa: E402
+from harness.record.writer import RunWriter  # noqa: E402
 from harness.run.runner import Runner  # noqa: E402
 from harness.run.start import Request  # noqa: E402
-from harness.suites.registry import SUITES  # noqa: E402
 from harness.worker.worker import Worker  # noqa: E402
 from impls import registry  # noqa: E402
 
@@ -93,7 +94,7 @@ class InProcessChannel:
             self.replies.append(protocol.encode(self.worker.handle(command)))
         except (ProcessEndedError, SystemExit) as end:
             self.handle.status = 0 if isinstance(end, SystemExit) else 3
-        if isinstance(command, protocol.Stop):
+        if isinstance(command, life.Stop):
             self.handle.status = 0
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
@@ -175,7 +176,7 @@ class Lab:
         data = self.tmp_path / "images.npy"
         if not data.exists():
             np.save(data, np.zeros((64, 32, 32, 3), np.uint8))
-        recipe = experiment(config, {}, "cpu", SUITES[config.suite].parts)
+        recipe = experiment(config, {}, "cpu")
         plans = make_plans(config, "cpu", recipe.diffusion.T)
         plan = plans[0]
         writer = writer or RunWriter.create(self.tmp_path / "results", plan.suite.name, self.clock)

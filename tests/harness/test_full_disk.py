@@ -12,7 +12,8 @@ from harness.options import BenchConfig
 from harness.record import appender
 from harness.record.events import BlockState, EnvironmentRecorded, Finding, ParityResult, RunEnded, Window
 from harness.record.lines import encode
-from harness.record.writer import RunWriter, StorageError, read_run
+from harness.record.run import read_run
+from harness.record.writer import RunWriter, StorageError
 from harness.run import execute as local
 from harness.run.runner import Runner
 from harness.run.start import Request

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from harness.record.events import EnvironmentRecorded, Finding, Losses, RunStarted, Sample, Verdict, WarmUp, Window
 from harness.record.lines import decode, encode
+from harness.record.run import RecordedRun
 from harness.record.summary import summary
-from harness.record.writer import RecordedRun
 from impls.errors import UsageError
 
 HERE = Path("results/run")

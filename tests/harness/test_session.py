@@ -20,6 +20,7 @@ from harness.processes.launcher import LocalLauncher, worker_environment
 from harness.processes.session import WorkerFailedError, ending, log_tail
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
+from harness.protocol import life, timing
 from harness.worker import loops as windows
 from harness.worker.worker import Worker, out_of_memory, serve
 from impls import registry
@@ -50,16 +51,18 @@ def test_a_real_worker_answers_and_stops(arm, scratch, tmp_path, real_env, monke
     try:
         with sessions.start("A", arm, tmp_path / "log") as session:
             assert session.pid == session.handle.pid and session.spawn_ns > 0
-            created = session.ask(protocol.Create(arm="scripted", device="cpu", threads=1), protocol.Created, 60)
+            created = session.ask(life.Create(arm="scripted", device="cpu", threads=1), 60)
             assert created.info["framework"] == "Scripted" and created.compiled_files is None
             with pytest.raises(WorkerFailedError, match="before anything was built") as fault:
-                session.ask(protocol.Stepwise(steps=1), protocol.StepTimes, 60)
+                session.ask(timing.Stepwise(steps=1), 60)
             assert fault.value.cause == "error" and "Traceback" in fault.value.detail
-            with pytest.raises(WorkerFailedError, match="answered Created, not Span"):
-                session.ask(protocol.Create(arm="scripted", device="cpu", threads=1), protocol.Span, 60)
+            with monkeypatch.context() as lie:
+                lie.setattr(life.Create, "reply", lambda command: timing.Span)
+                with pytest.raises(WorkerFailedError, match="answered Created, not Span"):
+                    session.ask(life.Create(arm="scripted", device="cpu", threads=1), 60)
             os.kill(session.pid, signal.SIGKILL)
             with pytest.raises(WorkerFailedError, match="signal 9") as fault:
-                session.ask(protocol.ReadCache(), protocol.CacheCount, 60)
+                session.ask(life.ReadCache(), 60)
             assert fault.value.cause == "crash"
     finally:
         sessions.close()
@@ -128,8 +131,8 @@ def test_all_arms_get_the_same_threads_and_no_passive_waiting():
 
 def test_the_channel_carries_json_and_nothing_else():
     ours, theirs = Pipe()
-    ours.send_bytes(protocol.encode(protocol.ReadCache()))
-    ours.send_bytes(protocol.encode(protocol.Stop()))
+    ours.send_bytes(protocol.encode(life.ReadCache()))
+    ours.send_bytes(protocol.encode(life.Stop()))
     serve(theirs, Worker())
     assert json.loads(ours.recv_bytes()) == {"kind": "cache-count", "compiled_files": None}
     assert json.loads(ours.recv_bytes()) == {"kind": "done"}

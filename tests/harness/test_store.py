@@ -20,7 +20,8 @@ from harness.record.events import (
     Verdict,
     Window,
 )
-from harness.record.writer import RunWriter, read_run
+from harness.record.run import read_run
+from harness.record.writer import RunWriter
 from impls.errors import UsageError
 
 

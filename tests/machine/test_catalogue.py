@@ -9,7 +9,8 @@ from pathlib import Path
 from harness.judge.selfcheck import CODES
 from harness.record.events import Finding, Resumed
 from harness.record.findings import CATALOGUE, END_CODES, markdown
-from harness.record.writer import RunWriter, read_run
+from harness.record.run import read_run
+from harness.record.writer import RunWriter
 
 ROOT = Path(__file__).parents[2]
 DYNAMIC = None

@@ -22,7 +22,7 @@ from harness.record.events import (
     Window,
     WorkerStarted,
 )
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 
 MS = 1_000_000
 EXPERIMENT = {

@@ -11,7 +11,7 @@ import pytest
 from light_runs import Light, recorded, write
 from scipy import stats
 
-from harness.record.writer import read_run
+from harness.record.run import read_run
 from impls.errors import UsageError
 from reports import __main__ as command_line
 from reports.compare.runs import Comparison, Subject, compare, holm, measured, pair_rows

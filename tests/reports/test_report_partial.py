@@ -12,7 +12,7 @@ import pytest
 import synthetic
 
 from harness.record.events import AnyEvent, Verdict
-from harness.record.writer import read_run
+from harness.record.run import read_run
 from reports import report as sections
 from reports.chapters import verdicts
 from reports.page import render

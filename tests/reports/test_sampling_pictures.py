@@ -17,7 +17,7 @@ from synthetic_sampling import Sampling, draw
 from test_report_untrusted import Tags, outside_code
 
 from harness.record.events import SamplesDrawn
-from harness.record.writer import read_run
+from harness.record.run import read_run
 from reports.page import images as pictures
 from reports.page import render
 from reports.view.run import view

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from harness.record.events.base import ArmSlot, Event, SteadyClass
+from harness.record.events.base import ArmSlot, Event, PartName, SteadyClass
 
 # Parts of a run that measure times.
 Timed = Literal["training", "sampling"]
@@ -69,6 +69,11 @@ class Window(Event):
     cell: str | None = Field(None, description="sample, sweep: method and network calls, e.g. ddim-50")
     images: int | None = Field(None, description="sample, sweep: images in the batch")
     others_cpu_ns: dict[ArmSlot, int] = Field({}, description="CPU time the waiting arms used during this window")
+
+    @property
+    def part(self) -> PartName | None:
+        """The part whose windows are of this kind; None where those of several are."""
+        return {"free": "training", "sample": "sampling", "sweep": "sampling"}.get(self.kind)
 
 
 class Epoch(Event):

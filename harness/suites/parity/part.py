@@ -13,7 +13,7 @@ from harness.record.events import Case, ParityResult
 if TYPE_CHECKING:
     from harness.bench import Bench
     from harness.plan import Comparison, Plan
-    from harness.record.writer import RecordedRun
+    from harness.record.run import RecordedRun
     from impls.recipe.config import ExperimentConfig
 
 DEFAULT_STEPS = 50

@@ -18,7 +18,7 @@ from impls.recipe.config import ExperimentConfig, validated
 if TYPE_CHECKING:
     from harness.bench import Bench
     from harness.plan import Plan
-    from harness.record.writer import RecordedRun
+    from harness.record.run import RecordedRun
     from impls.data.datasets import Dataset
     from impls.store.weights import Weights
 
@@ -98,7 +98,7 @@ class Quality(Part):
         Raises:
             UsageError: the network or the images cannot be had.
         """
-        from harness.record.writer import read_run
+        from harness.record.run import read_run
         from harness.suites.quality.stages import Stages, check_reference
 
         check_reference(Stages(bench, self, read_run(bench.writer.path)))

@@ -88,9 +88,9 @@ def training_recipe(config: BenchConfig, overrides: Mapping[str, Any], device: D
 
     # The size of a batch that the user gives is that of a sampled one.
     plain = config.model_copy(update={"batch_size": None})
-    tiny = experiment(plain, overrides, device, ()).preset == "tiny"
+    tiny = experiment(plain, overrides, device, parts=()).preset == "tiny"
     train = {**(TINY_TRAINING if tiny else {}), "randomness": "matched"}
-    return experiment(plain, overrides, device, (), {"train": train})
+    return experiment(plain, overrides, device, {"train": train}, parts=())
 
 
 def milestones(text: str) -> tuple[int, ...]:

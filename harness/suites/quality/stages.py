@@ -13,7 +13,7 @@ from harness.bench import Bench
 from harness.processes.session import WorkerFailedError
 from harness.record.events import ArmSlot, Case, Finding, ImagesSampled, ReferenceFeatures, Trained
 from harness.record.events import Quality as Judged
-from harness.record.writer import RecordedRun, read_run
+from harness.record.run import RecordedRun, read_run
 from harness.suites.quality.part import Quality, sentence
 from harness.suites.quality.plan import QualityPlan
 from harness.suites.quality.steps import Evaluation, draw_set, evaluate, train_to

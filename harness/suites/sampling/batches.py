@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
-from harness import protocol
 from harness.bench import SLOW_LIMIT_S
 from harness.blocks.block import Block
 from harness.blocks.warmup import Started
 from harness.blocks.windows import HAND_OVER_S, metered
+from harness.protocol import sampling
 from harness.record.events import ArmSlot, Trap, Window
 from harness.suites.sampling.cells import Cell
 from impls.registry import Device
@@ -48,7 +48,7 @@ def alternate(block: Block, cell: Cell, images: int, pairs: int, kind: Kind) -> 
 def _rehearse(block: Block, cell: Cell, images: int, slot: ArmSlot) -> None:
     calls = min(REHEARSED_CALLS, cell.steps)
     block.live[slot].session.ask(
-        protocol.Batch(method=cell.method, steps=cell.steps, images=images, seed=0, calls=calls), protocol.Span,
+        sampling.Batch(method=cell.method, steps=cell.steps, images=images, seed=0, calls=calls),
         SLOW_LIMIT_S)
 
 
@@ -59,7 +59,7 @@ def _window(block: Block, cell: Cell, images: int, kind: Kind, slot: ArmSlot, pa
     bench.sleep(HAND_OVER_S)
     with metered(block, slot, steps) as done:
         span = arm.session.ask(
-            protocol.Batch(method=cell.method, steps=steps, images=images, seed=seed), protocol.Span, limit_s)
+            sampling.Batch(method=cell.method, steps=steps, images=images, seed=seed), limit_s)
         done(span)
     block.append(Window(kind=kind, arm=slot, block=block.number, pair=pair, position=position, start_ns=span.start_ns,
                         end_ns=span.end_ns, steps=steps, step_ns=[], cell=cell.name, images=images))
@@ -72,7 +72,7 @@ def spring_trap(block: Block, arm: Started, cell: Cell) -> None:
         WorkerFailedError: the arm cannot go on.
     """
     bench, images = block.bench, block.bench.experiment.sample.batch_size
-    times = arm.session.ask(protocol.SpringTrap(steps=cell.steps, images=images, seed=bench.experiment.seed),
-                            protocol.TrapTimes, arm.limit_s(cell.steps))
+    times = arm.session.ask(sampling.SpringTrap(steps=cell.steps, images=images, seed=bench.experiment.seed),
+                            arm.limit_s(cell.steps))
     block.append(Trap(arm=arm.session.slot, block=block.number, cell=f"ddim-{cell.steps}", images=images,
                       unsynchronised_ns=times.unsynchronised_ns, synchronised_ns=times.synchronised_ns))

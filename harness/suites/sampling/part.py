@@ -18,7 +18,6 @@ from impls.errors import UsageError
 from impls.recipe.flops import forward_flop_per_image
 
 if TYPE_CHECKING:
-    from harness import protocol
     from harness.bench import Bench
     from harness.blocks.block import Block
     from harness.blocks.warmup import Started
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
     from harness.options import BenchConfig
     from harness.plan import Comparison, Plan
     from harness.processes.session import Session
-    from harness.record.writer import RecordedRun
+    from harness.protocol import life
+    from harness.record.run import RecordedRun
     from impls.data.datasets import Dataset
     from impls.recipe.config import ExperimentConfig
     from impls.registry import Device
@@ -148,7 +148,7 @@ class Sampling(Timed):
         calls = [Question(comparison, CALL_TIME.name, CALL_TIME.kind) for comparison in comparisons]
         return {**means, **ratios, **{question: block_ratios(recorded, question) for question in calls}}
 
-    def build(self, bench: Bench, session: Session) -> protocol.Built:
+    def build(self, bench: Bench, session: Session) -> life.Built:
         """A sampler with the run's weights.
 
         Raises:
