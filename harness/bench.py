@@ -7,61 +7,26 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from harness.ledger import Ledger
-from harness.machine.counters import Counters, read_counters
-from harness.machine.disturbance import machine_busy_ns
-from harness.machine.preflight import process_cpu_ns
+from harness.machine.counters import Counters, machine_busy_ns, process_cpu_ns, read_counters
 from harness.plan import Plan
 from harness.processes.session import START_TRIES, Session, Sessions, WorkerFailedError
 from harness.processes.tools import Tools
 from harness.progress import Progress
 from harness.protocol import life
-from harness.record.events import ArmSlot, Finding
+from harness.record.events import ArmSlot
 from harness.record.writer import RunWriter
 from impls.recipe.config import ExperimentConfig
+
+if TYPE_CHECKING:
+    from harness.machine.telemetry import Telemetry
 
 # Starting, building and the first step may compile for minutes; everything later is bounded by what it should take.
 SLOW_LIMIT_S = 1800.0
 COMMAND_LIMIT_S = 120.0
 MAX_FAILURES = 2
-
-
-class Telemetry(Protocol):
-    """The monitors as a run sees them."""
-
-    def start(self) -> None:
-        """Begin to sample."""
-        ...
-
-    def watch(self, pids: Mapping[ArmSlot, int]) -> None:
-        """From now on these are the measured processes."""
-        ...
-
-    def pause(self) -> None:
-        """Read nothing until `resume`."""
-        ...
-
-    def resume(self) -> None:
-        """Read again."""
-        ...
-
-    def energy_mj(self) -> Mapping[str, int | None]:
-        """Energy counter of every device."""
-        ...
-
-    def mark(self) -> None:
-        """A block begins: forget what earlier samples said."""
-        ...
-
-    def disturbances(self) -> list[str]:
-        """What the samples since `mark` say against the block."""
-        ...
-
-    def findings(self) -> list[Finding]:
-        """What the samples of the whole run say against it."""
-        ...
 
 
 @dataclass

@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from impls.registry import Arm, Device
     from impls.store.weights import Weights
 
-# Fixed before anything is measured: a difference that does not matter, and how often chance may pass for one.
-MARGIN = 0.01
-ALPHA = 0.05
-
 
 @dataclass(frozen=True)
 class Needs:

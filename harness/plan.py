@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from harness.options import MIN_BLOCKS, BenchConfig
-from harness.part import ALPHA, MARGIN, Asked, Metrics, Part, Timed
+from harness.part import Asked, Metrics, Part, Timed
 from harness.record.events import ArmEntry, ArmSlot
+from harness.stats.interval import ALPHA, MARGIN
 from harness.suites.registry import SUITES, Suite
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig

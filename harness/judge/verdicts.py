@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.judge.fairness import refusal
-from harness.part import ALPHA, MARGIN, Timed
+from harness.part import Timed
 from harness.plan import Comparison
 from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Case, Finding, Verdict, Window, Word
 from harness.record.run import RecordedRun, machines
 from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge, judge_clean_and_dirty
+from harness.stats.interval import ALPHA, MARGIN
 
 
 @dataclass(frozen=True)
@@ -124,24 +125,6 @@ def holm(family: Sequence[Question], ratios: Mapping[Question, Ratios]) -> dict[
         if judged_at(ratios[question], alphas[question]).word in ("A-faster", "B-faster"):
             left -= 1
     return alphas
-
-
-def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
-    """A verdict for people."""
-    a, b = arms[verdict.arm_a], arms[verdict.arm_b]
-    metric = f"{verdict.metric}, {verdict.cell}" if verdict.cell else verdict.metric
-    if a == b:
-        a, b = f"{a} ({verdict.arm_a})", f"{b} ({verdict.arm_b})"
-    if verdict.ratio is None:
-        return f"{metric}: {a} against {b}: {verdict.word}: {verdict.reason}"
-    interval = "" if verdict.ci_low is None or verdict.ci_high is None else (
-        f" [{verdict.ci_low:.3f}, {verdict.ci_high:.3f}]")
-    ratio = f"time {a} / time {b} = {verdict.ratio:.3f}{interval}, {verdict.blocks} blocks"
-    words = {"A-faster": f"{a} is faster", "B-faster": f"{b} is faster",
-             "equivalent": f"equivalent within {MARGIN:.0%}"}
-    text = f"{metric}: {words.get(verdict.word, verdict.word)}: {ratio}"
-    more = "; ".join(part for part in (verdict.reason, verdict.next_action) if part)
-    return f"{text} ({more})" if more else text
 
 
 def _verdict(run: RecordedRun, question: Question, ratios: Ratios, alpha: float, part: Timed) -> Verdict:

@@ -13,7 +13,7 @@ from harness.bench import Bench
 from harness.ledger import Ledger
 from harness.machine.facts import capture
 from harness.machine.preflight import preflight
-from harness.machine.telemetry import MonitorSet
+from harness.machine.telemetry import Telemetry
 from harness.options import BenchConfig, interpreter_of, interpreters
 from harness.plan import Plan
 from harness.processes.scratch import Scratch
@@ -24,15 +24,15 @@ from harness.record.events import DatasetRecorded
 from harness.record.run import RecordedRun, read_run
 from harness.record.writer import RunWriter, StorageError
 from harness.run.devices import check_data
-from harness.run.finish import EXIT_FAILED, conclude
+from harness.run.finish import conclude
 from harness.run.resume import check_machine
-from harness.run.runner import EXIT_INTERRUPTED, EXIT_USAGE, Runner
+from harness.run.runner import Runner
 from harness.run.start import Request
 from harness.suites.weights import origin
 from impls.data import datasets
 from impls.data.array_cache import default_folder
 from impls.devices import default_threads
-from impls.errors import UsageError
+from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
 from impls.recipe.config import ExperimentConfig
 from impls.registry import Arm
 from impls.store.checkpoint import save_arrays
@@ -103,7 +103,7 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
     progress.say(f"run folder {writer.path}")
     scratch.writes(writer.path)
     sessions = LocalSessions(threads, scratch, python, watcher=progress)
-    telemetry = MonitorSet(writer, first.device)
+    telemetry = Telemetry(writer, first.device)
     weights = scratch.path / "weights.safetensors"
     if given is not None:
         save_arrays(weights, given.params)
@@ -130,7 +130,7 @@ def _continued(resumed: RecordedRun) -> RunWriter:
     return writer
 
 
-def _run(runner: Runner, bench: Bench, telemetry: MonitorSet, resumed: RecordedRun | None) -> int:
+def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRun | None) -> int:
     writer = bench.writer
     try:
         try:

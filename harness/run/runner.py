@@ -13,10 +13,8 @@ from harness.processes.session import WorkerFailedError
 from harness.protocol import life
 from harness.record.events import BlockState, EnvironmentRecorded, Finding, Resumed, RunEnded
 from harness.record.run import RecordedRun, lasting, latest_cases, read_run, unfinished_blocks
-from harness.run.finish import EXIT_FAILED, EXIT_OK
 from harness.run.start import Request, run_started, step_cost, utc_now
-
-EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+from impls.errors import EXIT_FAILED, EXIT_OK
 
 
 class Runner:

@@ -1,61 +1,76 @@
-"""Commands of a worker that move arrays: through files, safetensors only."""
+"""What only a trainer does: epochs and losses, and states, outputs and gradients through safetensors files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from harness.protocol import life, sampling, training
-from harness.protocol.life import Command, Reply
-from impls.backend import Images, Sampler, Trainer
+from harness.protocol.life import Done
+from harness.protocol.training import (
+    Epochs,
+    EpochTime,
+    EpochTimes,
+    Gradients,
+    LoadState,
+    LossValues,
+    Predict,
+    SaveState,
+)
+from harness.worker.loops import Clock, undisturbed
+from impls.backend import Trainer
 from impls.recipe.config import ExperimentConfig
 from impls.store import checkpoint
 
 
-def with_trainer(command: Command[Any], trainer: Trainer, config: ExperimentConfig | None) -> Reply:
-    """Save or load a state, predict, or write gradients.
-
-    Raises:
-        RuntimeError: the command is none of these.
-        CheckpointError: a file cannot be read or written, or does not fit.
-    """
-    match command:
-        case training.SaveState():
-            if config is None:
-                raise RuntimeError("a trainer without a configuration")
-            checkpoint.save_state(Path(command.path), trainer.state(), config)
-        case training.LoadState():
-            trainer.load_state(checkpoint.load_state(Path(command.path))[0])
-        case training.Predict():
-            inputs = checkpoint.load_arrays(Path(command.inputs))
-            eps = trainer.predict(inputs["x"], inputs["t"])
-            checkpoint.save_arrays(Path(command.output), {"eps": np.ascontiguousarray(eps, np.float32)})
-        case training.Gradients():
-            loss, gradients = trainer.gradients()
-            checkpoint.save_arrays(Path(command.output), gradients)
-            return training.LossValues(losses=[loss])
-        case _:
-            raise RuntimeError(f"unexpected command {command.op}")
-    return life.Done()
+def epochs(trainer: Trainer, command: Epochs, clock: Clock) -> EpochTimes:
+    """Whole epochs, synchronised between them; a gap ends when the next first batch is there."""
+    trainer.loader_wait_ns()
+    done: list[EpochTime] = []
+    step, steps = trainer.step, command.steps
+    stamps = [0] * steps
+    for _ in range(command.epochs):
+        trainer.synchronize()
+        with undisturbed():
+            start = clock()
+            for index in range(steps):
+                stamps[index] = clock()
+                step()
+            trainer.synchronize()
+            end = clock()
+        waits = trainer.loader_wait_ns()
+        gap = stamps[0] - done[-1].end_ns + (waits[0] if waits else 0) if done else None
+        done.append(EpochTime(start_ns=start, end_ns=end, gap_ns=gap, step_start_ns=stamps[:], loader_wait_ns=waits))
+    return EpochTimes(epochs=done)
 
 
-def load_weights(sampler: Sampler, path: Path) -> None:
-    """Give a sampler the weights of a file."""
-    sampler.load(checkpoint.load_arrays(path))
+def losses(trainer: Trainer) -> LossValues:
+    """Losses since the last reading."""
+    return LossValues(losses=trainer.losses())
 
 
-def draw(command: sampling.Draw, sampler: Sampler) -> life.Done:
-    """Sample a batch and write it with moments of its denoising, evenly spaced, the last one being the images."""
-    wanted = set(np.linspace(1, command.steps, min(command.frames, command.steps)).round().astype(int).tolist())
-    frames: list[Images] = []
+def save_state(trainer: Trainer, command: SaveState, config: ExperimentConfig) -> Done:
+    """Write the state with the recipe that it belongs to; CheckpointError when it cannot be written."""
+    checkpoint.save_state(Path(command.path), trainer.state(), config)
+    return Done()
 
-    def keep(calls: int, read: Callable[[], Images]) -> None:
-        if calls in wanted:
-            frames.append(read())
 
-    images = sampler.sample(command.images, command.seed, command.method, command.steps, on_step=keep)
-    checkpoint.save_arrays(Path(command.output), {"images": images, "frames": np.stack(frames)})
-    return life.Done()
+def load_state(trainer: Trainer, command: LoadState) -> Done:
+    """Go on from a written state; CheckpointError when it cannot be read or does not fit."""
+    trainer.load_state(checkpoint.load_state(Path(command.path))[0])
+    return Done()
+
+
+def predict(trainer: Trainer, command: Predict) -> Done:
+    """The network's output for arrays of a file; CheckpointError when a file cannot be read or written."""
+    inputs = checkpoint.load_arrays(Path(command.inputs))
+    eps = trainer.predict(inputs["x"], inputs["t"])
+    checkpoint.save_arrays(Path(command.output), {"eps": np.ascontiguousarray(eps, np.float32)})
+    return Done()
+
+
+def gradients(trainer: Trainer, command: Gradients) -> LossValues:
+    """Write every gradient of the next batch; CheckpointError when they cannot be written."""
+    loss, values = trainer.gradients()
+    checkpoint.save_arrays(Path(command.output), values)
+    return LossValues(losses=[loss])

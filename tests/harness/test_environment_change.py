@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.judge.verdicts import judge_run, sentence
+from harness.judge.verdicts import judge_run
 from harness.machine.facts import capture
 from harness.options import BenchConfig, parse
 from harness.plan import Comparison
@@ -36,6 +36,7 @@ from impls.errors import UsageError
 from reports.chapters import findings as notes
 from reports.chapters import machine as surroundings
 from reports.chapters import verdicts
+from reports.terminal import sentence
 from reports.view.parts import whole
 
 SHORT = {"arms": "scripted,scripted:slow", "blocks": 6, "pairs": 4, "epochs": 0}

@@ -15,14 +15,15 @@ import pytest
 import scripted_backend
 
 from harness import protocol
-from harness.machine import disturbance
+from harness.machine import counters, disturbance
 from harness.processes.launcher import LocalLauncher, worker_environment
 from harness.processes.session import WorkerFailedError, ending, log_tail
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
 from harness.protocol import life, timing
-from harness.worker import loops as windows
-from harness.worker.worker import Worker, out_of_memory, serve
+from harness.worker import loops
+from harness.worker.__main__ import serve
+from harness.worker.worker import Worker, out_of_memory
 from impls import registry
 from impls.registry import parse_arm
 
@@ -176,20 +177,20 @@ def ticking():
 
 def test_stepwise_synchronises_every_step_and_starts_with_nothing_pending():
     trainer = Counted()
-    times = windows.stepwise(trainer, 3, ticking())
+    times = loops.stepwise(trainer, timing.Stepwise(steps=3), ticking())
     assert trainer.calls == ["synchronize"] + ["step", "synchronize"] * 3
     assert (times.start_ns, times.step_ns, times.end_ns) == ([0, 10, 20], [10, 10, 10], 30)
 
 
 def test_free_synchronises_at_the_ends_only():
     trainer = Counted()
-    windows.free(trainer, 3, ticking())
+    loops.free(trainer, timing.Free(steps=3), ticking())
     assert trainer.calls == ["synchronize", "step", "step", "step", "synchronize"]
 
 
 def test_the_bare_loop_does_the_same_steps_as_the_window():
     trainer = Counted()
-    times = windows.overhead(trainer, 4, 2, ticking())
+    times = loops.overhead(trainer, timing.Overhead(pairs=4, steps=2), ticking())
     assert trainer.calls.count("step") == 4 * 2 * 2
     assert len(times.bare_ns) == len(times.harness_ns) == 4
 
@@ -204,7 +205,7 @@ def test_the_collector_is_off_inside_a_window_and_on_again_after_a_fault():
 
     trainer = Faulty()
     with pytest.raises(RuntimeError):
-        windows.free(trainer, 1, ticking())
+        loops.free(trainer, timing.Free(steps=1), ticking())
     assert trainer.calls[-1] is False and gc.isenabled()
 
 
@@ -232,7 +233,7 @@ def test_unreadable_load_is_no_disturbance():
 
 
 def test_the_machine_s_busy_time_grows_and_is_in_nanoseconds():
-    first = disturbance.machine_busy_ns()
+    first = counters.machine_busy_ns()
     assert first is None or first > 10**9
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.judge.verdicts import Question, block_ratios, holm, judge_run, refusal, sentence
+from harness.judge.verdicts import Question, block_ratios, holm, judge_run, refusal
 from harness.plan import Comparison
 from harness.record.events import (
     ArmEntry,
@@ -26,6 +26,7 @@ from harness.record.run import RecordedRun
 from harness.suites.sampling.cells import Cell
 from harness.suites.sampling.part import Sampling
 from harness.suites.training import Training
+from reports.terminal import sentence
 
 INFO = {"framework": "Scripted", "version": "1", "device": "cpu", "device_name": "x", "device_uuid": None,
         "dtype": "float32", "tf32": False, "threads": 2, "operators": {}, "flags": {}}

@@ -107,8 +107,8 @@ def test_sampling_is_judged_cell_by_cell_and_lonely_cells_and_arms_are_listed(tm
     assert words(found) == {"pytorch, ddim-10": "slower"}
     alone = found.pairs[0].alone
     metric = "sampling time"
-    assert alone[Subject("pytorch", metric, "ddim-50")] == "before"
-    assert alone[Subject("jittor:amp", metric, "ddim-20")] == "after" and len(alone) == 6
+    assert alone[Subject("pytorch", metric, "ddim-50")] == "A"
+    assert alone[Subject("jittor:amp", metric, "ddim-20")] == "B" and len(alone) == 6
 
 
 def test_the_same_arm_twice_is_matched_by_its_turn(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_the_same_arm_twice_is_matched_by_its_turn(tmp_path: Path) -> None:
 def test_failed_arms_and_disturbed_blocks_count_as_in_one_run(tmp_path: Path) -> None:
     found = compared(tmp_path, BEFORE, changed(2, unfinished=("jittor",), dirty=(0, 1)))
     assert list(words(found)) == ["pytorch"]
-    assert found.pairs[0].alone == {Subject("jittor", "step time"): "before"}
+    assert found.pairs[0].alone == {Subject("jittor", "step time"): "A"}
     assert found.pairs[0].rows[0].logs[1].dirty == (True, True, *[False] * 6)
 
 

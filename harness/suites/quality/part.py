@@ -10,7 +10,6 @@ from typing_extensions import Self
 
 from harness.part import Asked, Needs, Part
 from harness.record.events import ImagesSampled
-from harness.record.events import Quality as Judged
 from harness.suites.quality.plan import QualityPlan, quality_plan, training_recipe
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, validated
@@ -130,15 +129,3 @@ def check_weights_fit(plan: QualityPlan, shape: Sequence[int], resumed: Recorded
         if drawn != list(shape):
             raise UsageError(f"--model-path {path}: draws images of {'x'.join(map(str, drawn))}, the data set has "
                              f"{'x'.join(map(str, shape))}: choose another --dataset")
-
-
-def sentence(result: Judged, arm: str) -> str:
-    """The distance of one set for people."""
-    distance = next((figure for figure in result.figures if figure.metric == "fd"), None)
-    trained = "" if result.train_steps is None else f" after {result.train_steps} training steps"
-    head = f"{result.label} of {arm}, {result.cell}{trained}, {result.images} images"
-    if distance is None or distance.value is None:
-        return f"{head}: n/a ({distance.reason if distance else 'not computed'})"
-    interval = "" if distance.ci_low is None or distance.ci_high is None else (
-        f" [{distance.ci_low:.2f}, {distance.ci_high:.2f}]")
-    return f"{head}: {distance.value:.2f}{interval}"

@@ -14,7 +14,7 @@ from harness.processes.session import WorkerFailedError
 from harness.record.events import ArmSlot, Case, Finding, ImagesSampled, ReferenceFeatures, Trained
 from harness.record.events import Quality as Judged
 from harness.record.run import RecordedRun, read_run
-from harness.suites.quality.part import Quality, sentence
+from harness.suites.quality.part import Quality
 from harness.suites.quality.plan import QualityPlan
 from harness.suites.quality.steps import Evaluation, draw_set, evaluate, train_to
 from harness.suites.sampling.cells import Cell, cheapest
@@ -175,7 +175,7 @@ def _judge(job: Stages, sets: Sequence[ImagesSampled], nearest: bool) -> None:
         bench.ledger.fail(case, first.arm, None, error, case)
         return
     for result in results:
-        bench.progress.say(sentence(result, bench.plan.arm(result.arm).name))
+        bench.progress.say(result.sentence(bench.plan.arm(result.arm).name))
         for warning in result.warnings:
             bench.ledger.find_once(_finding(warning))
     _measured(job, case, None)
