@@ -12,9 +12,8 @@ from types import FrameType
 from harness.options import PROG, parse
 from harness.plan import dry_run
 from harness.progress import Progress
-from harness.record.writer import StorageError
 from harness.run.resolve import resolve
-from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError
+from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, StorageError, UsageError
 from impls.tools.cli import alias, said
 
 # The disk, not the program, is at fault.

@@ -11,7 +11,7 @@ from harness.processes.session import WorkerFailedError, log_tail
 from harness.progress import Progress
 from harness.record.events import ArmSlot, Case, Event, Finding
 from harness.record.findings import END_CODES
-from harness.record.run import RecordedRun, latest_cases
+from harness.record.run import RecordedRun
 from harness.record.writer import RunWriter
 from impls.errors import UsageError
 
@@ -42,7 +42,7 @@ class Ledger:
 
     def goes_on(self, resumed: RecordedRun) -> None:
         """Know what an interrupted run has said."""
-        self.failed_before |= {case.case_id for case in latest_cases(resumed) if case.status == "failed"}
+        self.failed_before |= {case.case_id for case in resumed.of(Case) if case.status == "failed"}
         self.measured_cases |= {case.case_id for case in resumed.of(Case)}
         self.found |= {finding.code for finding in resumed.of(Finding)} - END_CODES
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harness.record.events import Finding, Quality, Verdict
+from harness.record.events import Case, Finding, Quality, Verdict
 from harness.record.findings import SELF_CHECK_CODES
-from harness.record.run import RecordedRun, latest_cases
+from harness.record.run import RecordedRun
 from harness.stats.interval import MARGIN
 from reports.text import one_line, plural, with_interval
 
@@ -25,7 +25,7 @@ def _lines(run: RecordedRun) -> Iterator[str]:
         found = [finding for finding in run.of(Finding) if finding.code in SELF_CHECK_CODES]
         for finding in sorted(found, key=lambda one: (one.arm or "", SELF_CHECK_CODES.index(one.code))):
             yield f"self-check: {finding.message}"
-    for case in latest_cases(run):
+    for case in run.of(Case):
         if case.status == "failed":
             yield f"failed: {case.case_id}: {case.reason}"
 

@@ -51,7 +51,7 @@ def once_done(recorded: RecordedRun, plan: Plan, part: Timed) -> set[ArmSlot]:
         part: what is measured.
     """
     last = {case.case_id: case.status for case in recorded.of(Case)}
-    return {peak.arm for peak in recorded.of(Peak) if peak.part in (None, part.name)
+    return {peak.arm for peak in recorded.of(Peak) if peak.part == part.name
             and part.has_once(recorded, peak.arm)
             and "failed" not in [last.get(f"{plan.case_prefix}{name}-{peak.arm}") for name in (EXTRAS, *part.beside)]}
 

@@ -18,8 +18,8 @@ from harness.processes.tools import Tools
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
 from harness.record.events import DatasetRecorded
-from harness.record.run import RecordedRun, read_run
-from harness.record.writer import RunWriter, StorageError
+from harness.record.run import RecordedRun
+from harness.record.writer import RunWriter
 from harness.run.finish import conclude
 from harness.run.resolve import Job
 from harness.run.resume import check_machine
@@ -29,7 +29,7 @@ from harness.suites.weights import origin
 from impls.data import datasets
 from impls.data.array_cache import default_folder
 from impls.devices import default_threads
-from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
+from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, StorageError, UsageError
 from impls.store.checkpoint import save_arrays
 
 
@@ -86,7 +86,7 @@ def _continued(resumed: RecordedRun) -> RunWriter:
         UsageError: another process went on with it meanwhile, or still does.
     """
     writer = RunWriter(resumed.path)
-    if len(read_run(resumed.path).events) != len(resumed.events):
+    if len(writer.run.events) != len(resumed.events):
         writer.close()
         raise UsageError(f"--resume {resumed.path}: another process went on with it meanwhile: look at it, then try "
                          "again")
@@ -106,7 +106,7 @@ def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRu
         signal.signal(signal.SIGINT, restored)
         writer.finish(end)
     except KeyboardInterrupt:
-        if read_run(writer.path).started is None:
+        if writer.run.started is None:
             # Nothing to go on with.
             writer.discard()
             raise

@@ -11,8 +11,7 @@ from harness.machine.disturbance import disturbed_blocks
 from harness.plan import Plan
 from harness.processes.session import WorkerFailedError
 from harness.protocol import life
-from harness.record.events import BlockState, RunEnded
-from harness.record.run import latest_cases, read_run
+from harness.record.events import BlockState, Case, RunEnded
 from harness.run.start import Opening, begin
 from impls.errors import EXIT_FAILED, EXIT_OK
 
@@ -46,13 +45,13 @@ class Runner:
             plan.part.ready(bench.of_part(plan))
         for plan in self._plans:
             self._measure(plan)
-        measured = read_run(bench.writer.path)
+        measured = bench.writer.run
         if any(plan.timed for plan in self._plans):
             ledger.record([*bench.telemetry.findings(), *taken(before, bench.counters()),
                            *disturbed_blocks(measured.of(BlockState))])
         for plan in self._plans:
             ledger.record(plan.part.judge(measured.part(plan.part.name), plan))
-        failed = any(case.status == "failed" for case in latest_cases(read_run(bench.writer.path)))
+        failed = any(case.status == "failed" for case in bench.writer.run.of(Case))
         return self.end("failed" if failed else "complete", EXIT_FAILED if failed else EXIT_OK)
 
     def end(self, status: str, exit_code: int) -> RunEnded:
@@ -62,9 +61,9 @@ class Runner:
 
     def _measure(self, plan: Plan) -> None:
         """Find out whether the arms do the same, then measure them: what the journal does not hold yet."""
-        bench, recorded = self._bench.of_part(plan), read_run(self._bench.writer.path)
+        bench, recorded = self._bench.of_part(plan), self._bench.writer.run
         plan.part.gate(bench, recorded)
-        cold = [case.status for case in latest_cases(recorded) if case.case_id.startswith("cold-start")]
+        cold = [case.status for case in recorded.of(Case) if case.case_id.startswith("cold-start")]
         if plan is self._plans[0] and self._opening.job.options.cold_start and (not cold or "failed" in cold):
             run_cold_starts(bench)
         plan.part.measure(bench, recorded)

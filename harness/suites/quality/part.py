@@ -97,10 +97,9 @@ class Quality(Part):
         Raises:
             UsageError: the network or the images cannot be had.
         """
-        from harness.record.run import read_run
         from harness.suites.quality.stages import Stages, check_reference
 
-        check_reference(Stages(bench, self, read_run(bench.writer.path)))
+        check_reference(Stages(bench, self, bench.writer.run))
 
     def measure(self, bench: Bench, recorded: RecordedRun) -> None:
         """Train, draw, and have the sets judged."""

@@ -13,7 +13,7 @@ from harness.bench import Bench
 from harness.processes.session import WorkerFailedError
 from harness.record.events import ArmSlot, Case, Finding, ImagesSampled, ReferenceFeatures, Trained
 from harness.record.events import Quality as Judged
-from harness.record.run import RecordedRun, read_run
+from harness.record.run import RecordedRun
 from harness.suites.quality.part import Quality
 from harness.suites.quality.plan import QualityPlan
 from harness.suites.quality.steps import Evaluation, draw_set, evaluate, train_to
@@ -109,7 +109,7 @@ def check_reference(job: Stages) -> ReferenceFeatures | None:
             job.bench.ledger.fail(case, job.bench.plan.slots[0], None, error, case)
             return None
     _measured(job, case, None)
-    return read_run(job.bench.writer.path).last(ReferenceFeatures)
+    return job.bench.writer.run.last(ReferenceFeatures)
 
 
 def _measured(job: Stages, case: str, slot: ArmSlot | None) -> None:
@@ -154,7 +154,7 @@ def _set(job: Stages, slot: ArmSlot, cell: Cell, stage: int | None) -> ImagesSam
 
 def checkpoint_of(bench: Bench, slot: ArmSlot, stage: int) -> Path:
     """The checkpoint that the training of an arm left at a milestone."""
-    run = read_run(bench.writer.path)
+    run = bench.writer.run
     return bench.writer.path / next(event.checkpoint for event in reversed(run.of(Trained))
                                     if (event.arm, event.steps) == (slot, stage))
 
