@@ -16,7 +16,7 @@ from harness.record.run import read_run
 from harness.record.writer import RunWriter
 from harness.run import execute as local
 from harness.run.runner import Runner
-from impls.errors import UsageError
+from impls.errors import StorageError, UsageError
 
 TRAINING = {"arms": "scripted,scripted", "blocks": 6, "pairs": 2, "epochs": None}
 
