@@ -65,8 +65,7 @@ def _overheads(block: Block, arm: Started) -> None:
     steps, slot = arm.steps_for(0.1), arm.session.slot
     least, most = OVERHEAD_PAIRS
     pairs = min(most, max(least, int(OVERHEAD_S * 1e9 / (2 * steps * arm.typical_ns))))
-    times = arm.session.ask(timing.Overhead(pairs=pairs, steps=steps),
-                            arm.limit_s(2 * pairs * steps))
+    times = arm.session.ask(timing.Overhead(pairs=pairs, steps=steps), arm.limit_s(2 * pairs * steps))
     block.append(Overhead(arm=slot, part=block.part.name, what="harness", bare_ns=times.bare_ns,
                           harness_ns=times.harness_ns))
     if slot == block.bench.plan.slots[0]:
@@ -79,8 +78,7 @@ def _overheads(block: Block, arm: Started) -> None:
 def _prove(block: Block, arm: Started, short: int, long: int) -> None:
     """Prove that synchronising waits; a proof that fails is tried again, for the machine may have spoilt it."""
     for attempt in range(PROOF_TRIES):
-        evidence = arm.session.ask(timing.ProveSync(steps_short=short, steps_long=long),
-                                   arm.limit_s(short + long))
+        evidence = arm.session.ask(timing.ProveSync(steps_short=short, steps_long=long), arm.limit_s(short + long))
         proof = SyncProof(arm=arm.session.slot, part=block.part.name, attempt=attempt, steps_short=short,
                           steps_long=long, **evidence.model_dump(exclude={"kind"}))
         block.append(proof)

@@ -118,10 +118,10 @@ def test_a_fault_of_the_user_s_after_the_first_measurement_deletes_nothing(lab, 
     bench, opening = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **TRAINING}))
     runner = Runner(bench, opening)
 
-    def no_room():
+    def no_room(*_):
         raise UsageError("/tmp/x: cannot be written: No space left on device")
 
-    monkeypatch.setattr(runner, "_blocks", no_room)
+    monkeypatch.setattr("harness.part.Timed.measure", no_room)
     with pytest.raises(UsageError, match="No space left"):
         local._run(runner, bench, Quiet(lab.telemetry), None)
     bench.writer.close()

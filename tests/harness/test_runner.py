@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from harness.blocks.windows import HAND_OVER_S
 from harness.options import BenchConfig
 from harness.plan import turn_order
 from harness.protocol import timing
@@ -103,7 +104,7 @@ def test_windows_alternate_and_never_overlap(lab):
     windows = sorted(run.of(Window), key=lambda w: w.start_ns)
     for before, after in zip(windows, windows[1:], strict=False):
         if before.block == after.block:
-            assert after.start_ns - before.end_ns >= windows.HAND_OVER_S * 1e9
+            assert after.start_ns - before.end_ns >= HAND_OVER_S * 1e9
     for state in run.of(BlockState):
         stepwise = [w for w in windows if w.block == state.block and w.kind == "stepwise"]
         for pair in range(4):

@@ -154,8 +154,7 @@ def _set(job: Stages, slot: ArmSlot, cell: Cell, stage: int | None) -> ImagesSam
 
 def checkpoint_of(bench: Bench, slot: ArmSlot, stage: int) -> Path:
     """The checkpoint that the training of an arm left at a milestone."""
-    run = bench.writer.run
-    return bench.writer.path / next(event.checkpoint for event in reversed(run.of(Trained))
+    return bench.writer.path / next(event.checkpoint for event in reversed(bench.writer.run.of(Trained))
                                     if (event.arm, event.steps) == (slot, stage))
 
 
