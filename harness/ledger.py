@@ -10,7 +10,7 @@ from harness.processes.scratch import Neighbour
 from harness.processes.session import WorkerFailedError, log_tail
 from harness.progress import Progress
 from harness.record.events import ArmSlot, Case, Event, Finding
-from harness.record.findings import END_CODES
+from harness.record.findings import END_CODES, OTHER_RUN
 from harness.record.run import RecordedRun
 from harness.record.writer import RunWriter
 from impls.errors import UsageError
@@ -76,9 +76,8 @@ class Ledger:
         for other in self.neighbours():
             if other not in self.met:
                 self.met.add(other)
-                self.find(Finding(severity="warning", code="other-run", block=block,
-                                  message=f"another ddpm-bench run (pid {other.pid}, {other.run}) is measuring on this "
-                                          "machine", advice="both disturb each other: let one end before the next"))
+                self.find(OTHER_RUN.found(f"another ddpm-bench run (pid {other.pid}, {other.run}) is measuring on this "
+                                          "machine", block=block))
 
     def measured(self, case: Case) -> None:
         """Record a case that was measured: from now on a run folder is worth keeping."""

@@ -8,7 +8,8 @@ from harness.bench import Bench
 from harness.blocks.block import Block
 from harness.blocks.once import once_done
 from harness.part import Timed
-from harness.record.events import BlockState, Finding, Resumed
+from harness.record.events import BlockState, Resumed
+from harness.record.findings import TIME_LIMIT
 from harness.record.run import RecordedRun, finished_blocks
 
 # Without an explicit --blocks or --time-limit, blocks beyond the minimum must end within this.
@@ -66,10 +67,9 @@ class Series:
         spent = bench.clock() - (bench.part_began if limit is None else bench.began)
         expected = spent + (statistics.median(self._block_s[-3:]) if self._block_s else 0.0)
         if limit is not None and expected > limit and self._block_s:
-            bench.ledger.find_once(Finding(
-                severity="warning" if not beyond_minimum else "info", code="time-limit",
-                message=f"the time limit of {limit / 60:g} min ended the run after {len(self._states)} blocks",
-                advice="give --time-limit more minutes for a narrower interval"))
+            bench.ledger.find_once(TIME_LIMIT.found(
+                f"the time limit of {limit / 60:g} min ended the run after {len(self._states)} blocks",
+                mild=beyond_minimum))
             return False
         # A number of blocks that the user gave is needed and wanted alike.
         soft = limit is None and self._plan.max_blocks > self._plan.min_blocks

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from harness.bench import COMMAND_LIMIT_S, SLOW_LIMIT_S
 from harness.processes.session import Session
 from harness.protocol import life, timing
-from harness.record.events import ArmSlot, Finding, WarmUp, WorkerStarted
+from harness.record.events import ArmSlot, WarmUp, WorkerStarted
+from harness.record.findings import COMPILED_WHILE_MEASURED, NO_STEADY_STATE
 
 if TYPE_CHECKING:
     from harness.blocks.block import Block
@@ -129,10 +130,8 @@ def _record(block: Block, arm: Started, state: SteadyState, capped: bool) -> Non
     if capped:
         found = "reached no steady state" if state.steady_from is None else (
             f"was steady only from step {state.steady_from}, too late to confirm it,")
-        block.append(Finding(severity="warning", code="no-steady-state", arm=slot, block=number,
-                             message=f"{arm.session.arm.name} {found} in {len(arm.step_ns)} warm-up steps of block "
-                                     f"{number}",
-                             advice="its times are measured all the same; look at the step times for drift"))
+        block.append(NO_STEADY_STATE.found(f"{arm.session.arm.name} {found} in {len(arm.step_ns)} warm-up steps of block "
+                                           f"{number}", arm=slot, block=number))
 
 
 def cache_word(before: int | None, after: int | None) -> Literal["cold", "warm", "partial"] | None:
@@ -152,8 +151,6 @@ def check_cache(block: Block, arm: Started) -> None:
     """
     cached = arm.session.ask(life.ReadCache(), COMMAND_LIMIT_S).compiled_files
     if cached is not None and arm.compiled_files is not None and cached > arm.compiled_files:
-        block.bench.ledger.find(Finding(
-            severity="warning", code="compiled-while-measured", arm=arm.session.slot, block=block.number,
-            message=f"{cached - arm.compiled_files} operators were compiled while block {block.number} of "
-                    f"{arm.session.arm.name} was measured",
-            advice="repeat the run: everything is compiled now"))
+        block.bench.ledger.find(COMPILED_WHILE_MEASURED.found(
+            f"{cached - arm.compiled_files} operators were compiled while block {block.number} of "
+            f"{arm.session.arm.name} was measured", arm=arm.session.slot, block=block.number))

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from harness.options import FREE_ON_RESUME, PROG, BenchConfig
 from harness.plan import make_plans
 from harness.record.events import EnvironmentRecorded, Finding, RunStarted
+from harness.record.findings import ENVIRONMENT_CHANGED
 from harness.record.run import RecordedRun, finished_blocks, read_run, report_due
 from harness.run.resolve import Job, given_weights
 from impls.errors import UsageError
@@ -98,10 +99,8 @@ def check_machine(run: RecordedRun, now: EnvironmentRecorded, allowed: bool = Fa
     if not allowed:
         raise UsageError(f"--resume {run.path}: the environment has changed: {changed}: start a new run, or accept "
                          "it with --allow-env-change")
-    return Finding(severity="warning", code="environment-changed",
-                   message=f"the run went on in another environment, after {done} finished "
-                           f"block{'' if done == 1 else 's'}: {changed}",
-                   advice="start a new run for figures of one machine; the report shows both environments")
+    return ENVIRONMENT_CHANGED.found(f"the run went on in another environment, after {done} finished "
+                                     f"block{'' if done == 1 else 's'}: {changed}")
 
 
 def _shown(name: str, recorded: EnvironmentRecorded) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 from typing_extensions import Self
 
 from harness.part import Asked, Metrics, Needs, Timed
-from harness.record.events import ArmSlot, Epoch, Finding, Losses, Window
+from harness.record.events import ArmSlot, Epoch, Losses, Window
+from harness.record.findings import EPOCH_PART
 from harness.suites.parity import part as parity
 from impls.recipe.flops import training_step_flop
 
@@ -135,9 +136,8 @@ class Training(Timed):
         steps, shortened = self.epoch_steps(block.bench, block.fresh)
         if shortened:
             images, batch = block.bench.images, block.bench.experiment.train.batch_size
-            block.bench.ledger.find(Finding(
-                severity="info", code="epoch-part", block=block.number, advice="--epochs N runs N whole epochs",
-                message=f"an epoch here is {steps * batch} of {images} images, so that it stays short"))
+            block.bench.ledger.find(EPOCH_PART.found(
+                f"an epoch here is {steps * batch} of {images} images, so that it stays short", block=block.number))
 
     def has_once(self, recorded: RecordedRun, slot: ArmSlot) -> bool:
         """Whether there are epochs, where any are wanted."""

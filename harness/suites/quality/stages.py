@@ -13,6 +13,7 @@ from harness.bench import Bench
 from harness.processes.session import WorkerFailedError
 from harness.record.events import ArmSlot, Case, Finding, ImagesSampled, ReferenceFeatures, Trained
 from harness.record.events import Quality as Judged
+from harness.record.findings import FEW_IMAGES, ROUGH_EXTRAPOLATION, TIME_LIMIT
 from harness.record.run import RecordedRun
 from harness.suites.quality.part import Quality
 from harness.suites.quality.plan import QualityPlan
@@ -86,9 +87,9 @@ def _goes_on(job: Stages) -> bool:
     """Whether there is time for more; running out of it is a finding."""
     if job.bench.in_time:
         return True
-    job.bench.ledger.find_once(Finding(severity="warning", code="time-limit",
-                                message="the time limit ended the run before all sets of images were drawn and judged",
-                                advice="give --time-limit more minutes, or --num-images fewer images"))
+    job.bench.ledger.find_once(TIME_LIMIT.found(
+        "the time limit ended the run before all sets of images were drawn and judged",
+        advice="give --time-limit more minutes, or --num-images fewer images"))
     return False
 
 
@@ -182,10 +183,8 @@ def _judge(job: Stages, sets: Sequence[ImagesSampled], nearest: bool) -> None:
 
 def _finding(warning: str) -> Finding:
     if "infinitely many" in warning:
-        return Finding(severity="warning", code="rough-extrapolation", message=warning,
-                       advice="read the distance at the images that there are, or give --num-images more")
-    return Finding(severity="warning", code="few-images", message=warning,
-                   advice="give --num-images more; papers use 50000")
+        return ROUGH_EXTRAPOLATION.found(warning)
+    return FEW_IMAGES.found(warning)
 
 
 def case_of(what: str, cell: Cell, stage: int | None, slot: ArmSlot | None = None) -> str:

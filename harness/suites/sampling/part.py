@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from harness.part import Asked, Metric, Metrics, Needs, Timed
 from harness.record.events import ArmSlot, Finding, SampleAgreement, SamplesDrawn, Trap, Window
+from harness.record.findings import NO_DDPM
 from harness.suites.sampling.cells import DEFAULT_BATCH, DEFAULT_STEPS, SWEEP, Cell, cells, cheapest
 from harness.suites.weights import build_sampler, model_paths, origin
 from impls.errors import UsageError
@@ -96,9 +97,8 @@ class Sampling(Timed):
         """What the default cells do not cover."""
         if options.steps is not None or any(cell.method == "ddpm" for cell in self.cells):
             return []
-        return [Finding(severity="info", code="no-ddpm", advice="--steps 10,50,ddpm adds it",
-                        message="DDPM is not among the default cells on the CPU: its network calls, one for every "
-                                "diffusion step, take minutes a batch there")]
+        return [NO_DDPM.found("DDPM is not among the default cells on the CPU: its network calls, one for every "
+                              "diffusion step, take minutes a batch there")]
 
     def check(self, given: Weights | None, images: Dataset | None, resumed: RecordedRun | None) -> None:
         """Refuse to go on with other weights.
