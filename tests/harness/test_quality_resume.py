@@ -38,7 +38,7 @@ def test_an_interrupted_run_goes_on_without_doing_anything_twice(lab, dies_at):
         Runner(bench, opening).run()
     bench.writer.close()
     bench, opening = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
-    end = Runner(bench, opening.__class__(**{**opening.__dict__, "resumed": read_run(bench.writer.path)})).run()
+    end = Runner(bench, lab.going_on(opening, read_run(bench.writer.path))).run()
     run = read_run(bench.writer.path)
     assert end.status == "complete"
     assert len(run.of(Quality)) == 6 and len(run.of(ImagesSampled)) == 6 and len(run.of(Trained)) == 4
@@ -56,7 +56,7 @@ def test_what_failed_is_judged_after_a_resume_together_with_what_was_there(lab):
     bench.writer.close()
     lab.tools.faults = {}
     bench, opening = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
-    end = Runner(bench, opening.__class__(**{**opening.__dict__, "resumed": read_run(bench.writer.path)})).run()
+    end = Runner(bench, lab.going_on(opening, read_run(bench.writer.path))).run()
     run = read_run(bench.writer.path)
     assert end.exit_code == 0 and len(run.of(Quality)) == 6 and len(run.of(QualityDifference)) == 3
     assert set(cases(run).values()) == {"measured"}
@@ -71,7 +71,7 @@ def test_an_arm_whose_training_failed_catches_up_after_a_resume(lab):
     bench.writer.close()
     lab.tools.faults = {}
     bench, opening = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
-    Runner(bench, opening.__class__(**{**opening.__dict__, "resumed": read_run(bench.writer.path)})).run()
+    Runner(bench, lab.going_on(opening, read_run(bench.writer.path))).run()
     run = read_run(bench.writer.path)
     assert len(run.of(Quality)) == 6 and len(run.of(QualityDifference)) == 3
     assert set(cases(run).values()) == {"measured"}
@@ -86,7 +86,7 @@ def test_a_run_killed_between_any_two_lines_loses_and_repeats_nothing(lab, quali
     config = BenchConfig(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", device="cpu",
                          preset="tiny")
     bench, opening = lab.bench(config, RunWriter(whole.path, lab.clock))
-    Runner(bench, opening.__class__(**{**opening.__dict__, "resumed": read_run(whole.path)})).run()
+    Runner(bench, lab.going_on(opening, read_run(whole.path))).run()
     run = read_run(whole.path)
     for kind in (Trained, ImagesSampled, ReferenceFeatures, Quality, QualityDifference, NearestImages):
         assert len(run.of(kind)) == len(whole.of(kind))
