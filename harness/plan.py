@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -142,35 +142,21 @@ class Plan:
         }
 
 
-def make_plans(config: BenchConfig, device: Device, T: int = 1000, overrides: Mapping[str, Any] | None = None,
-               recorded: Mapping[str, Any] | None = None) -> tuple[Plan, ...]:
+def make_plans(asked: Asked) -> tuple[Plan, ...]:
     """The plans of a run, one for each part of its suite, in their order.
-
-    Args:
-        config: the options.
-        device: where the arms run.
-        T: diffusion steps of the experiment.
-        overrides: what the configuration file says of the experiment.
-        recorded: what the run that goes on had declared.
 
     Raises:
         UsageError: too many arms, an arm that cannot run on the device, or nothing to compare.
     """
-    asked = Asked(config, config.compared, device, T, overrides or {}, recorded or {})
     plans: list[Plan] = []
-    for part in SUITES[config.suite].parts:
+    for part in SUITES[asked.options.suite].parts:
         first = max((plan.block_numbers.stop for plan in plans), default=0)
         plans.append(_planned(asked, part, first))
     return tuple(plans)
 
 
-def make_plan(config: BenchConfig, device: Device, T: int = 1000) -> Plan:
-    """The plan of the first part of a run; see `make_plans`."""
-    return make_plans(config, device, T)[0]
-
-
 def _planned(asked: Asked, part: type[Part], first_block: int) -> Plan:
-    config, named, suite = asked.options, asked.arms, SUITES[asked.options.suite]
+    config, named, suite = asked.options, asked.options.compared, SUITES[asked.options.suite]
     if len(named) < part.needs.arms:
         raise UsageError(f"--arms {config.arms}: suite {suite.name} compares arms: give at least two")
     doubled = [*named, *named] if config.selfcheck and issubclass(part, Timed) else list(named)

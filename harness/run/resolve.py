@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.options import BenchConfig, experiment
+from harness.part import Asked
 from harness.plan import Plan, make_plans
 from harness.suites.registry import SUITES
 from harness.suites.weights import model_paths
@@ -65,7 +66,7 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
     if given is not None:
         recipe = recipe.model_copy(
             update={name: getattr(given.config, name) for name in ("preset", "model", "diffusion")})
-    plans = make_plans(options, device, recipe.diffusion.T, overrides)
+    plans = make_plans(Asked(options, device, recipe.diffusion.T, overrides))
     return Job(options, recipe, plans, reason, command, given)
 
 
@@ -148,7 +149,7 @@ def given_weights(options: BenchConfig) -> Weights | None:
         return None
     from impls.store.weights import load_weights
 
-    paths = list(dict.fromkeys(model_paths(options, options.compared).values()))
+    paths = list(dict.fromkeys(model_paths(options).values()))
     for part in SUITES[options.suite].parts:
         why = part.refusal(options)
         if why is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.options import FREE_ON_RESUME, PROG, BenchConfig
+from harness.part import Asked
 from harness.plan import make_plans
 from harness.record.events import EnvironmentRecorded, Finding, RunStarted
 from harness.record.findings import ENVIRONMENT_CHANGED
@@ -68,7 +69,7 @@ def go_on(resumed: Resumption, command: Sequence[str]) -> Job:
     recipe = validated(resumed.started.experiment, f"{resumed.run.path}: experiment")
     given = given_weights(options)
     device: Device = "cuda" if declared.get("device") == "cuda" else "cpu"
-    plans = make_plans(options, device, recipe.diffusion.T, recorded=declared)
+    plans = make_plans(Asked(options, device, recipe.diffusion.T, recorded=declared))
     return Job(options, recipe, plans, "as before the interruption", command, given, resumed.run)
 
 

@@ -30,6 +30,7 @@ from harness.bench import Bench  # noqa: E402
 from harness.ledger import Ledger  # noqa: E402
 from harness.machine.counters import Counters  # noqa: E402
 from harness.options import BenchConfig, experiment  # noqa: E402
+from harness.part import Asked  # noqa: E402
 from harness.plan import make_plans  # noqa: E402
 from harness.processes.scratch import Scratch  # noqa: E402
 from harness.processes.session import Nobody, Session  # noqa: E402
@@ -178,7 +179,7 @@ class Lab:
         if not data.exists():
             np.save(data, np.zeros((64, 32, 32, 3), np.uint8))
         recipe = experiment(config, {}, "cpu")
-        plans = make_plans(config, "cpu", recipe.diffusion.T)
+        plans = make_plans(Asked(config, "cpu", recipe.diffusion.T))
         plan = plans[0]
         writer = writer or RunWriter.create(self.tmp_path / "results", plan.suite.name, self.clock)
         ledger = Ledger(writer, Progress(stream=self.stream), {slot: arm.name for slot, arm in plan.arms})

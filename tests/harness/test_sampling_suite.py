@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from harness.options import BenchConfig, parse
-from harness.plan import describe, make_plan, turn_order
+from harness.part import Asked
+from harness.plan import describe, make_plans, turn_order
 from harness.record.events import (
     BlockState,
     Case,
@@ -185,7 +186,7 @@ def test_other_weights_are_refused_on_resume(lab):
     _, run = lab.run(**SHORT)
     for event in run.of(SamplesDrawn):
         object.__setattr__(event, "weights", origin(None))
-    part = make_plan(BenchConfig(suite="sample-speed"), "cpu").part
+    part = make_plans(Asked(BenchConfig(suite="sample-speed"), "cpu"))[0].part
     part.check(None, None, run)
     object.__setattr__(run.of(SamplesDrawn)[-1], "weights", "EMA weights of a.safetensors")
     with pytest.raises(UsageError, match="it sampled from EMA weights"):
@@ -230,7 +231,7 @@ def test_options_of_another_suite_are_refused(argv, word):
 
 def test_the_plan_names_cells_batch_and_sweep():
     config = BenchConfig(suite="sample-speed")
-    plan = make_plan(config, "cuda")
+    plan = make_plans(Asked(config, "cuda"))[0]
     assert [cell.name for cell in plan.part.cells] == ["ddim-10", "ddim-50", "ddim-250", "ddim-1000", "ddpm-1000"]
     assert plan.pairs == 20
     assert "ddpm-1000" in describe(plan, preset("ddpm"))
@@ -240,8 +241,8 @@ def test_the_plan_names_cells_batch_and_sweep():
 def test_what_the_default_cells_leave_out_is_said():
     for steps, device, said in ((None, "cpu", 1), (None, "cuda", 0), ("5,ddpm", "cpu", 0), ("5", "cpu", 0)):
         config = BenchConfig(suite="sample-speed", steps=steps)
-        assert len(make_plan(config, device).part.remarks(config)) == said
-    assert not make_plan(BenchConfig(), "cpu").part.remarks(BenchConfig())
+        assert len(make_plans(Asked(config, device))[0].part.remarks(config)) == said
+    assert not make_plans(Asked(BenchConfig(), "cpu"))[0].part.remarks(BenchConfig())
 
 
 def test_noise_differs_between_pairs_and_blocks_but_not_between_arms():

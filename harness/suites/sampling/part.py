@@ -64,7 +64,7 @@ class Sampling(Timed):
     @classmethod
     def refusal(cls, options: BenchConfig) -> str | None:
         """Weights of several arms, where all must sample from the same."""
-        if len(set(model_paths(options, options.compared).values())) < 2:
+        if len(set(model_paths(options).values())) < 2:
             return None
         return f"--model-path: suite {options.suite} times arms that sample from the same weights: give one PATH"
 
