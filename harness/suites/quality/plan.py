@@ -61,14 +61,14 @@ class QualityPlan:
         return [f"quality: {source}; {names}; {self.images} images each, held against {reference} by {self.features}"]
 
 
-def quality_plan(config: BenchConfig, device: Device, T: int) -> QualityPlan:
+def quality_plan(config: BenchConfig, arms: Sequence[Arm], device: Device, T: int) -> QualityPlan:
     """The sets that the options ask for.
 
     Raises:
         UsageError: an option is malformed or out of range, or they contradict each other.
     """
     images = DEFAULT_IMAGES[device] if config.num_images is None else config.num_images
-    weights = model_paths(config)
+    weights = model_paths(config, arms)
     if weights and config.train_steps is not None:
         raise UsageError("--train-steps: --model-path gives the weights already: leave one of them out")
     return QualityPlan(
