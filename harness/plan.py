@@ -148,7 +148,6 @@ def make_plans(asked: Asked) -> tuple[Plan, ...]:
     Raises:
         UsageError: too many arms, an arm that cannot run on the device, or nothing to compare.
     """
-    asked = Asked(config, parse_arms(config.arms), device, T, overrides or {}, recorded or {})
     plans: list[Plan] = []
     for part in SUITES[asked.options.suite].parts:
         first = max((plan.block_numbers.stop for plan in plans), default=0)

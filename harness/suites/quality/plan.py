@@ -61,7 +61,7 @@ class QualityPlan:
         return [f"quality: {source}; {names}; {self.images} images each, held against {reference} by {self.features}"]
 
 
-def quality_plan(config: BenchConfig, arms: Sequence[Arm], device: Device, T: int) -> QualityPlan:
+def quality_plan(config: BenchConfig, device: Device, T: int) -> QualityPlan:
     """The sets that the options ask for.
 
     Raises:
