@@ -68,7 +68,7 @@ def quality_plan(config: BenchConfig, device: Device, T: int) -> QualityPlan:
         UsageError: an option is malformed or out of range, or they contradict each other.
     """
     images = DEFAULT_IMAGES[device] if config.num_images is None else config.num_images
-    weights = model_paths(config, arms)
+    weights = model_paths(config)
     if weights and config.train_steps is not None:
         raise UsageError("--train-steps: --model-path gives the weights already: leave one of them out")
     return QualityPlan(
