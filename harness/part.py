@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.record.run import RecordedRun
     from impls.data.datasets import Dataset
     from impls.recipe.config import ExperimentConfig
-    from impls.registry import Arm, Device
+    from impls.registry import Device
     from impls.store.weights import Weights
 
 
@@ -47,15 +47,13 @@ class Asked:
 
     Attributes:
         options: what the user asked for.
-        arms: the arms of `--arms`.
-        device: where they run.
+        device: where the arms run.
         T: diffusion steps of the experiment.
         overrides: what the configuration file says of the experiment.
         recorded: what the run that goes on had declared; empty for a new one.
     """
 
     options: BenchConfig
-    arms: Sequence[Arm]
     device: Device
     T: int = 1000
     overrides: Mapping[str, Any] = field(default_factory=dict)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.options import BenchConfig
-from harness.plan import SLOTS, describe, make_plan, order_seed, turn_order
+from harness.part import Asked
+from harness.plan import SLOTS, describe, make_plans, order_seed, turn_order
 from impls.errors import UsageError
 from impls.recipe.config import preset
 
@@ -43,13 +44,13 @@ def test_the_order_is_recorded_repeatable_and_different_between_blocks():
 
 
 def test_further_arms_are_compared_with_the_first():
-    plan = make_plan(BenchConfig(arms="pytorch,jittor,pytorch:compile"), "cpu")
+    plan = make_plans(Asked(BenchConfig(arms="pytorch,jittor,pytorch:compile"), "cpu"))[0]
     assert [(c.a, c.b, c.selfcheck) for c in plan.comparisons] == [("A", "B", False), ("A", "C", False)]
     assert (plan.min_blocks, plan.max_blocks, plan.pairs, plan.part.parity_steps) == (6, 8, 40, 20)
 
 
 def test_selfcheck_puts_every_arm_beside_itself():
-    plan = make_plan(BenchConfig(selfcheck=True, blocks=12), "cpu")
+    plan = make_plans(Asked(BenchConfig(selfcheck=True, blocks=12), "cpu"))[0]
     assert [(slot, arm.name) for slot, arm in plan.arms] == [
         ("A", "pytorch"), ("B", "jittor"), ("C", "pytorch"), ("D", "jittor")]
     assert [(c.a, c.b, c.selfcheck) for c in plan.comparisons] == [
@@ -58,13 +59,13 @@ def test_selfcheck_puts_every_arm_beside_itself():
 
 
 def test_a_single_arm_needs_no_parity():
-    assert make_plan(BenchConfig(arms="pytorch"), "cpu").part.parity_steps == 0
+    assert make_plans(Asked(BenchConfig(arms="pytorch"), "cpu"))[0].part.parity_steps == 0
 
 
 def test_parity_runs_as_many_steps_as_asked():
-    assert make_plan(BenchConfig(suite="parity"), "cpu").part.steps == 50
-    assert make_plan(BenchConfig(suite="parity", steps="7"), "cpu").part.steps == 7
-    assert make_plan(BenchConfig(suite="train-speed", steps="7"), "cpu").part.parity_steps == 20
+    assert make_plans(Asked(BenchConfig(suite="parity"), "cpu"))[0].part.steps == 50
+    assert make_plans(Asked(BenchConfig(suite="parity", steps="7"), "cpu"))[0].part.steps == 7
+    assert make_plans(Asked(BenchConfig(suite="train-speed", steps="7"), "cpu"))[0].part.parity_steps == 20
 
 
 @pytest.mark.parametrize(("config", "device", "message"), [
@@ -76,11 +77,11 @@ def test_parity_runs_as_many_steps_as_asked():
 ])
 def test_what_cannot_run_is_refused(config, device, message):
     with pytest.raises(UsageError, match=message):
-        make_plan(config, device)
+        make_plans(Asked(config, device))[0]
 
 
 def test_the_description_names_everything():
-    text = describe(make_plan(BenchConfig(selfcheck=True), "cpu"), preset("tiny"))
+    text = describe(make_plans(Asked(BenchConfig(selfcheck=True), "cpu"))[0], preset("tiny"))
     for word in ("train-speed", "A  pytorch", "D  jittor", "compare A with B", "self-check", "6 to 8 blocks",
                  "40 pairs", "block 7", "tiny"):
         assert word in text

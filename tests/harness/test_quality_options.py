@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.options import BenchConfig, parse
+from harness.part import Asked
 from harness.plan import make_plans
 from harness.processes.launcher import LocalLauncher
 from harness.processes.session import WorkerFailedError
@@ -34,7 +35,7 @@ from impls.registry import parse_arms
 def test_bad_options_are_one_line(words, part):
     with pytest.raises(UsageError, match=part) as fault:
         config, _ = parse(["--suite", "quality", *words])
-        make_plans(config, "cpu")
+        make_plans(Asked(config, "cpu"))
     assert "\n" not in str(fault.value)
 
 
