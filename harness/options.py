@@ -40,7 +40,7 @@ class BenchConfig(Frozen):
     Ranges are checked by `checked`, so that a fault names the option as the user wrote it.
     """
 
-    suite: SuiteName = Field("train-speed", description="what to measure; 'all' runs every suite after another")
+    suite: SuiteName = Field(next(iter(SUITES)), description="what to measure; 'all' runs every suite after another")
     arms: str = Field("pytorch,jittor", description="comma-separated arms, each backend[:option+option]; "
                                                     "the same one twice is an A/A test")
     preset: Literal["auto", "ddpm", "seed", "tiny"] = Field(

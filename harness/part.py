@@ -258,3 +258,27 @@ class Timed(Part):
     def has_once(self, recorded: RecordedRun, slot: ArmSlot) -> bool:
         """Whether the journal holds what `once` measures of an arm."""
         return True
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One entry of `--suite`.
+
+    Attributes:
+        name: as on the command line.
+        parts: what is done one after another, each with a plan of its own.
+        summary: one line for people.
+    """
+
+    name: str
+    parts: tuple[type[Part], ...]
+    summary: str
+
+    @property
+    def samples(self) -> bool:
+        """Whether images are drawn."""
+        return any(part.needs.weights for part in self.parts)
+
+    def takes(self, option: str) -> bool:
+        """Whether one of its parts knows an option that belongs to some suites only."""
+        return any(option in part.takes for part in self.parts)

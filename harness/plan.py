@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from harness.options import MIN_BLOCKS, BenchConfig
-from harness.part import Asked, Metrics, Part, Timed
+from harness.part import Asked, Metrics, Part, Suite, Timed
 from harness.record.events import ArmEntry, ArmSlot
 from harness.stats.interval import ALPHA, MARGIN
-from harness.suites.registry import SUITES, Suite
+from harness.suites.registry import SUITES
 from impls.devices import default_threads
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from typing import ClassVar, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.options import BenchConfig
-from harness.part import Asked
+from harness.part import Asked, Suite
 from harness.plan import SLOTS, describe, make_plans, order_seed, turn_order
+from harness.record import events, plugins
+from harness.record.events import Case, Event
+from harness.record.lines import Told, decode, encode
+from harness.suites import registry
+from harness.suites.training import Training
 from impls.errors import UsageError
 from impls.recipe.config import preset
 
@@ -85,3 +91,41 @@ def test_the_description_names_everything():
     for word in ("train-speed", "A  pytorch", "D  jittor", "compare A with B", "self-check", "6 to 8 blocks",
                  "40 pairs", "block 7", "tiny"):
         assert word in text
+
+
+class Other(Event):
+    """A line of another package."""
+
+    type: Literal["other"] = "other"
+    subject: ClassVar[tuple[str, ...]] = ("arm",)
+    arm: str
+
+
+def test_suites_and_lines_of_other_packages_join(monkeypatch, tmp_path):
+    one = Suite("one", (Training,), "x")
+    monkeypatch.setattr(plugins, "offered", lambda name: [({"SUITES": one, "EVENTS": Other}[name], "entry point 'x'")])
+    monkeypatch.setattr(registry, "offered", plugins.offered)
+    monkeypatch.setattr(events, "offered", plugins.offered)
+    assert list(registry.suites()) == [*registry.SUITES, "one"]
+    events.reader.cache_clear()
+    try:
+        lines = [encode(Other(arm=arm), number) for number, arm in enumerate("ABA")]
+        assert [event.arm for event in Told(decode(b"".join(lines), tmp_path).events).events] == ["B", "A"]
+    finally:
+        monkeypatch.undo()
+        events.reader.cache_clear()
+    assert len(decode(lines[0], tmp_path).damage) == 1
+
+
+@pytest.mark.parametrize("offered", [Suite("all", (Training,), "x"), Training, None])
+def test_what_is_no_suite_of_its_own_is_refused(monkeypatch, offered):
+    monkeypatch.setattr(registry, "offered", lambda name: [(offered, "entry point 'x' (y)")])
+    with pytest.raises(UsageError, match=r"entry point 'x' \(y\): each of its SUITES"):
+        registry.suites()
+
+
+@pytest.mark.parametrize("offered", [Case, Event, Training, None])
+def test_what_is_no_line_of_its_own_is_refused(monkeypatch, offered):
+    monkeypatch.setattr(events, "offered", lambda name: [(offered, "entry point 'x' (y)")])
+    with pytest.raises(UsageError, match=r"entry point 'x' \(y\): each of its EVENTS"):
+        events.reader.__wrapped__()

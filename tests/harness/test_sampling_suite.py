@@ -26,6 +26,7 @@ from harness.record.events import (
     Trap,
     Verdict,
     Window,
+    WorkerStarted,
 )
 from harness.record.run import finished_blocks, read_run
 from harness.record.writer import RunWriter
@@ -191,6 +192,15 @@ def test_other_weights_are_refused_on_resume(lab):
     object.__setattr__(run.of(SamplesDrawn)[-1], "weights", "EMA weights of a.safetensors")
     with pytest.raises(UsageError, match="it sampled from EMA weights"):
         part.check(None, None, run)
+
+
+def test_a_cold_start_is_one_of_a_sampler(lab):
+    asked = []
+    lab.sessions.spy = lambda command: asked.append(command.op)
+    end, run = lab.run(**{**SHORT, "cold_start": True})
+    cold = [worker.arm for worker in run.of(WorkerStarted) if worker.role == "cold-start"]
+    assert end.exit_code == 0 and sorted(cold) == ["A", "B"]
+    assert "build-sampler" in asked and "build" not in asked
 
 
 def test_one_arm_alone_is_measured(lab):
