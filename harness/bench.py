@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from harness.machine.counters import Counters, machine_busy_ns, process_cpu_ns, read_counters
 from harness.plan import Plan
 from harness.processes.scratch import Neighbour
-from harness.processes.session import START_TRIES, Session, Sessions, WorkerFailedError, log_tail
+from harness.processes.session import START_TRIES, Session, WorkerFailedError, log_tail
 from harness.processes.tools import Tools
+from harness.processes.workers import LocalSessions
 from harness.progress import Progress
 from harness.protocol import life
 from harness.record.events import ArmSlot, Case, Finding
@@ -75,7 +76,7 @@ class Bench:
     images: int
     threads: int
     writer: RunWriter
-    sessions: Sessions
+    sessions: LocalSessions
     progress: Progress
     telemetry: Telemetry
     window_steps: int | None = None
