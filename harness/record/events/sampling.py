@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from harness.record.events.base import ArmSlot, Event
+from harness.record.events.base import ArmSlot, Event, PartName
 
 
 class Trap(Event):
     """The same chain timed wrongly and rightly, after one start: when it was asked for, and when it was finished."""
 
     type: Literal["trap"] = "trap"
+    subject: ClassVar = ("arm", "block", "cell")
+    part: ClassVar[PartName] = "sampling"
     arm: ArmSlot
     block: int
     cell: str
@@ -28,6 +30,8 @@ class SamplesDrawn(Event):
     """
 
     type: Literal["samples"] = "samples"
+    subject: ClassVar = ("arm", "cell")
+    part: ClassVar[PartName] = "sampling"
     arm: ArmSlot
     cell: str
     seed: int
@@ -45,6 +49,8 @@ class SampleAgreement(Event):
     """
 
     type: Literal["sample-agreement"] = "sample-agreement"
+    subject: ClassVar = ("arm_a", "arm_b", "cell")
+    part: ClassVar[PartName] = "sampling"
     arm_a: ArmSlot
     arm_b: ArmSlot
     cell: str
