@@ -18,7 +18,7 @@ from impls.recipe.config import ExperimentConfig
 from impls.registry import Arm, Device
 
 if TYPE_CHECKING:
-    from harness.processes.session import Sessions
+    from harness.processes.workers import LocalSessions
     from harness.progress import Progress
     from harness.record.run import RecordedRun
     from impls.store.weights import Weights
@@ -118,7 +118,7 @@ def _device(options: BenchConfig, progress: Progress) -> tuple[Device, str]:
     return device, reason
 
 
-def probe_with(sessions: Sessions, threads: int, say: Callable[[str], None]) -> Probe:
+def probe_with(sessions: LocalSessions, threads: int, say: Callable[[str], None]) -> Probe:
     """A probe that starts a short-lived worker of the arm and has its framework open the device."""
     from harness.bench import SLOW_LIMIT_S
     from harness.processes.session import WorkerFailedError

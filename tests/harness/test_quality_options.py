@@ -11,7 +11,7 @@ import pytest
 from harness.options import BenchConfig, parse
 from harness.part import Asked
 from harness.plan import make_plans
-from harness.processes.launcher import LocalLauncher
+from harness.processes.launcher import launch
 from harness.processes.session import WorkerFailedError
 from harness.processes.tools import Tools
 from harness.progress import Progress
@@ -60,8 +60,8 @@ class Shell:
     def __init__(self, code: str) -> None:
         self.code = code
 
-    def start(self, command, env, log):
-        return LocalLauncher().start([sys.executable, "-c", self.code], env, log)
+    def __call__(self, command, env, log):
+        return launch([sys.executable, "-c", self.code], env, log)
 
 
 @pytest.mark.parametrize(("code", "cause", "part"), [
