@@ -34,7 +34,7 @@ from impls.backend import TrainerState
 from impls.errors import UsageError
 from impls.recipe.config import preset
 from impls.store.checkpoint import save_state
-from reports.page.render import build
+from reports.report import build
 
 
 def test_every_arm_trains_draws_and_is_judged(quality, lab):

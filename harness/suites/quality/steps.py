@@ -23,7 +23,6 @@ from harness.record.events import (
     ReferenceFeatures,
     Trained,
 )
-from harness.record.lines import subject
 from harness.record.run import RecordedRun
 from harness.suites.sampling.cells import Cell
 from impls.errors import UsageError
@@ -165,10 +164,10 @@ def evaluate(bench: Bench, how: Evaluation, sets: Sequence[ImagesSampled], case:
     result = _facts(output)
     output.unlink()
     features, real = result["features"], result["reference"]
-    known = {subject(event) for event in recorded.events}
+    known = {event.key for event in recorded.events}
 
     def append(event: Event) -> None:
-        if subject(event) not in known:
+        if event.key not in known:
             bench.writer.append(event)
 
     now = ReferenceFeatures(**features, **real)
