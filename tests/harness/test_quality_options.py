@@ -18,7 +18,6 @@ from harness.progress import Progress
 from harness.suites.quality.plan import milestones
 from harness.suites.weights import model_paths
 from impls.errors import UsageError
-from impls.registry import parse_arms
 
 
 @pytest.mark.parametrize(("words", "part"), [
@@ -48,9 +47,9 @@ def test_options_of_the_quality_suite_are_refused_elsewhere(words):
 
 def test_a_path_may_hold_an_equals_sign():
     config = BenchConfig(suite="quality", model_path=("runs/lr=1/x",))
-    assert set(model_paths(config, parse_arms(config.arms)).values()) == {Path("runs/lr=1/x")}
+    assert set(model_paths(config).values()) == {Path("runs/lr=1/x")}
     each = BenchConfig(suite="quality", model_path=("pytorch=a=b", "jittor=c"))
-    assert model_paths(each, parse_arms(each.arms)) == {"pytorch": Path("a=b"), "jittor": Path("c")}
+    assert model_paths(each) == {"pytorch": Path("a=b"), "jittor": Path("c")}
     assert milestones("5, 20") == (5, 20)
 
 
