@@ -6,7 +6,6 @@ Nothing here imports Jittor at module level: `create` first prepares the environ
 from __future__ import annotations
 
 import ctypes
-import platform
 import re
 import time
 import uuid
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impls.backend import BackendInfo
+from impls.devices import cpu_name
 from impls.errors import UnavailableError
 from impls.jittor import runtime
 from impls.recipe.config import ExperimentConfig
@@ -145,13 +145,3 @@ def _gpu_identity() -> tuple[str, str]:
         if call(*arguments) != 0:
             raise UnavailableError("the CUDA driver does not name its GPU: check nvidia-smi, or choose --device cpu")
     return name.value.decode(), f"GPU-{uuid.UUID(bytes=bytes(raw))}"
-
-
-def cpu_name() -> str:
-    """The processor's model name as Linux gives it, else the architecture."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.machine()

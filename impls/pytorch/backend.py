@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 import time
 import warnings
@@ -12,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from impls.backend import BackendInfo
+from impls.devices import cpu_name
 from impls.errors import UnavailableError
 from impls.pytorch.ops import STOCK
 from impls.pytorch.sampler import Sampler
@@ -111,13 +111,3 @@ def describe(options: frozenset[str], device: torch.device, operators: dict[str,
         device_uuid=f"GPU-{properties.uuid}" if properties else None,
         dtype="bfloat16" if "bf16" in options else "float32", tf32=cuda and "tf32" in options,
         threads=torch.get_num_threads(), operators=dict(operators), flags=flags)
-
-
-def cpu_name() -> str:
-    """The processor's model name as Linux gives it, else the architecture."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.machine()
