@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,8 +71,8 @@ class BaseSampler(ABC):
         """Images number `first` to `first + n - 1` of a seed: uint8 (n, H, W, C); see `impls.backend.Sampler`."""
         for calls, x in enumerate(self.chain(n, seed, method, steps, eta, spacing, first), start=1):
             if on_step is not None:
-                on_step(calls, lambda x=x: to_uint8(self.to_host(x)))
-        return to_uint8(self.to_host(x))
+                on_step(calls, partial(self.images, x))
+        return self.images(x)
 
     def chain(self, n: int, seed: int, method: Method, steps: int | None, eta: float, spacing: Spacing,
               first: int = 0, launch: bool = True) -> Iterator[Tensor]:
@@ -100,6 +101,10 @@ class BaseSampler(ABC):
             if launch:
                 self.launch(x)
             yield x
+
+    def images(self, x: Tensor) -> Images:
+        """Images (n, C, H, W) in [-1, 1] as uint8 (n, H, W, C) on the host; waits for the device."""
+        return to_uint8(self.to_host(x))
 
     def noise(self, n: int, seed: int, first: int) -> Callable[[int], Tensor]:
         """What draws standard normal noise (n, C, H, W): for the start at T, then for the step down from t."""

@@ -47,8 +47,7 @@ class BaseTrainer(ABC):
     @property
     def parameter_count(self) -> int:
         """Trainable scalars of the network."""
-        count: int = self.network.parameter_count
-        return count
+        return self.network.parameter_count
 
     def step(self) -> None:
         """Enqueue one optimisation step on the next batch."""

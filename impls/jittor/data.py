@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jittor as jt
 import numpy as np
@@ -107,7 +108,7 @@ def batches(config: ExperimentConfig, images: NDArray[np.uint8]) -> Batches:
     return source(config, images)
 
 
-def to_device(array: NDArray) -> Var:
+def to_device(array: NDArray[Any]) -> Var:
     """A variable of the array, which Jittor copies to the device when it runs."""
     return jt.array(np.ascontiguousarray(array))
 

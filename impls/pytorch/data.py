@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class ResidentBatches:
         """Nothing to stop; the mirror of `LoadedBatches.close`."""
 
 
-class FlippedImages(Dataset):
+class FlippedImages(Dataset[NDArray[np.float32]]):
     """What a loader worker does with one image: flip it half of the time, scale it to [-1, 1]."""
 
     def __init__(self, images: NDArray[np.uint8], flip: bool) -> None:
@@ -107,7 +108,7 @@ def batches(config: ExperimentConfig, images: NDArray[np.uint8], device: torch.d
     return source(config, images, device)
 
 
-def to_device(array: NDArray, device: torch.device) -> Tensor:
+def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
     """A tensor of the array on the device, without making the host wait for the copy."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
