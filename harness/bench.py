@@ -7,17 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from harness import protocol
-from harness.machine.counters import Counters, read_counters
-from harness.machine.disturbance import machine_busy_ns
-from harness.machine.preflight import process_cpu_ns
+from harness.machine.counters import Counters, machine_busy_ns, process_cpu_ns, read_counters
 from harness.plan import Plan
 from harness.processes.scratch import Neighbour
 from harness.processes.session import START_TRIES, Session, Sessions, WorkerFailedError, log_tail
 from harness.processes.tools import Tools
 from harness.progress import Progress
+from harness.protocol import life
 from harness.record.events import ArmSlot, Case, Finding
 from harness.record.writer import RunWriter
 from harness.suites.parity.numbers import random_state
@@ -25,48 +23,15 @@ from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
 from impls.store.checkpoint import save_arrays
 
+if TYPE_CHECKING:
+    from harness.machine.telemetry import Telemetry
+
 # Starting, building and the first step may compile for minutes; everything later is bounded by what it should take.
 SLOW_LIMIT_S = 1800.0
 COMMAND_LIMIT_S = 120.0
 MAX_FAILURES = 2
 # libgomp's threads spin for a few milliseconds after their last task; only then is the other arm alone.
 HAND_OVER_S = 0.02
-
-
-class Telemetry(Protocol):
-    """The monitors as a run sees them."""
-
-    def start(self) -> None:
-        """Begin to sample."""
-        ...
-
-    def watch(self, pids: Mapping[ArmSlot, int]) -> None:
-        """From now on these are the measured processes."""
-        ...
-
-    def pause(self) -> None:
-        """Read nothing until `resume`."""
-        ...
-
-    def resume(self) -> None:
-        """Read again."""
-        ...
-
-    def energy_mj(self) -> Mapping[str, int | None]:
-        """Energy counter of every device."""
-        ...
-
-    def mark(self) -> None:
-        """A block begins: forget what earlier samples said."""
-        ...
-
-    def disturbances(self) -> list[str]:
-        """What the samples since `mark` say against the block."""
-        ...
-
-    def findings(self) -> list[Finding]:
-        """What the samples of the whole run say against it."""
-        ...
 
 
 @dataclass
@@ -170,7 +135,7 @@ class Bench:
         return self.failures[slot] >= MAX_FAILURES
 
     def open(self, slot: ArmSlot, log_name: str,
-             env: Mapping[str, str] | None = None) -> tuple[Session, protocol.Created]:
+             env: Mapping[str, str] | None = None) -> tuple[Session, life.Created]:
         """A worker of `slot` with its framework imported.
 
         Jittor may end its process with status 0 while it is imported ("please rerun"): then it is started again.
@@ -179,11 +144,11 @@ class Bench:
             WorkerFailedError: it cannot be brought up.
         """
         arm = self.plan.arm(slot)
-        create = protocol.Create(arm=arm.name, device=self.plan.device, threads=self.threads)
+        create = life.Create(arm=arm.name, device=self.plan.device, threads=self.threads)
         for attempt in range(START_TRIES):
             session = self.sessions.start(slot, arm, self.log(log_name), env)
             try:
-                return session, session.ask(create, protocol.Created, SLOW_LIMIT_S)
+                return session, session.ask(create, SLOW_LIMIT_S)
             except WorkerFailedError as error:
                 session.kill()
                 if error.status != 0 or attempt == START_TRIES - 1:
@@ -193,12 +158,12 @@ class Bench:
                 raise
         raise AssertionError("the loop returns or raises")
 
-    def build(self, session: Session, experiment: ExperimentConfig, images: int | None = None) -> protocol.Built:
+    def build(self, session: Session, experiment: ExperimentConfig, images: int | None = None) -> life.Built:
         """Have a worker build a trainer."""
-        command = protocol.Build(experiment=plain(experiment), data_path=str(self.data_path), images=images)
-        return session.ask(command, protocol.Built, SLOW_LIMIT_S)
+        command = life.Build(experiment=plain(experiment), data_path=str(self.data_path), images=images)
+        return session.ask(command, SLOW_LIMIT_S)
 
-    def build_sampler(self, session: Session, experiment: ExperimentConfig) -> protocol.Built:
+    def build_sampler(self, session: Session, experiment: ExperimentConfig) -> life.Built:
         """Have a worker build a sampler with the run's weights; without any, the first one tells what they look like.
 
         Raises:
@@ -208,11 +173,10 @@ class Bench:
             raise RuntimeError("a sampling suite without a place for its weights")
         bare = plain(experiment)
         if not self.weights.exists():
-            built = session.ask(protocol.BuildSampler(experiment=bare), protocol.Built, SLOW_LIMIT_S)
+            built = session.ask(life.BuildSampler(experiment=bare), SLOW_LIMIT_S)
             made = random_state(built.shapes, experiment.seed, experiment.model.image_channels)
             save_arrays(self.weights, made.params)
-        return session.ask(protocol.BuildSampler(experiment=bare, weights=str(self.weights)), protocol.Built,
-                           SLOW_LIMIT_S)
+        return session.ask(life.BuildSampler(experiment=bare, weights=str(self.weights)), SLOW_LIMIT_S)
 
     def measured(self, case: Case) -> None:
         """Record a case that was measured: from now on a run folder is worth keeping."""

@@ -20,7 +20,7 @@ from harness.run.devices import probe_with, resolve
 from harness.suites.quality.plan import model_paths, training_recipe
 from harness.suites.registry import SUITES
 from impls.devices import cuda_driver_fault, default_threads
-from impls.errors import UsageError
+from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError
 from impls.recipe.config import ExperimentConfig
 from impls.registry import Arm, Device, parse_arms
 from impls.tools.cli import alias, said
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from harness.run.resume import Resumption
     from impls.store.weights import Weights
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 # The disk, not the program, is at fault.
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -54,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\n{PROG}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 0
+        return stop.code if isinstance(stop.code, int) else EXIT_OK
 
 
 def _os_fault(error: OSError) -> int:

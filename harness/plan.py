@@ -9,12 +9,11 @@ from typing import Any, Literal, get_args
 
 from harness.options import MIN_BLOCKS, BenchConfig
 from harness.record.events import ArmEntry, ArmSlot
+from harness.stats.interval import ALPHA, MARGIN
 from harness.suites.quality.plan import QualityPlan, quality_plan
 from harness.suites.registry import (
-    ALPHA,
     CALL_TIME,
     FREE_STEP_TIME,
-    MARGIN,
     SAMPLING_MEAN,
     SAMPLING_TIME,
     STEP_TIME,

@@ -1,4 +1,10 @@
-"""The project's exceptions: every fault a user can cause is one of these, and becomes one line and exit code 2."""
+"""The project's exceptions and exit codes: every fault a user can cause is one of these, one line and exit code 2."""
+
+EXIT_OK = 0
+# Something was done, but not all of it: what there is, is kept.
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 
 
 class UsageError(Exception):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from impls.errors import UsageError
+from impls.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError
 from impls.tools.cli import said
 
 
@@ -81,12 +81,11 @@ def compared(options: argparse.Namespace, argv: Sequence[str]) -> int:
 
     comparison = compare.compare(options.runs, options.control, options.allow_env_change)
     # Drawing needs matplotlib, which a refusal must not wait for.
-    from reports.compare import text as compare_text
-    from reports.compare import write as compare_files
+    from reports.compare import write as files
 
-    page = compare_files.write(comparison, options.out, ["python", "-m", "reports", *argv])
-    print("\n".join([*compare_text.lines(comparison), *compare_text.remarks(comparison), str(page)]))
-    return 1 if options.fail_on in comparison.words else 0
+    page = files.write(comparison, options.out, ["python", "-m", "reports", *argv])
+    print("\n".join([*files.lines(comparison), *files.remarks(comparison), str(page)]))
+    return EXIT_FAILED if options.fail_on in comparison.words else EXIT_OK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,9 +93,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parser().parse_args(argv)
         if options.command == "build":
+            from harness.record.run import read_run
+            from reports import terminal
             from reports.page import render
 
-            print(render.build(options.run))
+            run = read_run(options.run)
+            # What was measured is told even where the pages cannot be written.
+            print("".join(f"{line}\n" for line in terminal.lines(run)), end="", flush=True)
+            print(render.write(run))
         elif options.command == "index":
             from reports import index
 
@@ -113,8 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             serve.serve(options.results, options.port)
     except UsageError as error:
         print(f"error: {said(error)}", file=sys.stderr)
-        return 2
-    return 0
+        return EXIT_USAGE
+    return EXIT_OK
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from harness.record.events import Case, ParityResult, Verdict
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from reports.chapters import (
     findings as notes,
 )

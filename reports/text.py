@@ -147,7 +147,7 @@ def tag(label: str, most: int = 34, wrap: int | None = None) -> str:
         most: characters that fit.
         wrap: also break after ":" or "+" once a line holds more than this many characters.
     """
-    line = " ".join(printable(label).split())
+    line = one_line(label)
     if len(line) > most:
         line = f"{line[: most * 2 // 3]}\N{HORIZONTAL ELLIPSIS}{line[len(line) - most // 3 + 1 :]}"
     if wrap is None or len(line) <= wrap:
@@ -168,6 +168,11 @@ def tick(label: str, narrow: bool) -> str:
 def utc(stamp: str) -> str:
     """An ISO 8601 stamp for people; as it stands where it is none."""
     return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:\d\d)?(\.\d+)?(Z|\+00:00)$", r"\1 \2\3 UTC", stamp)
+
+
+def one_line(text: object) -> str:
+    """`text` on one line, as `printable`."""
+    return " ".join(printable(text).split())
 
 
 def printable(text: object) -> str:

@@ -67,9 +67,9 @@ def fault(module: str, imported: str) -> str | None:  # noqa: PLR0911 - one rule
             allowed = inside(imported, "impls.registry", "impls.tools.cli", *SHARED, *CONTRACT)
             return None if allowed else "harness reaches the implementations only through impls.registry"
     if inside(module, "reports") and inside(imported, "harness"):
-        # A comparison of runs is in neither journal, so that the report itself must judge it.
+        # A comparison of runs is in neither journal, so that the report itself must judge it; an interval describes.
         judges = inside(module, "reports.compare") and inside(imported, "harness.stats")
-        allowed = judges or inside(imported, "harness.record")
+        allowed = judges or inside(imported, "harness.record", "harness.stats.interval")
         return None if allowed else "reports reads runs only through harness.record"
     return None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.record.events import ParityResult
-from harness.record.writer import read_run
+from harness.record.run import read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from harness import protocol
 from harness.bench import COMMAND_LIMIT_S, HAND_OVER_S, MAX_FAILURES, SLOW_LIMIT_S, Bench
 from harness.blocks.once import run_extras
 from harness.blocks.warmup import Started, cache_word, differences
@@ -14,6 +13,7 @@ from harness.blocks.windows import metered
 from harness.machine.disturbance import Disturbance
 from harness.plan import BlockPlan, turn_order
 from harness.processes.session import WorkerFailedError
+from harness.protocol import life, timing, training
 from harness.record.events import ArmSlot, BlockState, Case, Finding, Losses, Memory, WarmUp, Window, WorkerStarted
 from harness.suites.sampling.batches import Batches
 from impls.registry import Device
@@ -129,7 +129,7 @@ class Block:
         session, created = bench.open(slot, self._log(slot))
         try:
             built = (bench.build_sampler if bench.plan.cells else bench.build)(session, bench.experiment)
-            first = session.ask(protocol.Stepwise(steps=1), protocol.StepTimes, SLOW_LIMIT_S)
+            first = session.ask(timing.Stepwise(steps=1), SLOW_LIMIT_S)
         except BaseException:
             session.kill()
             raise
@@ -143,7 +143,7 @@ class Block:
         self._bench.progress.status(f"{arm.session.arm.name}: warm-up")
         chunk, capped = 4, False
         while True:
-            times = arm.session.ask(protocol.Stepwise(steps=chunk), protocol.StepTimes, SLOW_LIMIT_S)
+            times = arm.session.ask(timing.Stepwise(steps=chunk), SLOW_LIMIT_S)
             arm.start_ns += times.start_ns
             arm.step_ns += times.step_ns
             arm.typical_ns = statistics.median(arm.step_ns[len(arm.step_ns) // 2 :])
@@ -171,7 +171,7 @@ class Block:
     def _record_start(self, slot: ArmSlot, arm: Started, state: SteadyState, capped: bool) -> None:
         steady = arm.step_ns[state.steady_from or 0 :] or arm.step_ns
         arm.typical_ns = statistics.median(steady)
-        arm.compiled_files = arm.session.ask(protocol.ReadCache(), protocol.CacheCount, COMMAND_LIMIT_S).compiled_files
+        arm.compiled_files = arm.session.ask(life.ReadCache(), COMMAND_LIMIT_S).compiled_files
         append = self._bench.writer.append
         append(WorkerStarted(
             arm=slot, block=self._number, pid=arm.session.pid, spawn_ns=arm.session.spawn_ns,
@@ -208,7 +208,7 @@ class Block:
         others = {other: started.session.pid for other, started in self._live.items() if other != slot}
         self._bench.sleep(HAND_OVER_S)
         before = {other: self._bench.cpu_ns(pid) for other, pid in others.items()}
-        times = arm.session.ask(protocol.Stepwise(steps=steps), protocol.StepTimes, arm.limit_s(steps))
+        times = arm.session.ask(timing.Stepwise(steps=steps), arm.limit_s(steps))
         used = differences(before, {other: self._bench.cpu_ns(pid) for other, pid in others.items()})
         self._disturbance.waited(used, times.end_ns - times.start_ns[0])
         self._spent.setdefault(slot, {})[pair] = sum(times.step_ns) / steps
@@ -245,7 +245,7 @@ class Block:
         steps = arm.steps_for(FREE_WINDOW_S[self._bench.plan.device])
         self._bench.sleep(HAND_OVER_S)
         with metered(self._bench, slot, self._number, steps) as done:
-            span = arm.session.ask(protocol.Free(steps=steps), protocol.Span, arm.limit_s(steps))
+            span = arm.session.ask(timing.Free(steps=steps), arm.limit_s(steps))
             done(span)
         self._bench.writer.append(Window(kind="free", arm=slot, block=self._number, pair=pair, position=position,
                                          start_ns=span.start_ns, end_ns=span.end_ns, steps=steps, step_ns=[]))
@@ -253,15 +253,15 @@ class Block:
     def _read(self, slot: ArmSlot) -> None:
         arm, bench = self._live[slot], self._bench
         if not bench.plan.cells:
-            losses = arm.session.ask(protocol.ReadLosses(), protocol.LossValues, COMMAND_LIMIT_S).losses
+            losses = arm.session.ask(training.ReadLosses(), COMMAND_LIMIT_S).losses
             bench.writer.append(Losses(arm=slot, block=self._number, randomness="native", first_step=0, losses=losses))
-        cached = arm.session.ask(protocol.ReadCache(), protocol.CacheCount, COMMAND_LIMIT_S).compiled_files
+        cached = arm.session.ask(life.ReadCache(), COMMAND_LIMIT_S).compiled_files
         if cached is not None and arm.compiled_files is not None and cached > arm.compiled_files:
             bench.find(Finding(severity="warning", code="compiled-while-measured", arm=slot, block=self._number,
                                message=f"{cached - arm.compiled_files} operators were compiled while block "
                                        f"{self._number} of {arm.session.arm.name} was measured",
                                advice="repeat the run: everything is compiled now"))
-        memory = arm.session.ask(protocol.ReadMemory(), protocol.MemoryValues, COMMAND_LIMIT_S)
+        memory = arm.session.ask(timing.ReadMemory(), COMMAND_LIMIT_S)
         bench.writer.append(Memory(arm=slot, block=self._number, **memory.model_dump(exclude={"kind"})))
         bench.measured(Case(case_id=self._case(slot), arm=slot, block=self._number, status="measured",
                             log=f"logs/{self._log(slot)}.log"))

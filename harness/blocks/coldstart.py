@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 
-from harness import protocol
 from harness.bench import SLOW_LIMIT_S, Bench
 from harness.blocks.warmup import cache_word
 from harness.processes.session import WorkerFailedError
+from harness.protocol import life, timing
 from harness.record.events import ArmSlot, Case, WorkerStarted
 from harness.suites.parity.part import BEFORE_BLOCKS
 
@@ -39,8 +39,8 @@ def _one(bench: Bench, slot: ArmSlot, log_name: str, env: dict[str, str]) -> Non
     session, created = bench.open(slot, log_name, env)
     with session:
         built = bench.build(session, bench.experiment)
-        times = session.ask(protocol.Stepwise(steps=1 + TYPICAL_STEPS), protocol.StepTimes, SLOW_LIMIT_S)
-        cached = session.ask(protocol.ReadCache(), protocol.CacheCount, SLOW_LIMIT_S).compiled_files
+        times = session.ask(timing.Stepwise(steps=1 + TYPICAL_STEPS), SLOW_LIMIT_S)
+        cached = session.ask(life.ReadCache(), SLOW_LIMIT_S).compiled_files
     typical = statistics.median(times.step_ns[1:])
     bench.writer.append(WorkerStarted(
         arm=session.slot, block=BEFORE_BLOCKS, role="cold-start", pid=session.pid, spawn_ns=session.spawn_ns,

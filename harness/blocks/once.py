@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from harness import protocol
 from harness.bench import SLOW_LIMIT_S, Bench
 from harness.blocks.warmup import Started
 from harness.judge.synchronisation import accusation, fault
 from harness.processes.session import WorkerFailedError
+from harness.protocol import timing, training
 from harness.record.events import ArmSlot, Case, Epoch, Finding, Overhead, Peak, SyncProof
-from harness.record.events.timing import Timed
 from harness.suites.sampling.batches import spring_trap
 
 OVERHEAD_S = 3.0
@@ -52,11 +51,6 @@ def run_extras(bench: Bench, block: int, arms: Mapping[ArmSlot, Started]) -> Non
                            advice="--epochs N runs N whole epochs"))
 
 
-def part_of(bench: Bench) -> Timed:
-    """What is measured now, for lines that a run of several parts holds once for each."""
-    return "sampling" if bench.plan.cells else "training"
-
-
 def epoch_steps(bench: Bench, arms: Mapping[ArmSlot, Started]) -> tuple[int, bool]:
     """Optimisation steps of an epoch, the same for every arm, and whether that is only part of the data."""
     whole = bench.images // bench.experiment.train.batch_size
@@ -88,23 +82,21 @@ def _overheads(bench: Bench, slot: ArmSlot, arm: Started, first: bool) -> None:
     steps = arm.steps_for(0.1)
     least, most = OVERHEAD_PAIRS
     pairs = min(most, max(least, int(OVERHEAD_S * 1e9 / (2 * steps * arm.typical_ns))))
-    times = arm.session.ask(protocol.Overhead(pairs=pairs, steps=steps), protocol.OverheadTimes,
-                            arm.limit_s(2 * pairs * steps))
-    bench.writer.append(Overhead(arm=slot, part=part_of(bench), what="harness", bare_ns=times.bare_ns,
+    times = arm.session.ask(timing.Overhead(pairs=pairs, steps=steps), arm.limit_s(2 * pairs * steps))
+    bench.writer.append(Overhead(arm=slot, part=bench.plan.part, what="harness", bare_ns=times.bare_ns,
                                  harness_ns=times.harness_ns))
     if first:
         _monitors_overhead(bench, slot, arm)
     n = PEAK_N[bench.plan.device]
-    rate = arm.session.ask(protocol.Matmul(n=n, repeats=PEAK_REPEATS), protocol.Rate, SLOW_LIMIT_S)
-    bench.writer.append(Peak(arm=slot, part=part_of(bench), matmul_n=n, flops=rate.flops))
+    rate = arm.session.ask(timing.Matmul(n=n, repeats=PEAK_REPEATS), SLOW_LIMIT_S)
+    bench.writer.append(Peak(arm=slot, part=bench.plan.part, matmul_n=n, flops=rate.flops))
 
 
 def _prove(bench: Bench, slot: ArmSlot, arm: Started, short: int, long: int) -> None:
     """Prove that synchronising waits; a proof that fails is tried again, for the machine may have spoilt it."""
     for attempt in range(PROOF_TRIES):
-        evidence = arm.session.ask(protocol.ProveSync(steps_short=short, steps_long=long), protocol.SyncEvidence,
-                                   arm.limit_s(short + long))
-        proof = SyncProof(arm=slot, part=part_of(bench), attempt=attempt, steps_short=short, steps_long=long,
+        evidence = arm.session.ask(timing.ProveSync(steps_short=short, steps_long=long), arm.limit_s(short + long))
+        proof = SyncProof(arm=slot, part=bench.plan.part, attempt=attempt, steps_short=short, steps_long=long,
                           **evidence.model_dump(exclude={"kind"}))
         bench.writer.append(proof)
         if fault(proof) is None:
@@ -123,11 +115,11 @@ def _monitors_overhead(bench: Bench, slot: ArmSlot, arm: Started) -> None:
             if not monitored:
                 bench.telemetry.pause()
             try:
-                span = arm.session.ask(protocol.Free(steps=steps), protocol.Span, arm.limit_s(steps))
+                span = arm.session.ask(timing.Free(steps=steps), arm.limit_s(steps))
             finally:
                 bench.telemetry.resume()
             times[monitored].append(span.end_ns - span.start_ns)
-    bench.writer.append(Overhead(arm=slot, part=part_of(bench), what="monitors", bare_ns=times[False],
+    bench.writer.append(Overhead(arm=slot, part=bench.plan.part, what="monitors", bare_ns=times[False],
                                  harness_ns=times[True]))
 
 
@@ -140,7 +132,7 @@ def _epochs(bench: Bench, block: int, arm: Started, steps: int) -> None:
     config = bench.experiment.model_copy(update={"train": train.model_copy(update={"loader": "native"})})
     count = DEFAULT_EPOCHS if bench.epochs is None else bench.epochs
     bench.build(arm.session, config, images=steps * train.batch_size)
-    times = arm.session.ask(protocol.Epochs(epochs=count, steps=steps), protocol.EpochTimes,
+    times = arm.session.ask(training.Epochs(epochs=count, steps=steps),
                             SLOW_LIMIT_S + count * arm.limit_s(steps))
     for number, epoch in enumerate(times.epochs):
         bench.writer.append(Epoch(arm=arm.session.slot, block=block, epoch=number, loader="native",

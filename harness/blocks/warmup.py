@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from harness import protocol
 from harness.bench import COMMAND_LIMIT_S
 from harness.processes.session import Session
+from harness.protocol import life
 from harness.record.events import ArmSlot
 
 
@@ -28,8 +28,8 @@ class Started:
     """
 
     session: Session
-    created: protocol.Created
-    built: protocol.Built
+    created: life.Created
+    built: life.Built
     start_ns: list[int] = field(default_factory=list)
     step_ns: list[int] = field(default_factory=list)
     typical_ns: float = 0.0

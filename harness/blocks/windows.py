@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from harness import protocol
 from harness.bench import Bench
+from harness.protocol import timing
 from harness.record.events import ArmSlot, Energy
 
 MIN_WINDOW_S = 5.0
 
 
 @contextmanager
-def metered(bench: Bench, slot: ArmSlot, block: int, steps: int) -> Iterator[Callable[[protocol.Span], None]]:
+def metered(bench: Bench, slot: ArmSlot, block: int, steps: int) -> Iterator[Callable[[timing.Span], None]]:
     """Record what each device used between entering and leaving; the block hands over the window that was measured."""
     before = bench.telemetry.energy_mj()
-    spans: list[protocol.Span] = []
+    spans: list[timing.Span] = []
     yield spans.append
     after = bench.telemetry.energy_mj()
     for span in spans:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from harness.judge.synchronisation import fault_of
 from harness.plan import Comparison
 from harness.record.events import ArmSlot, BlockState, ParityResult, SampleAgreement, WorkerStarted
-from harness.record.machines import machines
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun, machines
 from impls.backend import BackendInfo
 
 # What every process of one arm must prove alike, in whatever block it runs.

@@ -7,18 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from harness.judge.synchronisation import fault_of, figures
 from harness.options import MIN_BLOCKS
 from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Finding, Overhead, SyncProof, Verdict
-from harness.record.writer import RecordedRun
-from harness.stats.compare import MOST_FURTHER_BLOCKS
-from harness.suites.registry import ALPHA, MARGIN, SAMPLING_MEAN, STEP_TIME
-
-# What is printed at the end of a self-check, in this order for each arm.
-CODES = ("noise-floor", "resolution", "selfcheck-difference", "harness-overhead", "harness-overhead-high",
-         "synchronised", "unsynchronised", "selfcheck-incomplete")
+from harness.record.run import RecordedRun
+from harness.stats.interval import ALPHA, MARGIN, MOST_FURTHER_BLOCKS, blocks_for, median_interval
+from harness.suites.registry import SAMPLING_MEAN, STEP_TIME
 
 
 @dataclass(frozen=True)
@@ -70,27 +65,18 @@ def blocks_needed(block_log_ratios: Sequence[float], margin: float = MARGIN, alp
     if len(block_log_ratios) < 2:
         raise ValueError(f"a spread needs at least two blocks, got {len(block_log_ratios)}")
     spread = float(np.std(np.asarray(block_log_ratios), ddof=1))
-    n = np.arange(2, MOST_FURTHER_BLOCKS + 1)
-    enough = np.flatnonzero(stats.t.ppf(1 - alpha / 2, n - 1) * spread / np.sqrt(n) <= math.log1p(margin))
-    return int(n[enough[0]]) if enough.size else None
+    return blocks_for(spread, math.log1p(margin), range(2, MOST_FURTHER_BLOCKS + 1), alpha)
 
 
 def cost(overheads: Sequence[Overhead], alpha: float = ALPHA) -> Cost | None:
-    """The paired ratios of harness windows to a bare loop; None where none were measured.
-
-    The interval for the median is that of the sign test: exact, and free of assumptions about the noise (Conover 1999,
-    Practical Nonparametric Statistics, section 3.2).
-    """
-    ratios = sorted(harness / bare for one in overheads if one.what == "harness"
-                    for harness, bare in zip(one.harness_ns, one.bare_ns, strict=False) if bare > 0)
+    """The paired ratios of harness windows to a bare loop; None where none were measured."""
+    ratios = [harness / bare for one in overheads if one.what == "harness"
+              for harness, bare in zip(one.harness_ns, one.bare_ns, strict=False) if bare > 0]
     if not ratios:
         return None
-    count = len(ratios)
-    # The most values that may lie outside on either side.
-    outside = int(stats.binom.ppf(alpha / 2, count, 0.5)) - 1
-    exact = outside >= 0 and float(2 * stats.binom.cdf(outside, count, 0.5)) <= alpha
-    outside = outside if exact else 0
-    return Cost(float(np.median(ratios)), ratios[outside], ratios[count - 1 - outside], count, exact)
+    ends = median_interval(ratios, alpha)
+    low, high = ends or (min(ratios), max(ratios))
+    return Cost(float(np.median(ratios)), low, high, len(ratios), ends is not None)
 
 
 def _resolution(name: str, verdict: Verdict, dirty: int) -> list[Finding]:

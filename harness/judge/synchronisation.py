@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from harness.record.events import ArmSlot, Case, Finding, SyncProof, Trap, Window
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 
 # Of the time that k times as many steps take longer: spikes of a busy machine stay below what a missing wait loses.
 LEAST_GROWTH = 0.25

@@ -10,11 +10,11 @@ from typing import Literal
 
 from harness.judge.fairness import refusal
 from harness.plan import Comparison, Plan
-from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Case, Event, Finding, Verdict, Window, Word
-from harness.record.machines import machines
-from harness.record.writer import RecordedRun
+from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Case, Finding, Verdict, Window, Word
+from harness.record.run import RecordedRun, machines
 from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge, judge_clean_and_dirty
-from harness.suites.registry import ALPHA, CALL_TIME, FREE_STEP_TIME, MARGIN, SAMPLING_MEAN, SAMPLING_TIME, STEP_TIME
+from harness.stats.interval import ALPHA, MARGIN
+from harness.suites.registry import CALL_TIME, FREE_STEP_TIME, SAMPLING_MEAN, SAMPLING_TIME, STEP_TIME
 
 Kind = Literal["stepwise", "free", "sample"]
 
@@ -61,7 +61,7 @@ def judge_part(run: RecordedRun, plan: Plan) -> list[Verdict | Finding]:
     """All verdicts of one part of a run; none where it measured no times."""
     if not plan.has_blocks:
         return []
-    return judge_run(of_part(run, plan), plan.comparisons, [cell.name for cell in plan.cells])
+    return judge_run(run.part(plan.part), plan.comparisons, [cell.name for cell in plan.cells])
 
 
 def judge_run(run: RecordedRun, comparisons: Sequence[Comparison],
@@ -91,16 +91,6 @@ def judge_run(run: RecordedRun, comparisons: Sequence[Comparison],
         events.append(verdict)
         events += _findings(run, question, verdict, ratios[question])
     return events
-
-
-def of_part(run: RecordedRun, plan: Plan) -> RecordedRun:
-    """The run without what belongs to its other parts; what belongs to none stays."""
-    def ours(event: Event) -> bool:
-        block = getattr(event, "block", None)
-        return getattr(event, "part", None) in (None, plan.part) and (
-            block is None or block < 0 or block in plan.block_numbers)
-
-    return replace(run, events=tuple(event for event in run.events if ours(event)))
 
 
 def questions(comparisons: Sequence[Comparison], cells: Sequence[str]) -> tuple[list[Question], str]:
@@ -177,24 +167,6 @@ def holm(family: Sequence[Question], ratios: Mapping[Question, Ratios]) -> dict[
         if judged_at(ratios[question], alphas[question]).word in ("A-faster", "B-faster"):
             left -= 1
     return alphas
-
-
-def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
-    """A verdict for people."""
-    a, b = arms[verdict.arm_a], arms[verdict.arm_b]
-    metric = f"{verdict.metric}, {verdict.cell}" if verdict.cell else verdict.metric
-    if a == b:
-        a, b = f"{a} ({verdict.arm_a})", f"{b} ({verdict.arm_b})"
-    if verdict.ratio is None:
-        return f"{metric}: {a} against {b}: {verdict.word}: {verdict.reason}"
-    interval = "" if verdict.ci_low is None or verdict.ci_high is None else (
-        f" [{verdict.ci_low:.3f}, {verdict.ci_high:.3f}]")
-    ratio = f"time {a} / time {b} = {verdict.ratio:.3f}{interval}, {verdict.blocks} blocks"
-    words = {"A-faster": f"{a} is faster", "B-faster": f"{b} is faster",
-             "equivalent": f"equivalent within {MARGIN:.0%}"}
-    text = f"{metric}: {words.get(verdict.word, verdict.word)}: {ratio}"
-    more = "; ".join(part for part in (verdict.reason, verdict.next_action) if part)
-    return f"{text} ({more})" if more else text
 
 
 def _verdict(run: RecordedRun, question: Question, ratios: Ratios, alpha: float) -> Verdict:

@@ -1,4 +1,4 @@
-"""Whether the kernel took time or memory away while something was measured: differences of its own counters."""
+"""What the kernel counts: CPU time of processes and of the machine, and the time and memory that it took away."""
 
 from __future__ import annotations
 
@@ -65,6 +65,38 @@ def read_counters(files: SystemFiles | None = None) -> Counters:
         throttled_s=files.throttled_s(),
         swapped_in_bytes=None if swapped_in is None else swapped_in * os.sysconf("SC_PAGE_SIZE"),
         stalled_s=files.memory_stalled_s(), oom_kills=files.vmstat("oom_kill"))
+
+
+def process_cpu_ns(pid: int) -> int | None:
+    """CPU time used so far by another process, all its threads together, exact to the nanosecond; children excluded.
+
+    Linux names every process's CPU clock by a clock id (clock_getcpuclockid(3): (~pid << 3) | CPUCLOCK_SCHED).
+
+    Returns:
+        None when there is no such process, or on another system.
+    """
+    if pid <= 0 or not hasattr(time, "clock_gettime_ns"):
+        return None
+    try:
+        return time.clock_gettime_ns((~pid << 3) | 2)
+    except OSError:
+        return None
+
+
+def machine_busy_ns() -> int | None:
+    """Time that the CPUs which this process may use were busy, stolen time included; None when it cannot be read."""
+    import psutil
+
+    mine = os.sched_getaffinity(0)
+    try:
+        times = [cpu for number, cpu in enumerate(psutil.cpu_times(percpu=True)) if number in mine]
+    except (OSError, RuntimeError):
+        return None
+    if len(times) != len(mine):
+        return None
+    fields = ("user", "nice", "system", "irq", "softirq", "steal")
+    # user already holds guest time, nice guest_nice: these two are left out.
+    return round(1e9 * sum(getattr(cpu, field, 0.0) for cpu in times for field in fields))
 
 
 def taken(before: Counters, after: Counters) -> list[Finding]:
@@ -135,4 +167,5 @@ def _clock(name: str) -> float:
 
 
 def _warning(code: str, message: str, advice: str) -> Finding:
+    """A finding that measurements are worse for."""
     return Finding(severity="warning", code=code, message=message, advice=advice)

@@ -91,19 +91,3 @@ def disturbed_blocks(states: Sequence[BlockState]) -> list[Finding]:
                     message=f"{len(dirty)} of {len(states)} blocks were disturbed ({repeats} of all are repeats), such "
                             f"as block {dirty[0].block}: {'; '.join(dirty[0].reasons)}",
                     advice="all of them count, and a verdict that hangs on them is withdrawn: see the table of blocks")]
-
-
-def machine_busy_ns() -> int | None:
-    """Time that the CPUs which this process may use were busy, stolen time included; None when it cannot be read."""
-    import psutil
-
-    mine = os.sched_getaffinity(0)
-    try:
-        times = [cpu for number, cpu in enumerate(psutil.cpu_times(percpu=True)) if number in mine]
-    except (OSError, RuntimeError):
-        return None
-    if len(times) != len(mine):
-        return None
-    fields = ("user", "nice", "system", "irq", "softirq", "steal")
-    # user already holds guest time, nice guest_nice: these two are left out.
-    return round(1e9 * sum(getattr(cpu, field, 0.0) for cpu in times for field in fields))

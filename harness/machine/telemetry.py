@@ -1,21 +1,30 @@
-"""The monitors of one run: the recorder thread, the processes it watches, and what it saw against a block."""
+"""The monitors of one run: the recorder thread, the processes it watches, and what speaks against block or run."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 
+from harness.machine.counters import _warning
 from harness.machine.monitors import Monitor, Recorder
 from harness.machine.monitors.host import HostMonitor
 from harness.machine.monitors.nvml import NvmlMonitor, open_nvml
-from harness.machine.preflight import disturbances, during_run
 from harness.record.events import ArmSlot, Finding, MonitorState, Sample
 from harness.record.writer import RunWriter
 
+GIB = 1 << 30
 INTERVAL_S = 0.5
+MOST_SWAPPED_OUT_BYTES = 64 << 20
+MOST_FREQUENCY_DRIFT = 0.10
+MOST_SLOWED_SHARE = 0.05
+LEAST_LEFT_BYTES = GIB // 2
+# Bits of NVML's clock event reasons (nvml.h) that mean: slower than asked for, by heat or by the supply.
+SLOWDOWNS = {0x08: "hardware slowdown", 0x20: "heat (driver)", 0x40: "heat (hardware)", 0x80: "power brake"}
+# At full load the power limit sets the clock of most GPUs: a fact to report, no disturbance.
+POWER_CAP = 0x04
 
 
-class MonitorSet:
+class Telemetry:
     """All monitors of this machine, writing into the journal.
 
     Args:
@@ -77,3 +86,67 @@ class MonitorSet:
         self._writer.append(event)
         if isinstance(event, Sample):
             self._samples.append(event)
+
+
+def during_run(samples: Sequence[Sample], device: str) -> list[Finding]:
+    """What the telemetry of a whole run says against it.
+
+    Args:
+        samples: all samples, oldest first.
+        device: "cpu" or "cuda"; GPUs speak against a run only when it uses them.
+    """
+    findings = []
+    frequencies = _series(samples, "host", "cpu_frequency_mhz")
+    if frequencies and max(frequencies) - min(frequencies) > MOST_FREQUENCY_DRIFT * max(frequencies):
+        findings.append(_warning(
+            "cpu-frequency-drift", f"the CPU's frequency moved between {min(frequencies):.0f} and "
+            f"{max(frequencies):.0f} MHz during the run",
+            "fix it (governor 'performance', turbo off, mains power) if the verdict is undecided"))
+    swap = _series(samples, "host", "swap_used_bytes")
+    if swap and max(swap) - swap[0] > MOST_SWAPPED_OUT_BYTES:
+        findings.append(_warning("swapping", f"the machine swapped out {(max(swap) - swap[0]) / GIB:.2f} GiB during "
+                                 "the run", "free memory, or choose a smaller batch or --schedule sequential"))
+    left = _series(samples, "host", "memory_available_bytes")
+    if left and min(left) < LEAST_LEFT_BYTES:
+        findings.append(_warning("memory-nearly-full", f"only {min(left) / GIB:.2f} GiB of memory were left at one "
+                                 "moment of the run", "end other programs, or choose a smaller batch or --schedule "
+                                 "sequential: the kernel ends processes when nothing is left"))
+    if device != "cuda":
+        return findings
+    findings += [_warning("gpu-disturbed", reason, "see the clock and process panels of the timeline")
+                 for reason in disturbances(samples, device)]
+    for source in _gpus(samples):
+        masks = _series(samples, source, "clock_event_reasons")
+        share = sum(bool(int(mask) & POWER_CAP) for mask in masks) / len(masks) if masks else 0.0
+        if share > MOST_SLOWED_SHARE:
+            findings.append(Finding(
+                severity="info", code="gpu-power-limited",
+                message=f"{source} ran at its power limit in {share:.0%} of the samples",
+                advice="usual under full load; it may hold a faster arm back more than a slower one"))
+    return findings
+
+
+def disturbances(samples: Sequence[Sample], device: str) -> list[str]:
+    """One sentence per reason why the block in which these samples were taken is dirty; none for a CPU run."""
+    found: list[str] = []
+    for source in _gpus(samples) if device == "cuda" else []:
+        masks = [int(mask) for mask in _series(samples, source, "clock_event_reasons")]
+        slowed = [mask for mask in masks if any(mask & bit for bit in SLOWDOWNS)]
+        if len(slowed) > MOST_SLOWED_SHARE * len(masks):
+            names = [name for bit, name in SLOWDOWNS.items() if any(mask & bit for mask in slowed)]
+            found.append(f"{source} lowered its clock in {len(slowed) / len(masks):.0%} of the samples: "
+                         f"{', '.join(names)}")
+        foreign = max(_series(samples, source, "foreign_processes"), default=0)
+        if foreign > 0:
+            found.append(f"{foreign:.0f} other process{'' if foreign == 1 else 'es'} on {source}")
+    return found
+
+
+def _gpus(samples: Sequence[Sample]) -> list[str]:
+    return sorted({sample.source for sample in samples if sample.source.startswith("gpu:")})
+
+
+def _series(samples: Sequence[Sample], source: str, name: str) -> list[float]:
+    """All readable values of one quantity of one source, oldest first."""
+    values = (sample.values.get(name) for sample in samples if sample.source == source)
+    return [float(value) for value in values if value is not None]

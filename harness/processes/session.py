@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
 from pydantic import ValidationError
 
 from harness import protocol
 from harness.processes.launcher import Handle
+from harness.protocol.life import Command, Failure, Note, R, Stop
 from harness.record.events import ArmSlot
 from impls.registry import Arm
 
 Cause = Literal["usage", "memory", "error", "crash", "hang"]
-AnyReply = TypeVar("AnyReply", bound=protocol.Message)
 
 START_TRIES = 3
 HEARTBEAT_S = 1.0
@@ -105,7 +105,7 @@ class Session:
     clock: Callable[[], float] = time.monotonic
     limits: Limits = USUAL
 
-    def ask(self, command: protocol.Message, reply: type[AnyReply], limit_s: float) -> AnyReply:
+    def ask(self, command: Command[R], limit_s: float) -> R:
         """Send a command and wait for its answer.
 
         Raises:
@@ -115,9 +115,9 @@ class Session:
         try:
             self.channel.send_bytes(protocol.encode(command))
             while True:
-                self._await_message(command, start, limit_s)
+                self._await_message(command.op, start, limit_s)
                 answer = protocol.decode_reply(self.channel.recv_bytes(protocol.MAX_MESSAGE_BYTES))
-                if not isinstance(answer, protocol.Note):
+                if not isinstance(answer, Note):
                     break
                 self.watcher.say(answer.text)
         except BlockingIOError as error:
@@ -129,8 +129,9 @@ class Session:
             raise self._ended() from error
         except ValidationError as error:
             raise self._garbled(error) from error
-        if isinstance(answer, protocol.Failure):
+        if isinstance(answer, Failure):
             raise WorkerFailedError(answer.cause, answer.message, answer.traceback)
+        reply = command.reply()
         if not isinstance(answer, reply):
             raise WorkerFailedError("error", f"{self.arm.name}: answered {type(answer).__name__}, not {reply.__name__}")
         return answer
@@ -140,7 +141,7 @@ class Session:
         with contextlib.suppress(WorkerFailedError):
             if self.handle.poll() is None:
                 # Its trainer and loader are closed when it answers; taking the interpreter down would only cost time.
-                self.ask(protocol.Stop(), protocol.Done, self.limits.stop_s)
+                self.ask(Stop(), self.limits.stop_s)
         self.kill()
 
     def __enter__(self) -> Session:
@@ -159,8 +160,7 @@ class Session:
             self.channel.close()
         self.handle.kill()
 
-    def _await_message(self, command: protocol.Message, start: float, limit_s: float) -> None:
-        name = getattr(command, "op", "answer")
+    def _await_message(self, name: str, start: float, limit_s: float) -> None:
         while True:
             waited = self.clock() - start
             if waited > limit_s:

@@ -8,26 +8,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from harness.processes.janitor import MARK
 from harness.processes.launcher import Launcher, LocalLauncher, worker_environment
-from harness.processes.session import WorkerFailedError, ending, log_tail
+from harness.processes.session import Watcher, WorkerFailedError, ending, log_tail
+from impls.errors import EXIT_USAGE
 from impls.registry import Arm
 
 POLL_S = 0.2
 TELL_S = 15.0
 # A tool writes its progress at least every 10 s; compilation, a slow disk and one long chain on a CPU take longer.
 STALL_S = 3600.0
-EXIT_USAGE = 2
-
-
-class Waiting(Protocol):
-    """Somebody who is told that a tool is still busy."""
-
-    def tick(self, text: str, seconds: float) -> None:
-        """Still busy with `text`, for so long now."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +39,7 @@ class Tools:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
-    def run(self, tool: str, words: Sequence[str], log: Path, watcher: Waiting, text: str, arm: Arm | None = None
+    def run(self, tool: str, words: Sequence[str], log: Path, watcher: Watcher, text: str, arm: Arm | None = None
             ) -> float:
         """Run one tool to its end.
 

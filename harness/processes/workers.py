@@ -36,6 +36,7 @@ from harness.processes.session import (
     WorkerFailedError,
     ending,
 )
+from harness.protocol import life
 from harness.record.events import ArmSlot
 from impls.registry import Arm
 
@@ -143,7 +144,7 @@ class LocalSessions:
         except (OSError, EOFError, AuthenticationError, ValidationError):
             channel.close()
             return
-        if isinstance(hello, protocol.Hello):
+        if isinstance(hello, life.Hello):
             with self._news:
                 self._arrived[hello.token] = (channel, hello.pid)
                 self._news.notify_all()

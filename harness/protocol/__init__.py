@@ -2,63 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Protocol, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from harness.protocol.base import Message
-from harness.protocol.commands import (
-    Batch,
-    Build,
-    BuildSampler,
-    Command,
-    Create,
-    Draw,
-    Epochs,
-    Free,
-    Gradients,
-    LoadState,
-    Matmul,
-    Overhead,
-    Predict,
-    Prewarm,
-    ProveSync,
-    ReadCache,
-    ReadLosses,
-    ReadMemory,
-    SaveState,
-    SpringTrap,
-    Stepwise,
-    Stop,
-)
-from harness.protocol.replies import (
-    Built,
-    CacheCount,
-    Created,
-    Done,
-    EpochTime,
-    EpochTimes,
-    Failure,
-    Hello,
-    LossValues,
-    MemoryValues,
-    Note,
-    OverheadTimes,
-    Rate,
-    Reply,
-    Span,
-    StepTimes,
-    SyncEvidence,
-    TrapTimes,
-)
+from harness.protocol import life, sampling, timing, training
+from harness.protocol.life import Command, Message, Reply
 
+M = TypeVar("M", bound=Message)
+
+# Every message that these files define can be said.
+SUBJECTS = (life, timing, training, sampling)
 ADDRESS_VARIABLE = "DDPM_BENCH_ADDRESS"
 # By environment, not by argument: other users can read a process's arguments.
 KEY_VARIABLE = "DDPM_BENCH_KEY"
 TOKEN_VARIABLE = "DDPM_BENCH_WORKER"
 MAX_MESSAGE_BYTES = 64 << 20
-COMMAND: TypeAdapter[Command] = TypeAdapter(Command)
-REPLY: TypeAdapter[Reply] = TypeAdapter(Reply)
 
 
 class Bytes(Protocol):
@@ -81,12 +42,30 @@ class Bytes(Protocol):
         ...
 
 
+def _kinds(base: type[M], tag: str) -> list[type[M]]:
+    """The subjects' messages below `base` that have a `tag` of their own."""
+    return [kind for subject in SUBJECTS for kind in vars(subject).values()
+            if isinstance(kind, type) and issubclass(kind, base) and kind.__module__ == subject.__name__
+            and not kind.model_fields[tag].is_required()]
+
+
+def _any_of(kinds: list[type[M]], tag: str) -> TypeAdapter[M]:
+    union: Any = Annotated[reduce(or_, kinds), Field(discriminator=tag)]
+    return TypeAdapter(union)
+
+
+COMMANDS: list[type[Command[Any]]] = _kinds(Command, "op")
+REPLIES = _kinds(Reply, "kind")
+COMMAND = _any_of(COMMANDS, "op")
+REPLY = _any_of(REPLIES, "kind")
+
+
 def encode(message: Message) -> bytes:
     """One message as JSON bytes."""
     return message.model_dump_json().encode()
 
 
-def decode_command(data: bytes) -> Command:
+def decode_command(data: bytes) -> Command[Any]:
     """A command from JSON bytes; pydantic.ValidationError when it is none."""
     return COMMAND.validate_json(data)
 
@@ -94,58 +73,3 @@ def decode_command(data: bytes) -> Command:
 def decode_reply(data: bytes) -> Reply:
     """A reply from JSON bytes; pydantic.ValidationError when it is none."""
     return REPLY.validate_json(data)
-
-
-__all__ = [
-    "ADDRESS_VARIABLE",
-    "Batch",
-    "Build",
-    "BuildSampler",
-    "Built",
-    "Bytes",
-    "COMMAND",
-    "CacheCount",
-    "Command",
-    "Create",
-    "Created",
-    "Done",
-    "Draw",
-    "EpochTime",
-    "EpochTimes",
-    "Epochs",
-    "Failure",
-    "Free",
-    "Gradients",
-    "Hello",
-    "KEY_VARIABLE",
-    "LoadState",
-    "LossValues",
-    "MAX_MESSAGE_BYTES",
-    "Matmul",
-    "MemoryValues",
-    "Message",
-    "Note",
-    "Overhead",
-    "OverheadTimes",
-    "Predict",
-    "Prewarm",
-    "ProveSync",
-    "REPLY",
-    "Rate",
-    "ReadCache",
-    "ReadLosses",
-    "ReadMemory",
-    "Reply",
-    "SaveState",
-    "Span",
-    "SpringTrap",
-    "StepTimes",
-    "Stepwise",
-    "Stop",
-    "SyncEvidence",
-    "TOKEN_VARIABLE",
-    "TrapTimes",
-    "decode_command",
-    "decode_reply",
-    "encode",
-]

@@ -142,6 +142,9 @@ CATALOGUE: tuple[Entry, ...] = (
           "Give `--num-images` more, and prefer the kernel distance, which is unbiased."),
 )
 # What a run that goes on finds again when it ends.
+# What a self-check says of each arm, in this order.
+SELF_CHECK_CODES = ("noise-floor", "resolution", "selfcheck-difference", "harness-overhead", "harness-overhead-high",
+                    "synchronised", "unsynchronised", "selfcheck-incomplete")
 END_CODES = frozenset(entry.code for entry in CATALOGUE if entry.when == "end")
 
 _HEAD = """# Findings

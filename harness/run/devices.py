@@ -42,18 +42,17 @@ def resolve(choice: str, arms: Sequence[Arm], driver_fault: Callable[[], str | N
 
 def probe_with(sessions: Sessions, threads: int, say: Callable[[str], None]) -> Probe:
     """A probe that starts a short-lived worker of the arm and has its framework open the device."""
-    from harness import protocol
     from harness.bench import SLOW_LIMIT_S
     from harness.processes.session import WorkerFailedError
+    from harness.protocol import life
 
     def probe(arm: Arm) -> str | None:
         say(f"asking {arm.name} whether it can use CUDA")
         with sessions.folder("probe") as folder:
             try:
                 with sessions.start("A", arm, folder / "probe.log") as session:
-                    session.ask(protocol.Prewarm(arm=arm.name, device="cuda"), protocol.Done, SLOW_LIMIT_S)
-                    session.ask(protocol.Create(arm=arm.name, device="cuda", threads=threads), protocol.Created,
-                                SLOW_LIMIT_S)
+                    session.ask(life.Prewarm(arm=arm.name, device="cuda"), SLOW_LIMIT_S)
+                    session.ask(life.Create(arm=arm.name, device="cuda", threads=threads), SLOW_LIMIT_S)
             except WorkerFailedError as error:
                 return error.message
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.bench import Bench
 from harness.machine.facts import capture
 from harness.machine.preflight import preflight
-from harness.machine.telemetry import MonitorSet
+from harness.machine.telemetry import Telemetry
 from harness.options import BenchConfig, interpreter_of, interpreters
 from harness.plan import Plan
 from harness.processes.scratch import Scratch
@@ -20,17 +20,18 @@ from harness.processes.tools import Tools
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
 from harness.record.events import DatasetRecorded, Finding
-from harness.record.writer import RecordedRun, RunWriter, StorageError, read_run
+from harness.record.run import RecordedRun, read_run
+from harness.record.writer import RunWriter, StorageError
 from harness.run.devices import check_data
-from harness.run.finish import EXIT_FAILED, conclude
+from harness.run.finish import conclude
 from harness.run.resume import check_machine, check_weights, origin
-from harness.run.runner import EXIT_INTERRUPTED, EXIT_USAGE, Runner
+from harness.run.runner import Runner
 from harness.run.start import Request
 from harness.suites.quality.part import check_weights_fit
 from impls.data import datasets
 from impls.data.array_cache import default_folder
 from impls.devices import default_threads
-from impls.errors import UsageError
+from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
 from impls.recipe.config import ExperimentConfig
 from impls.registry import Arm
 from impls.store.checkpoint import save_arrays
@@ -102,7 +103,7 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
     progress.say(f"run folder {writer.path}")
     scratch.writes(writer.path)
     sessions = LocalSessions(threads, scratch, python, watcher=progress)
-    telemetry = MonitorSet(writer, first.device)
+    telemetry = Telemetry(writer, first.device)
     weights = scratch.path / "weights.safetensors"
     if given is not None:
         save_arrays(weights, given.params)
@@ -138,7 +139,7 @@ def left_out(config: BenchConfig, plan: Plan) -> list[Finding]:
                             "diffusion step, take minutes a batch there")]
 
 
-def _run(runner: Runner, bench: Bench, telemetry: MonitorSet, resumed: RecordedRun | None) -> int:
+def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRun | None) -> int:
     writer = bench.writer
     try:
         try:

@@ -1,4 +1,4 @@
-"""The end of a run: its verdicts on the terminal, its report, its place in the index."""
+"""The end of a run: its report, which tells the terminal what it shows, and its place in the index."""
 
 from __future__ import annotations
 
@@ -9,56 +9,24 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
-from harness.judge.selfcheck import CODES
-from harness.judge.verdicts import sentence
 from harness.processes.scratch import Scratch
-from harness.record.events import Case, Finding, Quality, RunEnded, Verdict
-from harness.record.writer import JOURNAL, RecordedRun, RunWriter, read_run
-from harness.suites.quality.part import sentence as quality_sentence
-
-EXIT_OK, EXIT_FAILED = 0, 1
-
-
-def latest_cases(run: RecordedRun) -> list[Case]:
-    """The last word on every case."""
-    return list({case.case_id: case for case in run.of(Case)}.values())
+from harness.record.events import RunEnded
+from harness.record.writer import RunWriter
+from impls.errors import EXIT_FAILED, EXIT_OK
 
 
 def conclude(path: Path, say: Callable[[str], None]) -> int:
-    """Build the report of a finished run and print its verdicts; 1 when building fails, which is our own fault.
+    """Build the report of a finished run, which tells its verdicts; 1 when building fails, which is our own fault.
 
     Args:
         path: the run folder.
         say: shows progress.
     """
-    run = read_run(path)
-    for verdict in run.of(Verdict):
-        print(sentence(verdict, run.arms))
-    for result in run.of(Quality):
-        print(quality_sentence(result, run.arms.get(result.arm, result.arm)))
-    if run.started is not None and run.started.bench.get("selfcheck"):
-        found = [finding for finding in run.of(Finding) if finding.code in CODES]
-        for finding in sorted(found, key=lambda one: (one.arm or "", CODES.index(one.code))):
-            print(f"self-check: {finding.message}")
-    for case in latest_cases(run):
-        if case.status == "failed":
-            print(f"failed: {case.case_id}: {case.reason}")
     say("building the report")
     if not (report_command("build", path) and report_command("index", path.parent)):
         print(f"the report could not be built; the measurements are safe in {path}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
-
-
-def report_due(path: Path) -> bool:
-    """Whether a run that has ended lacks its report or its place in the index: it was stopped while they were built."""
-    made = [path / JOURNAL, path / "report.html", path.parent / "index.html"]
-    try:
-        # Each is written after the one before it.
-        times = [file.stat().st_mtime_ns for file in made]
-    except OSError:
-        return True
-    return times != sorted(times)
 
 
 def mend(path: Path, say: Callable[[str], None]) -> int:
@@ -72,7 +40,7 @@ def mend(path: Path, say: Callable[[str], None]) -> int:
     with Scratch() as scratch, closing(RunWriter(path)) as writer:
         scratch.writes(path)
         writer.summarise()
-        end = read_run(path).last(RunEnded)
+        end = writer.run.last(RunEnded)
         code = max(end.exit_code if end else EXIT_OK, conclude(path, say))
         writer.summarise()
         return code
@@ -83,6 +51,6 @@ def report_command(verb: Literal["build", "index"], folder: Path) -> bool:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "reports", verb, str(folder.resolve())]
     done = subprocess.run(command, cwd=root, check=False, stdout=subprocess.PIPE, text=True)
-    if done.returncode == 0 and verb == "build":
+    if verb == "build":
         print(done.stdout, end="")
     return done.returncode == 0

@@ -12,19 +12,16 @@ from pydantic import ValidationError
 from harness.options import FREE_ON_RESUME, PROG, BenchConfig
 from harness.record.events import (
     ArmSlot,
-    BlockState,
     Case,
     EnvironmentRecorded,
     Epoch,
-    Event,
     Finding,
     Peak,
     RunStarted,
     SamplesDrawn,
     Trap,
 )
-from harness.record.writer import RecordedRun, read_run
-from harness.run.finish import report_due
+from harness.record.run import RecordedRun, finished_blocks, read_run, report_due
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, validated
 from impls.store.weights import Weights
@@ -126,18 +123,6 @@ def check_weights(run: RecordedRun, given: Weights | None) -> None:
                          "start a new run")
 
 
-def finished_blocks(run: RecordedRun) -> dict[int, BlockState]:
-    """Blocks that every arm finished: kept."""
-    failed = {case.block for case in run.of(Case) if case.status != "measured"}
-    return {state.block: state for state in run.of(BlockState) if state.block not in failed}
-
-
-def unfinished_blocks(run: RecordedRun) -> list[int]:
-    """Blocks that left lines but did not finish: measured again."""
-    seen = {block for event in run.events if (block := _block(event)) is not None and block >= 0}
-    return sorted(seen - finished_blocks(run).keys())
-
-
 def _shown(name: str, recorded: EnvironmentRecorded) -> str:
     fact = recorded.facts.get(name)
     if fact is None:
@@ -154,7 +139,7 @@ def extras_done(run: RecordedRun, part: str, epochs: bool, prefix: str = "") -> 
         epochs: whether epochs belong to the run.
         prefix: what the cases of this part begin with.
     """
-    done = {peak.arm for peak in run.of(Peak) if peak.part in (None, part)}
+    done = {peak.arm for peak in run.of(Peak) if peak.part == part}
     if part == "sampling":
         done &= {trap.arm for trap in run.of(Trap)}
     elif epochs:
@@ -162,10 +147,6 @@ def extras_done(run: RecordedRun, part: str, epochs: bool, prefix: str = "") -> 
     last = {case.case_id: case.status for case in run.of(Case)}
     cases = ("extras", "trap", "epochs")
     return {arm for arm in done if "failed" not in [last.get(f"{prefix}{part}-{arm}") for part in cases]}
-
-
-def _block(event: Event) -> int | None:
-    return getattr(event, "block", None)
 
 
 def _recorded(path: Path, started: RunStarted) -> BenchConfig:

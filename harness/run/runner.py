@@ -5,17 +5,17 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 
-from harness import protocol
 from harness.bench import SLOW_LIMIT_S, Bench
 from harness.blocks.block import Block
 from harness.blocks.coldstart import run_cold_starts
 from harness.judge.selfcheck import selfcheck
 from harness.judge.synchronisation import accusations
-from harness.judge.verdicts import judge_part, of_part
+from harness.judge.verdicts import judge_part
 from harness.machine.counters import taken
 from harness.machine.disturbance import disturbed_blocks
 from harness.plan import SOFT_LIMIT_S, Plan
 from harness.processes.session import WorkerFailedError
+from harness.protocol import life
 from harness.record.events import (
     BlockState,
     Case,
@@ -29,16 +29,13 @@ from harness.record.events import (
     SamplesDrawn,
 )
 from harness.record.findings import END_CODES
-from harness.record.machines import lasting
-from harness.record.writer import RecordedRun, read_run
-from harness.run.finish import EXIT_FAILED, EXIT_OK, latest_cases
-from harness.run.resume import extras_done, finished_blocks, unfinished_blocks
+from harness.record.run import RecordedRun, finished_blocks, lasting, read_run, unfinished_blocks
+from harness.run.resume import extras_done
 from harness.run.start import Request, run_started, step_cost, utc_now
 from harness.suites.parity.part import run_parity
 from harness.suites.quality.part import QualityJob, check_reference, run_quality
 from harness.suites.sampling.agreement import run_agreement
-
-EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+from impls.errors import EXIT_FAILED, EXIT_OK
 
 
 class Runner:
@@ -76,14 +73,14 @@ class Runner:
             self._record([*bench.telemetry.findings(), *taken(began, bench.counters()),
                           *disturbed_blocks(measured.of(BlockState))])
             for plan in self._plans:
-                self._record(accusations(of_part(measured, plan)))
+                self._record(accusations(measured.part(plan.part)))
             for plan in self._plans:
                 self._record(judge_part(measured, plan))
             judged = read_run(bench.writer.path)
             for plan in self._plans:
                 if plan.has_blocks:
-                    self._record(selfcheck(of_part(judged, plan), plan.part == "sampling"))
-        failed = any(case.status == "failed" for case in latest_cases(read_run(bench.writer.path)))
+                    self._record(selfcheck(judged.part(plan.part), plan.part == "sampling"))
+        failed = any(case.status == "failed" for case in read_run(bench.writer.path).of(Case))
         return self.end("failed" if failed else "complete", EXIT_FAILED if failed else EXIT_OK)
 
     def _enter(self, plan: Plan) -> None:
@@ -101,7 +98,7 @@ class Runner:
             run_parity(bench, plan.parity_steps, config.batch_size if plan.part == "parity" else None)
         if plan.cells and not self._agreement_done(recorded):
             run_agreement(bench)
-        cold = [case.status for case in latest_cases(recorded) if case.case_id.startswith("cold-start")]
+        cold = [case.status for case in recorded.of(Case) if case.case_id.startswith("cold-start")]
         if plan.part == self._plans[0].part and config.cold_start and (not cold or "failed" in cold):
             run_cold_starts(bench)
         if plan.has_blocks:
@@ -143,7 +140,7 @@ class Runner:
                 if finding.code not in known:
                     bench.find(finding)
             self._recorded_blocks = finished_blocks(request.resumed)
-            bench.failed_before |= {case.case_id for case in latest_cases(request.resumed) if case.status == "failed"}
+            bench.failed_before |= {case.case_id for case in request.resumed.of(Case) if case.status == "failed"}
             bench.measured_cases |= {case.case_id for case in request.resumed.of(Case)}
             bench.found |= {finding.code for finding in request.resumed.of(Finding)} - END_CODES
             return
@@ -171,7 +168,7 @@ class Runner:
             log_name = f"prewarm-{backend}"
             try:
                 with self._bench.sessions.start(slot, arm, self._bench.log(log_name)) as session:
-                    session.ask(protocol.Prewarm(arm=arm.name, device=self._plan.device), protocol.Done, SLOW_LIMIT_S)
+                    session.ask(life.Prewarm(arm=arm.name, device=self._plan.device), SLOW_LIMIT_S)
                 self._bench.recovered(log_name, slot, log_name)
             except WorkerFailedError as error:
                 self._bench.fail(log_name, slot, None, error, log_name)

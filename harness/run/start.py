@@ -10,7 +10,7 @@ from harness.bench import plain
 from harness.options import BenchConfig
 from harness.plan import Plan, declared
 from harness.record.events import DatasetRecorded, EnvironmentRecorded, Finding, RunStarted, StepCost
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from harness.run.resume import TRAINING
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.flops import forward_flop_per_image, training_step_flop

@@ -7,23 +7,23 @@ independent: Kalibera & Jones 2013, "Rigorous benchmarking in reasonable time".
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from harness.record.events import Word
+from harness.stats.interval import ALPHA, MARGIN, MOST_FURTHER_BLOCKS, Interval, blocks_for, finite, t_interval
 
 Reason = Literal["machine", "environment", "noise", "at-the-margin", "too-few-blocks"]
+Place = Literal["above", "below", "inside", "across"]
 
-MARGIN = 0.01
-ALPHA = 0.05
 SIGN_FLIP_MIN_BLOCKS = 6
 SIGN_FLIP_MAX_BLOCKS = 40
-MOST_FURTHER_BLOCKS = 1000
+WORDS: dict[Place, Word] = {
+    "above": "B-faster", "below": "A-faster", "inside": "equivalent", "across": "inconclusive"}
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,6 @@ class BlockRatio:
     def disagrees(self, margin: float = MARGIN) -> bool:
         """Whether median and mean differ by more than the margin, so that the tails must be shown."""
         return abs(self.median_log_ratio - self.mean_log_ratio) > math.log1p(margin)
-
-
-class Interval(NamedTuple):
-    """A mean with its two-sided confidence limits."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -80,6 +72,22 @@ class Judgement:
     sign_flip_p: float | None = None
 
 
+class Outcome(NamedTuple):
+    """An interval held against the margin.
+
+    Attributes:
+        place: above or below the margin, inside it, or across one of its edges.
+        reason: why it decides nothing; None where it does.
+        further_blocks: blocks missing for a decision at the spread seen; None where none are, or too many.
+        next_action: the same for people.
+    """
+
+    place: Place
+    reason: Reason | None = None
+    further_blocks: int | None = None
+    next_action: str | None = None
+
+
 def block_ratio(a_ns: ArrayLike, b_ns: ArrayLike) -> BlockRatio:
     """The two log-ratios of one block.
 
@@ -98,21 +106,6 @@ def block_ratio(a_ns: ArrayLike, b_ns: ArrayLike) -> BlockRatio:
     return BlockRatio(float(np.median(np.log(a / b))), math.log(a.mean() / b.mean()), int(a.size))
 
 
-def t_interval(values: Sequence[float], alpha: float = ALPHA) -> Interval:
-    """Student's t interval for the mean of independent values, with n - 1 degrees of freedom.
-
-    Raises:
-        ValueError: fewer than two values, or one that is not finite.
-    """
-    data = _finite(values)
-    if data.size < 2:
-        raise ValueError(f"a t interval needs at least two values, got {data.size}")
-    quantile = float(stats.t.ppf(1 - alpha / 2, data.size - 1))
-    half = quantile * float(data.std(ddof=1)) / math.sqrt(data.size)
-    mean = float(data.mean())
-    return Interval(mean, mean - half, mean + half)
-
-
 def judge(block_log_ratios: Sequence[float], margin: float = MARGIN, alpha: float = ALPHA) -> Judgement:
     """The verdict over the blocks' log(time A / time B).
 
@@ -122,21 +115,16 @@ def judge(block_log_ratios: Sequence[float], margin: float = MARGIN, alpha: floa
     Raises:
         ValueError: a value is not finite, or margin or alpha is out of range.
     """
-    if not 0 < margin < 1 or not 0 < alpha < 1:
-        raise ValueError(f"margin and alpha must lie in (0, 1), got {margin} and {alpha}")
-    data = _finite(block_log_ratios)
+    refuse_levels(margin, alpha)
+    data = finite(block_log_ratios)
     if data.size < 2:
         return Judgement("inconclusive", math.exp(data[0]) if data.size else None, None, None, int(data.size),
                          "too-few-blocks", "run at least two blocks: one block has no spread to judge by")
-    bound = math.log1p(margin)
-    mean, low, high = t_interval(block_log_ratios, alpha)
-    known = Judgement(_word(low, high, bound), math.exp(mean), math.exp(low), math.exp(high), int(data.size),
-                      sign_flip_p=sign_flip_p(block_log_ratios))
-    if known.word != "inconclusive":
-        return known
-    reason: Reason = "noise" if (high - low) / 2 > bound else "at-the-margin"
-    further = further_blocks(block_log_ratios, margin, alpha)
-    return replace(known, reason=reason, further_blocks=further, next_action=_advice(reason, further, margin))
+    found = t_interval(block_log_ratios, alpha)
+    outcome = against_margin(found, margin, lambda half: further_blocks(block_log_ratios, half, alpha))
+    return Judgement(WORDS[outcome.place], math.exp(found.mean), math.exp(found.low), math.exp(found.high),
+                     int(data.size), outcome.reason, outcome.next_action, outcome.further_blocks,
+                     sign_flip_p(block_log_ratios))
 
 
 def judge_clean_and_dirty(log_ratios: Sequence[float], dirty: Sequence[bool], margin: float = MARGIN,
@@ -156,31 +144,65 @@ def judge_clean_and_dirty(log_ratios: Sequence[float], dirty: Sequence[bool], ma
     clean = judge([value for value, bad in zip(log_ratios, dirty, strict=True) if not bad], margin, alpha)
     if clean.word == everything.word:
         return everything
-    bad = sum(map(bool, dirty))
-    return replace(
-        everything, word="inconclusive", reason="machine", further_blocks=None,
-        next_action=f"{bad} of {len(dirty)} blocks were disturbed (see the findings); with them the verdict is "
-        f"{everything.word!r}, without them {clean.word!r}: repeat on an idle machine with steady clocks")
+    return replace(everything, word="inconclusive", reason="machine", further_blocks=None,
+                   next_action=without_disturbance(dirty, everything.word, clean.word))
 
 
-def further_blocks(block_log_ratios: Sequence[float], margin: float = MARGIN, alpha: float = ALPHA) -> int | None:
-    """How many more blocks would make the interval narrow enough to decide, if the spread stays as it is.
+def without_disturbance(dirty: Sequence[bool], word: str, clean: str) -> str:
+    """What to do where the verdict hangs on the blocks during which the machine was disturbed."""
+    return (f"{sum(map(bool, dirty))} of {len(dirty)} blocks were disturbed (see the findings); with them the verdict "
+            f"is {word!r}, without them {clean!r}: repeat on an idle machine with steady clocks")
 
-    That is the least n with t(n-1) s / sqrt(n) <= margin. Where the interval is already that narrow and only straddles
-    the margin, its half-width must instead become smaller than the distance of the mean from the margin.
 
-    Returns:
-        None when more than 1000 blocks would be needed.
+def refuse_levels(margin: float, alpha: float) -> None:
+    """Refuse what no verdict can be given at.
+
+    Raises:
+        ValueError: margin or alpha is out of range.
     """
-    data = _finite(block_log_ratios)
+    if not 0 < margin < 1 or not 0 < alpha < 1:
+        raise ValueError(f"margin and alpha must lie in (0, 1), got {margin} and {alpha}")
+
+
+def against_margin(found: Interval, margin: float, further: Callable[[float], int | None], each: str = "") -> Outcome:
+    """Where an interval of log-ratios lies; across an edge of the margin, why that is so and what would decide it.
+
+    Args:
+        found: the interval.
+        margin: ratios that differ from 1 by less count as equal.
+        further: blocks to add until the interval is no wider than +- its argument; None where they are too many.
+        each: where those blocks are to be added, if that must be said.
+    """
+    bound = math.log1p(margin)
+    if found.low > bound:
+        return Outcome("above")
+    if found.high < -bound:
+        return Outcome("below")
+    if -bound <= found.low and found.high <= bound:
+        return Outcome("inside")
+    wide = (found.high - found.low) / 2 > bound
+    what = "the interval is wider than" if wide else "the difference lies at the edge of"
+    # An interval that is narrow already must become smaller than the distance of the mean from the margin.
+    more = further(bound if wide else abs(abs(found.mean) - bound))
+    if more is None:
+        needed = f"more than {MOST_FURTHER_BLOCKS} further blocks{each} would be needed; quieten the machine first"
+    else:
+        needed = f"about {more} further block{'' if more == 1 else 's'}{each} would decide at the spread seen so far"
+    return Outcome("across", "noise" if wide else "at-the-margin", more, f"{what} the {margin:.1%} margin: {needed}")
+
+
+def further_blocks(values: Sequence[float], target: float, alpha: float = ALPHA) -> int | None:
+    """Blocks to add until the interval is +- `target` wide at the spread seen; None above 1000.
+
+    Raises:
+        ValueError: fewer than two values, or one that is not finite.
+    """
+    data = finite(values)
     if data.size < 2:
         raise ValueError(f"the spread needs at least two blocks, got {data.size}")
-    spread, bound = float(data.std(ddof=1)), math.log1p(margin)
-    n = np.arange(data.size, data.size + MOST_FURTHER_BLOCKS + 1)
-    half = stats.t.ppf(1 - alpha / 2, n - 1) * spread / np.sqrt(n)
-    target = bound if half[0] > bound else abs(abs(float(data.mean())) - bound)
-    enough = np.flatnonzero(half <= target)
-    return int(enough[0]) if enough.size else None
+    among = range(data.size, data.size + MOST_FURTHER_BLOCKS + 1)
+    found = blocks_for(float(data.std(ddof=1)), target, among, alpha)
+    return None if found is None else found - data.size
 
 
 def sign_flip_p(block_log_ratios: Sequence[float]) -> float | None:
@@ -189,7 +211,7 @@ def sign_flip_p(block_log_ratios: Sequence[float]) -> float | None:
     Returns:
         None with fewer than 6 blocks (p cannot fall below 0.05 there: 2 / 2^5 = 0.0625), or with more than 40 (cost).
     """
-    data = _finite(block_log_ratios)
+    data = finite(block_log_ratios)
     if not SIGN_FLIP_MIN_BLOCKS <= data.size <= SIGN_FLIP_MAX_BLOCKS:
         return None
     # Sums are compared with a tolerance because equal sums of differently ordered floats differ in the last bits.
@@ -201,34 +223,9 @@ def sign_flip_p(block_log_ratios: Sequence[float]) -> float | None:
     return float(both.sum()) / float(2**data.size)
 
 
-def _word(low: float, high: float, bound: float) -> Word:
-    if low > bound:
-        return "B-faster"
-    if high < -bound:
-        return "A-faster"
-    return "equivalent" if -bound <= low and high <= bound else "inconclusive"
-
-
-def _advice(reason: Reason, further: int | None, margin: float) -> str:
-    if reason == "at-the-margin":
-        what = f"the difference lies at the edge of the {margin:.1%} margin"
-    else:
-        what = f"the interval is wider than the {margin:.1%} margin"
-    if further is None:
-        return f"{what}: more than {MOST_FURTHER_BLOCKS} further blocks would be needed; quieten the machine first"
-    return f"{what}: about {further} further block{'' if further == 1 else 's'} would decide at the spread seen so far"
-
-
 def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """All 2^n sums of the values with every choice of signs."""
     sums = np.zeros(1)
     for value in values:
         sums = np.concatenate([sums + value, sums - value])
     return sums
-
-
-def _finite(values: Sequence[float]) -> NDArray[np.float64]:
-    data = np.asarray(values, np.float64)
-    if data.ndim != 1 or not np.isfinite(data).all():
-        raise ValueError(f"expected finite numbers, got {list(values)}")
-    return data

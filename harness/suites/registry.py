@@ -12,10 +12,6 @@ CALL_TIME = "network call time"
 SAMPLING_TIME = "sampling time"
 SAMPLING_MEAN = "sampling time, geometric mean over cells"
 
-MARGIN = 0.01
-ALPHA = 0.05
-
-
 # Blocks of training steps, of whole sampled batches; sets of images after a training; only the parity check.
 Part = Literal["training", "sampling", "quality", "parity"]
 

@@ -1,4 +1,4 @@
-"""What runs inside the measured process: loops around a `step` that stamp and do nothing else.
+"""Loops around a `step` that stamp and do nothing else.
 
 Stamps are CLOCK_MONOTONIC (`time.perf_counter_ns` on Linux), so that they compare across processes.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-from harness import protocol
-from impls.backend import Method, Sampler, Stepper, Trainer
+from harness.protocol import timing
+from impls.backend import Stepper
 
 Clock = Callable[[], int]
 
@@ -27,8 +27,9 @@ def undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-def stepwise(stepper: Stepper, steps: int, clock: Clock) -> protocol.StepTimes:
+def stepwise(stepper: Stepper, command: timing.Stepwise, clock: Clock) -> timing.StepTimes:
     """Steps synchronised one by one; nothing is pending before the first."""
+    steps = command.steps
     stamps = [0] * (steps + 1)
     step, synchronize = stepper.step, stepper.synchronize
     synchronize()
@@ -38,13 +39,13 @@ def stepwise(stepper: Stepper, steps: int, clock: Clock) -> protocol.StepTimes:
             step()
             synchronize()
             stamps[index] = clock()
-    return protocol.StepTimes(start_ns=stamps[:-1], end_ns=stamps[-1],
-                              step_ns=[after - before for before, after in zip(stamps, stamps[1:], strict=False)])
+    return timing.StepTimes(start_ns=stamps[:-1], end_ns=stamps[-1],
+                            step_ns=[after - before for before, after in zip(stamps, stamps[1:], strict=False)])
 
 
-def free(stepper: Stepper, steps: int, clock: Clock) -> protocol.Span:
+def free(stepper: Stepper, command: timing.Free, clock: Clock) -> timing.Span:
     """Steps synchronised at the ends only: what a training job gets."""
-    step = stepper.step
+    step, steps = stepper.step, command.steps
     stepper.synchronize()
     with undisturbed():
         start = clock()
@@ -52,52 +53,31 @@ def free(stepper: Stepper, steps: int, clock: Clock) -> protocol.Span:
             step()
         stepper.synchronize()
         end = clock()
-    return protocol.Span(start_ns=start, end_ns=end, steps=steps)
+    return timing.Span(start_ns=start, end_ns=end, steps=steps)
 
 
-def epochs(trainer: Trainer, count: int, steps: int, clock: Clock) -> protocol.EpochTimes:
-    """Whole epochs of `steps` steps, synchronised between them; a gap ends when the next first batch is there."""
-    trainer.loader_wait_ns()
-    done: list[protocol.EpochTime] = []
-    step = trainer.step
-    stamps = [0] * steps
-    for _ in range(count):
-        trainer.synchronize()
-        with undisturbed():
-            start = clock()
-            for index in range(steps):
-                stamps[index] = clock()
-                step()
-            trainer.synchronize()
-            end = clock()
-        waits = trainer.loader_wait_ns()
-        gap = stamps[0] - done[-1].end_ns + (waits[0] if waits else 0) if done else None
-        done.append(protocol.EpochTime(start_ns=start, end_ns=end, gap_ns=gap, step_start_ns=stamps[:],
-                                       loader_wait_ns=waits))
-    return protocol.EpochTimes(epochs=done)
-
-
-def overhead(stepper: Stepper, pairs: int, steps: int, clock: Clock) -> protocol.OverheadTimes:
+def overhead(stepper: Stepper, command: timing.Overhead, clock: Clock) -> timing.OverheadTimes:
     """A bare loop and a harness window of as many synchronised steps, alternating; whole calls are timed."""
     bare: list[int] = []
     harness: list[int] = []
+    steps, window = command.steps, timing.Stepwise(steps=command.steps)
     stepper.synchronize()
-    for pair in range(pairs):
+    for pair in range(command.pairs):
         for which in (0, 1) if pair % 2 else (1, 0):
             start = clock()
             if which:
-                stepwise(stepper, steps, clock)
+                stepwise(stepper, window, clock)
                 harness.append(clock() - start)
             else:
                 for _ in range(steps):
                     stepper.step()
                     stepper.synchronize()
                 bare.append(clock() - start)
-    return protocol.OverheadTimes(bare_ns=bare, harness_ns=harness)
+    return timing.OverheadTimes(bare_ns=bare, harness_ns=harness)
 
 
-def prove_sync(stepper: Stepper, short: int, long: int, clock: Clock) -> protocol.SyncEvidence:
-    """Pending work before and after a synchronisation, and the time of `short` and of `long` free-running steps.
+def prove_sync(stepper: Stepper, command: timing.ProveSync, clock: Clock) -> timing.SyncEvidence:
+    """Pending work before and after a synchronisation, and the time of few and of many free-running steps.
 
     Where steps have losses, reading them after the long run tells whether its end was the end of the work: enqueueing
     alone takes k times as long for k times the steps, too.
@@ -108,52 +88,14 @@ def prove_sync(stepper: Stepper, short: int, long: int, clock: Clock) -> protoco
     before = stepper.pending_work()
     stepper.synchronize()
     after = stepper.pending_work()
-    few = free(stepper, short, clock)
+    few = free(stepper, timing.Free(steps=command.steps_short), clock)
     read: Callable[[], object] | None = getattr(stepper, "losses", None)
     if read is not None:
         read()
-    many, residue_ns = free(stepper, long, clock), None
+    many, residue_ns = free(stepper, timing.Free(steps=command.steps_long), clock), None
     if read is not None:
         start = clock()
         read()
         residue_ns = clock() - start
-    return protocol.SyncEvidence(pending_before=before, pending_after=after, pending_base=base, residue_ns=residue_ns,
-                                 short_ns=few.end_ns - few.start_ns, long_ns=many.end_ns - many.start_ns)
-
-
-def batch(sampler: Sampler, method: Method, steps: int, images: int, seed: int, clock: Clock) -> protocol.Span:
-    """One whole batch; it has been read to the host when it ends, so nothing is left to wait for."""
-    sampler.synchronize()
-    with undisturbed():
-        start = clock()
-        sampler.sample(images, seed, method, steps)
-        end = clock()
-    return protocol.Span(start_ns=start, end_ns=end, steps=steps)
-
-
-class _EnoughError(Exception):
-    """The rehearsal is over."""
-
-
-def rehearse(sampler: Sampler, method: Method, steps: int, images: int, seed: int, calls: int) -> None:
-    """The first `calls` network calls of a batch, so that whatever it needs is compiled."""
-
-    def stop(done: int, _read: object) -> None:
-        if done >= calls:
-            raise _EnoughError
-
-    with suppress(_EnoughError):
-        sampler.sample(images, seed, method, steps, on_step=stop)
-    sampler.synchronize()
-
-
-def trap(sampler: Sampler, steps: int, images: int, seed: int, clock: Clock) -> protocol.TrapTimes:
-    """What a clock says that does not wait for the device, and what it says after waiting."""
-    sampler.synchronize()
-    with undisturbed():
-        start = clock()
-        sampler.enqueue(images, seed, steps)
-        asked = clock()
-        sampler.synchronize()
-        end = clock()
-    return protocol.TrapTimes(unsynchronised_ns=asked - start, synchronised_ns=end - start)
+    return timing.SyncEvidence(pending_before=before, pending_after=after, pending_base=base, residue_ns=residue_ns,
+                               short_ns=few.end_ns - few.start_ns, long_ns=many.end_ns - many.start_ns)

@@ -1,59 +1,67 @@
-"""Commands of a worker that move arrays: through files, safetensors only."""
+"""What only a trainer does: epochs and losses, and states, outputs and gradients through safetensors files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from harness import protocol
-from impls.backend import Images, Sampler, Trainer
+from harness.protocol import life, training
+from harness.worker.loops import Clock, undisturbed
+from impls.backend import Trainer
 from impls.recipe.config import ExperimentConfig
 from impls.store import checkpoint
 
 
-def with_trainer(command: protocol.Command, trainer: Trainer, config: ExperimentConfig | None) -> protocol.Message:
-    """Save or load a state, predict, or write gradients.
-
-    Raises:
-        RuntimeError: the command is none of these.
-        CheckpointError: a file cannot be read or written, or does not fit.
-    """
-    match command:
-        case protocol.SaveState():
-            if config is None:
-                raise RuntimeError("a trainer without a configuration")
-            checkpoint.save_state(Path(command.path), trainer.state(), config)
-        case protocol.LoadState():
-            trainer.load_state(checkpoint.load_state(Path(command.path))[0])
-        case protocol.Predict():
-            inputs = checkpoint.load_arrays(Path(command.inputs))
-            eps = trainer.predict(inputs["x"], inputs["t"])
-            checkpoint.save_arrays(Path(command.output), {"eps": np.ascontiguousarray(eps, np.float32)})
-        case protocol.Gradients():
-            loss, gradients = trainer.gradients()
-            checkpoint.save_arrays(Path(command.output), gradients)
-            return protocol.LossValues(losses=[loss])
-        case _:
-            raise RuntimeError(f"unexpected command {command.op}")
-    return protocol.Done()
+def epochs(trainer: Trainer, command: training.Epochs, clock: Clock) -> training.EpochTimes:
+    """Whole epochs, synchronised between them; a gap ends when the next first batch is there."""
+    trainer.loader_wait_ns()
+    done: list[training.EpochTime] = []
+    step, steps = trainer.step, command.steps
+    stamps = [0] * steps
+    for _ in range(command.epochs):
+        trainer.synchronize()
+        with undisturbed():
+            start = clock()
+            for index in range(steps):
+                stamps[index] = clock()
+                step()
+            trainer.synchronize()
+            end = clock()
+        waits = trainer.loader_wait_ns()
+        gap = stamps[0] - done[-1].end_ns + (waits[0] if waits else 0) if done else None
+        done.append(training.EpochTime(start_ns=start, end_ns=end, gap_ns=gap, step_start_ns=stamps[:],
+                                       loader_wait_ns=waits))
+    return training.EpochTimes(epochs=done)
 
 
-def load_weights(sampler: Sampler, path: Path) -> None:
-    """Give a sampler the weights of a file."""
-    sampler.load(checkpoint.load_arrays(path))
+def losses(trainer: Trainer) -> training.LossValues:
+    """Losses since the last reading."""
+    return training.LossValues(losses=trainer.losses())
 
 
-def draw(command: protocol.Draw, sampler: Sampler) -> protocol.Done:
-    """Sample a batch and write it with moments of its denoising, evenly spaced, the last one being the images."""
-    wanted = set(np.linspace(1, command.steps, min(command.frames, command.steps)).round().astype(int).tolist())
-    frames: list[Images] = []
+def save_state(trainer: Trainer, command: training.SaveState, config: ExperimentConfig) -> life.Done:
+    """Write the state with the recipe that it belongs to; CheckpointError when it cannot be written."""
+    checkpoint.save_state(Path(command.path), trainer.state(), config)
+    return life.Done()
 
-    def keep(calls: int, read: Callable[[], Images]) -> None:
-        if calls in wanted:
-            frames.append(read())
 
-    images = sampler.sample(command.images, command.seed, command.method, command.steps, on_step=keep)
-    checkpoint.save_arrays(Path(command.output), {"images": images, "frames": np.stack(frames)})
-    return protocol.Done()
+def load_state(trainer: Trainer, command: training.LoadState) -> life.Done:
+    """Go on from a written state; CheckpointError when it cannot be read or does not fit."""
+    trainer.load_state(checkpoint.load_state(Path(command.path))[0])
+    return life.Done()
+
+
+def predict(trainer: Trainer, command: training.Predict) -> life.Done:
+    """The network's output for arrays of a file; CheckpointError when a file cannot be read or written."""
+    inputs = checkpoint.load_arrays(Path(command.inputs))
+    eps = trainer.predict(inputs["x"], inputs["t"])
+    checkpoint.save_arrays(Path(command.output), {"eps": np.ascontiguousarray(eps, np.float32)})
+    return life.Done()
+
+
+def gradients(trainer: Trainer, command: training.Gradients) -> training.LossValues:
+    """Write every gradient of the next batch; CheckpointError when they cannot be written."""
+    loss, values = trainer.gradients()
+    checkpoint.save_arrays(Path(command.output), values)
+    return training.LossValues(losses=[loss])

@@ -13,11 +13,10 @@ from typing import Literal, NoReturn
 
 from impls.backend import Backend
 from impls.devices import cuda_driver_fault, default_threads
-from impls.errors import UnavailableError, UsageError
+from impls.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UnavailableError, UsageError
 from impls.registry import Arm, Device
 from impls.tools.cli import said
 
-EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 Choice = Literal["auto", "cpu", "cuda"]
 
 
@@ -46,8 +45,8 @@ def run(prog: str, work: Callable[[list[str]], None], argv: Sequence[str] | None
         print(f"\n{prog}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 0
-    return 0
+        return stop.code if isinstance(stop.code, int) else EXIT_OK
+    return EXIT_OK
 
 
 def leave(status: int) -> NoReturn:

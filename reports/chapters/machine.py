@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from harness.record.events import BlockState, Case, DatasetRecorded, EnvironmentRecorded, Epoch, MonitorState
-from harness.record.machines import Machine, machines
+from harness.record.run import Machine, machines
 from reports.chapters.trust import head
 from reports.page.blocks import Table
 from reports.text import DASH, MINUS, Value, count, duration, missing, number, plural

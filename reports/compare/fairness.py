@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.record.events import DatasetRecorded, EnvironmentRecorded, ParityResult, SampleAgreement, WorkerStarted
-from harness.record.machines import machines, moves
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun, machines, moves
 from impls.errors import UsageError
 from reports.chapters.machine import plain
-from reports.text import printable
+from reports.text import one_line
 from reports.view.parts import samples, trains
 
 # Fields of an experiment that cost no time: runs that differ in them measured the same work. The cells of a sampling
@@ -79,12 +78,17 @@ def refuse(before: RecordedRun, after: RecordedRun, told: Sequence[Difference], 
     machine = [one for one in told if one.role == "machine"] if not allow_env_change else []
     if not faults and not machine:
         return
-    named = "; ".join(" ".join(printable(one).split()) for one in [*faults, *machine][:MOST_NAMED])
+    named = listed([*faults, *machine][:MOST_NAMED])
     more = len(faults) + len(machine) - MOST_NAMED
     advice = ("compare runs that are alike in this" if faults
               else "the machine differs; --allow-env-change compares all the same and marks it")
     raise UsageError(f"{after.path} cannot be compared with {before.path}: {named}"
                      f"{f'; and {more} more' if more > 0 else ''}: {advice}")
+
+
+def listed(found: Sequence[Difference]) -> str:
+    """Differences in one line."""
+    return "; ".join(map(one_line, found))
 
 
 def _differ(field: str, before: Any, after: Any, role: Role, arm: str | None = None) -> Iterator[Difference]:

@@ -6,28 +6,26 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from reports.chapters.ratio import frame_ratio
-from reports.compare.runs import Comparison, Row
+from reports.compare.runs import Comparison, Row, told
 from reports.page.plotting import INK, MUTED, PAPER, Drawn, sheet
-from reports.text import percent, tick, with_interval
+from reports.text import percent, tick
 from reports.view.run import Floats
 
 
 def forest(comparison: Comparison, narrow: bool) -> Drawn | str:
     """Time after / time before of every judged row, with the interval, its blocks, and what only describes."""
-    rows = [(number, row) for number, pair in enumerate(comparison.pairs) for row in pair.rows if row.verdict]
-    shown = [(number, row) for number, row in rows if row.verdict and row.verdict.ratio is not None]
+    shown = [(pair, row) for pair, row in comparison.rows if row.verdict and row.verdict.ratio is not None]
     if not shown:
         return "no arm has blocks in both runs"
     figure, (axis,) = sheet(narrow, 1.15 + 0.5 * len(shown))
     ends: list[float] = []
     messages, names = [], []
-    for y, (number, row) in enumerate(shown):
+    for y, (pair, row) in enumerate(shown):
         label = str(row.subject)
-        names.append(label if len(comparison.pairs) == 1 else f"{letter(number)}: {label}")
+        names.append(label if len(comparison.pairs) == 1 else f"{pair.name}: {label}")
         ends += draw_row(axis, y, row)
         assert row.verdict
-        messages.append(f"{names[-1]} {with_interval(row.verdict.ratio, row.verdict.ci_low, row.verdict.ci_high)} "
-                        f"({row.verdict.word})")  # fmt: skip
+        messages.append(f"{names[-1]} {told(row.verdict)} ({row.verdict.word})")
     axis.set_yticks(range(len(shown)), [tick(name, narrow) for name in names])
     axis.set_ylim(len(shown) - 0.35, -0.6)
     axis.grid(axis="y", visible=False)
@@ -46,14 +44,9 @@ def forest(comparison: Comparison, narrow: bool) -> Drawn | str:
     )
 
 
-def letter(number: int) -> str:
-    """The name of a later run: B, C, ..."""
-    return chr(ord("B") + number) if number < 25 else f"run {number + 2}"
-
-
 def other(row: Row) -> tuple[float, float, float] | None:
     """The change that does not carry the verdict, with its interval."""
-    change = row.relative if row.judged == "direct" else row.direct
+    change = row.other
     if change is None or change.ratio is None or change.ci_low is None or change.ci_high is None:
         return None
     return change.ratio, change.ci_low, change.ci_high

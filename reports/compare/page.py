@@ -7,15 +7,13 @@ import shlex
 from collections.abc import Sequence
 
 from harness.record.events import BlockState
-from harness.record.writer import RecordedRun
 from reports.chapters import findings as journal
 from reports.chapters.verdicts import REASONS
-from reports.compare.fairness import Difference
-from reports.compare.figure import letter
+from reports.compare.fairness import listed
 from reports.compare.method import method
-from reports.compare.runs import STEP_TIME, Comparison, Row
+from reports.compare.runs import STEP_TIME, Comparison, Pair, Row, told
 from reports.page.blocks import Block, Note, Part, Picture, Prose, Report, Section, Table, VerdictCard
-from reports.text import Value, duration, missing, percent, plural, printable, signed_percent, utc, with_interval
+from reports.text import Value, duration, missing, percent, plural, signed_percent, utc
 from reports.view.parts import whole
 
 TONES = {"slower": "refused", "faster": "decided", "equivalent": "even", "inconclusive": "open"}
@@ -40,12 +38,12 @@ def report(comparison: Comparison, figure: Picture | Prose, command: Sequence[st
         figure: its forest figure.
         command: what repeats it.
     """
-    words, runs = comparison.words, runs_of(comparison)
+    words, runs = comparison.words, list(comparison.runs.values())
     sections = [
         Section("ratios", "Time after / time before",
-                (figure, *(ratios(comparison, number) for number in range(len(comparison.pairs))))),
+                (figure, *(ratios(pair, comparison.control) for pair in comparison.pairs))),
         Section("runs", "The runs", (run_table(comparison),)),
-        *(changes(comparison, number) for number in range(len(comparison.pairs))),
+        *map(changes, comparison.pairs),
         left_out(comparison),
         Section("method", "How this is judged", method(comparison, command)),
     ]
@@ -54,8 +52,7 @@ def report(comparison: Comparison, figure: Picture | Prose, command: Sequence[st
         f"{plural(len(runs), 'run')} of {', '.join(dict.fromkeys(r.started.suite for r in runs if r.started))}",
         f"{', '.join(run.path.name for run in runs[1:])} against {runs[0].path.name}",
         next(word for word in GRAVITY if word in words),
-        tuple(card(comparison, number, row) for number, pair in enumerate(comparison.pairs) for row in pair.rows
-              if row.verdict),
+        tuple(card(comparison, pair, row) for pair, row in comparison.rows if row.verdict),
         tuple(notes(comparison)),
         tuple(one for one in sections if one),
         word_label="verdict",
@@ -66,7 +63,7 @@ def report(comparison: Comparison, figure: Picture | Prose, command: Sequence[st
 def title(comparison: Comparison) -> str:
     """The outcome in one line."""
     slower: dict[str, list[str]] = {}
-    for row in (row for pair in comparison.pairs for row in pair.rows if row.verdict and row.verdict.word == "slower"):
+    for row in (row for _, row in comparison.rows if row.verdict and row.verdict.word == "slower"):
         cells = slower.setdefault(row.subject.arm, [])
         if row.subject.cell and row.subject.cell not in cells:
             cells.append(row.subject.cell)
@@ -77,16 +74,6 @@ def title(comparison: Comparison) -> str:
     return f"Nothing is slower than in run A{undecided}"
 
 
-def runs_of(comparison: Comparison) -> list[RecordedRun]:
-    """All runs, the one compared with first."""
-    return [comparison.before, *(pair.after for pair in comparison.pairs)]
-
-
-def names(comparison: Comparison) -> list[str]:
-    """The letters of all runs."""
-    return ["A", *(letter(number) for number in range(len(comparison.pairs)))]
-
-
 def per_what(row: Row) -> str:
     """The words for what a row compares."""
     if row.subject.metric == STEP_TIME:
@@ -94,28 +81,27 @@ def per_what(row: Row) -> str:
     return f"per batch of images, {row.subject.cell}"
 
 
-def card(comparison: Comparison, number: int, row: Row) -> VerdictCard:
+def card(comparison: Comparison, pair: Pair, row: Row) -> VerdictCard:
     """One verdict as a card."""
     change = row.verdict
     assert change is not None
-    name, run = Part(row.subject.arm, row.slot), f"{letter(number)} than in A"
+    name, run = Part(row.subject.arm, row.slot), f"{pair.name} than in A"
     what = per_what(row) + (f", relative to {row.control}" if row.judged == "relative" else "")
     more = percent(abs(change.ratio - 1)) if change.ratio else ""
     headline = {
         "slower": f" takes {more} more time in {run} {what}",
         "faster": f" takes {more} less time in {run} {what}",
-        "equivalent": f" takes the same time in {letter(number)} as in A {what}, within the margin",
+        "equivalent": f" takes the same time in {pair.name} as in A {what}, within the margin",
         "inconclusive": f": it is not decided whether it is slower or faster in {run} {what}",
     }[change.word]
     known = REASONS.get(change.reason or "")
     facts = [
-        f"{ratio_name(number, row.judged == 'relative', row)}: {interval(row, comparison)}",
-        f"Typical time {duration(row.before_ns)} in A, {duration(row.after_ns)} in {letter(number)}; ratio of mean "
+        f"{ratio_name(pair, row.judged == 'relative', row)}: {interval(row, comparison)}",
+        f"Typical time {duration(row.before_ns)} in A, {duration(row.after_ns)} in {pair.name}; ratio of mean "
         f"times, spikes included: {row.mean_ratio:.3f}",
-        second(number, row),
+        second(pair, row),
         f"Reason: {change.reason}{f' ({known})' if known else ''}" if change.reason else None,
-        f"Compared although the machine differs in {listed(comparison.pairs[number].allowed)}"
-        if comparison.pairs[number].allowed else None,
+        f"Compared although the machine differs in {listed(pair.allowed)}" if pair.allowed else None,
     ]  # fmt: skip
     return VerdictCard(
         FIGURES.get(change.word) or signed_percent((change.ratio or math.nan) - 1),
@@ -139,11 +125,11 @@ def by_control(row: Row) -> str:
     return f"; or judge by the ratio to {row.control}, quieter here: --control {shlex.quote(row.control or '')}"
 
 
-def ratio_name(number: int, relative: bool, row: Row) -> str:
+def ratio_name(pair: Pair, relative: bool, row: Row) -> str:
     """What a ratio is, in words."""
     if relative:
-        return f"{row.subject.arm} / {row.control} in {letter(number)}, over the same in A"
-    return f"Time in {letter(number)} / time in A"
+        return f"{row.subject.arm} / {row.control} in {pair.name}, over the same in A"
+    return f"Time in {pair.name} / time in A"
 
 
 def interval(row: Row, comparison: Comparison) -> str:
@@ -152,31 +138,24 @@ def interval(row: Row, comparison: Comparison) -> str:
     assert change is not None
     widened = " (Holm, several comparisons)" if change.alpha < comparison.alpha else ""
     return (
-        f"{with_interval(change.ratio, change.ci_low, change.ci_high)}, {100 * (1 - change.alpha):.4g} % interval"
+        f"{told(change)}, {100 * (1 - change.alpha):.4g} % interval"
         f"{widened} over {change.blocks_before} and {plural(change.blocks_after, 'block')}; margin "
         f"\N{PLUS-MINUS SIGN}{percent(comparison.margin, 1)}"
     )
 
 
-def second(number: int, row: Row) -> str | None:
+def second(pair: Pair, row: Row) -> str | None:
     """The change that does not carry the verdict."""
-    change = row.relative if row.judged == "direct" else row.direct
-    if change is None:
+    if row.other is None:
         return None
-    told = with_interval(change.ratio, change.ci_low, change.ci_high)
-    return f"{ratio_name(number, row.judged == 'direct', row)}: {told}, which describes and decides nothing"
-
-
-def listed(found: Sequence[Difference]) -> str:
-    """Differences in one line."""
-    return "; ".join(" ".join(printable(one).split()) for one in found)
+    return f"{ratio_name(pair, row.judged == 'direct', row)}: {told(row.other)}, which describes and decides nothing"
 
 
 def notes(comparison: Comparison) -> list[Note]:
     """What to distrust, the worst first."""
     found = [Note("info" if comparison.control else "warning", DRIFT, None if comparison.control else DRIFT_ADVICE)]
-    for number, pair in enumerate(comparison.pairs):
-        where = f"{letter(number)} against A"
+    for pair in comparison.pairs:
+        where = f"{pair.name} against A"
         if pair.allowed:
             found.append(Note("warning", f"The machine is not the same: {listed(pair.allowed)}",
                               "a ratio across machines says little about the software", where))  # fmt: skip
@@ -188,10 +167,10 @@ def notes(comparison: Comparison) -> list[Note]:
         if any(one.field == "arms measured together" for one in pair.differences):
             found.append(Note("warning", "The runs measured different sets of arms; a step finds other caches after "
                               "the step of another arm", "measure the same arms in both runs", where))  # fmt: skip
-    for name, run in zip(names(comparison), runs_of(comparison), strict=True):
+    for name, run in comparison.runs.items():
         # Whether a run judged its own arms against each other is of no interest here.
-        told = [one for one in journal.journal_notes(whole(run)) if one.severity != "info"]
-        found += [Note(one.severity, one.message, None, name) for one in told]
+        found += [Note(one.severity, one.message, None, name) for one in journal.journal_notes(whole(run))
+                  if one.severity != "info"]
         dirty = sum(1 for state in run.of(BlockState) if state.dirty)
         if dirty:
             found.append(Note("info", f"{plural(dirty, 'disturbed block')}, kept and flagged", None, name))
@@ -204,18 +183,18 @@ def moved_together(row: Row, where: str) -> list[Note]:
         return []
     if row.relative.word == row.direct.word:
         return []
-    told = with_interval(row.relative.ratio, row.relative.ci_low, row.relative.ci_high)
-    return [Note("warning", f"{row.subject} is {row.direct.word}, but relative to {row.control} the ratio is {told} "
-                 f"({row.relative.word}): {row.control} moved the same way, which may be the machine",
+    return [Note("warning", f"{row.subject} is {row.direct.word}, but relative to {row.control} the ratio is "
+                 f"{told(row.relative)} ({row.relative.word}): {row.control} moved the same way, which may be the "
+                 "machine",
                  f"if the software of {row.control} did not change, judge by it: --control {shlex.quote(row.control)}"
                  if row.control else None, where)]  # fmt: skip
 
 
-def ratios(comparison: Comparison, number: int) -> Table:
+def ratios(pair: Pair, control: str | None) -> Table:
     """Every arm and cell of one later run, the control included."""
-    pair, name = comparison.pairs[number], letter(number)
+    name = pair.name
     head = ("arm", "verdict", f"time in {name} / time in A", "ratio of ratios", "time in A", f"time in {name}")
-    rows = tuple(table_row(row, comparison.control) for row in pair.rows)
+    rows = tuple(table_row(row, control) for row in pair.rows)
     return Table(f"Run {name} against run A", tuple(Value(text) for text in head), rows)
 
 
@@ -230,12 +209,11 @@ def table_row(row: Row, control: str | None) -> tuple[Value, ...]:
     word = Value(verdict.word, verdict.reason, {"slower": "bad", "faster": "good"}.get(verdict.word, "")) if verdict \
         else Value("not judged", unjudged(row, control))  # fmt: skip
     carries = {kind: "carries the verdict" if row.judged == kind else "describes" for kind in ("direct", "relative")}
-    direct = Value(with_interval(row.direct.ratio, row.direct.ci_low, row.direct.ci_high), carries["direct"])
+    direct = Value(told(row.direct), carries["direct"])
     if relative is None:
         ratio = missing("no other arm is in both runs" if verdict else unjudged(row, control))
     else:
-        ratio = Value(with_interval(relative.ratio, relative.ci_low, relative.ci_high),
-                      f"to {row.control}; {carries['relative']}")  # fmt: skip
+        ratio = Value(told(relative), f"to {row.control}; {carries['relative']}")
     arm = Value(row.subject.arm, row.subject.cell or row.subject.metric, slot=row.slot)
     blocks = (row.direct.blocks_before, row.direct.blocks_after)
     times = (Value(duration(ns), plural(n, "block"))
@@ -245,10 +223,9 @@ def table_row(row: Row, control: str | None) -> tuple[Value, ...]:
 
 def run_table(comparison: Comparison) -> Table:
     """Which run is which."""
-    runs = runs_of(comparison)
     head = ("run", "folder", "suite and arms", "started", "state")
     rows = []
-    for name, run in zip(names(comparison), runs, strict=True):
+    for name, run in comparison.runs.items():
         started = run.started
         assert started is not None
         arms = Value(started.suite, ", ".join(run.arms.values()))
@@ -256,9 +233,9 @@ def run_table(comparison: Comparison) -> Table:
     return Table("Compared runs", tuple(Value(text) for text in head), tuple(rows))
 
 
-def changes(comparison: Comparison, number: int) -> Section:
+def changes(pair: Pair) -> Section:
     """What else is not the same in one later run."""
-    name, pair = letter(number), comparison.pairs[number]
+    name = pair.name
     rows = tuple((Value(one.name.replace("_", " ") if not one.arm else one.name, ROLES[one.role] or None,
                         "warn" if one.role == "machine" else ""), Value(one.before), Value(one.after))
                  for one in pair.differences)  # fmt: skip
@@ -272,10 +249,9 @@ def changes(comparison: Comparison, number: int) -> Section:
 def left_out(comparison: Comparison) -> Section | None:
     """Arms and cells that only one of two runs has."""
     rows = []
-    for number, pair in enumerate(comparison.pairs):
+    for pair in comparison.pairs:
         for subject, where in pair.alone.items():
-            run = "A" if where == "before" else letter(number)
-            rows.append((Value(str(subject), subject.metric), Value(f"only in {run}", f"{letter(number)} against A")))
+            rows.append((Value(str(subject), subject.metric), Value(f"only in {where}", f"{pair.name} against A")))
     if not rows:
         return None
     table = Table("Measured in one run only, and so not judged", (Value("arm"), Value("where")), tuple(rows))

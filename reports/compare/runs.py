@@ -12,13 +12,13 @@ from typing import Literal
 import numpy as np
 
 from harness.record.events import BlockState
-from harness.record.writer import JOURNAL, RecordedRun, read_run
+from harness.record.run import JOURNAL, RecordedRun, read_run
 from harness.stats.across import BlockLogs, Change, judge_change, judge_changes
-from harness.stats.compare import ALPHA, MARGIN
+from harness.stats.interval import ALPHA, MARGIN
 from impls.errors import UsageError
 from reports.compare.fairness import Difference, differences, refuse
 from reports.suites.sampling import facts as sampling
-from reports.text import printable
+from reports.text import one_line, printable, with_interval
 from reports.view.parts import halves, whole
 from reports.view.run import ArmView, RunView, spent_ns
 from reports.view.words import SAMPLING
@@ -114,21 +114,33 @@ class Row:
         """The change that carries the verdict; None where there is none to give."""
         return self.relative if self.judged == "relative" else self.direct if self.judged else None
 
+    @property
+    def other(self) -> Change | None:
+        """The change that only describes."""
+        return self.relative if self.judged == "direct" else self.direct
+
+
+def told(change: Change) -> str:
+    """The ratio with its interval."""
+    return with_interval(change.ratio, change.ci_low, change.ci_high)
+
 
 @dataclass(frozen=True)
 class Pair:
-    """A later run held against the first.
+    """A later run held against the first, which is A.
 
     Attributes:
+        name: the later run's letter.
         after: the later run.
         rows: every arm and cell that both runs measured.
-        alone: subject -> which of the two runs has it, for those that only one has.
+        alone: subject -> letter of the run that has it, for those that only one has.
         differences: what differs between the runs and doesn't forbid their comparison.
     """
 
+    name: str
     after: RecordedRun
     rows: tuple[Row, ...]
-    alone: dict[Subject, Literal["before", "after"]]
+    alone: dict[Subject, str]
     differences: tuple[Difference, ...]
 
     @property
@@ -148,9 +160,19 @@ class Comparison:
     alpha: float = ALPHA
 
     @property
+    def runs(self) -> dict[str, RecordedRun]:
+        """Every run by its letter, the one compared with first."""
+        return {"A": self.before, **{pair.name: pair.after for pair in self.pairs}}
+
+    @property
+    def rows(self) -> list[tuple[Pair, Row]]:
+        """All rows, each with its pair of runs."""
+        return [(pair, row) for pair in self.pairs for row in pair.rows]
+
+    @property
     def words(self) -> list[str]:
         """All verdicts."""
-        return [row.verdict.word for pair in self.pairs for row in pair.rows if row.verdict]
+        return [row.verdict.word for _, row in self.rows if row.verdict]
 
 
 def compare(paths: Sequence[Path], control: str | None = None, allow_env_change: bool = False) -> Comparison:
@@ -170,21 +192,26 @@ def compare(paths: Sequence[Path], control: str | None = None, allow_env_change:
     for run, own in zip(runs[1:], subjects[1:], strict=True):
         labels = {one.arm for one in subjects[0]} & {one.arm for one in own}
         slots = {label: (labelled(runs[0])[label], labelled(run)[label]) for label in sorted(labels)}
-        told = differences(runs[0], run, slots)
-        refuse(runs[0], run, told, allow_env_change)
+        apart = differences(runs[0], run, slots)
+        refuse(runs[0], run, apart, allow_env_change)
         if control is not None and control not in labels:
             raise UsageError(f"--control {control}: not an arm that both {runs[0].path} and {run.path} measured: "
                              f"those are {', '.join(sorted(labels)) or 'none'}")
-        found.append((run, pair_rows(runs[0], subjects[0], own, control), told, own))
+        found.append((run, pair_rows(runs[0], subjects[0], own, control), apart, own))
     judged = holm([rows for _, rows, _, _ in found])
     if not any(row.verdict for rows in judged for row in rows):
         have = "; ".join(f"{run.path} has {', '.join(sorted(map(str, own))) or 'none'}"
                          for run, own in zip(runs, subjects, strict=True))  # fmt: skip
         raise UsageError("nothing to compare: the runs share no arm with measured blocks"
-                         f"{' besides the control' if control else ''}: {' '.join(printable(have).split())}")
-    pairs = tuple(Pair(run, tuple(rows), alone(subjects[0], own), tuple(told))
-                  for (run, _, told, own), rows in zip(found, judged, strict=True))
+                         f"{' besides the control' if control else ''}: {one_line(have)}")
+    pairs = tuple(Pair(letter(number), run, tuple(rows), alone(subjects[0], own, letter(number)), tuple(apart))
+                  for number, ((run, _, apart, own), rows) in enumerate(zip(found, judged, strict=True)))
     return Comparison(runs[0], pairs, control)
+
+
+def letter(number: int) -> str:
+    """The name of a later run: B, C, ..."""
+    return chr(ord("B") + number) if number < 25 else f"run {number + 2}"
 
 
 def read(paths: Sequence[Path]) -> list[RecordedRun]:
@@ -287,7 +314,6 @@ def holm(groups: Sequence[Sequence[Row]]) -> list[list[Row]]:
     return [[again(row) for row in rows] for rows in groups]
 
 
-def alone(one: dict[Subject, Measured], other: dict[Subject, Measured]) -> dict[Subject, Literal["before", "after"]]:
-    """What only one of two runs measured."""
-    found: dict[Subject, Literal["before", "after"]] = {s: "before" for s in one if s not in other}
-    return {**found, **{s: "after" for s in other if s not in one}}
+def alone(one: dict[Subject, Measured], other: dict[Subject, Measured], name: str) -> dict[Subject, str]:
+    """What only one of two runs measured, with that run's letter."""
+    return {**{s: "A" for s in one if s not in other}, **{s: name for s in other if s not in one}}

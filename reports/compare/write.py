@@ -1,4 +1,4 @@
-"""Writes a comparison of runs: `compare.html` (self-contained), `compare.md` (the same facts) and `figures/`."""
+"""Writes a comparison of runs: `compare.html` (self-contained), `compare.md`, `figures/`, and lines for a terminal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 
 from harness.record.writer import write_atomically
 from impls.errors import UsageError
-from reports.compare import page as compare_page
 from reports.compare.figure import forest
-from reports.compare.runs import Comparison
+from reports.compare.page import notes, report, unjudged
+from reports.compare.runs import Comparison, Row, told
 from reports.page import render
 from reports.page.figures import FigureMaker
+from reports.text import one_line
 from reports.view.parts import whole
 
 MOST_IDS = 4
@@ -38,9 +39,9 @@ def write(comparison: Comparison, out: Path | None, command: Sequence[str]) -> P
         figures.mkdir(parents=True, exist_ok=True)
         maker = FigureMaker(whole(comparison.before), figures)
         figure = maker.make("compare", lambda _, narrow: forest(comparison, narrow))
-        report = compare_page.report(comparison, figure, command)
-        write_atomically(folder / "compare.md", render.markdown(report))
-        write_atomically(folder / "compare.html", render.html(report))
+        page = report(comparison, figure, command)
+        write_atomically(folder / "compare.md", render.markdown(page))
+        write_atomically(folder / "compare.html", render.html(page))
     except OSError as error:
         raise UsageError(f"{folder}: cannot write the comparison ({error.strerror or error}): give another folder with "
                          "--out") from error
@@ -49,7 +50,7 @@ def write(comparison: Comparison, out: Path | None, command: Sequence[str]) -> P
 
 def default_folder(comparison: Comparison) -> Path:
     """`compare-<id>-<id>` in the current folder."""
-    ids = [short_id(run.path) for run in compare_page.runs_of(comparison)]
+    ids = [short_id(run.path) for run in comparison.runs.values()]
     more = [f"and-{len(ids) - MOST_IDS}-more"] if len(ids) > MOST_IDS else []
     return Path("-".join(["compare", *ids[:MOST_IDS], *more]))
 
@@ -59,3 +60,33 @@ def short_id(run: Path) -> str:
     name = run.resolve().name
     own = re.fullmatch(r"[a-z-]+-\d{8}T\d{6}Z-([0-9a-f]{6})", name)
     return own[1] if own else re.sub(r"[^A-Za-z0-9._-]", "_", name)[:40]
+
+
+def lines(comparison: Comparison) -> list[str]:
+    """The verdicts as a table for a terminal."""
+    table = [("run", "arm", "metric", "blocks", "time after / before", "verdict")]
+    for pair, row in comparison.rows:
+        change = row.verdict or row.direct
+        metric = f"{row.subject.metric}{f', {row.subject.cell}' if row.subject.cell else ''}"
+        blocks = f"{change.blocks_before} + {change.blocks_after}"
+        table.append((pair.name, row.subject.arm, metric, blocks, told(change), word(row, comparison.control)))
+    plain = [tuple(map(one_line, row)) for row in table]
+    widths = [max(len(row[i]) for row in plain) for i in range(len(plain[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in plain]
+
+
+def word(row: Row, control: str | None) -> str:
+    """The verdict with what it rests on and why it is open; or why there is none."""
+    if row.verdict is None:
+        return f"not judged ({unjudged(row, control)})"
+    over = f", relative to {row.control}" if row.judged == "relative" else ""
+    return f"{row.verdict.word}{over}{f' ({row.verdict.reason})' if row.verdict.reason else ''}"
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """What a reader of the terminal must not miss: warnings, and what only one run has."""
+    found = [f"{note.severity}: {f'{note.where}: ' if note.where else ''}{note.message}" for note in notes(comparison)
+             if note.severity != "info"]  # fmt: skip
+    found += [f"not compared: {subject} is only in {where}" for pair in comparison.pairs
+              for subject, where in pair.alone.items()]  # fmt: skip
+    return list(map(one_line, found))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from harness.record.events import BlockState, Case, DatasetRecorded, Quality, Sample, Verdict, Window
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from reports.export.schema import CaseRow, QualityRow, RunRow, SampleRow, StepRow, VerdictRow, WindowRow
 from reports.view.run import nested, spent_ns
 

@@ -9,7 +9,8 @@ from errno import EISDIR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.record.writer import JOURNAL, read_run, write_atomically
+from harness.record.run import JOURNAL, read_run
+from harness.record.writer import write_atomically
 from impls.errors import UsageError
 from impls.store.files import replacement
 from reports.export.rows import tables

@@ -10,7 +10,8 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.record.writer import RecordedRun, read_run, write_atomically
+from harness.record.run import RecordedRun, read_run
+from harness.record.writer import write_atomically
 from impls.errors import UsageError
 from reports.page.blocks import Report
 from reports.text import printable

@@ -7,25 +7,19 @@ from dataclasses import replace
 from harness.record.events import (
     Epoch,
     Losses,
-    Overhead,
     ParityResult,
-    Peak,
     SampleAgreement,
     SamplesDrawn,
-    StepCost,
-    SyncProof,
     Trap,
     Verdict,
     Window,
 )
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from reports.suites.sampling.facts import is_sampling
 from reports.view.run import RunView, view
 from reports.view.words import EITHER, SAMPLING, TRAINING, Unit
 
 SUITE = "sample-speed"
-# More blocks than a run can have.
-MOST_BLOCKS = 10_000
 
 
 def samples(run: RecordedRun) -> bool:
@@ -59,36 +53,19 @@ def whole(run: RecordedRun) -> RunView:
 
 
 def halves(seen: RunView) -> tuple[RunView, ...]:
-    """The run itself; where it trains and samples, its training and then its sampling.
-
-    A block does the one or the other; what belongs to no block is in both halves.
-    """
-    if seen.unit is not EITHER:
-        return (seen,)
-    drawn = {window.block for window in seen.run.of(Window) if window.kind in ("sample", "sweep")}
-    # A block whose processes all failed has no window, but a number of its part.
-    match seen.declared("by_part", SAMPLING.doing, "block_numbers"):
-        case [int(first), int(last)] if first <= last < first + MOST_BLOCKS:
-            drawn |= set(range(first, last + 1))
-    return part(seen, drawn, TRAINING), part(seen, drawn, SAMPLING)
+    """The run itself; where it trains and samples, its training and then its sampling."""
+    return tuple(part(seen, unit) for unit in (TRAINING, SAMPLING)) if seen.unit is EITHER else (seen,)
 
 
-def part(seen: RunView, drawn: set[int], unit: Unit) -> RunView:
-    """One half of a run, in which the blocks `drawn` sample and all others train."""
+def part(seen: RunView, unit: Unit) -> RunView:
+    """One half of a run."""
     wanted = unit is SAMPLING
 
     def belongs(event: object) -> bool:
         if isinstance(event, Verdict):
             return is_sampling(event) == wanted
-        if isinstance(event, Trap):
-            return wanted
-        if isinstance(event, ParityResult):
-            # It compares training steps; that both draw the same images is shown beside it.
-            return not wanted
-        if isinstance(event, StepCost | Peak | Overhead | SyncProof) and event.part is not None:
-            return (event.part == SAMPLING.doing) == wanted
-        block = getattr(event, "block", None)
-        return block is None or (block in drawn) == wanted
+        # It compares training steps; that both draw the same images is shown beside it.
+        return not (wanted and isinstance(event, ParityResult))
 
-    run = replace(seen.run, events=tuple(event for event in seen.run.events if belongs(event)))
-    return view(run, unit, seen.t0_ns)
+    run = seen.run.part(unit.doing)
+    return view(replace(run, events=tuple(filter(belongs, run.events))), unit, seen.t0_ns)

@@ -16,7 +16,7 @@ from harness.record.events import (
     Window,
     WorkerStarted,
 )
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from reports.page.blocks import Section
 
 NEEDS: dict[str, tuple[type[Event], ...]] = {

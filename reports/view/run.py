@@ -32,7 +32,7 @@ from harness.record.events import (
     Window,
     WorkerStarted,
 )
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from reports.view.words import SAMPLING, TRAINING, Unit
 
 Floats = NDArray[np.float64]

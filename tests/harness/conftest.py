@@ -33,8 +33,10 @@ from harness.plan import make_plans  # noqa: E402
 from harness.processes.scratch import Scratch  # noqa: E402
 from harness.processes.session import Nobody, Session  # noqa: E402
 from harness.progress import Progress  # noqa: E402
+from harness.protocol import life  # noqa: E402
 from harness.record.events import DatasetRecorded, EnvironmentRecorded  # noqa: E402
-from harness.record.writer import RunWriter, read_run  # noqa: E402
+from harness.record.run import read_run  # noqa: E402
+from harness.record.writer import RunWriter  # noqa: E402
 from harness.run.runner import Runner  # noqa: E402
 from harness.run.start import Request  # noqa: E402
 from harness.suites.quality.plan import training_recipe  # noqa: E402
@@ -92,7 +94,7 @@ class InProcessChannel:
             self.replies.append(protocol.encode(self.worker.handle(command)))
         except (ProcessEndedError, SystemExit) as end:
             self.handle.status = 0 if isinstance(end, SystemExit) else 3
-        if isinstance(command, protocol.Stop):
+        if isinstance(command, life.Stop):
             self.handle.status = 0
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
@@ -195,7 +197,9 @@ class Lab:
         end = Runner(bench, request).run()
         bench.writer.finish(end)
         bench.writer.close()
-        return end, read_run(bench.writer.path)
+        run = read_run(bench.writer.path)
+        assert bench.writer.run == run
+        return end, run
 
 
 @pytest.fixture

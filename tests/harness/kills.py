@@ -28,9 +28,12 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
 from harness.record.events import BlockState, Case, ParityResult, Window  # noqa: E402
-from harness.record.writer import RecordedRun, read_run  # noqa: E402
-from harness.run.finish import report_due  # noqa: E402
-from harness.run.resume import finished_blocks  # noqa: E402
+from harness.record.run import (  # noqa: E402
+    RecordedRun,
+    finished_blocks,  # noqa: E402
+    read_run,
+    report_due,  # noqa: E402
+)
 
 BLOCKS, PAIRS = 6, 2
 TINY = {"preset": "tiny", "train": {"batch_size": 2}, "sample": {"batch_size": 2},

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from harness import protocol
 from harness.machine.counters import Counters
 from harness.options import BenchConfig
+from harness.protocol import timing
 from harness.record.events import BlockState, Finding, Verdict
-from harness.record.writer import RunWriter, read_run
+from harness.record.run import read_run
+from harness.record.writer import RunWriter
 from harness.run.runner import Runner
 from harness.run.start import Request
 
@@ -98,7 +99,7 @@ def test_what_the_kernel_takes_in_the_windows_makes_the_block_dirty_and_is_a_fin
 
     def spy(command):
         nonlocal seconds
-        stepwise = isinstance(command, protocol.Stepwise) and any("block-2" in name for name in names[-2:])
+        stepwise = isinstance(command, timing.Stepwise) and any("block-2" in name for name in names[-2:])
         seconds += 60.0 if stepwise else 0.0
         now = lab.clock.seconds()
         lab.counters = Counters(monotonic_s=now, raw_s=now, boot_s=now, wall_s=now, processors=2, stolen_s=seconds)

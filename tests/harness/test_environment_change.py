@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.judge.verdicts import judge_run, sentence
+from harness.judge.verdicts import judge_run
 from harness.machine.facts import capture
 from harness.options import BenchConfig, parse
 from harness.plan import Comparison
@@ -25,9 +25,9 @@ from harness.record.events import (
     Window,
     WorkerStarted,
 )
-from harness.record.machines import machines
+from harness.record.run import RecordedRun, machines, read_run
 from harness.record.summary import summary
-from harness.record.writer import RecordedRun, RunWriter, read_run
+from harness.record.writer import RunWriter
 from harness.run.resume import check_machine, resumption
 from harness.run.runner import Runner
 from harness.run.start import Request
@@ -35,6 +35,7 @@ from impls.errors import UsageError
 from reports.chapters import findings as notes
 from reports.chapters import machine as surroundings
 from reports.chapters import verdicts
+from reports.terminal import sentence
 from reports.view.parts import whole
 
 SHORT = {"arms": "scripted,scripted:slow", "blocks": 6, "pairs": 4, "epochs": 0}
@@ -151,7 +152,7 @@ def test_a_run_that_went_on_elsewhere_says_so_everywhere(lab, cut):
         assert verdict.word == "A-faster", "both environments agree"
         assert verdict.reason == "blocks of different environments: 2 and 4"
         assert verdict.reason in sentence(verdict, run.arms)
-    content = summary(run)
+    content = summary(run).model_dump()
     assert content["environment"]["facts"]["cpu_model"] == "Y"
     assert [one["facts"]["cpu_model"] for one in content["earlier_environments"]] == ["X"]
     told = text_of(run)
@@ -166,7 +167,7 @@ def test_a_run_that_went_on_elsewhere_says_so_everywhere(lab, cut):
 def test_the_same_environment_is_recorded_once_and_a_new_finding_is_told(lab, cut):
     busy = Finding(severity="warning", code="high-load", message="the load is 9", advice="wait")
     run = go_on(lab, cut, HERE, None, [busy])
-    assert len(run.of(EnvironmentRecorded)) == 1 and summary(run)["earlier_environments"] == []
+    assert len(run.of(EnvironmentRecorded)) == 1 and summary(run).earlier_environments == []
     assert [f.code for f in run.of(Finding)].count("high-load") == 1
     assert all(verdict.reason is None for verdict in run.of(Verdict))
     assert "value, block" not in text_of(run)

@@ -10,7 +10,7 @@ import pytest
 from harness.judge.fairness import refusal, unfair, varied
 from harness.plan import Comparison
 from harness.record.events import ArmEntry, BlockState, EnvironmentRecorded, RunStarted, WorkerStarted
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from impls.backend import BackendInfo
 
 INFO = BackendInfo("PyTorch", "2", "cuda", "GPU", "GPU-1", "float32", False, 4)

@@ -14,8 +14,9 @@ from harness.processes import janitor
 from harness.processes.scratch import Scratch
 from harness.processes.session import Limits, Nobody, Session, WorkerFailedError
 from harness.processes.workers import LocalSessions
+from harness.protocol import life
 from harness.record.events import BlockState, Case
-from harness.record.writer import read_run
+from harness.record.run import read_run
 from harness.run.finish import report_command
 from harness.run.runner import Runner
 from impls.registry import parse_arm
@@ -127,12 +128,12 @@ class Chatterbox:
         return True
 
     def recv_bytes(self, most):
-        return protocol.encode(protocol.Note(text="compiling"))
+        return protocol.encode(life.Note(text="compiling"))
 
 
 def test_a_worker_that_only_talks_counts_as_hung(lab):
     with pytest.raises(WorkerFailedError, match="no answer to 'cache' within 5 s") as fault:
-        session(Chatterbox(lab.clock), lab.clock.seconds).ask(protocol.ReadCache(), protocol.CacheCount, 600)
+        session(Chatterbox(lab.clock), lab.clock.seconds).ask(life.ReadCache(), 600)
     assert fault.value.cause == "hang"
 
 
@@ -141,7 +142,7 @@ def test_a_stuck_handshake_holds_up_nobody_else(lab, real_sessions, tmp_path):
 
     silent = Client(str(real_sessions._listener.address), family="AF_UNIX")
     with real_sessions.start("A", parse_arm("scripted"), tmp_path / "log") as live:
-        assert live.ask(protocol.ReadCache(), protocol.CacheCount, 60).compiled_files is None
+        assert live.ask(life.ReadCache(), 60).compiled_files is None
     silent.close()
 
 

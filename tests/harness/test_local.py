@@ -9,7 +9,8 @@ import pytest
 from harness.cli import main
 from harness.options import BenchConfig
 from harness.record.events import BlockState
-from harness.record.writer import RunWriter, read_run
+from harness.record.run import read_run
+from harness.record.writer import RunWriter
 from harness.run import execute as local
 from harness.run.runner import Request, Runner
 from impls.errors import UsageError

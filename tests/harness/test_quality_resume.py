@@ -7,7 +7,8 @@ from fake_tools import ARMS, FakeTools, cases
 
 from harness.options import BenchConfig
 from harness.record.events import ImagesSampled, NearestImages, Quality, QualityDifference, ReferenceFeatures, Trained
-from harness.record.writer import RunWriter, read_run
+from harness.record.run import read_run
+from harness.record.writer import RunWriter
 from harness.run.runner import Runner
 from harness.suites.quality.part import check_weights_fit
 from harness.suites.quality.plan import QualityPlan

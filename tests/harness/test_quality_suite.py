@@ -23,7 +23,7 @@ from harness.record.events import (
     Verdict,
 )
 from harness.record.summary import summary
-from harness.suites.quality.part import check_weights_fit, nearest_cell, sentence
+from harness.suites.quality.part import check_weights_fit, nearest_cell
 from harness.suites.quality.plan import QualityPlan
 from harness.suites.registry import SAMPLING_TIME, STEP_TIME
 from harness.suites.sampling.cells import Cell
@@ -50,7 +50,7 @@ def test_every_arm_trains_draws_and_is_judged(quality, lab):
         assert (run.path / name).is_file()
     left = {path.name for path in run.path.rglob(".*")}
     assert not left
-    assert summary(run)["quality"][0]["label"] == "FD efficientnet-lite0"
+    assert summary(run).quality[0]["label"] == "FD efficientnet-lite0"
 
 
 def test_the_tools_get_what_was_asked_for(quality, lab):
@@ -210,4 +210,4 @@ def test_the_cell_with_most_calls_is_searched_for_copies():
 def test_a_missing_distance_is_said_with_its_reason():
     result = Quality(arm="A", cell="ddim-5", train_steps=3, extractor="x", label="FD x", images=4, ladder=[],
                      figures=[{"metric": "fd", "value": None, "reason": "singular"}], interval="")
-    assert sentence(result, "pytorch") == "FD x of pytorch, ddim-5 after 3 training steps, 4 images: n/a (singular)"
+    assert result.sentence("pytorch") == "FD x of pytorch, ddim-5 after 3 training steps, 4 images: n/a (singular)"

@@ -14,7 +14,7 @@ import pytest
 
 from harness.record.events import BlockState, EnvironmentRecorded, Finding
 from harness.record.lines import encode
-from harness.record.writer import read_run
+from harness.record.run import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ["--dataset", "digits", "--preset", "tiny", "--device", "cpu", "--blocks", "6", "--pairs", "4", "--epochs", "0"]

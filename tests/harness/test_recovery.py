@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from harness import protocol
 from harness.options import BenchConfig
+from harness.protocol import life, sampling, timing, training
 from harness.record.events import BlockState, Case, Window
-from harness.record.writer import RunWriter, read_run
-from harness.run.finish import latest_cases
+from harness.record.run import read_run
+from harness.record.writer import RunWriter
 from harness.run.runner import Runner
 from harness.run.start import Request
 
@@ -39,10 +39,10 @@ def resume(lab, config, path):
 
 
 @pytest.mark.parametrize(("kind", "number", "case_id", "blocks", "options"), [
-    (protocol.Gradients, 1, "parity-A", 6, {}), (protocol.Gradients, 2, "parity-B", 6, {}),
-    (protocol.ProveSync, 1, "extras-B", 7, {}), (protocol.Epochs, 1, "epochs-B", 7, {"epochs": 1}),
-    (protocol.Free, 1, "block-0-B", 6, {}), (protocol.Create, 3, "cold-start-B", 6, {"cold_start": True}),
-    (protocol.Draw, 1, "samples-A", 6, SAMPLING), (protocol.SpringTrap, 1, "trap-B", 7, SAMPLING)])
+    (training.Gradients, 1, "parity-A", 6, {}), (training.Gradients, 2, "parity-B", 6, {}),
+    (timing.ProveSync, 1, "extras-B", 7, {}), (training.Epochs, 1, "epochs-B", 7, {"epochs": 1}),
+    (timing.Free, 1, "block-0-B", 6, {}), (life.Create, 3, "cold-start-B", 6, {"cold_start": True}),
+    (sampling.Draw, 1, "samples-A", 6, SAMPLING), (sampling.SpringTrap, 1, "trap-B", 7, SAMPLING)])
 def test_what_failed_is_measured_again(lab, kind, number, case_id, blocks, options):
     config = BenchConfig(**{"device": "cpu", "preset": "tiny", **OPTIONS, **options})
     lab.sessions.spy = dies_at(kind, number)
@@ -50,10 +50,10 @@ def test_what_failed_is_measured_again(lab, kind, number, case_id, blocks, optio
     runner = Runner(bench, request)
     bench.writer.finish(runner.run())
     bench.writer.close()
-    failed = [case.case_id for case in latest_cases(read_run(bench.writer.path)) if case.status == "failed"]
+    failed = [case.case_id for case in read_run(bench.writer.path).of(Case) if case.status == "failed"]
     assert case_id in failed
     end, before, after = resume(lab, config, bench.writer.path)
-    assert end.status == "complete" and {case.status for case in latest_cases(after)} == {"measured"}
+    assert end.status == "complete" and {case.status for case in after.of(Case)} == {"measured"}
     kept = {state.block for state in before.of(BlockState)} - {case.block for case in before.of(Case)
                                                                if case.status == "failed"}
     for kind_of in (Window, BlockState):

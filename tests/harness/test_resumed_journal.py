@@ -29,8 +29,8 @@ from harness.record.events import (
     Window,
 )
 from harness.record.lines import encode
-from harness.record.writer import RunWriter, read_run
-from harness.run.finish import report_due
+from harness.record.run import read_run, report_due
+from harness.record.writer import RunWriter
 from harness.run.runner import Runner
 from harness.run.start import Request
 

@@ -8,10 +8,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from harness import protocol
 from harness.blocks import block
 from harness.options import BenchConfig
 from harness.plan import turn_order
+from harness.protocol import timing
 from harness.record.events import (
     BlockState,
     Case,
@@ -32,8 +32,8 @@ from harness.record.events import (
     Window,
     WorkerStarted,
 )
-from harness.record.writer import RunWriter, read_run
-from harness.run.resume import finished_blocks, unfinished_blocks
+from harness.record.run import finished_blocks, read_run, unfinished_blocks
+from harness.record.writer import RunWriter
 from harness.run.runner import Runner
 from harness.run.start import Request
 
@@ -165,7 +165,7 @@ def test_different_number_formats_forbid_a_verdict_but_are_no_failure(lab):
 
 def test_a_waiting_arm_that_works_makes_its_block_dirty(lab):
     def spy(command):
-        if isinstance(command, protocol.Stepwise):
+        if isinstance(command, timing.Stepwise):
             for handle in lab.sessions.handles:
                 lab.cpu[handle.pid] = lab.cpu.get(handle.pid, 0) + 5 * MS
 
@@ -264,7 +264,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(lab):
 
     def interrupt(command):
         seen[type(command)] += 1
-        if isinstance(command, protocol.Free) and seen[protocol.Free] == 3 * 2 * block.FREE_PAIRS + 8:
+        if isinstance(command, timing.Free) and seen[timing.Free] == 3 * 2 * block.FREE_PAIRS + 8:
             raise KeyboardInterrupt
 
     lab.sessions.spy = interrupt

@@ -26,9 +26,10 @@ from harness.record.events import (
     Verdict,
     Window,
 )
-from harness.record.writer import RunWriter, read_run
+from harness.record.run import finished_blocks, read_run
+from harness.record.writer import RunWriter
 from harness.run.execute import left_out
-from harness.run.resume import check_weights, finished_blocks, origin
+from harness.run.resume import check_weights, origin
 from harness.run.runner import Runner
 from harness.run.start import Request
 from harness.suites.registry import CALL_TIME, SAMPLING_MEAN, SAMPLING_TIME

@@ -10,18 +10,19 @@ import pytest
 import scripted_backend
 from scipy import stats
 
-from harness.judge.selfcheck import CODES, blocks_needed, cost, selfcheck
+from harness.judge.selfcheck import blocks_needed, cost, selfcheck
 from harness.judge.synchronisation import fault, figures, unsynchronised
 from harness.record.events import Case, Finding, Overhead, SyncProof, Verdict
-from harness.record.writer import RecordedRun
-from harness.run import finish as conclusion
+from harness.record.findings import SELF_CHECK_CODES
+from harness.record.run import RecordedRun
+from reports import terminal
 from reports.chapters import findings as notes
 from reports.view.parts import whole
 
 MS = 1_000_000
 SHORT = {"arms": "scripted,scripted", "blocks": 6, "pairs": 4, "epochs": 0}
-PROOF = SyncProof(arm="A", pending_before=19000, pending_after=3, pending_base=3, steps_short=1, steps_long=4,
-                  short_ns=100 * MS, long_ns=400 * MS, residue_ns=MS)
+PROOF = SyncProof(arm="A", part="training", pending_before=19000, pending_after=3, pending_base=3, steps_short=1,
+                  steps_long=4, short_ns=100 * MS, long_ns=400 * MS, residue_ns=MS)
 
 
 def found(run, code):
@@ -50,7 +51,8 @@ def test_blocks_without_a_spread_or_with_too_much():
 
 
 def overhead(ratios, what="harness"):
-    return Overhead(arm="A", what=what, bare_ns=[1000 * MS] * len(ratios), harness_ns=[round(1e9 * r) for r in ratios])
+    return Overhead(arm="A", part="training", what=what, bare_ns=[1000 * MS] * len(ratios),
+                    harness_ns=[round(1e9 * r) for r in ratios])
 
 
 def test_the_interval_for_the_median_covers_it_as_often_as_it_says():
@@ -103,7 +105,7 @@ def by_process(spread):
     return step_ns
 
 
-def test_a_quiet_machine_resolves_one_per_cent(lab, capsys, monkeypatch):
+def test_a_quiet_machine_resolves_one_per_cent(lab):
     lab.script(by_process(0.001))
     end, run = lab.run(**{**SHORT, "selfcheck": True})
     assert end.exit_code == 0
@@ -120,11 +122,9 @@ def test_a_quiet_machine_resolves_one_per_cent(lab, capsys, monkeypatch):
     assert f"{math.log(verdict.ci_high / verdict.ci_low) / 2:.2%}" in floor.message
     assert not found(run, "unsynchronised") and not found(run, "selfcheck-incomplete")
     shown = {note.message for note in notes.notes(whole(run))}
-    assert {f.message for f in run.of(Finding) if f.code in CODES} <= shown
+    assert {f.message for f in run.of(Finding) if f.code in SELF_CHECK_CODES} <= shown
 
-    monkeypatch.setattr(conclusion, "report_command", lambda verb, folder: True)
-    assert conclusion.conclude(run.path, lambda text: None) == 0
-    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("self-check: ")]
+    printed = [line for line in terminal.lines(run) if line.startswith("self-check: ")]
     assert len(printed) == 2 * 5 and "against itself" in printed[0] and "yes, with 6 blocks" in printed[2]
 
 
@@ -157,12 +157,10 @@ def test_a_sampler_is_checked_over_its_cells(lab, monkeypatch):
     assert "losses" not in sync.message
 
 
-def test_without_a_selfcheck_nothing_is_added(lab, capsys, monkeypatch):
+def test_without_a_selfcheck_nothing_is_added(lab):
     _, run = lab.run(**SHORT)
-    assert selfcheck(run) == [] and not [f for f in run.of(Finding) if f.code in CODES]
-    monkeypatch.setattr(conclusion, "report_command", lambda verb, folder: True)
-    conclusion.conclude(run.path, lambda text: None)
-    assert "self-check" not in capsys.readouterr().out
+    assert selfcheck(run) == [] and not [f for f in run.of(Finding) if f.code in SELF_CHECK_CODES]
+    assert not any("self-check" in line for line in terminal.lines(run))
 
 
 def test_what_is_missing_is_said(lab):
@@ -229,8 +227,8 @@ def test_a_proof_spoilt_by_the_machine_is_tried_again(lab):
         session = answer(slot, arm, log, env)
         ask = session.ask
 
-        def asked(command, kind, limit_s):
-            reply = ask(command, kind, limit_s)
+        def asked(command, limit_s):
+            reply = ask(command, limit_s)
             if getattr(command, "op", "") == "prove-sync" and slot not in spoilt:
                 spoilt.append(slot)
                 return reply.model_copy(update={"short_ns": 5 * reply.short_ns})

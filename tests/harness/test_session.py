@@ -15,13 +15,15 @@ import pytest
 import scripted_backend
 
 from harness import protocol
-from harness.machine import disturbance
+from harness.machine import counters, disturbance
 from harness.processes.launcher import LocalLauncher, worker_environment
 from harness.processes.session import WorkerFailedError, ending, log_tail
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
-from harness.worker import loops as windows
-from harness.worker.worker import Worker, out_of_memory, serve
+from harness.protocol import life, timing
+from harness.worker import loops
+from harness.worker.__main__ import serve
+from harness.worker.worker import Worker, out_of_memory
 from impls import registry
 from impls.registry import parse_arm
 
@@ -50,16 +52,18 @@ def test_a_real_worker_answers_and_stops(arm, scratch, tmp_path, real_env, monke
     try:
         with sessions.start("A", arm, tmp_path / "log") as session:
             assert session.pid == session.handle.pid and session.spawn_ns > 0
-            created = session.ask(protocol.Create(arm="scripted", device="cpu", threads=1), protocol.Created, 60)
+            created = session.ask(life.Create(arm="scripted", device="cpu", threads=1), 60)
             assert created.info["framework"] == "Scripted" and created.compiled_files is None
             with pytest.raises(WorkerFailedError, match="before anything was built") as fault:
-                session.ask(protocol.Stepwise(steps=1), protocol.StepTimes, 60)
+                session.ask(timing.Stepwise(steps=1), 60)
             assert fault.value.cause == "error" and "Traceback" in fault.value.detail
-            with pytest.raises(WorkerFailedError, match="answered Created, not Span"):
-                session.ask(protocol.Create(arm="scripted", device="cpu", threads=1), protocol.Span, 60)
+            with monkeypatch.context() as lie:
+                lie.setattr(life.Create, "reply", lambda command: timing.Span)
+                with pytest.raises(WorkerFailedError, match="answered Created, not Span"):
+                    session.ask(life.Create(arm="scripted", device="cpu", threads=1), 60)
             os.kill(session.pid, signal.SIGKILL)
             with pytest.raises(WorkerFailedError, match="signal 9") as fault:
-                session.ask(protocol.ReadCache(), protocol.CacheCount, 60)
+                session.ask(life.ReadCache(), 60)
             assert fault.value.cause == "crash"
     finally:
         sessions.close()
@@ -128,8 +132,8 @@ def test_all_arms_get_the_same_threads_and_no_passive_waiting():
 
 def test_the_channel_carries_json_and_nothing_else():
     ours, theirs = Pipe()
-    ours.send_bytes(protocol.encode(protocol.ReadCache()))
-    ours.send_bytes(protocol.encode(protocol.Stop()))
+    ours.send_bytes(protocol.encode(life.ReadCache()))
+    ours.send_bytes(protocol.encode(life.Stop()))
     serve(theirs, Worker())
     assert json.loads(ours.recv_bytes()) == {"kind": "cache-count", "compiled_files": None}
     assert json.loads(ours.recv_bytes()) == {"kind": "done"}
@@ -173,20 +177,20 @@ def ticking():
 
 def test_stepwise_synchronises_every_step_and_starts_with_nothing_pending():
     trainer = Counted()
-    times = windows.stepwise(trainer, 3, ticking())
+    times = loops.stepwise(trainer, timing.Stepwise(steps=3), ticking())
     assert trainer.calls == ["synchronize"] + ["step", "synchronize"] * 3
     assert (times.start_ns, times.step_ns, times.end_ns) == ([0, 10, 20], [10, 10, 10], 30)
 
 
 def test_free_synchronises_at_the_ends_only():
     trainer = Counted()
-    windows.free(trainer, 3, ticking())
+    loops.free(trainer, timing.Free(steps=3), ticking())
     assert trainer.calls == ["synchronize", "step", "step", "step", "synchronize"]
 
 
 def test_the_bare_loop_does_the_same_steps_as_the_window():
     trainer = Counted()
-    times = windows.overhead(trainer, 4, 2, ticking())
+    times = loops.overhead(trainer, timing.Overhead(pairs=4, steps=2), ticking())
     assert trainer.calls.count("step") == 4 * 2 * 2
     assert len(times.bare_ns) == len(times.harness_ns) == 4
 
@@ -201,7 +205,7 @@ def test_the_collector_is_off_inside_a_window_and_on_again_after_a_fault():
 
     trainer = Faulty()
     with pytest.raises(RuntimeError):
-        windows.free(trainer, 1, ticking())
+        loops.free(trainer, timing.Free(steps=1), ticking())
     assert trainer.calls[-1] is False and gc.isenabled()
 
 
@@ -229,7 +233,7 @@ def test_unreadable_load_is_no_disturbance():
 
 
 def test_the_machine_s_busy_time_grows_and_is_in_nanoseconds():
-    first = disturbance.machine_busy_ns()
+    first = counters.machine_busy_ns()
     assert first is None or first > 10**9
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.record.events import Finding
-from harness.record.writer import read_run
+from harness.record.run import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ["--dataset", "digits", "--preset", "tiny", "--device", "cpu", "--blocks", "6", "--pairs", "2", "--epochs",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.judge.verdicts import Question, block_ratios, holm, judge_run, refusal, sentence
+from harness.judge.verdicts import Question, block_ratios, holm, judge_run, refusal
 from harness.plan import Comparison
 from harness.record.events import (
     ArmEntry,
@@ -22,8 +22,9 @@ from harness.record.events import (
     Window,
     WorkerStarted,
 )
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from harness.suites.registry import CALL_TIME, SAMPLING_MEAN, SAMPLING_TIME
+from reports.terminal import sentence
 
 INFO = {"framework": "Scripted", "version": "1", "device": "cpu", "device_name": "x", "device_uuid": None,
         "dtype": "float32", "tf32": False, "threads": 2, "operators": {}, "flags": {}}

@@ -6,10 +6,10 @@ import ast
 from collections import defaultdict
 from pathlib import Path
 
-from harness.judge.selfcheck import CODES
 from harness.record.events import Finding, Resumed
-from harness.record.findings import CATALOGUE, END_CODES, markdown
-from harness.record.writer import RunWriter, read_run
+from harness.record.findings import CATALOGUE, END_CODES, SELF_CHECK_CODES, markdown
+from harness.record.run import read_run
+from harness.record.writer import RunWriter
 
 ROOT = Path(__file__).parents[2]
 DYNAMIC = None
@@ -64,7 +64,7 @@ def test_the_page_is_the_one_made_from_the_catalogue():
 
 
 def test_what_a_selfcheck_prints_is_known():
-    assert set(CODES) <= {entry.code for entry in CATALOGUE}
+    assert set(SELF_CHECK_CODES) <= {entry.code for entry in CATALOGUE}
 
 
 def test_what_is_found_at_the_end_is_found_anew_after_a_resume(tmp_path):

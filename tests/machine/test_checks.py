@@ -9,7 +9,9 @@ import time
 
 import pytest
 
-from harness.machine.preflight import disturbances, during_run, preflight, process_cpu_ns
+from harness.machine.counters import process_cpu_ns
+from harness.machine.preflight import preflight
+from harness.machine.telemetry import disturbances, during_run
 from harness.record.events import EnvironmentRecorded, Sample
 
 GIB = 1 << 30

@@ -12,7 +12,7 @@ import synthetic
 from test_report_partial import Sketches
 
 from harness.record.events import BlockState, Energy, Event, MonitorState, Resumed, Window
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from reports import report as sections
 from reports.page.blocks import Picture, Report
 from reports.suites.sampling.tables import energy

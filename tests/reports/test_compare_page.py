@@ -13,7 +13,6 @@ from light_runs import FACTS, INFO, Light, altered, write
 from synthetic import NASTY
 from test_report_untrusted import Tags
 
-from reports.compare import text as compare_text
 from reports.compare import write as compare_files
 from reports.compare.runs import Comparison, compare
 
@@ -82,7 +81,7 @@ def test_a_named_control_is_said_to_carry_the_verdict_and_is_not_judged(tmp_path
 def test_arms_that_moved_together_raise_a_warning_with_the_way_out(tmp_path: Path) -> None:
     comparison, page, _ = pages(tmp_path, Light(seed=1), Light(seed=2, arms=arms(105, 157.5)))
     assert comparison.words == ["slower", "slower"]
-    told = [line for line in compare_text.remarks(comparison) if "moved the same way" in line]
+    told = [line for line in compare_files.remarks(comparison) if "moved the same way" in line]
     assert len(told) == 2 and "jittor is slower, but relative to pytorch the ratio is" in told[1]
     assert "--control pytorch" in html.unescape(page)
 
@@ -92,7 +91,7 @@ def test_an_allowed_machine_is_marked_in_card_finding_table_and_terminal(tmp_pat
     comparison, page, markdown = pages(tmp_path, Light(seed=1), other, allow_env_change=True)
     assert page.count("cpu_logical: 2 against 64") == 3 and "machine, allowed" in page
     assert "The machine is not the same" in markdown
-    assert any("The machine is not the same" in line for line in compare_text.remarks(comparison))
+    assert any("The machine is not the same" in line for line in compare_files.remarks(comparison))
 
 
 def test_several_runs_get_letters_and_a_section_each(tmp_path: Path) -> None:
@@ -100,7 +99,7 @@ def test_several_runs_get_letters_and_a_section_each(tmp_path: Path) -> None:
     comparison, page, _ = pages(tmp_path, Light(seed=1, **cells), Light(seed=2, **cells), Light(seed=3, **cells))
     assert 'id="changes-b"' in page and 'id="changes-c"' in page
     assert "B: jittor, ddim-20" in page and "C: pytorch, ddim-10" in page
-    assert len(compare_text.lines(comparison)) == 9
+    assert len(compare_files.lines(comparison)) == 9
     assert compare_files.default_folder(comparison) == Path("compare-run-0-run-1-run-2")
 
 
@@ -130,7 +129,7 @@ def test_hostile_texts_are_shown_and_do_nothing(tmp_path: Path) -> None:
         assert len(re.findall(r"(?<!\\)\|", line)) in (3, 4, 6, 7), line
     for file in (tmp_path / "out" / "figures").glob("*.svg"):
         assert not [e for e in ET.parse(file).iter() if e.tag.split("}")[-1] in ("script", "image", "a")]
-    for line in [*compare_text.lines(comparison), *compare_text.remarks(comparison)]:
+    for line in [*compare_files.lines(comparison), *compare_files.remarks(comparison)]:
         assert "\n" not in line and "\x1b" not in line
 
 
@@ -138,7 +137,7 @@ def test_what_the_control_has_no_blocks_for_is_told_apart_from_the_control(tmp_p
     cells = {"cells": ("ddim-10", "ddim-20"), "pairs": 2, "blocks": 3}
     paths = [write(tmp_path / str(i), Light(seed=i, **cells), without_control(i)) for i in (0, 1)]
     comparison = compare(paths, control="pytorch")
-    told = compare_text.lines(comparison)
+    told = compare_files.lines(comparison)
     assert sum("not judged (the control)" in line for line in told) == 1
     (other,) = (line for line in told if "not judged (the control has no blocks here)" in line)
     assert "jittor" in other and "ddim-20" in other

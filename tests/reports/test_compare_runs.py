@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from journals import sealed
 from light_runs import Light, recorded, write
 from scipy import stats
 
-from harness.record.writer import read_run
+from harness.record.run import read_run
 from impls.errors import UsageError
 from reports import __main__ as command_line
 from reports.compare.runs import Comparison, Subject, compare, holm, measured, pair_rows
@@ -107,8 +108,8 @@ def test_sampling_is_judged_cell_by_cell_and_lonely_cells_and_arms_are_listed(tm
     assert words(found) == {"pytorch, ddim-10": "slower"}
     alone = found.pairs[0].alone
     metric = "sampling time"
-    assert alone[Subject("pytorch", metric, "ddim-50")] == "before"
-    assert alone[Subject("jittor:amp", metric, "ddim-20")] == "after" and len(alone) == 6
+    assert alone[Subject("pytorch", metric, "ddim-50")] == "A"
+    assert alone[Subject("jittor:amp", metric, "ddim-20")] == "B" and len(alone) == 6
 
 
 def test_the_same_arm_twice_is_matched_by_its_turn(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_the_same_arm_twice_is_matched_by_its_turn(tmp_path: Path) -> None:
 def test_failed_arms_and_disturbed_blocks_count_as_in_one_run(tmp_path: Path) -> None:
     found = compared(tmp_path, BEFORE, changed(2, unfinished=("jittor",), dirty=(0, 1)))
     assert list(words(found)) == ["pytorch"]
-    assert found.pairs[0].alone == {Subject("jittor", "step time"): "before"}
+    assert found.pairs[0].alone == {Subject("jittor", "step time"): "A"}
     assert found.pairs[0].rows[0].logs[1].dirty == (True, True, *[False] * 6)
 
 
@@ -199,7 +200,7 @@ def test_absurd_stamps_of_a_journal_are_left_out(tmp_path: Path) -> None:
     other = write(tmp_path / "b", changed(2), lambda text: FIRST_STEP.sub(f'"step_ns":[{10**400}]', text, count=1))
     assert set(words(compare([one, other]))) == {"pytorch", "jittor"}
     (tmp_path / "b" / "journal.jsonl").write_text(
-        FIRST_STEP.sub('"step_ns":[-5]', (tmp_path / "b" / "journal.jsonl").read_text())
+        "\n".join(sealed(FIRST_STEP.sub('"step_ns":[-5]', (tmp_path / "b" / "journal.jsonl").read_text()).splitlines()))
     )
     with pytest.raises(UsageError, match="share no arm"):
         compare([one, other])

@@ -17,7 +17,8 @@ from light_runs import Light, write
 from synthetic_sampling import Sampling, write_sampling
 
 from harness.record.events import BlockState, Case, Figure, Quality, Sample, Verdict, Window
-from harness.record.writer import RunWriter, read_run
+from harness.record.run import read_run
+from harness.record.writer import RunWriter
 from reports import __main__ as command_line
 from reports.export.schema import ROWS, columns, markdown
 from reports.export.write import export

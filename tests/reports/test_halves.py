@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from harness.record.events import BlockState, ParityResult, Peak, RunStarted, Window, WorkerStarted
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from reports.view.parts import halves, whole
 from reports.view.words import SAMPLING, TRAINING
 
@@ -17,7 +17,8 @@ def recorded(declared):
     worker = WorkerStarted(arm="A", block=13, pid=1, spawn_ns=1, import_ns=1, build_ns=1, first_step_ns=1,
                            first_stamp_ns=1, parameter_count=1, info={})
     events = [RunStarted(run_id="r", suite="all", started_utc="2026-01-01T00:00:00+00:00", command=[], arms=[],
-                         bench={}, experiment={}, config_sha256="", declared=declared),
+                         bench={}, experiment={}, config_sha256="",
+                         declared={"parts": ["training", "sampling"], **declared}),
               window(0, "free"), window(11, "sample"), worker,
               *(BlockState(block=block, order_seed=0, dirty=False) for block in (0, 11, 13)),
               *(Peak(arm="A", matmul_n=8, flops=flops, part=part)

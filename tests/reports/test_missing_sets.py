@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from harness.record.events import ArmEntry, Case, ImagesSampled, RunStarted
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from reports.suites.quality.facts import image_sets
 from reports.view.run import view
 

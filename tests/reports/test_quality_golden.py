@@ -15,7 +15,7 @@ from synthetic_quality import FEW, Judged
 from test_report_golden import close, of, plain
 from test_report_partial import Sketches
 
-from harness.record.writer import read_run
+from harness.record.run import read_run
 from reports import index
 from reports import report as sections
 from reports.page.blocks import Prose, Report

@@ -12,7 +12,7 @@ import synthetic
 import synthetic_sampling
 from test_report_partial import words, write
 
-from harness.record.writer import read_run
+from harness.record.run import read_run
 from reports import report as sections
 from reports.page import render
 from reports.page.figures import FigureMaker

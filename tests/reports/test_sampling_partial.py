@@ -178,7 +178,7 @@ def test_the_index_sums_up_cells_below_the_mean(journal: list[str], tmp_path: Pa
 
 
 def test_a_view_names_the_batch_of_what_it_tells(journal: list[str], tmp_path: Path) -> None:
-    from harness.record.writer import read_run
+    from harness.record.run import read_run
     from reports.view.parts import whole
 
     run = read_run(write(tmp_path, journal))

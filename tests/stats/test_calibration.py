@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from scipy import signal, stats
 
-from harness import protocol
 from harness.blocks.block import Block
 from harness.blocks.warmup import Started
 from harness.judge.verdicts import judge_run
 from harness.plan import Comparison, order_seed, turn_order
+from harness.protocol import life, timing
 from harness.record.events import (
     ArmEntry,
     BlockState,
@@ -30,7 +30,7 @@ from harness.record.events import (
     WorkerStarted,
 )
 from harness.record.lines import decode, encode
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 
 PAIRS, STEP_NS = 40, 1e8
 INFO = {"framework": "Scripted", "version": "1", "device": "cpu", "device_name": "x", "device_uuid": None,
@@ -147,14 +147,14 @@ def warm_up(steps):
     """What the harness decides about one process whose steps take `steps` nanoseconds; the first has been taken."""
     recorded, taken = [], 1
 
-    def ask(command, reply, limit_s):
+    def ask(command, limit_s):
         nonlocal taken
-        if isinstance(command, protocol.ReadCache):
-            return protocol.CacheCount(compiled_files=None)
+        if isinstance(command, life.ReadCache):
+            return life.CacheCount(compiled_files=None)
         chunk = [round(value) for value in steps[taken : taken + command.steps]]
         starts = [int(value) for value in np.cumsum([0, *steps])[taken : taken + len(chunk)]]
         taken += command.steps
-        return protocol.StepTimes(start_ns=starts, end_ns=starts[-1] + chunk[-1], step_ns=chunk)
+        return timing.StepTimes(start_ns=starts, end_ns=starts[-1] + chunk[-1], step_ns=chunk)
 
     progress = SimpleNamespace(status=lambda text: None, say=lambda text: None)
     plan = SimpleNamespace(arms=())

@@ -17,8 +17,8 @@ from harness.stats.compare import (
     judge,
     judge_clean_and_dirty,
     sign_flip_p,
-    t_interval,
 )
+from harness.stats.interval import median_interval, t_interval
 
 finite = st.floats(-0.5, 0.5).map(lambda x: round(x, 6))
 SWAPPED = {"A-faster": "B-faster", "B-faster": "A-faster", "equivalent": "equivalent", "inconclusive": "inconclusive"}
@@ -107,12 +107,18 @@ def test_impossible_times_are_refused(a, b):
 
 
 @given(st.lists(finite, min_size=2, max_size=20), st.sampled_from([0.05, 0.05 / 3, 0.2]))
-def test_the_t_interval_is_scipys(values, alpha):
-    if len(set(values)) < 2:
-        return
-    low, high = stats.t.interval(1 - alpha, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
+def test_the_t_interval_is_its_closed_form(values, alpha):
+    low, high = [np.mean(values) + sign * stats.t.ppf(1 - alpha / 2, len(values) - 1) * np.std(values, ddof=1)
+                 / math.sqrt(len(values)) for sign in (-1, 1)]
     ours = t_interval(values, alpha)
     assert (ours.mean, ours.low, ours.high) == pytest.approx((np.mean(values), low, high), abs=1e-12)
+
+
+@given(st.lists(finite, min_size=1, max_size=60), st.sampled_from([0.05, 0.05 / 3, 0.2]))
+def test_the_interval_for_the_median_is_the_sign_test_s(values, alpha):
+    outside = int(stats.binom.ppf(alpha / 2, len(values), 0.5)) - 1
+    ends = (sorted(values)[outside], sorted(values)[-1 - outside]) if outside >= 0 else None
+    assert median_interval(values, alpha) == ends
 
 
 @given(st.lists(finite, min_size=6, max_size=10))
@@ -175,7 +181,7 @@ def test_swapping_the_arms_swaps_the_verdict(logs):
 
 @pytest.mark.parametrize(("logs", "margin"), [([0.02, -0.03, 0.01, 0.0], 0.01), ([0.05, 0.0], 0.02)])
 def test_further_blocks_is_the_least_number_that_narrows_the_interval(logs, margin):
-    more = further_blocks(logs, margin, 0.05)
+    more = further_blocks(logs, math.log1p(margin), 0.05)
     spread = np.std(logs, ddof=1)
 
     def half_width(n: int) -> float:
@@ -216,7 +222,8 @@ def test_identical_values_give_an_interval_of_no_width():
     assert verdict.ci_low == pytest.approx(verdict.ci_high)
 
 
-@pytest.mark.parametrize("call", [judge, t_interval, sign_flip_p, further_blocks])
+@pytest.mark.parametrize("call", [judge, t_interval, sign_flip_p, lambda values: further_blocks(values, 0.01),
+                                  median_interval])
 def test_nan_is_refused(call):
     with pytest.raises(ValueError, match="finite"):
         call([0.1, math.nan, 0.2])

@@ -10,7 +10,17 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from harness.record.events.base import SCHEMA_VERSION, SELF_CHECK, ArmEntry, ArmSlot, Event, Severity, SteadyClass, Word
+from harness.record.events.base import (
+    SCHEMA_VERSION,
+    SELF_CHECK,
+    ArmEntry,
+    ArmSlot,
+    Event,
+    PartName,
+    Severity,
+    SteadyClass,
+    Word,
+)
 from harness.record.events.quality import (
     Figure,
     ImagesSampled,
@@ -108,6 +118,7 @@ __all__ = [
     "NearestImages",
     "Overhead",
     "ParityResult",
+    "PartName",
     "Peak",
     "Quality",
     "QualityDifference",

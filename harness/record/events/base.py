@@ -10,6 +10,8 @@ SCHEMA_VERSION = 1
 # Ends the metric of a verdict on an arm against itself.
 SELF_CHECK = " (self-check)"
 ArmSlot = Literal["A", "B", "C", "D", "E", "F", "G", "H"]
+# A part of a suite, in a lower-case word: one of the registry, or of a suite that registers itself from outside.
+PartName = str
 Severity = Literal["info", "warning", "error"]
 SteadyClass = Literal["flat", "warmup", "slowdown", "no-steady-state"]
 Word = Literal["A-faster", "B-faster", "equivalent", "inconclusive", "not-comparable"]

@@ -106,6 +106,17 @@ class Quality(Event):
     images_per_s: float | None = Field(None, description="feature extraction")
     warnings: list[str] = []
 
+    def sentence(self, arm: str) -> str:
+        """The distance for people, while the run goes on and at its end; `arm` names whose images these are."""
+        distance = next((figure for figure in self.figures if figure.metric == "fd"), None)
+        trained = "" if self.train_steps is None else f" after {self.train_steps} training steps"
+        head = f"{self.label} of {arm}, {self.cell}{trained}, {self.images} images"
+        if distance is None or distance.value is None:
+            return f"{head}: n/a ({distance.reason if distance else 'not computed'})"
+        interval = "" if distance.ci_low is None or distance.ci_high is None else (
+            f" [{distance.ci_low:.2f}, {distance.ci_high:.2f}]")
+        return f"{head}: {distance.value:.2f}{interval}"
+
 
 class QualityDifference(Event):
     """Distance of arm A less that of arm B, image i of both from the same noise."""

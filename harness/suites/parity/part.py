@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness import protocol
 from harness.bench import SLOW_LIMIT_S, Bench
 from harness.processes.session import Session, WorkerFailedError
+from harness.protocol import timing, training
 from harness.record.events import ArmSlot, Case, Losses, WorkerStarted
 from harness.suites.parity import numbers as parity
 from impls.recipe.config import ExperimentConfig
@@ -71,11 +71,11 @@ def _one_arm(bench: Bench, slot: ArmSlot, experiment: ExperimentConfig, steps: i
         if not start.exists():
             _write_start(session, experiment, folder)
         own = folder / slot
-        _done(session, protocol.LoadState(path=str(start)))
-        _done(session, protocol.Predict(inputs=str(inputs), output=f"{own}-eps.safetensors"))
-        session.ask(protocol.Gradients(output=f"{own}-gradients.safetensors"), protocol.LossValues, SLOW_LIMIT_S)
-        first = session.ask(protocol.Stepwise(steps=1), protocol.StepTimes, SLOW_LIMIT_S)
-        _done(session, protocol.SaveState(path=f"{own}-after.safetensors"))
+        session.ask(training.LoadState(path=str(start)), SLOW_LIMIT_S)
+        session.ask(training.Predict(inputs=str(inputs), output=f"{own}-eps.safetensors"), SLOW_LIMIT_S)
+        session.ask(training.Gradients(output=f"{own}-gradients.safetensors"), SLOW_LIMIT_S)
+        first = session.ask(timing.Stepwise(steps=1), SLOW_LIMIT_S)
+        session.ask(training.SaveState(path=f"{own}-after.safetensors"), SLOW_LIMIT_S)
         bench.writer.append(WorkerStarted(
             arm=slot, block=BEFORE_BLOCKS, role="parity", pid=session.pid, spawn_ns=session.spawn_ns,
             import_ns=created.import_ns, build_ns=built.build_ns, first_step_ns=first.step_ns[0],
@@ -83,7 +83,7 @@ def _one_arm(bench: Bench, slot: ArmSlot, experiment: ExperimentConfig, steps: i
         losses = _losses(bench, session, steps, done=1)
         control: list[float] = []
         if reference:
-            _done(session, protocol.LoadState(path=str(folder / "control.safetensors")))
+            session.ask(training.LoadState(path=str(folder / "control.safetensors")), SLOW_LIMIT_S)
             control = _losses(bench, session, steps)
             _record(bench, slot, "control", control)
         _record(bench, slot, "matched", losses)
@@ -97,7 +97,7 @@ def _one_arm(bench: Bench, slot: ArmSlot, experiment: ExperimentConfig, steps: i
 def _write_start(session: Session, experiment: ExperimentConfig, folder: Path) -> None:
     """The start for all arms, from the first arm's parameter names and shapes."""
     own = folder / "own.safetensors"
-    _done(session, protocol.SaveState(path=str(own)))
+    session.ask(training.SaveState(path=str(own)), SLOW_LIMIT_S)
     shapes = {name: value.shape for name, value in checkpoint.load_state(own)[0].params.items()}
     own.unlink()
     seed, channels = experiment.seed, experiment.model.image_channels
@@ -112,9 +112,9 @@ def _losses(bench: Bench, session: Session, steps: int, done: int = 0) -> list[f
     bench.progress.advance(done)
     for count in _chunks(steps - done):
         bench.progress.status(f"{session.arm.name}: matched steps")
-        session.ask(protocol.Stepwise(steps=count), protocol.StepTimes, SLOW_LIMIT_S)
+        session.ask(timing.Stepwise(steps=count), SLOW_LIMIT_S)
         bench.progress.advance(count)
-    return session.ask(protocol.ReadLosses(), protocol.LossValues, SLOW_LIMIT_S).losses
+    return session.ask(training.ReadLosses(), SLOW_LIMIT_S).losses
 
 
 def _chunks(steps: int) -> Iterable[int]:
@@ -125,9 +125,6 @@ def _record(bench: Bench, slot: ArmSlot, randomness: str, losses: list[float]) -
     bench.writer.append(Losses.model_validate({"arm": slot, "block": BEFORE_BLOCKS, "randomness": randomness,
                                                "first_step": 0, "losses": losses}))
 
-
-def _done(session: Session, command: protocol.Message) -> None:
-    session.ask(command, protocol.Done, SLOW_LIMIT_S)
 
 
 def _short(value: float | None) -> str:

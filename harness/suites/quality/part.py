@@ -13,7 +13,7 @@ from harness.bench import Bench
 from harness.options import BenchConfig
 from harness.processes.session import WorkerFailedError
 from harness.record.events import ArmSlot, Case, Finding, ImagesSampled, Quality, ReferenceFeatures, Trained
-from harness.record.writer import RecordedRun, read_run
+from harness.record.run import RecordedRun, read_run
 from harness.suites.quality.plan import QualityPlan
 from harness.suites.quality.steps import Evaluation, draw_set, evaluate, train_to
 from harness.suites.sampling.cells import Cell, cheapest
@@ -185,7 +185,7 @@ def _judge(job: QualityJob, sets: Sequence[ImagesSampled], nearest: bool) -> Non
         bench.fail(case, first.arm, None, error, case)
         return
     for result in results:
-        bench.progress.say(sentence(result, bench.plan.arm(result.arm).name))
+        bench.progress.say(result.sentence(bench.plan.arm(result.arm).name))
         for warning in result.warnings:
             bench.find_once(_finding(warning))
     _measured(job, case, None)
@@ -202,18 +202,6 @@ def _finding(warning: str) -> Finding:
 def case_of(what: str, cell: Cell, stage: int | None, slot: ArmSlot | None = None) -> str:
     """The name of a case, of its log and of its files."""
     return "-".join(str(part) for part in (what, slot, cell.name, stage) if part is not None)
-
-
-def sentence(result: Quality, arm: str) -> str:
-    """The distance of one set for people."""
-    distance = next((figure for figure in result.figures if figure.metric == "fd"), None)
-    trained = "" if result.train_steps is None else f" after {result.train_steps} training steps"
-    head = f"{result.label} of {arm}, {result.cell}{trained}, {result.images} images"
-    if distance is None or distance.value is None:
-        return f"{head}: n/a ({distance.reason if distance else 'not computed'})"
-    interval = "" if distance.ci_low is None or distance.ci_high is None else (
-        f" [{distance.ci_low:.2f}, {distance.ci_high:.2f}]")
-    return f"{head}: {distance.value:.2f}{interval}"
 
 
 def check_weights_fit(plan: QualityPlan, shape: Sequence[int], resumed: RecordedRun | None = None) -> None:

@@ -24,7 +24,7 @@ from harness.record.events import (
     Trained,
 )
 from harness.record.lines import subject
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from harness.suites.sampling.cells import Cell
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, read_json

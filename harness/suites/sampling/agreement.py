@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import protocol
 from harness.bench import SLOW_LIMIT_S, Bench
 from harness.processes.session import WorkerFailedError
+from harness.protocol import sampling
 from harness.record.events import ArmSlot, Case, SampleAgreement, SamplesDrawn
 from harness.suites.sampling.cells import Cell, shown
 from impls.pictures import images
@@ -82,8 +82,8 @@ def _draw(bench: Bench, slot: ArmSlot, cell: Cell) -> Images:
     with session, bench.sessions.folder("samples") as folder:
         bench.build_sampler(session, matched(bench.experiment))
         output = folder / "drawn.safetensors"
-        session.ask(protocol.Draw(method=cell.method, steps=cell.steps, images=DRAWN, seed=seed, frames=FRAMES,
-                                  output=str(output)), protocol.Done, SLOW_LIMIT_S)
+        session.ask(sampling.Draw(method=cell.method, steps=cell.steps, images=DRAWN, seed=seed, frames=FRAMES,
+                                  output=str(output)), SLOW_LIMIT_S)
         arrays = checkpoint.load_arrays(output)
     grid, gif = f"samples/{slot}-{cell.name}.png", f"samples/{slot}-{cell.name}.gif"
     images.save_grid(bench.writer.path / grid, arrays["images"])

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from harness import protocol
 from harness.bench import HAND_OVER_S, SLOW_LIMIT_S, Bench
 from harness.blocks.warmup import Started
 from harness.blocks.windows import metered
+from harness.protocol import sampling
 from harness.record.events import ArmSlot, Trap, Window
 from harness.suites.sampling.cells import Cell, cheapest
 from impls.registry import Device
@@ -77,8 +77,7 @@ class Batches:
     def _rehearse(self, slot: ArmSlot, cell: Cell, images: int) -> None:
         calls = min(REHEARSED_CALLS, cell.steps)
         self._live[slot].session.ask(
-            protocol.Batch(method=cell.method, steps=cell.steps, images=images, seed=0, calls=calls), protocol.Span,
-            SLOW_LIMIT_S)
+            sampling.Batch(method=cell.method, steps=cell.steps, images=images, seed=0, calls=calls), SLOW_LIMIT_S)
 
     def _window(self, slot: ArmSlot, cell: Cell, images: int, pair: int, position: int, kind: Kind) -> None:
         bench, arm, steps = self._bench, self._live[slot], cell.steps
@@ -87,7 +86,7 @@ class Batches:
         bench.sleep(HAND_OVER_S)
         with metered(bench, slot, self._block, steps) as done:
             span = arm.session.ask(
-                protocol.Batch(method=cell.method, steps=steps, images=images, seed=seed), protocol.Span, limit_s)
+                sampling.Batch(method=cell.method, steps=steps, images=images, seed=seed), limit_s)
             done(span)
         bench.writer.append(Window(kind=kind, arm=slot, block=self._block, pair=pair, position=position,
                                    start_ns=span.start_ns, end_ns=span.end_ns, steps=steps, step_ns=[],
@@ -101,7 +100,7 @@ def spring_trap(bench: Bench, block: int, arm: Started) -> None:
         WorkerFailedError: the arm cannot go on.
     """
     cell, images = cheapest(bench.plan.cells), bench.experiment.sample.batch_size
-    times = arm.session.ask(protocol.SpringTrap(steps=cell.steps, images=images, seed=bench.experiment.seed),
-                            protocol.TrapTimes, arm.limit_s(cell.steps))
+    times = arm.session.ask(sampling.SpringTrap(steps=cell.steps, images=images, seed=bench.experiment.seed),
+                            arm.limit_s(cell.steps))
     bench.writer.append(Trap(arm=arm.session.slot, block=block, cell=f"ddim-{cell.steps}", images=images,
                              unsynchronised_ns=times.unsynchronised_ns, synchronised_ns=times.synchronised_ns))

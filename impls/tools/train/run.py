@@ -13,7 +13,7 @@ from types import FrameType
 from impls.backend import Arrays, Backend, Images, Sampler
 from impls.data import datasets
 from impls.data.datasets import Dataset
-from impls.errors import DataError, UsageError
+from impls.errors import EXIT_INTERRUPTED, DataError, UsageError
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.validation import held_out
 from impls.registry import Arm, parse_arm
@@ -120,7 +120,7 @@ def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Ba
         folder.close()
     if not complete:
         say(f"{PROG}: interrupted after step {training.step}" + (f"; to go on: {go_on}" if outputs.latest else ""))
-        raise SystemExit(tool.EXIT_INTERRUPTED)
+        raise SystemExit(EXIT_INTERRUPTED)
     print(folder.checkpoint(training.step))
 
 

@@ -20,7 +20,7 @@ from harness.record.events import (
     Verdict,
     Window,
 )
-from harness.record.writer import RecordedRun
+from harness.record.run import RecordedRun
 from reports.text import MINUS, THIN, count, number, plural
 from reports.view.run import ArmView, RunView
 

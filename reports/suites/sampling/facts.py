@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import stdtrit
 
 from harness.record.events import Verdict, Window
+from harness.stats import interval
 from reports.text import plural
 from reports.view.run import ArmView, Floats, RunView, spent_ns
 
-ALPHA = 0.05
 NO_BATCH = "no batch of this cell was measured"
 NO_SWEEP = "no other batch size was measured"
 
@@ -140,18 +138,15 @@ def flop_per_s(view: RunView, windows: Sequence[Window]) -> float | None:
 
 def t_interval(values: Sequence[float], alpha: float) -> Interval:
     """Mean of independent values with its t interval."""
-    found = np.asarray(values, dtype=np.float64)
-    mean = float(found.mean())
-    if found.size < 2:
-        return Interval(mean, None, None)
-    half = float(stdtrit(found.size - 1, 1 - alpha / 2)) * float(found.std(ddof=1)) / math.sqrt(found.size)
-    return Interval(mean, mean - half, mean + half)
+    if len(values) < 2 or not np.isfinite(values).all():
+        return Interval(float(np.mean(values)), None, None)
+    return Interval(*interval.t_interval(values, alpha))
 
 
 def alpha_of(view: RunView) -> float:
     """The declared significance."""
     declared = view.declared("alpha")
-    return declared if isinstance(declared, float) and 0 < declared < 1 else ALPHA
+    return declared if isinstance(declared, float) and 0 < declared < 1 else interval.ALPHA
 
 
 def line(view: RunView, arm: ArmView) -> Line | str:

@@ -1,0 +1,235 @@
+"""What a suite is made of: the interface through which all shared code meets it, without knowing which one it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from typing_extensions import Self
+
+if TYPE_CHECKING:
+    from harness.bench import Bench
+    from harness.blocks.block import Block
+    from harness.blocks.warmup import Started
+    from harness.judge.verdicts import Question, Ratios
+    from harness.options import BenchConfig
+    from harness.plan import Comparison, Plan
+    from harness.processes.session import Session
+    from harness.protocol import life
+    from harness.record.events import ArmSlot, Case, Finding, PartName, Verdict
+    from harness.record.run import RecordedRun
+    from impls.data.datasets import Dataset
+    from impls.recipe.config import ExperimentConfig
+    from impls.registry import Arm, Device
+    from impls.store.weights import Weights
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a part cannot do without.
+
+    Attributes:
+        arms: at least so many.
+        images: a data set.
+        weights: something to sample from; `--steps` then names sampler settings, not a number of steps.
+    """
+
+    arms: int = 1
+    images: bool = False
+    weights: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a part plans itself from.
+
+    Attributes:
+        options: what the user asked for.
+        arms: the arms of `--arms`.
+        device: where they run.
+        T: diffusion steps of the experiment.
+        overrides: what the configuration file says of the experiment.
+        recorded: what the run that goes on had declared; empty for a new one.
+    """
+
+    options: BenchConfig
+    arms: Sequence[Arm]
+    device: Device
+    T: int = 1000
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Part(ABC):
+    """One thing that a suite measures. An instance is its own plan: frozen, its settings are its fields.
+
+    Attributes:
+        name: in the journal and in the report.
+        needs: what it cannot do without.
+        takes: options that belong to some suites only, of which it is one.
+        batch: the section of the recipe that `--batch-size` means where this is the first part of a suite.
+        pairs: alternating windows of each arm in a block, unless the user says so; 0 for a part without blocks.
+    """
+
+    name: ClassVar[PartName]
+    needs: ClassVar[Needs] = Needs()
+    takes: ClassVar[frozenset[str]] = frozenset()
+    batch: ClassVar[Literal["train", "sample"]] = "train"
+    pairs: ClassVar[int] = 0
+
+    @classmethod
+    def refusal(cls, options: BenchConfig) -> str | None:
+        """Why the options do not go with it, in one line; None where they do."""
+        return None
+
+    @classmethod
+    def recipe(cls, given: Mapping[str, Any], device: Device) -> dict[str, dict[str, Any]]:
+        """What it lays over the recipe, below the command line alone; `given` is what the configuration file says."""
+        return {}
+
+    @classmethod
+    @abstractmethod
+    def planned(cls, asked: Asked) -> Self:
+        """Its plan.
+
+        Raises:
+            UsageError: an option is malformed or out of range, or they contradict each other.
+        """
+
+    @abstractmethod
+    def declared(self, plan: Plan) -> dict[str, Any]:
+        """What is fixed before the first measurement, for the journal."""
+
+    def recipes(self) -> dict[str, ExperimentConfig]:
+        """Recipes of its own, by the name under which the run declares them."""
+        return {}
+
+    def described(self, recipe: ExperimentConfig) -> list[str]:
+        """Its plan for people, as printed by `--dry-run`."""
+        return []
+
+    def remarks(self, options: BenchConfig) -> list[Finding]:
+        """What is worth knowing before anything runs."""
+        return []
+
+    def batch_size(self, recipe: ExperimentConfig) -> int:
+        """Images that it needs at least, for one step."""
+        return 1
+
+    def check(self, given: Weights | None, images: Dataset | None, resumed: RecordedRun | None) -> None:
+        """Refuse what does not fit, before there is a run folder.
+
+        Args:
+            given: weights that all arms sample from; None for random ones.
+            images: the data set; None where the run needs none.
+            resumed: the run that goes on, or None.
+
+        Raises:
+            UsageError: the first fault.
+        """
+        return
+
+    def ready(self, bench: Bench) -> None:
+        """Do first what must not fail after hours.
+
+        Raises:
+            UsageError: something the user can mend, found before anything was measured.
+        """
+        return
+
+    def gate(self, bench: Bench, recorded: RecordedRun) -> None:
+        """Find out whether the arms do the same, as far as the journal does not hold it yet."""
+        return
+
+    def measure(self, bench: Bench, recorded: RecordedRun) -> None:
+        """Measure what the journal does not hold yet."""
+        return
+
+    def judge(self, recorded: RecordedRun, plan: Plan) -> list[Verdict | Finding | Case]:
+        """What its lines, and those that belong to no part, amount to; pure."""
+        return []
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is compared: its name in the verdict, and the kind of windows that it rests on."""
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a timed part is judged by.
+
+    Attributes:
+        main: its comparisons share Holm's step-down.
+        further: declared as such; each interval describes, at the full alpha.
+        whole: name of the one that stands for the whole part, by default the main one's.
+        when: behind an arm's name where a self-check speaks of this part.
+    """
+
+    main: Metric
+    further: tuple[Metric, ...] = ()
+    whole: str = ""
+    when: str = ""
+
+
+class Timed(Part):
+    """A part that alternates windows of the arms in blocks; how it does so is shared.
+
+    Attributes:
+        metrics: what it is judged by.
+        beside: what `once` measures; the names of its cases begin with it.
+        window_steps: fixed number of steps in a window; None for as many as fill its time.
+    """
+
+    metrics: ClassVar[Metrics]
+    beside: ClassVar[tuple[str, ...]] = ()
+    window_steps: int | None = None
+
+    @abstractmethod
+    def build(self, bench: Bench, session: Session) -> life.Built:
+        """Have a worker build what is measured.
+
+        Raises:
+            WorkerFailedError: it cannot.
+        """
+
+    @abstractmethod
+    def step_flop(self, recipe: ExperimentConfig) -> int:
+        """Floating-point operations of one step, counted from the network's shape."""
+
+    def fair(self, recorded: RecordedRun, pair: Comparison) -> str | None:
+        """What the gate found against comparing a pair; None where it found nothing."""
+        return None
+
+    def early(self, recorded: RecordedRun, slot: ArmSlot) -> str | None:
+        """Why the clock of an arm stops before its work, beside the proofs that every part has; None where it waits."""
+        return None
+
+    @abstractmethod
+    def asked(self, recorded: RecordedRun, comparisons: Sequence[Comparison]) -> Mapping[Question, Ratios]:
+        """What is asked, in the order of the verdicts, with what was measured."""
+
+    def windows(self, block: Block) -> None:
+        """Measure what it has beside the alternating windows of single steps."""
+        return
+
+    def read(self, block: Block, arm: Started) -> None:
+        """Record what an arm holds at the end of its block."""
+        return
+
+    def once(self, block: Block, arm: Started) -> None:
+        """Measure, in the first block of an arm, what is measured once in a run."""
+        return
+
+    def once_together(self, block: Block) -> None:
+        """Measure what all arms of `block.fresh` do together, once each has done its own."""
+        return
+
+    def has_once(self, recorded: RecordedRun, slot: ArmSlot) -> bool:
+        """Whether the journal holds what `once` measures of an arm."""
+        return True

@@ -1,0 +1,76 @@
+"""Messages for a trainer: epochs and losses; states, outputs and gradients through safetensors files."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from harness.protocol.life import Command, Done, Message, Reply
+
+
+class EpochTime(Message):
+    """One epoch: synchronised ends, host-side stamps of the enqueueing, and waits for batches."""
+
+    start_ns: int
+    end_ns: int
+    gap_ns: int | None
+    step_start_ns: list[int]
+    loader_wait_ns: list[int]
+
+
+class EpochTimes(Reply):
+    """All epochs of one request."""
+
+    kind: Literal["epoch-times"] = "epoch-times"
+    epochs: list[EpochTime]
+
+
+class Epochs(Command[EpochTimes]):
+    """Run whole epochs."""
+
+    op: Literal["epochs"] = "epochs"
+    epochs: int
+    steps: int = Field(description="optimisation steps in an epoch")
+
+
+class LossValues(Reply):
+    """Losses, oldest first."""
+
+    kind: Literal["loss-values"] = "loss-values"
+    losses: list[float]
+
+
+class ReadLosses(Command[LossValues]):
+    """Losses since the last reading."""
+
+    op: Literal["losses"] = "losses"
+
+
+class SaveState(Command[Done]):
+    """Write the trainer's state."""
+
+    op: Literal["save-state"] = "save-state"
+    path: str
+
+
+class LoadState(Command[Done]):
+    """Go on from a written state."""
+
+    op: Literal["load-state"] = "load-state"
+    path: str
+
+
+class Predict(Command[Done]):
+    """The network's output for arrays `x` and `t` of one file, written to another as `eps`."""
+
+    op: Literal["predict"] = "predict"
+    inputs: str
+    output: str
+
+
+class Gradients(Command[LossValues]):
+    """Every gradient of the next batch, written by name; answered with the one loss."""
+
+    op: Literal["gradients"] = "gradients"
+    output: str

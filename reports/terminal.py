@@ -1,0 +1,57 @@
+"""What a report says on a terminal: every verdict, every distance, the self-check, what failed; a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from harness.record.events import Case, Finding, Quality, Verdict
+from harness.record.findings import SELF_CHECK_CODES
+from harness.record.run import RecordedRun
+from harness.stats.interval import MARGIN
+from reports.text import one_line, plural, with_interval
+
+
+def lines(run: RecordedRun) -> list[str]:
+    """The lines of a run, in its words but without anything that would steer a terminal."""
+    return [one_line(line) for line in _lines(run)]
+
+
+def _lines(run: RecordedRun) -> Iterator[str]:
+    for verdict in run.of(Verdict):
+        yield sentence(verdict, run.arms)
+    for result in run.of(Quality):
+        yield result.sentence(run.arms.get(result.arm, result.arm))
+    if run.started is not None and run.started.bench.get("selfcheck"):
+        found = [finding for finding in run.of(Finding) if finding.code in SELF_CHECK_CODES]
+        for finding in sorted(found, key=lambda one: (one.arm or "", SELF_CHECK_CODES.index(one.code))):
+            yield f"self-check: {finding.message}"
+    for case in run.of(Case):
+        if case.status == "failed":
+            yield f"failed: {case.case_id}: {case.reason}"
+
+
+def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
+    """A verdict with its ratio as recorded, why it is not decisive and what to do."""
+    a, b = (arms.get(slot, slot) for slot in (verdict.arm_a, verdict.arm_b))
+    if a == b:
+        a, b = f"{a} ({verdict.arm_a})", f"{b} ({verdict.arm_b})"
+    text = told(verdict, a, b)
+    if verdict.ratio is None:
+        return f"{text}: {verdict.reason}"
+    more = "; ".join(part for part in (verdict.reason, verdict.next_action) if part)
+    return f"{text} ({more})" if more else text
+
+
+def told(verdict: Verdict, a: str, b: str) -> str:
+    """The word of a verdict on arms of these names, and the time of A over that of B."""
+    metric = f"{verdict.metric}, {verdict.cell}" if verdict.cell else verdict.metric
+    if verdict.ratio is None:
+        return f"{metric}: {a} against {b}: {verdict.word}"
+    ratio = with_interval(verdict.ratio, verdict.ci_low, verdict.ci_high)
+    return f"{metric}: {decided(verdict.word, a, b)}: time {a} / time {b} = {ratio}, {plural(verdict.blocks, 'block')}"
+
+
+def decided(word: str, a: str, b: str) -> str:
+    """The word of a verdict on arms of these names."""
+    return {"A-faster": f"{a} is faster", "B-faster": f"{b} is faster",
+            "equivalent": f"equivalent within {MARGIN:.0%}"}.get(word, word)  # fmt: skip
