@@ -36,8 +36,8 @@ def test_the_example_loses_what_the_trainer_loses(fw, example):
     want = subject.state().ema
     assert set(average) == set(want)
     for name, mean in average.items():
-        # Adam's first steps are of the size of its rate, 1e-3, also where a gradient is hardly more than rounding.
-        np.testing.assert_allclose(mean.numpy(), want[name], rtol=0, atol=2e-5, err_msg=name)
+        # Adam moves by its rate, 1e-3 a step, also where a gradient is rounding alone, as that of attention's key bias.
+        np.testing.assert_allclose(mean.numpy(), want[name], rtol=0, atol=1e-4, err_msg=name)
 
 
 def test_the_example_draws_what_the_sampler_draws(fw, example):
