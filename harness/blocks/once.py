@@ -10,7 +10,8 @@ from harness.blocks.warmup import Started
 from harness.judge.synchronisation import accusation, fault
 from harness.processes.session import WorkerFailedError
 from harness.protocol import timing, training
-from harness.record.events import ArmSlot, Case, Epoch, Finding, Overhead, Peak, SyncProof
+from harness.record.events import ArmSlot, Case, Epoch, Overhead, Peak, SyncProof
+from harness.record.findings import EPOCH_PART
 from harness.suites.sampling.batches import spring_trap
 
 OVERHEAD_S = 3.0
@@ -46,9 +47,8 @@ def run_extras(bench: Bench, block: int, arms: Mapping[ArmSlot, Started]) -> Non
             _guarded(bench, f"epochs-{slot}", arm, partial(_epochs, bench, block, arm, steps))
     if shortened and steps:
         batch = bench.experiment.train.batch_size
-        bench.find(Finding(severity="info", code="epoch-part", block=block,
-                           message=f"an epoch here is {steps * batch} of {bench.images} images, so that it stays short",
-                           advice="--epochs N runs N whole epochs"))
+        bench.find(EPOCH_PART.found(
+            f"an epoch here is {steps * batch} of {bench.images} images, so that it stays short", block=block))
 
 
 def epoch_steps(bench: Bench, arms: Mapping[ArmSlot, Started]) -> tuple[int, bool]:

@@ -11,6 +11,7 @@ from typing import Literal
 from harness.judge.fairness import refusal
 from harness.plan import Comparison, Plan
 from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Case, Finding, Verdict, Window, Word
+from harness.record.findings import NOISE_FLOOR, TAILS
 from harness.record.run import RecordedRun, machines
 from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge, judge_clean_and_dirty
 from harness.stats.interval import ALPHA, MARGIN
@@ -191,7 +192,8 @@ def _verdict(run: RecordedRun, question: Question, ratios: Ratios, alpha: float)
         arm_a=comparison.a, arm_b=comparison.b,
         ratio=judgement.ratio, ci_low=judgement.ci_low, ci_high=judgement.ci_high, blocks=judgement.blocks,
         word=word, reason=reason, next_action=action, mean_ratio=mean, sign_flip_p=judgement.sign_flip_p,
-        block_log_ratios=ratios.medians, further_blocks=judgement.further_blocks, alpha=alpha)
+        block_log_ratios=ratios.medians, further_blocks=judgement.further_blocks, alpha=alpha,
+        part="sampling" if sampling else "training", kind=question.kind)
 
 
 def _findings(run: RecordedRun, question: Question, verdict: Verdict, ratios: Ratios) -> list[Finding]:
@@ -200,15 +202,13 @@ def _findings(run: RecordedRun, question: Question, verdict: Verdict, ratios: Ra
     name = run.arms.get(comparison.a, comparison.a)
     if comparison.selfcheck and verdict.ci_low is not None and verdict.ci_high is not None:
         floor = (math.log(verdict.ci_high) - math.log(verdict.ci_low)) / 2
-        found.append(Finding(severity="info", code="noise-floor", arm=comparison.a,
-                             message=f"{metric}: {name} against itself: {verdict.ratio:.4f}, half-width "
-                                     f"{floor:.2%}: differences below this cannot be seen on this machine"))
+        found.append(NOISE_FLOOR.found(
+            f"{metric}: {name} against itself: {verdict.ratio:.4f}, half-width {floor:.2%}: differences below this "
+            "cannot be seen on this machine", arm=comparison.a))
     apart = [number for number, ratio in zip(ratios.blocks, ratios.ratios, strict=True) if ratio.disagrees(MARGIN)]
     if apart:
-        found.append(Finding(severity="info", code="tails",
-                             message=f"{metric}: typical and mean step differ by over {MARGIN:.0%} in block "
-                                     f"{', '.join(map(str, apart))}: some steps took much longer than the rest",
-                             advice="look at the distribution of step times"))
+        found.append(TAILS.found(f"{metric}: typical and mean step differ by over {MARGIN:.0%} in block "
+                                 f"{', '.join(map(str, apart))}: some steps took much longer than the rest"))
     return found
 
 

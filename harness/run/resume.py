@@ -21,6 +21,7 @@ from harness.record.events import (
     SamplesDrawn,
     Trap,
 )
+from harness.record.findings import ENVIRONMENT_CHANGED
 from harness.record.run import RecordedRun, finished_blocks, read_run, report_due
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, validated
@@ -100,10 +101,8 @@ def check_machine(run: RecordedRun, now: EnvironmentRecorded, allowed: bool = Fa
     if not allowed:
         raise UsageError(f"--resume {run.path}: the environment has changed: {changed}: start a new run, or accept "
                          "it with --allow-env-change")
-    return Finding(severity="warning", code="environment-changed",
-                   message=f"the run went on in another environment, after {done} finished "
-                           f"block{'' if done == 1 else 's'}: {changed}",
-                   advice="start a new run for figures of one machine; the report shows both environments")
+    return ENVIRONMENT_CHANGED.found(f"the run went on in another environment, after {done} finished "
+                                     f"block{'' if done == 1 else 's'}: {changed}")
 
 
 def origin(given: Weights | None) -> str:

@@ -28,7 +28,7 @@ from harness.record.events import (
     SampleAgreement,
     SamplesDrawn,
 )
-from harness.record.findings import END_CODES
+from harness.record.findings import END_CODES, TIME_LIMIT
 from harness.record.run import RecordedRun, finished_blocks, lasting, read_run, unfinished_blocks
 from harness.run.resume import extras_done
 from harness.run.start import Request, run_started, step_cost, utc_now
@@ -220,10 +220,9 @@ class Runner:
         expected = spent + (statistics.median(self._block_s[-3:]) if self._block_s else 0.0)
         limit = self._plan.time_limit_s
         if limit is not None and expected > limit and self._block_s:
-            self._bench.find_once(Finding(
-                severity="warning" if not beyond_minimum else "info", code="time-limit",
-                message=f"the time limit of {limit / 60:g} min ended the run after {len(self._states)} blocks",
-                advice="give --time-limit more minutes for a narrower interval"))
+            self._bench.find_once(TIME_LIMIT.found(
+                f"the time limit of {limit / 60:g} min ended the run after {len(self._states)} blocks",
+                mild=beyond_minimum))
             return False
         soft = limit is None and self._request.config.blocks is None
         return not (beyond_minimum and soft and expected > SOFT_LIMIT_S)
