@@ -10,7 +10,6 @@ import sys
 import pytest
 from test_real_processes import ROOT, SHORT, only_run, run
 
-
 OUTSIDE = ROOT / "tests" / "fake_suite"
 
 
@@ -69,6 +68,7 @@ def test_its_lines_are_read_only_with_it(env, tmp_path, monkeypatch):
             "except ValidationError:\n    print('unknown')\n")
     told = []
     for one in (env, {key: value for key, value in env.items() if key != "PYTHONPATH"}):
-        done = subprocess.run([sys.executable, "-c", code], env=one, cwd=ROOT, check=True, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", code], env=one, cwd=ROOT, check=True, capture_output=True,
+                              text=True)
         told.append(done.stdout.strip())
     assert told == ["Burst", "unknown"]
