@@ -12,7 +12,6 @@ from reports.suites.parity.chapter import Parity
 from reports.suites.quality.chapter import Quality
 from reports.suites.sampling.chapter import Sampling
 from reports.suites.training.chapter import Training
-from reports.view.parts import parts_of
 from reports.view.run import RunView, view
 from reports.view.words import EITHER, STEPS
 
@@ -40,18 +39,18 @@ def _outside() -> dict[PartName, Chapter]:
 
 def whole(run: RecordedRun) -> RunView:
     """The run in the words that hold for all that it timed."""
-    units = [chapter.unit for chapter in map(chapter_of, parts_of(run)) if isinstance(chapter, Timed)]
+    units = [chapter.unit for chapter in map(chapter_of, run.parts) if isinstance(chapter, Timed)]
     return view(run, EITHER if len(units) > 1 else units[0] if units else STEPS)
 
 
 def settings_of(run: RecordedRun) -> set[str]:
     """The groups of the experiment's settings on which what it measured depends."""
-    return {chapter_of(part).unit.settings for part in parts_of(run)}
+    return {chapter_of(part).unit.settings for part in run.parts}
 
 
 def chapters_of(seen: RunView) -> list[tuple[Chapter, RunView]]:
     """Every part of a run with the chapter that tells of it, in order."""
-    chapters = [chapter_of(part) for part in parts_of(seen.run)]
+    chapters = [chapter_of(part) for part in seen.run.parts]
     if len(chapters) == 1:
         return [(chapters[0], seen)]
     alone = sum(isinstance(chapter, Timed) for chapter in chapters) < 2
