@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from harness.ledger import Ledger
 from harness.machine.counters import Counters, machine_busy_ns, process_cpu_ns, read_counters
 from harness.plan import Plan
-from harness.processes.session import START_TRIES, Session, Sessions, WorkerFailedError
+from harness.processes.session import START_TRIES, Session, WorkerFailedError
 from harness.processes.tools import Tools
+from harness.processes.workers import LocalSessions
 from harness.progress import Progress
 from harness.protocol import life
 from harness.record.events import ArmSlot
@@ -61,7 +62,7 @@ class Bench:
     plan: Plan
     experiment: ExperimentConfig
     ledger: Ledger
-    sessions: Sessions
+    sessions: LocalSessions
     telemetry: Telemetry
     threads: int
     data_path: Path | None = None

@@ -12,6 +12,7 @@ from reports.suites.parity.chapter import Parity
 from reports.suites.quality.chapter import Quality
 from reports.suites.sampling.chapter import Sampling
 from reports.suites.training.chapter import Training
+from reports.view.parts import parts_of
 from reports.view.run import RunView, view
 from reports.view.words import EITHER, STEPS
 
@@ -39,19 +40,19 @@ def _outside() -> dict[PartName, Chapter]:
 
 def whole(run: RecordedRun) -> RunView:
     """The run in the words that hold for all that it timed."""
-    units = [chapter.unit for chapter in map(chapter_of, run.parts) if isinstance(chapter, Timed)]
+    units = [chapter.unit for chapter in map(chapter_of, parts_of(run)) if isinstance(chapter, Timed)]
     return view(run, EITHER if len(units) > 1 else units[0] if units else STEPS)
 
 
 def settings_of(run: RecordedRun) -> set[str]:
     """The groups of the experiment's settings on which what it measured depends."""
-    return {chapter_of(part).unit.settings for part in run.parts}
+    return {chapter_of(part).unit.settings for part in parts_of(run)}
 
 
 def chapters_of(seen: RunView) -> list[tuple[Chapter, RunView]]:
     """Every part of a run with the chapter that tells of it, in order."""
-    chapters = [chapter_of(part) for part in seen.run.parts]
+    chapters = [chapter_of(part) for part in parts_of(seen.run)]
     if len(chapters) == 1:
         return [(chapters[0], seen)]
     alone = sum(isinstance(chapter, Timed) for chapter in chapters) < 2
-    return [(one, view(seen.run.part(one.part), one.unit, seen.t0_ns, alone)) for one in chapters]
+    return [(one, view(seen.run.part(one.part), one.unit, whole=seen, alone=alone)) for one in chapters]

@@ -32,7 +32,7 @@ from harness.machine.counters import Counters  # noqa: E402
 from harness.options import BenchConfig, experiment  # noqa: E402
 from harness.plan import make_plans  # noqa: E402
 from harness.processes.scratch import Scratch  # noqa: E402
-from harness.processes.session import Nobody, Session  # noqa: E402
+from harness.processes.session import Session  # noqa: E402
 from harness.progress import Progress  # noqa: E402
 from harness.protocol import life  # noqa: E402
 from harness.record.events import DatasetRecorded, EnvironmentRecorded  # noqa: E402
@@ -123,7 +123,7 @@ class FakeSessions:
         self.handles.append(handle)
         self.env.append(env)
         channel = InProcessChannel(Worker(self.clock), handle, self.spy)
-        return Session(slot, arm, handle.pid, 5_000_000, log, channel, handle, Nobody(),
+        return Session(slot, arm, handle.pid, 5_000_000, log, channel, handle, Progress(quiet=True),
                        self.clock.seconds)
 
     def folder(self, purpose):

@@ -10,7 +10,7 @@ import pytest
 
 from harness.options import BenchConfig, parse
 from harness.plan import make_plans
-from harness.processes.launcher import LocalLauncher
+from harness.processes.launcher import launch
 from harness.processes.session import WorkerFailedError
 from harness.processes.tools import Tools
 from harness.progress import Progress
@@ -59,8 +59,8 @@ class Shell:
     def __init__(self, code: str) -> None:
         self.code = code
 
-    def start(self, command, env, log):
-        return LocalLauncher().start([sys.executable, "-c", self.code], env, log)
+    def __call__(self, command, env, log):
+        return launch([sys.executable, "-c", self.code], env, log)
 
 
 @pytest.mark.parametrize(("code", "cause", "part"), [
