@@ -22,8 +22,8 @@ def tables(run: RecordedRun) -> dict[str, list[tuple[Any, ...]]]:
     def row(kind: type[Any], event: Event, **more: Any) -> Any:
         """What the event holds under the names of the row's columns, and `more`."""
         told: dict[str, Any] = {"run_id": run_id, **dict(event), **more}
-        arm = told.get("arm")
-        told |= {"arm_slot": arm, "arm": arms.get(arm), "dirty": dirty.get(told.get("block"))}
+        arm = told.get("arm", "")
+        told |= {"arm_slot": arm, "arm": arms.get(arm), "dirty": dirty.get(told.get("block", -1))}
         return kind(*(finite(told[name]) if isinstance(told[name], float) else told[name] for name in kind._fields))
 
     return {
