@@ -20,7 +20,8 @@ def env(real_env):
 
 
 def test_it_is_planned_like_any_other(env, tmp_path):
-    done = run(env, *SHORT, "--suite", "bursts", "--arms", "scripted", "--steps", "5", "--dry-run", out=tmp_path / "out")
+    done = run(env, *SHORT, "--suite", "bursts", "--arms", "scripted", "--steps", "5", "--dry-run",
+               out=tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "suite bursts: lone steps against steps in bursts\n" in done.stdout
     assert "\nbursts of 5 steps\n6 blocks of 4 pairs" in done.stdout
