@@ -21,7 +21,7 @@ from harness.processes.tools import Tools
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
 from harness.record.events import DatasetRecorded
-from harness.record.run import RecordedRun, read_run
+from harness.record.run import RecordedRun
 from harness.record.writer import RunWriter, StorageError
 from harness.run.devices import check_data
 from harness.run.finish import conclude
@@ -123,7 +123,7 @@ def _continued(resumed: RecordedRun) -> RunWriter:
         UsageError: another process went on with it meanwhile, or still does.
     """
     writer = RunWriter(resumed.path)
-    if len(read_run(resumed.path).events) != len(resumed.events):
+    if len(writer.run.events) != len(resumed.events):
         writer.close()
         raise UsageError(f"--resume {resumed.path}: another process went on with it meanwhile: look at it, then try "
                          "again")
@@ -143,7 +143,7 @@ def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRu
         signal.signal(signal.SIGINT, restored)
         writer.finish(end)
     except KeyboardInterrupt:
-        if read_run(writer.path).started is None:
+        if writer.run.started is None:
             # Nothing to go on with.
             writer.discard()
             raise
