@@ -11,6 +11,7 @@ import pytest
 from fake_tools import ARMS, FakeTools, cases
 
 from harness.options import BenchConfig
+from harness.part import Asked
 from harness.plan import make_plans
 from harness.record.events import (
     BlockState,
@@ -191,7 +192,7 @@ def test_all_runs_every_part_into_one_journal(lab):
 
 
 def test_parts_never_share_a_block_number():
-    plans = make_plans(BenchConfig(suite="all", arms="pytorch,jittor"), "cpu")
+    plans = make_plans(Asked(BenchConfig(suite="all", arms="pytorch,jittor"), "cpu"))
     numbers = [number for plan in plans if plan.timed for number in plan.block_numbers]
     assert len(numbers) == len(set(numbers)) == 2 * (8 + 2 + 1)
     assert [getattr(plan.part, "parity_steps", 0) for plan in plans] == [50, 0, 0]
