@@ -16,7 +16,15 @@ SETTINGS = "config.json"
 
 
 class TrainFolder:
-    """A folder with config.json, log.jsonl, loss.png, checkpoints/ and samples/; locked while the object is open."""
+    """A folder of one training, locked while the object is open.
+
+    Attributes:
+        path: the folder.
+        settings: the resolved settings, in the form that `--config` reads.
+        log: the trace of losses.
+        curve: the picture of the losses.
+        checkpoints: the folder of the checkpoints; that of the samples is beside it.
+    """
 
     def __init__(self, path: Path) -> None:
         """Take over an existing folder.
@@ -24,7 +32,8 @@ class TrainFolder:
         Raises:
             UsageError: another process trains in it, or it cannot be opened.
         """
-        self.path = path
+        self.path, self.settings, self.checkpoints = path, path / SETTINGS, path / CHECKPOINTS
+        self.log, self.curve = path / "log.jsonl", path / "loss.png"
         try:
             self._lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
@@ -53,26 +62,6 @@ class TrainFolder:
         except OSError as error:
             raise UsageError(f"--log-root {root}: cannot make a folder there: {error.strerror or error}") from error
         return cls(path)
-
-    @property
-    def settings(self) -> Path:
-        """The resolved settings, in the form that `--config` reads."""
-        return self.path / SETTINGS
-
-    @property
-    def log(self) -> Path:
-        """The trace of losses."""
-        return self.path / "log.jsonl"
-
-    @property
-    def curve(self) -> Path:
-        """The picture of the losses."""
-        return self.path / "loss.png"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the checkpoints."""
-        return self.path / CHECKPOINTS
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint after `step` steps."""

@@ -91,12 +91,9 @@ def load_weights(path: Path, which: Which | None = None) -> Weights:
     state, config = load_state(file)
     if which == "ema" and state.ema is None:
         raise CheckpointError(f"{file}: holds no averaged weights: choose the raw ones")
-    averaged = state.ema is not None and which != "raw"
-    description = (f"{'EMA' if averaged else 'raw'} weights of {file}, preset {config.preset}, "
-                   f"{state.step} training steps")
-    if averaged and state.ema is not None:
-        return Weights(config, state.ema, state.step, "ema", file, description)
-    return Weights(config, state.params, state.step, "raw", file, description)
+    params, kind = (state.params, "raw") if which == "raw" or state.ema is None else (state.ema, "EMA")
+    description = f"{kind} weights of {file}, preset {config.preset}, {state.step} training steps"
+    return Weights(config, params, state.step, "raw" if kind == "raw" else "ema", file, description)
 
 
 def _newest(folder: Path) -> Path | None:

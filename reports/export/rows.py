@@ -22,8 +22,9 @@ def tables(run: RecordedRun) -> dict[str, list[tuple[Any, ...]]]:
     def row(kind: type[Any], event: Event, **more: Any) -> Any:
         """What the event holds under the names of the row's columns, and `more`."""
         told: dict[str, Any] = {"run_id": run_id, **dict(event), **more}
-        arm = told.get("arm")
-        told |= {"arm_slot": arm, "arm": arms.get(arm), "dirty": dirty.get(told.get("block"))}
+        slot: Any = told.get("arm")
+        block: Any = told.get("block")
+        told |= {"arm_slot": slot, "arm": arms.get(slot), "dirty": dirty.get(block)}
         return kind(*(finite(told[name]) if isinstance(told[name], float) else told[name] for name in kind._fields))
 
     return {

@@ -111,7 +111,7 @@ class FolderOutputs:
         """Write a checkpoint, then remove those that nobody wants any more."""
         if self.log is not None:
             self.log.sync()
-        note = Note(self.note.arm, self.note.dataset, self.note.dataset_sha256, validation_loss)
+        note = self.note.model_copy(update={"validation_loss": validation_loss})
         save_state(self.folder.checkpoint(state.step), state, self.config, note)
         self.latest = state.step
         prune(self.folder.checkpoints, self.keep_last, self.keep_best)

@@ -38,7 +38,8 @@ def steps(folder):
 
 def test_a_note_comes_back(tmp_path):
     arrays = {"w": np.zeros(2, np.float32)}
-    state, note = TrainerState(3, arrays, None, arrays, arrays), Note("jittor:onednn", "digits", "abc", 0.125)
+    state = TrainerState(3, arrays, None, arrays, arrays)
+    note = Note(arm="jittor:onednn", dataset="digits", dataset_sha256="abc", validation_loss=0.125)
     save_state(tmp_path / "a", state, preset("tiny"), note)
     assert read_note(tmp_path / "a") == note
     assert read_note(save(tmp_path, 1)) == Note()
