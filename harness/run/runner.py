@@ -50,7 +50,7 @@ class Runner:
             ledger.record([*bench.telemetry.findings(), *taken(before, bench.counters()),
                            *disturbed_blocks(measured.of(BlockState))])
         for plan in self._plans:
-            ledger.record(plan.part.judge(measured.part(plan.part.name), plan))
+            bench.of_part(plan).ledger.record(plan.part.judge(measured.part(plan.part.name), plan))
         failed = any(case.status == "failed" for case in bench.writer.run.of(Case))
         return self.end("failed" if failed else "complete", EXIT_FAILED if failed else EXIT_OK)
 

@@ -70,7 +70,7 @@ def save_state(path: Path, state: TrainerState, config: ExperimentConfig, note: 
         "config": config.model_dump_json(),
         "note": (note or Note()).model_dump_json(),
     }
-    _write(path, tensors, metadata)
+    save_arrays(path, tensors, metadata)
 
 
 def load_state(path: Path) -> tuple[TrainerState, ExperimentConfig]:
@@ -123,13 +123,23 @@ def read_note(path: Path) -> Note:
         raise CheckpointError(f"{path}: the training's note inside is not readable: the file is damaged") from error
 
 
-def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write named arrays atomically as a plain safetensors file.
+def save_arrays(path: Path, arrays: Arrays, metadata: dict[str, str] | None = None) -> None:
+    """Write named arrays, and texts about them, atomically as a safetensors file.
 
     Raises:
         CheckpointError: the folder cannot be written.
     """
-    _write(path, arrays, {})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacement(path, durable=True) as scratch:
+            scratch.touch()
+            mode = scratch.stat().st_mode
+            save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, scratch, metadata)
+            # Safetensors makes its file readable to nobody else.
+            scratch.chmod(mode)
+        _sync(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot write the checkpoint: {_one_line(error)}") from error
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -139,20 +149,6 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
         CheckpointError: the file is missing, truncated or not safetensors.
     """
     return _read(path)[0]
-
-
-def _write(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacement(path, durable=True) as scratch:
-            scratch.touch()
-            mode = scratch.stat().st_mode
-            save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, scratch, metadata or None)
-            # Safetensors makes its file readable to nobody else.
-            scratch.chmod(mode)
-        _sync(path.parent)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot write the checkpoint: {_one_line(error)}") from error
 
 
 def _sync(folder: Path) -> None:

@@ -13,6 +13,8 @@ from harness.cli import main
 from harness.judge.verdicts import Question, block_ratios
 from harness.options import BenchConfig
 from harness.plan import Comparison
+from harness.record import run as reader
+from harness.record import writer as writing
 from harness.record.events import (
     BlockState,
     Case,
@@ -28,9 +30,10 @@ from harness.record.events import (
     Verdict,
     Window,
 )
-from harness.record.lines import encode
+from harness.record.lines import decode, encode
 from harness.record.run import read_run, report_due
 from harness.record.writer import RunWriter
+from harness.run import execute as local
 from harness.run.runner import Runner
 
 TRAINING = {"arms": "scripted,scripted", "blocks": 6, "pairs": 2, "epochs": None}
@@ -63,7 +66,9 @@ def resumed(lab, path, opening):
     bench, _ = lab.bench(opening.job.options, writer)
     writer.finish(Runner(bench, lab.going_on(opening, read_run(path))).run())
     writer.close()
-    return read_run(path)
+    run = read_run(path)
+    assert writer.run == run
+    return run
 
 
 def whole_run_lines(run):
@@ -90,6 +95,22 @@ def test_a_resumed_run_tells_everything_once_as_an_uninterrupted_one(lab, monkey
         assert len(run.of(one)) == len(plain.of(one))
     assert Counter(finding.code for finding in run.of(Finding)) == Counter(f.code for f in plain.of(Finding))
     assert {v.metric: v.blocks for v in run.of(Verdict)} == {v.metric: v.blocks for v in plain.of(Verdict)}
+
+
+@pytest.mark.parametrize("blocks", [6, 12])
+def test_the_journal_is_read_at_most_twice_in_a_run_however_many_blocks(lab, monkeypatch, blocks):
+    reads = []
+    for module in (reader, writing):
+        monkeypatch.setattr(module, "decode", lambda raw, path: reads.append(len(raw)) or decode(raw, path))
+    path, request = interrupted(lab, BlockState, blocks - 2, {**TRAINING, "blocks": blocks})
+    assert reads == [0], "a new run looks whether its journal is empty"
+    reads.clear()
+    before = read_run(path)
+    writer = local._continued(before)
+    bench, _ = lab.bench(request.config, writer)
+    writer.finish(Runner(bench, Request(**{**vars(request), "resumed": before})).run())
+    writer.close()
+    assert len(reads) == 2 and len(writer.run.of(BlockState)) == blocks
 
 
 def test_a_run_resumed_twice_still_tells_everything_once(lab):

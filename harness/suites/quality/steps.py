@@ -27,8 +27,7 @@ from harness.suites.sampling.cells import Cell
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, read_json
 from impls.store import trainlog
-from impls.store.retention import checkpoint_name, checkpoints
-from impls.store.trainfolder import CHECKPOINTS
+from impls.store.trainfolder import CHECKPOINTS, checkpoint_name, checkpoints
 from impls.store.weights import load_weights
 
 NEAREST = 8

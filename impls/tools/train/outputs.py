@@ -17,8 +17,7 @@ from impls.pictures.event_files import Events, NoEvents, open_events
 from impls.pictures.images import save_grid
 from impls.recipe.config import ExperimentConfig
 from impls.store.checkpoint import Note, save_state
-from impls.store.retention import prune
-from impls.store.trainfolder import TrainFolder
+from impls.store.trainfolder import TrainFolder, prune
 from impls.store.trainlog import EpochLine, Line, StepLine, TrainLog
 from impls.tools.train.loop import Plan
 

@@ -16,8 +16,7 @@ from impls.pictures.curve import MOST_POINTS, save_curve, thinned
 from impls.recipe.config import preset
 from impls.store import trainlog
 from impls.store.checkpoint import Note, read_note, save_state
-from impls.store.retention import best, checkpoints, prune, remove_partial
-from impls.store.trainfolder import TrainFolder, folder_of
+from impls.store.trainfolder import TrainFolder, best, checkpoints, folder_of, prune, remove_partial
 from impls.store.trainlog import EpochLine, StepLine, TrainLog
 
 STEPS = [StepLine(step, 1 + step // 4, 1 / step, 1e-4) for step in range(1, 9)]
