@@ -102,13 +102,13 @@ def test_the_journal_is_read_at_most_twice_in_a_run_however_many_blocks(lab, mon
     reads = []
     for module in (reader, writing):
         monkeypatch.setattr(module, "decode", lambda raw, path: reads.append(len(raw)) or decode(raw, path))
-    path, request = interrupted(lab, BlockState, blocks - 2, {**TRAINING, "blocks": blocks})
+    path, opening = interrupted(lab, BlockState, blocks - 2, {**TRAINING, "blocks": blocks})
     assert reads == [0], "a new run looks whether its journal is empty"
     reads.clear()
     before = read_run(path)
     writer = local._continued(before)
-    bench, _ = lab.bench(request.config, writer)
-    writer.finish(Runner(bench, Request(**{**vars(request), "resumed": before})).run())
+    bench, _ = lab.bench(opening.job.options, writer)
+    writer.finish(Runner(bench, lab.going_on(opening, before)).run())
     writer.close()
     assert len(reads) == 2 and len(writer.run.of(BlockState)) == blocks
 
