@@ -9,10 +9,10 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from harness.machine.files import ROOT
 from harness.processes import janitor
 
 KILL_LIMIT_S = 10.0
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Handle:
