@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -220,6 +220,15 @@ def nested(data: Any, keys: Sequence[str]) -> Any:
             return None
         data = data.get(key)
     return data
+
+
+def leaves(data: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Nested settings as (keys from the outermost, value)."""
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*above, key))
+        else:
+            yield (*above, key), value
 
 
 def paired_ratios(one: ArmView, other: ArmView, kind: str) -> dict[int, Floats]:
