@@ -9,7 +9,7 @@ import numpy as np
 from harness.record.events import Epoch, Window
 from reports.chapters import key_figures as shared
 from reports.chapters.key_figures import NO_WINDOWS
-from reports.page.blocks import Table, head
+from reports.page.blocks import Table, head, table_of
 from reports.text import Value, count, duration, missing, number, percent, plural, signed_percent
 from reports.view.run import ArmView, RunView, rate_per_s
 
@@ -142,8 +142,6 @@ def epochs(view: RunView) -> Table | None:
     for arm in view.arms:
         for epoch in arm.of(Epoch):
             groups.setdefault((arm.slot, f"{epoch.loader} data"), []).append(epoch)
-    if not groups:
-        return None
     rows = []
     for (slot, loader), found in groups.items():
         times = [epoch.end_ns - epoch.start_ns for epoch in found]
@@ -162,4 +160,4 @@ def epochs(view: RunView) -> Table | None:
                 Value(number(rate)),
             )
         )
-    return Table("Whole epochs", head("arm", "data path", "epoch", "images/s"), tuple(rows))
+    return table_of("Whole epochs", ("arm", "data path", "epoch", "images/s"), rows)
