@@ -108,11 +108,11 @@ def judge_changes(pairs: Sequence[tuple[BlockLogs, BlockLogs]], margin: float = 
 
     From the first on that shows no difference beyond the margin, all stay at the level reached. In the order given.
     """
-    order = sorted(range(len(pairs)), key=lambda i: p_beyond(*pairs[i], margin))
+    p = [p_beyond(*pair, margin) for pair in pairs]
     left, found = len(pairs), {}
-    for i in order:
+    for i in sorted(range(len(pairs)), key=p.__getitem__):
         found[i] = judge_change(*pairs[i], margin, alpha / left)
-        if p_beyond(*pairs[i], margin) <= alpha / left:
+        if p[i] <= alpha / left:
             left = max(1, left - 1)
     return [found[i] for i in range(len(pairs))]
 

@@ -90,7 +90,10 @@ def detect(step_ns: ArrayLike) -> SteadyState:
     segments = [_Segment(int(kept[a]) if a else 0, float(series[a:b].mean()), float(series[a:b].std(ddof=1)), b - a)
                 for a, b in zip((0, *cuts), (*cuts, series.size), strict=True)]
     level = _Level.of(segments, series)
-    first = _first_equal(segments, level)
+    # Walk back from the last segment while the means stay equal to its mean.
+    first = len(segments) - 1
+    while first > 0 and level.equals(segments[first - 1]):
+        first -= 1
     # Slow outliers at the very start are the compiling steps, too few for a segment of their own.
     leading = int(np.argmin(outlier & (steps > level.last.mean)))
     start = segments[first].start if first else leading
@@ -150,14 +153,6 @@ def _outliers(steps: Floats) -> NDArray[np.bool_]:
     low, median, high = np.nanpercentile(windows, [10, 50, 90], axis=1)
     spread = np.maximum(high - low, RELATIVE_SPREAD_FLOOR * median)
     return np.asarray(np.abs(steps - median) > OUTLIER_SPREADS * spread)
-
-
-def _first_equal(segments: list[_Segment], level: _Level) -> int:
-    """Walk back from the last segment while the means stay equal to its mean."""
-    first = len(segments) - 1
-    while first > 0 and level.equals(segments[first - 1]):
-        first -= 1
-    return first
 
 
 @dataclass(frozen=True)
