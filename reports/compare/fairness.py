@@ -98,20 +98,14 @@ def _differ(field: str, before: Any, after: Any, role: Role, arm: str | None = N
 
 
 def _kind(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
+    left, right = before.started, after.started
+    assert left and right, "no run is compared without its first line"
     alike = settings_of(before) & settings_of(after)
-    yield from _differ("suite", _suite(before), _suite(after), "other" if alike else "refused")
+    yield from _differ("suite", left.suite, right.suite, "other" if alike else "refused")
     # Alternating windows find other caches than uninterrupted ones.
-    yield from _differ("schedule", _bench(before, "schedule"), _bench(after, "schedule"), "refused")
+    yield from _differ("schedule", left.bench.get("schedule"), right.bench.get("schedule"), "refused")
     one, other = (", ".join(sorted(run.arms.values())) for run in (before, after))
     yield from _differ("arms measured together", one, other, "other")
-
-
-def _suite(run: RecordedRun) -> str | None:
-    return run.started.suite if run.started else None
-
-
-def _bench(run: RecordedRun, key: str) -> Any:
-    return run.started.bench.get(key) if run.started else None
 
 
 def _experiment(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:

@@ -112,27 +112,22 @@ def epoch_gap(view: RunView, arm: ArmView) -> Value:
 
 def throughputs(view: RunView) -> Table:
     """Stepwise against free-running."""
-    rows = []
-    for arm in view.arms:
+
+    def row(arm: ArmView) -> tuple[Value, ...]:
         stepwise, free = rate_per_s(arm.stepwise), rate_per_s(arm.windows("free"))
         batch = view.batch_size
-        gain = (
+        return (
+            Value(number(stepwise * batch)) if stepwise and batch else missing(NO_WINDOWS),
+            Value(number(free * batch)) if free and batch else missing(NO_FREE),
             Value(signed_percent(free / stepwise - 1), "what waiting for every step costs")
             if stepwise and free
-            else missing(NO_WINDOWS if not stepwise else NO_FREE)
+            else missing(NO_WINDOWS if not stepwise else NO_FREE),
         )
-        rows.append(
-            (
-                Value(arm.label, slot=arm.slot),
-                Value(number(stepwise * batch)) if stepwise and batch else missing(NO_WINDOWS),
-                Value(number(free * batch)) if free and batch else missing(NO_FREE),
-                gain,
-            )
-        )
+
     return Table(
         "Images per second, synchronised after every step and only at the ends of windows",
         head("arm", "stepwise", "free-running", "overlap gained"),
-        tuple(rows),
+        shared.arm_rows(view, lambda arm: [row(arm)]),
     )
 
 
