@@ -208,7 +208,8 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
     if config.blocks is not None and config.blocks > MOST_BLOCKS:
         raise UsageError(f"{where}--blocks: must be at most {MOST_BLOCKS}, got {config.blocks}")
     suite = SUITES[config.suite]
-    if not suite.samples and config.steps is not None and not (
+    samples = any(part.needs.weights for part in suite.parts)
+    if not samples and config.steps is not None and not (
             re.fullmatch(r"\d{1,9}", config.steps) and int(config.steps) > 0):
         raise UsageError(f"{where}--steps: suite {config.suite} takes one whole number of at least 1, "
                          f"got {config.steps}")

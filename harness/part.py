@@ -274,11 +274,6 @@ class Suite:
     parts: tuple[type[Part], ...]
     summary: str
 
-    @property
-    def samples(self) -> bool:
-        """Whether images are drawn."""
-        return any(part.needs.weights for part in self.parts)
-
     def takes(self, option: str) -> bool:
         """Whether one of its parts knows an option that belongs to some suites only."""
         return any(option in part.takes for part in self.parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,18 +36,15 @@ def _stepwise(block: Block, slot: ArmSlot, pair: int, position: int) -> None:
     bench.sleep(HAND_OVER_S)
     before = {other: bench.cpu_ns(pid) for other, pid in others.items()}
     times = arm.session.ask(timing.Stepwise(steps=steps), arm.limit_s(steps))
-    used = _differences(before, {other: bench.cpu_ns(pid) for other, pid in others.items()})
+    after = {other: bench.cpu_ns(pid) for other, pid in others.items()}
+    # Of the processes that could be read both times.
+    used = {other: max(0, end - start) for other, end in after.items()
+            if end is not None and (start := before[other]) is not None}
     block.disturbance.waited(used, times.end_ns - times.start_ns[0])
     block.spent.setdefault(slot, {})[pair] = sum(times.step_ns) / steps
     block.append(Window(kind="stepwise", arm=slot, block=block.number, pair=pair, position=position,
                         start_ns=times.start_ns[0], end_ns=times.end_ns, steps=steps, step_ns=times.step_ns,
                         others_cpu_ns=used))
-
-
-def _differences(before: dict[ArmSlot, int | None], after: dict[ArmSlot, int | None]) -> dict[ArmSlot, int]:
-    """CPU time used between two readings, for the processes that could be read both times."""
-    pairs: Iterable[tuple[ArmSlot, int | None, int | None]] = ((slot, before[slot], after[slot]) for slot in before)
-    return {slot: max(0, end - start) for slot, start, end in pairs if start is not None and end is not None}
 
 
 def shifts(comparisons: Sequence[Comparison], spent: Mapping[ArmSlot, Mapping[int, float]]) -> list[str]:

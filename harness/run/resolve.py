@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from harness.record.run import RecordedRun
     from impls.store.weights import Weights
 
-Probe = Callable[[Arm], str | None]
-
 
 @dataclass(frozen=True)
 class Job:
@@ -72,7 +70,7 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
 
 
 def common_device(choice: str, arms: Sequence[Arm], driver_fault: Callable[[], str | None],
-                  probe: Probe) -> tuple[Device, str]:
+                  probe: Callable[[Arm], str | None]) -> tuple[Device, str]:
     """The device for all arms, with the reason: CUDA only when every one of them can use it, never different ones.
 
     Args:
