@@ -101,10 +101,11 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         module="impls.jittor.backend",
         options={
             "amp": "half-precision compute through Jittor's own switch (CUDA)",
+            "tf32": "TF32 matrix products and convolutions (CUDA)",
             "onednn": "the network channels-last, and Adam, by C++ operators of our own over oneDNN (CPU)",
         },
         cpu_only=frozenset({"onednn"}),
-        cuda_only=frozenset({"amp"}),
+        cuda_only=frozenset({"amp", "tf32"}),
         prepare_module="impls.jittor.runtime",
     ),
 )

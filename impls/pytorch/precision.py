@@ -1,0 +1,70 @@
+"""What products and convolutions of float32 are really computed in: proven by their rounding, not read from a flag."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from impls.recipe.precision import Precision, coarsest, recognise
+
+# Large enough that the libraries take the kernels that they take for the network.
+SIDE, BATCH, CHANNELS, PIXELS = 256, 8, 128, 16
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The coarsest format that was seen in each kind of operation.
+
+    Attributes:
+        products: matrix products.
+        convolutions: convolutions, forward and backward.
+    """
+
+    products: Precision
+    convolutions: Precision
+
+    @property
+    def tf32(self) -> bool:
+        """Whether anything was computed in TF32."""
+        return "tf32" in (self.products, self.convolutions)
+
+
+def measured(device: torch.device) -> Measured:
+    """Compute a product and a convolution with its gradients, and see what they keep.
+
+    Raises:
+        UnavailableError: the numbers are wrong.
+    """
+    benchmark = torch.backends.cudnn.benchmark
+    # A search for the fastest algorithm takes seconds, and these shapes are used here alone.
+    torch.backends.cudnn.benchmark = False
+    try:
+        passes = [recognise(lambda value, which=which: convolution(value, device)[which], "convolutions")
+                  for which in range(3)]
+        return Measured(recognise(lambda value: product(value, device), "matrix products"), coarsest(*passes))
+    finally:
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def product(value: float, device: torch.device) -> float:
+    """An entry of a product of `value` and one, by its number of terms."""
+    return float(torch.mm(full((SIDE, SIDE), value, device), full((SIDE, SIDE), 1, device))[1, 2]) / SIDE
+
+
+def convolution(value: float, device: torch.device) -> tuple[float, float, float]:
+    """Entries of a convolution of `value` and of its gradients by input and weight, each by its number of terms."""
+    x = full((BATCH, CHANNELS, PIXELS, PIXELS), value, device).requires_grad_()
+    weight = full((CHANNELS, CHANNELS, 3, 3), 1, device).requires_grad_()
+    y = nn.functional.conv2d(x, weight, padding=1)
+    by_input, by_weight = torch.autograd.grad(y, [x, weight], torch.full_like(y, value))
+    middle = PIXELS // 2
+    terms = CHANNELS * 9
+    return (float(y[1, 2, middle, middle]) / terms, float(by_input[1, 2, middle, middle]) / terms,
+            float(by_weight[1, 2, 1, 1]) / (BATCH * PIXELS**2) / value)
+
+
+def full(shape: tuple[int, ...], value: float, device: torch.device) -> Tensor:
+    """A tensor of one number."""
+    return torch.full(shape, value, dtype=torch.float32, device=device)
