@@ -54,6 +54,30 @@ def attention(q: Var, k: Var, v: Var) -> Var:
     return nn.bmm(nn.softmax(scores, dim=-1), v)
 
 
+class _Swap(jt.Function):
+    """Map x (N, A, B) to (N, B, A) by a kernel that Jittor writes itself."""
+
+    def execute(self, x: Var) -> Var:
+        """The exchanged axes."""
+        return _swapped(x)
+
+    def grad(self, grad: Var) -> Var:
+        """The same for the gradient; reindex alone would add it up atomically."""
+        return _swapped(grad)
+
+
+def _swapped(x: Var) -> Var:
+    """One element after another of the result."""
+    n, a, b = x.shape
+    return x.reindex([n, b, a], ["i0", "i2", "i1"])
+
+
+def transpose(x: Var) -> Var:
+    """Map x (N, A, B) to (N, B, A)."""
+    # Jittor's own transpose of the last axis has no CUDA kernel: it runs on the CPU, without a word.
+    return _Swap()(x) if jt.flags.use_cuda else x.transpose(0, 2, 1)
+
+
 def upsample(x: Var) -> Var:
     """Twice the height and width by nearest neighbour."""
     n, c, height, width = x.shape
