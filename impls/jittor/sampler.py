@@ -11,7 +11,7 @@ from jittor import Var
 
 from impls.backend import Arrays, BackendInfo, Images, MemoryReading, Method, OnStep
 from impls.errors import UsageError
-from impls.jittor.data import to_device
+from impls.jittor.data import start_generator, to_device
 from impls.jittor.diffusion import ddim_step, ddpm_step
 from impls.jittor.network import Network, device_memory
 from impls.jittor.ops import Operators
@@ -97,10 +97,7 @@ class Sampler:
         if self.config.sample.randomness == "matched":
             numbers = range(first, first + n)
             return lambda t: to_device(randomness.image_noise(seed, numbers, t, shape))
-        start = int(randomness.stream(seed, "framework sampling", first).integers(2**31))
-        # What was asked for before must not be drawn from the new seed.
-        jt.sync_all()
-        jt.set_seed(start)
+        start_generator(int(randomness.stream(seed, "framework sampling", first).integers(2**31)))
         return lambda t: jt.randn((n, *shape))
 
     def walk(self) -> Iterator[Var]:

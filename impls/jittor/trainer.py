@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from impls.backend import BackendInfo, MemoryReading, TrainerState
 from impls.errors import UsageError
-from impls.jittor.data import batches, to_device, to_numpy
+from impls.jittor.data import batches, start_generator, to_device, to_numpy
 from impls.jittor.diffusion import add_noise, noise_scales
 from impls.jittor.network import Network, device_memory
 from impls.jittor.ops import Operators
@@ -137,9 +137,7 @@ class Trainer:
 
     def seed_generator(self, step: int) -> None:
         """Start the framework's own generator anew, so that what it draws at a step does not depend on earlier ones."""
-        # What was asked for before must not be drawn from the new seed.
-        jt.sync_all()
-        jt.set_global_seed(int(randomness.stream(self.config.seed, "framework", step).integers(2**31)))
+        start_generator(int(randomness.stream(self.config.seed, "framework", step).integers(2**31)))
 
     def predict(self, x: NDArray[np.float32], t: NDArray[np.int64]) -> NDArray[np.float32]:
         """The network's eps for x (N, C, H, W) at timesteps t (N,), dropout off, no gradient."""

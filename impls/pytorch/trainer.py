@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from impls.backend import BackendInfo, MemoryReading, TrainerState
 from impls.errors import UsageError
-from impls.pytorch.data import batches, to_device, to_numpy
+from impls.pytorch.data import batches, start_generator, to_device, to_numpy
 from impls.pytorch.diffusion import add_noise, noise_scales
 from impls.pytorch.network import Network, device_memory
 from impls.pytorch.ops import Operators
@@ -123,7 +123,7 @@ class Trainer:
 
     def seed_generator(self, step: int) -> None:
         """Start the framework's own generator anew, so that what it draws at a step does not depend on earlier ones."""
-        torch.manual_seed(int(randomness.stream(self.config.seed, "framework", step).integers(2**31)))
+        start_generator(int(randomness.stream(self.config.seed, "framework", step).integers(2**31)))
 
     def predict(self, x: NDArray[np.float32], t: NDArray[np.int64]) -> NDArray[np.float32]:
         """The network's eps for x (N, C, H, W) at timesteps t (N,), dropout off, no gradient."""
