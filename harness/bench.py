@@ -17,6 +17,7 @@ from harness.processes.tools import Tools
 from harness.progress import Progress
 from harness.protocol import life
 from harness.record.events import ArmSlot, Case, Finding
+from harness.record.findings import OTHER_RUN
 from harness.record.writer import RunWriter
 from harness.suites.parity.numbers import random_state
 from impls.errors import UsageError
@@ -126,9 +127,8 @@ class Bench:
         for other in self.neighbours():
             if other not in self.met:
                 self.met.add(other)
-                self.find(Finding(severity="warning", code="other-run", block=block,
-                                  message=f"another ddpm-bench run (pid {other.pid}, {other.run}) is measuring on this "
-                                          "machine", advice="both disturb each other: let one end before the next"))
+                self.find(OTHER_RUN.found(f"another ddpm-bench run (pid {other.pid}, {other.run}) is measuring on this "
+                                          "machine", block=block))
 
     def given_up(self, slot: ArmSlot) -> bool:
         """Whether an arm failed so often that later blocks do without it."""

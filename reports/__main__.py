@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from impls.errors import EXIT_OK, EXIT_USAGE, UsageError
+from impls.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError
 from impls.tools.cli import said
 
 
@@ -85,7 +85,7 @@ def compared(options: argparse.Namespace, argv: Sequence[str]) -> int:
 
     page = files.write(comparison, options.out, ["python", "-m", "reports", *argv])
     print("\n".join([*files.lines(comparison), *files.remarks(comparison), str(page)]))
-    return 1 if options.fail_on in comparison.words else 0
+    return EXIT_FAILED if options.fail_on in comparison.words else EXIT_OK
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +12,13 @@ from urllib.parse import quote
 
 from harness.record.events import SELF_CHECK
 from harness.record.run import JOURNAL
-from harness.record.summary import SUMMARY
+from harness.record.summary import SUMMARY, read_summary
 from harness.record.writer import write_atomically
 from impls.errors import UsageError
 from reports.page.render import page
 from reports.text import NA, utc
 from reports.view.run import nested
 
-MOST_SUMMARY_BYTES = 20_000_000
 # Suites whose journals may hold lines about image quality.
 QUALITY_SUITES = ("quality", "all")
 
@@ -83,10 +81,9 @@ def entry(path: Path) -> Entry:
     """One run by its summary; without a readable one, by what its journal still tells."""
     link = f"{quote(path.name)}/report.html" if (path / "report.html").is_file() else None
     try:
-        summary = read_summary(path)
-    except (OSError, ValueError, UsageError, RecursionError) as error:
-        fault = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return Entry(path.name, link, NA, NA, NA, NA, "damaged", (), fault)
+        summary = read_summary(path).model_dump()
+    except UsageError as error:
+        return Entry(path.name, link, NA, NA, NA, NA, "damaged", (), str(error))
     return Entry(
         path.name,
         link,
@@ -111,29 +108,6 @@ def quality_lines(path: Path, suite: str) -> tuple[str, ...]:
         return tuple(card.sentence for card in cards(view(read_run(path))))
     except UsageError:
         return ()
-
-
-def read_summary(path: Path) -> Mapping[str, Any]:
-    """`run.json`, or the same content from the journal where the run ended before writing it.
-
-    Raises:
-        OSError, ValueError, UsageError: neither can be read.
-    """
-    file = path / SUMMARY
-    if file.is_file():
-        if file.stat().st_size > MOST_SUMMARY_BYTES:
-            raise ValueError(f"{SUMMARY} is larger than {MOST_SUMMARY_BYTES} bytes")
-        try:
-            data = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{SUMMARY} is not JSON: {error}") from error
-        if not isinstance(data, dict):
-            raise ValueError(f"{SUMMARY} holds no JSON object")
-        return data
-    from harness.record.run import read_run
-    from harness.record.summary import summary
-
-    return summary(read_run(path))
 
 
 def listed(value: Any) -> list[Mapping[str, Any]]:

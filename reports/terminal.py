@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harness.record.events import Finding, Quality, Verdict
+from harness.record.events import Case, Finding, Quality, Verdict
 from harness.record.findings import SELF_CHECK_CODES
-from harness.record.run import RecordedRun, latest_cases
+from harness.record.run import RecordedRun
 from harness.stats.interval import MARGIN
-from reports.text import printable
-
-WORDS = {"equivalent": f"equivalent within {MARGIN:.0%}"}
+from reports.text import one_line, plural, with_interval
 
 
 def lines(run: RecordedRun) -> list[str]:
     """The lines of a run, in its words but without anything that would steer a terminal."""
-    return [" ".join(printable(line).split()) for line in _told(run)]
+    return [one_line(line) for line in _lines(run)]
 
 
-def _told(run: RecordedRun) -> Iterator[str]:
+def _lines(run: RecordedRun) -> Iterator[str]:
     for verdict in run.of(Verdict):
         yield sentence(verdict, run.arms)
     for result in run.of(Quality):
@@ -27,23 +25,33 @@ def _told(run: RecordedRun) -> Iterator[str]:
         found = [finding for finding in run.of(Finding) if finding.code in SELF_CHECK_CODES]
         for finding in sorted(found, key=lambda one: (one.arm or "", SELF_CHECK_CODES.index(one.code))):
             yield f"self-check: {finding.message}"
-    for case in latest_cases(run):
+    for case in run.of(Case):
         if case.status == "failed":
             yield f"failed: {case.case_id}: {case.reason}"
 
 
 def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
-    """A verdict with its ratio as recorded: time of A over time of B."""
+    """A verdict with its ratio as recorded, why it is not decisive and what to do."""
     a, b = (arms.get(slot, slot) for slot in (verdict.arm_a, verdict.arm_b))
-    metric = f"{verdict.metric}, {verdict.cell}" if verdict.cell else verdict.metric
     if a == b:
         a, b = f"{a} ({verdict.arm_a})", f"{b} ({verdict.arm_b})"
+    text = told(verdict, a, b)
     if verdict.ratio is None:
-        return f"{metric}: {a} against {b}: {verdict.word}: {verdict.reason}"
-    interval = "" if verdict.ci_low is None or verdict.ci_high is None else (
-        f" [{verdict.ci_low:.3f}, {verdict.ci_high:.3f}]")  # fmt: skip
-    ratio = f"time {a} / time {b} = {verdict.ratio:.3f}{interval}, {verdict.blocks} blocks"
-    words = {**WORDS, "A-faster": f"{a} is faster", "B-faster": f"{b} is faster"}
-    text = f"{metric}: {words.get(verdict.word, verdict.word)}: {ratio}"
+        return f"{text}: {verdict.reason}"
     more = "; ".join(part for part in (verdict.reason, verdict.next_action) if part)
     return f"{text} ({more})" if more else text
+
+
+def told(verdict: Verdict, a: str, b: str) -> str:
+    """The word of a verdict on arms of these names, and the time of A over that of B."""
+    metric = f"{verdict.metric}, {verdict.cell}" if verdict.cell else verdict.metric
+    if verdict.ratio is None:
+        return f"{metric}: {a} against {b}: {verdict.word}"
+    ratio = with_interval(verdict.ratio, verdict.ci_low, verdict.ci_high)
+    return f"{metric}: {decided(verdict.word, a, b)}: time {a} / time {b} = {ratio}, {plural(verdict.blocks, 'block')}"
+
+
+def decided(word: str, a: str, b: str) -> str:
+    """The word of a verdict on arms of these names."""
+    return {"A-faster": f"{a} is faster", "B-faster": f"{b} is faster",
+            "equivalent": f"equivalent within {MARGIN:.0%}"}.get(word, word)  # fmt: skip

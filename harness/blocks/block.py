@@ -14,7 +14,8 @@ from harness.machine.disturbance import Disturbance
 from harness.plan import BlockPlan, turn_order
 from harness.processes.session import WorkerFailedError
 from harness.protocol import life, timing, training
-from harness.record.events import ArmSlot, BlockState, Case, Finding, Losses, Memory, WarmUp, Window, WorkerStarted
+from harness.record.events import ArmSlot, BlockState, Case, Losses, Memory, WarmUp, Window, WorkerStarted
+from harness.record.findings import COMPILED_WHILE_MEASURED, NO_STEADY_STATE
 from harness.suites.sampling.batches import Batches
 from impls.registry import Device
 
@@ -184,10 +185,8 @@ class Block:
         if capped:
             found = "reached no steady state" if state.steady_from is None else (
                 f"was steady only from step {state.steady_from}, too late to confirm it,")
-            append(Finding(severity="warning", code="no-steady-state", arm=slot, block=self._number,
-                           message=f"{arm.session.arm.name} {found} in {len(arm.step_ns)} warm-up steps "
-                                   f"of block {self._number}",
-                           advice="its times are measured all the same; look at the step times for drift"))
+            append(NO_STEADY_STATE.found(f"{arm.session.arm.name} {found} in {len(arm.step_ns)} warm-up steps "
+                                         f"of block {self._number}", arm=slot, block=self._number))
 
     def _windows(self, group: list[ArmSlot]) -> None:
         bench = self._bench
@@ -257,10 +256,9 @@ class Block:
             bench.writer.append(Losses(arm=slot, block=self._number, randomness="native", first_step=0, losses=losses))
         cached = arm.session.ask(life.ReadCache(), COMMAND_LIMIT_S).compiled_files
         if cached is not None and arm.compiled_files is not None and cached > arm.compiled_files:
-            bench.find(Finding(severity="warning", code="compiled-while-measured", arm=slot, block=self._number,
-                               message=f"{cached - arm.compiled_files} operators were compiled while block "
-                                       f"{self._number} of {arm.session.arm.name} was measured",
-                               advice="repeat the run: everything is compiled now"))
+            bench.find(COMPILED_WHILE_MEASURED.found(
+                f"{cached - arm.compiled_files} operators were compiled while block {self._number} of "
+                f"{arm.session.arm.name} was measured", arm=slot, block=self._number))
         memory = arm.session.ask(timing.ReadMemory(), COMMAND_LIMIT_S)
         bench.writer.append(Memory(arm=slot, block=self._number, **memory.model_dump(exclude={"kind"})))
         bench.measured(Case(case_id=self._case(slot), arm=slot, block=self._number, status="measured",

@@ -10,8 +10,8 @@ from harness.blocks.warmup import Started
 from harness.judge.synchronisation import accusation, fault
 from harness.processes.session import WorkerFailedError
 from harness.protocol import timing, training
-from harness.record.events import ArmSlot, Case, Epoch, Finding, Overhead, Peak, SyncProof
-from harness.record.events.timing import Timed
+from harness.record.events import ArmSlot, Case, Epoch, Overhead, Peak, SyncProof
+from harness.record.findings import EPOCH_PART
 from harness.suites.sampling.batches import spring_trap
 
 OVERHEAD_S = 3.0
@@ -47,14 +47,8 @@ def run_extras(bench: Bench, block: int, arms: Mapping[ArmSlot, Started]) -> Non
             _guarded(bench, f"epochs-{slot}", arm, partial(_epochs, bench, block, arm, steps))
     if shortened and steps:
         batch = bench.experiment.train.batch_size
-        bench.find(Finding(severity="info", code="epoch-part", block=block,
-                           message=f"an epoch here is {steps * batch} of {bench.images} images, so that it stays short",
-                           advice="--epochs N runs N whole epochs"))
-
-
-def part_of(bench: Bench) -> Timed:
-    """What is measured now, for lines that a run of several parts holds once for each."""
-    return "sampling" if bench.plan.cells else "training"
+        bench.find(EPOCH_PART.found(
+            f"an epoch here is {steps * batch} of {bench.images} images, so that it stays short", block=block))
 
 
 def epoch_steps(bench: Bench, arms: Mapping[ArmSlot, Started]) -> tuple[int, bool]:
@@ -89,20 +83,20 @@ def _overheads(bench: Bench, slot: ArmSlot, arm: Started, first: bool) -> None:
     least, most = OVERHEAD_PAIRS
     pairs = min(most, max(least, int(OVERHEAD_S * 1e9 / (2 * steps * arm.typical_ns))))
     times = arm.session.ask(timing.Overhead(pairs=pairs, steps=steps), arm.limit_s(2 * pairs * steps))
-    bench.writer.append(Overhead(arm=slot, part=part_of(bench), what="harness", bare_ns=times.bare_ns,
+    bench.writer.append(Overhead(arm=slot, part=bench.plan.part, what="harness", bare_ns=times.bare_ns,
                                  harness_ns=times.harness_ns))
     if first:
         _monitors_overhead(bench, slot, arm)
     n = PEAK_N[bench.plan.device]
     rate = arm.session.ask(timing.Matmul(n=n, repeats=PEAK_REPEATS), SLOW_LIMIT_S)
-    bench.writer.append(Peak(arm=slot, part=part_of(bench), matmul_n=n, flops=rate.flops))
+    bench.writer.append(Peak(arm=slot, part=bench.plan.part, matmul_n=n, flops=rate.flops))
 
 
 def _prove(bench: Bench, slot: ArmSlot, arm: Started, short: int, long: int) -> None:
     """Prove that synchronising waits; a proof that fails is tried again, for the machine may have spoilt it."""
     for attempt in range(PROOF_TRIES):
         evidence = arm.session.ask(timing.ProveSync(steps_short=short, steps_long=long), arm.limit_s(short + long))
-        proof = SyncProof(arm=slot, part=part_of(bench), attempt=attempt, steps_short=short, steps_long=long,
+        proof = SyncProof(arm=slot, part=bench.plan.part, attempt=attempt, steps_short=short, steps_long=long,
                           **evidence.model_dump(exclude={"kind"}))
         bench.writer.append(proof)
         if fault(proof) is None:
@@ -125,7 +119,7 @@ def _monitors_overhead(bench: Bench, slot: ArmSlot, arm: Started) -> None:
             finally:
                 bench.telemetry.resume()
             times[monitored].append(span.end_ns - span.start_ns)
-    bench.writer.append(Overhead(arm=slot, part=part_of(bench), what="monitors", bare_ns=times[False],
+    bench.writer.append(Overhead(arm=slot, part=bench.plan.part, what="monitors", bare_ns=times[False],
                                  harness_ns=times[True]))
 
 

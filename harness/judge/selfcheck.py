@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.judge.synchronisation import fault_of, figures
 from harness.options import MIN_BLOCKS
+from harness.record import findings
 from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Finding, Overhead, SyncProof, Verdict
 from harness.record.run import RecordedRun
 from harness.stats.interval import ALPHA, MARGIN, MOST_FURTHER_BLOCKS, blocks_for, median_interval
@@ -94,14 +95,12 @@ def _resolution(name: str, verdict: Verdict, dirty: int) -> list[Finding]:
         answer = f"no: {count} blocks needed, this run had {len(values)}"
         advice = "quieten the machine (see the other findings)" if needed is None else f"give --blocks {needed}"
     disturbed = f", {dirty} of them disturbed," if dirty else ""
-    found.append(Finding(severity="info", code="resolution", arm=verdict.arm_a, advice=advice,
-                         message=f"can this machine resolve a difference of {MARGIN:.0%} for {name}? {answer} (the "
-                                 f"ratios of {len(values)} blocks{disturbed} spread by {spread:.2%})"))
+    found.append(findings.RESOLUTION.found(
+        f"can this machine resolve a difference of {MARGIN:.0%} for {name}? {answer} (the ratios of {len(values)} "
+        f"blocks{disturbed} spread by {spread:.2%})", arm=verdict.arm_a, advice=advice))
     if verdict.word in ("A-faster", "B-faster"):
-        found.append(Finding(severity="warning", code="selfcheck-difference", arm=verdict.arm_a,
-                             message=f"{name} against itself came out as a difference: {verdict.ratio:.4f}",
-                             advice="one such result in twenty is chance; if it comes again, something favours one of "
-                                    "two equal processes: look at affinity and at other programs"))
+        found.append(findings.SELFCHECK_DIFFERENCE.found(
+            f"{name} against itself came out as a difference: {verdict.ratio:.4f}", arm=verdict.arm_a))
     return found
 
 
@@ -113,9 +112,8 @@ def _overhead(run: RecordedRun, name: str, slots: tuple[ArmSlot, ArmSlot]) -> li
     message = (f"harness windows of {name} take {found.median:.4f} times as long as a bare loop ({kind} "
                f"{found.low:.4f} to {found.high:.4f}, {found.pairs} pairs)")
     if found.low > 1 + MARGIN:
-        return [Finding(severity="warning", code="harness-overhead-high", arm=slots[0], message=message,
-                        advice="absolute times are too long by as much; give --steps for longer windows")]
-    return [Finding(severity="info", code="harness-overhead", arm=slots[0], message=message)]
+        return [findings.HARNESS_OVERHEAD_HIGH.found(message, arm=slots[0])]
+    return [findings.HARNESS_OVERHEAD.found(message, arm=slots[0])]
 
 
 def _synchronised(run: RecordedRun, name: str, slots: tuple[ArmSlot, ArmSlot]) -> list[Finding]:
@@ -126,11 +124,8 @@ def _synchronised(run: RecordedRun, name: str, slots: tuple[ArmSlot, ArmSlot]) -
     if any(fault_of(run, slot) for slot in slots):
         return []
     last = next(of[-1] for of in proofs.values() if of)
-    return [Finding(severity="info", code="synchronised", arm=slots[0],
-                    message=f"{name} is synchronised when its clock stops: {figures(last)}")]
+    return [findings.SYNCHRONISED.found(f"{name} is synchronised when its clock stops: {figures(last)}", arm=slots[0])]
 
 
 def _incomplete(name: str, slot: ArmSlot, why: str) -> Finding:
-    return Finding(severity="warning", code="selfcheck-incomplete", arm=slot,
-                   message=f"the self-check of {name} lacks a part: {why}",
-                   advice="see the failed cases and their logs")
+    return findings.SELFCHECK_INCOMPLETE.found(f"the self-check of {name} lacks a part: {why}", arm=slot)

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from harness.record.events import ArmSlot, Case, Finding, SyncProof, Trap, Window
+from harness.record.findings import UNSYNCHRONISED
 from harness.record.run import RecordedRun
 
 # Of the time that k times as many steps take longer: spikes of a busy machine stay below what a missing wait loses.
@@ -62,7 +63,7 @@ def fault_of(run: RecordedRun, slot: ArmSlot) -> str | None:
 
 def accusations(run: RecordedRun) -> list[Finding | Case]:
     """The findings on arms that do not wait for their work, each with its failed case; those known already left out."""
-    known = {finding.arm for finding in run.of(Finding) if finding.code == "unsynchronised"}
+    known = {finding.arm for finding in run.of(Finding) if finding.code == UNSYNCHRONISED.code}
     found: list[Finding | Case] = []
     for entry in run.started.arms if run.started else []:
         why = None if entry.slot in known else fault_of(run, entry.slot)
@@ -74,8 +75,7 @@ def accusations(run: RecordedRun) -> list[Finding | Case]:
 def accusation(name: str, slot: ArmSlot, why: str) -> tuple[Finding, Case]:
     """What is recorded about an arm that does not wait for its work."""
     message = f"{name} is not synchronised when its clock stops: {why}"
-    return (Finding(severity="error", code="unsynchronised", arm=slot, message=message,
-                    advice="its times mean nothing: make its `synchronize` wait for all enqueued work"),
+    return (UNSYNCHRONISED.found(message, arm=slot),
             Case(case_id=f"synchronisation-{slot}", arm=slot, block=None, status="failed", reason=message))
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from harness.judge.fairness import refusal
 from harness.plan import Comparison, Plan
 from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Case, Finding, Verdict, Window, Word
+from harness.record.findings import NOISE_FLOOR, TAILS
 from harness.record.run import RecordedRun, machines
 from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge, judge_clean_and_dirty
 from harness.stats.interval import ALPHA, MARGIN
@@ -200,15 +201,13 @@ def _findings(run: RecordedRun, question: Question, verdict: Verdict, ratios: Ra
     name = run.arms.get(comparison.a, comparison.a)
     if comparison.selfcheck and verdict.ci_low is not None and verdict.ci_high is not None:
         floor = (math.log(verdict.ci_high) - math.log(verdict.ci_low)) / 2
-        found.append(Finding(severity="info", code="noise-floor", arm=comparison.a,
-                             message=f"{metric}: {name} against itself: {verdict.ratio:.4f}, half-width "
-                                     f"{floor:.2%}: differences below this cannot be seen on this machine"))
+        found.append(NOISE_FLOOR.found(
+            f"{metric}: {name} against itself: {verdict.ratio:.4f}, half-width {floor:.2%}: differences below this "
+            "cannot be seen on this machine", arm=comparison.a))
     apart = [number for number, ratio in zip(ratios.blocks, ratios.ratios, strict=True) if ratio.disagrees(MARGIN)]
     if apart:
-        found.append(Finding(severity="info", code="tails",
-                             message=f"{metric}: typical and mean step differ by over {MARGIN:.0%} in block "
-                                     f"{', '.join(map(str, apart))}: some steps took much longer than the rest",
-                             advice="look at the distribution of step times"))
+        found.append(TAILS.found(f"{metric}: typical and mean step differ by over {MARGIN:.0%} in block "
+                                 f"{', '.join(map(str, apart))}: some steps took much longer than the rest"))
     return found
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.machine.files import SystemFiles
+from harness.record import findings
 from harness.record.events import Finding
 
 MIB = 1 << 20
@@ -22,7 +23,8 @@ MOST_STEP_S = 1.0
 MOST_DRIFT = 0.001
 LEAST_DRIFT_SPAN_S = 10.0
 # What says that a block was measured while something was missing, and not only how the run as a whole went.
-DIRTY = frozenset({"cpu-stolen", "cpu-throttled", "swapped-in", "memory-pressure", "suspended"})
+DIRTY = frozenset(kind.code for kind in (findings.CPU_STOLEN, findings.CPU_THROTTLED, findings.SWAPPED_IN,
+                                         findings.MEMORY_PRESSURE, findings.SUSPENDED))
 
 
 @dataclass(frozen=True)
@@ -108,52 +110,46 @@ def _processor(before: Counters, after: Counters) -> Iterator[Finding]:
     available_s = (after.monotonic_s - before.monotonic_s) * after.processors
     stolen_s = _more(before.stolen_s, after.stolen_s)
     if stolen_s > MOST_STOLEN_SHARE * available_s:
-        yield _warning("cpu-stolen", f"the hypervisor gave {stolen_s / available_s:.0%} of this machine's CPU time to "
-                       f"others (at most {MOST_STOLEN_SHARE:.0%})",
-                       "measure on dedicated processors, or at another time")
+        yield findings.CPU_STOLEN.found(
+            f"the hypervisor gave {stolen_s / available_s:.0%} of this machine's CPU time to others (at most "
+            f"{MOST_STOLEN_SHARE:.0%})")
     throttled_s = _more(before.throttled_s, after.throttled_s)
     if throttled_s > MOST_THROTTLED_SHARE * available_s:
-        yield _warning("cpu-throttled", f"a cgroup's CPU limit stopped this process for {throttled_s:.2f} s "
-                       f"(at most {MOST_THROTTLED_SHARE:.0%} of the time)",
-                       "raise the limit, or use no more threads than it has cores (OMP_NUM_THREADS)")
+        yield findings.CPU_THROTTLED.found(
+            f"a cgroup's CPU limit stopped this process for {throttled_s:.2f} s (at most {MOST_THROTTLED_SHARE:.0%} of "
+            "the time)")
 
 
 def _memory(before: Counters, after: Counters) -> Iterator[Finding]:
     span_s = after.monotonic_s - before.monotonic_s
     swapped_in = _more(before.swapped_in_bytes, after.swapped_in_bytes)
     if swapped_in > MOST_SWAPPED_IN_BYTES:
-        yield _warning("swapped-in", f"{swapped_in / MIB:.0f} MiB came back from swap (at most "
-                       f"{MOST_SWAPPED_IN_BYTES / MIB:.0f} MiB)",
-                       "free memory, or choose a smaller batch or --schedule sequential")
+        yield findings.SWAPPED_IN.found(
+            f"{swapped_in / MIB:.0f} MiB came back from swap (at most {MOST_SWAPPED_IN_BYTES / MIB:.0f} MiB)")
     stalled_s = _more(before.stalled_s, after.stalled_s)
     if stalled_s > MOST_STALLED_SHARE * span_s:
-        yield _warning("memory-pressure", f"every program waited for memory for {stalled_s:.2f} s "
-                       f"(at most {MOST_STALLED_SHARE:.0%} of the time)",
-                       "free memory, or choose a smaller batch or --schedule sequential")
+        yield findings.MEMORY_PRESSURE.found(
+            f"every program waited for memory for {stalled_s:.2f} s (at most {MOST_STALLED_SHARE:.0%} of the time)")
     killed = _more(before.oom_kills, after.oom_kills)
     if killed:
-        yield _warning("oom-kill", f"the kernel ended {killed:.0f} process{'' if killed == 1 else 'es'} for lack of "
-                       "memory", "free memory, or choose a smaller batch or --schedule sequential")
+        yield findings.OOM_KILL.found(
+            f"the kernel ended {killed:.0f} process{'' if killed == 1 else 'es'} for lack of memory")
 
 
 def _clocks(before: Counters, after: Counters) -> Iterator[Finding]:
     span_s = after.monotonic_s - before.monotonic_s
     suspended_s = after.boot_s - before.boot_s - span_s
     if suspended_s > MOST_SUSPENDED_S:
-        yield _warning("suspended", f"the machine was suspended for {suspended_s:.1f} s",
-                       "keep it awake while it measures: caches and clocks are cold afterwards")
+        yield findings.SUSPENDED.found(f"the machine was suspended for {suspended_s:.1f} s")
     stepped_s = after.wall_s - before.wall_s - (after.boot_s - before.boot_s)
     if abs(stepped_s) > MOST_STEP_S:
-        yield Finding(severity="info", code="clock-stepped",
-                      message=f"the time of day was set {'forward' if stepped_s > 0 else 'back'} by "
-                              f"{abs(stepped_s):.1f} s",
-                      advice="no time in this run depends on it; only the dates of its folder and its start do")
+        yield findings.CLOCK_STEPPED.found(
+            f"the time of day was set {'forward' if stepped_s > 0 else 'back'} by {abs(stepped_s):.1f} s")
     raw_s = after.raw_s - before.raw_s
     drift = span_s / raw_s - 1 if raw_s > LEAST_DRIFT_SPAN_S else 0.0
     if abs(drift) > MOST_DRIFT:
-        yield _warning("clock-drift", f"the system's clock ran {abs(drift):.2%} too {'fast' if drift > 0 else 'slow'} "
-                       "against the hardware's",
-                       "check the time daemon (chronyc tracking): ratios hold, absolute times are off by as much")
+        yield findings.CLOCK_DRIFT.found(
+            f"the system's clock ran {abs(drift):.2%} too {'fast' if drift > 0 else 'slow'} against the hardware's")
 
 
 def _more(before: float | None, after: float | None) -> float:
@@ -164,8 +160,3 @@ def _more(before: float | None, after: float | None) -> float:
 def _clock(name: str) -> float:
     """A clock of this system; the usual monotonic one where it has no such clock."""
     return time.clock_gettime(getattr(time, name)) if hasattr(time, name) else time.monotonic()
-
-
-def _warning(code: str, message: str, advice: str) -> Finding:
-    """A finding that measurements are worse for."""
-    return Finding(severity="warning", code=code, message=message, advice=advice)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from harness.machine.counters import DIRTY, Counters, read_counters, taken
 from harness.record.events import ArmSlot, BlockState, Finding
+from harness.record.findings import BLOCKS_DISTURBED
 
 MOST_WAITING_SHARE = 0.02
 # Of all CPUs: a desktop's background noise stays well below, and alternation spreads what there is over both arms.
@@ -87,7 +88,6 @@ def disturbed_blocks(states: Sequence[BlockState]) -> list[Finding]:
     if not dirty:
         return []
     repeats = sum(state.repeats is not None for state in states)
-    return [Finding(severity="warning", code="blocks-disturbed",
-                    message=f"{len(dirty)} of {len(states)} blocks were disturbed ({repeats} of all are repeats), such "
-                            f"as block {dirty[0].block}: {'; '.join(dirty[0].reasons)}",
-                    advice="all of them count, and a verdict that hangs on them is withdrawn: see the table of blocks")]
+    return [BLOCKS_DISTURBED.found(
+        f"{len(dirty)} of {len(states)} blocks were disturbed ({repeats} of all are repeats), such as block "
+        f"{dirty[0].block}: {'; '.join(dirty[0].reasons)}")]

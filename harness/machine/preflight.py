@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.machine.counters import _warning
+from harness.record import findings
 from harness.record.events import EnvironmentRecorded, Finding
 
 GIB = 1 << 30
@@ -41,8 +41,7 @@ def preflight(environment: EnvironmentRecorded) -> list[Finding]:
 
 def _busy(load: float | None, cores: float | None) -> Iterator[Finding]:
     if load is not None and cores and load > MOST_LOAD_PER_CORE * cores:
-        yield _warning("high-load", f"the load before the run is {load:.2f} on {cores:.0f} usable processors",
-                       "end other programs, or wait: measured steps will share the processors with them")
+        yield findings.HIGH_LOAD.found(f"the load before the run is {load:.2f} on {cores:.0f} usable processors")
 
 
 def _short_of_memory(available: float | None, total: float | None, limit: float | None,
@@ -51,45 +50,37 @@ def _short_of_memory(available: float | None, total: float | None, limit: float 
     if available is not None and total is not None and limit is not None:
         available = min(available, limit)
     if available is not None and total and available < max(LEAST_FREE_MEMORY_BYTES, LEAST_FREE_MEMORY_SHARE * total):
-        yield _warning("low-memory", f"{available / GIB:.1f} of {total / GIB:.1f} GiB of memory are free",
-                       "end other programs, or choose a smaller preset or --schedule sequential")
+        yield findings.LOW_MEMORY.found(f"{available / GIB:.1f} of {total / GIB:.1f} GiB of memory are free")
     if swap is not None and swap > MOST_SWAP_BYTES:
-        yield _warning("swap-in-use", f"{swap / GIB:.1f} GiB are swapped out",
-                       "a page that comes back during a step makes it many times as long: free memory first")
+        yield findings.SWAP_IN_USE.found(f"{swap / GIB:.1f} GiB are swapped out")
 
 
 def _slowed(governor: object, limit: float | None, usable: float | None) -> Iterator[Finding]:
     if isinstance(governor, str) and "powersave" in governor:
-        yield _warning("governor-powersave", f"the CPU's frequency governor is {governor!r}",
-                       "set it to 'performance': cpupower frequency-set -g performance")
+        yield findings.GOVERNOR_POWERSAVE.found(f"the CPU's frequency governor is {governor!r}")
     if limit is not None and usable is not None and limit < usable:
-        yield _warning("cpu-limit", f"a cgroup allows {limit:g} cores' worth of time on {usable:.0f} processors",
-                       "use no more threads than that: beyond it the kernel stops the process for part of each period")
+        yield findings.CPU_LIMIT.found(f"a cgroup allows {limit:g} cores' worth of time on {usable:.0f} processors")
 
 
 def _built_for_debugging(debug: bool, traced: bool) -> Iterator[Finding]:
     if debug:
-        yield _warning("debug-build", "this Python is a debug build, several times slower than usual",
-                       "use a release build of Python")
+        yield findings.DEBUG_BUILD.found("this Python is a debug build, several times slower than usual")
     if traced:
-        yield _warning("traced", "a debugger or a coverage tool traces this process", "measure without it")
+        yield findings.TRACED.found("a debugger or a coverage tool traces this process")
 
 
 def _switched_to_debugging(on: Sequence[str]) -> Iterator[Finding]:
     if on:
-        yield _warning("debug-switch", f"set in the environment: {', '.join(on)}",
-                       "unset it: it makes programs check themselves or wait, which is not what users run")
+        yield findings.DEBUG_SWITCH.found(f"set in the environment: {', '.join(on)}")
 
 
 def _slow_clock(source: object) -> Iterator[Finding]:
     if source in SLOW_CLOCKS:
-        yield _warning("slow-clock", f"the kernel reads the time from {source!r}, which takes long",
-                       "use the processor's own counter (boot with clocksource=tsc) where it is reliable")
+        yield findings.SLOW_CLOCK.found(f"the kernel reads the time from {source!r}, which takes long")
 
 
 def _shared_gpus(foreign: dict[str, float | None]) -> Iterator[Finding]:
     for name, count in foreign.items():
         if count:
             gpu = name.removesuffix("_foreign_processes").replace("_", ":")
-            yield _warning("gpu-shared", f"{count:.0f} process{'' if count == 1 else 'es'} of others on {gpu}",
-                           "choose another GPU with CUDA_VISIBLE_DEVICES, or wait until it is free")
+            yield findings.GPU_SHARED.found(f"{count:.0f} process{'' if count == 1 else 'es'} of others on {gpu}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from harness.machine.counters import _warning
 from harness.machine.monitors import Monitor, Recorder
 from harness.machine.monitors.host import HostMonitor
 from harness.machine.monitors.nvml import NvmlMonitor, open_nvml
 from harness.record.events import ArmSlot, Finding, MonitorState, Sample
+from harness.record.findings import CPU_FREQUENCY_DRIFT, GPU_DISTURBED, GPU_POWER_LIMITED, MEMORY_NEARLY_FULL, SWAPPING
 from harness.record.writer import RunWriter
 
 GIB = 1 << 30
@@ -98,31 +98,24 @@ def during_run(samples: Sequence[Sample], device: str) -> list[Finding]:
     findings = []
     frequencies = _series(samples, "host", "cpu_frequency_mhz")
     if frequencies and max(frequencies) - min(frequencies) > MOST_FREQUENCY_DRIFT * max(frequencies):
-        findings.append(_warning(
-            "cpu-frequency-drift", f"the CPU's frequency moved between {min(frequencies):.0f} and "
-            f"{max(frequencies):.0f} MHz during the run",
-            "fix it (governor 'performance', turbo off, mains power) if the verdict is undecided"))
+        findings.append(CPU_FREQUENCY_DRIFT.found(
+            f"the CPU's frequency moved between {min(frequencies):.0f} and {max(frequencies):.0f} MHz during the run"))
     swap = _series(samples, "host", "swap_used_bytes")
     if swap and max(swap) - swap[0] > MOST_SWAPPED_OUT_BYTES:
-        findings.append(_warning("swapping", f"the machine swapped out {(max(swap) - swap[0]) / GIB:.2f} GiB during "
-                                 "the run", "free memory, or choose a smaller batch or --schedule sequential"))
+        findings.append(SWAPPING.found(
+            f"the machine swapped out {(max(swap) - swap[0]) / GIB:.2f} GiB during the run"))
     left = _series(samples, "host", "memory_available_bytes")
     if left and min(left) < LEAST_LEFT_BYTES:
-        findings.append(_warning("memory-nearly-full", f"only {min(left) / GIB:.2f} GiB of memory were left at one "
-                                 "moment of the run", "end other programs, or choose a smaller batch or --schedule "
-                                 "sequential: the kernel ends processes when nothing is left"))
+        findings.append(MEMORY_NEARLY_FULL.found(
+            f"only {min(left) / GIB:.2f} GiB of memory were left at one moment of the run"))
     if device != "cuda":
         return findings
-    findings += [_warning("gpu-disturbed", reason, "see the clock and process panels of the timeline")
-                 for reason in disturbances(samples, device)]
+    findings += [GPU_DISTURBED.found(reason) for reason in disturbances(samples, device)]
     for source in _gpus(samples):
         masks = _series(samples, source, "clock_event_reasons")
         share = sum(bool(int(mask) & POWER_CAP) for mask in masks) / len(masks) if masks else 0.0
         if share > MOST_SLOWED_SHARE:
-            findings.append(Finding(
-                severity="info", code="gpu-power-limited",
-                message=f"{source} ran at its power limit in {share:.0%} of the samples",
-                advice="usual under full load; it may hold a faster arm back more than a slower one"))
+            findings.append(GPU_POWER_LIMITED.found(f"{source} ran at its power limit in {share:.0%} of the samples"))
     return findings
 
 

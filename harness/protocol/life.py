@@ -6,6 +6,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from impls.registry import Device
+
 R = TypeVar("R", bound="Reply")
 
 
@@ -72,7 +74,7 @@ class Prewarm(Command[Done]):
 
     op: Literal["prewarm"] = "prewarm"
     arm: str
-    device: Literal["cpu", "cuda"]
+    device: Device
 
 
 class Created(Reply):
@@ -89,7 +91,7 @@ class Create(Command[Created]):
 
     op: Literal["create"] = "create"
     arm: str
-    device: Literal["cpu", "cuda"]
+    device: Device
     threads: int
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from harness.protocol.life import Command, Done, Reply
 from harness.protocol.timing import Span
+from impls.backend import Method
 
 
 class Batch(Command[Span]):
@@ -15,7 +16,7 @@ class Batch(Command[Span]):
     """
 
     op: Literal["batch"] = "batch"
-    method: Literal["ddpm", "ddim"]
+    method: Method
     steps: int
     images: int
     seed: int
@@ -26,7 +27,7 @@ class Draw(Command[Done]):
     """Sample a batch and write `images` and `frames` (moments of the denoising) to a file."""
 
     op: Literal["draw"] = "draw"
-    method: Literal["ddpm", "ddim"]
+    method: Method
     steps: int
     images: int
     seed: int

@@ -1,11 +1,12 @@
-"""Every code that a finding can have; `python -m harness.record.findings > docs/findings.md` makes its page."""
+"""Every kind of finding, once; `python -m harness.record.findings > docs/findings.md` makes its page."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.record.events.base import Severity
+from harness.record.events.base import ArmSlot, Severity
+from harness.record.events.run import Finding
 
 # before: known before anything is measured; during: seen while measuring; end: from the whole journal, found anew when
 # a run that went on ends again.
@@ -13,139 +14,197 @@ When = Literal["before", "during", "end"]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One code.
+class Kind:
+    """What findings of one code have in common.
 
     Attributes:
         code: as in the journal.
-        severity: how serious it is; several where it depends.
+        severity: how serious it is.
         when: when it is found.
-        meaning: what was seen, and what that does to the figures.
-        advice: what a user can do.
+        meaning: what was seen, and what that does to the figures; for the page.
+        advice: what a user can do, as every finding says it; None where nothing is needed, or what is needed depends.
+        milder: the severity that it may have instead, by circumstances that `meaning` names.
     """
 
     code: str
-    severity: tuple[Severity, ...]
+    severity: Severity
     when: When
     meaning: str
-    advice: str
+    advice: str | None = None
+    milder: Severity | None = None
+
+    def found(self, message: str, *, arm: ArmSlot | None = None, block: int | None = None, t_ns: int = 0,
+              mild: bool = False, advice: str | None = None) -> Finding:
+        """A finding of this kind.
+
+        Args:
+            message: what was seen, with the figures.
+            arm: the arm that it is about, if it is about one.
+            block: the same of a block.
+            t_ns: its stamp; 0 for that of the writing.
+            mild: whether it has the milder severity.
+            advice: instead of the kind's, where it depends on what was seen.
+        """
+        severity = self.milder if mild and self.milder else self.severity
+        return Finding(t_ns=t_ns, severity=severity, code=self.code, message=message, advice=advice or self.advice,
+                       arm=arm, block=block)
 
 
-def _info(code: str, when: When, meaning: str, advice: str) -> Entry:
-    return Entry(code, ("info",), when, meaning, advice)
+_FREE_MEMORY = "free memory, or choose a smaller batch or --schedule sequential"
 
+# The machine before the run
+HIGH_LOAD = Kind(
+    "high-load", "warning", "before",
+    "The load average is above a quarter of the usable processors before anything of ours runs.",
+    "end other programs, or wait: measured steps will share the processors with them")
+LOW_MEMORY = Kind(
+    "low-memory", "warning", "before", "Less than 1 GiB, or a tenth of the memory that may be used, is free.",
+    "end other programs, or choose a smaller preset or --schedule sequential")
+SWAP_IN_USE = Kind(
+    "swap-in-use", "warning", "before", "More than 64 MiB are swapped out.",
+    "a page that comes back during a step makes it many times as long: free memory first")
+GOVERNOR_POWERSAVE = Kind(
+    "governor-powersave", "warning", "before",
+    "The CPU's frequency governor saves power, so that the frequency follows the load.",
+    "set it to 'performance': cpupower frequency-set -g performance")
+CPU_LIMIT = Kind(
+    "cpu-limit", "warning", "before", "A cgroup allows less CPU time than there are usable processors; "
+    "`OMP_NUM_THREADS` sets the number of threads.",
+    "use no more threads than that: beyond it the kernel stops the process for part of each period")
+DEBUG_BUILD = Kind(
+    "debug-build", "warning", "before", "Python is a debug build, several times slower than usual.",
+    "use a release build of Python")
+TRACED = Kind(
+    "traced", "warning", "before", "A debugger or a coverage tool traces this process.", "measure without it")
+DEBUG_SWITCH = Kind(
+    "debug-switch", "warning", "before", "An environment variable is set that makes programs check themselves or wait "
+    "after every kernel, such as `CUDA_LAUNCH_BLOCKING=1`.",
+    "unset it: it makes programs check themselves or wait, which is not what users run")
+SLOW_CLOCK = Kind(
+    "slow-clock", "warning", "before", "The kernel reads the time from a slow source (`hpet`, `acpi_pm`, `jiffies`).",
+    "use the processor's own counter (boot with clocksource=tsc) where it is reliable")
+GPU_SHARED = Kind(
+    "gpu-shared", "warning", "before", "Processes of others run on a GPU that this run may use.",
+    "choose another GPU with CUDA_VISIBLE_DEVICES, or wait until it is free")
+NO_DDPM = Kind(
+    "no-ddpm", "info", "before", "On the CPU the default cells of a sampling suite leave DDPM out, which takes minutes "
+    "a batch.", "--steps 10,50,ddpm adds it")
+ENVIRONMENT_CHANGED = Kind(
+    "environment-changed", "warning", "before", "The run went on in another environment (`--allow-env-change`); every "
+    "fact that must match and does not is named with both values. Verdicts say how many blocks come from each, and are "
+    "withdrawn (`inconclusive`, reason `environment`) where the environments decide differently.",
+    "start a new run for figures of one machine; the report shows both environments")
 
-def _warn(code: str, when: When, meaning: str, advice: str) -> Entry:
-    return Entry(code, ("warning",), when, meaning, advice)
+# While measuring
+NO_STEADY_STATE = Kind(
+    "no-steady-state", "warning", "during", "The warm-up of a process was ended by its cap: no steady state was found, "
+    "or too late to confirm it.", "its times are measured all the same; look at the step times for drift")
+COMPILED_WHILE_MEASURED = Kind(
+    "compiled-while-measured", "warning", "during", "Operators were compiled during the measured windows of a block.",
+    "repeat the run: everything is compiled now")
+EPOCH_PART = Kind(
+    "epoch-part", "info", "during", "An epoch was shortened to a part of the data, so that it stays short.",
+    "--epochs N runs N whole epochs")
+UNSYNCHRONISED = Kind(
+    "unsynchronised", "error", "during", "An arm's clock stops before its work is done: operations are pending after "
+    "the synchronisation, reading the losses afterwards takes long, or k times the steps do not take longer, five "
+    "times in a row; or a sampler's chain takes far less than a whole batch. Its case fails, and its comparisons are "
+    "`not-comparable`.", "its times mean nothing: make its `synchronize` wait for all enqueued work")
+TIME_LIMIT = Kind(
+    "time-limit", "warning", "end", "`--time-limit` ended the run; an info where as many blocks were measured as a "
+    "verdict needs.", "give --time-limit more minutes for a narrower interval", milder="info")
+MONITOR_FAILED = Kind(
+    "monitor-failed", "warning", "during", "A fault in the telemetry ended it.",
+    "the measurements are not affected; please report this with the run folder")
+CPU_FREQUENCY_DRIFT = Kind(
+    "cpu-frequency-drift", "warning", "during", "The CPU's frequency moved by more than a tenth.",
+    "fix it (governor 'performance', turbo off, mains power) if the verdict is undecided")
+SWAPPING = Kind(
+    "swapping", "warning", "during", "More than 64 MiB were swapped out during the run.", _FREE_MEMORY)
+SWAPPED_IN = Kind(
+    "swapped-in", "warning", "during", "More than 4 MiB came back from swap; in the windows of a block, it is dirty.",
+    _FREE_MEMORY)
+MEMORY_PRESSURE = Kind(
+    "memory-pressure", "warning", "during", "Every program at once waited for memory for over 1 % of the time "
+    "(pressure stall information); in the windows of a block, it is dirty.", _FREE_MEMORY)
+MEMORY_NEARLY_FULL = Kind(
+    "memory-nearly-full", "warning", "during", "Less than 0.5 GiB of memory were left at one moment.",
+    "end other programs, or choose a smaller batch or --schedule sequential: the kernel ends processes when nothing is "
+    "left")
+OOM_KILL = Kind(
+    "oom-kill", "warning", "during", "The kernel ended processes for lack of memory, ours or others'.", _FREE_MEMORY)
+CPU_STOLEN = Kind(
+    "cpu-stolen", "warning", "during", "The hypervisor gave over 5 % of this machine's CPU time to others; in the "
+    "windows of a block, it is dirty.", "measure on dedicated processors, or at another time")
+CPU_THROTTLED = Kind(
+    "cpu-throttled", "warning", "during", "A cgroup's CPU limit stopped this process for over 1 % of the time; in the "
+    "windows of a block, it is dirty.", "raise the limit, or use no more threads than it has cores (OMP_NUM_THREADS)")
+SUSPENDED = Kind(
+    "suspended", "warning", "during", "The machine was suspended (CLOCK_BOOTTIME ran ahead of CLOCK_MONOTONIC); a "
+    "block with a suspend in its windows is dirty.",
+    "keep it awake while it measures: caches and clocks are cold afterwards")
+CLOCK_DRIFT = Kind(
+    "clock-drift", "warning", "during", "The system's clock ran over 0.1 % off the hardware's.",
+    "check the time daemon (chronyc tracking): ratios hold, absolute times are off by as much")
+CLOCK_STEPPED = Kind(
+    "clock-stepped", "info", "during", "The time of day was set by over a second.",
+    "no time in this run depends on it; only the dates of its folder and its start do")
+GPU_DISTURBED = Kind(
+    "gpu-disturbed", "warning", "during", "A GPU lowered its clock by heat or supply, or others used it; in a block, "
+    "it is dirty.", "see the clock and process panels of the timeline")
+GPU_POWER_LIMITED = Kind(
+    "gpu-power-limited", "info", "during", "A GPU ran at its power limit.",
+    "usual under full load; it may hold a faster arm back more than a slower one")
+OTHER_RUN = Kind(
+    "other-run", "warning", "during", "Another run of this program measures on the machine at the same time.",
+    "both disturb each other: let one end before the next")
+ROUGH_EXTRAPOLATION = Kind(
+    "rough-extrapolation", "warning", "during", "The distance at infinitely many images is a rough guess: a quarter of "
+    "the images is no more than the network's features, and there the bias does not fall with 1/n.",
+    "read the distance at the images that there are, or give --num-images more")
+FEW_IMAGES = Kind(
+    "few-images", "warning", "during", "A set has fewer images than the distance needs: under 2048, or no more than "
+    "the network has features, the estimate is biased upwards and its covariance is rank-deficient; the kernel "
+    "distance is unbiased.", "give --num-images more; papers use 50000")
 
+# At the end
+BLOCKS_DISTURBED = Kind(
+    "blocks-disturbed", "warning", "end", "Blocks were dirty. Where the verdict differs without them it is withdrawn "
+    "(`inconclusive`, reason `machine`): repeat on an idle machine with steady clocks.",
+    "all of them count, and a verdict that hangs on them is withdrawn: see the table of blocks")
+TAILS = Kind(
+    "tails", "info", "end", "Typical and mean step differ by over 1 % in some blocks: some steps took much longer.",
+    "look at the distribution of step times")
+NOISE_FLOOR = Kind(
+    "noise-floor", "info", "end", "`--selfcheck`: the half-width of the interval of an arm against itself. Smaller "
+    "differences cannot be seen on this machine with as many blocks; more make it narrower.")
+RESOLUTION = Kind(
+    "resolution", "info", "end", "`--selfcheck`: whether this machine can resolve a difference of 1 %, and the least "
+    "number of blocks n with t(n-1) s / sqrt(n) below 1 % at the spread s of the blocks measured. Where it cannot, the "
+    "advice is `--blocks` with that number, or to quieten the machine.")
+SELFCHECK_DIFFERENCE = Kind(
+    "selfcheck-difference", "warning", "end", "`--selfcheck`: an arm against itself came out as a difference.",
+    "one such result in twenty is chance; if it comes again, something favours one of two equal processes: look at "
+    "affinity and at other programs")
+HARNESS_OVERHEAD = Kind(
+    "harness-overhead", "info", "end", "`--selfcheck`: the median ratio of harness windows to a bare loop, with its "
+    "exact interval (the range where there are fewer than six pairs).")
+HARNESS_OVERHEAD_HIGH = Kind(
+    "harness-overhead-high", "warning", "end", "`--selfcheck`: the same, with the interval above 1 %, in every arm.",
+    "absolute times are too long by as much; give --steps for longer windows")
+SYNCHRONISED = Kind(
+    "synchronised", "info", "end", "`--selfcheck`: the figures that prove that an arm's clock stops after its work.")
+SELFCHECK_INCOMPLETE = Kind(
+    "selfcheck-incomplete", "warning", "end", "`--selfcheck`: a part of it was not measured.",
+    "see the failed cases and their logs")
 
-CATALOGUE: tuple[Entry, ...] = (
-    # The machine before the run
-    _warn("high-load", "before", "The load average is above a quarter of the usable processors before anything of ours "
-          "runs: steps will share them.", "End other programs, or wait."),
-    _warn("low-memory", "before", "Less than 1 GiB, or a tenth of the memory that may be used, is free.",
-          "End other programs; choose a smaller preset or `--schedule sequential`."),
-    _warn("swap-in-use", "before", "More than 64 MiB are swapped out: a page that comes back makes a step many times "
-          "as long.", "Free memory first, or turn swap off and on again."),
-    _warn("governor-powersave", "before", "The CPU's frequency governor saves power, so that the frequency follows the "
-          "load.", "`cpupower frequency-set -g performance`"),
-    _warn("cpu-limit", "before", "A cgroup allows less CPU time than there are usable processors: threads beyond it "
-          "are stopped for part of each period.",
-          "Use no more threads than that (`OMP_NUM_THREADS`), or raise the limit."),
-    _warn("debug-build", "before", "Python is a debug build, several times slower than usual.",
-          "Use a release build of Python."),
-    _warn("traced", "before", "A debugger or a coverage tool traces this process.", "Measure without it."),
-    _warn("debug-switch", "before", "An environment variable makes programs check themselves or wait after every "
-          "kernel, such as `CUDA_LAUNCH_BLOCKING=1`.", "Unset it."),
-    _warn("slow-clock", "before", "The kernel reads the time from a slow source (`hpet`, `acpi_pm`, `jiffies`).",
-          "Boot with `clocksource=tsc` where the processor's counter is reliable."),
-    _warn("gpu-shared", "before", "Processes of others run on a GPU that this run may use.",
-          "Choose another GPU with `CUDA_VISIBLE_DEVICES`, or wait."),
-    _info("no-ddpm", "before", "On the CPU the default cells of a sampling suite leave DDPM out, which takes minutes a "
-          "batch.", "`--steps 10,50,ddpm` adds it."),
-    _warn("environment-changed", "before", "The run went on in another environment (`--allow-env-change`); every fact "
-          "that must match and does not is named with both values. Verdicts say how many blocks come from each, and "
-          "are withdrawn (`inconclusive`, reason `environment`) where the environments decide differently.",
-          "Start a new run for figures of one machine."),
-    # While measuring
-    _warn("no-steady-state", "during", "The warm-up of a process was ended by its cap: no steady state was found, or "
-          "too late to confirm it.", "Look at its step times for drift; its times are measured all the same."),
-    _warn("compiled-while-measured", "during", "Operators were compiled during the measured windows of a block.",
-          "Repeat the run: everything is compiled now."),
-    _info("epoch-part", "during", "An epoch was shortened to a part of the data, so that it stays short.",
-          "`--epochs N` runs N whole epochs."),
-    Entry("unsynchronised", ("error",), "during", "An arm's clock stops before its work is done: operations are "
-          "pending after the synchronisation, reading the losses afterwards takes long, or k times the steps do not "
-          "take longer, five times in a row; or a sampler's chain takes far less than a whole batch. Its "
-          "case fails, and its comparisons are `not-comparable`.",
-          "Make the backend's `synchronize` wait for all enqueued work."),
-    Entry("time-limit", ("warning", "info"), "end", "`--time-limit` ended the run; a warning where fewer blocks "
-          "were measured than a verdict needs.", "Give it more minutes."),
-    _warn("monitor-failed", "during", "A fault in the telemetry ended it; the measurements are not affected.",
-          "Report it with the run folder."),
-    _warn("cpu-frequency-drift", "during", "The CPU's frequency moved by more than a tenth.",
-          "Governor `performance`, turbo off, mains power."),
-    _warn("swapping", "during", "More than 64 MiB were swapped out during the run.",
-          "Free memory; choose a smaller batch or `--schedule sequential`."),
-    _warn("swapped-in", "during", "More than 4 MiB came back from swap; in the windows of a block, it is dirty.",
-          "Free memory; choose a smaller batch or `--schedule sequential`."),
-    _warn("memory-pressure", "during", "Every program at once waited for memory for over 1 % of the time (pressure "
-          "stall information); in the windows of a block, it is dirty.",
-          "Free memory; choose a smaller batch or `--schedule sequential`."),
-    _warn("memory-nearly-full", "during", "Less than 0.5 GiB of memory were left at one moment.",
-          "End other programs; choose a smaller batch or `--schedule sequential`."),
-    _warn("oom-kill", "during", "The kernel ended processes for lack of memory, ours or others'.",
-          "Free memory; choose a smaller batch or `--schedule sequential`."),
-    _warn("cpu-stolen", "during", "The hypervisor gave over 5 % of this machine's CPU time to others; in the windows "
-          "of a block, it is dirty.", "Measure on dedicated processors, or at another time."),
-    _warn("cpu-throttled", "during", "A cgroup's CPU limit stopped this process for over 1 % of the time; in the "
-          "windows of a block, it is dirty.", "Raise the limit, or use fewer threads (`OMP_NUM_THREADS`)."),
-    _warn("suspended", "during", "The machine was suspended (CLOCK_BOOTTIME ran ahead of CLOCK_MONOTONIC); a block "
-          "with a suspend in its windows is dirty.", "Keep the machine awake while it measures."),
-    _warn("clock-drift", "during", "The system's clock ran over 0.1 % off the hardware's: absolute times are off by as "
-          "much, ratios hold.", "Check the time daemon (`chronyc tracking`)."),
-    _info("clock-stepped", "during", "The time of day was set by over a second. No measured time depends on it.",
-          "None needed; only dates are affected."),
-    _warn("gpu-disturbed", "during", "A GPU lowered its clock by heat or supply, or others used it; in a block, it is "
-          "dirty.", "See the clock and process panels of the timeline."),
-    _info("gpu-power-limited", "during", "A GPU ran at its power limit, which is usual under full load.",
-          "Raise the limit, or know that it may hold a faster arm back more than a slower one."),
-    # At the end
-    _warn("blocks-disturbed", "end", "Blocks were dirty. All of them count; where the verdict differs without them it "
-          "is withdrawn (`inconclusive`, reason `machine`).", "Repeat on an idle machine with steady clocks."),
-    _info("tails", "end", "Typical and mean step differ by over 1 % in some blocks: some steps took much longer.",
-          "Look at the distribution of step times."),
-    _info("noise-floor", "end", "`--selfcheck`: the half-width of the interval of an arm against itself. Smaller "
-          "differences cannot be seen on this machine with as many blocks.", "More blocks make it narrower."),
-    _info("resolution", "end", "`--selfcheck`: whether this machine can resolve a difference of 1 %, and the least "
-          "number of blocks n with t(n-1) s / sqrt(n) below 1 % at the spread s of the blocks measured.",
-          "Give `--blocks` that number, or quieten the machine."),
-    _warn("selfcheck-difference", "end", "`--selfcheck`: an arm against itself came out as a difference, which chance "
-          "does once in twenty times.", "Repeat it; if it comes again, look at affinity and at other programs."),
-    _info("harness-overhead", "end", "`--selfcheck`: the median ratio of harness windows to a bare loop, with its "
-          "exact interval (the range where there are fewer than six pairs).", "None needed."),
-    _warn("harness-overhead-high", "end", "`--selfcheck`: the same, with the interval above 1 %: absolute times are "
-          "too long by as much, in every arm.", "Give `--steps` for longer windows."),
-    _info("synchronised", "end", "`--selfcheck`: the figures that prove that an arm's clock stops after its work.",
-          "None needed."),
-    _warn("selfcheck-incomplete", "end", "`--selfcheck`: a part of it was not measured.",
-          "See the failed cases and their logs."),
-    # Neighbours
-    _warn("other-run", "during", "Another run of this program measures on the machine at the same time: each disturbs "
-          "the other.", "Let one end before the next starts."),
-    # Image quality
-    _warn("rough-extrapolation", "during", "The distance at infinitely many images is a rough guess: a quarter of the "
-          "images is no more than the network's features, and there the bias does not fall with 1/n.",
-          "Give `--num-images` more than four times the features."),
-    _warn("few-images", "during", "A set has fewer images than the distance needs: under 2048, or no more than the "
-          "network has features, the estimate is biased upwards and its covariance is rank-deficient.",
-          "Give `--num-images` more, and prefer the kernel distance, which is unbiased."),
-)
+KINDS: tuple[Kind, ...] = tuple(kind for kind in list(globals().values()) if isinstance(kind, Kind))
 # What a run that goes on finds again when it ends.
+END_CODES = frozenset(kind.code for kind in KINDS if kind.when == "end")
 # What a self-check says of each arm, in this order.
-SELF_CHECK_CODES = ("noise-floor", "resolution", "selfcheck-difference", "harness-overhead", "harness-overhead-high",
-                    "synchronised", "unsynchronised", "selfcheck-incomplete")
-END_CODES = frozenset(entry.code for entry in CATALOGUE if entry.when == "end")
+SELF_CHECK_CODES = tuple(kind.code for kind in (
+    NOISE_FLOOR, RESOLUTION, SELFCHECK_DIFFERENCE, HARNESS_OVERHEAD, HARNESS_OVERHEAD_HIGH, SYNCHRONISED,
+    UNSYNCHRONISED, SELFCHECK_INCOMPLETE))
 
 _HEAD = """# Findings
 
@@ -162,8 +221,8 @@ def markdown() -> str:
     """The whole page."""
     parts = [_HEAD]
     for when, title in _TITLES.items():
-        rows = [f"| `{entry.code}` | {' or '.join(entry.severity)} | {entry.meaning} | {entry.advice} |"
-                for entry in CATALOGUE if entry.when == when]
+        rows = [f"| `{kind.code}` | {kind.severity}{f' or {kind.milder}' if kind.milder else ''} | {kind.meaning} | "
+                f"{kind.advice or ''} |" for kind in KINDS if kind.when == when]
         head = [f"\n## {title}", "| code | severity | meaning | what to do |", "|---|---|---|---|"]
         parts.append("\n".join([*head, *rows]) + "\n")
     return "".join(parts)

@@ -91,17 +91,35 @@ class Lines:
 
     Attributes:
         events: every intact line, in the order of writing.
-        damage: one sentence for everything that is not as it was written.
+        faults: one sentence for every line that is not as it was written.
+        lost: first and last of the numbers that are missing in a row.
         next_number: the number of the next line to be written.
     """
 
     events: tuple[AnyEvent, ...]
-    damage: list[str]
+    faults: list[str]
+    lost: list[tuple[int, int]]
     next_number: int
 
+    @property
+    def damage(self) -> list[str]:
+        """One sentence for everything that is not as it was written."""
+        return self.damage_of(self.next_number)
 
-class _DamagedError(Exception):
-    """Why a line cannot be trusted."""
+    def damage_of(self, numbered: int) -> list[str]:
+        """The same once so many lines have a number."""
+        if not self.lost:
+            return self.faults
+        count = sum(last - first + 1 for first, last in self.lost)
+        return [*self.faults, f"{count} of {numbered} numbered lines are lost: {_spans(self.lost)}"]
+
+
+class DamagedError(Exception):
+    """Why a line cannot be trusted; `unchecked` where it has no checksum."""
+
+    def __init__(self, why: str, unchecked: bool = False) -> None:
+        super().__init__(why)
+        self.unchecked = unchecked
 
 
 def encode(event: Event, number: int) -> bytes:
@@ -111,7 +129,7 @@ def encode(event: Event, number: int) -> bytes:
 
 
 def decode(raw: bytes, path: Path) -> Lines:
-    """Read lines as far as they are intact; lines of older versions have neither number nor checksum.
+    """Read lines as far as they are intact.
 
     Args:
         raw: the content of a journal.
@@ -120,53 +138,78 @@ def decode(raw: bytes, path: Path) -> Lines:
     Raises:
         UsageError: written by a newer version of this program.
     """
-    plain: list[AnyEvent] = []
     numbered: list[tuple[int, int, AnyEvent]] = []
     known: set[bytes] = set()
-    damage: list[str] = []
-    newest = -1
+    faults: list[str] = []
+    newest, unchecked = -1, 0
     lines = raw.split(b"\n")
     for place, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            event, number = _line(line, path, unchecked=not numbered)
-        except _DamagedError as error:
+            event, number = decode_line(line, path)
+        except DamagedError as error:
+            unchecked += error.unchecked
             torn = " (torn: the run was cut off here)" if place == len(lines) else ""
-            damage.append(f"line {place} cannot be read{torn}: {error}")
-            continue
-        if number is None:
-            plain.append(event)
+            faults.append(f"line {place} cannot be read{torn}: {error}")
             continue
         if line in known:
-            damage.append(f"line {place} is a copy of an earlier one: left out")
+            faults.append(f"line {place} is a copy of an earlier one: left out")
             continue
         if number < newest:
-            damage.append(f"line {place} stands behind later ones: put back")
+            faults.append(f"line {place} stands behind later ones: put back")
         known.add(line)
         # Two lines share a number where Ctrl-C came between a line and the counting of it.
         numbered.append((number, place, event))
         newest = max(newest, number)
     numbered.sort(key=lambda item: item[:2])
     order = [-1, *(number for number, _, _ in numbered)]
-    if lost := [(one + 1, other - 1) for one, other in pairwise(order) if other - one > 1]:
-        count = sum(last - first + 1 for first, last in lost)
-        damage.append(f"{count} of {newest + 1} numbered lines are lost: {_spans(lost)}")
-    return Lines((*plain, *(event for _, _, event in numbered)), damage, newest + 1)
+    lost = [(one + 1, other - 1) for one, other in pairwise(order) if other - one > 1]
+    if not numbered and unchecked > 1:
+        faults = [f"none of its {unchecked} lines has a checksum: a version of this program that was never released "
+                  "wrote it, or it is no journal"]
+    return Lines(tuple(event for _, _, event in numbered), faults, lost, newest + 1)
 
 
-def without_repeated(events: Iterable[AnyEvent]) -> list[AnyEvent]:
-    """Drop what was done again: blocks that a resumed run discarded, earlier ends, and all but the newest of a kind."""
-    kept: list[AnyEvent] = []
-    for event in events:
+class Told:
+    """The events of a journal as they come, but for what was done again.
+
+    That is: blocks that a resumed run discarded, earlier ends, and all but the newest of those that tell of the same.
+    """
+
+    def __init__(self, events: Iterable[AnyEvent] = ()) -> None:
+        self._count = 0
+        self._kept: list[AnyEvent] = []
+        self._newest: dict[object, AnyEvent] = {}
+        for event in events:
+            self.add(event)
+
+    def add(self, event: AnyEvent) -> None:
+        """Take the next one."""
+        self._count += 1
         if isinstance(event, Resumed):
             gone = set(event.discarded_blocks)
-            kept = [old for old in kept if not _done_again(old, gone)]
-        kept.append(event)
-    keys = [subject(event) for event in kept]
-    newest = {key: index for index, key in enumerate(keys)}
-    return [event for index, (event, key) in enumerate(zip(kept, keys, strict=True))
-            if key is None or newest[key] == index]
+            self._kept = [old for old in self._kept if not _done_again(old, gone)]
+            self._newest = {}
+            for old in self._kept:
+                self._put(old)
+        self._kept.append(event)
+        self._put(event)
+
+    @property
+    def events(self) -> tuple[AnyEvent, ...]:
+        """What counts, oldest first."""
+        return tuple(self._newest.values())
+
+    @property
+    def discarded(self) -> int:
+        """How many do not count."""
+        return self._count - len(self._newest)
+
+    def _put(self, event: AnyEvent) -> None:
+        key = subject(event) or object()
+        self._newest.pop(key, None)
+        self._newest[key] = event
 
 
 def _done_again(event: AnyEvent, blocks: set[int]) -> bool:
@@ -183,31 +226,31 @@ def subject(event: Event) -> tuple[object, ...] | None:
     return None if fields is None else (type(event), *(getattr(event, name) for name in fields))
 
 
-def _line(line: bytes, path: Path, unchecked: bool) -> tuple[AnyEvent, int | None]:
+def decode_line(line: bytes, path: Path) -> tuple[AnyEvent, int]:
     """The event of a line and its number.
 
     Raises:
-        _DamagedError: not as it was written, or never an event.
+        DamagedError: not as it was written, or never an event.
+        UsageError: written by a newer version of this program.
     """
-    number: int | None = None
-    if checked := _CHECKED.fullmatch(line):
-        body, crc = checked.groups()
-        numbered = _NUMBERED.fullmatch(body)
-        if numbered is None or zlib.crc32(body) != int(crc, 16):
-            raise _DamagedError("its checksum does not match")
-        line, number = numbered[1] + b"}", int(numbered[2])
-    elif not unchecked:
-        # A flipped byte may have hidden the checksum; since the first one, every line has its own.
-        raise _DamagedError("it has no checksum")
+    checked = _CHECKED.fullmatch(line)
+    if checked is None:
+        _refuse_newer(path, line)
+        raise DamagedError("it has no checksum", unchecked=True)
+    body, crc = checked.groups()
+    numbered = _NUMBERED.fullmatch(body)
+    if numbered is None or zlib.crc32(body) != int(crc, 16):
+        raise DamagedError("its checksum does not match")
+    line, number = numbered[1] + b"}", int(numbered[2])
     try:
         event = EVENT.validate_json(line)
     except ValidationError as error:
         _refuse_newer(path, line)
-        raise _DamagedError(_first_line(error)) from error
+        raise DamagedError(_first_line(error)) from error
     if isinstance(event, RunStarted) and event.schema_version > SCHEMA_VERSION:
         raise _newer(path, event.schema_version)
     if _LONG_NUMBER.search(line) and _beyond(event):
-        raise _DamagedError("it holds a number beyond 64 bits")
+        raise DamagedError("it holds a number beyond 64 bits")
     return event, number
 
 

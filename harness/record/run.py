@@ -18,7 +18,7 @@ from harness.record.events import (
     RunEnded,
     RunStarted,
 )
-from harness.record.lines import decode, without_repeated
+from harness.record.lines import Told, decode
 from impls.errors import UsageError
 
 JOURNAL = "journal.jsonl"
@@ -37,7 +37,7 @@ class RecordedRun:
 
     Attributes:
         path: the run folder.
-        events: every intact line, oldest first; what a later `--resume` did again is left out.
+        events: every intact line, oldest first; of what was done again, only the newest.
         damage: one sentence for every line that could not be read, or is lost, doubled or out of place.
         discarded: number of events left out because they were done again.
     """
@@ -135,8 +135,8 @@ def read_run(path: Path) -> RecordedRun:
         why = getattr(error, "strerror", None) or error
         raise UsageError(f"{path}: not a run folder: cannot read {JOURNAL}: {why}") from error
     lines = decode(raw, path)
-    kept = without_repeated(lines.events)
-    return RecordedRun(path, tuple(kept), lines.damage, len(lines.events) - len(kept))
+    told = Told(lines.events)
+    return RecordedRun(path, told.events, lines.damage, told.discarded)
 
 
 def machines(events: Iterable[Event]) -> list[Machine]:
@@ -173,11 +173,6 @@ def unfinished_blocks(run: RecordedRun) -> list[int]:
     """Blocks that left lines but did not finish: measured again."""
     seen = {block for event in run.events if (block := _block(event)) is not None and block >= 0}
     return sorted(seen - finished_blocks(run).keys())
-
-
-def latest_cases(run: RecordedRun) -> list[Case]:
-    """The last word on every case."""
-    return list({case.case_id: case for case in run.of(Case)}.values())
 
 
 def report_due(path: Path) -> bool:

@@ -27,10 +27,9 @@ A run is one folder:
 behind a `resume` line before which the machine was restarted. A quantity that could not be read is `null`.
 
 Every journal line has `type` and `t_ns` (the stamp of its writing). Its last two keys are `seq`, the line's number
-from 0, and `crc`, eight hexadecimal digits: the CRC-32 of all bytes of the line before `,"crc":`. A line whose
-checksum does not match is left out, a copy of a line counts once, lines out of place are put back, and numbers that
-are missing are named; `damage` in `run.json` and the report's findings say so. Lines without both keys are of an
-older journal and are read as they stand, but behind a line that has them they are damage. Of two lines that tell of
+from 0, and `crc`, eight hexadecimal digits: the CRC-32 of all bytes of the line before `,"crc":`. A line without both
+keys, or whose checksum does not match, is left out, a copy of a line counts once, lines out of place are put back, and
+numbers that are missing are named; `damage` in `run.json` and the report's findings say so. Of two lines that tell of
 the same thing (the same window of the same block, images of the same arm and cell, ...) the newer one counts, so that
 what a resumed run does again is never counted or shown twice. On a full disk no part of a line is left behind. The
 kinds:

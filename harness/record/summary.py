@@ -1,61 +1,165 @@
-"""The content of `run.json`: a run's journal in short, as other programs read it."""
+"""`run.json`: a run's journal in short, as other programs read it; one model, written and read by it."""
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
+
 from harness.record.events import (
     SCHEMA_VERSION,
+    ArmEntry,
     Case,
     DatasetRecorded,
     EnvironmentRecorded,
+    Event,
     Finding,
     Quality,
     RunEnded,
     Verdict,
 )
-from harness.record.run import RecordedRun
+from harness.record.run import RecordedRun, read_run
+from impls.errors import UsageError
 
 SUMMARY = "run.json"
-VERDICT_KEYS = ("metric", "ratio", "ci_low", "ci_high", "blocks", "word", "reason", "next_action")
+MOST_BYTES = 20_000_000
 
 
-def summary(run: RecordedRun) -> dict[str, Any]:
-    """The content of `run.json`: plain JSON, NaN and infinities as null."""
-    started, environments, dataset = run.started, run.of(EnvironmentRecorded), run.last(DatasetRecorded)
-    end = run.last(RunEnded)
-    cases = {case.case_id: case for case in run.of(Case)}
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "run_id": run.path.name,
-        "suite": started.suite if started else None,
-        "started_utc": started.started_utc if started else None,
-        "status": run.status,
-        "exit_code": end.exit_code if end else None,
-        "wall_s": end.wall_s if end else None,
-        "command": started.command if started else None,
-        "config": {"bench": started.bench, "experiment": started.experiment} if started else None,
-        "config_sha256": started.config_sha256 if started else None,
-        "declared": started.declared if started else None,
-        "environment": environments[-1].model_dump(exclude={"type", "t_ns"}) if environments else None,
-        "earlier_environments": [one.model_dump(exclude={"type", "t_ns"}) for one in environments[:-1]],
-        "dataset": dataset.model_dump(exclude={"type", "t_ns"}) if dataset else None,
-        "arms": [{"slot": slot, "name": name} for slot, name in run.arms.items()],
-        "cases": [_case(case, run.arms) for case in cases.values()],
-        "findings": [finding.model_dump(exclude={"type", "t_ns"}) for finding in run.of(Finding)],
-        "verdicts": [_verdict(verdict, run.arms) for verdict in run.of(Verdict)],
-        "quality": [_quality(result, run.arms) for result in run.of(Quality)],
-        "damage": run.damage,
-        "files": files(run.path),
-    }
-    plain: dict[str, Any] = _finite(content)
-    return plain
+class _Forgiving(BaseModel):
+    """Reads what others may have written: a field that is not as it should be has its default instead."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _or_default(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            return cls.model_fields[str(info.field_name)].get_default(call_default_factory=True)
+
+
+class Decided(_Forgiving):
+    """A verdict, its arms by name: `ratio` is time A / time B."""
+
+    metric: str | None = None
+    arm_a: str | None = None
+    arm_b: str | None = None
+    ratio: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    blocks: int | None = None
+    word: str | None = None
+    reason: str | None = None
+    next_action: str | None = None
+    cell: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_cell(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name != "cell" or value is not None}
+
+
+class Named(_Forgiving):
+    """An arm: its letter in the run, and its text in `--arms`."""
+
+    slot: str | None = None
+    name: str | None = None
+
+
+class Summary(_Forgiving):
+    """The content of `run.json`; lines of the journal stand in it without type and stamp.
+
+    Attributes:
+        config: the resolved options as `bench` and the resolved recipe as `experiment`.
+        declared: what was fixed before any measurement.
+        cases: the newest word on each.
+        files: every file of the run folder with its size, but for the summary itself, which changes by being written.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str | None = None
+    suite: str | None = None
+    started_utc: str | None = None
+    status: str | None = None
+    exit_code: int | None = None
+    wall_s: float | None = None
+    command: list[str] | None = None
+    config: dict[str, Any] | None = None
+    config_sha256: str | None = None
+    declared: dict[str, Any] | None = None
+    environment: dict[str, Any] | None = None
+    earlier_environments: list[dict[str, Any]] = []
+    dataset: dict[str, Any] | None = None
+    arms: list[Named] = []
+    cases: list[dict[str, Any]] = []
+    findings: list[dict[str, Any]] = []
+    verdicts: list[Decided] = []
+    quality: list[dict[str, Any]] = []
+    damage: list[str] = []
+    files: list[dict[str, Any]] = []
+
+    def text(self) -> str:
+        """As JSON, NaN and infinities as null."""
+        return json.dumps(_finite(self.model_dump()), indent=2, allow_nan=False) + "\n"
+
+
+def summary(run: RecordedRun) -> Summary:
+    """A run in short."""
+    started, end, dataset = run.started, run.last(RunEnded), run.last(DatasetRecorded)
+    environments = [_plain(one) for one in run.of(EnvironmentRecorded)]
+    told = {} if started is None else {
+        "suite": started.suite, "started_utc": started.started_utc, "command": started.command,
+        "config": {"bench": started.bench, "experiment": started.experiment}, "config_sha256": started.config_sha256,
+        "declared": started.declared, "arms": [_plain(arm) for arm in started.arms]}
+    return Summary(
+        run_id=run.path.name, **told, status=run.status, exit_code=end.exit_code if end else None,
+        wall_s=end.wall_s if end else None, environment=environments[-1] if environments else None,
+        earlier_environments=environments[:-1], dataset=_plain(dataset) if dataset else None,
+        cases=[{**_plain(case), "slot": case.arm, "arm": _name(run, case.arm)} for case in run.of(Case)],
+        findings=[_plain(finding) for finding in run.of(Finding)],
+        verdicts=[Decided(**{**_plain(one), "arm_a": _name(run, one.arm_a), "arm_b": _name(run, one.arm_b)})
+                  for one in run.of(Verdict)],
+        quality=[{"slot": one.arm, "arm": _name(run, one.arm), **_plain(one, "arm")} for one in run.of(Quality)],
+        damage=run.damage, files=files(run.path))
+
+
+def read_summary(path: Path) -> Summary:
+    """`run.json`, or the same from the journal where the run ended before writing it.
+
+    Raises:
+        UsageError: neither can be read, in one line.
+    """
+    file = path / SUMMARY
+    if not file.is_file():
+        return summary(read_run(path))
+    try:
+        if file.stat().st_size > MOST_BYTES:
+            raise UsageError(f"{SUMMARY} is larger than {MOST_BYTES} bytes")
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{SUMMARY} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{SUMMARY} is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{SUMMARY} holds no JSON object")
+    return Summary.model_validate(data)
 
 
 def files(path: Path) -> list[dict[str, Any]]:
-    """Every file of a run folder with its size; the summary itself is left out because it changes by being written."""
+    """Every file of a run folder with its size, but for the summary itself and hidden ones."""
     found = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
     return [
         {"path": file.relative_to(path).as_posix(), "bytes": file.stat().st_size}
@@ -64,28 +168,18 @@ def files(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _case(case: Case, arms: dict[str, str]) -> dict[str, Any]:
-    plain = case.model_dump(exclude={"type", "t_ns"})
-    return {**plain, "slot": case.arm, "arm": arms.get(case.arm) if case.arm else None}
+def _name(run: RecordedRun, slot: str | None) -> str | None:
+    return run.arms.get(slot, slot) if slot else None
 
 
-def _verdict(verdict: Verdict, arms: dict[str, str]) -> dict[str, Any]:
-    plain = {key: getattr(verdict, key) for key in VERDICT_KEYS}
-    if verdict.cell is not None:
-        plain["cell"] = verdict.cell
-    names = {"arm_a": arms.get(verdict.arm_a, verdict.arm_a), "arm_b": arms.get(verdict.arm_b, verdict.arm_b)}
-    return {"metric": plain.pop("metric"), **names, **plain}
-
-
-def _quality(result: Quality, arms: dict[str, str]) -> dict[str, Any]:
-    plain = result.model_dump(exclude={"type", "t_ns", "arm"})
-    return {"slot": result.arm, "arm": arms.get(result.arm, result.arm), **plain}
+def _plain(line: Event | ArmEntry, *without: str) -> dict[str, Any]:
+    return line.model_dump(exclude={"type", "t_ns", *without})
 
 
 def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]

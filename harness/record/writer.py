@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import fcntl
+import os
 import secrets
 import shutil
 import threading
@@ -12,10 +13,9 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
-from harness.record.appender import Appender
 from harness.record.events import Event, RunEnded
-from harness.record.lines import decode, encode
-from harness.record.run import JOURNAL, read_run
+from harness.record.lines import DamagedError, Told, decode, decode_line, encode
+from harness.record.run import JOURNAL, RecordedRun
 from harness.record.summary import SUMMARY, summary
 from impls.errors import UsageError
 from impls.store.files import replacement
@@ -60,12 +60,14 @@ class RunWriter:
             raw = (path / JOURNAL).read_bytes()
             if raw and not raw.endswith(b"\n"):
                 self._journal.append(b"\n")
+                raw += b"\n"
         except BlockingIOError as error:
             raise UsageError(f"{path}: that run is still going on in another process: wait for its end") from error
         except OSError as error:
             raise UsageError(f"{path}: cannot write {JOURNAL} ({error.strerror or error}): "
                              "make the folder writable and see that the disk has room") from error
-        self._number = decode(raw, path).next_number
+        self._found = decode(raw, path)
+        self._number, self._told = self._found.next_number, Told(self._found.events)
 
     @classmethod
     def create(cls, results: Path, suite: str, clock: Callable[[], int] = time.monotonic_ns) -> RunWriter:
@@ -86,6 +88,12 @@ class RunWriter:
             raise UsageError(f"--out {results}: cannot write there ({error.strerror or error}): "
                              "give a writable folder") from error
 
+    @property
+    def run(self) -> RecordedRun:
+        """The run as a reader of the journal finds it now, which need not be read for it."""
+        with self._lock:
+            return RecordedRun(self.path, self._told.events, self._found.damage_of(self._number), self._told.discarded)
+
     def append(self, event: Event) -> None:
         """Write one line, stamped now unless the event brings its own stamp.
 
@@ -97,12 +105,16 @@ class RunWriter:
         with self._lock:
             if self._fault is not None:
                 raise self._fault
+            line = encode(event, self._number)
             try:
-                self._journal.append(encode(event, self._number))
+                self._journal.append(line)
             except OSError as error:
                 self._fault = self._cannot(JOURNAL, error)
                 raise self._fault from error
             self._number += 1
+            # A reader takes an absurd number for damage, and the run goes on all the same.
+            with contextlib.suppress(DamagedError):
+                self._told.add(decode_line(line.rstrip(), self.path)[0])
 
     def sync(self) -> None:
         """Make everything appended so far survive a power cut; a StorageError where the disk does not take it."""
@@ -112,16 +124,15 @@ class RunWriter:
             raise self._cannot(JOURNAL, error) from error
 
     def summarise(self) -> None:
-        """Write `run.json` from the journal, atomically; may be called as often as wanted.
+        """Write `run.json`, atomically; may be called as often as wanted.
 
         Raises:
             StorageError: it cannot be written; the journal has everything all the same.
         """
         self.sync()
-        run = read_run(self.path)
-        text = json.dumps(summary(run), indent=2, allow_nan=False) + "\n"
+        run = self.run
         try:
-            write_atomically(self.path / SUMMARY, text)
+            write_atomically(self.path / SUMMARY, summary(run).text())
         except OSError as error:
             raise self._cannot(SUMMARY, error, ended=run.last(RunEnded) is not None) from error
 
@@ -152,3 +163,68 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text` so that a reader sees the old or the new file, never half of one."""
     with replacement(path, durable=True) as scratch:
         scratch.write_text(text, encoding="utf-8")
+
+
+class Appender:
+    """Appends to a file that no other process may append to meanwhile.
+
+    Args:
+        path: the file, made where it is missing.
+
+    Raises:
+        BlockingIOError: another process has it open.
+        OSError: it cannot be opened for writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # An appending descriptor, because a file cut short after a failed write must go on at its new end.
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            _lock(self._file)
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, data: bytes) -> None:
+        """Write all bytes or, as far as the file can still be cut, none.
+
+        Raises:
+            OSError: the file does not take them.
+        """
+        end = os.fstat(self._file).st_size
+        try:
+            while data:
+                # The system may take fewer bytes than it is given, as it does when the disk is almost full.
+                data = data[os.write(self._file, data) :]
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, end)
+            raise
+
+    def sync(self) -> None:
+        """Wait until the disk has everything.
+
+        Raises:
+            OSError: it does not take it.
+        """
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """Close the file and let others write it; idempotent."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def _lock(file: int) -> None:
+    """Keep other processes out; where a file system has no locks, the run has to do without.
+
+    Raises:
+        BlockingIOError: another process has the lock.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return

@@ -20,6 +20,7 @@ from harness.processes.tools import Tools
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
 from harness.record.events import DatasetRecorded, Finding
+from harness.record.findings import NO_DDPM
 from harness.record.run import RecordedRun, read_run
 from harness.record.writer import RunWriter, StorageError
 from harness.run.devices import check_data
@@ -134,9 +135,8 @@ def left_out(config: BenchConfig, plan: Plan) -> list[Finding]:
     """What the default cells of a sampling suite do not cover."""
     if not plan.cells or config.steps is not None or any(cell.method == "ddpm" for cell in plan.cells):
         return []
-    return [Finding(severity="info", code="no-ddpm", advice="--steps 10,50,ddpm adds it",
-                    message="DDPM is not among the default cells on the CPU: its network calls, one for every "
-                            "diffusion step, take minutes a batch there")]
+    return [NO_DDPM.found("DDPM is not among the default cells on the CPU: its network calls, one for every "
+                          "diffusion step, take minutes a batch there")]
 
 
 def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRun | None) -> int:

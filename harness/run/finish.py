@@ -11,7 +11,6 @@ from typing import Literal
 
 from harness.processes.scratch import Scratch
 from harness.record.events import RunEnded
-from harness.record.run import read_run
 from harness.record.writer import RunWriter
 from impls.errors import EXIT_FAILED, EXIT_OK
 
@@ -41,7 +40,7 @@ def mend(path: Path, say: Callable[[str], None]) -> int:
     with Scratch() as scratch, closing(RunWriter(path)) as writer:
         scratch.writes(path)
         writer.summarise()
-        end = read_run(path).last(RunEnded)
+        end = writer.run.last(RunEnded)
         code = max(end.exit_code if end else EXIT_OK, conclude(path, say))
         writer.summarise()
         return code

@@ -21,6 +21,7 @@ from harness.record.events import (
     SamplesDrawn,
     Trap,
 )
+from harness.record.findings import ENVIRONMENT_CHANGED
 from harness.record.run import RecordedRun, finished_blocks, read_run, report_due
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, validated
@@ -100,10 +101,8 @@ def check_machine(run: RecordedRun, now: EnvironmentRecorded, allowed: bool = Fa
     if not allowed:
         raise UsageError(f"--resume {run.path}: the environment has changed: {changed}: start a new run, or accept "
                          "it with --allow-env-change")
-    return Finding(severity="warning", code="environment-changed",
-                   message=f"the run went on in another environment, after {done} finished "
-                           f"block{'' if done == 1 else 's'}: {changed}",
-                   advice="start a new run for figures of one machine; the report shows both environments")
+    return ENVIRONMENT_CHANGED.found(f"the run went on in another environment, after {done} finished "
+                                     f"block{'' if done == 1 else 's'}: {changed}")
 
 
 def origin(given: Weights | None) -> str:
@@ -139,7 +138,7 @@ def extras_done(run: RecordedRun, part: str, epochs: bool, prefix: str = "") -> 
         epochs: whether epochs belong to the run.
         prefix: what the cases of this part begin with.
     """
-    done = {peak.arm for peak in run.of(Peak) if peak.part in (None, part)}
+    done = {peak.arm for peak in run.of(Peak) if peak.part == part}
     if part == "sampling":
         done &= {trap.arm for trap in run.of(Trap)}
     elif epochs:

@@ -28,8 +28,8 @@ from harness.record.events import (
     SampleAgreement,
     SamplesDrawn,
 )
-from harness.record.findings import END_CODES
-from harness.record.run import RecordedRun, finished_blocks, lasting, latest_cases, read_run, unfinished_blocks
+from harness.record.findings import END_CODES, TIME_LIMIT
+from harness.record.run import RecordedRun, finished_blocks, lasting, read_run, unfinished_blocks
 from harness.run.resume import extras_done
 from harness.run.start import Request, run_started, step_cost, utc_now
 from harness.suites.parity.part import run_parity
@@ -80,7 +80,7 @@ class Runner:
             for plan in self._plans:
                 if plan.has_blocks:
                     self._record(selfcheck(judged.part(plan.part), plan.part == "sampling"))
-        failed = any(case.status == "failed" for case in latest_cases(read_run(bench.writer.path)))
+        failed = any(case.status == "failed" for case in read_run(bench.writer.path).of(Case))
         return self.end("failed" if failed else "complete", EXIT_FAILED if failed else EXIT_OK)
 
     def _enter(self, plan: Plan) -> None:
@@ -98,7 +98,7 @@ class Runner:
             run_parity(bench, plan.parity_steps, config.batch_size if plan.part == "parity" else None)
         if plan.cells and not self._agreement_done(recorded):
             run_agreement(bench)
-        cold = [case.status for case in latest_cases(recorded) if case.case_id.startswith("cold-start")]
+        cold = [case.status for case in recorded.of(Case) if case.case_id.startswith("cold-start")]
         if plan.part == self._plans[0].part and config.cold_start and (not cold or "failed" in cold):
             run_cold_starts(bench)
         if plan.has_blocks:
@@ -140,7 +140,7 @@ class Runner:
                 if finding.code not in known:
                     bench.find(finding)
             self._recorded_blocks = finished_blocks(request.resumed)
-            bench.failed_before |= {case.case_id for case in latest_cases(request.resumed) if case.status == "failed"}
+            bench.failed_before |= {case.case_id for case in request.resumed.of(Case) if case.status == "failed"}
             bench.measured_cases |= {case.case_id for case in request.resumed.of(Case)}
             bench.found |= {finding.code for finding in request.resumed.of(Finding)} - END_CODES
             return
@@ -220,10 +220,9 @@ class Runner:
         expected = spent + (statistics.median(self._block_s[-3:]) if self._block_s else 0.0)
         limit = self._plan.time_limit_s
         if limit is not None and expected > limit and self._block_s:
-            self._bench.find_once(Finding(
-                severity="warning" if not beyond_minimum else "info", code="time-limit",
-                message=f"the time limit of {limit / 60:g} min ended the run after {len(self._states)} blocks",
-                advice="give --time-limit more minutes for a narrower interval"))
+            self._bench.find_once(TIME_LIMIT.found(
+                f"the time limit of {limit / 60:g} min ended the run after {len(self._states)} blocks",
+                mild=beyond_minimum))
             return False
         soft = limit is None and self._request.config.blocks is None
         return not (beyond_minimum and soft and expected > SOFT_LIMIT_S)

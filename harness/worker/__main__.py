@@ -10,7 +10,7 @@ import sys
 from multiprocessing.connection import Client
 
 from harness import protocol
-from harness.protocol.life import Hello, Note, Stop
+from harness.protocol import life
 from harness.worker.worker import Worker
 
 PR_SET_PDEATHSIG = 1
@@ -30,7 +30,7 @@ def serve(channel: protocol.Bytes, worker: Worker) -> None:
         except EOFError:
             return
         channel.send_bytes(protocol.encode(worker.handle(command)))
-        if isinstance(command, Stop):
+        if isinstance(command, life.Stop):
             return
 
 
@@ -47,10 +47,10 @@ def main() -> int:
     # Taken out of the environment so that the framework's own children do not inherit the key.
     address, key = os.environ.pop(protocol.ADDRESS_VARIABLE), os.environ.pop(protocol.KEY_VARIABLE)
     channel = Client(address, family="AF_UNIX", authkey=bytes.fromhex(key))
-    channel.send_bytes(protocol.encode(Hello(token=os.environ.pop(protocol.TOKEN_VARIABLE), pid=os.getpid())))
+    channel.send_bytes(protocol.encode(life.Hello(token=os.environ.pop(protocol.TOKEN_VARIABLE), pid=os.getpid())))
 
     def note(text: str) -> None:
-        channel.send_bytes(protocol.encode(Note(text=text)))
+        channel.send_bytes(protocol.encode(life.Note(text=text)))
 
     serve(channel, Worker(note=note))
     return 0

@@ -9,7 +9,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from harness.protocol.timing import Free, Overhead, OverheadTimes, ProveSync, Span, StepTimes, Stepwise, SyncEvidence
+from harness.protocol import timing
 from impls.backend import Stepper
 
 Clock = Callable[[], int]
@@ -27,7 +27,7 @@ def undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-def stepwise(stepper: Stepper, command: Stepwise, clock: Clock) -> StepTimes:
+def stepwise(stepper: Stepper, command: timing.Stepwise, clock: Clock) -> timing.StepTimes:
     """Steps synchronised one by one; nothing is pending before the first."""
     steps = command.steps
     stamps = [0] * (steps + 1)
@@ -39,11 +39,11 @@ def stepwise(stepper: Stepper, command: Stepwise, clock: Clock) -> StepTimes:
             step()
             synchronize()
             stamps[index] = clock()
-    return StepTimes(start_ns=stamps[:-1], end_ns=stamps[-1],
-                     step_ns=[after - before for before, after in zip(stamps, stamps[1:], strict=False)])
+    return timing.StepTimes(start_ns=stamps[:-1], end_ns=stamps[-1],
+                            step_ns=[after - before for before, after in zip(stamps, stamps[1:], strict=False)])
 
 
-def free(stepper: Stepper, command: Free, clock: Clock) -> Span:
+def free(stepper: Stepper, command: timing.Free, clock: Clock) -> timing.Span:
     """Steps synchronised at the ends only: what a training job gets."""
     step, steps = stepper.step, command.steps
     stepper.synchronize()
@@ -53,14 +53,14 @@ def free(stepper: Stepper, command: Free, clock: Clock) -> Span:
             step()
         stepper.synchronize()
         end = clock()
-    return Span(start_ns=start, end_ns=end, steps=steps)
+    return timing.Span(start_ns=start, end_ns=end, steps=steps)
 
 
-def overhead(stepper: Stepper, command: Overhead, clock: Clock) -> OverheadTimes:
+def overhead(stepper: Stepper, command: timing.Overhead, clock: Clock) -> timing.OverheadTimes:
     """A bare loop and a harness window of as many synchronised steps, alternating; whole calls are timed."""
     bare: list[int] = []
     harness: list[int] = []
-    steps, window = command.steps, Stepwise(steps=command.steps)
+    steps, window = command.steps, timing.Stepwise(steps=command.steps)
     stepper.synchronize()
     for pair in range(command.pairs):
         for which in (0, 1) if pair % 2 else (1, 0):
@@ -73,10 +73,10 @@ def overhead(stepper: Stepper, command: Overhead, clock: Clock) -> OverheadTimes
                     stepper.step()
                     stepper.synchronize()
                 bare.append(clock() - start)
-    return OverheadTimes(bare_ns=bare, harness_ns=harness)
+    return timing.OverheadTimes(bare_ns=bare, harness_ns=harness)
 
 
-def prove_sync(stepper: Stepper, command: ProveSync, clock: Clock) -> SyncEvidence:
+def prove_sync(stepper: Stepper, command: timing.ProveSync, clock: Clock) -> timing.SyncEvidence:
     """Pending work before and after a synchronisation, and the time of few and of many free-running steps.
 
     Where steps have losses, reading them after the long run tells whether its end was the end of the work: enqueueing
@@ -88,14 +88,14 @@ def prove_sync(stepper: Stepper, command: ProveSync, clock: Clock) -> SyncEviden
     before = stepper.pending_work()
     stepper.synchronize()
     after = stepper.pending_work()
-    few = free(stepper, Free(steps=command.steps_short), clock)
+    few = free(stepper, timing.Free(steps=command.steps_short), clock)
     read: Callable[[], object] | None = getattr(stepper, "losses", None)
     if read is not None:
         read()
-    many, residue_ns = free(stepper, Free(steps=command.steps_long), clock), None
+    many, residue_ns = free(stepper, timing.Free(steps=command.steps_long), clock), None
     if read is not None:
         start = clock()
         read()
         residue_ns = clock() - start
-    return SyncEvidence(pending_before=before, pending_after=after, pending_base=base, residue_ns=residue_ns,
-                        short_ns=few.end_ns - few.start_ns, long_ns=many.end_ns - many.start_ns)
+    return timing.SyncEvidence(pending_before=before, pending_after=after, pending_base=base, residue_ns=residue_ns,
+                               short_ns=few.end_ns - few.start_ns, long_ns=many.end_ns - many.start_ns)

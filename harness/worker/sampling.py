@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.protocol.life import Done
-from harness.protocol.sampling import Batch, Draw, SpringTrap, TrapTimes
-from harness.protocol.timing import Span
+from harness.protocol import life, sampling, timing
 from harness.worker.loops import Clock, undisturbed
 from impls.backend import Images, Sampler
 from impls.store import checkpoint
@@ -20,7 +18,7 @@ class _EnoughError(Exception):
     """The rehearsal is over."""
 
 
-def batch(sampler: Sampler, command: Batch, clock: Clock) -> Span:
+def batch(sampler: Sampler, command: sampling.Batch, clock: Clock) -> timing.Span:
     """One batch; a whole one has been read to the host when it ends, so nothing is left to wait for."""
     if command.calls is not None:
         return _rehearse(sampler, command, command.calls, clock)
@@ -30,10 +28,10 @@ def batch(sampler: Sampler, command: Batch, clock: Clock) -> Span:
         start = clock()
         sampler.sample(images, seed, method, steps)
         end = clock()
-    return Span(start_ns=start, end_ns=end, steps=steps)
+    return timing.Span(start_ns=start, end_ns=end, steps=steps)
 
 
-def _rehearse(sampler: Sampler, command: Batch, calls: int, clock: Clock) -> Span:
+def _rehearse(sampler: Sampler, command: sampling.Batch, calls: int, clock: Clock) -> timing.Span:
     """The first `calls` network calls of a batch, so that whatever it needs is compiled."""
 
     def stop(done: int, _read: object) -> None:
@@ -44,10 +42,10 @@ def _rehearse(sampler: Sampler, command: Batch, calls: int, clock: Clock) -> Spa
     with suppress(_EnoughError):
         sampler.sample(command.images, command.seed, command.method, command.steps, on_step=stop)
     sampler.synchronize()
-    return Span(start_ns=start, end_ns=clock(), steps=calls)
+    return timing.Span(start_ns=start, end_ns=clock(), steps=calls)
 
 
-def draw(sampler: Sampler, command: Draw) -> Done:
+def draw(sampler: Sampler, command: sampling.Draw) -> life.Done:
     """Sample a batch and write it with moments of its denoising, evenly spaced, the last one being the images."""
     wanted = set(np.linspace(1, command.steps, min(command.frames, command.steps)).round().astype(int).tolist())
     frames: list[Images] = []
@@ -58,10 +56,10 @@ def draw(sampler: Sampler, command: Draw) -> Done:
 
     images = sampler.sample(command.images, command.seed, command.method, command.steps, on_step=keep)
     checkpoint.save_arrays(Path(command.output), {"images": images, "frames": np.stack(frames)})
-    return Done()
+    return life.Done()
 
 
-def trap(sampler: Sampler, command: SpringTrap, clock: Clock) -> TrapTimes:
+def trap(sampler: Sampler, command: sampling.SpringTrap, clock: Clock) -> sampling.TrapTimes:
     """What a clock says that does not wait for the device, and what it says after waiting."""
     images, seed, steps = command.images, command.seed, command.steps
     sampler.synchronize()
@@ -71,4 +69,4 @@ def trap(sampler: Sampler, command: SpringTrap, clock: Clock) -> TrapTimes:
         asked = clock()
         sampler.synchronize()
         end = clock()
-    return TrapTimes(unsynchronised_ns=asked - start, synchronised_ns=end - start)
+    return sampling.TrapTimes(unsynchronised_ns=asked - start, synchronised_ns=end - start)

@@ -6,27 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.protocol.life import Done
-from harness.protocol.training import (
-    Epochs,
-    EpochTime,
-    EpochTimes,
-    Gradients,
-    LoadState,
-    LossValues,
-    Predict,
-    SaveState,
-)
+from harness.protocol import life, training
 from harness.worker.loops import Clock, undisturbed
 from impls.backend import Trainer
 from impls.recipe.config import ExperimentConfig
 from impls.store import checkpoint
 
 
-def epochs(trainer: Trainer, command: Epochs, clock: Clock) -> EpochTimes:
+def epochs(trainer: Trainer, command: training.Epochs, clock: Clock) -> training.EpochTimes:
     """Whole epochs, synchronised between them; a gap ends when the next first batch is there."""
     trainer.loader_wait_ns()
-    done: list[EpochTime] = []
+    done: list[training.EpochTime] = []
     step, steps = trainer.step, command.steps
     stamps = [0] * steps
     for _ in range(command.epochs):
@@ -40,37 +30,38 @@ def epochs(trainer: Trainer, command: Epochs, clock: Clock) -> EpochTimes:
             end = clock()
         waits = trainer.loader_wait_ns()
         gap = stamps[0] - done[-1].end_ns + (waits[0] if waits else 0) if done else None
-        done.append(EpochTime(start_ns=start, end_ns=end, gap_ns=gap, step_start_ns=stamps[:], loader_wait_ns=waits))
-    return EpochTimes(epochs=done)
+        done.append(training.EpochTime(start_ns=start, end_ns=end, gap_ns=gap, step_start_ns=stamps[:],
+                                       loader_wait_ns=waits))
+    return training.EpochTimes(epochs=done)
 
 
-def losses(trainer: Trainer) -> LossValues:
+def losses(trainer: Trainer) -> training.LossValues:
     """Losses since the last reading."""
-    return LossValues(losses=trainer.losses())
+    return training.LossValues(losses=trainer.losses())
 
 
-def save_state(trainer: Trainer, command: SaveState, config: ExperimentConfig) -> Done:
+def save_state(trainer: Trainer, command: training.SaveState, config: ExperimentConfig) -> life.Done:
     """Write the state with the recipe that it belongs to; CheckpointError when it cannot be written."""
     checkpoint.save_state(Path(command.path), trainer.state(), config)
-    return Done()
+    return life.Done()
 
 
-def load_state(trainer: Trainer, command: LoadState) -> Done:
+def load_state(trainer: Trainer, command: training.LoadState) -> life.Done:
     """Go on from a written state; CheckpointError when it cannot be read or does not fit."""
     trainer.load_state(checkpoint.load_state(Path(command.path))[0])
-    return Done()
+    return life.Done()
 
 
-def predict(trainer: Trainer, command: Predict) -> Done:
+def predict(trainer: Trainer, command: training.Predict) -> life.Done:
     """The network's output for arrays of a file; CheckpointError when a file cannot be read or written."""
     inputs = checkpoint.load_arrays(Path(command.inputs))
     eps = trainer.predict(inputs["x"], inputs["t"])
     checkpoint.save_arrays(Path(command.output), {"eps": np.ascontiguousarray(eps, np.float32)})
-    return Done()
+    return life.Done()
 
 
-def gradients(trainer: Trainer, command: Gradients) -> LossValues:
+def gradients(trainer: Trainer, command: training.Gradients) -> training.LossValues:
     """Write every gradient of the next batch; CheckpointError when they cannot be written."""
     loss, values = trainer.gradients()
     checkpoint.save_arrays(Path(command.output), values)
-    return LossValues(losses=[loss])
+    return training.LossValues(losses=[loss])

@@ -21,22 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import protocol
-from harness.protocol.life import (
-    Build,
-    BuildSampler,
-    Built,
-    CacheCount,
-    Command,
-    Create,
-    Created,
-    Done,
-    Failure,
-    Prewarm,
-    ReadCache,
-    Reply,
-    Stop,
-)
-from harness.protocol.timing import Matmul, MemoryValues, Rate, ReadMemory
+from harness.protocol import life, timing
+from harness.protocol.life import Command, Reply
 from harness.worker import loops, sampling, training
 from impls.backend import Backend, BackendInfo, Sampler, Stepper, Trainer
 from impls.errors import UsageError
@@ -95,31 +81,31 @@ class Worker:
             return answer(*(given[name] if name in given else getattr(self, name)
                             for name in PARAMETERS[answer]))
         except UsageError as error:
-            return Failure(cause="usage", message=str(error), traceback="")
+            return life.Failure(cause="usage", message=str(error), traceback="")
         except Exception as error:
             cause = "memory" if out_of_memory(error) else "error"
             message = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-            return Failure(cause=cause, message=message, traceback=traceback.format_exc()[-8000:])
+            return life.Failure(cause=cause, message=message, traceback=traceback.format_exc()[-8000:])
 
-    def prewarm(self, command: Prewarm) -> Done:
+    def prewarm(self, command: life.Prewarm) -> life.Done:
         """Fill the arm's compile cache where it has one."""
         spec = parse_arm(command.arm).spec
         if spec.prepare_module is not None:
             prewarm = getattr(import_module(spec.prepare_module), "prewarm", None)
             if prewarm is not None:
                 prewarm(command.device, echo=self._note)
-        return Done()
+        return life.Done()
 
-    def create(self, command: Create) -> Created:
+    def create(self, command: life.Create) -> life.Created:
         """Import the framework and open the device."""
         arm = parse_arm(command.arm)
         self._spec = arm.spec
         before = compiled_files(arm.spec)
         start = self.clock()
         self._backend = arm.create(command.device, command.threads)
-        return Created(import_ns=self.clock() - start, info=plain_info(self._backend.info), compiled_files=before)
+        return life.Created(import_ns=self.clock() - start, info=plain_info(self._backend.info), compiled_files=before)
 
-    def build(self, command: Build) -> Built:
+    def build(self, command: life.Build) -> life.Built:
         """Build a trainer in place of what was built."""
         backend = self.backend
         self._close()
@@ -129,7 +115,7 @@ class Worker:
         self._trainer = backend.trainer(self.config, images[: command.images])
         return self._built(self._trainer, start)
 
-    def build_sampler(self, command: BuildSampler) -> Built:
+    def build_sampler(self, command: life.BuildSampler) -> life.Built:
         """Build a sampler in place of what was built."""
         backend = self.backend
         self._close()
@@ -139,23 +125,23 @@ class Worker:
             self._sampler.load(checkpoint.load_arrays(Path(command.weights)))
         return self._built(self._sampler, start, self._sampler.shapes)
 
-    def cache(self) -> CacheCount:
+    def cache(self) -> life.CacheCount:
         """Count the arm's compile cache."""
-        return CacheCount(compiled_files=compiled_files(self._spec))
+        return life.CacheCount(compiled_files=compiled_files(self._spec))
 
-    def stop(self) -> Done:
+    def stop(self) -> life.Done:
         """Close what was built; whoever serves this worker ends the process."""
         self._close()
-        return Done()
+        return life.Done()
 
-    def _built(self, made: Stepper, start_ns: int, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Built:
+    def _built(self, made: Stepper, start_ns: int, shapes: Mapping[str, tuple[int, ...]] | None = None) -> life.Built:
         made.synchronize()
         took = self.clock() - start_ns
         gc.collect()
         # What exists now lives as long as the process: the collector need not look at it again.
         gc.freeze()
-        return Built(build_ns=took, parameter_count=made.parameter_count, info=plain_info(made.info),
-                     shapes=dict(shapes or {}))
+        return life.Built(build_ns=took, parameter_count=made.parameter_count, info=plain_info(made.info),
+                          shapes=dict(shapes or {}))
 
     def _close(self) -> None:
         made = self._trainer or self._sampler
@@ -167,15 +153,15 @@ class Worker:
             gc.collect()
 
 
-def matmul(backend: Backend, command: Matmul) -> Rate:
+def matmul(backend: Backend, command: timing.Matmul) -> timing.Rate:
     """The device's best matrix-product rate."""
-    return Rate(flops=backend.matmul_flops(command.n, command.repeats))
+    return timing.Rate(flops=backend.matmul_flops(command.n, command.repeats))
 
 
-def memory(stepper: Stepper) -> MemoryValues:
+def memory(stepper: Stepper) -> timing.MemoryValues:
     """This process's peak resident memory and what the framework says about the device's."""
     reading = stepper.memory()
-    return MemoryValues(
+    return timing.MemoryValues(
         rss_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         device_allocated_bytes=reading.allocated_bytes, device_peak_bytes=reading.peak_bytes,
         device_reserved_bytes=reading.reserved_bytes, reason=reading.reason)
@@ -184,18 +170,18 @@ def memory(stepper: Stepper) -> MemoryValues:
 # Parameters are named after what of the `Worker` they are given, beside the command: asking for a `trainer` where none
 # was built is an error.
 ANSWERS: Mapping[type[Command[Any]], Callable[..., Reply]] = {
-    Prewarm: Worker.prewarm,
-    Create: Worker.create,
-    Build: Worker.build,
-    BuildSampler: Worker.build_sampler,
-    ReadCache: Worker.cache,
-    Stop: Worker.stop,
-    Matmul: matmul,
-    ReadMemory: memory,
-    protocol.timing.Stepwise: loops.stepwise,
-    protocol.timing.Free: loops.free,
-    protocol.timing.Overhead: loops.overhead,
-    protocol.timing.ProveSync: loops.prove_sync,
+    life.Prewarm: Worker.prewarm,
+    life.Create: Worker.create,
+    life.Build: Worker.build,
+    life.BuildSampler: Worker.build_sampler,
+    life.ReadCache: Worker.cache,
+    life.Stop: Worker.stop,
+    timing.Matmul: matmul,
+    timing.ReadMemory: memory,
+    timing.Stepwise: loops.stepwise,
+    timing.Free: loops.free,
+    timing.Overhead: loops.overhead,
+    timing.ProveSync: loops.prove_sync,
     protocol.training.Epochs: training.epochs,
     protocol.training.ReadLosses: training.losses,
     protocol.training.SaveState: training.save_state,

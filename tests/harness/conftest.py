@@ -197,7 +197,9 @@ class Lab:
         end = Runner(bench, request).run()
         bench.writer.finish(end)
         bench.writer.close()
-        return end, read_run(bench.writer.path)
+        run = read_run(bench.writer.path)
+        assert bench.writer.run == run
+        return end, run
 
 
 @pytest.fixture

@@ -152,7 +152,7 @@ def test_a_run_that_went_on_elsewhere_says_so_everywhere(lab, cut):
         assert verdict.word == "A-faster", "both environments agree"
         assert verdict.reason == "blocks of different environments: 2 and 4"
         assert verdict.reason in sentence(verdict, run.arms)
-    content = summary(run)
+    content = summary(run).model_dump()
     assert content["environment"]["facts"]["cpu_model"] == "Y"
     assert [one["facts"]["cpu_model"] for one in content["earlier_environments"]] == ["X"]
     told = text_of(run)
@@ -167,7 +167,7 @@ def test_a_run_that_went_on_elsewhere_says_so_everywhere(lab, cut):
 def test_the_same_environment_is_recorded_once_and_a_new_finding_is_told(lab, cut):
     busy = Finding(severity="warning", code="high-load", message="the load is 9", advice="wait")
     run = go_on(lab, cut, HERE, None, [busy])
-    assert len(run.of(EnvironmentRecorded)) == 1 and summary(run)["earlier_environments"] == []
+    assert len(run.of(EnvironmentRecorded)) == 1 and summary(run).earlier_environments == []
     assert [f.code for f in run.of(Finding)].count("high-load") == 1
     assert all(verdict.reason is None for verdict in run.of(Verdict))
     assert "value, block" not in text_of(run)

@@ -9,7 +9,7 @@ import pytest
 
 from harness import cli
 from harness.options import BenchConfig
-from harness.record import appender
+from harness.record import writer as written
 from harness.record.events import BlockState, EnvironmentRecorded, Finding, ParityResult, RunEnded, Window
 from harness.record.lines import encode
 from harness.record.run import read_run
@@ -27,7 +27,7 @@ class Disk:
 
     def __init__(self, monkeypatch, room):
         self.room, self.write = room, os.write
-        monkeypatch.setattr(appender.os, "write", self.take)
+        monkeypatch.setattr(written.os, "write", self.take)
 
     def take(self, file, data):
         if not self.room:
@@ -64,7 +64,7 @@ def test_a_full_disk_leaves_whole_lines_and_the_journal_goes_on_once_there_is_ro
 
 def test_short_writes_alone_are_no_fault(tmp_path, monkeypatch):
     write = os.write
-    monkeypatch.setattr(appender.os, "write", lambda file, data: write(file, data[:5]))
+    monkeypatch.setattr(written.os, "write", lambda file, data: write(file, data[:5]))
     writer = RunWriter.create(tmp_path, "parity")
     for number in range(3):
         writer.append(Finding(severity="info", code=str(number), message="long enough"))

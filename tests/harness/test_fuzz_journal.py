@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,14 +62,14 @@ def test_what_is_written_is_read(events):
     found = decode(b"".join(lines), HERE)
     assert said(found.events) == said(events)
     assert found.damage == [] and found.next_number == len(events)
-    json.dumps(summary(RecordedRun(HERE, found.events)), allow_nan=False)
+    json.loads(summary(RecordedRun(HERE, found.events)).text(), parse_constant=pytest.fail)
 
 
 @quick
 @given(st.lists(EVENTS, max_size=4))
-def test_what_older_versions_wrote_is_read(events):
+def test_lines_without_checksums_are_no_more_than_one_damage(events):
     found = decode(b"".join(event.model_dump_json().encode() + b"\n" for event in events), HERE)
-    assert said(found.events) == said(events) and found.damage == [] and found.next_number == 0
+    assert found.events == () and len(found.damage) == min(len(events), 1) and found.next_number == 0
 
 
 @settings(deadline=None, max_examples=300)

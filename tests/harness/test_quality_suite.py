@@ -50,7 +50,7 @@ def test_every_arm_trains_draws_and_is_judged(quality, lab):
         assert (run.path / name).is_file()
     left = {path.name for path in run.path.rglob(".*")}
     assert not left
-    assert summary(run)["quality"][0]["label"] == "FD efficientnet-lite0"
+    assert summary(run).quality[0]["label"] == "FD efficientnet-lite0"
 
 
 def test_the_tools_get_what_was_asked_for(quality, lab):

@@ -9,7 +9,7 @@ import pytest
 from harness.options import BenchConfig
 from harness.protocol import life, sampling, timing, training
 from harness.record.events import BlockState, Case, Window
-from harness.record.run import latest_cases, read_run
+from harness.record.run import read_run
 from harness.record.writer import RunWriter
 from harness.run.runner import Runner
 from harness.run.start import Request
@@ -50,10 +50,10 @@ def test_what_failed_is_measured_again(lab, kind, number, case_id, blocks, optio
     runner = Runner(bench, request)
     bench.writer.finish(runner.run())
     bench.writer.close()
-    failed = [case.case_id for case in latest_cases(read_run(bench.writer.path)) if case.status == "failed"]
+    failed = [case.case_id for case in read_run(bench.writer.path).of(Case) if case.status == "failed"]
     assert case_id in failed
     end, before, after = resume(lab, config, bench.writer.path)
-    assert end.status == "complete" and {case.status for case in latest_cases(after)} == {"measured"}
+    assert end.status == "complete" and {case.status for case in after.of(Case)} == {"measured"}
     kept = {state.block for state in before.of(BlockState)} - {case.block for case in before.of(Case)
                                                                if case.status == "failed"}
     for kind_of in (Window, BlockState):

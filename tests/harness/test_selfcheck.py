@@ -21,8 +21,8 @@ from reports.view.parts import whole
 
 MS = 1_000_000
 SHORT = {"arms": "scripted,scripted", "blocks": 6, "pairs": 4, "epochs": 0}
-PROOF = SyncProof(arm="A", pending_before=19000, pending_after=3, pending_base=3, steps_short=1, steps_long=4,
-                  short_ns=100 * MS, long_ns=400 * MS, residue_ns=MS)
+PROOF = SyncProof(arm="A", part="training", pending_before=19000, pending_after=3, pending_base=3, steps_short=1,
+                  steps_long=4, short_ns=100 * MS, long_ns=400 * MS, residue_ns=MS)
 
 
 def found(run, code):
@@ -51,7 +51,8 @@ def test_blocks_without_a_spread_or_with_too_much():
 
 
 def overhead(ratios, what="harness"):
-    return Overhead(arm="A", what=what, bare_ns=[1000 * MS] * len(ratios), harness_ns=[round(1e9 * r) for r in ratios])
+    return Overhead(arm="A", part="training", what=what, bare_ns=[1000 * MS] * len(ratios),
+                    harness_ns=[round(1e9 * r) for r in ratios])
 
 
 def test_the_interval_for_the_median_covers_it_as_often_as_it_says():

@@ -21,6 +21,7 @@ from harness.record.events import (
     Window,
 )
 from harness.record.run import read_run
+from harness.record.summary import read_summary, summary
 from harness.record.writer import RunWriter
 from impls.errors import UsageError
 
@@ -139,6 +140,71 @@ def test_a_resumed_run_forgets_the_blocks_it_measures_again(writer):
     assert [(w.block, w.pair) for w in run.of(Window)] == [(0, 0), (1, 7)]
     assert run.of(Verdict) == [] and run.status == "unfinished"
     assert run.discarded == 3
+
+
+AGAIN = (started(declared={"pair": (1, 2)}), window(0), window(1),
+         Case(case_id="extras-A", arm="A", block=0, status="failed"),
+         Case(case_id="extras-A", arm="A", block=1, status="measured"), BlockState(block=0, order_seed=1, dirty=False),
+         Case(case_id="prewarm-jittor", arm="B", block=None, status="failed"), VERDICT, window(1),
+         RunEnded(status="interrupted", exit_code=130, wall_s=1.0), Resumed(resumed_utc="x", discarded_blocks=[1]),
+         VERDICT, window(1), window(1, pair=1), window(1), VERDICT, Resumed(resumed_utc="y", discarded_blocks=[1]))
+
+
+def test_the_run_that_a_writer_holds_is_what_a_reader_finds_after_every_line(writer):
+    for event in AGAIN:
+        writer.append(event)
+        assert writer.run == read_run(writer.path)
+    assert writer.run.discarded == 11 and [case.status for case in writer.run.of(Case)] == ["failed"]
+
+
+@pytest.mark.parametrize("lost", [(), (0,), (2, 3, 9)])
+@pytest.mark.parametrize("torn", [b"", b'{"type":"wind'])
+def test_a_writer_that_goes_on_holds_what_a_reader_finds_damage_included(writer, lost, torn):
+    for event in AGAIN[:12]:
+        writer.append(event)
+    writer.close()
+    journal = writer.path / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*(line for number, line in enumerate(lines) if number not in lost), lines[5], torn]))
+    again = RunWriter(writer.path)
+    assert again.run == read_run(writer.path)
+    for event in AGAIN[10:]:
+        again.append(event)
+        assert again.run == read_run(writer.path)
+    assert len(again.run.damage) == 1 + bool(lost) + bool(torn)
+    again.close()
+
+
+def test_the_summary_is_read_back_as_it_was_written(writer):
+    for event in (started(), Case(case_id="c", arm="A", block=0, status="failed", reason="x"), VERDICT,
+                  VERDICT.model_copy(update={"cell": "ddim-10", "ratio": math.nan})):
+        writer.append(event)
+    assert read_summary(writer.path).text() == summary(writer.run).text()
+    assert not (writer.path / "run.json").exists()
+    writer.finish(RunEnded(status="complete", exit_code=0, wall_s=1.0))
+    found = read_summary(writer.path)
+    assert found.text() == (writer.path / "run.json").read_text()
+    assert [(one.arm_a, one.cell, one.ratio) for one in found.verdicts] == [("pytorch", None, 0.5),
+                                                                            ("pytorch", "ddim-10", None)]
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (b"{", "run.json is not JSON"), (b"[]", "run.json holds no JSON object"), (b"[" * 10**6, "run.json is not JSON"),
+    (b"\xff", "run.json is not JSON"), (b" " * 20_000_001, "run.json is larger than")])
+def test_a_summary_that_is_none_is_refused_in_one_line(writer, content, said):
+    (writer.path / "run.json").write_bytes(content)
+    with pytest.raises(UsageError, match=said) as error:
+        read_summary(writer.path)
+    assert "\n" not in str(error.value)
+
+
+def test_of_a_forged_summary_what_is_as_it_should_be_is_read(writer):
+    forged = {"suite": 7, "status": "complete", "arms": {"a": None}, "config": [],
+              "verdicts": [{"metric": [], "word": "x"}], "wall_s": "soon", "declared": {"device": {}}, "more": 1}
+    (writer.path / "run.json").write_text(json.dumps(forged))
+    found = read_summary(writer.path)
+    assert (found.suite, found.status, found.arms, found.config, found.wall_s) == (None, "complete", [], None, None)
+    assert [(one.metric, one.word) for one in found.verdicts] == [(None, "x")]
 
 
 def test_lines_of_several_threads_do_not_mix(writer):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from journals import sealed
 
 from harness.record.events import (
     BlockState,
@@ -139,7 +140,7 @@ def write(folder: Path, light: Light, change: Callable[[str], str] = lambda text
     """The run as a folder; `change` rewrites the text of its journal."""
     folder.mkdir(parents=True)
     text = "".join(event.model_dump_json() + "\n" for event in events(light))
-    (folder / "journal.jsonl").write_text(change(text), encoding="utf-8")
+    (folder / "journal.jsonl").write_text("\n".join([*sealed(change(text).splitlines()), ""]), encoding="utf-8")
     return folder
 
 

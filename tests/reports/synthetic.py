@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from journals import sealed
 from synthetic_facts import MODEL, MS, T0, Facts, S, Scenario
 
 from harness.record.events import (
@@ -337,6 +338,6 @@ def write_events(folder: Path, make: Callable[[], list[Event]]) -> Path:
     folder.mkdir(parents=True)
     for name in ("logs", "figures", "samples"):
         (folder / name).mkdir()
-    lines = [event.model_dump_json() for event in make()]
+    lines = sealed(event.model_dump_json() for event in make())
     (folder / "journal.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder

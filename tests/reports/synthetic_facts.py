@@ -60,6 +60,7 @@ class Scenario:
 class Facts:
     """The parts of a run that no clock moves through; mixed into the maker, which keeps clock and events."""
 
+    part = "training"
     s: Scenario
     now: int
     log_ratios: list[float]
@@ -99,6 +100,7 @@ class Facts:
                 experiment={"preset": "tiny", "seed": 0, "train": {"batch_size": 8}},
                 config_sha256="c0ffee" * 10,
                 declared={
+                    "parts": [self.part],
                     "metric": "step time",
                     "margin": 0.01,
                     "alpha": 0.05,
@@ -141,19 +143,21 @@ class Facts:
                 reason=None if self.s.gpu else "NVML could not be loaded: no NVIDIA driver",
             )
         )
-        self.add(StepCost(forward_flop_per_image=148_000_000, step_flop=148_000_000 * 3 * 8))
-        self.add(Peak(arm="A", matmul_n=1024, flops=1.31e11))
+        self.add(StepCost(forward_flop_per_image=148_000_000, step_flop=148_000_000 * 3 * 8, part=self.part))
+        self.add(Peak(arm="A", matmul_n=1024, flops=1.31e11, part=self.part))
 
     def evidence(self) -> None:
         for slot in self.slots:
             bare = self.step_ns(slot, 20)
-            self.add(Overhead(arm=slot, what="harness", bare_ns=bare, harness_ns=[int(ns * 1.0021) for ns in bare]))
-            self.add(Overhead(arm=slot, what="monitors", bare_ns=bare, harness_ns=[int(ns * 1.0011) for ns in bare]))
+            for what, factor in (("harness", 1.0021), ("monitors", 1.0011)):
+                self.add(Overhead(arm=slot, what=what, part=self.part, bare_ns=bare,
+                                  harness_ns=[int(ns * factor) for ns in bare]))  # fmt: skip
             jittor = self.s.arms[self.slots.index(slot)].startswith("jittor")
             short = sum(self.step_ns(slot, 2))
             self.add(
                 SyncProof(
                     arm=slot,
+                    part=self.part,
                     pending_before=19_012 if jittor else None,
                     pending_after=31 if jittor else None,
                     pending_base=31 if jittor else None,

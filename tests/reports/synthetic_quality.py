@@ -84,7 +84,7 @@ class JudgedMaker(Maker):
             run_id="quality-20260101T000000Z-synth", suite="quality", started_utc="2026-01-01T00:00:00+00:00",
             command=self.s.command, arms=arms, bench={"device": "cpu"},
             experiment={"preset": "tiny", "seed": 0, "train": {"batch_size": 16}}, config_sha256="c0ffee" * 10,
-            declared={"cells": list(self.s.cells), "images": self.s.images},
+            declared={"parts": ["quality"], "cells": list(self.s.cells), "images": self.s.images},
         ))  # fmt: skip
         self.add(EnvironmentRecorded(facts={"cpu_cores": 2}, starred=["cpu_cores"]))
         self.add(DatasetRecorded(name=self.s.dataset, images=60_000, shape=[32, 32, 3], sha256="ab" * 32, why="chosen"))

@@ -58,6 +58,7 @@ class Sampling(Scenario):
 class SamplingMaker(Maker):
     """Makes the events of a sampling run."""
 
+    part = "sampling"
     s: Sampling
 
     def __init__(self, scenario: Sampling, folder: Path) -> None:
@@ -69,6 +70,7 @@ class SamplingMaker(Maker):
         super().head()
         arms = [ArmEntry(slot=slot, name=name) for slot, name in zip(self.slots, self.s.arms, strict=True)]
         declared = {
+            "parts": [self.part],
             "metric": "sampling time", "margin": 0.01, "alpha": 0.05, "pairs": self.s.pairs, "blocks": self.s.blocks,
             "seed": 0, "time_limit_min": None, "cells": list(self.s.cells),
             "sweep": {"cell": next(iter(self.s.cells), None), "batch_sizes": list(self.s.sweep)},
@@ -81,7 +83,8 @@ class SamplingMaker(Maker):
                         "sample": {"batch_size": self.s.batch}},
             config_sha256="c0ffee" * 10, declared=declared, t_ns=T0,
         )  # fmt: skip
-        cost = StepCost(forward_flop_per_image=FORWARD_FLOP, step_flop=FORWARD_FLOP * self.s.batch, t_ns=T0)
+        cost = StepCost(forward_flop_per_image=FORWARD_FLOP, step_flop=FORWARD_FLOP * self.s.batch, part=self.part,
+                        t_ns=T0)  # fmt: skip
         self.events = [{RunStarted: started, StepCost: cost}.get(type(one), one) for one in self.events]
 
     def evidence(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from journals import sealed
 from light_runs import Light, recorded, write
 from scipy import stats
 
@@ -199,7 +200,7 @@ def test_absurd_stamps_of_a_journal_are_left_out(tmp_path: Path) -> None:
     other = write(tmp_path / "b", changed(2), lambda text: FIRST_STEP.sub(f'"step_ns":[{10**400}]', text, count=1))
     assert set(words(compare([one, other]))) == {"pytorch", "jittor"}
     (tmp_path / "b" / "journal.jsonl").write_text(
-        FIRST_STEP.sub('"step_ns":[-5]', (tmp_path / "b" / "journal.jsonl").read_text())
+        "\n".join(sealed(FIRST_STEP.sub('"step_ns":[-5]', (tmp_path / "b" / "journal.jsonl").read_text()).splitlines()))
     )
     with pytest.raises(UsageError, match="share no arm"):
         compare([one, other])

@@ -11,6 +11,7 @@ import pytest
 import synthetic
 import synthetic_quality
 from conftest import Built
+from journals import sealed
 from synthetic_quality import Judged
 from test_report_untrusted import Tags, outside_code
 
@@ -28,7 +29,7 @@ def test_a_path_out_of_the_run_folder_is_refused(name: str, tmp_path: Path) -> N
         for key in ("grid", "picture"):
             if key in line:
                 line[key] = name
-    journal.write_text("\n".join(json.dumps(line) for line in lines) + "\n", encoding="utf-8")
+    journal.write_text("\n".join(sealed(json.dumps(line) for line in lines)) + "\n", encoding="utf-8")
     page = render.build(folder).read_text(encoding="utf-8")
     assert "<img" not in page and page.count("the recorded path leads out of the run folder") == 4
     assert f"]({name}" not in (folder / "report.md").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import synthetic
 from conftest import Built
+from journals import sealed
 
 from impls.errors import UsageError
 from reports import __main__ as command_line
@@ -105,7 +106,7 @@ def test_index_lists_runs_newest_first_and_damaged_ones_too(tmp_path: Path) -> N
     synthetic.write_run(tmp_path / "older", synthetic.Scenario(blocks=2, pairs=3))
     newer = synthetic.write_run(tmp_path / "newer<b>", synthetic.Scenario(blocks=2, pairs=3))
     journal = newer / "journal.jsonl"
-    journal.write_text(journal.read_text().replace("2026-01-01T", "2026-02-01T"))
+    journal.write_text("\n".join(sealed(journal.read_text().replace("2026-01-01T", "2026-02-01T").splitlines())))
     (newer / "report.html").write_text("")
     for name, content in (("broken", "{"), ("array", "[]"), ("odd", '{"verdicts": 3, "arms": {"a": null}}')):
         (tmp_path / name).mkdir()

@@ -10,6 +10,7 @@ from typing import get_args
 import matplotlib.figure
 import pytest
 import synthetic
+from journals import sealed
 
 from harness.record.events import AnyEvent, Verdict
 from harness.record.run import read_run
@@ -61,7 +62,7 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def write(folder: Path, lines: list[str], end: str = "\n") -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "journal.jsonl").write_text("\n".join(lines) + end, encoding="utf-8")
+    (folder / "journal.jsonl").write_text("\n".join(sealed(lines)) + end, encoding="utf-8")
     return folder
 
 

@@ -13,6 +13,7 @@ import pytest
 import synthetic
 import synthetic_sampling
 from conftest import Built
+from journals import sealed
 from synthetic_sampling import Sampling, draw
 from test_report_untrusted import Tags, outside_code
 
@@ -88,7 +89,7 @@ def test_there_is_room_for_so_many_pictures_only(folder: Path, monkeypatch: pyte
         SamplesDrawn(arm="A", cell=f"ddim-{n}", seed=0, images=16, weights="w", grid="samples/a.png", why_no_gif="none")
         for n in (1, 2, 3)
     ]
-    (folder / "journal.jsonl").write_text("\n".join(event.model_dump_json() for event in events))
+    (folder / "journal.jsonl").write_text("\n".join(sealed(event.model_dump_json() for event in events)))
     shown = [item.data is not None for block in pictures.blocks(view(read_run(folder))) for item in block.items]
     assert shown == [True, False, True, False, False, False]
 
@@ -114,7 +115,7 @@ def test_an_arm_that_is_there_twice_is_shown_once(tmp_path: Path) -> None:
 def test_an_arm_without_an_animation_says_why(folder: Path) -> None:
     event = SamplesDrawn(arm="A", cell="ddim-10", seed=0, images=16, weights="w", grid="samples/a.png",
                          why_no_gif="only 1 image was asked for")  # fmt: skip
-    (folder / "journal.jsonl").write_text(event.model_dump_json())
+    (folder / "journal.jsonl").write_text(*sealed([event.model_dump_json()]))
     grids, animations = pictures.blocks(view(read_run(folder)))
     assert grids.items[0].data and animations.items[0].reason == "only 1 image was asked for"
 

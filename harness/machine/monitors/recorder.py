@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from harness.record.events import Finding, MonitorState, Sample
+from harness.record.findings import MONITOR_FAILED
 
 if TYPE_CHECKING:
     from harness.machine.monitors import Monitor
@@ -118,9 +119,8 @@ class Recorder:
         except Exception as error:
             source = ", ".join(state.source for state in monitor.sources())
             self._monitors = tuple(kept for kept in self._monitors if kept is not monitor)
-            self._sink(Finding(t_ns=self._clock_ns(), severity="warning", code="monitor-failed",
-                               message=f"telemetry of {source} ended: {type(error).__name__}: {error}",
-                               advice="the measurements are not affected; please report this with the run folder"))
+            self._sink(MONITOR_FAILED.found(f"telemetry of {source} ended: {type(error).__name__}: {error}",
+                                            t_ns=self._clock_ns()))
             return []
 
     def _write_changed_states(self) -> None:

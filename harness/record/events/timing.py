@@ -8,9 +8,6 @@ from pydantic import Field
 
 from harness.record.events.base import ArmSlot, Event, PartName, SteadyClass
 
-# Parts of a run that measure times.
-Timed = Literal["training", "sampling"]
-
 
 class WorkerStarted(Event):
     """A worker process is built: what it proved to run and what starting cost.
@@ -131,19 +128,19 @@ class Peak(Event):
     arm: ArmSlot
     matmul_n: int
     flops: float = Field(description="floating-point operations per second")
-    part: Timed | None = Field(None, description="what was measured when this was")
+    part: PartName = Field(description="what was measured when this was")
 
 
 class StepCost(Event):
     """Analytic cost of one step at the run's batch size: the same count for every arm.
 
-    A step is an optimisation step or a network call of sampling, by `part`; None in older journals, which have one.
+    A step is an optimisation step or a network call of sampling, by `part`.
     """
 
     type: Literal["step-cost"] = "step-cost"
     forward_flop_per_image: int
     step_flop: int
-    part: Timed | None = None
+    part: PartName
 
 
 class Overhead(Event):
@@ -154,7 +151,7 @@ class Overhead(Event):
     what: Literal["harness", "monitors"]
     bare_ns: list[int]
     harness_ns: list[int]
-    part: Timed | None = Field(None, description="what was measured when this was")
+    part: PartName = Field(description="what was measured when this was")
 
 
 class SyncProof(Event):
@@ -171,7 +168,7 @@ class SyncProof(Event):
     long_ns: int
     residue_ns: int | None = Field(None, description="reading the losses right after the long run; None in sampling")
     attempt: int = Field(0, description="tries before it: a busy machine can spoil one")
-    part: Timed | None = Field(None, description="what was measured when this was")
+    part: PartName = Field(description="what was measured when this was")
 
 
 class ParityResult(Event):

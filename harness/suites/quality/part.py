@@ -13,6 +13,7 @@ from harness.bench import Bench
 from harness.options import BenchConfig
 from harness.processes.session import WorkerFailedError
 from harness.record.events import ArmSlot, Case, Finding, ImagesSampled, Quality, ReferenceFeatures, Trained
+from harness.record.findings import FEW_IMAGES, ROUGH_EXTRAPOLATION, TIME_LIMIT
 from harness.record.run import RecordedRun, read_run
 from harness.suites.quality.plan import QualityPlan
 from harness.suites.quality.steps import Evaluation, draw_set, evaluate, train_to
@@ -96,9 +97,9 @@ def _goes_on(job: QualityJob) -> bool:
     """Whether there is time for more; running out of it is a finding."""
     if job.in_time():
         return True
-    job.bench.find_once(Finding(severity="warning", code="time-limit",
-                                message="the time limit ended the run before all sets of images were drawn and judged",
-                                advice="give --time-limit more minutes, or --num-images fewer images"))
+    job.bench.find_once(TIME_LIMIT.found(
+        "the time limit ended the run before all sets of images were drawn and judged",
+        advice="give --time-limit more minutes, or --num-images fewer images"))
     return False
 
 
@@ -193,10 +194,8 @@ def _judge(job: QualityJob, sets: Sequence[ImagesSampled], nearest: bool) -> Non
 
 def _finding(warning: str) -> Finding:
     if "infinitely many" in warning:
-        return Finding(severity="warning", code="rough-extrapolation", message=warning,
-                       advice="read the distance at the images that there are, or give --num-images more")
-    return Finding(severity="warning", code="few-images", message=warning,
-                   advice="give --num-images more; papers use 50000")
+        return ROUGH_EXTRAPOLATION.found(warning)
+    return FEW_IMAGES.found(warning)
 
 
 def case_of(what: str, cell: Cell, stage: int | None, slot: ArmSlot | None = None) -> str:
