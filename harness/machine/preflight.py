@@ -36,7 +36,8 @@ def preflight(environment: EnvironmentRecorded) -> list[Finding]:
             *_switched_to_debugging([f"{name}={value}" for name, values in DEBUG_SWITCHES.items()
                                      if (value := facts.get(f"env_{name}")) in values]),
             *_slow_clock(facts.get("clock_source")),
-            *_shared_gpus({name: number(name) for name in facts if name.endswith("_foreign_processes")})]
+            *_shared_gpus({name: number(name) for name in facts if name.endswith("_foreign_processes")
+                           and name.startswith(f"{facts.get('gpu_measured') or 'gpu'}_")})]
 
 
 def _busy(load: float | None, cores: float | None) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from harness.machine import gpu
 from harness.processes import janitor
 
 KILL_LIMIT_S = 10.0
@@ -105,4 +106,4 @@ def worker_environment(base: Mapping[str, str], threads: int) -> dict[str, str]:
         env[name] = str(threads)
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [base.get("PYTHONPATH")])])
     env["PYTHONUNBUFFERED"] = "1"
-    return env
+    return env | gpu.environment(base)
