@@ -95,12 +95,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command == "build":
             from harness.record.run import read_run
             from reports import terminal
-            from reports.page import render
 
             run = read_run(options.run)
             # What was measured is told even where the pages cannot be written.
             print("".join(f"{line}\n" for line in terminal.lines(run)), end="", flush=True)
-            print(render.write(run))
+            # Drawing needs matplotlib, which a run that cannot be read must not wait for.
+            from reports import report
+
+            print(report.write(run))
         elif options.command == "index":
             from reports import index
 

@@ -11,16 +11,15 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.record.events import SELF_CHECK
-from harness.record.run import JOURNAL
+from harness.record.run import JOURNAL, read_run
 from harness.record.summary import SUMMARY, read_summary
 from harness.record.writer import write_atomically
 from impls.errors import UsageError
+from reports.chapters.chapter import Chapter, Timed
 from reports.page.render import page
+from reports.suites.registry import chapter_of, chapters_of, whole
 from reports.text import NA, utc
 from reports.view.run import nested
-
-# Suites whose journals may hold lines about image quality.
-QUALITY_SUITES = ("quality", "all")
 
 
 @dataclass(frozen=True)
@@ -84,30 +83,34 @@ def entry(path: Path) -> Entry:
         summary = read_summary(path).model_dump()
     except UsageError as error:
         return Entry(path.name, link, NA, NA, NA, NA, "damaged", (), str(error))
+    declared = nested(summary, ("declared", "parts"))
+    parts = [chapter_of(part) for part in declared if isinstance(part, str)] if isinstance(declared, list) else []
     return Entry(
         path.name,
         link,
         utc(text(summary.get("started_utc"))),
         text(summary.get("suite")),
         arms(summary),
-        setting(summary),
+        setting(summary, parts),
         text(summary.get("status")),
-        (*verdict_lines(listed(summary.get("verdicts"))), *quality_lines(path, text(summary.get("suite")))),
+        (*verdict_lines(listed(summary.get("verdicts"))), *statements(path, parts)),
     )
 
 
-def quality_lines(path: Path, suite: str) -> tuple[str, ...]:
-    """What a run says about image quality, as its report does; the summary doesn't hold it, so from the journal."""
-    if suite not in QUALITY_SUITES:
+def statements(path: Path, parts: Sequence[Chapter]) -> tuple[str, ...]:
+    """What a run states beside its verdicts, as its report does; the summary doesn't hold it, so from the journal."""
+    if all(isinstance(chapter, Timed) for chapter in parts):
         return ()
-    from harness.record.run import read_run
-    from reports.suites.quality.cards import cards
-    from reports.view.run import view
-
     try:
-        return tuple(card.sentence for card in cards(view(read_run(path))))
+        told = chapters_of(whole(read_run(path)))
     except UsageError:
         return ()
+    return tuple(
+        card.sentence
+        for chapter, seen in told
+        if not isinstance(chapter, Timed)
+        for card in chapter.cards(seen)
+    )
 
 
 def listed(value: Any) -> list[Mapping[str, Any]]:
@@ -125,11 +128,11 @@ def arms(summary: Mapping[str, Any]) -> str:
     return ", ".join(text(arm.get("name")) for arm in listed(summary.get("arms"))) or NA
 
 
-def setting(summary: Mapping[str, Any]) -> str:
-    """Preset, data set and device."""
+def setting(summary: Mapping[str, Any], parts: Sequence[Chapter]) -> str:
+    """Preset, data set, device, and the batch size of what was measured first."""
     preset = nested(summary, ("config", "experiment", "preset"))
-    part = "sample" if summary.get("suite") == "sample-speed" else "train"
-    batch = nested(summary, ("config", "experiment", part, "batch_size"))
+    group = parts[0].unit.settings if parts else ""
+    batch = nested(summary, ("config", "experiment", group, "batch_size"))
     device = nested(summary, ("declared", "device")) or nested(summary, ("config", "bench", "device"))
     facts = [
         text(preset),

@@ -2,95 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
-from harness.record.events import Case, ParityResult, Verdict
-from harness.record.run import RecordedRun
-from reports.chapters import (
-    findings as notes,
-)
-from reports.chapters import (
-    key_figures as tables,
-)
-from reports.chapters import (
-    machine as surroundings,
-)
-from reports.chapters import (
-    method,
-    starts,
-    verdicts,
-)
-from reports.chapters import (
-    trust as evidence,
-)
-from reports.page.blocks import Block, Code, Prose, Report, Section, Table
-from reports.page.figures import FigureMaker, makers
-from reports.suites.quality import cards as quality_cards
-from reports.suites.quality import chapter as sections_quality
-from reports.suites.quality import facts as quality
-from reports.suites.sampling import chapter as sections_sampling
-from reports.suites.sampling import tables as tables_sampling
-from reports.suites.sampling.facts import part_of
-from reports.text import Value, missing, utc, with_interval
-from reports.view import recorded
-from reports.view.parts import halves, whole
+from harness.record.events import Verdict
+from harness.record.run import RecordedRun, read_run
+from harness.record.writer import write_atomically
+from impls.errors import UsageError
+from reports.chapters import findings, load, machine, method, reference, telemetry, trust
+from reports.chapters.chapter import Chapter, Timed
+from reports.page import render
+from reports.page.blocks import Report, Section, section
+from reports.page.figures import FigureMaker
+from reports.suites.registry import chapters_of, whole
+from reports.text import utc
 from reports.view.run import RunView, is_self_check
-from reports.view.timeline import epoch_boundary
-from reports.view.words import SAMPLING
-
-MOST_BOUNDARIES = 2
 
 
-def build(run: RecordedRun, maker: FigureMaker | None = None) -> Report:
-    """The whole report of a run; `maker` draws its figures."""
+def build(run_dir: Path) -> Path:
+    """Build the report of a run folder from its journal.
+
+    Returns:
+        the path of `report.html`.
+
+    Raises:
+        UsageError: no readable journal there, or the folder cannot be written.
+    """
+    return write(read_run(run_dir))
+
+
+def write(run: RecordedRun) -> Path:
+    """Write `report.html` (self-contained), `report.md` (the same facts) and `figures/` of a run that has been read.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    figures = run.path / "figures"
+    try:
+        figures.mkdir(exist_ok=True)
+        report = report_of(run, FigureMaker(figures))
+        write_atomically(run.path / "report.md", render.markdown(report))
+        write_atomically(run.path / "report.html", render.html(report))
+    except OSError as error:
+        raise UsageError(f"{run.path}: cannot write the report: {error.strerror or error}") from error
+    return run.path / "report.html"
+
+
+def report_of(run: RecordedRun, figures: FigureMaker) -> Report:
+    """The whole report of a run."""
     seen = whole(run)
-    maker = maker or FigureMaker(seen)
-    draw = makers(maker)
     started = run.started
     names = title_names(seen) or "no arm recorded"
     suite = started.suite if started else "unknown suite"
     when = utc(started.started_utc) if started else "start time n/a: the journal's first line cannot be read"
-    parts = halves(seen)
-    # Two halves would give their figures and sections the same names.
-    own = [replace(maker, view=half, prefix=f"{half.unit.doing}-" if len(parts) > 1 else "") for half in parts]
-    sections = [
-        *(told for half in own for told in named(own_sections(half.view, half), half)),
-        *sections_quality.sections(seen, maker),
-        *(shared(seen, maker, draw) if len(parts) > 1 else ()),
-        Section("trust", "Overhead and synchronisation", (evidence.overheads(seen), evidence.sync_proofs(seen))),
-        failed(seen),
-        section("blocks", "Blocks", surroundings.blocks(seen), folded=True),
-        Section("arms", "What differs between the arms", (surroundings.differences(seen),)),
-        Section(
-            "environment",
-            "Environment",
-            (surroundings.environment(seen), surroundings.data_and_settings(seen)),
-            folded=True,
-        ),
-        Section("reference", "Reference: published elsewhere", (Prose(reference(seen)), surroundings.reference(seen))),
-        method.reproduce(seen),
-    ]
-    present = [one for one in sections if one is not None]
-    only_quality = quality.alone(run)
+    parts = chapters_of(seen)
+    timed = any(isinstance(chapter, Timed) for chapter, _ in parts)
     return Report(
         f"{names}: {suite}",
         when,
         run.path.name,
         run.status,
-        (*(card for half in parts for card in verdicts.cards(half)), *quality_cards.cards(seen)),
-        notes.notes(seen),
-        tuple(recorded.told(present, run) if only_quality else present),
+        tuple(card for chapter, part in parts for card in chapter.cards(part)),
+        findings.notes(seen, (note for chapter, part in parts for note in chapter.notes(part)), timed),
+        (
+            *(one for chapter, part in parts for one in own_sections(chapter, part, figures)),
+            *(one for one in shared_sections(seen, parts, figures) if one),
+        ),
     )
 
 
-def named(sections: Sequence[Section | None], half: FigureMaker) -> list[Section]:
-    """The sections of one half of a run; where there are two halves, named after theirs."""
-    present = [one for one in sections if one is not None]
-    if not half.prefix:
-        return present
-    what = half.view.unit.doing.capitalize()
-    return [replace(one, anchor=f"{half.prefix}{one.anchor}", title=f"{what}: {lowered(one.title)}") for one in present]
+def own_sections(chapter: Chapter, part: RunView, figures: FigureMaker) -> list[Section]:
+    """What one part tells; of several timed ones, whose sections and figures have the same names, named after it."""
+    if part.alone or not isinstance(chapter, Timed):
+        return [one for one in chapter.sections(part, figures) if one]
+    prefix = f"{chapter.part}-"
+    return [
+        replace(one, anchor=f"{prefix}{one.anchor}", title=f"{chapter.part.capitalize()}: {lowered(one.title)}")
+        for one in chapter.sections(part, replace(figures, prefix=prefix))
+        if one
+    ]
 
 
 def lowered(title: str) -> str:
@@ -98,56 +89,31 @@ def lowered(title: str) -> str:
     return title[:1].lower() + title[1:]
 
 
-def own_sections(seen: RunView, maker: FigureMaker) -> list[Section | None]:
-    """What a run tells of its training or of its sampling."""
-    draw, step = makers(maker), seen.unit.step
-    samples = seen.unit is SAMPLING
-    suspects = tables_sampling.where_time_goes(seen) if samples else tables.where_time_goes(seen)
-    figures = sections_sampling.key_figures(seen) if samples else (tables.key_figures(seen),)
-    # Halves have one timeline and one memory, shown once for both.
-    alone = not maker.prefix
-    timeline = load(seen, maker, draw) if alone else ()
-    return [
-        Section("key-figures", "Key figures", figures) if seen.arms else None,
-        ratios(seen, maker),
-        *(sections_sampling.sections(seen, draw) if samples else ()),
-        Section("steps", f"{step.capitalize()}s and warm-up", (draw["step-times"](), draw["distribution"]())),
-        *(() if samples else training(seen, draw)),
-        Section("why", "Where the time goes", (suspects, *timeline)) if seen.arms else None,
-        Section("memory", "Memory", (draw["memory"](),)) if alone else None,
-        Section("cold-start", "Cold start", (draw["cold-start"](), starts.cold_start(seen), *break_even(seen))),
-        None if samples else Section("losses", "Loss curves", (draw["losses"](),)),
-        parity(seen, maker),
-    ]
-
-
-def shared(seen: RunView, maker: FigureMaker, draw: Mapping[str, Callable[[], Block]]) -> tuple[Section, ...]:
-    """What two halves of a run have in common."""
-    return (
-        Section("timeline", "Timeline", load(seen, maker, draw)),
-        Section("memory", "Memory", (draw["memory"](),)),
+def shared_sections(
+    seen: RunView, parts: list[tuple[Chapter, RunView]], figures: FigureMaker
+) -> Iterable[Section | None]:
+    """What is told of any run, whatever its parts."""
+    timed = [(chapter, part) for chapter, part in parts if isinstance(chapter, Timed)]
+    others = [(chapter, part) for chapter, part in parts if not isinstance(chapter, Timed)]
+    if len(timed) > 1:
+        yield Section("timeline", "Timeline", load.told(seen, figures))
+        yield telemetry.section(seen, figures)
+    if timed:
+        yield trust.section(seen)
+    yield findings.failed(seen)
+    yield section("blocks", "Blocks", findings.blocks(seen), folded=True)
+    yield section("arms", "What differs between the arms", machine.differences(seen))
+    facts = (machine.environment(seen), machine.data_and_settings(seen))
+    yield section("environment", "Environment", *facts, folded=True)
+    published = dict.fromkeys(one for chapter, _ in timed for one in chapter.published)
+    if published:
+        yield reference.section(list(published), timed[0][0].remark)
+    yield method.section(
+        seen,
+        [text for chapter, part in others for text in chapter.method(part)],
+        [text for chapter, part in timed for text in chapter.method(part)] if timed else None,
+        dict.fromkeys(text for chapter, _ in timed or others for text in chapter.limits(seen)),
     )
-
-
-def training(seen: RunView, draw: Mapping[str, Callable[[], Block]]) -> tuple[Section | None, ...]:
-    """Throughput and epochs, which sampling has not."""
-    return (
-        Section("throughput", "Stepwise and free-running", (draw["throughput"](), tables.throughputs(seen))),
-        section("epochs", "Epochs", draw["epochs"](), surroundings.epochs(seen)),
-    )
-
-
-REFERENCE = (
-    "The comparison that this project grew from printed these figures. They come from other hardware, other versions "
-    "and another network (201 million parameters), and no figure of this run is compared with them"
-)
-
-
-def reference(seen: RunView) -> str:
-    """What the published figures are worth."""
-    if seen.unit is SAMPLING:
-        return f"{REFERENCE}; the times per network call are its times divided by the number of calls."
-    return f"{REFERENCE}; its FIDs rest on 1000 images."
 
 
 def title_names(seen: RunView) -> str:
@@ -155,112 +121,3 @@ def title_names(seen: RunView) -> str:
     checks = {verdict.arm_b for verdict in seen.run.of(Verdict) if is_self_check(verdict)}
     arms = [arm for arm in seen.arms if arm.slot not in checks]
     return " against ".join(arm.name if checks else arm.label for arm in arms)
-
-
-def section(anchor: str, title: str, *blocks: Block | None, folded: bool = False) -> Section | None:
-    """A section of the blocks that exist; None when there are none."""
-    present = tuple(block for block in blocks if block is not None)
-    return Section(anchor, title, present, folded) if present else None
-
-
-def ratios(seen: RunView, maker: FigureMaker) -> Section | None:
-    """A forest plot per recorded verdict."""
-    found = seen.run.of(Verdict)
-    if not found:
-        return None
-    cells = seen.unit is SAMPLING
-    recorded = Table(
-        "Verdicts as recorded, time A / time B",
-        evidence.head("metric", *(("cell",) if cells else ()), "A", "B", "ratio", "ratio of means", "blocks", "word"),
-        tuple(recorded_row(seen, one) for one in found),
-    )
-    by_block = (maker.forest(verdict, number) for number, verdict in enumerate(found) if worth_drawing(verdict, found))
-    return Section(
-        "ratio",
-        "The ratio, cell by cell" if cells else "The ratio, block by block",
-        (*(sections_sampling.cell_ratios(maker, found) if cells else ()), *by_block, recorded),
-    )
-
-
-def worth_drawing(verdict: Verdict, found: Sequence[Verdict]) -> bool:
-    """All comparisons but those of cells, and of the self-checks the one that the main metric needs."""
-    if cells_drawn(found) and part_of(verdict) in ("mean", "cell"):
-        return False
-    return not is_self_check(verdict) or "free" not in verdict.metric
-
-
-def cells_drawn(found: Sequence[Verdict]) -> bool:
-    """Whether a figure over cells shows the blocks too, so that cells need none of their own."""
-    return any(part_of(verdict) == "cell" for verdict in found)
-
-
-def recorded_row(seen: RunView, verdict: Verdict) -> tuple[Value, ...]:
-    """A verdict exactly as the journal holds it."""
-    ratio = with_interval(verdict.ratio, verdict.ci_low, verdict.ci_high)
-    reason = verdict.reason or "none recorded"
-    mean = Value(f"{verdict.mean_ratio:.3f}") if verdict.mean_ratio is not None else missing("none recorded")
-    return (
-        Value(verdict.metric),
-        *((Value(verdict.cell or "all"),) if seen.unit is SAMPLING else ()),
-        Value(seen.label(verdict.arm_a), slot=verdict.arm_a),
-        Value(seen.label(verdict.arm_b), slot=verdict.arm_b),
-        Value(ratio) if verdict.ratio is not None else missing(reason),
-        mean,
-        Value(str(verdict.blocks)),
-        Value(verdict.word, verdict.reason),
-    )
-
-
-def load(seen: RunView, maker: FigureMaker, draw: Mapping[str, Callable[[], Block]]) -> tuple[Block, ...]:
-    """Timeline, what was going on in the troughs, closer looks at windows and at epoch boundaries."""
-    timed = maker.on_one_clock
-    boundaries = [timed.boundary(arm) for arm in timed.view.arms if epoch_boundary(arm)]
-    blocks = (
-        draw["timeline"](),
-        surroundings.low_load(timed.view),
-        draw["timeline-windows"](),
-        *boundaries[:MOST_BOUNDARIES],
-        surroundings.telemetry_sources(seen),
-    )
-    return tuple(block for block in blocks if block is not None)
-
-
-def break_even(seen: RunView) -> tuple[Block, ...]:
-    """Only where there are two arms to compare."""
-    table = starts.break_even(seen)
-    return (table,) if table.rows else ()
-
-
-def parity(seen: RunView, maker: FigureMaker) -> Section | None:
-    """All parity checks, or why there is none."""
-    found = seen.run.of(ParityResult)
-    if not found:
-        if len(seen.arms) < 2 or seen.unit is SAMPLING:
-            return None
-        return Section("parity", "Parity", (Prose("Parity: n/a, no check was recorded in this run."),))
-    blocks: list[Block] = [
-        Prose(
-            "Both arms start from the same weights and get the same batches, timesteps and noise, dropout "
-            "off. If a figure lies outside its tolerance, no speed verdict is given."
-        )
-    ]
-    for number, result in enumerate(found):
-        blocks.append(evidence.parity(seen, result))
-        if not result.passed and result.reason:
-            blocks.append(Prose(f"Failed: {result.reason}"))
-        blocks.append(maker.parity(result, number))
-    return Section("parity", "Parity: do both compute the same thing?", tuple(blocks))
-
-
-def failed(seen: RunView) -> Section | None:
-    """Cases that failed or were skipped, each with the end of its log."""
-    table = surroundings.failures(seen)
-    if table is None:
-        return None
-    newest = {case.case_id: case for case in seen.run.of(Case)}
-    tails = tuple(
-        Code("\n".join(case.log_tail), f"Last lines of {case.log or case.case_id}")
-        for case in newest.values()
-        if case.status == "failed" and case.log_tail
-    )
-    return Section("failed", "What was not measured", (table, *tails))

@@ -16,6 +16,8 @@ DASH = "\N{EN DASH}"
 THIN = "\N{NARROW NO-BREAK SPACE}"
 NA = "n/a"
 
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Value:
@@ -37,6 +39,16 @@ class Value:
 def missing(reason: str) -> Value:
     """A quantity that cannot be given, with the reason."""
     return Value(NA, reason)
+
+
+def passed(result: bool) -> Value:
+    """Pass or fail, in words and by accent."""
+    return Value("pass", mark="good") if result else Value("fail", mark="bad")
+
+
+def sentence(text: str) -> str:
+    """`text` with a full stop."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def number(value: float | int | None, digits: int = 3) -> str:
@@ -127,7 +139,7 @@ def ratio_decimals(half_width: float) -> int:
     return min(4, max(2, 1 - math.floor(math.log10(half_width))))
 
 
-def spread(values_ns: Sequence[int] | NDArray[np.float64]) -> str:
+def spread(values_ns: Sequence[int] | Floats) -> str:
     """The middle 80 % of durations, such as "p10-p90 118-140 ms"."""
     low, high = (float(v) for v in np.percentile(np.asarray(values_ns, dtype=float), (10, 90)))
     factor, unit = time_unit(high)

@@ -192,7 +192,8 @@ def _verdict(run: RecordedRun, question: Question, ratios: Ratios, alpha: float)
         arm_a=comparison.a, arm_b=comparison.b,
         ratio=judgement.ratio, ci_low=judgement.ci_low, ci_high=judgement.ci_high, blocks=judgement.blocks,
         word=word, reason=reason, next_action=action, mean_ratio=mean, sign_flip_p=judgement.sign_flip_p,
-        block_log_ratios=ratios.medians, further_blocks=judgement.further_blocks, alpha=alpha)
+        block_log_ratios=ratios.medians, further_blocks=judgement.further_blocks, alpha=alpha,
+        part="sampling" if sampling else "training", kind=question.kind)
 
 
 def _findings(run: RecordedRun, question: Question, verdict: Verdict, ratios: Ratios) -> list[Finding]:

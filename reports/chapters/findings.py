@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
-from harness.record.events import Finding, RunEnded, Verdict
-from reports.page.blocks import Note
-from reports.suites.quality import cards as quality_cards
-from reports.suites.quality import facts as quality
-from reports.text import plural
+from harness.record.events import BlockState, Case, Finding, RunEnded, Verdict
+from reports.page.blocks import Code, Note, Section, Table, head
+from reports.text import DASH, Value, plural
 from reports.view.clock import of_one_boot
 from reports.view.run import RunView
 
 ORDER = {"error": 0, "warning": 1, "info": 2}
+# Status of a run without its end -> what it means, what to do.
+CUT_SHORT = {
+    "interrupted": ("The run was interrupted; the figures cover what was measured until then", "finish it with"),
+    "unfinished": (
+        "The journal has no end: the run is still going on or was cut off",
+        "if it was cut off, finish it with",
+    ),
+}
 
 
 def out(seen: RunView) -> str:
@@ -27,19 +34,23 @@ def resume(seen: RunView) -> str:
     return shlex.join(["python", "run_bench.py", "--resume", f"{out(seen)}/{seen.run.path.name}"])
 
 
-def notes(seen: RunView) -> tuple[Note, ...]:
-    """Recorded findings, the worst first and equal ones once, then what the journal itself lacks."""
-    counted: dict[tuple[str, str, str | None, str | None], int] = {}
-    for finding in seen.run.of(Finding):
-        counted[(finding.severity, finding.message, finding.advice, where(seen, finding))] = (
-            counted.get((finding.severity, finding.message, finding.advice, where(seen, finding)), 0) + 1
-        )
+def notes(seen: RunView, further: Iterable[Note] = (), timed: bool = True) -> tuple[Note, ...]:
+    """What a reader must know, the worst first.
+
+    Args:
+        seen: the run.
+        further: what its chapters add; what a finding says already is left out.
+        timed: whether the run was to time anything.
+    """
+    findings = seen.run.of(Finding)
+    counted = Counter((one.severity, one.message, one.advice, where(seen, one)) for one in findings)
+    said = {one.message for one in findings}
     found = [
-        Note(severity, message, advice, place, times) for (severity, message, advice, place), times in counted.items()
+        *(Note(*about, times) for about, times in counted.items()),
+        *(note for note in further if note.message not in said),
+        *journal_notes(seen, timed),
     ]
-    said = {finding.message for finding in seen.run.of(Finding)}
-    found += quality_cards.notes(seen, said)
-    return tuple(sorted([*found, *journal_notes(seen)], key=lambda note: ORDER.get(note.severity, 1)))
+    return tuple(sorted(found, key=lambda note: ORDER.get(note.severity, 1)))
 
 
 def where(seen: RunView, finding: Finding) -> str | None:
@@ -51,25 +62,12 @@ def where(seen: RunView, finding: Finding) -> str | None:
     return ", ".join(part for part in parts if part) or None
 
 
-def journal_notes(seen: RunView) -> Sequence[Note]:
+def journal_notes(seen: RunView, timed: bool) -> Sequence[Note]:
     """What a reader must know about the journal: cut off, damaged, partly measured again."""
     run, found = seen.run, []
-    if run.status == "interrupted":
-        found.append(
-            Note(
-                "warning",
-                "The run was interrupted; the figures cover what was measured until then",
-                f"finish it with: {resume(seen)}",
-            )
-        )
-    elif run.status == "unfinished":
-        found.append(
-            Note(
-                "warning",
-                "The journal has no end: the run is still going on or was cut off",
-                f"if it was cut off, finish it with: {resume(seen)}",
-            )
-        )
+    if run.status in CUT_SHORT:
+        message, what = CUT_SHORT[run.status]
+        found.append(Note("warning", message, f"{what}: {resume(seen)}"))
     elif run.status == "failed":
         found.append(Note("error", "Some cases of this run failed; see What was not measured"))
     if run.damage:
@@ -80,6 +78,47 @@ def journal_notes(seen: RunView) -> Sequence[Note]:
         found.append(Note("info", f"{plural(run.discarded, 'event')} were left out: measured again after a resume"))
     if restarted := of_one_boot(seen).restarted:
         found.append(Note("info", f"{restarted} What has no time axis, verdicts included, covers the whole run"))
-    if not run.of(Verdict) and run.last(RunEnded) and not quality.alone(run):
+    if timed and not run.of(Verdict) and run.last(RunEnded):
         found.append(Note("info", "This run gave no verdict: one arm alone, or too little was measured"))
     return found
+
+
+def blocks(view: RunView) -> Table | None:
+    """State of every block."""
+    states = view.run.of(BlockState)
+    if not states:
+        return None
+    rows = tuple(
+        (
+            Value(str(state.block)),
+            Value("disturbed", mark="warn") if state.dirty else Value("clean", mark="good"),
+            Value("; ".join(state.reasons) or DASH),
+            Value(f"block {state.repeats}" if state.repeats is not None else DASH),
+            Value(str(state.order_seed)),
+        )
+        for state in states
+    )
+    return Table("Blocks", head("block", "state", "reasons", "repeats", "order seed"), rows)
+
+
+def failed(seen: RunView) -> Section | None:
+    """Cases that failed or were skipped, each with the end of its log."""
+    bad = [case for case in seen.run.of(Case) if case.status != "measured"]
+    if not bad:
+        return None
+    rows = tuple(
+        (
+            Value(case.case_id),
+            Value(case.status, mark="bad" if case.status == "failed" else "warn"),
+            Value(case.reason or "no reason recorded"),
+            Value(case.log or DASH),
+        )
+        for case in bad
+    )
+    tails = tuple(
+        Code("\n".join(case.log_tail), f"Last lines of {case.log or case.case_id}")
+        for case in bad
+        if case.status == "failed" and case.log_tail
+    )
+    table = Table("Cases without a measurement", head("case", "status", "reason", "log"), rows)
+    return Section("failed", "What was not measured", (table, *tails))

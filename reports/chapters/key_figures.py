@@ -1,4 +1,4 @@
-"""The measured figures as tables, one column per arm: key figures, where the time goes, cold start, throughput."""
+"""Figures of every arm as tables, one column each: what people quote, and where the time goes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from harness.record.events import Energy, Memory, WarmUp, WorkerStarted
 from reports.page.blocks import Table
-from reports.text import Value, count, duration, missing, number, percent, plural, signed_percent, size, spread
-from reports.view.run import ArmView, RunView, by_cache, facts_of, rate_per_s, start_up_ns
+from reports.text import Value, count, duration, missing, number, plural, size, spread
+from reports.view.run import ArmView, RunView, by_cache, facts_of, start_up_ns
 
 PerArm = Callable[[RunView, ArmView], Value]
+Rows = Sequence[tuple[str, PerArm]]
 NO_WINDOWS = "no stepwise window was measured"
-NO_FREE = "no free-running window was measured"
 NO_WORKER = "no measuring process got as far as its first step"
 
 
@@ -21,29 +22,39 @@ def arm_head(view: RunView, first: str) -> tuple[Value, ...]:
     return (Value(first), *(Value(arm.label, slot=arm.slot) for arm in view.arms))
 
 
-def per_arm(view: RunView, caption: str, rows: Sequence[tuple[str, PerArm]]) -> Table:
+def per_arm(view: RunView, caption: str, rows: Rows) -> Table:
     """A table of one row per quantity and one column per arm."""
     body = tuple((Value(name), *(cell(view, arm) for arm in view.arms)) for name, cell in rows)
     return Table(caption, arm_head(view, "quantity"), body)
 
 
-def key_figures(view: RunView) -> Table:
-    """What people quote."""
+def key_figures(view: RunView, typical: Rows, used: Rows = ()) -> Table:
+    """What people quote: `typical` rows come first; `used` tell what was spent besides time and memory."""
     return per_arm(
         view,
         "Key figures per arm",
         [
-            ("step time, median", step_time),
-            ("images/s, stepwise", lambda v, a: images_per_s(v, a, a.stepwise, NO_WINDOWS)),
-            ("images/s, free-running", lambda v, a: images_per_s(v, a, a.free, NO_FREE)),
-            ("achieved GFLOP/s", achieved),
-            ("share of measured peak", peak_share),
-            ("time to first step", first_step),
+            *typical,
+            (f"time to first {view.unit.step}", first_step),
             ("warm-up", warm_up),
             ("peak host memory", host_memory),
             ("peak device memory", device_memory),
-            ("energy per image", energy),
+            *used,
             ("parameters", parameters),
+        ],
+    )
+
+
+def suspects(view: RunView, own: Rows = ()) -> Table:
+    """Compilation, slow steps and operators: the usual suspects, as measured, below those that only this part has."""
+    return per_arm(
+        view,
+        "The usual suspects, as measured",
+        [
+            *own,
+            (f"compilation in the first {view.unit.step}", compiling),
+            (f"slow {view.unit.steps}: p99 / median", tail),
+            ("attention operator", lambda v, a: operator(a, "attention")),
         ],
     )
 
@@ -54,44 +65,6 @@ def step_time(view: RunView, arm: ArmView) -> Value:
     if not steps.size:
         return missing(NO_WINDOWS)
     return Value(duration(float(np.median(steps))), f"{spread(steps)}, {plural(steps.size, view.unit.step)}")
-
-
-def images_per_s(view: RunView, arm: ArmView, windows: Sequence[object], reason: str) -> Value:
-    """All images over all time of the windows."""
-    rate = rate_per_s(windows)  # type: ignore[arg-type]
-    if rate is None:
-        return missing(reason)
-    if view.batch_size is None:
-        return missing("the batch size is not in the journal")
-    return Value(number(rate * view.batch_size), plural(len(windows), "window"))
-
-
-def flop_rate(view: RunView, arm: ArmView) -> tuple[float, str] | None:
-    """Achieved floating-point operations per second, free-running where measured, and which it is."""
-    for windows, name in ((arm.free, "free-running"), (arm.stepwise, "stepwise")):
-        rate = rate_per_s(windows)
-        if rate is not None and view.step_flop:
-            return rate * view.step_flop, name
-    return None
-
-
-def achieved(view: RunView, arm: ArmView) -> Value:
-    """Analytic cost over measured time."""
-    found = flop_rate(view, arm)
-    if found is None:
-        return missing("the cost of a step was not recorded" if not view.step_flop else "no window was measured")
-    return Value(number(found[0] / 1e9), found[1])
-
-
-def peak_share(view: RunView, arm: ArmView) -> Value:
-    """Achieved rate over the best matrix-product rate measured in the same run by any arm."""
-    found = flop_rate(view, arm)
-    if not view.peak_flops:
-        return missing("no peak was measured in this run")
-    if found is None:
-        return missing("no achieved rate")
-    source = f"of {number(view.peak_flops / 1e9)} GFLOP/s, matmul by {view.label(view.peak_slot)}"
-    return Value(percent(found[0] / view.peak_flops), source)
 
 
 def first_step(view: RunView, arm: ArmView) -> Value:
@@ -107,16 +80,16 @@ def first_step(view: RunView, arm: ArmView) -> Value:
 
 def warm_up(view: RunView, arm: ArmView) -> Value:
     """Steps until steady, and the detector's class of every process."""
-    if not arm.warmups:
+    if not arm.of(WarmUp):
         return missing("no warm-up was recorded")
-    found = [warm.steady_from for warm in arm.warmups if warm.steady_from is not None]
+    found = [warm.steady_from for warm in arm.of(WarmUp) if warm.steady_from is not None]
     classes: dict[str, int] = {}
-    for warm in arm.warmups:
+    for warm in arm.of(WarmUp):
         classes[warm.classification] = classes.get(warm.classification, 0) + 1
     note = ", ".join(f"{name} in {times}" for name, times in classes.items())
-    note = f"class {note} of {len(arm.warmups)}" if len(classes) > 1 else f"class {next(iter(classes))}"
-    capped = sum(1 for warm in arm.warmups if warm.capped)
-    note += f"; {capped} of {len(arm.warmups)} stopped by the cap" if capped else ""
+    note = f"class {note} of {len(arm.of(WarmUp))}" if len(classes) > 1 else f"class {next(iter(classes))}"
+    capped = sum(1 for warm in arm.of(WarmUp) if warm.capped)
+    note += f"; {capped} of {len(arm.of(WarmUp))} stopped by the cap" if capped else ""
     if not found:
         return missing(f"no steady state: {note}")
     low, high = min(found), max(found)
@@ -126,7 +99,7 @@ def warm_up(view: RunView, arm: ArmView) -> Value:
 
 def host_memory(view: RunView, arm: ArmView) -> Value:
     """The most resident memory of any of the arm's processes."""
-    found = [memory.rss_peak_bytes for memory in arm.memory if memory.rss_peak_bytes is not None]
+    found = [memory.rss_peak_bytes for memory in arm.of(Memory) if memory.rss_peak_bytes is not None]
     if not found:
         return missing(memory_reason(arm))
     return Value(size(max(found)), f"worst of {plural(len(found), 'block')}")
@@ -134,81 +107,51 @@ def host_memory(view: RunView, arm: ArmView) -> Value:
 
 def device_memory(view: RunView, arm: ArmView) -> Value:
     """The most device memory held by live tensors."""
-    found = [memory.device_peak_bytes for memory in arm.memory if memory.device_peak_bytes is not None]
+    found = [memory.device_peak_bytes for memory in arm.of(Memory) if memory.device_peak_bytes is not None]
     if not found:
         return missing(memory_reason(arm))
-    reserved = [memory.device_reserved_bytes for memory in arm.memory if memory.device_reserved_bytes is not None]
+    reserved = [memory.device_reserved_bytes for memory in arm.of(Memory) if memory.device_reserved_bytes is not None]
     return Value(size(max(found)), f"{size(max(reserved))} reserved" if reserved else None)
 
 
 def memory_reason(arm: ArmView) -> str:
     """Why memory is not known."""
-    reasons = [memory.reason for memory in arm.memory if memory.reason]
+    reasons = [memory.reason for memory in arm.of(Memory) if memory.reason]
     return reasons[-1] if reasons else "no memory reading was recorded"
 
 
-def energy(view: RunView, arm: ArmView) -> Value:
-    """Energy of the device over the arm's windows, per image; short windows are the recorder's to warn about."""
-    readings = [reading for reading in arm.energy if reading.energy_mj is not None and reading.steps > 0]
-    if readings and view.batch_size:
-        used_mj = sum(reading.energy_mj or 0 for reading in readings)
-        images = sum(reading.steps for reading in readings) * view.batch_size
-        span_ns = sum(reading.end_ns - reading.start_ns for reading in readings)
-        sources = ", ".join(sorted({reading.source for reading in readings}))
-        doubts = sorted({reading.reason for reading in readings if reading.reason})
-        note = "; ".join([f"{sources}, over {duration(span_ns)}", *doubts])
-        return Value(f"{number(used_mj / images)} mJ", note)
-    reasons = [reading.reason for reading in arm.energy if reading.reason]
+def energy(
+    view: RunView, arm: ArmView, images_in: Callable[[Energy], int], covers: str | None = None, lost: str | None = None
+) -> Value:
+    """Energy of the device per image; short windows are the recorder's to warn about.
+
+    Args:
+        view: the run.
+        arm: whose energy.
+        images_in: the images that were worked on during a reading; 0 where it does not count.
+        covers: what all readings together cover.
+        lost: why readings of energy may not count.
+    """
+    known = [reading for reading in arm.of(Energy) if reading.energy_mj is not None]
+    used = [(reading, images) for reading in known if (images := images_in(reading)) > 0]
+    if used:
+        per_image_mj = sum(reading.energy_mj or 0 for reading, _ in used) / sum(images for _, images in used)
+        sources = ", ".join(sorted({reading.source for reading, _ in used}))
+        span_ns = sum(reading.end_ns - reading.start_ns for reading, _ in used)
+        doubts = sorted({reading.reason for reading, _ in used if reading.reason})
+        notes = [f"{sources}, over {duration(span_ns)}", *doubts, *([covers] if covers else [])]
+        return Value(f"{number(per_image_mj)} mJ", "; ".join(notes))
+    reasons = [reading.reason for reading in arm.of(Energy) if reading.reason]
     reason = reasons[-1] if reasons else view.monitor_reason("gpu") or view.monitor_reason("nvml")
-    return missing(reason or "no energy counter was recorded")
+    return missing((lost if known else None) or reason or "no energy counter was recorded")
 
 
 def parameters(view: RunView, arm: ArmView) -> Value:
     """Trainable scalars as the workers counted them."""
-    found = sorted({worker.parameter_count for worker in arm.all_workers})
+    found = sorted({worker.parameter_count for worker in arm.of(WorkerStarted)})
     if not found:
         return missing(NO_WORKER)
     return Value(" / ".join(count(n) for n in found), "processes disagree" if len(found) > 1 else None)
-
-
-def where_time_goes(view: RunView) -> Table:
-    """Data loading, compilation and operators: the usual suspects, as measured."""
-    return per_arm(
-        view,
-        "The usual suspects, as measured",
-        [
-            ("waiting for data, native loader", lambda v, a: loader_share(a, "native")),
-            ("waiting for data, resident data", lambda v, a: loader_share(a, "resident")),
-            ("gap between epochs, median", epoch_gap),
-            ("compilation in the first step", compiling),
-            ("slow steps: p99 / median", tail),
-            ("attention operator", lambda v, a: operator(a, "attention")),
-        ],
-    )
-
-
-def loader_share(arm: ArmView, loader: str) -> Value:
-    """Share of the epochs that the training loop spent waiting for a batch."""
-    epochs = [epoch for epoch in arm.epochs if epoch.loader == loader and epoch.loader_wait_ns]
-    if not epochs:
-        return missing(f"no epoch with {loader} data was recorded")
-    total_ns = sum(epoch.end_ns - epoch.start_ns for epoch in epochs)
-    if total_ns <= 0:
-        return missing(f"no epoch with {loader} data took any time")
-    waits = np.concatenate([np.asarray(epoch.loader_wait_ns, dtype=float) for epoch in epochs])
-    share = float(waits.sum()) / total_ns
-    return Value(
-        f"{percent(share)} of the epoch",
-        f"{duration(float(waits.mean()))} per step, worst {duration(float(waits.max()))}",
-    )
-
-
-def epoch_gap(view: RunView, arm: ArmView) -> Value:
-    """From the last step of one epoch to the first of the next."""
-    gaps = [epoch.gap_ns for epoch in arm.epochs if epoch.gap_ns is not None]
-    if not gaps:
-        return missing("fewer than two epochs in a row were recorded")
-    return Value(duration(float(np.median(gaps))), f"{plural(len(gaps), 'gap')}, worst {duration(max(gaps))}")
 
 
 def compiling(view: RunView, arm: ArmView) -> Value:
@@ -247,29 +190,3 @@ def operator(arm: ArmView, name: str) -> Value:
     """An operator choice as the worker proved it."""
     chosen = facts_of(arm, "operators").get(name)
     return Value(str(chosen)) if chosen else missing("the backend names no such operator")
-
-
-def throughputs(view: RunView) -> Table:
-    """Stepwise against free-running."""
-    rows = []
-    for arm in view.arms:
-        stepwise, free = rate_per_s(arm.stepwise), rate_per_s(arm.free)
-        batch = view.batch_size
-        gain = (
-            Value(signed_percent(free / stepwise - 1), "what waiting for every step costs")
-            if stepwise and free
-            else missing(NO_WINDOWS if not stepwise else NO_FREE)
-        )
-        rows.append(
-            (
-                Value(arm.label, slot=arm.slot),
-                Value(number(stepwise * batch)) if stepwise and batch else missing(NO_WINDOWS),
-                Value(number(free * batch)) if free and batch else missing(NO_FREE),
-                gain,
-            )
-        )
-    return Table(
-        "Images per second, synchronised after every step and only at the ends of windows",
-        (Value("arm"), Value("stepwise"), Value("free-running"), Value("overlap gained")),
-        tuple(rows),
-    )

@@ -1,6 +1,8 @@
-"""Figures of the run as a whole: the timeline of load with all marks on one axis, a closer look at it, and memory."""
+"""The timeline: load with all marks on one axis, and closer looks at it."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,9 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from harness.record.events import Epoch
+from reports.chapters import telemetry
+from reports.page.blocks import Block, Section, Table, present
+from reports.page.figures import FigureMaker
 from reports.page.plotting import GRID, INK, MUTED, PAPER, SERIES, Drawn, envelope, sheet
-from reports.text import duration, number, plural, size, tag, tick
-from reports.view.run import ArmView, Floats, RunView
+from reports.text import duration, number, plural, tag, tick
+from reports.view.clock import of_one_boot, restarted
+from reports.view.run import ArmView, RunView
 from reports.view.timeline import (
     BATCH,
     CLOSE_NS,
@@ -44,9 +51,8 @@ PHASE_LOOK = {
     SWEEP: (0.5, 0.6, "++"),
     PARITY: (0.45, 0.4, "xxx"),
 }
-RSS_KEYS = ("rss_bytes",)
-GPU_MEMORY_KEYS = ("memory_used_bytes",)
 MOST_STEP_MARKS = 400
+MOST_BOUNDARIES = 2
 
 
 def timeline(view: RunView, narrow: bool) -> Drawn | str:
@@ -67,7 +73,7 @@ def timeline(view: RunView, narrow: bool) -> Drawn | str:
         for t in low[:2]
     ]
     alt = f"Load and phases over {duration(interval[1] - interval[0])}."
-    epochs = " or epochs" if any(arm.epochs for arm in view.arms) else ""
+    epochs = " or epochs" if any(arm.of(Epoch) for arm in view.arms) else ""
     if words:
         alt += " Where the host's load was low: " + "; ".join(words) + "."
     return Drawn(
@@ -122,11 +128,6 @@ def epochs_close(view: RunView, arm: ArmView, narrow: bool) -> Drawn | str:
     )
 
 
-def restarted(view: RunView) -> str:
-    """What a caption adds where the time axis shows a part of the run."""
-    return f" {view.restarted}" if view.restarted else ""
-
-
 def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close: bool) -> Figure:
     """Panels of load above the lanes of the arms, all on one time axis."""
     loads = load_panels(view, start_ns, end_ns)
@@ -148,14 +149,14 @@ def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close
     floor.set_yticks(range(len(arms)), [tick(arm.label, narrow) for arm in arms])
     floor.set_ylim(len(arms) - 0.4, -0.6)
     floor.grid(axis="y", visible=False)
-    for epoch_start in (e.start_ns for arm in view.arms for e in arm.epochs):
+    for epoch_start in (e.start_ns for arm in view.arms for e in arm.of(Epoch)):
         if start_ns <= epoch_start <= end_ns:
             for axis in axes:
                 axis.axvline(
                     (epoch_start - view.t0_ns) / 1e9, color=MUTED, linewidth=0.7, linestyle=(0, (2, 2)), zorder=0.5
                 )
     floor.set_xlim((start_ns - view.t0_ns) / 1e9, (end_ns - view.t0_ns) / 1e9)
-    epochs = "" if narrow or not any(arm.epochs for arm in view.arms) else "; dotted: start of an epoch"
+    epochs = "" if narrow or not any(arm.of(Epoch) for arm in view.arms) else "; dotted: start of an epoch"
     floor.set_xlabel(f"seconds since {view.origin}{epochs}")
     present = {
         span.phase for arm in view.arms for span in spans(arm) if span.end_ns > start_ns and span.start_ns < end_ns
@@ -165,7 +166,7 @@ def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close
         for phase, (alpha, _, hatch) in PHASE_LOOK.items()
         if phase in present
     ]
-    if close and any(arm.epochs for arm in view.arms):
+    if close and any(arm.of(Epoch) for arm in view.arms):
         handles.append(Patch(facecolor=INK, label="wait for a batch"))
     figure.legend(
         handles=handles, loc="outside upper left", ncols=2 if narrow else 6, handlelength=1.6, columnspacing=1.2
@@ -256,43 +257,26 @@ def merged(bars: list[tuple[int, int]], start_ns: int, end_ns: int, nearer_ns: i
     return found
 
 
-def memory(view: RunView, narrow: bool) -> Drawn | str:
-    """Resident memory of every arm's processes and memory of the GPU over the run."""
-    lines = [(arm, *series(view.samples.get(f"process:{arm.slot}", []), RSS_KEYS)[:2]) for arm in view.arms]
-    lines = [(arm, stamps, values) for arm, stamps, values in lines if np.isfinite(values).any()]
-    gpus = [
-        (source, *series(samples, GPU_MEMORY_KEYS)[:2])
-        for source, samples in sorted(view.samples.items())
-        if source.startswith("gpu")
-    ]
-    gpus = [(source, stamps, values) for source, stamps, values in gpus if np.isfinite(values).any()]
-    if not lines and not gpus:
-        reason = view.monitor_reason("process") or view.monitor_reason("host")
-        return reason or "no telemetry of memory was recorded"
-    figure, (axis,) = sheet(narrow, 2.4)
-    messages = []
-    for arm, stamps, values in lines:
-        style = SERIES[arm.slot]
-        x, y = memory_line(view, stamps, values)
-        axis.plot(x, y, color=style.color, linestyle=style.line, label=f"{tag(arm.label)}, resident")
-        messages.append(f"{arm.label} up to {size(float(np.nanmax(values)))} resident")
-    for source, stamps, values in gpus:
-        x, y = memory_line(view, stamps, values)
-        axis.plot(x, y, color=MUTED, linestyle=(0, (1, 1)), label=f"{source}, used")
-        messages.append(f"{source} up to {size(float(np.nanmax(values)))} used")
-    axis.set_ylim(bottom=0)
-    axis.set_xlabel(f"seconds since {view.origin}")
-    axis.set_ylabel("GiB")
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=1 if narrow else 3)
-    return Drawn(
-        figure,
-        "Memory: " + "; ".join(messages) + ".",
-        f"Sampled from outside, children included. A line ends where its process does.{restarted(view)}",
+
+
+def told(seen: RunView, figures: FigureMaker) -> tuple[Block, ...]:
+    """Timeline, what was going on in the troughs, closer looks at windows and at epoch boundaries."""
+    # A time axis shows what lies between two restarts of the machine.
+    timed = of_one_boot(seen)
+    boundaries = [arm for arm in timed.arms if epoch_boundary(arm)]
+    return present(
+        figures.make("timeline", partial(timeline, timed)),
+        telemetry.low_load(timed),
+        figures.make("timeline-windows", partial(windows_close, timed)),
+        *(
+            figures.make(f"timeline-epochs-{arm.slot.lower()}", partial(epochs_close, timed, arm))
+            for arm in boundaries[:MOST_BOUNDARIES]
+        ),
+        telemetry.telemetry_sources(seen),
     )
 
 
-def memory_line(view: RunView, stamps: Floats, values: Floats) -> tuple[Floats, Floats]:
-    """Seconds since the start and GiB, broken where samples are missing, thinned out."""
-    stamps, values = with_gaps(stamps, values)
-    return envelope((stamps - view.t0_ns) / 1e9, values / 2**30, 500)
+def why(seen: RunView, figures: FigureMaker, suspects: Table) -> Section | None:
+    """Where the time goes; parts that were timed in one run share a timeline, told elsewhere."""
+    return Section("why", "Where the time goes", (suspects, *(told(seen, figures) if seen.alone else ()))) \
+        if seen.arms else None  # fmt: skip

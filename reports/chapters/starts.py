@@ -1,18 +1,35 @@
-"""Cold start as tables: what a process costs before its first step is done, and when a dearer start has paid off."""
+"""Cold start: what a process costs before its first step is done, and when a dearer start has paid off."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 
 import numpy as np
 
 from harness.record.events import WorkerStarted
 from reports.chapters.key_figures import NO_WORKER
-from reports.page.blocks import Table
-from reports.text import Value, duration, missing, plural
+from reports.page.blocks import Section, Table, head, present
+from reports.page.figures import FigureMaker
+from reports.page.plotting import MUTED, PAPER, SERIES, Drawn, legend_above, sheet
+from reports.text import Value, duration, missing, plural, tick
 from reports.view.run import ArmView, RunView, by_cache, start_up_ns
 from reports.view.words import Unit
+
+# Stage of a start, the worker's field that holds its time, face strength and hatch of its bar.
+STAGES = (
+    ("launch", "spawn_ns", 0.2, ""),
+    ("import", "import_ns", 0.42, "////"),
+    ("build", "build_ns", 0.68, "\\\\\\\\"),
+    ("first {step}", "first_step_ns", 1.0, ""),
+)
+
+
+def section(seen: RunView, figures: FigureMaker) -> Section:
+    """What starting costs, and when it has paid off where there are arms to compare."""
+    drawn = figures.make("cold-start", partial(stacked, seen))
+    return Section("cold-start", "Cold start", present(drawn, cold_start(seen), break_even(seen)))
 
 
 def cold_start(view: RunView) -> Table:
@@ -23,8 +40,8 @@ def cold_start(view: RunView) -> Table:
             rows.append(start_row(arm, state, workers))
         if not arm.starts:
             rows.append((Value(arm.label, slot=arm.slot), *[missing(NO_WORKER)] * 6))
-    head = ("arm", "compile cache", "launch", "import", "build", f"first {view.unit.step}", "in all")
-    return Table("Starting a process, medians", tuple(Value(name) for name in head), tuple(rows))
+    stages = (name.format(step=view.unit.step) for name, *_ in STAGES)
+    return Table("Starting a process, medians", head("arm", "compile cache", *stages, "in all"), tuple(rows))
 
 
 def start_row(arm: ArmView, state: str, workers: Sequence[WorkerStarted]) -> tuple[Value, ...]:
@@ -37,26 +54,20 @@ def start_row(arm: ArmView, state: str, workers: Sequence[WorkerStarted]) -> tup
     return (
         Value(arm.label, slot=arm.slot),
         cache,
-        median([w.spawn_ns for w in workers]),
-        median([w.import_ns for w in workers]),
-        median([w.build_ns for w in workers]),
-        median([w.first_step_ns for w in workers]),
+        *(median([getattr(worker, field) for worker in workers]) for _, field, *_ in STAGES),
         median([start_up_ns(w) for w in workers]),
     )
 
 
-def break_even(view: RunView) -> Table:
+def break_even(view: RunView) -> Table | None:
     """After how many steps the arm with the dearer start has caught up: n* = (C_A - C_B) / (s_B - s_A)."""
     rows = []
     for one, other in combinations(view.arms, 2):
         for state in ("cold", "warm", "unknown"):
             rows += break_even_row(view, one, other, state)
-    head = ("arms", "compile cache", "start of the first", "start of the second", "break-even")
-    return Table(
-        f"Break-even: {view.unit.steps} after which the slower starter has caught up",
-        tuple(Value(name) for name in head),
-        tuple(rows),
-    )
+    names = ("arms", "compile cache", "start of the first", "start of the second", "break-even")
+    caption = f"Break-even: {view.unit.steps} after which the slower starter has caught up"
+    return Table(caption, head(*names), tuple(rows)) if rows else None
 
 
 def break_even_row(view: RunView, one: ArmView, other: ArmView, state: str) -> list[tuple[Value, ...]]:
@@ -94,3 +105,55 @@ def catch_up(one: ArmView, other: ArmView, dearer_ns: float, saved_ns: float, un
     steps = dearer_ns / saved_ns
     dear = one if dearer_ns > 0 else other
     return Value(f"{plural(int(np.ceil(steps)), unit.step)}", f"from then on {dear.label} is ahead")
+
+
+def stacked(view: RunView, narrow: bool) -> Drawn | str:
+    """Stacked start-up times by arm and state of the compile cache."""
+    rows = [(arm, state, workers) for arm in view.arms for state, workers in by_cache(arm.starts).items()]
+    if not rows:
+        return "no measuring process got as far as its first step"
+    if not any(start_up_ns(worker) > 0 for _, _, workers in rows for worker in workers):
+        return "no start took any time"
+    figure, (axis,) = sheet(narrow, 1.1 + 0.36 * len(rows))
+    messages, totals = [], []
+    for y, (arm, state, workers) in enumerate(rows):
+        left = 0.0
+        for _, field, alpha, hatch in STAGES:
+            seconds = float(np.median([getattr(worker, field) for worker in workers])) / 1e9
+            axis.barh(
+                y,
+                seconds,
+                left=left,
+                height=0.62,
+                color=SERIES[arm.slot].color,
+                alpha=alpha,
+                linewidth=0.4,
+                edgecolor=PAPER,
+                hatch=hatch,
+            )
+            left += seconds
+        totals.append(left)
+        words = f"{arm.label}, {state} cache" if state != "unknown" else arm.label
+        messages.append(f"{words} {duration(left * 1e9)}")
+        axis.annotate(duration(left * 1e9), (left, y), (4, 0), textcoords="offset points", va="center", fontsize=8.5)
+    for name, _, alpha, hatch in STAGES:
+        axis.barh(0, 0, color=MUTED, alpha=alpha, edgecolor=PAPER, label=name.format(step=view.unit.step), hatch=hatch)
+    joint = "\n" if narrow else ", "
+    axis.set_yticks(
+        range(len(rows)),
+        [
+            f"{tick(arm.label, narrow)}{joint}{state} cache" if state != "unknown" else tick(arm.label, narrow)
+            for arm, state, _ in rows
+        ],
+    )
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.set_xlim(0, max(totals) * (1.3 if narrow else 1.14))
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel(f"seconds {'' if narrow else 'from launch '}to the end of the first {view.unit.step}")
+    legend_above(figure, axis, 2 if narrow else 4)
+    return Drawn(
+        figure,
+        f"Median time to the end of the first {view.unit.step}: {'; '.join(messages)}.",
+        "Medians over the starts of each kind. A cold cache holds no compiled operator; with a warm one nothing is "
+        "compiled.",
+    )

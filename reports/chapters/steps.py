@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from harness.record.events import WarmUp
-from reports.chapters.ratio import seconds_axis
-from reports.page.plotting import BAND, INK, MUTED, PAPER, SERIES, Drawn, envelope, legend_above, sheet
-from reports.text import NA, count, duration, number, tag, tick, time_unit
-from reports.view.run import ArmView, Floats, RunView
+from reports.page.blocks import Section
+from reports.page.figures import FigureMaker
+from reports.page.plotting import BAND, INK, MUTED, PAPER, SERIES, Drawn, envelope, legend_above, seconds_axis, sheet
+from reports.text import NA, Floats, duration, tag, time_unit
+from reports.view.run import ArmView, RunView
 
 
 def life(arm: ArmView, block: int) -> tuple[Floats, int, int | None]:
@@ -20,7 +22,7 @@ def life(arm: ArmView, block: int) -> tuple[Floats, int, int | None]:
     Returns:
         durations in ns; how many of them came before measuring; index of the first steady step, or None.
     """
-    warm: WarmUp | None = next((w for w in arm.warmups if w.block == block), None)
+    warm: WarmUp | None = next((w for w in arm.of(WarmUp) if w.block == block), None)
     # Warm-up begins with the first step; without a record of it, the first step alone is known.
     before = warm.step_ns if warm else [w.first_step_ns for w in arm.workers if w.block == block]
     measured = [ns for window in arm.stepwise if window.block == block for ns in window.step_ns]
@@ -30,7 +32,7 @@ def life(arm: ArmView, block: int) -> tuple[Floats, int, int | None]:
 
 def blocks(arm: ArmView) -> list[int]:
     """Blocks in which the arm did anything, in order."""
-    started = {worker.block for worker in arm.workers} | {warm.block for warm in arm.warmups}
+    started = {worker.block for worker in arm.workers} | {warm.block for warm in arm.of(WarmUp)}
     return sorted(started | {window.block for window in arm.stepwise})
 
 
@@ -170,70 +172,10 @@ def distribution(view: RunView, narrow: bool) -> Drawn | str:
     )
 
 
-def epoch_times(view: RunView, narrow: bool) -> Drawn | str:
-    """Whole epochs with the gap before each."""
-    rows = [(arm, epoch) for arm in view.arms for epoch in arm.epochs]
-    if not rows:
-        return "no whole epoch was run"
-    most = max(epoch.end_ns - epoch.start_ns + (epoch.gap_ns or 0) for _, epoch in rows)
-    if most <= 0:
-        return "no epoch took any time"
-    groups = list(dict.fromkeys((arm.slot, epoch.loader) for arm, epoch in rows))
-    figure, (axis,) = sheet(narrow, 1.0 + 0.23 * len(rows) + 0.12 * len(groups))
-    factor, unit = time_unit(most)
-    y, ticks, messages = 0.0, [], []
-    joint = "\n" if narrow else ", "
-    for slot, loader in groups:
-        arm = view.arm(slot)
-        if arm is None:
-            continue
-        style, found = SERIES[slot], [epoch for epoch in arm.epochs if epoch.loader == loader]
-        for epoch in found:
-            gap, length = (epoch.gap_ns or 0) / factor, (epoch.end_ns - epoch.start_ns) / factor
-            axis.barh(y, gap, height=0.72, color=PAPER, edgecolor=MUTED, linewidth=0.9, hatch="xxxxx")
-            axis.barh(
-                y,
-                length,
-                left=gap,
-                height=0.72,
-                color=style.color,
-                alpha=0.8,
-                hatch=style.hatch,
-                edgecolor=PAPER,
-                linewidth=0,
-            )
-            axis.annotate(
-                f"{number(length)} {unit}",
-                (gap + length, y),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-            )
-            ticks.append((y, f"{tick(arm.label, narrow)}{joint}{loader} {epoch.epoch}"))
-            y += 1
-        y += 0.5
-        times = [epoch.end_ns - epoch.start_ns for epoch in found]
-        gaps = [epoch.gap_ns for epoch in found if epoch.gap_ns is not None]
-        between = f", gaps of {duration(float(np.median(gaps)))}" if gaps else ""
-        messages.append(f"{arm.label} with {loader} data: {duration(float(np.median(times)))} per epoch{between}")
-    axis.set_yticks([where for where, _ in ticks], [words for _, words in ticks])
-    axis.set_ylim(y - 0.9, -0.6)
-    axis.set_xlim(0, most / factor * (1.22 if narrow else 1.1))
-    axis.grid(axis="y", visible=False)
-    axis.set_xlabel(f"time from the last step of the epoch before, {unit}")
-    figure.legend(
-        handles=[
-            Patch(facecolor=PAPER, edgecolor=MUTED, hatch="xxxxx", label="gap before the epoch"),
-            Patch(facecolor=MUTED, label="epoch"),
-        ],
-        loc="outside upper left",
-        ncols=2,
+def section(seen: RunView, figures: FigureMaker) -> Section:
+    """All steps: over the life of every process, and their distribution."""
+    drawn = (
+        figures.make("step-times", partial(step_times, seen)),
+        figures.make("distribution", partial(distribution, seen)),
     )
-    images = sorted({epoch.images for _, epoch in rows})
-    return Drawn(
-        figure,
-        "; ".join(messages) + ".",
-        f"Epochs of {' / '.join(count(n) for n in images)} images. "
-        "Gap: from the last step before to the first step of the epoch, where loaders are rebuilt.",
-    )
+    return Section("steps", f"{seen.unit.step.capitalize()}s and warm-up", drawn)

@@ -6,19 +6,10 @@ import math
 
 from harness.record.events import SELF_CHECK, BlockState, DatasetRecorded, Verdict, Window
 from reports.page.blocks import Part, VerdictCard
-from reports.suites.sampling import facts as sampling
-from reports.text import DASH, TIMES, number, percent, plural, with_interval
+from reports.text import DASH, TIMES, number, percent, plural, sentence, with_interval
 from reports.view.run import RunView, is_self_check
-from reports.view.words import SAMPLING
+from reports.view.words import cell_words
 
-METRICS = {
-    "step": "per training step",
-    "free": "per training step, free-running",
-    "epoch": "per epoch",
-    "first": "until the first step is done",
-    "image": "per image",
-    "call": "per network call",
-}
 REASONS = {
     "noise": "the interval is wider than the margin",
     "at-the-margin": "the interval is narrow but lies across the edge of the margin",
@@ -29,41 +20,40 @@ REASONS = {
 TONES = {"A-faster": "decided", "B-faster": "decided", "equivalent": "even", "inconclusive": "open"}
 
 
-ORDER = {"training": 0, "mean": 1, "cell": 2, "call": 3}
-
-
 def per_what(view: RunView, verdict: Verdict) -> str:
     """The words for what a verdict compares; the metric's name where it is not known."""
-    part = sampling.part_of(verdict)
-    if part in ("mean", "cell"):
-        images = sampling.batch_images(view)
-        batch = f"per batch of {plural(images, 'image')}" if images else "per batch"
-        several = len(sampling.cells(view))
-        over = f"geometric mean over {plural(several, 'cell')}" if several else "geometric mean over all cells"
-        return f"{batch}, {sampling.cell_words(verdict.cell) if verdict.cell is not None else over}"
-    low = verdict.metric.lower()
-    if view.unit is SAMPLING and "step" in low:
-        return METRICS["call"]
-    for key in ("call", "free", "first", "epoch", "step", "image"):
-        if key in low:
-            return METRICS[key]
-    return f"in {verdict.metric}"
+    said = view.unit.per.get(verdict.kind or "")
+    if said is None:
+        return f"in {verdict.metric}"
+    if not comes_in_cells(view, verdict):
+        return said
+    batch = f"{said} of {plural(view.batch_size, 'image')}" if view.batch_size else said
+    several = f"{plural(len(view.cells), 'cell')}" if view.cells else "all cells"
+    return f"{batch}, {cell_words(verdict.cell) if verdict.cell is not None else f'geometric mean over {several}'}"
 
 
 def cards(view: RunView) -> tuple[VerdictCard, ...]:
-    """One card per recorded verdict: training, all cells together, cells, network calls; the self-checks last."""
+    """One card per recorded verdict: the main metric, over all cells before each, then others; self-checks last."""
 
-    def rank(verdict: Verdict) -> tuple[bool, int]:
-        part = sampling.part_of(verdict)
-        # Where nothing trains, a step is a network call.
-        return is_self_check(verdict), ORDER["call" if view.unit is SAMPLING and part == "training" else part]
+    def rank(verdict: Verdict) -> tuple[bool, bool, bool]:
+        return is_self_check(verdict), verdict.kind != view.unit.windows, verdict.cell is not None
 
     return tuple(card(view, verdict) for verdict in sorted(view.run.of(Verdict), key=rank))
 
 
+def comes_in_cells(view: RunView, verdict: Verdict) -> bool:
+    """Whether a verdict is about one cell or all of them; their windows don't pair up by number alone."""
+    return bool(view.unit.cell) and verdict.kind == view.unit.windows
+
+
+def over_cells(view: RunView, verdict: Verdict) -> bool:
+    """Whether a verdict covers all cells together."""
+    return comes_in_cells(view, verdict) and verdict.cell is None
+
+
 def is_detail(view: RunView, verdict: Verdict) -> bool:
     """Whether a verdict is about one cell and another one tells of all cells together."""
-    return verdict.cell is not None and any(sampling.part_of(one) == "mean" for one in view.run.of(Verdict))
+    return verdict.cell is not None and any(over_cells(view, one) for one in view.run.of(Verdict))
 
 
 def noise_floor(view: RunView, verdict: Verdict) -> str | None:
@@ -158,14 +148,9 @@ def card(view: RunView, verdict: Verdict) -> VerdictCard:
 
 def cells(view: RunView, verdict: Verdict) -> str | None:
     """What a cell is, where a verdict covers all of them."""
-    if sampling.part_of(verdict) != "mean" or not sampling.cells(view):
+    if not over_cells(view, verdict) or not view.cells:
         return None
-    return f"A cell is a sampling method with its number of network calls: {sampling.listed(view)}"
-
-
-def sentence(text: str) -> str:
-    """`text` with a full stop."""
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+    return f"A cell is {view.unit.cell}: {', '.join(view.cells)}"
 
 
 def faster(
@@ -203,18 +188,15 @@ def evidence(
 
 def pairs_per_block(view: RunView, verdict: Verdict) -> str | None:
     """How many pairs of windows the blocks of a verdict have: "40 pairs", or "38-40 pairs"."""
-    part = sampling.part_of(verdict)
-    batches = part in ("mean", "cell")
-    kind = "sample" if batches else "free" if "free" in verdict.metric else "stepwise"
     counts: dict[tuple[int, str | None], set[int]] = {}
     for window in view.run.of(Window):
-        if window.kind == kind and verdict.cell in (None, window.cell):
+        if window.kind == verdict.kind and verdict.cell in (None, window.cell):
             counts.setdefault((window.block, window.cell), set()).add(window.pair)
     sizes = sorted({len(pairs) for pairs in counts.values()})
     if not sizes:
         return None
     several = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}{DASH}{sizes[-1]}"
-    return f"{several} pair{'' if several == '1' else 's'}{' per cell' if part == 'mean' else ''}"
+    return f"{several} pair{'' if several == '1' else 's'}{' per cell' if over_cells(view, verdict) else ''}"
 
 
 def means(verdict: Verdict, above: str) -> str | None:

@@ -10,8 +10,8 @@ from harness.record.events import DatasetRecorded, EnvironmentRecorded, ParityRe
 from harness.record.run import RecordedRun, machines, moves
 from impls.errors import UsageError
 from reports.chapters.machine import plain
+from reports.suites.registry import settings_of
 from reports.text import one_line
-from reports.view.parts import samples, trains
 
 # Fields of an experiment that cost no time: runs that differ in them measured the same work. The cells of a sampling
 # (`steps`) are matched one by one.
@@ -97,8 +97,7 @@ def _differ(field: str, before: Any, after: Any, role: Role, arm: str | None = N
 
 
 def _kind(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
-    shared = (samples(before) and samples(after)) or (trains(before) and trains(after))
-    if not shared:
+    if not settings_of(before) & settings_of(after):
         yield from _differ("suite", _suite(before), _suite(after), "refused")
     else:
         yield from _differ("suite", _suite(before), _suite(after), "other")
@@ -118,11 +117,11 @@ def _bench(run: RecordedRun, key: str) -> Any:
 
 def _experiment(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
     one, other = (run.started.experiment if run.started else {} for run in (before, after))
-    used = {"train": trains(before) and trains(after), "sample": samples(before) and samples(after)}
+    used = settings_of(before) & settings_of(after)
     left, right = _flat(one), _flat(other)
     for key in dict.fromkeys([*left, *right]):
         part, _, field = key.partition(".")
-        if not used.get(part, True):
+        if part in COSTLESS and part not in used:
             continue
         costless = key == "seed" or field in COSTLESS.get(part, ())
         # A setting that only one version of the program knows can't be held against the other.
@@ -142,7 +141,7 @@ def _flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def _data(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
-    if not (trains(before) and trains(after)):
+    if "train" not in settings_of(before) & settings_of(after):
         return
     one, other = before.last(DatasetRecorded), after.last(DatasetRecorded)
     yield from _differ("data set", one and one.name, other and other.name, "refused")

@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from reports.chapters.ratio import frame_ratio
 from reports.compare.runs import Comparison, Row, told
 from reports.page.plotting import INK, MUTED, PAPER, Drawn, sheet
-from reports.text import percent, tick
-from reports.view.run import Floats
+from reports.text import Floats, percent, tick
 
 
 def forest(comparison: Comparison, narrow: bool) -> Drawn | str:

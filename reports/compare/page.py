@@ -13,8 +13,8 @@ from reports.compare.fairness import listed
 from reports.compare.method import method
 from reports.compare.runs import STEP_TIME, Comparison, Pair, Row, told
 from reports.page.blocks import Block, Note, Part, Picture, Prose, Report, Section, Table, VerdictCard
+from reports.suites.registry import whole
 from reports.text import Value, duration, missing, percent, plural, signed_percent, utc
-from reports.view.parts import whole
 
 TONES = {"slower": "refused", "faster": "decided", "equivalent": "even", "inconclusive": "open"}
 FIGURES = {"equivalent": "=", "inconclusive": "?"}
@@ -169,7 +169,7 @@ def notes(comparison: Comparison) -> list[Note]:
                               "the step of another arm", "measure the same arms in both runs", where))  # fmt: skip
     for name, run in comparison.runs.items():
         # Whether a run judged its own arms against each other is of no interest here.
-        found += [Note(one.severity, one.message, None, name) for one in journal.journal_notes(whole(run))
+        found += [Note(one.severity, one.message, None, name) for one in journal.journal_notes(whole(run), timed=False)
                   if one.severity != "info"]
         dirty = sum(1 for state in run.of(BlockState) if state.dirty)
         if dirty:

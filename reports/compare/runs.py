@@ -11,17 +11,15 @@ from typing import Literal
 
 import numpy as np
 
-from harness.record.events import BlockState
+from harness.record.events import BlockState, Case
 from harness.record.run import JOURNAL, RecordedRun, read_run
 from harness.stats.across import BlockLogs, Change, judge_change, judge_changes
 from harness.stats.interval import ALPHA, MARGIN
 from impls.errors import UsageError
 from reports.compare.fairness import Difference, differences, refuse
-from reports.suites.sampling import facts as sampling
+from reports.suites.registry import chapters_of, whole
 from reports.text import one_line, printable, with_interval
-from reports.view.parts import halves, whole
 from reports.view.run import ArmView, RunView, spent_ns
-from reports.view.words import SAMPLING
 
 STEP_TIME = "step time"
 SAMPLING_TIME = "sampling time"
@@ -251,22 +249,21 @@ def measured(run: RecordedRun) -> dict[Subject, Measured]:
     """Everything that can be compared in a run."""
     labels = {slot: label for label, slot in labelled(run).items()}
     found = {}
-    for half in halves(whole(run)):
-        for arm in half.arms:
-            for subject, times in _times(half, arm, labels.get(arm.slot, arm.slot)):
+    for _, part in chapters_of(whole(run)):
+        for arm in part.arms:
+            for subject, times in _times(part, arm, labels.get(arm.slot, arm.slot)):
                 if times:
-                    found[subject] = Measured(times, frozenset(half.dirty))
+                    found[subject] = Measured(times, frozenset(part.dirty))
     return found
 
 
-def _times(half: RunView, arm: ArmView, label: str) -> Iterator[tuple[Subject, Times]]:
-    done = {case.block for case in arm.cases if case.status == "measured"}
-    done &= {state.block for state in half.run.of(BlockState)}
-    sampled = half.unit is SAMPLING
-    for cell in sampling.cells(half) if sampled else (None,):
-        windows = arm.batches if sampled else arm.stepwise
+def _times(part: RunView, arm: ArmView, label: str) -> Iterator[tuple[Subject, Times]]:
+    done = {case.block for case in arm.of(Case) if case.status == "measured"}
+    done &= {state.block for state in part.run.of(BlockState)}
+    sampled = bool(part.unit.cell)
+    for cell in part.cells if sampled else (None,):
         times: Times = {}
-        for window in windows:
+        for window in arm.windows(part.unit.windows):
             if window.cell == cell and window.block in done and window.steps > 0 and 0 < spent_ns(window) < MOST_NS:
                 times.setdefault(window.block, {})[window.pair] = spent_ns(window) / window.steps
         yield Subject(label, SAMPLING_TIME if sampled else STEP_TIME, cell), times

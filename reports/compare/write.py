@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from harness.record.writer import write_atomically
@@ -14,7 +15,6 @@ from reports.compare.runs import Comparison, Row, told
 from reports.page import render
 from reports.page.figures import FigureMaker
 from reports.text import one_line
-from reports.view.parts import whole
 
 MOST_IDS = 4
 
@@ -37,8 +37,7 @@ def write(comparison: Comparison, out: Path | None, command: Sequence[str]) -> P
     figures = folder / "figures"
     try:
         figures.mkdir(parents=True, exist_ok=True)
-        maker = FigureMaker(whole(comparison.before), figures)
-        figure = maker.make("compare", lambda _, narrow: forest(comparison, narrow))
+        figure = FigureMaker(figures).make("compare", partial(forest, comparison))
         page = report(comparison, figure, command)
         write_atomically(folder / "compare.md", render.markdown(page))
         write_atomically(folder / "compare.html", render.html(page))

@@ -109,6 +109,22 @@ class Section:
     folded: bool = False
 
 
+def head(*names: str) -> tuple[Value, ...]:
+    """A head row of plain words."""
+    return tuple(Value(name) for name in names)
+
+
+def present(*blocks: Block | None) -> tuple[Block, ...]:
+    """The blocks that there are."""
+    return tuple(block for block in blocks if block is not None)
+
+
+def section(anchor: str, title: str, *blocks: Block | None, folded: bool = False) -> Section | None:
+    """A section of the blocks that there are; None without any."""
+    found = present(*blocks)
+    return Section(anchor, title, found, folded) if found else None
+
+
 @dataclass(frozen=True)
 class Part:
     """A piece of a sentence; with a slot it names an arm."""

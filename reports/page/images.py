@@ -1,19 +1,15 @@
-"""Sampled images as blocks: the journal names files of the run folder, and nothing it says about them is trusted."""
+"""Images of a run folder for a page: the journal names files, and nothing it says about them is trusted."""
 
 from __future__ import annotations
 
 import struct
 from base64 import b64encode
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from harness.record.events import SamplesDrawn
-from reports.page.blocks import Images, Raster
-from reports.suites.sampling.facts import cell_words
-from reports.text import plural, size
-from reports.view.run import RunView
+from reports.page.blocks import Raster
+from reports.text import size
 
 MOST_BYTES = 4 * 2**20
 # Of all images of one shelf together: the page is one file that a browser holds in memory.
@@ -96,61 +92,16 @@ def kind_of(data: bytes) -> tuple[str, int, int] | str:
     return "the file is neither a PNG nor a GIF image"
 
 
-def blocks(view: RunView) -> tuple[Images, ...]:
-    """Per cell the grids of all arms side by side, then their denoising."""
-    groups: dict[str, dict[str, SamplesDrawn]] = {}
-    for drawn in view.run.of(SamplesDrawn):
-        groups.setdefault(drawn.cell, {})[drawn.arm] = drawn
-    shelf = Shelf(view)
-    found: list[Images] = []
-    for cell, arms in groups.items():
-        drew = {arm.name for arm in view.arms if arm.slot in arms}
-        # An arm that is there twice draws once.
-        ordered = [arms.get(arm.slot) or arm.slot for arm in view.arms if arm.slot in arms or arm.name not in drew]
-        seeds = " and ".join(str(seed) for seed in sorted({drawn.seed for drawn in arms.values()}))
-        words = cell_words(cell)
-        found.append(Images(f"Images by {words}, seed {seeds}", shelf.grids(ordered)))
-        found.append(Images(f"Denoising by {words}, seed {seeds}", shelf.animations(ordered), moving=True))
-    return tuple(found)
-
-
 class Shelf:
-    """Loads images until the room for all of them is used up."""
+    """Loads images of a run folder until the room for all of them is used up."""
 
-    def __init__(self, view: RunView) -> None:
-        self.view = view
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.left = MOST_BYTES_IN_ALL
 
-    def grids(self, drawn: Sequence[SamplesDrawn | str]) -> tuple[Raster, ...]:
-        """The grid of every arm; a slot alone stands for an arm that drew nothing."""
-        return tuple(self.nothing(one) if isinstance(one, str) else self.raster(one, one.grid) for one in drawn)
-
-    def animations(self, drawn: Sequence[SamplesDrawn | str]) -> tuple[Raster, ...]:
-        """The GIF of every arm."""
-        return tuple(self.nothing(one) if isinstance(one, str) else self.animation(one) for one in drawn)
-
-    def animation(self, drawn: SamplesDrawn) -> Raster:
-        """The GIF of one arm, or why there is none."""
-        if drawn.gif is not None:
-            return self.raster(drawn, drawn.gif, "from noise, denoised ")
-        label, reason = self.view.label(drawn.arm), drawn.why_no_gif or "no reason recorded"
-        return Raster(drawn.arm, label, "", "", reason=reason)
-
-    def nothing(self, slot: str) -> Raster:
-        """An arm that drew nothing."""
-        return Raster(slot, self.view.label(slot), "", "", reason="no images of this arm were recorded")
-
-    def raster(self, drawn: SamplesDrawn, name: str, how: str = "") -> Raster:
-        """One image file of one arm."""
-        label = self.view.label(drawn.arm)
-        alt = f"{plural(drawn.images, 'image')} {how}by {label}: {cell_words(drawn.cell)}, seed {drawn.seed}"
-        caption = f"{plural(drawn.images, 'image')}; weights: {drawn.weights}"
-        return self.file(drawn.arm, alt, caption, name)
-
-    def file(self, slot: str, alt: str, caption: str, name: str) -> Raster:
+    def file(self, slot: str, label: str, alt: str, caption: str, name: str) -> Raster:
         """The image file that a line of one arm names, or why it cannot be shown."""
-        label = self.view.label(slot)
-        file = load(self.view.run.path, name, self.left)
+        file = load(self.folder, name, self.left)
         if isinstance(file, str):
             return Raster(slot, label, alt, caption, reason=f"{file}: {name}")
         self.left -= len(file.data)

@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
-from reports.view.run import Floats
+from reports.text import Floats, number, time_unit
 
 INK, MUTED, GRID, BAND, PAPER = "#1b1f24", "#5c6670", "#d5dae0", "#e8edf2", "#fffffe"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
@@ -135,6 +136,15 @@ def legend_above(figure: Figure, axis: Axes, columns: int) -> None:
             columnspacing=1.4,
             borderaxespad=0.2,
         )
+
+
+def seconds_axis(axis: Axes, values_ns: Floats, name: str, which: str = "y") -> None:
+    """Label a nanosecond axis in the unit that fits the middle of the data."""
+    factor, unit = time_unit(float(np.nanmedian(values_ns)))
+    target = axis.yaxis if which == "y" else axis.xaxis
+    target.set_major_formatter(FuncFormatter(lambda value, _: number(value / factor)))
+    target.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    (axis.set_ylabel if which == "y" else axis.set_xlabel)(f"{name}, {unit}")
 
 
 def envelope(x: Floats, y: Floats, most: int = 800) -> tuple[Floats, Floats]:

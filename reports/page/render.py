@@ -1,4 +1,4 @@
-"""Writes a run's pages: `report.html` (self-contained), `report.md` (the same facts) and `figures/`."""
+"""Turns a page's blocks into self-contained HTML, and into Markdown of the same facts."""
 
 from __future__ import annotations
 
@@ -10,47 +10,10 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.record.run import RecordedRun, read_run
-from harness.record.writer import write_atomically
-from impls.errors import UsageError
 from reports.page.blocks import Report
 from reports.text import printable
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
-
-
-def build(run_dir: Path) -> Path:
-    """Build the report of a run folder from its journal.
-
-    Returns:
-        the path of `report.html`.
-
-    Raises:
-        UsageError: no readable journal there, or the folder cannot be written.
-    """
-    return write(read_run(run_dir))
-
-
-def write(run: RecordedRun) -> Path:
-    """Write the pages of a run that has been read.
-
-    Raises:
-        UsageError: the folder cannot be written.
-    """
-    # Drawing needs matplotlib, which the index and the command line's errors must not wait for.
-    from reports.page.figures import FigureMaker
-    from reports.report import build as build_report
-    from reports.view.run import view
-
-    figures = run.path / "figures"
-    try:
-        figures.mkdir(exist_ok=True)
-        report = build_report(run, FigureMaker(view(run), figures))
-        write_atomically(run.path / "report.md", markdown(report))
-        write_atomically(run.path / "report.html", html(report))
-    except OSError as error:
-        raise UsageError(f"{run.path}: cannot write the report: {error.strerror or error}") from error
-    return run.path / "report.html"
 
 
 def html(report: Report) -> str:

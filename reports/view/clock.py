@@ -42,7 +42,7 @@ def of_one_boot(seen: RunView) -> RunView:
     number = max(range(len(parts)), key=lambda i: (any(isinstance(e, Window) for e in parts[i]), span_ns(parts[i])))
     heads = [e for part in parts[:number] for e in part if isinstance(e, RunStarted | MonitorState)]
     stamps = [event.t_ns for event in parts[number] if event.t_ns]
-    part = view(replace(seen.run, events=(*heads, *parts[number])), seen.unit, min(stamps, default=0))
+    part = view(replace(seen.run, events=(*heads, *parts[number])), seen.unit, min(stamps, default=0), seen.alone)
     restarts = plural(len(parts) - 1, "restart")
     return replace(
         part,
@@ -71,3 +71,8 @@ def blocks_in(events: Sequence[Event]) -> str:
             runs.append([block])
     words = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
     return f"block{'s' if len(found) > 1 else ''} {', '.join(words)}"
+
+
+def restarted(view: RunView) -> str:
+    """What a caption adds where the time axis shows a part of the run."""
+    return f" {view.restarted}" if view.restarted else ""

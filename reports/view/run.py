@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.record.events import (
     SELF_CHECK,
     BlockState,
-    Case,
-    Energy,
-    Epoch,
     Event,
-    Losses,
-    Memory,
     MonitorState,
-    Overhead,
     Peak,
     Sample,
     StepCost,
-    SyncProof,
-    Trap,
     Verdict,
-    WarmUp,
     Window,
     WorkerStarted,
 )
-from harness.record.run import RecordedRun
-from reports.view.words import SAMPLING, TRAINING, Unit
-
-Floats = NDArray[np.float64]
+from harness.record.run import RecordedRun, SomeEvent
+from reports.text import Floats
+from reports.view.words import STEPS, Unit
 
 
 @dataclass(frozen=True)
@@ -46,38 +35,36 @@ class ArmView:
         slot: its letter.
         name: its text in `--arms`.
         label: what the report calls it: the name, with the letter where two arms share it.
-        workers: started processes of the measuring role, by block; other roles are in `other_workers`.
-        batches: windows of one whole batch of images each; those of other batch sizes are in `sweep`.
+        lines: its lines by their class, oldest first.
     """
 
     slot: str
     name: str
     label: str
-    workers: tuple[WorkerStarted, ...]
-    other_workers: tuple[WorkerStarted, ...]
-    warmups: tuple[WarmUp, ...]
-    stepwise: tuple[Window, ...]
-    free: tuple[Window, ...]
-    batches: tuple[Window, ...]
-    sweep: tuple[Window, ...]
-    traps: tuple[Trap, ...]
-    epochs: tuple[Epoch, ...]
-    losses: tuple[Losses, ...]
-    memory: tuple[Memory, ...]
-    overheads: tuple[Overhead, ...]
-    sync_proofs: tuple[SyncProof, ...]
-    energy: tuple[Energy, ...]
-    cases: tuple[Case, ...]
+    lines: Mapping[type[Event], Sequence[Any]]
+
+    def of(self, kind: type[SomeEvent]) -> Sequence[SomeEvent]:
+        """All its lines of one class, oldest first."""
+        return self.lines.get(kind, ())
+
+    def windows(self, kind: str) -> list[Window]:
+        """Its windows of one kind."""
+        return [window for window in self.of(Window) if window.kind == kind]
 
     @property
-    def all_workers(self) -> tuple[WorkerStarted, ...]:
-        """Processes of every role."""
-        return self.workers + self.other_workers
+    def workers(self) -> list[WorkerStarted]:
+        """Its processes that measured, by block."""
+        return [worker for worker in self.of(WorkerStarted) if worker.role == "measure"]
 
     @property
-    def starts(self) -> tuple[WorkerStarted, ...]:
+    def starts(self) -> list[WorkerStarted]:
         """Processes whose start tells what a user waits for; a parity check loads weights and reads gradients first."""
-        return self.workers + tuple(worker for worker in self.other_workers if worker.role == "cold-start")
+        return self.workers + [worker for worker in self.of(WorkerStarted) if worker.role == "cold-start"]
+
+    @cached_property
+    def stepwise(self) -> list[Window]:
+        """Windows whose steps were synchronised one by one."""
+        return self.windows("stepwise")
 
     @cached_property
     def step_ns(self) -> Floats:
@@ -91,7 +78,7 @@ class ArmView:
 
     def infos(self, key: str) -> list[Any]:
         """The same of every measured worker, oldest first: a run that went on elsewhere has several values."""
-        return [worker.info.get(key) for worker in self.workers or self.other_workers]
+        return [worker.info.get(key) for worker in self.workers or self.of(WorkerStarted)]
 
 
 @dataclass(frozen=True)
@@ -101,27 +88,36 @@ class RunView:
     Attributes:
         run: the journal.
         arms: the arms in the order of `--arms`.
-        peak_flops: best measured float32 rate of the machine in this run; None when not measured.
-        peak_slot: the arm that measured it.
-        step_flop: analytic cost of one optimisation step; None when not recorded.
-        dirty: block -> reasons, for blocks flagged as disturbed.
         t0_ns: the journal's first stamp, origin of all time axes.
         unit: what a step is called here.
+        alone: whether the run times nothing else.
         origin: what happened at `t0_ns`, in words.
         restarted: which part of a run this is that a restart of the machine cut in two, as a sentence; else "".
     """
 
     run: RecordedRun
     arms: tuple[ArmView, ...]
-    peak_flops: float | None
-    peak_slot: str | None
-    step_flop: int | None
-    forward_flop_per_image: int | None
-    dirty: dict[int, list[str]]
     t0_ns: int
-    unit: Unit = TRAINING
+    unit: Unit = STEPS
+    alone: bool = True
     origin: str = "the start of the run"
     restarted: str = ""
+
+    @cached_property
+    def peak(self) -> Peak | None:
+        """The best matrix-product rate of the machine in this run; None when not measured."""
+        found = [peak for peak in self.run.of(Peak) if np.isfinite(peak.flops) and peak.flops]
+        return max(found, key=lambda peak: peak.flops, default=None)
+
+    @cached_property
+    def cost(self) -> StepCost | None:
+        """Analytic cost of a step; None when not recorded."""
+        return self.run.last(StepCost)
+
+    @cached_property
+    def dirty(self) -> set[int]:
+        """Blocks flagged as disturbed."""
+        return {state.block for state in self.run.of(BlockState) if state.dirty}
 
     def arm(self, slot: str) -> ArmView | None:
         """The arm with this letter."""
@@ -147,8 +143,16 @@ class RunView:
     @property
     def batch_size(self) -> int | None:
         """Images per step."""
-        value = self.setting("sample" if self.unit is SAMPLING else "train", "batch_size")
+        value = self.setting(self.unit.settings, "batch_size")
         return value if isinstance(value, int) else None
+
+    @property
+    def cells(self) -> list[str]:
+        """The cells in the order in which they were declared, then those that were only measured."""
+        declared = self.declared("cells")
+        named = [name for name in declared if isinstance(name, str)] if isinstance(declared, list) else []
+        seen = [window.cell for arm in self.arms for window in arm.windows(self.unit.windows) if window.cell]
+        return list(dict.fromkeys([*named, *seen]))
 
     @property
     def devices(self) -> list[str]:
@@ -169,30 +173,21 @@ class RunView:
         return next((state.reason for state in reversed(states) if not state.available and state.reason), None)
 
 
-def view(run: RecordedRun, unit: Unit = TRAINING, t0_ns: int | None = None) -> RunView:
+def view(run: RecordedRun, unit: Unit = STEPS, t0_ns: int | None = None, alone: bool = True) -> RunView:
     """Sort a run's events for the report; `t0_ns` is the origin of time where the run is a part of another."""
-    names: dict[str, str] = dict(run.arms)
+    lines: dict[str, dict[type[Event], list[Event]]] = {}
     for event in run.events:
         slot = getattr(event, "arm", None)
         if isinstance(slot, str):
-            names.setdefault(slot, slot)
+            lines.setdefault(slot, {}).setdefault(type(event), []).append(event)
+    names = run.arms | {slot: slot for slot in lines if slot not in run.arms}
     shared = {name for name, times in Counter(names.values()).items() if times > 1}
-    arms = tuple(_arm(run, slot, name, f"{name} ({slot})" if name in shared else name) for slot, name in names.items())
-    peaks = [peak for peak in run.of(Peak) if np.isfinite(peak.flops)]
-    best = max(peaks, key=lambda peak: peak.flops, default=None)
-    cost = run.last(StepCost)
-    stamps = [event.t_ns for event in run.events if event.t_ns]
-    return RunView(
-        run,
-        arms,
-        best.flops if best else None,
-        best.arm if best else None,
-        cost.step_flop if cost else None,
-        cost.forward_flop_per_image if cost else None,
-        {state.block: state.reasons for state in run.of(BlockState) if state.dirty},
-        min(stamps, default=0) if t0_ns is None else t0_ns,
-        unit,
+    arms = tuple(
+        ArmView(slot, name, f"{name} ({slot})" if name in shared else name, lines.get(slot, {}))
+        for slot, name in names.items()
     )
+    stamps = [event.t_ns for event in run.events if event.t_ns]
+    return RunView(run, arms, min(stamps, default=0) if t0_ns is None else t0_ns, unit, alone)
 
 
 def facts_of(arm: ArmView, group: str) -> dict[str, Any]:
@@ -215,39 +210,11 @@ def nested(data: Any, keys: Sequence[str]) -> Any:
     return data
 
 
-def _arm(run: RecordedRun, slot: str, name: str, label: str) -> ArmView:
-    def own(kind: type[Event]) -> tuple[Any, ...]:
-        return tuple(event for event in run.of(kind) if getattr(event, "arm", None) == slot)
-
-    workers: tuple[WorkerStarted, ...] = own(WorkerStarted)
-    windows: tuple[Window, ...] = own(Window)
-    return ArmView(
-        slot,
-        name,
-        label,
-        workers=tuple(worker for worker in workers if worker.role == "measure"),
-        other_workers=tuple(worker for worker in workers if worker.role != "measure"),
-        warmups=own(WarmUp),
-        stepwise=tuple(window for window in windows if window.kind == "stepwise"),
-        free=tuple(window for window in windows if window.kind == "free"),
-        batches=tuple(window for window in windows if window.kind == "sample"),
-        sweep=tuple(window for window in windows if window.kind == "sweep"),
-        traps=own(Trap),
-        epochs=own(Epoch),
-        losses=own(Losses),
-        memory=own(Memory),
-        overheads=own(Overhead),
-        sync_proofs=own(SyncProof),
-        energy=own(Energy),
-        cases=own(Case),
-    )
-
-
-def paired_ratios(one: ArmView, other: ArmView, free: bool = False) -> dict[int, Floats]:
+def paired_ratios(one: ArmView, other: ArmView, kind: str) -> dict[int, Floats]:
     """Block -> time of `one` / time of `other`, per step, for every pair of windows that both arms finished."""
-    below = {(w.block, w.pair): spent_ns(w) / w.steps for w in (other.free if free else other.stepwise) if w.steps}
+    below = {(w.block, w.pair): spent_ns(w) / w.steps for w in other.windows(kind) if w.steps}
     found: dict[int, list[float]] = {}
-    for window in one.free if free else one.stepwise:
+    for window in one.windows(kind):
         step_ns = below.get((window.block, window.pair))
         if step_ns and window.steps:
             found.setdefault(window.block, []).append(spent_ns(window) / window.steps / step_ns)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.record.events import Sample, Window
-from reports.view.run import ArmView, Floats, RunView
-from reports.view.words import SAMPLING
+from harness.record.events import Epoch, Losses, Sample, WarmUp, Window, WorkerStarted
+from reports.text import Floats
+from reports.view.run import ArmView, RunView
 
 STARTING, WARMING, STEPWISE, FREE = "starting", "warm-up", "stepwise window", "free window"
 EPOCH, PARITY = "epoch", "parity check"
 BATCH, SWEEP = "whole batch", "other batch size"
+PHASES = {"stepwise": STEPWISE, "free": FREE, "sample": BATCH, "sweep": SWEEP}
 CPU_KEYS = ("cpu_percent", "utilisation_percent")
 LOADER_MIN_NS = 1_000_000
 CLOSE_NS = 2_000_000_000
@@ -44,33 +45,37 @@ class Trough:
 def spans(arm: ArmView) -> list[Span]:
     """All phases of one arm, oldest first."""
     found: list[Span] = []
-    for worker in arm.all_workers:
+    for worker in arm.of(WorkerStarted):
         first_end = worker.first_stamp_ns + worker.first_step_ns
         # Only the first step has a stamp; building, importing and launching came right before it, in this order.
         before = worker.first_stamp_ns - worker.build_ns - worker.import_ns - worker.spawn_ns
         found.append(Span(arm.slot, STARTING, before, first_end, "" if worker.role == "measure" else worker.role))
         if worker.role == "parity":
             # A check has no end of its own in the journal: its losses are written once it is over.
-            written = [part.t_ns for part in arm.losses if part.randomness != "native" and part.t_ns > first_end]
+            written = [part.t_ns for part in arm.of(Losses) if part.randomness != "native" and part.t_ns > first_end]
             if written:
                 found.append(Span(arm.slot, PARITY, first_end, max(written)))
-    for warm in arm.warmups:
+    for warm in arm.of(WarmUp):
         # The first step of a warm-up is the end of the start-up.
         if len(warm.start_ns) > 1 and warm.step_ns:
             found.append(Span(arm.slot, WARMING, warm.start_ns[1], warm.start_ns[-1] + warm.step_ns[-1]))
-    found += [Span(arm.slot, STEPWISE, w.start_ns, w.end_ns) for w in arm.stepwise]
-    found += [Span(arm.slot, FREE, w.start_ns, w.end_ns) for w in arm.free]
-    found += [Span(arm.slot, BATCH, w.start_ns, w.end_ns, w.cell or "") for w in arm.batches]
-    found += [Span(arm.slot, SWEEP, w.start_ns, w.end_ns, f"{w.images} images" if w.images else "") for w in arm.sweep]
-    found += [Span(arm.slot, EPOCH, e.start_ns, e.end_ns, f"{e.loader} data") for e in arm.epochs]
+    found += [Span(arm.slot, PHASES[w.kind], w.start_ns, w.end_ns, window_detail(w)) for w in arm.of(Window)]
+    found += [Span(arm.slot, EPOCH, e.start_ns, e.end_ns, f"{e.loader} data") for e in arm.of(Epoch)]
     return sorted(found, key=lambda span: span.start_ns)
+
+
+def window_detail(window: Window) -> str:
+    """What tells a window from others of its phase: the batch size that it tries, or its cell."""
+    if window.kind == "sweep":
+        return f"{window.images} images" if window.images else ""
+    return window.cell or ""
 
 
 def loader_waits(arm: ArmView) -> list[tuple[int, int]]:
     """Waits for a batch of at least 1 ms: (start, end); the wait comes right before its step's enqueueing."""
     return [
         (start - wait, start)
-        for epoch in arm.epochs
+        for epoch in arm.of(Epoch)
         for start, wait in zip(epoch.step_start_ns, epoch.loader_wait_ns, strict=False)
         if wait >= LOADER_MIN_NS
     ]
@@ -78,8 +83,8 @@ def loader_waits(arm: ArmView) -> list[tuple[int, int]]:
 
 def step_marks(arm: ArmView) -> list[int]:
     """Starts of all steps that have a stamp of their own or follow from a window's durations."""
-    marks: list[int] = [stamp for epoch in arm.epochs for stamp in epoch.step_start_ns]
-    marks += [stamp for warm in arm.warmups for stamp in warm.start_ns]
+    marks: list[int] = [stamp for epoch in arm.of(Epoch) for stamp in epoch.step_start_ns]
+    marks += [stamp for warm in arm.of(WarmUp) for stamp in warm.start_ns]
     for window in arm.stepwise:
         at = window.start_ns
         for ns in window.step_ns:
@@ -147,13 +152,13 @@ def alternation(view: RunView) -> tuple[int, int] | None:
 
 
 def alternating(view: RunView) -> list[Window]:
-    """The windows on which the run's verdicts rest, of all arms: whole batches where it samples."""
-    return [w for arm in view.arms for w in ((arm.batches if view.unit is SAMPLING else ()) or arm.stepwise)]
+    """The windows on which the verdicts rest, of all arms."""
+    return [window for arm in view.arms for window in arm.windows(view.unit.windows) or arm.stepwise]
 
 
 def epoch_boundary(arm: ArmView) -> tuple[int, int] | None:
     """Around the first boundary between two epochs of an arm: a good part of each, and the gap whole."""
-    epochs = sorted(arm.epochs, key=lambda epoch: epoch.start_ns)
+    epochs = sorted(arm.of(Epoch), key=lambda epoch: epoch.start_ns)
     for one, two in zip(epochs, epochs[1:], strict=False):
         if one.loader == two.loader:
             around = max(CLOSE_NS, 2 * (two.start_ns - one.end_ns))

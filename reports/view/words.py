@@ -1,30 +1,63 @@
-"""What a step of a run is called: a training step, a call of the network while sampling, or either."""
+"""What the steps of a part are called and where its numbers stand, and a cell in words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reports.text import count, plural
 
 
 @dataclass(frozen=True)
 class Unit:
-    """The words for one step.
+    """One step of what is measured: its words, and which of the recorded windows and settings are about it.
 
     Attributes:
         step: one of them, in full.
         steps: several.
         time: how long one takes, as an axis or a row calls it.
         short: one of them where the context is clear.
-        doing: what a run of such steps does.
+        windows: kind of the windows on which the main verdicts rest.
+        per: what a verdict on windows of a kind compares, in words.
+        cell: what a cell of these windows is; empty where they come in none.
+        settings: the group of the experiment's settings that holds the batch size.
+        no_data: why no data set is recorded.
     """
 
-    step: str
-    steps: str
-    time: str
-    short: str
-    doing: str
+    step: str = "step"
+    steps: str = "steps"
+    time: str = "step time"
+    short: str = "step"
+    windows: str = "stepwise"
+    per: Mapping[str, str] = field(default_factory=dict)
+    cell: str = ""
+    settings: str = "train"
+    no_data: str = "not recorded"
 
 
-TRAINING = Unit("step", "steps", "step time", "step", "training")
-SAMPLING = Unit("network call", "network calls", "time per call", "call", "sampling")
-# A run that trains and samples, where a figure covers both.
-EITHER = Unit("step", "steps", "time per step", "step", "training and sampling")
+STEPS = Unit()
+# Where a figure covers parts with different steps.
+EITHER = Unit(time="time per step")
+
+
+def cell_words(name: str) -> str:
+    """A cell in words: method and network calls; the name itself where it is none of ours."""
+    known = _method_and_calls(name)
+    return f"{known[0]} with {plural(known[1], 'network call')}" if known else f"cell {name}"
+
+
+def short_cell(name: str) -> str:
+    """A cell in two words, e.g. "DDIM 50"; the name itself where it is none of ours."""
+    known = _method_and_calls(name)
+    return f"{known[0]} {count(known[1])}" if known else f"cell {name}"
+
+
+def is_ddim(name: str) -> bool:
+    """Whether a cell was sampled by DDIM: cells of the same work per call, which make up one line or curve."""
+    return name.startswith("ddim")
+
+
+def _method_and_calls(name: str) -> tuple[str, int] | None:
+    known = re.fullmatch(r"(ddim|ddpm)-(\d{1,7})", name)
+    return (known[1].upper(), int(known[2])) if known else None

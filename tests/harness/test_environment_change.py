@@ -35,8 +35,8 @@ from impls.errors import UsageError
 from reports.chapters import findings as notes
 from reports.chapters import machine as surroundings
 from reports.chapters import verdicts
+from reports.suites.registry import whole
 from reports.terminal import sentence
-from reports.view.parts import whole
 
 SHORT = {"arms": "scripted,scripted:slow", "blocks": 6, "pairs": 4, "epochs": 0}
 STARRED = ["cpu_model", "cpu_logical", "python"]

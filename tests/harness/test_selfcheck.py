@@ -17,7 +17,7 @@ from harness.record.findings import SELF_CHECK_CODES
 from harness.record.run import RecordedRun
 from reports import terminal
 from reports.chapters import findings as notes
-from reports.view.parts import whole
+from reports.suites.registry import whole
 
 MS = 1_000_000
 SHORT = {"arms": "scripted,scripted", "blocks": 6, "pairs": 4, "epochs": 0}

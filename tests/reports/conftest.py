@@ -10,7 +10,7 @@ import synthetic
 import synthetic_quality
 import synthetic_sampling
 
-from reports.page import render
+from reports import report as sections
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Built:
 
 def build(folder: Path, scenario: synthetic.Scenario) -> Built:
     if isinstance(scenario, synthetic_quality.Judged):
-        page = render.build(synthetic_quality.write_quality(folder, scenario))
+        page = sections.build(synthetic_quality.write_quality(folder, scenario))
     elif isinstance(scenario, synthetic_sampling.Sampling):
-        page = render.build(synthetic_sampling.write_sampling(folder, scenario))
+        page = sections.build(synthetic_sampling.write_sampling(folder, scenario))
     else:
-        page = render.build(synthetic.write_run(folder, scenario))
+        page = sections.build(synthetic.write_run(folder, scenario))
     return Built(folder, page.read_text(encoding="utf-8"), (folder / "report.md").read_text(encoding="utf-8"))
 
 

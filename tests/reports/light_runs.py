@@ -93,7 +93,8 @@ def events(light: Light) -> list[Event]:
             t_ns=1, run_id=f"light-{light.seed}", suite=suite, started_utc="2026-01-01T00:00:00+00:00",
             command=["python", "run_bench.py"], bench={"schedule": light.schedule}, experiment=light.experiment,
             arms=[{"slot": slot, "name": name} for slot, (name, _) in zip(slots, light.arms, strict=True)],
-            config_sha256="c0", declared={"margin": 0.01, "alpha": 0.05, "cells": list(light.cells), "device": "cpu"},
+            config_sha256="c0", declared={"margin": 0.01, "alpha": 0.05, "cells": list(light.cells), "device": "cpu",
+                                           "parts": ["sampling" if light.cells else "training"]},
         ),
         EnvironmentRecorded(t_ns=2, facts=light.facts, starred=STARRED),
     ]  # fmt: skip

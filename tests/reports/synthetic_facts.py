@@ -204,6 +204,8 @@ class Facts:
         open_word = word == "inconclusive"
         self.add(
             Verdict(
+                part="training",
+                kind="stepwise",
                 metric="step time",
                 arm_a="A",
                 arm_b="B",

@@ -184,9 +184,9 @@ class SamplingMaker(Maker):
         half = (3.5 if alpha < 0.05 else 2.78) * logs.std(ddof=1) / np.sqrt(logs.size)
         low, high = float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))
         word = "A-faster" if high < 1 / 1.01 else "B-faster" if low > 1.01 else "inconclusive"
-        self.add(Verdict(metric=metric, cell=cell, arm_a="A", arm_b="B", ratio=float(np.exp(logs.mean())), ci_low=low,
-                         ci_high=high, blocks=logs.size, word=word, alpha=alpha,
-                         reason="noise" if word == "inconclusive" else None,
+        self.add(Verdict(part="sampling", kind="sample", metric=metric, cell=cell, arm_a="A", arm_b="B",
+                         ratio=float(np.exp(logs.mean())), ci_low=low, ci_high=high, blocks=logs.size, word=word,
+                         alpha=alpha, reason="noise" if word == "inconclusive" else None,
                          block_log_ratios=[float(v) for v in logs]))  # fmt: skip
 
     def make(self) -> list[Event]:

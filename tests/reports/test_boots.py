@@ -15,9 +15,9 @@ from harness.record.events import BlockState, Energy, Event, MonitorState, Resum
 from harness.record.run import RecordedRun
 from reports import report as sections
 from reports.page.blocks import Picture, Report
+from reports.suites.registry import whole
 from reports.suites.sampling.tables import energy
 from reports.view.clock import boots, of_one_boot
-from reports.view.parts import whole
 from reports.view.run import view
 
 S = 1_000_000_000
@@ -51,7 +51,7 @@ def recorded(resumed_after: Sequence[int], back_ns: int, blocks: int = 4) -> Rec
 
 
 def report_of(run: RecordedRun) -> Report:
-    return sections.build(run, Sketches(view(run)))
+    return sections.report_of(run, Sketches())
 
 
 def pictures(report: Report) -> dict[str, Picture]:

@@ -8,7 +8,7 @@ from light_runs import INFO, Light, recorded
 
 from harness.record.events import WorkerStarted
 from reports.chapters.machine import differences
-from reports.view.parts import whole
+from reports.suites.registry import whole
 
 
 def row(run, name):

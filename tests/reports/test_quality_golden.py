@@ -47,7 +47,7 @@ def rows(judged: Built) -> Rows:
 
 def report(folder: Path, **options: Any) -> Report:
     run = read_run(synthetic_quality.write_quality(folder / "run", Judged(**options)))
-    return sections.build(run, Sketches(view(run)))
+    return sections.report_of(run, Sketches())
 
 
 def drawing(folder: Path, draw: figures_quality.Draw, **options: Any) -> Drawn | str:

@@ -204,6 +204,7 @@ def test_a_run_of_everything_tells_speed_and_quality(journal: list[str], tmp_pat
              for line in sampled if line["type"] in own]  # fmt: skip
     judged = [line for line in journal if json.loads(line)["type"] in OWN]
     head = head.replace('"suite":"train-speed"', '"suite":"all"')
+    head = head.replace('"parts":["training"]', '"parts":["training","sampling","quality"]')
     report = report_of(write(folder, [head, *trained, *moved, *judged, end]))
     anchors = [section.anchor for section in report.sections]
     assert len(set(anchors)) == len(anchors)

@@ -15,7 +15,7 @@ from journals import sealed
 from synthetic_quality import Judged
 from test_report_untrusted import Tags, outside_code
 
-from reports.page import render
+from reports import report as sections
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "samples/../../secret.png", "samples/link.png"])
@@ -30,14 +30,14 @@ def test_a_path_out_of_the_run_folder_is_refused(name: str, tmp_path: Path) -> N
             if key in line:
                 line[key] = name
     journal.write_text("\n".join(sealed(json.dumps(line) for line in lines)) + "\n", encoding="utf-8")
-    page = render.build(folder).read_text(encoding="utf-8")
+    page = sections.build(folder).read_text(encoding="utf-8")
     assert "<img" not in page and page.count("the recorded path leads out of the run folder") == 4
     assert f"]({name}" not in (folder / "report.md").read_text(encoding="utf-8")
 
 
 def test_pictures_that_are_not_there_are_said_to_be_missing(tmp_path: Path) -> None:
     scenario = Judged(cells={"ddim-50": 50}, trainings=(None,), pictures=False)
-    page = render.build(synthetic_quality.write_quality(tmp_path / "run", scenario)).read_text(encoding="utf-8")
+    page = sections.build(synthetic_quality.write_quality(tmp_path / "run", scenario)).read_text(encoding="utf-8")
     assert "<img" not in page and page.count("the file is not there: samples/") == 4
 
 

@@ -18,7 +18,7 @@ from journals import sealed
 from impls.errors import UsageError
 from reports import __main__ as command_line
 from reports import index
-from reports.page import render
+from reports import report as sections
 from reports.page.plotting import envelope
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -31,9 +31,9 @@ def pages(folder: Path) -> dict[str, bytes]:
 
 def test_building_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     folder = synthetic.write_run(tmp_path / "run", synthetic.Scenario(blocks=2, pairs=4))
-    render.build(folder)
+    sections.build(folder)
     first = pages(folder)
-    render.build(folder)
+    sections.build(folder)
     assert first == pages(folder)
 
 
@@ -99,7 +99,7 @@ def test_a_report_that_cannot_be_written_is_a_usage_fault(tmp_path: Path) -> Non
     (folder / "figures").rmdir()
     (folder / "figures").write_text("not a folder")
     with pytest.raises(UsageError, match="cannot write the report"):
-        render.build(folder)
+        sections.build(folder)
 
 
 def test_index_lists_runs_newest_first_and_damaged_ones_too(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from harness.record.run import read_run
 from reports import report as sections
 from reports.page import render
 from reports.page.figures import FigureMaker
-from reports.view.run import view
 
 Change = Callable[[Any], Any]
 # What orders and identifies lines stays as it was.
@@ -56,7 +55,7 @@ def journals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[st
 def page_of(folder: Path) -> str:
     """The page with its figures drawn: an axis may fail only then."""
     run = read_run(folder)
-    report = sections.build(run, FigureMaker(view(run)))
+    report = sections.report_of(run, FigureMaker())
     assert render.markdown(report)
     return words(report)
 

@@ -171,7 +171,7 @@ def test_markdown_and_html_hold_the_same_cells(built: Built, cells: dict[str, li
 
 def test_other_numbers_in_the_journal_are_other_numbers_in_the_report(built: Built, tmp_path: Path) -> None:
     from harness.record.run import read_run
-    from reports.chapters.key_figures import key_figures
+    from reports.suites.training.tables import key_figures
     from reports.view.run import view
 
     source = (built.folder / "journal.jsonl").read_text(encoding="utf-8")

@@ -30,7 +30,7 @@ class Sketches(FigureMaker):
 
     def make(self, name: str, draw: Draw) -> Picture | Prose:
         with style_context():
-            wide = draw(self.view, False)
+            wide = draw(False)
         if isinstance(wide, str):
             return Prose(f"{name}: n/a, {wide}.")
         assert isinstance(wide.figure, matplotlib.figure.Figure)
@@ -40,7 +40,7 @@ class Sketches(FigureMaker):
 
 def report_of(folder: Path) -> Report:
     run = read_run(folder)
-    report = sections.build(run, Sketches(view(run)))
+    report = sections.report_of(run, Sketches())
     page, text = render.html(report), render.markdown(report)
     assert "Traceback" not in page.replace("Traceback (most recent call last):", "") and text
     for section in report.sections:
@@ -139,8 +139,8 @@ def test_verdicts_are_rendered_as_recorded(word: str, ratio: float | None, journ
     kept = [line for line in journal if json.loads(line)["type"] != "verdict"]
     low, high = (None, None) if ratio is None else (ratio * 0.99, ratio * 1.01)
     verdict = Verdict.model_validate(
-        dict(metric="step time", arm_a="A", arm_b="B", ratio=ratio, ci_low=low, ci_high=high, blocks=4, word=word,
-             reason="some reason", next_action="do this", block_log_ratios=[])
+        dict(kind="stepwise", metric="step time", arm_a="A", arm_b="B", ratio=ratio, ci_low=low, ci_high=high, blocks=4,
+             word=word, reason="some reason", next_action="do this", block_log_ratios=[])
     )  # fmt: skip
     (card,) = verdicts.cards(view(read_run(write(tmp_path, [*kept, verdict.model_dump_json()]))))
     assert card.word == word and card.next_action == "do this."
@@ -192,8 +192,8 @@ def test_a_busy_finding_that_repeats_is_said_once(journal: list[str], tmp_path: 
 
 
 def test_self_checks_come_last_and_give_the_noise_floor(journal: list[str], tmp_path: Path) -> None:
-    check = Verdict(metric="step time (self-check)", arm_a="A", arm_b="A", ratio=1.0, ci_low=0.995, ci_high=1.005,
-                    blocks=4, word="equivalent", block_log_ratios=[0.0, 0.001, -0.001, 0.0])  # fmt: skip
+    check = Verdict(kind="stepwise", metric="step time (self-check)", arm_a="A", arm_b="A", ratio=1.0, ci_low=0.995,
+                    ci_high=1.005, blocks=4, word="equivalent", block_log_ratios=[0.0, 0.001, -0.001, 0.0])  # fmt: skip
     report = report_of(write(tmp_path, [check.model_dump_json(), *journal]))
     assert [card.minor for card in report.verdicts] == [False, True]
     assert any("Noise floor of this machine" in fact and "0.50 %" in fact for fact in report.verdicts[0].facts)

@@ -136,7 +136,7 @@ def test_a_verdict_on_network_calls_says_so(journal: list[str], tmp_path: Path) 
     lines = [json.loads(line) for line in journal]
     verdict = next(line for line in lines if line["type"] == "verdict")
     for metric in ("network call time", "step time"):
-        changed = json.dumps({**verdict, "metric": metric, "cell": None})
+        changed = json.dumps({**verdict, "metric": metric, "kind": "stepwise", "cell": None})
         report = report_of(write(tmp_path, [*journal, changed]))
         card = report.verdicts[-1]
         assert card.sentence.endswith("per network call") and not card.minor
@@ -149,7 +149,7 @@ def test_a_run_that_trains_and_samples_tells_both(journal: list[str], tmp_path: 
     sampled = [json.loads(line) for line in journal]
     started = json.loads(head)
     started["suite"] = "all"
-    started["declared"] = {**sampled[0]["declared"], **started["declared"]}
+    started["declared"] = {**sampled[0]["declared"], **started["declared"], "parts": ["training", "sampling"]}
     started["experiment"]["sample"] = {"batch_size": 4}
     own = ("worker", "warmup", "window", "memory", "block", "trap", "samples", "sample-agreement", "verdict")
     sampled = [line for line in sampled if line["type"] in own]
@@ -179,7 +179,7 @@ def test_the_index_sums_up_cells_below_the_mean(journal: list[str], tmp_path: Pa
 
 def test_a_view_names_the_batch_of_what_it_tells(journal: list[str], tmp_path: Path) -> None:
     from harness.record.run import read_run
-    from reports.view.parts import whole
+    from reports.suites.registry import whole
 
     run = read_run(write(tmp_path, journal))
     assert (view(run).batch_size, whole(run).batch_size) == (8, 4)

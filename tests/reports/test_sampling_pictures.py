@@ -19,8 +19,10 @@ from test_report_untrusted import Tags, outside_code
 
 from harness.record.events import SamplesDrawn
 from harness.record.run import read_run
+from reports import report as sections
 from reports.page import images as pictures
 from reports.page import render
+from reports.suites.sampling.sections import pictures as sampled_pictures
 from reports.view.run import view
 
 
@@ -90,13 +92,13 @@ def test_there_is_room_for_so_many_pictures_only(folder: Path, monkeypatch: pyte
         for n in (1, 2, 3)
     ]
     (folder / "journal.jsonl").write_text("\n".join(sealed(event.model_dump_json() for event in events)))
-    shown = [item.data is not None for block in pictures.blocks(view(read_run(folder))) for item in block.items]
+    shown = [item.data is not None for block in sampled_pictures(view(read_run(folder))) for item in block.items]
     assert shown == [True, False, True, False, False, False]
 
 
 def test_missing_pictures_are_said_to_be_missing(tmp_path: Path) -> None:
     run = synthetic_sampling.write_sampling(tmp_path / "run", Sampling(blocks=1, pairs=1, pictures=False))
-    page = render.build(run).read_text(encoding="utf-8")
+    page = sections.build(run).read_text(encoding="utf-8")
     assert "<img" not in page and page.count("the file is not there: samples/") == 4
     text = (run / "report.md").read_text(encoding="utf-8")
     assert "](samples/" not in text and "pytorch: n/a, the file is not there: samples/grid-A.png." in text
@@ -109,14 +111,14 @@ def test_an_arm_that_is_there_twice_is_shown_once(tmp_path: Path) -> None:
     lines = journal.read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if not ('"type":"samples"' in line and '"arm":"B"' in line)]
     journal.write_text("\n".join(kept), encoding="utf-8")
-    assert [len(block.items) for block in pictures.blocks(view(read_run(run)))] == [1, 1]
+    assert [len(block.items) for block in sampled_pictures(view(read_run(run)))] == [1, 1]
 
 
 def test_an_arm_without_an_animation_says_why(folder: Path) -> None:
     event = SamplesDrawn(arm="A", cell="ddim-10", seed=0, images=16, weights="w", grid="samples/a.png",
                          why_no_gif="only 1 image was asked for")  # fmt: skip
     (folder / "journal.jsonl").write_text(*sealed([event.model_dump_json()]))
-    grids, animations = pictures.blocks(view(read_run(folder)))
+    grids, animations = sampled_pictures(view(read_run(folder)))
     assert grids.items[0].data and animations.items[0].reason == "only 1 image was asked for"
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.record.events.base import ArmSlot, Event
+from harness.record.events.base import ArmSlot, Event, PartName
 
 Metric = Literal["fd", "fd-extrapolated", "kid", "is", "precision", "recall"]
 
@@ -15,6 +15,7 @@ class Trained(Event):
     """One arm's training up to `steps`; its checkpoint is what later lines sample from."""
 
     type: Literal["trained"] = "trained"
+    part: ClassVar[PartName] = "quality"
     arm: ArmSlot
     steps: int
     batch_size: int
@@ -32,6 +33,7 @@ class ImagesSampled(Event):
     """
 
     type: Literal["sampled"] = "sampled"
+    part: ClassVar[PartName] = "quality"
     arm: ArmSlot
     cell: str = Field(description="method and network calls, e.g. ddim-50")
     nfe: int
@@ -58,6 +60,7 @@ class ReferenceFeatures(Event):
     """
 
     type: Literal["reference"] = "reference"
+    part: ClassVar[PartName] = "quality"
     extractor: str
     label: str
     weights_sha256: str
@@ -94,6 +97,7 @@ class Quality(Event):
     """All figures of one set of images."""
 
     type: Literal["quality"] = "quality"
+    part: ClassVar[PartName] = "quality"
     arm: ArmSlot
     cell: str
     train_steps: int | None
@@ -122,6 +126,7 @@ class QualityDifference(Event):
     """Distance of arm A less that of arm B, image i of both from the same noise."""
 
     type: Literal["quality-difference"] = "quality-difference"
+    part: ClassVar[PartName] = "quality"
     arm_a: ArmSlot
     arm_b: ArmSlot
     cell: str
@@ -141,6 +146,7 @@ class NearestImages(Event):
     """
 
     type: Literal["nearest"] = "nearest"
+    part: ClassVar[PartName] = "quality"
     arm: ArmSlot
     cell: str
     picture: str = Field(description="PNG, relative to the run folder: per row a drawn image, then its nearest ones")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from harness.record.events.base import SCHEMA_VERSION, ArmEntry, ArmSlot, Event, Severity, Word
+from harness.record.events.base import SCHEMA_VERSION, ArmEntry, ArmSlot, Event, PartName, Severity, Word
 
 
 class RunStarted(Event):
@@ -104,6 +104,8 @@ class Verdict(Event):
     further_blocks: int | None = None
     alpha: float | None = Field(None, description="1 - level of the interval, after Holm's step-down where it applies")
     cell: str | None = Field(None, description="sampling: method and network calls, e.g. ddim-50; None for their mean")
+    part: PartName | None = Field(None, description="what was timed")
+    kind: str | None = Field(None, description="kind of the windows that it rests on")
 
 
 class Resumed(Event):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from harness.record.events.base import ArmSlot, Event
+from harness.record.events.base import ArmSlot, Event, PartName
 
 
 class Trap(Event):
     """The same chain timed wrongly and rightly, after one start: when it was asked for, and when it was finished."""
 
     type: Literal["trap"] = "trap"
+    part: ClassVar[PartName] = "sampling"
     arm: ArmSlot
     block: int
     cell: str
@@ -28,6 +29,7 @@ class SamplesDrawn(Event):
     """
 
     type: Literal["samples"] = "samples"
+    part: ClassVar[PartName] = "sampling"
     arm: ArmSlot
     cell: str
     seed: int
@@ -45,6 +47,7 @@ class SampleAgreement(Event):
     """
 
     type: Literal["sample-agreement"] = "sample-agreement"
+    part: ClassVar[PartName] = "sampling"
     arm_a: ArmSlot
     arm_b: ArmSlot
     cell: str

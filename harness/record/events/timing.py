@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -81,6 +81,7 @@ class Epoch(Event):
     """
 
     type: Literal["epoch"] = "epoch"
+    part: ClassVar[PartName] = "training"
     arm: ArmSlot
     block: int
     epoch: int

@@ -13,12 +13,12 @@ from reports.suites.quality.facts import (
     apart,
     away_from_zero,
     parts,
-    short_cell,
     told,
     training_words,
 )
-from reports.text import plural
+from reports.text import plural, sentence
 from reports.view.run import ArmView, RunView
+from reports.view.words import short_cell
 
 SAME = "The same weights in both arms: a difference comes from drawing alone"
 OWN = (
@@ -32,8 +32,8 @@ def cards(view: RunView) -> tuple[VerdictCard, ...]:
     """Per distance: one card for every arm, then one for every pair of arms."""
     found: list[VerdictCard] = []
     for label in quality.labels(view.run):
-        sets = quality.final(quality.image_sets(view, label))
         everything = quality.image_sets(view, label)
+        sets = quality.final(everything)
         arms = dict.fromkeys(one.arm.slot for one in sets)
         found += [card for slot in arms if (card := arm_card(view, label, slot, sets, everything))]
         found += pair_cards(view, label, quality.final_steps(everything))
@@ -64,7 +64,7 @@ def arm_card(
         warned(known),
     ]
     headline = (*whose, Part(words))
-    return VerdictCard(parts(many.figure("fd"))[0], headline, sentences(facts), None, "", tone)
+    return VerdictCard(parts(many.figure("fd"))[0], headline, whole(facts), None, "", tone)
 
 
 def listed(sets: Sequence[ImageSet]) -> str:
@@ -149,7 +149,7 @@ def pair_card(view: RunView, label: str, group: Sequence[QualityDifference]) -> 
         SAME if main.matched_weights else OWN,
     ]
     figure = parts(found)[0] if separate else "\N{ALMOST EQUAL TO}" if separate is False else "?"
-    return VerdictCard(figure, headline, sentences(facts), None, "", tone)
+    return VerdictCard(figure, headline, whole(facts), None, "", tone)
 
 
 def difference(one: QualityDifference) -> Estimate:
@@ -164,23 +164,19 @@ def flipped(found: Estimate) -> Estimate:
     return Estimate(value, None if high is None else -high, None if low is None else -low)
 
 
-def sentences(facts: Sequence[str | None]) -> tuple[str, ...]:
-    """The facts that there are, each with a full stop."""
-    return tuple(fact if fact.endswith((".", "!", "?")) else f"{fact}." for fact in facts if fact)
+def whole(facts: Sequence[str | None]) -> tuple[str, ...]:
+    """The facts that there are, as sentences."""
+    return tuple(sentence(fact) for fact in facts if fact)
 
 
-def notes(view: RunView, said: set[str]) -> list[Note]:
-    """Warnings about sets of images, each once with the number of sets; those in `said` are findings already."""
-    lines = {(one.arm, one.cell, one.train_steps, one.label): one for one in view.run.of(Quality)}
+def notes(view: RunView) -> list[Note]:
+    """Warnings about sets of images, each once with the number of sets."""
+    lines = view.run.of(Quality)
     counted: dict[str, list[Quality]] = {}
-    for line in lines.values():
+    for line in lines:
         for warning in dict.fromkeys(line.warnings):
             counted.setdefault(warning, []).append(line)
-    return [
-        Note("warning", warning, where=place(view, group, len(lines)))
-        for warning, group in counted.items()
-        if warning not in said
-    ]
+    return [Note("warning", warning, where=place(view, group, len(lines))) for warning, group in counted.items()]
 
 
 def place(view: RunView, group: Sequence[Quality], of: int) -> str:

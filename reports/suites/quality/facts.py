@@ -8,24 +8,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.record.events import (
-    BlockState,
     Case,
     ImagesSampled,
     Metric,
-    NearestImages,
     Quality,
     QualityDifference,
     ReferenceFeatures,
     Trained,
-    Verdict,
-    Window,
 )
 from harness.record.run import RecordedRun
-from reports.text import MINUS, THIN, count, number, plural
+from reports.text import MINUS, NA, THIN, number, plural
 from reports.view.run import ArmView, RunView
+from reports.view.words import is_ddim
 
-SUITE = "quality"
-KINDS = (Trained, ImagesSampled, ReferenceFeatures, Quality, QualityDifference, NearestImages)
 # Only this name promises the published Inception weights and protocol.
 FID = "FID"
 NO_INTERVAL = "no interval was recorded"
@@ -99,7 +94,7 @@ class ImageSet:
     @property
     def is_ddim(self) -> bool:
         """Whether it was drawn by DDIM, whose cells make up a curve."""
-        return self.cell.startswith("ddim")
+        return is_ddim(self.cell)
 
     def seconds_per_image(self) -> Estimate:
         """Time spent drawing one image."""
@@ -111,16 +106,6 @@ class ImageSet:
         if not 0 < images < MOST or not LEAST_SECONDS < seconds / images < MOST:
             return Estimate(None, reason="the recorded time or number of images is not usable")
         return Estimate(seconds / images)
-
-
-def recorded(run: RecordedRun) -> bool:
-    """Whether the run says anything about image quality, or was meant to."""
-    return bool(run.started and run.started.suite == SUITE) or any(run.of(kind) for kind in KINDS)
-
-
-def alone(run: RecordedRun) -> bool:
-    """Whether the run is about image quality and nothing else."""
-    return recorded(run) and not any(run.of(kind) for kind in (Window, BlockState, Verdict))
 
 
 def labels(run: RecordedRun) -> list[str]:
@@ -213,13 +198,8 @@ def final(sets: Sequence[ImageSet]) -> list[ImageSet]:
 
 
 def differences(view: RunView, label: str) -> list[QualityDifference]:
-    """The newest difference of every pair of arms, cell and length of training."""
-    newest = {
-        (one.arm_a, one.arm_b, one.cell, one.train_steps): one
-        for one in view.run.of(QualityDifference)
-        if one.label == label
-    }
-    return list(newest.values())
+    """The difference of every pair of arms, cell and length of training."""
+    return [one for one in view.run.of(QualityDifference) if one.label == label]
 
 
 def estimate(value: float | None, low: float | None, high: float | None, reason: str | None = None) -> Estimate:
@@ -251,7 +231,7 @@ def away_from_zero(found: Estimate) -> bool | None:
 def parts(found: Estimate) -> tuple[str, str | None]:
     """Value and interval as texts, with as many decimals as half the interval's width deserves."""
     if found.value is None:
-        return "n/a", None
+        return NA, None
     if found.bounds is None:
         return number(found.value), None
     half = (found.bounds[1] - found.bounds[0]) / 2
@@ -269,12 +249,6 @@ def told(found: Estimate) -> str:
     """Value and interval in one text, e.g. "48.1 [46.2, 50.0]"."""
     value, interval = parts(found)
     return f"{value} {interval}" if interval else value
-
-
-def short_cell(cell: str) -> str:
-    """A cell in two words, e.g. "DDIM 50"; the name itself where it is none of ours."""
-    known = re.fullmatch(r"(ddim|ddpm)-(\d{1,7})", cell)
-    return f"{known[1].upper()} {count(int(known[2]))}" if known else f"cell {cell}"
 
 
 def weights_words(drawn: ImagesSampled) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -10,11 +10,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from reports.page.plotting import MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.suites.quality import facts as quality
-from reports.suites.quality.facts import Estimate, ImageSet, parts, short_cell, training_words
+from reports.suites.quality.facts import Estimate, ImageSet, parts, training_words
 from reports.text import count, duration, plural, tag
 from reports.view.run import RunView
+from reports.view.words import short_cell
 
-Draw = Callable[[RunView, str, bool], "Drawn | str"]
 NOTHING = "no set of images has a distance"
 BARS = "Bars: 95 % intervals. Filled and joined: DDIM; open: other methods. Lower is nearer to the reference images."
 

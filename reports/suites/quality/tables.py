@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from harness.record.events import ImagesSampled, Metric, NearestImages, QualityDifference, Trained
-from reports.chapters.trust import head
-from reports.page.blocks import Table
+from reports.page.blocks import Table, head
 from reports.suites.quality import facts as quality
 from reports.suites.quality.cards import difference
-from reports.suites.quality.facts import Estimate, ImageSet, parts, short_cell
-from reports.suites.sampling.facts import cell_words
+from reports.suites.quality.facts import Estimate, ImageSet, parts
 from reports.text import DASH, Value, count, duration, missing, number, plural
 from reports.view.run import RunView
+from reports.view.words import cell_words, short_cell
 
 FURTHER: tuple[tuple[str, Metric], ...] = (("KID", "kid"), ("IS", "is"), ("precision", "precision"),
                                            ("recall", "recall"))  # fmt: skip
@@ -119,8 +118,8 @@ def difference_row(view: RunView, one: QualityDifference) -> tuple[Value, ...]:
 
 def trainings(view: RunView) -> Table | None:
     """What every arm was trained for, and what came out."""
-    newest = {(one.arm, one.steps): one for one in view.run.of(Trained)}
-    rows = tuple(training_row(view, one) for _, one in sorted(newest.items(), key=lambda item: item[0][::-1]))
+    found = sorted(view.run.of(Trained), key=lambda one: (one.steps, one.arm))
+    rows = tuple(training_row(view, one) for one in found)
     heads = ("trained for", "arm", "loss", "time", "weights, SHA-256")
     return Table("Trainings of this run", head(*heads), rows) if rows else None
 
@@ -145,8 +144,7 @@ def short(digest: str) -> str:
 
 def nearest(view: RunView) -> Table | None:
     """How near drawn images come to training images, against how near those are to one another."""
-    newest = {(one.arm, one.cell): one for one in view.run.of(NearestImages)}
-    rows = tuple(nearest_row(view, one) for one in newest.values())
+    rows = tuple(nearest_row(view, one) for one in view.run.of(NearestImages))
     heads = ("images", "arm", "nearest of all", "median", "typical", "nearest / typical")
     return Table("Distance of drawn images to their nearest training image", head(*heads), rows) if rows else None
 

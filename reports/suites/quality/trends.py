@@ -10,10 +10,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from reports.page.plotting import SERIES, Drawn, legend_above, sheet
 from reports.suites.quality import facts as quality
-from reports.suites.quality.facts import Estimate, ImageSet, short_cell, sound, told, training_words
+from reports.suites.quality.facts import Estimate, ImageSet, sound, told, training_words
 from reports.suites.quality.figures import distance_axis, draw_open, draw_series, sideways
 from reports.text import count, plural, tag
 from reports.view.run import RunView
+from reports.view.words import short_cell
 
 MOST_PANELS = 4
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from harness.record.events import Verdict, Window
+from harness.record.events import Window
 from harness.stats import interval
-from reports.text import plural
-from reports.view.run import ArmView, Floats, RunView, spent_ns
+from reports.text import Floats
+from reports.view.run import ArmView, RunView, spent_ns
+from reports.view.words import is_ddim
 
 NO_BATCH = "no batch of this cell was measured"
 NO_SWEEP = "no other batch size was measured"
@@ -44,53 +43,14 @@ class Line:
     calls: tuple[int, ...]
 
 
-def cells(view: RunView) -> list[str]:
-    """The cells in the order in which they were declared, then those that were only measured."""
-    declared = view.declared("cells")
-    named = [name for name in declared if isinstance(name, str)] if isinstance(declared, list) else []
-    seen = [window.cell for arm in view.arms for window in arm.batches if window.cell]
-    return list(dict.fromkeys([*named, *seen]))
-
-
-def cell_words(name: str) -> str:
-    """A cell in words: method and network calls; the name itself where it is none of ours."""
-    known = re.fullmatch(r"(ddim|ddpm)-(\d{1,7})", name)
-    return f"{known[1].upper()} with {plural(int(known[2]), 'network call')}" if known else f"cell {name}"
-
-
-def is_ddim(name: str) -> bool:
-    """Whether a cell's batches lie on one line over the network calls: the same work per call."""
-    return name.startswith("ddim")
-
-
-def is_sampling(verdict: Verdict) -> bool:
-    """Whether a verdict is about sampling."""
-    return verdict.cell is not None or "sampl" in verdict.metric or "call" in verdict.metric
-
-
-def part_of(verdict: Verdict) -> Literal["training", "mean", "cell", "call"]:
-    """What a verdict is about: training, all cells together, one cell, or one network call."""
-    if not is_sampling(verdict):
-        return "training"
-    if verdict.cell is not None:
-        return "cell"
-    return "mean" if "sampl" in verdict.metric else "call"
-
-
-def batch_images(view: RunView) -> int | None:
-    """Images per batch in the main measurement."""
-    value = view.setting("sample", "batch_size")
-    return value if isinstance(value, int) else None
-
-
 def images_of(view: RunView, window: Window) -> int | None:
     """Images in a window's batch."""
-    return window.images or batch_images(view)
+    return window.images or view.batch_size
 
 
 def of_cell(arm: ArmView, cell: str) -> list[Window]:
     """All whole batches of one cell, in journal order."""
-    return [window for window in arm.batches if window.cell == cell and spent_ns(window) > 0]
+    return [window for window in arm.windows("sample") if window.cell == cell and spent_ns(window) > 0]
 
 
 def in_whole_blocks(arm: ArmView, cell: str) -> list[Window]:
@@ -99,7 +59,7 @@ def in_whole_blocks(arm: ArmView, cell: str) -> list[Window]:
     A run that was cut off ends in a block of few cells, which would set these apart from the others.
     """
     measured: dict[int, set[str | None]] = {}
-    for window in arm.batches:
+    for window in arm.windows("sample"):
         measured.setdefault(window.block, set()).add(window.cell)
     every = set().union(*measured.values())
     whole = {block for block, found in measured.items() if found == every} or set(measured)
@@ -130,10 +90,10 @@ def flop_per_s(view: RunView, windows: Sequence[Window]) -> float | None:
     """Analytic cost of the network calls over the whole time of their batches."""
     total_ns = float(times_ns(windows).sum())
     images = [images_of(view, window) for window in windows]
-    if not view.forward_flop_per_image or total_ns <= 0 or any(n is None for n in images):
+    if not view.cost or not view.cost.forward_flop_per_image or total_ns <= 0 or any(n is None for n in images):
         return None
     calls = sum(window.steps * (n or 0) for window, n in zip(windows, images, strict=True))
-    return view.forward_flop_per_image * calls / total_ns * 1e9
+    return view.cost.forward_flop_per_image * calls / total_ns * 1e9
 
 
 def t_interval(values: Sequence[float], alpha: float) -> Interval:
@@ -156,7 +116,7 @@ def line(view: RunView, arm: ArmView) -> Line | str:
     share of its time, and unweighted the longest batch alone would decide the intercept.
     """
     points: dict[int, list[tuple[int, float]]] = {}
-    for cell in cells(view):
+    for cell in view.cells:
         windows = in_whole_blocks(arm, cell) if is_ddim(cell) else []
         for block, median_ns in block_medians(windows).items():
             calls = next(window.steps for window in windows if window.block == block)
@@ -177,7 +137,7 @@ def line(view: RunView, arm: ArmView) -> Line | str:
 
 def sweep_sizes(view: RunView) -> list[int]:
     """All batch sizes of the sweep."""
-    return sorted({window.images for arm in view.arms for window in arm.sweep if window.images})
+    return sorted({window.images for arm in view.arms for window in arm.windows("sweep") if window.images})
 
 
 def sweep_cell(view: RunView) -> str | None:
@@ -185,14 +145,9 @@ def sweep_cell(view: RunView) -> str | None:
     declared = view.declared("sweep", "cell")
     if isinstance(declared, str):
         return declared
-    return next((window.cell for arm in view.arms for window in arm.sweep if window.cell), None)
+    return next((window.cell for arm in view.arms for window in arm.windows("sweep") if window.cell), None)
 
 
 def swept(arm: ArmView, images: int) -> list[Window]:
     """An arm's batches of one size of the sweep."""
-    return [window for window in arm.sweep if window.images == images and spent_ns(window) > 0]
-
-
-def listed(view: RunView) -> str:
-    """All cells by name."""
-    return ", ".join(cells(view))
+    return [window for window in arm.windows("sweep") if window.images == images and spent_ns(window) > 0]

@@ -10,18 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from harness.record.events import Verdict, Window
-from reports.chapters.ratio import frame_ratio
+from reports.chapters.ratio import frame
 from reports.chapters.verdicts import oriented
 from reports.page.plotting import GRID, INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.suites.sampling import facts as sampling
 from reports.suites.sampling.facts import Interval, Line
-from reports.text import count, duration, number, percent, plural, tag, tick, time_unit, with_interval
+from reports.text import count, duration, number, plural, tag, tick, time_unit, with_interval
 from reports.view.run import ArmView, RunView
+from reports.view.words import cell_words, is_ddim
 
 
 def over_calls(view: RunView, narrow: bool) -> Drawn | str:
     """Time of a whole batch over its network calls, and the same per call, with the fitted lines."""
-    arms = [arm for arm in view.arms if any(points(arm, cell) for cell in sampling.cells(view))]
+    arms = [arm for arm in view.arms if any(points(arm, cell) for cell in view.cells)]
     if not arms:
         return "no whole batch was measured"
     figure, (above, below) = sheet(narrow, 5.0, 2, sharex=True)
@@ -38,7 +39,7 @@ def over_calls(view: RunView, narrow: bool) -> Drawn | str:
                 f"{arm.label} {duration(fit.slope_ns.mean)} per network call and "
                 f"{duration(fit.intercept_ns.mean)} outside the network"
             )
-    calls = sorted({window.steps for arm in arms for window in arm.batches if window.steps > 0})
+    calls = sorted({window.steps for arm in arms for window in arm.windows("sample") if window.steps > 0})
     times_axis(above, [ns for ns, _ in medians], "time per batch", logarithmic=True)
     times_axis(below, [ns / n for ns, n in medians], "time per call", logarithmic=False)
     below.margins(y=0.25)
@@ -50,7 +51,7 @@ def over_calls(view: RunView, narrow: bool) -> Drawn | str:
     above.set_title("Whole batch, logarithmic")
     below.set_title("The same per network call")
     legend_above(figure, above, 1 if narrow else 3)
-    images = sampling.batch_images(view)
+    images = view.batch_size
     of = f" of {plural(images, 'image')}" if images else ""
     said = "; ".join(messages) or "no line could be fitted"
     return Drawn(
@@ -72,13 +73,13 @@ def draw_cells(above: Axes, below: Axes, view: RunView, arm: ArmView) -> list[tu
     """The cells of one arm in both panels; returns time and network calls of every point."""
     style, found = SERIES[arm.slot], []
     alpha = sampling.alpha_of(view)
-    for cell in sampling.cells(view):
+    for cell in view.cells:
         windows = points(arm, cell)
         if not windows:
             continue
         calls = windows[0].steps
         mean = sampling.t_interval(list(sampling.block_medians(windows).values()), alpha)
-        ddim = sampling.is_ddim(cell)
+        ddim = is_ddim(cell)
         for axis, per in ((above, 1), (below, calls)):
             axis.plot(
                 calls,
@@ -158,15 +159,8 @@ def forest(view: RunView, verdicts: Sequence[Verdict], narrow: bool) -> Drawn | 
     axis.set_yticks([*range(len(rows)), *([bottom] if joint else [])], [*names, *mean])
     axis.set_ylim(len(rows) + (0.8 if joint else -0.2), -0.6)
     axis.grid(axis="y", visible=False)
-    margin = view.declared("margin")
-    margin = margin if isinstance(margin, float) else None
-    note = frame_ratio(axis, min(ends), max(ends), margin)
-    short = [tag(view.label(slot), 24 if narrow else 48) for slot in (slow, fast)]
-    axis.set_xlabel(f"time of {short[0]}{chr(10) if narrow and len(''.join(short)) > 24 else ' '}/ time of {short[1]}")
+    within, note = frame(axis, view, (slow, fast), ends, narrow)
     over = f"; geometric mean {with_interval(*turn(joint, turned))}" if joint else ""
-    within = (
-        f" The grey band is the declared margin of \N{PLUS-MINUS SIGN}{percent(margin, 1)} around 1." if margin else ""
-    )
     return Drawn(
         figure,
         f"Time of {view.label(slow)} divided by time of {view.label(fast)}: {', '.join(messages)}{over}.",
@@ -218,17 +212,12 @@ def sweep(view: RunView, narrow: bool) -> Drawn | str:
     cell = sampling.sweep_cell(view)
     return Drawn(
         figure,
-        f"Images per second by batch size{f', {sampling.cell_words(cell)}' if cell else ''}: {'; '.join(messages)}.",
+        f"Images per second by batch size{f', {cell_words(cell)}' if cell else ''}: {'; '.join(messages)}.",
         "A description without verdict: one block measured it, so there is no interval over blocks.",
     )
 
 
 def rates_of(view: RunView, arm: ArmView, sizes: Sequence[int]) -> list[tuple[int, float]]:
     """Batch size and images per second, where measured."""
-    found: list[tuple[int, float]] = []
-    for images in sizes:
-        windows: list[Window] = sampling.swept(arm, images)
-        rate = sampling.images_per_s(view, windows)
-        if rate is not None:
-            found.append((images, rate))
-    return found
+    rates = ((images, sampling.images_per_s(view, sampling.swept(arm, images))) for images in sizes)
+    return [(images, rate) for images, rate in rates if rate is not None]

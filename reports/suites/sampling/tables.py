@@ -7,50 +7,27 @@ from itertools import groupby
 
 import numpy as np
 
-from harness.record.events import SampleAgreement, Trap, Window
-from reports.chapters.key_figures import (
-    compiling,
-    device_memory,
-    first_step,
-    host_memory,
-    operator,
-    parameters,
-    per_arm,
-    step_time,
-    tail,
-    warm_up,
-)
-from reports.chapters.trust import head, verdict
-from reports.page.blocks import Table
+from harness.record.events import Energy, SampleAgreement, Trap, Window
+from reports.chapters import key_figures as shared
+from reports.page.blocks import Table, head
 from reports.suites.sampling import facts as sampling
-from reports.suites.sampling.facts import Interval, cell_words
-from reports.text import DASH, MINUS, Value, count, duration, missing, number, percent, plural, share, spread
+from reports.suites.sampling.facts import Interval
+from reports.text import DASH, MINUS, Value, count, duration, missing, number, passed, percent, plural, share, spread
 from reports.view.run import ArmView, RunView, spent_ns
+from reports.view.words import cell_words, is_ddim
 
 
 def key_figures(view: RunView) -> Table:
     """What people quote of an arm, whatever the cell."""
-    return per_arm(
-        view,
-        "Key figures per arm",
-        [
-            ("network call, median", step_time),
-            ("time to first network call", first_step),
-            ("warm-up", warm_up),
-            ("peak host memory", host_memory),
-            ("peak device memory", device_memory),
-            ("energy per image", energy),
-            ("parameters", parameters),
-        ],
-    )
+    return shared.key_figures(view, [("network call, median", shared.step_time)], [("energy per image", energy)])
 
 
 def batches(view: RunView) -> Table | None:
     """One row per cell and arm: whole batches from noise to uint8 on the host."""
-    rows = [batch_row(view, arm, cell) for cell in sampling.cells(view) for arm in view.arms]
+    rows = [batch_row(view, arm, cell) for cell in view.cells for arm in view.arms]
     if not rows:
         return None
-    images = sampling.batch_images(view)
+    images = view.batch_size
     of = f" of {plural(images, 'image')}" if images else ""
     names = ("cell", "arm", "time per batch, median", "images/s", "per network call", "GFLOP/s", "of measured peak")
     return Table(f"Whole batches{of}, from noise to uint8 images on the host", head(*names), tuple(rows))
@@ -80,43 +57,33 @@ def cost(view: RunView, windows: Sequence[Window]) -> tuple[Value, Value]:
     if achieved is None:
         return missing("the cost of a network call was not recorded"), missing("no achieved rate")
     shown = Value(number(achieved / 1e9))
-    if not view.peak_flops:
+    if not view.peak:
         return shown, missing("no peak was measured in this run")
-    return shown, Value(percent(achieved / view.peak_flops))
+    return shown, Value(percent(achieved / view.peak.flops))
 
 
 def peak(view: RunView) -> str | None:
     """What the shares of the peak refer to."""
-    if not view.peak_flops:
+    if not view.peak:
         return None
     return (
         f"GFLOP/s are the analytic cost of the network calls over the time of whole batches; the peak of "
-        f"{number(view.peak_flops / 1e9)} GFLOP/s is the best matrix product of this run, by "
-        f"{view.label(view.peak_slot)}."
+        f"{number(view.peak.flops / 1e9)} GFLOP/s is the best matrix product of this run, by "
+        f"{view.label(view.peak.arm)}."
     )
 
 
 def energy(view: RunView, arm: ArmView) -> Value:
-    """Energy of the device over the sampled batches, per image; short windows are the recorder's to warn about."""
-    used_mj, images, span_ns, doubts, sources = 0, 0, 0, set(), set()
-    for reading in arm.energy:
+    """Energy of the device over the sampled batches, per image."""
+
+    def images_in(reading: Energy) -> int:
         # Stamps alone don't tell: a restart of the machine begins them anew.
-        own = [w for w in arm.batches if w.block == reading.block]
+        own = [window for window in arm.windows("sample") if window.block == reading.block]
         inside = [w for w in own if w.start_ns >= reading.start_ns and w.end_ns <= reading.end_ns]
-        drawn = sum(sampling.images_of(view, window) or 0 for window in inside)
-        if reading.energy_mj is not None and drawn:
-            used_mj, images = used_mj + reading.energy_mj, images + drawn
-            span_ns += reading.end_ns - reading.start_ns
-            sources.add(reading.source)
-            doubts |= {reading.reason} if reading.reason else set()
-    if images:
-        note = "; ".join([f"{', '.join(sorted(sources))}, over {duration(span_ns)}", *sorted(doubts)])
-        return Value(f"{number(used_mj / images)} mJ", f"{note}; all cells together")
-    reasons = [reading.reason for reading in arm.energy if reading.reason]
-    reason = reasons[-1] if reasons else view.monitor_reason("gpu") or view.monitor_reason("nvml")
-    if any(reading.energy_mj is not None for reading in arm.energy):
-        reason = "no sampled batch lies within an energy reading"
-    return missing(reason or "no energy counter was recorded")
+        return sum(sampling.images_of(view, window) or 0 for window in inside)
+
+    lost = "no sampled batch lies within an energy reading"
+    return shared.energy(view, arm, images_in, "all cells together", lost)
 
 
 def lines(view: RunView) -> Table:
@@ -158,17 +125,8 @@ def signed(ns: float) -> str:
 
 
 def where_time_goes(view: RunView) -> Table:
-    """Work outside the network, compilation and operators: the usual suspects, as measured."""
-    return per_arm(
-        view,
-        "The usual suspects, as measured",
-        [
-            ("outside the network, per batch", outside),
-            ("compilation in the first network call", compiling),
-            ("slow network calls: p99 / median", tail),
-            ("attention operator", lambda v, a: operator(a, "attention")),
-        ],
-    )
+    """Work outside the network beside the suspects of every part."""
+    return shared.suspects(view, [("outside the network, per batch", outside)])
 
 
 def outside(view: RunView, arm: ArmView) -> Value:
@@ -180,7 +138,7 @@ def outside(view: RunView, arm: ArmView) -> Value:
     if least <= 0:
         return Value(signed(found.intercept_ns.mean), "lost in the noise of the batches: it may be none")
     fewest = found.calls[0]
-    times = [w for cell in sampling.cells(view) if sampling.is_ddim(cell) for w in sampling.of_cell(arm, cell)]
+    times = [w for cell in view.cells if is_ddim(cell) for w in sampling.of_cell(arm, cell)]
     shortest = float(np.median(sampling.times_ns([w for w in times if w.steps == fewest])))
     part = percent(found.intercept_ns.mean / shortest)
     return Value(signed(found.intercept_ns.mean), f"{part} of a batch with {plural(fewest, 'network call')}")
@@ -198,7 +156,7 @@ def sweep(view: RunView) -> Table | None:
             windows = sampling.swept(arm, images)
             rate = sampling.images_per_s(view, windows)
             if rate is None:
-                cells.append(missing(sampling.NO_SWEEP if not arm.sweep else "this size was not measured"))
+                cells.append(missing(sampling.NO_SWEEP if not arm.windows("sweep") else "this size was not measured"))
                 continue
             median = duration(float(np.median(sampling.times_ns(windows))))
             cells.append(Value(number(rate), f"{median} per batch, {plural(len(windows), 'batch', 'batches')}"))
@@ -207,7 +165,7 @@ def sweep(view: RunView) -> Table | None:
     words = f", {cell_words(cell)}" if cell else ""
     return Table(
         f"Images per second by batch size{words}: description without verdict",
-        (Value("batch"), *(Value(arm.label, slot=arm.slot) for arm in view.arms)),
+        shared.arm_head(view, "batch"),
         tuple(rows),
     )
 
@@ -216,11 +174,11 @@ def traps(view: RunView) -> Table | None:
     """The same batch by a clock that does not wait and by one that does."""
     rows = []
     for arm in view.arms:
-        ordered = sorted(arm.traps, key=trapped)
+        ordered = sorted(arm.of(Trap), key=trapped)
         rows += [trap_row(arm, list(group)) for _, group in groupby(ordered, key=trapped)]
-        if not arm.traps:
+        if not arm.of(Trap):
             rows.append((Value(arm.label, slot=arm.slot), *[missing("not timed both ways in this run")] * 4))
-    if not any(arm.traps for arm in view.arms):
+    if not any(arm.of(Trap) for arm in view.arms):
         return None
     names = ("arm", "batch", "without synchronisation", "true time", "too short by a factor of")
     return Table("The same batch timed without synchronisation, and truly", head(*names), tuple(rows))
@@ -253,7 +211,7 @@ def agreement(view: RunView, result: SampleAgreement) -> Table:
             Value("values that differ by one level or less"),
             Value(share(result.within_one)),
             Value(f"at least {share(result.tolerance)}"),
-            verdict(result.passed),
+            passed(result.passed),
         ),
         (
             Value("largest difference"),

@@ -1,11 +1,16 @@
-"""A run of several parts is told in halves: what belongs to which."""
+"""A run of several parts is told part by part: what belongs to which."""
 
 from pathlib import Path
 
+from test_report_partial import Sketches
+
 from harness.record.events import BlockState, ParityResult, Peak, RunStarted, Window, WorkerStarted
 from harness.record.run import RecordedRun
-from reports.view.parts import halves, whole
-from reports.view.words import SAMPLING, TRAINING
+from reports.suites.registry import chapters_of, whole
+
+
+def parts_of(seen):
+    return tuple(part for _, part in chapters_of(seen))
 
 
 def window(block, kind):
@@ -27,28 +32,28 @@ def recorded(declared):
 
 
 def test_a_sampling_block_without_windows_is_no_training_block():
-    training, sampling = halves(recorded({"by_part": {"sampling": {"block_numbers": [11, 21]}}}))
-    assert (training.unit, sampling.unit) == (TRAINING, SAMPLING)
+    training, sampling = parts_of(recorded({"by_part": {"sampling": {"block_numbers": [11, 21]}}}))
+    assert (training.unit.step, sampling.unit.step) == ("step", "network call")
     assert [state.block for state in training.run.of(BlockState)] == [0]
     assert [state.block for state in sampling.run.of(BlockState)] == [11, 13]
     assert not training.run.of(WorkerStarted) and len(sampling.run.of(WorkerStarted)) == 1
 
 
-def test_every_half_has_the_figures_of_its_own_part():
-    training, sampling = halves(recorded({}))
-    assert (training.peak_flops, sampling.peak_flops) == (1.0, 2.0)
+def test_every_part_has_the_figures_of_its_own_part():
+    training, sampling = parts_of(recorded({}))
+    assert (training.peak.flops, sampling.peak.flops) == (1.0, 2.0)
 
 
-def test_parity_is_told_once_in_the_training_half():
+def test_parity_is_told_once_where_it_is_the_gate():
     parity = ParityResult(arm_a="A", arm_b="B", preset="tiny", batch_size=4, parameters_equal=True, forward_max_abs=0,
                           gradient_worst_rel=0, gradient_worst_name="w", adam_max_abs=0, loss_rel_diff=[],
                           control_rel_diff=[], tolerances={}, passed=True)
-    seen = recorded({})
-    training, sampling = halves(whole(RecordedRun(Path("r"), (*seen.run.events, parity))))
-    assert training.run.of(ParityResult) == [parity] and sampling.run.of(ParityResult) == []
+    seen = whole(RecordedRun(Path("r"), (*recorded({}).run.events, parity)))
+    anchors = [[one.anchor for one in chapter.sections(part, Sketches()) if one] for chapter, part in chapters_of(seen)]
+    assert ["parity" in found for found in anchors] == [True, False]
 
 
 def test_a_damaged_declaration_is_left_aside():
     for damaged in ([0, 10**15], [3], "x", [5, 1], None):
-        _, sampling = halves(recorded({"by_part": {"sampling": {"block_numbers": damaged}}}))
+        _, sampling = parts_of(recorded({"by_part": {"sampling": {"block_numbers": damaged}}}))
         assert [state.block for state in sampling.run.of(BlockState)] == [11]

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from harness.record.events import Losses
+from reports.page.blocks import Section
+from reports.page.figures import FigureMaker
 from reports.page.plotting import MUTED, SERIES, Drawn, envelope, sheet
 from reports.text import NA, count, number, plural, tag
 from reports.view.run import ArmView, RunView
 
 
+def section(seen: RunView, figures: FigureMaker) -> Section:
+    """The loss curves."""
+    return Section("losses", "Loss curves", (figures.make("losses", partial(losses, seen)),))
+
+
 def losses(view: RunView, narrow: bool) -> Drawn | str:
     """Loss curves: the frameworks' own randomness, and matched randomness with the perturbation control."""
-    native = [(arm, part) for arm in view.arms for part in arm.losses if part.randomness == "native"]
-    matched = [(arm, part) for arm in view.arms for part in arm.losses if part.randomness != "native"]
+    native = [(arm, part) for arm in view.arms for part in arm.of(Losses) if part.randomness == "native"]
+    matched = [(arm, part) for arm in view.arms for part in arm.of(Losses) if part.randomness != "native"]
     panels = [(title, group) for title, group in (("Own randomness", native), ("Matched randomness", matched)) if group]
     if not panels:
         return "no training loss was recorded"

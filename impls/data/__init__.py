@@ -1,0 +1,1 @@
+"""Training images: where they come from and how they are read."""

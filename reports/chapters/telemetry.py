@@ -1,0 +1,117 @@
+"""What the monitors saw: memory over the run, stretches of low load, which sources worked."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from harness.record.events import MonitorState
+from reports.chapters.machine import plain
+from reports.page.blocks import Section, Table, head
+from reports.page.figures import FigureMaker
+from reports.page.plotting import MUTED, SERIES, Drawn, envelope, sheet
+from reports.text import DASH, Floats, Value, duration, missing, number, plural, size, tag
+from reports.view.clock import of_one_boot, restarted
+from reports.view.run import RunView
+from reports.view.timeline import Trough, series, troughs, with_gaps
+
+MOST_ROWS = 6
+RSS_KEYS = ("rss_bytes",)
+GPU_MEMORY_KEYS = ("memory_used_bytes",)
+
+
+def low_load(view: RunView) -> Table | None:
+    """Stretches of low host load by what was going on in them, those that lost most first."""
+    groups: dict[str, list[Trough]] = {}
+    for trough in troughs(view):
+        # Shares differ from stretch to stretch; who did what is the same.
+        doing = "; ".join(words.rsplit(", ", 1)[0] for words in trough.doing)
+        groups.setdefault(doing, []).append(trough)
+    if not groups:
+        return None
+    rows = []
+    for doing, found in list(groups.items())[:MOST_ROWS]:
+        spans_ns = [trough.end_ns - trough.start_ns for trough in found]
+        load = sum(t.load_percent * ns for t, ns in zip(found, spans_ns, strict=True)) / sum(spans_ns)
+        worst = found[0]
+        begin, end = ((stamp - view.t0_ns) / 1e9 for stamp in (worst.start_ns, worst.end_ns))
+        words = Value(doing) if doing else Value("nothing marked", "between processes, or work without a mark")
+        rows.append(
+            (
+                words,
+                Value(plural(len(found), "stretch", "stretches")),
+                Value(duration(sum(spans_ns))),
+                Value(f"{number(load, 2)} %"),
+                Value(f"{begin:.1f}{DASH}{end:.1f} s"),
+            )
+        )
+    names = ("phases of the arms", "how often", "time in all", "host CPU (100 % is one core)", "the worst")
+    return Table("Where the host's load was low, and what was going on", head(*names), tuple(rows))
+
+
+def telemetry_sources(view: RunView) -> Table | None:
+    """Which sources of telemetry worked, with the last recorded reason where something is missing."""
+    states = {state.source: state for state in view.run.of(MonitorState)}
+    if not states:
+        return None
+    samples = view.samples
+    rows = []
+    for source, state in sorted(states.items()):
+        # A worker's process is gone at the end of its block, which takes nothing from what was read before.
+        if source in samples:
+            cell = Value(
+                "recorded", f"{plural(len(samples[source]), 'sample')}{f'; {state.reason}' if state.reason else ''}"
+            )
+        else:
+            cell = missing(state.reason or "no sample was recorded")
+        facts = [f"{key.replace('_', ' ')} {plain(value)}" for key, value in state.static.items() if value is not None]
+        rows.append((Value(source), cell, Value(", ".join(facts) or DASH)))
+    return Table("Sources of telemetry", head("source", "state", "about it"), tuple(rows))
+
+
+def memory(view: RunView, narrow: bool) -> Drawn | str:
+    """Resident memory of every arm's processes and memory of the GPU over the run."""
+    lines = [(arm, *series(view.samples.get(f"process:{arm.slot}", []), RSS_KEYS)[:2]) for arm in view.arms]
+    lines = [(arm, stamps, values) for arm, stamps, values in lines if np.isfinite(values).any()]
+    gpus = [
+        (source, *series(samples, GPU_MEMORY_KEYS)[:2])
+        for source, samples in sorted(view.samples.items())
+        if source.startswith("gpu")
+    ]
+    gpus = [(source, stamps, values) for source, stamps, values in gpus if np.isfinite(values).any()]
+    if not lines and not gpus:
+        reason = view.monitor_reason("process") or view.monitor_reason("host")
+        return reason or "no telemetry of memory was recorded"
+    figure, (axis,) = sheet(narrow, 2.4)
+    messages = []
+    for arm, stamps, values in lines:
+        style = SERIES[arm.slot]
+        x, y = memory_line(view, stamps, values)
+        axis.plot(x, y, color=style.color, linestyle=style.line, label=f"{tag(arm.label)}, resident")
+        messages.append(f"{arm.label} up to {size(float(np.nanmax(values)))} resident")
+    for source, stamps, values in gpus:
+        x, y = memory_line(view, stamps, values)
+        axis.plot(x, y, color=MUTED, linestyle=(0, (1, 1)), label=f"{source}, used")
+        messages.append(f"{source} up to {size(float(np.nanmax(values)))} used")
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel(f"seconds since {view.origin}")
+    axis.set_ylabel("GiB")
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=1 if narrow else 3)
+    return Drawn(
+        figure,
+        "Memory: " + "; ".join(messages) + ".",
+        f"Sampled from outside, children included. A line ends where its process does.{restarted(view)}",
+    )
+
+
+def memory_line(view: RunView, stamps: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Seconds since the start and GiB, broken where samples are missing, thinned out."""
+    stamps, values = with_gaps(stamps, values)
+    return envelope((stamps - view.t0_ns) / 1e9, values / 2**30, 500)
+
+
+def section(seen: RunView, figures: FigureMaker) -> Section:
+    """Memory over the run, as far as one time axis shows it."""
+    return Section("memory", "Memory", (figures.make("memory", partial(memory, of_one_boot(seen))),))

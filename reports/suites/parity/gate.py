@@ -1,0 +1,157 @@
+"""The parity check: its figures beside their tolerances, and how far matched losses drift apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from harness.record.events import ParityResult
+from reports.page.blocks import Block, Prose, Section, Table, head
+from reports.page.figures import FigureMaker, numbered
+from reports.page.plotting import INK, MUTED, SERIES, Drawn, legend_above, sheet
+from reports.text import DASH, Floats, Value, missing, number, passed, plural, tag
+from reports.view.run import RunView
+
+PARITY_ROWS = (
+    ("forward_max_abs", "forward, largest absolute difference", "forward"),
+    ("gradient_worst_rel", "gradients, worst relative difference", "gradient"),
+    ("adam_max_abs", "one Adam step, largest absolute difference", "adam"),
+)
+LOSS = "loss"
+SAME = (
+    "Both arms start from the same weights and get the same batches, timesteps and noise, dropout off. If a figure "
+    "lies outside its tolerance, no speed verdict is given."
+)
+
+
+def section(seen: RunView, figures: FigureMaker) -> Section | None:
+    """All parity checks, or that there is none where there are arms to compare."""
+    found = seen.run.of(ParityResult)
+    if found:
+        checks = (block for number, one in enumerate(found) for block in told(seen, figures, one, number))
+        return Section("parity", "Parity: do both compute the same thing?", (Prose(SAME), *checks))
+    none = Prose("Parity: n/a, no check was recorded in this run.")
+    return Section("parity", "Parity", (none,)) if len(seen.arms) > 1 else None
+
+
+def told(seen: RunView, figures: FigureMaker, result: ParityResult, number: int) -> Iterator[Block]:
+    """One check; `number` tells several apart."""
+    yield parity(seen, result)
+    if not result.passed and result.reason:
+        yield Prose(f"Failed: {result.reason}")
+    yield figures.make(numbered("parity", number), partial(parity_losses, seen, result))
+
+
+def parity(view: RunView, result: ParityResult) -> Table:
+    """One parity check: each figure beside its tolerance."""
+    rows: list[tuple[Value, ...]] = [
+        (
+            Value("same parameters (names and shapes)"),
+            Value("yes" if result.parameters_equal else "no"),
+            Value(DASH),
+            passed(result.parameters_equal),
+        )
+    ]
+    for field, words, name in PARITY_ROWS:
+        note = result.gradient_worst_name if field == "gradient_worst_rel" else None
+        rows.append(parity_row(words, getattr(result, field), result.tolerances.get(name), note, result))
+    worst, control = worst_of(result.loss_rel_diff), worst_of(result.control_rel_diff)
+    note = f"control (weights off by 1e-7): {number(control, 2)}" if control is not None else "no control was run"
+    words = f"losses of {plural(len(result.loss_rel_diff), 'matched step')}, worst relative difference"
+    allowed = result.tolerances.get(LOSS)
+    if result.passed and worst is not None and allowed is not None and worst > allowed:
+        note += "; the tolerance holds the first steps only, rounding grows in later ones"
+    rows.append(parity_row(words, worst, allowed, note, result))
+    one, other = view.label(result.arm_a), view.label(result.arm_b)
+    state = "passed" if result.passed else "failed"
+    caption = f"{other} against {one}, preset {result.preset}, batch {result.batch_size}: {state}"
+    return Table(caption, head("check", "found", "allowed", "result"), tuple(rows))
+
+
+def worst_of(differences: Sequence[float]) -> float | None:
+    """The largest difference, NaN when any is not a number, None when there are none."""
+    return float(np.max(differences)) if len(differences) else None
+
+
+def parity_row(
+    words: str, found: float | None, allowed: float | None, note: str | None, result: ParityResult
+) -> tuple[Value, ...]:
+    """One figure of a parity check. A recorded pass stands; after a failure each figure is held to its tolerance."""
+    if found is None:
+        return Value(words), missing(result.reason or "not measured in this run"), shown(allowed), Value("not checked")
+    figure = Value(number(found, 2) if np.isfinite(found) else "not a number", note)
+    if allowed is None:
+        return Value(words), figure, shown(allowed), Value("not held to one")
+    # Written so that NaN is a fault.
+    return Value(words), figure, shown(allowed), passed(result.passed or bool(found <= allowed))
+
+
+def shown(allowed: float | None) -> Value:
+    """A tolerance."""
+    return Value(number(allowed, 2)) if allowed is not None else missing("no tolerance recorded")
+
+
+def parity_losses(view: RunView, result: ParityResult, narrow: bool) -> Drawn | str:
+    """Relative difference of matched losses per step, beside the perturbation control and the tolerance."""
+    steps, found = finite(result.loss_rel_diff)
+    control_steps, control = finite(result.control_rel_diff)
+    lost = len(result.loss_rel_diff) - found.size
+    if not result.loss_rel_diff:
+        return result.reason or "no matched steps were run"
+    if not found.size:
+        return f"none of {plural(lost, 'difference')} of matched losses is a finite number"
+    figure, (axis,) = sheet(narrow, 2.5)
+    allowed = result.tolerances.get(LOSS)
+    floor = smallest(found, control)
+    one, other = view.label(result.arm_a), view.label(result.arm_b)
+    axis.plot(
+        steps,
+        np.maximum(found, floor),
+        color=SERIES[result.arm_b].color,
+        marker=SERIES[result.arm_b].marker,
+        markersize=3,
+        label=f"{tag(other, 24)} against {tag(one, 24)}",
+    )
+    if control.size:
+        axis.plot(
+            control_steps,
+            np.maximum(control, floor),
+            color=MUTED,
+            linestyle=(0, (4, 2)),
+            label="control: weights off by 1e-7",
+        )
+    if allowed is not None and math.isfinite(allowed) and allowed > 0:
+        axis.axhline(allowed, color=INK, linewidth=1.1, linestyle=(0, (1, 1)), label=f"tolerance {number(allowed, 2)}")
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 1)))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axis.set_xlabel("matched step")
+    axis.set_ylabel("relative difference")
+    legend_above(figure, axis, 1 if narrow else 3)
+    allowed_words = f"; allowed: {number(allowed, 2)}" if allowed is not None else ""
+    lost_words = f" {plural(lost, 'further step')} left out: no finite number." if lost else ""
+    return Drawn(
+        figure,
+        f"The losses of {other} and {one} differ by at most {number(float(np.max(found)), 2)} relative over "
+        f"{plural(found.size, 'matched step')}{allowed_words}.{lost_words}",
+        "The same weights, batches, timesteps and noise in both. The control is one arm against itself from weights "
+        "off by 1e-7: what rounding alone grows into.",
+    )
+
+
+def finite(differences: list[float]) -> tuple[Floats, Floats]:
+    """The steps that have a finite difference, and these differences."""
+    values = np.array(differences, dtype=np.float64)
+    steps = np.flatnonzero(np.isfinite(values))
+    return steps.astype(np.float64), values[steps]
+
+
+def smallest(*series: Floats) -> float:
+    """A floor for a logarithmic axis: exact agreement is drawn there instead of vanishing."""
+    positive = np.concatenate([values[values > 0] for values in series])
+    return float(positive.min()) / 2 if positive.size else 1e-12

@@ -1,0 +1,58 @@
+"""Which chapter tells of which part of a run; one line a part. Outside packages join by entry points."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from harness.record.events import PartName
+from harness.record.run import RecordedRun
+from impls.errors import UsageError
+from reports.chapters.chapter import ENTRY_POINTS, Chapter, Timed, Unknown
+from reports.suites.parity.chapter import Parity
+from reports.suites.quality.chapter import Quality
+from reports.suites.sampling.chapter import Sampling
+from reports.suites.training.chapter import Training
+from reports.view.parts import parts_of
+from reports.view.run import RunView, view
+from reports.view.words import EITHER, STEPS
+
+CHAPTERS: tuple[Chapter, ...] = (Training(), Sampling(), Quality(), Parity())
+
+
+def chapter_of(part: PartName) -> Chapter:
+    """The chapter on a part: ours, else one of an installed package, else what it has in common with other parts.
+
+    Raises:
+        UsageError: an entry point offers something else.
+    """
+    return next((one for one in CHAPTERS if one.part == part), None) or _outside().get(part) or Unknown(part)
+
+
+def _outside() -> dict[PartName, Chapter]:
+    found: dict[PartName, Chapter] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        for chapter in getattr(point.load(), "CHAPTERS", ()):
+            if not isinstance(chapter, Chapter):
+                raise UsageError(f"entry point {point.name!r} ({point.value}): its CHAPTERS are no Chapter objects")
+            found[chapter.part] = chapter
+    return found
+
+
+def whole(run: RecordedRun) -> RunView:
+    """The run in the words that hold for all that it timed."""
+    units = [chapter.unit for chapter in map(chapter_of, parts_of(run)) if isinstance(chapter, Timed)]
+    return view(run, EITHER if len(units) > 1 else units[0] if units else STEPS)
+
+
+def settings_of(run: RecordedRun) -> set[str]:
+    """The groups of the experiment's settings on which what it measured depends."""
+    return {chapter_of(part).unit.settings for part in parts_of(run)}
+
+
+def chapters_of(seen: RunView) -> list[tuple[Chapter, RunView]]:
+    """Every part of a run with the chapter that tells of it, in order."""
+    chapters = [chapter_of(part) for part in parts_of(seen.run)]
+    if len(chapters) == 1:
+        return [(chapters[0], seen)]
+    alone = sum(isinstance(chapter, Timed) for chapter in chapters) < 2
+    return [(one, view(seen.run.part(one.part), one.unit, seen.t0_ns, alone)) for one in chapters]

@@ -1,0 +1,123 @@
+"""Figures of training: throughput, and whole epochs with their gaps."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.patches import Patch
+
+from harness.record.events import Epoch
+from reports.page.plotting import INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
+from reports.text import count, duration, number, signed_percent, tick, time_unit
+from reports.view.run import RunView, rate_per_s
+
+
+def throughput(view: RunView, narrow: bool) -> Drawn | str:
+    """Images per second, stepwise and free-running."""
+    batch = view.batch_size
+    rates = {arm.slot: (rate_per_s(arm.stepwise), rate_per_s(arm.windows("free"))) for arm in view.arms}
+    if not batch or not any(one or two for one, two in rates.values()):
+        return "no window was measured"
+    figure, (axis,) = sheet(narrow, 0.95 + 0.42 * len(view.arms))
+    messages, most = [], max(v for pair in rates.values() for v in pair if v) * batch
+    for y, arm in enumerate(view.arms):
+        style, (stepwise, free) = SERIES[arm.slot], rates[arm.slot]
+        if stepwise and free:
+            axis.plot([stepwise * batch, free * batch], [y, y], color=style.color, linewidth=2)
+            messages.append(
+                f"{arm.label} {number(stepwise * batch)} stepwise, {number(free * batch)} free-running "
+                f"({signed_percent(free / stepwise - 1)})"
+            )
+        for rate, face in ((stepwise, PAPER), (free, style.color)):
+            if rate:
+                axis.plot(
+                    rate * batch,
+                    y,
+                    style.marker,
+                    color=style.color,
+                    markerfacecolor=face,
+                    markersize=8,
+                    markeredgewidth=1.6,
+                )
+    axis.plot([], [], "o", color=INK, markerfacecolor=PAPER, label="stepwise (open)")
+    axis.plot([], [], "o", color=INK, label="free-running (filled)")
+    axis.set_yticks(range(len(view.arms)), [tick(arm.label, narrow) for arm in view.arms])
+    axis.set_ylim(len(view.arms) - 0.5, -0.5)
+    axis.set_xlim(0, most * 1.08)
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("images per second")
+    legend_above(figure, axis, 2)
+    return Drawn(
+        figure,
+        "Images per second: " + "; ".join(messages or ["only one kind of window was measured"]) + ".",
+        "Open: synchronised after every step. Filled: synchronised only at the ends of longer windows, as in a "
+        "training job. The distance is the work that overlaps between steps.",
+    )
+
+
+def epoch_times(view: RunView, narrow: bool) -> Drawn | str:
+    """Whole epochs with the gap before each."""
+    rows = [(arm, epoch) for arm in view.arms for epoch in arm.of(Epoch)]
+    if not rows:
+        return "no whole epoch was run"
+    most = max(epoch.end_ns - epoch.start_ns + (epoch.gap_ns or 0) for _, epoch in rows)
+    if most <= 0:
+        return "no epoch took any time"
+    groups = list(dict.fromkeys((arm.slot, epoch.loader) for arm, epoch in rows))
+    figure, (axis,) = sheet(narrow, 1.0 + 0.23 * len(rows) + 0.12 * len(groups))
+    factor, unit = time_unit(most)
+    y, ticks, messages = 0.0, [], []
+    joint = "\n" if narrow else ", "
+    for slot, loader in groups:
+        arm = view.arm(slot)
+        if arm is None:
+            continue
+        style, found = SERIES[slot], [epoch for epoch in arm.of(Epoch) if epoch.loader == loader]
+        for epoch in found:
+            gap, length = (epoch.gap_ns or 0) / factor, (epoch.end_ns - epoch.start_ns) / factor
+            axis.barh(y, gap, height=0.72, color=PAPER, edgecolor=MUTED, linewidth=0.9, hatch="xxxxx")
+            axis.barh(
+                y,
+                length,
+                left=gap,
+                height=0.72,
+                color=style.color,
+                alpha=0.8,
+                hatch=style.hatch,
+                edgecolor=PAPER,
+                linewidth=0,
+            )
+            axis.annotate(
+                f"{number(length)} {unit}",
+                (gap + length, y),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
+            ticks.append((y, f"{tick(arm.label, narrow)}{joint}{loader} {epoch.epoch}"))
+            y += 1
+        y += 0.5
+        times = [epoch.end_ns - epoch.start_ns for epoch in found]
+        gaps = [epoch.gap_ns for epoch in found if epoch.gap_ns is not None]
+        between = f", gaps of {duration(float(np.median(gaps)))}" if gaps else ""
+        messages.append(f"{arm.label} with {loader} data: {duration(float(np.median(times)))} per epoch{between}")
+    axis.set_yticks([where for where, _ in ticks], [words for _, words in ticks])
+    axis.set_ylim(y - 0.9, -0.6)
+    axis.set_xlim(0, most / factor * (1.22 if narrow else 1.1))
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel(f"time from the last step of the epoch before, {unit}")
+    figure.legend(
+        handles=[
+            Patch(facecolor=PAPER, edgecolor=MUTED, hatch="xxxxx", label="gap before the epoch"),
+            Patch(facecolor=MUTED, label="epoch"),
+        ],
+        loc="outside upper left",
+        ncols=2,
+    )
+    images = sorted({epoch.images for _, epoch in rows})
+    return Drawn(
+        figure,
+        "; ".join(messages) + ".",
+        f"Epochs of {' / '.join(count(n) for n in images)} images. "
+        "Gap: from the last step before to the first step of the epoch, where loaders are rebuilt.",
+    )

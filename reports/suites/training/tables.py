@@ -1,0 +1,165 @@
+"""Training as tables: key figures, where the time goes, throughput, epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.record.events import Epoch, Window
+from reports.chapters import key_figures as shared
+from reports.chapters.key_figures import NO_WINDOWS
+from reports.page.blocks import Table, head
+from reports.text import Value, count, duration, missing, number, percent, plural, signed_percent
+from reports.view.run import ArmView, RunView, rate_per_s
+
+NO_FREE = "no free-running window was measured"
+
+
+def key_figures(view: RunView) -> Table:
+    """What people quote."""
+    return shared.key_figures(
+        view,
+        [
+            ("step time, median", shared.step_time),
+            ("images/s, stepwise", lambda v, a: images_per_s(v, a.stepwise, NO_WINDOWS)),
+            ("images/s, free-running", lambda v, a: images_per_s(v, a.windows("free"), NO_FREE)),
+            ("achieved GFLOP/s", achieved),
+            ("share of measured peak", peak_share),
+        ],
+        [("energy per image", energy)],
+    )
+
+
+def images_per_s(view: RunView, windows: Sequence[Window], reason: str) -> Value:
+    """All images over all time of the windows."""
+    rate = rate_per_s(windows)
+    if rate is None:
+        return missing(reason)
+    if view.batch_size is None:
+        return missing("the batch size is not in the journal")
+    return Value(number(rate * view.batch_size), plural(len(windows), "window"))
+
+
+def flop_rate(view: RunView, arm: ArmView) -> tuple[float, str] | None:
+    """Achieved floating-point operations per second, free-running where measured, and which it is."""
+    for windows, name in ((arm.windows("free"), "free-running"), (arm.stepwise, "stepwise")):
+        rate = rate_per_s(windows)
+        if rate is not None and view.cost and view.cost.step_flop:
+            return rate * view.cost.step_flop, name
+    return None
+
+
+def achieved(view: RunView, arm: ArmView) -> Value:
+    """Analytic cost over measured time."""
+    found = flop_rate(view, arm)
+    if found is None:
+        return missing("no window was measured" if view.cost else "the cost of a step was not recorded")
+    return Value(number(found[0] / 1e9), found[1])
+
+
+def peak_share(view: RunView, arm: ArmView) -> Value:
+    """Achieved rate over the best matrix-product rate measured in the same run by any arm."""
+    found = flop_rate(view, arm)
+    if not view.peak:
+        return missing("no peak was measured in this run")
+    if found is None:
+        return missing("no achieved rate")
+    source = f"of {number(view.peak.flops / 1e9)} GFLOP/s, matmul by {view.label(view.peak.arm)}"
+    return Value(percent(found[0] / view.peak.flops), source)
+
+
+def energy(view: RunView, arm: ArmView) -> Value:
+    """Energy of the device over the arm's windows, per image."""
+    return shared.energy(view, arm, lambda reading: max(reading.steps, 0) * (view.batch_size or 0))
+
+
+def where_time_goes(view: RunView) -> Table:
+    """Data loading beside the suspects of every part."""
+    return shared.suspects(
+        view,
+        [
+            ("waiting for data, native loader", lambda v, a: loader_share(a, "native")),
+            ("waiting for data, resident data", lambda v, a: loader_share(a, "resident")),
+            ("gap between epochs, median", epoch_gap),
+        ],
+    )
+
+
+def loader_share(arm: ArmView, loader: str) -> Value:
+    """Share of the epochs that the training loop spent waiting for a batch."""
+    epochs = [epoch for epoch in arm.of(Epoch) if epoch.loader == loader and epoch.loader_wait_ns]
+    if not epochs:
+        return missing(f"no epoch with {loader} data was recorded")
+    total_ns = sum(epoch.end_ns - epoch.start_ns for epoch in epochs)
+    if total_ns <= 0:
+        return missing(f"no epoch with {loader} data took any time")
+    waits = np.concatenate([np.asarray(epoch.loader_wait_ns, dtype=float) for epoch in epochs])
+    share = float(waits.sum()) / total_ns
+    return Value(
+        f"{percent(share)} of the epoch",
+        f"{duration(float(waits.mean()))} per step, worst {duration(float(waits.max()))}",
+    )
+
+
+def epoch_gap(view: RunView, arm: ArmView) -> Value:
+    """From the last step of one epoch to the first of the next."""
+    gaps = [epoch.gap_ns for epoch in arm.of(Epoch) if epoch.gap_ns is not None]
+    if not gaps:
+        return missing("fewer than two epochs in a row were recorded")
+    return Value(duration(float(np.median(gaps))), f"{plural(len(gaps), 'gap')}, worst {duration(max(gaps))}")
+
+
+def throughputs(view: RunView) -> Table:
+    """Stepwise against free-running."""
+    rows = []
+    for arm in view.arms:
+        stepwise, free = rate_per_s(arm.stepwise), rate_per_s(arm.windows("free"))
+        batch = view.batch_size
+        gain = (
+            Value(signed_percent(free / stepwise - 1), "what waiting for every step costs")
+            if stepwise and free
+            else missing(NO_WINDOWS if not stepwise else NO_FREE)
+        )
+        rows.append(
+            (
+                Value(arm.label, slot=arm.slot),
+                Value(number(stepwise * batch)) if stepwise and batch else missing(NO_WINDOWS),
+                Value(number(free * batch)) if free and batch else missing(NO_FREE),
+                gain,
+            )
+        )
+    return Table(
+        "Images per second, synchronised after every step and only at the ends of windows",
+        head("arm", "stepwise", "free-running", "overlap gained"),
+        tuple(rows),
+    )
+
+
+def epochs(view: RunView) -> Table | None:
+    """Whole epochs: seconds and images per second."""
+    groups: dict[tuple[str, str], list[Epoch]] = {}
+    for arm in view.arms:
+        for epoch in arm.of(Epoch):
+            groups.setdefault((arm.slot, f"{epoch.loader} data"), []).append(epoch)
+    if not groups:
+        return None
+    rows = []
+    for (slot, loader), found in groups.items():
+        times = [epoch.end_ns - epoch.start_ns for epoch in found]
+        rate = sum(epoch.images for epoch in found) / sum(times) * 1e9 if sum(times) else None
+        images = sorted({epoch.images for epoch in found})
+        workers = sorted({epoch.num_workers for epoch in found})
+        detail = f"{' / '.join(map(str, workers))} loader workers" if "native" in loader else None
+        rows.append(
+            (
+                Value(view.label(slot), slot=slot),
+                Value(loader, detail),
+                Value(
+                    duration(float(np.median(times))),
+                    f"median of {plural(len(times), 'epoch')} of {' / '.join(count(n) for n in images)} images",
+                ),
+                Value(number(rate)),
+            )
+        )
+    return Table("Whole epochs", head("arm", "data path", "epoch", "images/s"), tuple(rows))
