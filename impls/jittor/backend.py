@@ -47,6 +47,8 @@ class Backend:
             jt.cudnn.set_algorithm_cache_size(ALGORITHMS)
         _set_threads(threads)
         self.operators = ops.STOCK
+        if "amp" in self.options:
+            self.operators = ops.HALF
         if "onednn" in self.options:
             from impls.jittor.onednn import unet as onednn_unet
 
@@ -133,7 +135,7 @@ def describe(options: frozenset[str], device: str, operators: Mapping[str, str],
     name, gpu_uuid = _gpu_identity() if cuda else (cpu_name(), None)
     flags = {
         "memory_format": "channels-last inside the network" if "onednn" in options else "contiguous (NCHW)",
-        "auto_mixed_precision_level": "4, network only" if "amp" in options else "0",
+        "autocast": "float16, convolutions and products of the network" if "amp" in options else "off",
         "use_tensorcore": str(jt.flags.use_tensorcore),
         "mkldnn": str(bool(jt.compile_extern.use_mkl and jt.compile_extern.mkl_ops)),
         "compiler": " ".join([jt.flags.cc_path, *re.findall(r"-(?:O|march=)\S+", jt.flags.cc_flags)]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jittor as jt
 from jittor import Var, nn
@@ -78,6 +78,12 @@ def transpose(x: Var) -> Var:
     return _Swap()(x) if jt.flags.use_cuda else x.transpose(0, 2, 1)
 
 
+def _half_attention(q: Var, k: Var, v: Var) -> Var:
+    """Attention whose products take float16 and whose softmax takes float32."""
+    scores = nn.bmm_transpose(q.float16(), k.float16()).float32() * q.shape[-1] ** -0.5
+    return nn.bmm(nn.softmax(scores, dim=-1).float16(), v.float16()).float32()
+
+
 def upsample(x: Var) -> Var:
     """Twice the height and width by nearest neighbour."""
     n, c, height, width = x.shape
@@ -97,3 +103,6 @@ STOCK = Operators(
         "optimizer": "jittor.optim.AdamW with weight_decay 0, which is torch.optim.Adam, with a safe root",
     },
 )
+
+HALF = replace(STOCK, attention=_half_attention, names={
+    **STOCK.names, "attention": "jittor.nn.bmm in float16, softmax in float32, bmm in float16"})
