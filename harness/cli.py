@@ -17,8 +17,8 @@ from harness.plan import Plan, declared, describe, make_plans
 from harness.progress import Progress
 from harness.record.writer import StorageError
 from harness.run.devices import probe_with, resolve
-from harness.suites.quality.plan import model_paths, training_recipe
 from harness.suites.registry import SUITES
+from harness.suites.weights import model_paths
 from impls.devices import cuda_driver_fault, default_threads
 from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError
 from impls.recipe.config import ExperimentConfig
@@ -93,15 +93,15 @@ def _main(words: list[str]) -> int:
     if given is not None and resumed is None:
         known = {name: getattr(given.config, name) for name in ("preset", "model", "diffusion")}
         recipe = recipe.model_copy(update=known)
-    plans = make_plans(config, device, recipe.diffusion.T)
-    trained = _training(config, overrides, device, resumed)
+    before = resumed.run.started.declared if resumed is not None and resumed.run.started else None
+    plans = make_plans(config, device, recipe.diffusion.T, overrides, before)
     if config.dry_run:
-        print(dry_run(config, recipe, plans, reason, trained))
+        print(dry_run(config, recipe, plans, reason))
         return 0
     from harness.run.execute import Job, execute
 
     command = [sys.executable, *([sys.argv[0]] if sys.argv and sys.argv[0] else []), *words]
-    return execute(Job(config, recipe, plans, reason, command, resumed.run if resumed else None, given, trained),
+    return execute(Job(config, recipe, plans, reason, command, resumed.run if resumed else None, given),
                    progress)
 
 
@@ -114,23 +114,14 @@ def _mend(path: Path, dry: bool, progress: Progress) -> int:
     return mend(path, progress.say)
 
 
-def dry_run(config: BenchConfig, recipe: ExperimentConfig, plans: Sequence[Plan], reason: str,
-            trained: ExperimentConfig | None = None) -> str:
-    """The plan and the resolved configuration; `trained` is the recipe of the quality suite's own trainings."""
+def dry_run(config: BenchConfig, recipe: ExperimentConfig, plans: Sequence[Plan], reason: str) -> str:
+    """The plan and the resolved configuration."""
     resolved = {"bench": config.model_dump(mode="json"), "experiment": recipe.model_dump(mode="json"),
                 "declared": declared(plans), "threads": default_threads()}
-    if trained is not None:
-        resolved["quality_training"] = trained.model_dump(mode="json")["train"]
+    for plan in plans:
+        resolved |= {name: own.model_dump(mode="json")["train"] for name, own in plan.part.recipes().items()}
     described = "\n".join(describe(plan, recipe) for plan in plans)
     return f"{described}\ndevice: {reason}\n{json.dumps(resolved, indent=2)}"
-
-
-def _training(config: BenchConfig, overrides: dict[str, Any], device: Device,
-              resumed: Resumption | None) -> ExperimentConfig | None:
-    """The recipe of the quality suite's own trainings; None where it trains nothing."""
-    if "quality" not in SUITES[config.suite].parts or config.model_path:
-        return None
-    return training_recipe(config, overrides, device) if resumed is None else resumed.training
 
 
 def _weights(config: BenchConfig) -> Weights | None:
@@ -144,10 +135,10 @@ def _weights(config: BenchConfig) -> Weights | None:
         return None
     from impls.store.weights import load_weights
 
-    paths = list(dict.fromkeys(model_paths(config).values()))
-    if len(paths) > 1 and "sampling" in SUITES[config.suite].parts:
-        raise UsageError(f"--model-path: suite {config.suite} times arms that sample from the same weights: "
-                         "give one PATH")
+    paths = list(dict.fromkeys(model_paths(config, parse_arms(config.arms)).values()))
+    for why in (part.refusal(config) for part in SUITES[config.suite].parts):
+        if why:
+            raise UsageError(why)
     found = [load_weights(path) for path in paths]
     shapes = {(weights.config.model.image_size, weights.config.model.image_channels) for weights in found}
     if len(shapes) > 1:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from tyro.conf import UseAppendAction
 
+from harness.part import Part
 from harness.suites.registry import SUITES
-from harness.suites.sampling.cells import DEFAULT_BATCH
 from impls.errors import UsageError
 from impls.recipe.config import PRESETS, ExperimentConfig, Frozen, first_fault, merged, preset, read_json
 from impls.registry import Arm, Device, parse_arm, parse_arms
 from impls.tools.cli import alias, command_line, config_file
 
+if TYPE_CHECKING:
+    SuiteName = str
+else:
+    SuiteName = Literal[tuple(SUITES)]
+
 PROG = "run_bench.py"
-SuiteName = Literal["train-speed", "sample-speed", "quality", "parity", "all"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 DatasetName = Literal["auto", "cifar10", "fashion-mnist", "digits", "synthetic"]
 MIN_BLOCKS, MOST_BLOCKS = 6, 1000
@@ -112,7 +116,11 @@ class BenchConfig(Frozen):
 FREE_ON_RESUME = frozenset({"resume", "allow_env_change", "dry_run", "quiet", "config", "out"})
 _AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "num_workers": 0, "seed": 0,
              "num_images": 2, "reference_images": 2}
-_QUALITY_ONLY = ("train_steps", "num_images", "eta", "inception_weights", "inception_sha256", "reference_images")
+# Options that belong to some suites only, and why another refuses them.
+_SOME_SUITES = {
+    "model_path": "does not sample", "selfcheck": "times nothing that could be held against itself",
+    **dict.fromkeys(("train_steps", "num_images", "eta", "inception_weights", "inception_sha256", "reference_images",
+                     "features"), "judges no images")}
 
 
 def parse(argv: Sequence[str]) -> tuple[BenchConfig, dict[str, Any]]:
@@ -159,8 +167,8 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
     for name, least in _AT_LEAST.items():
         value = getattr(config, name)
         if value is not None and value < least:
-            why = " (fewer give no verdict)" if name == "blocks" else ""
-            raise UsageError(f"{where}--{name.replace('_', '-')}: must be at least {least}{why}, got {value}")
+            fewer = " (fewer give no verdict)" if name == "blocks" else ""
+            raise UsageError(f"{where}--{name.replace('_', '-')}: must be at least {least}{fewer}, got {value}")
     if config.blocks is not None and config.blocks > MOST_BLOCKS:
         raise UsageError(f"{where}--blocks: must be at most {MOST_BLOCKS}, got {config.blocks}")
     suite = SUITES[config.suite]
@@ -168,17 +176,11 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
             re.fullmatch(r"\d{1,9}", config.steps) and int(config.steps) > 0):
         raise UsageError(f"{where}--steps: suite {config.suite} takes one whole number of at least 1, "
                          f"got {config.steps}")
-    if config.model_path and not suite.samples:
-        raise UsageError(f"{where}--model-path: suite {config.suite} does not sample: leave it out, or choose "
-                         "--suite sample-speed or quality")
-    if config.selfcheck and set(suite.parts) <= {"parity", "quality"}:
-        raise UsageError(f"{where}--selfcheck: suite {config.suite} times nothing that could be held against itself: "
-                         "leave it out, or choose --suite train-speed or sample-speed")
-    given = [name for name in _QUALITY_ONLY if getattr(config, name) is not None]
-    given += ["features"] if config.features != "auto" else []
-    if given and "quality" not in suite.parts:
-        raise UsageError(f"{where}--{given[0].replace('_', '-')}: suite {config.suite} judges no images: leave it out, "
-                         "or choose --suite quality")
+    for name, why in _SOME_SUITES.items():
+        if getattr(config, name) != BenchConfig.model_fields[name].default and not suite.takes(name):
+            others = " or ".join(one.name for one in SUITES.values() if len(one.parts) == 1 and one.takes(name))
+            raise UsageError(f"{where}--{name.replace('_', '-')}: suite {config.suite} {why}: leave it out, or choose "
+                             f"--suite {others}")
     if config.allow_env_change and config.resume is None:
         raise UsageError(f"{where}--allow-env-change: belongs to --resume RUN: name the run, or leave it out")
     if config.eta is not None and not 0 <= config.eta < 1e6:
@@ -221,8 +223,8 @@ def interpreter_of(arm: Arm, chosen: dict[str, str], default: str) -> str:
     return chosen.get(arm.name, chosen.get(arm.backend, default))
 
 
-def experiment(config: BenchConfig, overrides: dict[str, Any], device: Device,
-               base: dict[str, Any] | None = None) -> ExperimentConfig:
+def experiment(config: BenchConfig, overrides: Mapping[str, Any], device: Device,
+               base: dict[str, Any] | None = None, parts: Sequence[type[Part]] | None = None) -> ExperimentConfig:
     """The experiment that the options, the file's overrides and the device amount to.
 
     Args:
@@ -230,6 +232,7 @@ def experiment(config: BenchConfig, overrides: dict[str, Any], device: Device,
         overrides: the file's.
         device: where the arms run.
         base: laid over the preset, below everything that the user says.
+        parts: what is measured, by default those of the suite; `--batch-size` is that of the first.
 
     Raises:
         UsageError: an override is unknown or of the wrong type.
@@ -237,17 +240,14 @@ def experiment(config: BenchConfig, overrides: dict[str, Any], device: Device,
     name = config.preset if config.preset != "auto" else overrides.get("preset")
     resolved = preset(name if name is not None else "ddpm" if device == "cuda" else "tiny")
     rest = {key: value for key, value in overrides.items() if key != "preset"}
-    given = rest.get("sample", {})
     resolved = merged(merged(resolved, base or {}, "defaults"), rest, f"{config.config or '--config'}: {EXPERIMENT}")
     changes: dict[str, dict[str, Any]] = {"train": {"loader": config.loader}, "sample": {}}
-    parts, size = SUITES[config.suite].parts, config.batch_size
-    if "sampling" in parts:
-        # Timed with each framework's own generator, as its users write it.
-        changes["sample"]["randomness"] = "native"
-        if "batch_size" not in given:
-            changes["sample"]["batch_size"] = DEFAULT_BATCH[device]
-    if size is not None:
-        changes["train" if SUITES[config.suite].trains else "sample"]["batch_size"] = size
+    parts = SUITES[config.suite].parts if parts is None else parts
+    for part in parts:
+        for section, values in part.recipe(rest, device).items():
+            changes[section].update(values)
+    if config.batch_size is not None and parts:
+        changes[parts[0].batch]["batch_size"] = config.batch_size
     if config.num_workers is not None:
         changes["train"]["num_workers"] = config.num_workers
     seed = {"seed": config.seed} if config.seed or "seed" not in rest else {}

@@ -190,6 +190,25 @@ class Timed(Part):
     beside: ClassVar[tuple[str, ...]] = ()
     window_steps: int | None = None
 
+    def declared(self, plan: Plan) -> dict[str, Any]:
+        """What is fixed before the first measurement, for the journal."""
+        return plan.alternation(self.metrics)
+
+    def measure(self, bench: Bench, recorded: RecordedRun) -> None:
+        """Measure the blocks that the journal does not hold yet."""
+        from harness.blocks.series import Series
+
+        Series(bench, self, recorded).run()
+
+    def judge(self, recorded: RecordedRun, plan: Plan) -> list[Verdict | Finding | Case]:
+        """Arms that do not wait for their work, every comparison in every metric, and what a self-check says."""
+        from harness.judge.selfcheck import selfcheck
+        from harness.judge.synchronisation import accusations
+        from harness.judge.verdicts import judge_run
+
+        return [*accusations(recorded, self), *(found := judge_run(recorded, plan.comparisons, self)),
+                *selfcheck(recorded, found, self)]
+
     @abstractmethod
     def build(self, bench: Bench, session: Session) -> life.Built:
         """Have a worker build what is measured.
@@ -210,13 +229,21 @@ class Timed(Part):
         """Why the clock of an arm stops before its work, beside the proofs that every part has; None where it waits."""
         return None
 
-    @abstractmethod
     def asked(self, recorded: RecordedRun, comparisons: Sequence[Comparison]) -> Mapping[Question, Ratios]:
         """What is asked, in the order of the verdicts, with what was measured."""
+        from harness.judge.verdicts import Question, block_ratios
+
+        asked = [Question(comparison, metric.name, metric.kind)
+                 for metric in (self.metrics.main, *self.metrics.further) for comparison in comparisons]
+        return {question: block_ratios(recorded, question) for question in asked}
 
     def windows(self, block: Block) -> None:
         """Measure what it has beside the alternating windows of single steps."""
         return
+
+    def windows_s(self, device: Device, arms: int) -> float:
+        """About how long `windows` takes in a block, in seconds, all arms together."""
+        return 0.0
 
     def read(self, block: Block, arm: Started) -> None:
         """Record what an arm holds at the end of its block."""

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from harness.options import MIN_BLOCKS, BenchConfig
+from harness.part import Asked, Metrics, Part, Timed
 from harness.record.events import ArmEntry, ArmSlot
 from harness.stats.interval import ALPHA, MARGIN
-from harness.suites.quality.plan import QualityPlan, quality_plan
-from harness.suites.registry import (
-    CALL_TIME,
-    FREE_STEP_TIME,
-    SAMPLING_MEAN,
-    SAMPLING_TIME,
-    STEP_TIME,
-    SUITES,
-    Part,
-    Suite,
-)
-from harness.suites.sampling.cells import DEFAULT_STEPS, SWEEP, Cell, cells, cheapest
+from harness.suites.registry import SUITES, Suite
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
 from impls.registry import Arm, Device, parse_arms
 
 SLOTS: tuple[ArmSlot, ...] = get_args(ArmSlot)
 DEFAULT_BLOCKS = 8
-DEFAULT_PAIRS = {"training": 40, "sampling": 20}
+# The block of lines that tell what came before any.
+BEFORE_BLOCKS = -1
 EXTRA_SHARE = 0.25
 # Without an explicit --blocks or --time-limit, blocks beyond the minimum must end within this.
 SOFT_LIMIT_S = 300.0
@@ -64,7 +55,7 @@ class Plan:
 
     Attributes:
         suite: what is measured.
-        part: which of its parts this is.
+        part: which of its parts this is, with its own settings.
         arms: slot and arm, in the order of `--arms`; the self-check's second copies last.
         comparisons: every further arm against the first, then every arm against itself.
         device: where all of them run.
@@ -73,12 +64,8 @@ class Plan:
         pairs: stepwise windows of each arm in a block.
         schedule: resident or sequential.
         seed: seed of the orders.
-        parity_steps: matched steps of the parity check; 0 when there is nothing to compare.
-        cells: sampler settings of a sampling suite.
-        sweep: batch sizes that its cheapest cell is measured at once.
         time_limit_s: after which no new block starts; None without a limit.
         first_block: number of its first block; blocks of one run never share a number.
-        quality: the sets of images of a quality part.
     """
 
     suite: Suite
@@ -91,17 +78,13 @@ class Plan:
     pairs: int
     schedule: Literal["resident", "sequential"]
     seed: int
-    parity_steps: int
     time_limit_s: float | None
-    cells: tuple[Cell, ...] = ()
-    sweep: tuple[int, ...] = ()
     first_block: int = 0
-    quality: QualityPlan | None = None
 
     @property
-    def has_blocks(self) -> bool:
-        """Whether times are measured, in blocks."""
-        return self.part in ("training", "sampling")
+    def timed(self) -> Timed | None:
+        """Its part where that measures times, in blocks."""
+        return self.part if isinstance(self.part, Timed) else None
 
     @property
     def block_numbers(self) -> range:
@@ -111,7 +94,7 @@ class Plan:
     @property
     def case_prefix(self) -> str:
         """What the cases beside its blocks begin with, where another part of the suite has cases of the same name."""
-        return "" if self.part == self.suite.parts[0] else f"{self.part}-"
+        return "" if type(self.part) is self.suite.parts[0] else f"{self.part.name}-"
 
     @property
     def slots(self) -> tuple[ArmSlot, ...]:
@@ -135,90 +118,86 @@ class Plan:
         """The arms for the journal."""
         return [ArmEntry(slot=slot, name=arm.name) for slot, arm in self.arms]
 
-    def declared(self) -> dict[str, Any]:
-        """What is fixed before the first measurement."""
-        if self.quality is not None:
-            return {"quality": self.quality.declared(), "seed": self.seed}
-        sampling = self.part == "sampling"
-        metrics = (SAMPLING_TIME, [SAMPLING_MEAN, CALL_TIME]) if sampling else (STEP_TIME, [FREE_STEP_TIME])
-        over = "Holm over the arms compared with the first" + (" and the cells" if sampling else "")
+    def alternation(self, metrics: Metrics, cells: Sequence[str] = (), sweep: dict[str, Any] | None = None
+                    ) -> dict[str, Any]:
+        """What is fixed before blocks are measured.
+
+        Args:
+            metrics: what they are judged by.
+            cells: settings that are compared one by one, where there are several.
+            sweep: what is measured over a range once, and never judged.
+        """
         return {
-            "metric": metrics[0], "further_metrics": metrics[1], "margin": MARGIN, "alpha": ALPHA,
+            "metric": metrics.main.name, "further_metrics": [metric.name for metric in metrics.further],
+            "margin": MARGIN, "alpha": ALPHA,
             "looks": 1, "blocks": {"least": self.min_blocks, "most": self.max_blocks, "repeats": self.extra_blocks},
             "pairs": self.pairs, "window": "one step where a step takes 0.1 s or more, else as many as fill 0.1 s",
             "schedule": self.schedule, "seed": self.seed, "time_limit_s": self.time_limit_s,
-            "multiple_comparisons": over,
+            "multiple_comparisons": "Holm over the arms compared with the first" + " and the cells" * bool(cells),
             "comparisons": [{"a": c.a, "b": c.b, "selfcheck": c.selfcheck} for c in self.comparisons],
             "block_numbers": [self.block_numbers.start, self.block_numbers.stop - 1],
-            "cells": [cell.name for cell in self.cells],
-            "sweep": {"cell": cheapest(self.cells).name, "batch_sizes": list(self.sweep)} if self.cells else None,
+            "cells": list(cells), "sweep": sweep,
         }
 
 
-def make_plans(config: BenchConfig, device: Device, T: int = 1000) -> tuple[Plan, ...]:
+def make_plans(config: BenchConfig, device: Device, T: int = 1000, overrides: Mapping[str, Any] | None = None,
+               recorded: Mapping[str, Any] | None = None) -> tuple[Plan, ...]:
     """The plans of a run, one for each part of its suite, in their order.
 
     Args:
         config: the options.
         device: where the arms run.
         T: diffusion steps of the experiment.
+        overrides: what the configuration file says of the experiment.
+        recorded: what the run that goes on had declared.
 
     Raises:
         UsageError: too many arms, an arm that cannot run on the device, or nothing to compare.
     """
+    asked = Asked(config, parse_arms(config.arms), device, T, overrides or {}, recorded or {})
     plans: list[Plan] = []
     for part in SUITES[config.suite].parts:
         first = max((plan.block_numbers.stop for plan in plans), default=0)
-        plans.append(make_plan(config, device, T, part, first))
+        plans.append(_planned(asked, part, first))
     return tuple(plans)
 
 
-def make_plan(config: BenchConfig, device: Device, T: int = 1000, part: Part | None = None,
-              first_block: int = 0) -> Plan:
-    """The plan of one part of a run, by default the first one's; see `make_plans`."""
-    suite = SUITES[config.suite]
-    part = part or suite.parts[0]
-    timed, sampling = part in ("training", "sampling"), part == "sampling"
-    named = parse_arms(config.arms)
-    if part == "parity" and len(named) < 2:
+def make_plan(config: BenchConfig, device: Device, T: int = 1000) -> Plan:
+    """The plan of the first part of a run; see `make_plans`."""
+    return make_plans(config, device, T)[0]
+
+
+def _planned(asked: Asked, part: type[Part], first_block: int) -> Plan:
+    config, named, suite = asked.options, asked.arms, SUITES[asked.options.suite]
+    if len(named) < part.needs.arms:
         raise UsageError(f"--arms {config.arms}: suite {suite.name} compares arms: give at least two")
-    doubled = [*named, *named] if config.selfcheck and timed else list(named)
+    doubled = [*named, *named] if config.selfcheck and issubclass(part, Timed) else list(named)
     if len(doubled) > len(SLOTS):
         most = len(SLOTS) // 2 if config.selfcheck else len(SLOTS)
         raise UsageError(f"--arms {config.arms}: {len(named)} arms, at most {most} fit into one run")
     for arm in named:
-        fault = arm.device_fault(device)
+        fault = arm.device_fault(asked.device)
         if fault:
-            raise UsageError(f"--device {device}: {fault}")
-    arms = tuple(zip(SLOTS, doubled, strict=False))
-    slots = [slot for slot, _ in arms]
+            raise UsageError(f"--device {asked.device}: {fault}")
+    slots = SLOTS[: len(doubled)]
     comparisons = [Comparison(slots[0], slot) for slot in slots[1 : len(named)]]
     if len(doubled) > len(named):
         comparisons += [Comparison(slots[i], slots[len(named) + i], selfcheck=True) for i in range(len(named))]
     return Plan(
-        suite=suite, part=part, arms=arms, comparisons=tuple(comparisons), device=device,
+        suite=suite, part=part.planned(asked), arms=tuple(zip(slots, doubled, strict=True)),
+        comparisons=tuple(comparisons), device=asked.device,
         min_blocks=config.blocks or MIN_BLOCKS, max_blocks=config.blocks or DEFAULT_BLOCKS,
-        pairs=config.pairs or DEFAULT_PAIRS.get(part, 0), schedule=config.schedule, seed=config.seed,
-        parity_steps=parity_steps(config, suite) if len(named) > 1 and part == suite.parts[0] else 0,
-        time_limit_s=None if config.time_limit is None else config.time_limit * 60,
-        cells=cells(config.steps or DEFAULT_STEPS[device], T) if sampling else (),
-        sweep=SWEEP[device] if sampling else (), first_block=first_block,
-        quality=quality_plan(config, device, T) if part == "quality" else None)
+        pairs=config.pairs or part.pairs, schedule=config.schedule, seed=config.seed,
+        time_limit_s=None if config.time_limit is None else config.time_limit * 60, first_block=first_block)
 
 
 def declared(plans: Sequence[Plan]) -> dict[str, Any]:
     """What a run fixes before its first measurement; of several parts, all of each and the words of the first."""
+    of = {plan.part.name: plan.part.declared(plan) for plan in plans}
     together: dict[str, Any] = {}
-    for plan in reversed(plans):
-        together = {**together, **{key: value for key, value in plan.declared().items()
-                                   if value or key not in together}}
-    several = {"by_part": {plan.part: plan.declared() for plan in plans}} if len(plans) > 1 else {}
-    return {**together, **several, "parts": [plan.part for plan in plans]}
-
-
-def parity_steps(config: BenchConfig, suite: Suite) -> int:
-    """Matched steps of the parity check of a suite; the suite of that name lets the user choose."""
-    return (config.step_count if suite.parts == ("parity",) else None) or suite.parity_steps
+    for said in reversed(of.values()):
+        together = {**together, **{key: value for key, value in said.items() if value or key not in together}}
+    return {**together, **({"by_part": of} if len(plans) > 1 else {}), "parts": list(of)}
 
 
 def order_seed(seed: int, block: int) -> int:
@@ -239,19 +218,12 @@ def turn_order(slots: Sequence[ArmSlot], seed: int, pair: int) -> list[ArmSlot]:
 
 def describe(plan: Plan, experiment: ExperimentConfig) -> str:
     """The plan for people, as printed by `--dry-run`."""
-    parts = f", part {plan.part}" if len(plan.suite.parts) > 1 else ""
+    parts = f", part {plan.part.name}" if len(plan.suite.parts) > 1 else ""
     lines = [f"suite {plan.suite.name}{parts}: {plan.suite.summary}", f"device {plan.device}"]
     lines += [f"  {slot}  {arm.name}" for slot, arm in plan.arms]
     lines += [f"  compare {c.a} with {c.b}{' (self-check)' if c.selfcheck else ''}" for c in plan.comparisons]
-    if plan.parity_steps:
-        lines.append(f"parity: {plan.parity_steps} matched steps and a control")
-    if plan.cells:
-        names = ", ".join(cell.name for cell in plan.cells)
-        lines.append(f"cells: {names}, batches of {experiment.sample.batch_size}; "
-                     f"sweep of {cheapest(plan.cells).name} over batches of {', '.join(map(str, plan.sweep))}")
-    if plan.quality is not None:
-        lines += plan.quality.describe()
-    if plan.has_blocks:
+    lines += plan.part.described(experiment)
+    if plan.timed:
         most = f" to {plan.max_blocks}" if plan.max_blocks > plan.min_blocks else ""
         lines.append(f"{plan.min_blocks}{most} blocks of {plan.pairs} pairs, {plan.schedule}, at most "
                      f"{plan.extra_blocks} repeats of disturbed blocks")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
 
 from impls.errors import UsageError
 
@@ -22,20 +24,14 @@ class ResultsHandler(SimpleHTTPRequestHandler):
         root = Path(self.directory).resolve()
         wanted = Path(super().translate_path(path))
         # A folder is shown by its index file where it has one, which the base class opens without asking again.
-        shown = [wanted / name for name in INDEX_FILES if os.path.lexists(wanted / name)] if _folder(wanted) else []
+        shown = [wanted / name for name in INDEX_FILES if os.path.lexists(wanted / name)]
         if all(_inside(root, one) for one in (wanted, *shown)):
             return str(wanted)
         return str(root / ".outside-of-this-folder")
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class's name
-        """Serve a file."""
-        if self._host_allowed():
-            super().do_GET()
-
-    def do_HEAD(self) -> None:  # noqa: N802 - the base class's name
-        """Serve a file's headers."""
-        if self._host_allowed():
-            super().do_HEAD()
+    def send_head(self) -> io.BytesIO | BinaryIO | None:
+        """Answer a GET or a HEAD but for the content: of the file, or that there is none."""
+        return super().send_head() if self._host_allowed() else None
 
     def end_headers(self) -> None:
         """Keep every page from being cached or read as something else."""
@@ -55,21 +51,10 @@ class ResultsHandler(SimpleHTTPRequestHandler):
         return False
 
 
-def _folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
 def _inside(root: Path, path: Path) -> bool:
     """Whether it is a file or a folder that really lies in `root`; opening a pipe would wait for a writer."""
-    try:
-        real = path.resolve()
-        return (real == root or root in real.parents) and (real.is_file() or real.is_dir())
-    # An address may hold a NUL, which no path does, or name a link to itself.
-    except (OSError, ValueError, RuntimeError):
-        return False
+    # An address may hold a NUL, which no path does, or name a link to itself: these two are neither.
+    return (os.path.isfile(path) or os.path.isdir(path)) and path.resolve().is_relative_to(root)
 
 
 def server(results: Path, port: int) -> ThreadingHTTPServer:

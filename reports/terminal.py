@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from harness.record.events import Case, Finding, Quality, Verdict
 from harness.record.findings import SELF_CHECK_CODES
 from harness.record.run import RecordedRun
-from harness.stats.interval import MARGIN
-from reports.text import one_line, plural, with_interval
+from harness.record.summary import Decided
+from reports.text import NA, one_line, plural, with_interval
+from reports.view.words import decided
 
 
 def lines(run: RecordedRun) -> list[str]:
@@ -42,16 +43,11 @@ def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
     return f"{text} ({more})" if more else text
 
 
-def told(verdict: Verdict, a: str, b: str) -> str:
-    """The word of a verdict on arms of these names, and the time of A over that of B."""
-    metric = f"{verdict.metric}, {verdict.cell}" if verdict.cell else verdict.metric
+def told(verdict: Verdict | Decided, a: str, b: str) -> str:
+    """What a verdict says of arms of these names, in few words: its word, and the ratio as recorded."""
+    metric = f"{verdict.metric or NA}, {verdict.cell}" if verdict.cell else verdict.metric or NA
     if verdict.ratio is None:
-        return f"{metric}: {a} against {b}: {verdict.word}"
+        return f"{metric}: {a} against {b}: {verdict.word or NA}"
     ratio = with_interval(verdict.ratio, verdict.ci_low, verdict.ci_high)
-    return f"{metric}: {decided(verdict.word, a, b)}: time {a} / time {b} = {ratio}, {plural(verdict.blocks, 'block')}"
-
-
-def decided(word: str, a: str, b: str) -> str:
-    """The word of a verdict on arms of these names."""
-    return {"A-faster": f"{a} is faster", "B-faster": f"{b} is faster",
-            "equivalent": f"equivalent within {MARGIN:.0%}"}.get(word, word)  # fmt: skip
+    blocks = plural(verdict.blocks or 0, "block")
+    return f"{metric}: {decided(verdict.word or NA, a, b)}: time {a} / time {b} = {ratio}, {blocks}"

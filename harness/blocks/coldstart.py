@@ -6,10 +6,10 @@ import statistics
 
 from harness.bench import SLOW_LIMIT_S, Bench
 from harness.blocks.warmup import cache_word
+from harness.plan import BEFORE_BLOCKS
 from harness.processes.session import WorkerFailedError
 from harness.protocol import life, timing
 from harness.record.events import ArmSlot, Case, WorkerStarted
-from harness.suites.parity.part import BEFORE_BLOCKS
 
 # Wherever a framework may keep compiled code: all of it moves into an empty folder.
 CACHE_VARIABLES = ("HOME", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH",
@@ -28,9 +28,9 @@ def run_cold_starts(bench: Bench) -> None:
                 with bench.sessions.folder("cold") as folder:
                     _one(bench, slot, log_name, dict.fromkeys(CACHE_VARIABLES, str(folder)))
             except WorkerFailedError as error:
-                bench.fail(f"cold-start-{slot}", slot, None, error, log_name)
+                bench.ledger.fail(f"cold-start-{slot}", slot, None, error, log_name)
             else:
-                bench.measured(Case(case_id=f"cold-start-{slot}", arm=slot, block=None, status="measured",
+                bench.ledger.measured(Case(case_id=f"cold-start-{slot}", arm=slot, block=None, status="measured",
                                     log=f"logs/{log_name}.log"))
             bench.progress.advance()
 

@@ -1,16 +1,30 @@
-"""One arm inside a block: its worker, its warm-up, and how long its steps take."""
+"""One arm brought to its steady state: its worker, its warm-up, and how long its steps take."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import statistics
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from harness.bench import COMMAND_LIMIT_S
+from harness.bench import COMMAND_LIMIT_S, SLOW_LIMIT_S
 from harness.processes.session import Session
-from harness.protocol import life
-from harness.record.events import ArmSlot
+from harness.protocol import life, timing
+from harness.record.events import ArmSlot, WarmUp, WorkerStarted
+from harness.record.findings import COMPILED_WHILE_MEASURED, NO_STEADY_STATE
+
+if TYPE_CHECKING:
+    from harness.blocks.block import Block
+    from harness.stats.steady import SteadyState
+
+# A late fall (just-in-time compilation has been seen to end at step 35) is found only when one process runs well past
+# it, so the first of each arm runs long, and the later ones twice as long as any warm-up found before.
+WARMUP_MIN_STEPS = 20
+WARMUP_FIRST_STEPS = 80
+WARMUP_FIRST_S = 20.0
+WARMUP_CAP_STEPS = 60
+WARMUP_CAP_S = 20.0
+WARMUP_CHUNK_S = 1.0
 
 
 @dataclass
@@ -44,6 +58,82 @@ class Started:
         return COMMAND_LIMIT_S + 50 * steps * self.typical_ns / 1e9
 
 
+def start(block: Block, slot: ArmSlot) -> Started:
+    """A fresh process of an arm that has built what is measured and taken its first step.
+
+    Raises:
+        WorkerFailedError: it cannot.
+    """
+    bench = block.bench
+    bench.progress.status(f"{bench.plan.arm(slot).name}: starting")
+    session, created = bench.open(slot, block.log(slot))
+    try:
+        built = block.part.build(bench, session)
+        first = session.ask(timing.Stepwise(steps=1), SLOW_LIMIT_S)
+    except BaseException:
+        session.kill()
+        raise
+    return Started(session, created, built, list(first.start_ns), list(first.step_ns), float(first.step_ns[0]))
+
+
+def warm_up(block: Block, arm: Started) -> None:
+    """Take steps until they are steady, and record them.
+
+    Raises:
+        WorkerFailedError: the arm cannot go on.
+    """
+    from harness.stats.steady import detect
+
+    slot, longest = arm.session.slot, block.bench.longest_warm_up
+    block.bench.progress.status(f"{arm.session.arm.name}: warm-up")
+    chunk, capped = 4, False
+    while True:
+        times = arm.session.ask(timing.Stepwise(steps=chunk), SLOW_LIMIT_S)
+        arm.start_ns += times.start_ns
+        arm.step_ns += times.step_ns
+        arm.typical_ns = statistics.median(arm.step_ns[len(arm.step_ns) // 2 :])
+        done, state = len(arm.step_ns), detect(arm.step_ns)
+        least = _least(longest.get(slot), arm)
+        enough = max(least, 2 * (state.steady_from or 0))
+        cap = max(WARMUP_CAP_STEPS, arm.steps_for(WARMUP_CAP_S), 2 * least)
+        if state.steady_from is not None and done >= enough:
+            break
+        if done >= cap:
+            capped = True
+            break
+        left = enough - done if done < enough else WARMUP_MIN_STEPS
+        chunk = max(1, min(max(left, arm.steps_for(WARMUP_CHUNK_S)), cap - done))
+    longest[slot] = max(longest.get(slot, 0), state.steady_from or 0)
+    steady = arm.step_ns[state.steady_from or 0 :] or arm.step_ns
+    arm.typical_ns = statistics.median(steady)
+    arm.compiled_files = arm.session.ask(life.ReadCache(), COMMAND_LIMIT_S).compiled_files
+    _record(block, arm, state, capped)
+
+
+def _least(longest: int | None, arm: Started) -> int:
+    """Steps that the warm-up takes at least, whatever the detector says; `longest` is that of the blocks before."""
+    if longest is None:
+        return max(WARMUP_MIN_STEPS, min(WARMUP_FIRST_STEPS, arm.steps_for(WARMUP_FIRST_S)))
+    return max(WARMUP_MIN_STEPS, 2 * longest)
+
+
+def _record(block: Block, arm: Started, state: SteadyState, capped: bool) -> None:
+    slot, number = arm.session.slot, block.number
+    block.append(WorkerStarted(
+        arm=slot, block=number, pid=arm.session.pid, spawn_ns=arm.session.spawn_ns,
+        import_ns=arm.created.import_ns, build_ns=arm.built.build_ns, first_step_ns=arm.step_ns[0],
+        first_stamp_ns=arm.start_ns[0], compile_ns=max(0, arm.step_ns[0] - round(arm.typical_ns)),
+        cache=cache_word(arm.created.compiled_files, arm.compiled_files), parameter_count=arm.built.parameter_count,
+        info=arm.built.info))
+    block.append(WarmUp(arm=slot, block=number, start_ns=arm.start_ns, step_ns=arm.step_ns,
+                        classification=state.classification, steady_from=state.steady_from, capped=capped))
+    if capped:
+        found = "reached no steady state" if state.steady_from is None else (
+            f"was steady only from step {state.steady_from}, too late to confirm it,")
+        block.append(NO_STEADY_STATE.found(f"{arm.session.arm.name} {found} in {len(arm.step_ns)} warm-up steps "
+                                           f"of block {number}", arm=slot, block=number))
+
+
 def cache_word(before: int | None, after: int | None) -> Literal["cold", "warm", "partial"] | None:
     """What the compile cache was to this start: its number of files before the import and after the warm-up."""
     if before is None or after is None:
@@ -53,7 +143,14 @@ def cache_word(before: int | None, after: int | None) -> Literal["cold", "warm",
     return "warm" if after == before else "partial"
 
 
-def differences(before: dict[ArmSlot, int | None], after: dict[ArmSlot, int | None]) -> dict[ArmSlot, int]:
-    """CPU time used between two readings, for the processes that could be read both times."""
-    pairs: Iterable[tuple[ArmSlot, int | None, int | None]] = ((slot, before[slot], after[slot]) for slot in before)
-    return {slot: max(0, end - start) for slot, start, end in pairs if start is not None and end is not None}
+def check_cache(block: Block, arm: Started) -> None:
+    """Say where something was compiled since the warm-up.
+
+    Raises:
+        WorkerFailedError: the arm cannot go on.
+    """
+    cached = arm.session.ask(life.ReadCache(), COMMAND_LIMIT_S).compiled_files
+    if cached is not None and arm.compiled_files is not None and cached > arm.compiled_files:
+        block.bench.ledger.find(COMPILED_WHILE_MEASURED.found(
+            f"{cached - arm.compiled_files} operators were compiled while block {block.number} of "
+            f"{arm.session.arm.name} was measured", arm=arm.session.slot, block=block.number))

@@ -1,30 +1,90 @@
-"""Energy of a window, from the devices' counters before and after it."""
+"""Measured windows: the arms' single steps in turn, the CPU time of those who wait, and the energy of a window."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
 
-from harness.bench import Bench
+from harness.blocks.warmup import WARMUP_MIN_STEPS
 from harness.protocol import timing
-from harness.record.events import ArmSlot, Energy
+from harness.record.events import ArmSlot, Energy, Window
 
-MIN_WINDOW_S = 5.0
+if TYPE_CHECKING:
+    from harness.blocks.block import Block
+    from harness.plan import Comparison
+
+WINDOW_S = 0.1
+# libgomp's threads spin for a few milliseconds after their last task; only then is the other arm alone.
+HAND_OVER_S = 0.02
+# A window whose energy can be told from its device's counter.
+METERED_S = 5.0
+
+
+def alternate_steps(block: Block) -> None:
+    """Measure every arm's steps, synchronised one by one, in alternating windows."""
+    for pair in range(block.bench.plan.pairs):
+        block.turn(pair, partial(_stepwise, block))
+        block.bench.progress.advance()
+
+
+def _stepwise(block: Block, slot: ArmSlot, pair: int, position: int) -> None:
+    bench, arm = block.bench, block.live[slot]
+    steps = block.part.window_steps or arm.steps_for(WINDOW_S)
+    others = {other: started.session.pid for other, started in block.live.items() if other != slot}
+    bench.sleep(HAND_OVER_S)
+    before = {other: bench.cpu_ns(pid) for other, pid in others.items()}
+    times = arm.session.ask(timing.Stepwise(steps=steps), arm.limit_s(steps))
+    used = _differences(before, {other: bench.cpu_ns(pid) for other, pid in others.items()})
+    block.disturbance.waited(used, times.end_ns - times.start_ns[0])
+    block.spent.setdefault(slot, {})[pair] = sum(times.step_ns) / steps
+    block.append(Window(kind="stepwise", arm=slot, block=block.number, pair=pair, position=position,
+                        start_ns=times.start_ns[0], end_ns=times.end_ns, steps=steps, step_ns=times.step_ns,
+                        others_cpu_ns=used))
+
+
+def _differences(before: dict[ArmSlot, int | None], after: dict[ArmSlot, int | None]) -> dict[ArmSlot, int]:
+    """CPU time used between two readings, for the processes that could be read both times."""
+    pairs: Iterable[tuple[ArmSlot, int | None, int | None]] = ((slot, before[slot], after[slot]) for slot in before)
+    return {slot: max(0, end - start) for slot, start, end in pairs if start is not None and end is not None}
+
+
+def shifts(comparisons: Sequence[Comparison], spent: Mapping[ArmSlot, Mapping[int, float]]) -> list[str]:
+    """Comparisons whose ratio settled on another level during the windows: some arm was not warm, whatever it said.
+
+    The paired ratio is searched, not the times, because noise of the machine cancels in it.
+
+    Args:
+        comparisons: whose times.
+        spent: nanoseconds of a step in every window, by arm and pair.
+    """
+    from harness.stats.steady import detect
+
+    found = []
+    for comparison in comparisons:
+        a, b = spent.get(comparison.a, {}), spent.get(comparison.b, {})
+        ratios = [a[pair] / b[pair] for pair in sorted(a.keys() & b.keys())]
+        state = detect(ratios) if len(ratios) >= 2 * WARMUP_MIN_STEPS else None
+        if state is not None and state.classification == "warmup" and state.steady_from:
+            found.append(f"the ratio of {comparison.a} to {comparison.b} settled only at pair {state.steady_from} "
+                         f"of {len(ratios)}")
+    return found
 
 
 @contextmanager
-def metered(bench: Bench, slot: ArmSlot, block: int, steps: int) -> Iterator[Callable[[timing.Span], None]]:
-    """Record what each device used between entering and leaving; the block hands over the window that was measured."""
-    before = bench.telemetry.energy_mj()
+def metered(block: Block, slot: ArmSlot, steps: int) -> Iterator[Callable[[timing.Span], None]]:
+    """Record what each device used between entering and leaving; the caller hands over the window that was measured."""
+    before = block.bench.telemetry.energy_mj()
     spans: list[timing.Span] = []
     yield spans.append
-    after = bench.telemetry.energy_mj()
+    after = block.bench.telemetry.energy_mj()
     for span in spans:
-        short = span.end_ns - span.start_ns < MIN_WINDOW_S * 1e9
+        short = span.end_ns - span.start_ns < METERED_S * 1e9
         for source, start_mj in before.items():
             end_mj = after.get(source)
             used = end_mj - start_mj if start_mj is not None and end_mj is not None else None
             doubt = "window under 5 s: unreliable on A100 and H100" if short else None
-            bench.writer.append(Energy(
-                source=source, arm=slot, block=block, start_ns=span.start_ns, end_ns=span.end_ns, steps=steps,
+            block.append(Energy(
+                source=source, arm=slot, block=block.number, start_ns=span.start_ns, end_ns=span.end_ns, steps=steps,
                 energy_mj=used, reason="the device's energy counter cannot be read" if used is None else doubt))

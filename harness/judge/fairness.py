@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from harness.judge.synchronisation import fault_of
+from harness.part import Timed
 from harness.plan import Comparison
-from harness.record.events import ArmSlot, BlockState, ParityResult, SampleAgreement, WorkerStarted
+from harness.record.events import ArmSlot, BlockState, WorkerStarted
 from harness.record.run import RecordedRun, machines
 from impls.backend import BackendInfo
 
@@ -12,8 +13,8 @@ from impls.backend import BackendInfo
 CONSTANT = ("framework", "version", "device", "device_uuid", "device_name", "dtype", "tf32", "threads")
 
 
-def refusal(run: RecordedRun, comparison: Comparison, sampling: bool = False) -> str | None:
-    """Why the two arms must not be compared; None when they may. Of two that sample, the images must agree."""
+def refusal(run: RecordedRun, comparison: Comparison, part: Timed) -> str | None:
+    """Why the two arms must not be compared in a part of a run; None when they may."""
     workers = {w.arm: w for w in run.of(WorkerStarted) if w.role == "measure"}
     a, b = workers.get(comparison.a), workers.get(comparison.b)
     if a is None or b is None:
@@ -22,21 +23,10 @@ def refusal(run: RecordedRun, comparison: Comparison, sampling: bool = False) ->
     for slot in (comparison.a, comparison.b):
         fault = fault or varied(run, slot)
     for slot in (comparison.a, comparison.b):
-        why = fault_of(run, slot)
+        why = fault_of(run, slot, part)
         if why and not fault:
             fault = f"synchronisation of {run.arms.get(slot, slot)}: {why}"
-    if fault or comparison.selfcheck:
-        return fault
-    pair = (comparison.a, comparison.b)
-    if sampling:
-        agreed = [r for r in run.of(SampleAgreement) if (r.arm_a, r.arm_b) == pair]
-        if not agreed:
-            return "images: the arms' images were not compared"
-        return None if agreed[-1].passed else f"images: {agreed[-1].reason}"
-    results = [r for r in run.of(ParityResult) if (r.arm_a, r.arm_b) == pair]
-    if not results:
-        return "parity: the check did not run to its end"
-    return None if results[-1].passed else f"parity: {results[-1].reason}"
+    return fault if fault or comparison.selfcheck else part.fair(run, comparison)
 
 
 def varied(run: RecordedRun, slot: ArmSlot) -> str | None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness.judge.synchronisation import fault_of, figures
 from harness.options import MIN_BLOCKS
+from harness.part import Timed
 from harness.record import findings
-from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Finding, Overhead, SyncProof, Verdict
+from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Event, Finding, Overhead, SyncProof, Verdict
 from harness.record.run import RecordedRun
 from harness.stats.interval import ALPHA, MARGIN, MOST_FURTHER_BLOCKS, blocks_for, median_interval
-from harness.suites.registry import SAMPLING_MEAN, STEP_TIME
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,23 @@ class Cost:
     exact: bool
 
 
-def selfcheck(run: RecordedRun, sampling: bool = False) -> list[Finding]:
+def selfcheck(run: RecordedRun, verdicts: Iterable[Event], part: Timed) -> list[Finding]:
     """The findings of every arm that was measured against itself; none in a run without a self-check.
 
     Args:
-        run: one part of a run, and its verdicts.
-        sampling: whether that part sampled.
+        run: one part of a run.
+        verdicts: on it, among other lines.
+        part: what was measured.
     """
     found: list[Finding] = []
-    for verdict in run.of(Verdict):
-        if verdict.metric == (SAMPLING_MEAN if sampling else STEP_TIME) + SELF_CHECK:
-            name = run.arms.get(verdict.arm_a, verdict.arm_a) + " when sampling" * sampling
+    metric = (part.metrics.whole or part.metrics.main.name) + SELF_CHECK
+    for verdict in verdicts:
+        if isinstance(verdict, Verdict) and verdict.metric == metric:
+            name = run.arms.get(verdict.arm_a, verdict.arm_a) + part.metrics.when
             slots = (verdict.arm_a, verdict.arm_b)
             dirty = sum(state.dirty for state in run.of(BlockState))
             found += [*_resolution(name, verdict, dirty), *_overhead(run, name, slots),
-                      *_synchronised(run, name, slots)]
+                      *_synchronised(run, name, slots, part)]
     return found
 
 
@@ -116,12 +118,12 @@ def _overhead(run: RecordedRun, name: str, slots: tuple[ArmSlot, ArmSlot]) -> li
     return [findings.HARNESS_OVERHEAD.found(message, arm=slots[0])]
 
 
-def _synchronised(run: RecordedRun, name: str, slots: tuple[ArmSlot, ArmSlot]) -> list[Finding]:
+def _synchronised(run: RecordedRun, name: str, slots: tuple[ArmSlot, ArmSlot], part: Timed) -> list[Finding]:
     """That the clock stops after the work; an arm that fails was reported when it was measured."""
     proofs = {slot: [proof for proof in run.of(SyncProof) if proof.arm == slot] for slot in slots}
     if not any(proofs.values()):
         return [_incomplete(name, slots[0], "its synchronisation was not checked")]
-    if any(fault_of(run, slot) for slot in slots):
+    if any(fault_of(run, slot, part) for slot in slots):
         return []
     last = next(of[-1] for of in proofs.values() if of)
     return [findings.SYNCHRONISED.found(f"{name} is synchronised when its clock stops: {figures(last)}", arm=slots[0])]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
-from harness.record.events import ArmSlot, Case, Finding, SyncProof, Trap, Window
+from harness.part import Timed
+from harness.record.events import ArmSlot, Case, Finding, SyncProof
 from harness.record.findings import UNSYNCHRONISED
 from harness.record.run import RecordedRun
 
@@ -13,8 +13,6 @@ from harness.record.run import RecordedRun
 LEAST_GROWTH = 0.25
 # Losses that are there are read in next to no time; those still being computed take as long as the steps.
 MOST_RESIDUE = 0.25
-# Of the time of a whole batch, which ends on the host: a chain that was waited for cannot be much faster.
-LEAST_OF_BATCH = 0.25
 
 
 def fault(proof: SyncProof) -> str | None:
@@ -42,31 +40,17 @@ def unsynchronised(proofs: Sequence[SyncProof]) -> str | None:
     return None if None in faults else faults[-1] if faults else None
 
 
-def too_early(trap: Trap, windows: Sequence[Window]) -> str | None:
-    """Why a chain of network calls was not waited for, told by whole batches of the same block; None when it was."""
-    batches = [window.end_ns - window.start_ns for window in windows
-               if window.kind == "sample" and (window.arm, window.block) == (trap.arm, trap.block)
-               and (window.cell, window.images) == (trap.cell, trap.images)]
-    typical_ns = statistics.median(batches) if batches else 0
-    if trap.synchronised_ns >= LEAST_OF_BATCH * typical_ns:
-        return None
-    return (f"the chain of {trap.cell} took {trap.synchronised_ns / 1e6:.3g} ms with its synchronisation, a whole "
-            f"batch {typical_ns / 1e6:.3g} ms")
+def fault_of(run: RecordedRun, slot: ArmSlot, part: Timed) -> str | None:
+    """Why the times of an arm cannot be trusted, from all that a part of the run recorded; None when they can."""
+    return unsynchronised([proof for proof in run.of(SyncProof) if proof.arm == slot]) or part.early(run, slot)
 
 
-def fault_of(run: RecordedRun, slot: ArmSlot) -> str | None:
-    """Why the times of an arm cannot be trusted, from all that the run recorded; None when they can."""
-    windows = run.of(Window)
-    early = [why for trap in run.of(Trap) if trap.arm == slot and (why := too_early(trap, windows))]
-    return unsynchronised([proof for proof in run.of(SyncProof) if proof.arm == slot]) or next(iter(early), None)
-
-
-def accusations(run: RecordedRun) -> list[Finding | Case]:
+def accusations(run: RecordedRun, part: Timed) -> list[Finding | Case]:
     """The findings on arms that do not wait for their work, each with its failed case; those known already left out."""
     known = {finding.arm for finding in run.of(Finding) if finding.code == UNSYNCHRONISED.code}
     found: list[Finding | Case] = []
     for entry in run.started.arms if run.started else []:
-        why = None if entry.slot in known else fault_of(run, entry.slot)
+        why = None if entry.slot in known else fault_of(run, entry.slot, part)
         if why is not None:
             found += accusation(entry.name, entry.slot, why)
     return found

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from harness.judge.fairness import refusal
-from harness.plan import Comparison, Plan
+from harness.part import Timed
+from harness.plan import Comparison
 from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Case, Finding, Verdict, Window, Word
 from harness.record.findings import NOISE_FLOOR, TAILS
 from harness.record.run import RecordedRun, machines
 from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge, judge_clean_and_dirty
 from harness.stats.interval import ALPHA, MARGIN
-from harness.suites.registry import CALL_TIME, FREE_STEP_TIME, SAMPLING_MEAN, SAMPLING_TIME, STEP_TIME
-
-Kind = Literal["stepwise", "free", "sample"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Question:
 
     comparison: Comparison
     metric: str
-    kind: Kind
+    kind: str
     cell: str | None = None
 
 
@@ -58,15 +54,7 @@ class Ratios:
                 for one in sorted(set(self.machine))]
 
 
-def judge_part(run: RecordedRun, plan: Plan) -> list[Verdict | Finding]:
-    """All verdicts of one part of a run; none where it measured no times."""
-    if not plan.has_blocks:
-        return []
-    return judge_run(run.part(plan.part), plan.comparisons, [cell.name for cell in plan.cells])
-
-
-def judge_run(run: RecordedRun, comparisons: Sequence[Comparison],
-              cells: Sequence[str] = ()) -> list[Verdict | Finding]:
+def judge_run(run: RecordedRun, comparisons: Sequence[Comparison], part: Timed) -> list[Verdict | Finding]:
     """All verdicts, the main metric's comparisons under Holm's step-down, with the findings they need.
 
     The further metrics were declared as such: their intervals describe, each at the full alpha.
@@ -74,33 +62,18 @@ def judge_run(run: RecordedRun, comparisons: Sequence[Comparison],
     Args:
         run: blocks of one kind.
         comparisons: whose times.
-        cells: sampler settings, where whole batches were sampled; without any, training steps are compared.
+        part: what was measured in them.
     """
     events: list[Verdict | Finding] = []
-    asked, main = questions(comparisons, cells)
-    ratios = {question: block_ratios(run, question) for question in asked}
-    family = [question for question in asked if question.metric == main and not question.comparison.selfcheck]
-    alphas = {**dict.fromkeys(asked, ALPHA), **holm(family, ratios)}
-    if main == SAMPLING_TIME:
-        means = [Question(comparison, SAMPLING_MEAN, "sample") for comparison in comparisons]
-        for mean in means:
-            over = [ratios[q] for q in asked if q.comparison == mean.comparison and q.metric == main]
-            ratios[mean], alphas[mean] = mean_over_cells(over), ALPHA
-        asked = [*means, *asked]
-    for question in asked:
-        verdict = _verdict(run, question, ratios[question], alphas[question])
+    asked = part.asked(run, comparisons)
+    family = [question for question in asked
+              if question.metric == part.metrics.main.name and not question.comparison.selfcheck]
+    alphas = {**dict.fromkeys(asked, ALPHA), **holm(family, asked)}
+    for question, ratios in asked.items():
+        verdict = _verdict(run, question, ratios, alphas[question], part)
         events.append(verdict)
-        events += _findings(run, question, verdict, ratios[question])
+        events += _findings(run, question, verdict, ratios)
     return events
-
-
-def questions(comparisons: Sequence[Comparison], cells: Sequence[str]) -> tuple[list[Question], str]:
-    """What is asked, but for the mean over cells; and the main metric."""
-    if not cells:
-        kinds: tuple[tuple[str, Kind], ...] = ((STEP_TIME, "stepwise"), (FREE_STEP_TIME, "free"))
-        return [Question(c, metric, kind) for metric, kind in kinds for c in comparisons], STEP_TIME
-    asked = [Question(c, SAMPLING_TIME, "sample", cell) for c in comparisons for cell in cells]
-    return [*asked, *(Question(c, CALL_TIME, "stepwise") for c in comparisons)], SAMPLING_TIME
 
 
 def block_ratios(run: RecordedRun, question: Question) -> Ratios:
@@ -125,21 +98,6 @@ def block_ratios(run: RecordedRun, question: Question) -> Ratios:
             ratios.append(block_ratio([a[pair] for pair in pairs], [b[pair] for pair in pairs]))
             dirty.append(state.dirty)
     return Ratios(tuple(blocks), tuple(ratios), tuple(dirty), tuple(machine.get(block, 0) for block in blocks))
-
-
-def mean_over_cells(cells: Sequence[Ratios]) -> Ratios:
-    """One ratio per block, the geometric mean over cells, of the blocks in which every cell was measured."""
-    by_block = [dict(zip(cell.blocks, zip(cell.ratios, cell.dirty, cell.machine, strict=True), strict=True))
-                for cell in cells]
-    blocks = sorted(set.intersection(*(set(found) for found in by_block))) if by_block else []
-    ratios = []
-    for block in blocks:
-        found = [cell[block][0] for cell in by_block]
-        ratios.append(BlockRatio(statistics.fmean(ratio.median_log_ratio for ratio in found),
-                                 statistics.fmean(ratio.mean_log_ratio for ratio in found),
-                                 sum(ratio.pairs for ratio in found)))
-    return Ratios(tuple(blocks), tuple(ratios), tuple(by_block[0][block][1] for block in blocks),
-                  tuple(by_block[0][block][2] for block in blocks))
 
 
 def judged_at(ratios: Ratios, alpha: float) -> Judgement:
@@ -170,10 +128,9 @@ def holm(family: Sequence[Question], ratios: Mapping[Question, Ratios]) -> dict[
     return alphas
 
 
-def _verdict(run: RecordedRun, question: Question, ratios: Ratios, alpha: float) -> Verdict:
+def _verdict(run: RecordedRun, question: Question, ratios: Ratios, alpha: float, part: Timed) -> Verdict:
     comparison = question.comparison
-    sampling = question.metric in (SAMPLING_TIME, SAMPLING_MEAN, CALL_TIME)
-    why, judgement = refusal(run, comparison, sampling), judged_at(ratios, alpha)
+    why, judgement = refusal(run, comparison, part), judged_at(ratios, alpha)
     word: Word = judgement.word
     reason: str | None = judgement.reason
     action = judgement.next_action
@@ -193,7 +150,7 @@ def _verdict(run: RecordedRun, question: Question, ratios: Ratios, alpha: float)
         ratio=judgement.ratio, ci_low=judgement.ci_low, ci_high=judgement.ci_high, blocks=judgement.blocks,
         word=word, reason=reason, next_action=action, mean_ratio=mean, sign_flip_p=judgement.sign_flip_p,
         block_log_ratios=ratios.medians, further_blocks=judgement.further_blocks, alpha=alpha,
-        part="sampling" if sampling else "training", kind=question.kind)
+        part=part.name, kind=question.kind)
 
 
 def _findings(run: RecordedRun, question: Question, verdict: Verdict, ratios: Ratios) -> list[Finding]:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from harness.machine.files import SystemFiles
 from harness.record import findings
@@ -59,12 +60,12 @@ class Counters:
 def read_counters(files: SystemFiles | None = None) -> Counters:
     """All counters now; costs some small files, so it is not read inside a window."""
     files = files or SystemFiles()
-    usable = files.affinity()
+    usable = sorted(os.sched_getaffinity(0))
     swapped_in = files.vmstat("pswpin")
     return Counters(
-        monotonic_s=time.monotonic(), raw_s=_clock("CLOCK_MONOTONIC_RAW"), boot_s=_clock("CLOCK_BOOTTIME"),
-        wall_s=time.time(), processors=len(usable) or os.cpu_count() or 1, stolen_s=files.stolen_s(usable),
-        throttled_s=files.throttled_s(),
+        monotonic_s=time.monotonic(), raw_s=time.clock_gettime(time.CLOCK_MONOTONIC_RAW),
+        boot_s=time.clock_gettime(time.CLOCK_BOOTTIME), wall_s=time.time(), processors=len(usable),
+        stolen_s=files.stolen_s(usable), throttled_s=files.throttled_s(),
         swapped_in_bytes=None if swapped_in is None else swapped_in * os.sysconf("SC_PAGE_SIZE"),
         stalled_s=files.memory_stalled_s(), oom_kills=files.vmstat("oom_kill"))
 
@@ -75,9 +76,9 @@ def process_cpu_ns(pid: int) -> int | None:
     Linux names every process's CPU clock by a clock id (clock_getcpuclockid(3): (~pid << 3) | CPUCLOCK_SCHED).
 
     Returns:
-        None when there is no such process, or on another system.
+        None when there is no such process.
     """
-    if pid <= 0 or not hasattr(time, "clock_gettime_ns"):
+    if pid <= 0:
         return None
     try:
         return time.clock_gettime_ns((~pid << 3) | 2)
@@ -96,9 +97,13 @@ def machine_busy_ns() -> int | None:
         return None
     if len(times) != len(mine):
         return None
-    fields = ("user", "nice", "system", "irq", "softirq", "steal")
+    return round(1e9 * sum(map(busy_s, times)))
+
+
+def busy_s(times: Any) -> float:
+    """Seconds spent on anything but idling, out of psutil's times of one processor or of all."""
     # user already holds guest time, nice guest_nice: these two are left out.
-    return round(1e9 * sum(getattr(cpu, field, 0.0) for cpu in times for field in fields))
+    return float(times.user + times.nice + times.system + times.irq + times.softirq + times.steal)
 
 
 def taken(before: Counters, after: Counters) -> list[Finding]:
@@ -155,8 +160,3 @@ def _clocks(before: Counters, after: Counters) -> Iterator[Finding]:
 def _more(before: float | None, after: float | None) -> float:
     """How much a counter has grown; 0 where it cannot be read, and where the group moved to another cgroup."""
     return 0.0 if before is None or after is None else max(0.0, after - before)
-
-
-def _clock(name: str) -> float:
-    """A clock of this system; the usual monotonic one where it has no such clock."""
-    return time.clock_gettime(getattr(time, name)) if hasattr(time, name) else time.monotonic()

@@ -33,28 +33,22 @@ class Disturbance:
         self._waiting: Counter[ArmSlot] = Counter()
         self._waited: Counter[ArmSlot] = Counter()
         self._foreign_ns = self._wall_ns = 0
-        self._pids: Sequence[int] = ()
-        self._before: tuple[int | None, int, int] = (None, 0, 0)
         self._counters = counters
-        self._counted: Counters | None = None
         self._taken: list[str] = []
 
     def begin(self, pids: Sequence[int]) -> None:
         """The measured windows begin; `pids` are the measured processes."""
         self._pids = pids
-        self._counted = self._counters()
-        self._before = (self._busy_ns(), self._own_ns(), self._clock())
+        self._before = (self._counters(), self._busy_ns(), self._own_ns(), self._clock())
 
     def end(self) -> None:
         """The measured windows are over."""
-        busy, (busy_before, own_before, began) = self._busy_ns(), self._before
-        if self._counted is not None:
-            found = taken(self._counted, self._counters())
-            self._taken += [finding.message for finding in found if finding.code in DIRTY]
-        if busy is None or busy_before is None:
-            return
-        self._foreign_ns += max(0, busy - busy_before - (self._own_ns() - own_before))
-        self._wall_ns += self._clock() - began
+        busy, (counted, busy_before, own_before, began) = self._busy_ns(), self._before
+        found = taken(counted, self._counters())
+        self._taken += [finding.message for finding in found if finding.code in DIRTY]
+        if busy is not None and busy_before is not None:
+            self._foreign_ns += max(0, busy - busy_before - (self._own_ns() - own_before))
+            self._wall_ns += self._clock() - began
 
     def waited(self, used_ns: Mapping[ArmSlot, int], window_ns: int) -> None:
         """CPU time that the waiting arms used during a window of another."""

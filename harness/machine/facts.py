@@ -20,6 +20,7 @@ from harness.machine.files import SystemFiles, git_state, tool_version
 from harness.machine.monitors.host import cpu_frequency_mhz
 from harness.machine.monitors.nvml import open_nvml
 from harness.machine.preflight import DEBUG_SWITCHES
+from harness.processes.launcher import ROOT
 from harness.record.events import EnvironmentRecorded
 from impls.devices import default_threads
 
@@ -72,12 +73,12 @@ class _Facts:
             self.add(name, None, f"{reason} ({type(error).__name__})")
 
 
-def capture(root: Path | None = None, environ: Mapping[str, str] = os.environ,
+def capture(root: Path = ROOT, environ: Mapping[str, str] = os.environ,
             interpreters: Mapping[str, str] | None = None) -> EnvironmentRecorded:
     """Everything about this machine that may move a measurement; imports no framework, takes well under a second.
 
     Args:
-        root: the checkout whose git state is recorded; the folder of this package when None.
+        root: the checkout whose git state is recorded.
         environ: environment variables.
         interpreters: arm or backend -> another Python that runs it.
     """
@@ -88,7 +89,6 @@ def capture(root: Path | None = None, environ: Mapping[str, str] = os.environ,
     _system(facts, files, environ)
     _software(facts)
     starred = [*STARRED, *_gpus(facts, environ.get("CUDA_VISIBLE_DEVICES")), *_interpreters(facts, interpreters or {})]
-    root = root or Path(__file__).resolve().parents[2]
     facts.read("source_sha256", lambda: source_sha256(root), "the program's files cannot be read")
     commit, dirty, reason = git_state(root)
     facts.add("git_commit", commit, reason)
@@ -97,13 +97,13 @@ def capture(root: Path | None = None, environ: Mapping[str, str] = os.environ,
 
 
 def _processor(facts: _Facts, files: SystemFiles) -> None:
-    affinity = files.affinity()
+    affinity = sorted(os.sched_getaffinity(0))
     facts.add("cpu_model", files.cpu_model(), "the system does not name its processor")
     facts.add("cpu_architecture", platform.machine() or None, "the system does not name its architecture")
     facts.add("cpu_logical", os.cpu_count(), "the system does not say how many processors it has")
     facts.add("cpu_physical", psutil.cpu_count(logical=False), "the system does not say how many cores it has")
-    facts.add("cpu_affinity", ranges(affinity) if affinity else None, "this system has no affinity masks")
-    facts.add("cpu_usable", len(affinity) if affinity else None, "this system has no affinity masks")
+    facts.add("cpu_affinity", ranges(affinity), "")
+    facts.add("cpu_usable", len(affinity), "")
     facts.add("cpu_limit_cores", files.cpu_limit_cores(), "no cgroup limits the CPU time")
     facts.add("threads", default_threads(), "")
     facts.add("cpu_governor", files.governor(affinity), "no frequency scaling is shown (usual in a virtual machine)")

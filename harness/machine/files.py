@@ -27,19 +27,19 @@ class SystemFiles:
         except OSError:
             return None
 
-    def number(self, path: str | Path) -> int | None:
-        """The whole number in a file; None also for "max" and the like."""
-        text = self.text(path)
-        return int(text) if text is not None and re.fullmatch(r"-?\d+", text) else None
+    def first(self, path: str | Path, pattern: str) -> str | None:
+        """What the pattern's group takes where the pattern first matches in a file; `^` and `$` are a line's ends."""
+        found = re.search(pattern, self.text(path) or "", re.MULTILINE)
+        return found[1] if found else None
+
+    def number(self, path: str | Path, pattern: str = r"\A(-?\d+)\Z") -> int | None:
+        """The whole number that `first` finds: the only word of the file, or what the pattern's group takes."""
+        text = self.first(path, pattern)
+        return None if text is None else int(text)
 
     def cpu_model(self) -> str | None:
         """The processor's name."""
-        found = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", self.text("proc/cpuinfo") or "", re.MULTILINE)
-        return found[1].strip() if found else None
-
-    def affinity(self) -> list[int]:
-        """Processors that this process may use; empty where the system has no such masks."""
-        return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        return self.first("proc/cpuinfo", r"^(?:model name|Model|Hardware)\s*:\s*(.*\S)")
 
     def governor(self, processors: list[int]) -> str | None:
         """The frequency governor of these processors; several are joined by a plus sign."""
@@ -79,13 +79,10 @@ class SystemFiles:
 
     def throttled_s(self) -> float | None:
         """Time for which CPU limits stopped this process's control groups, of the one that was stopped longest."""
-        found = []
-        for folder in self._groups("cpu"):
-            stat = self.text(folder / "cpu.stat") or ""
-            # Version 2 counts microseconds, version 1 nanoseconds.
-            for name, per_s in (("throttled_usec", 1e6), ("throttled_time", 1e9)):
-                found += [count / per_s for count in [_field(stat, name)] if count is not None]
-        return max(found, default=None)
+        # Version 2 counts microseconds, version 1 nanoseconds.
+        return max((count / per_s for folder in self._groups("cpu")
+                    for name, per_s in (("throttled_usec", 1e6), ("throttled_time", 1e9))
+                    if (count := self.number(folder / "cpu.stat", rf"^{name} (\d+)$")) is not None), default=None)
 
     def stolen_s(self, processors: list[int]) -> float | None:
         """Time that a hypervisor gave to others while these processors wanted to run."""
@@ -95,12 +92,12 @@ class SystemFiles:
 
     def vmstat(self, name: str) -> int | None:
         """One counter of the memory management since the machine started."""
-        return _field(self.text("proc/vmstat") or "", name)
+        return self.number("proc/vmstat", rf"^{name} (\d+)$")
 
     def memory_stalled_s(self) -> float | None:
         """Time for which every program that could run waited for memory (pressure stall information)."""
-        found = re.search(r"^full .*total=(\d+)", self.text("proc/pressure/memory") or "", re.MULTILINE)
-        return int(found[1]) / 1e6 if found else None
+        total_us = self.number("proc/pressure/memory", r"^full .*total=(\d+)")
+        return None if total_us is None else total_us / 1e6
 
     def clock_source(self) -> str | None:
         """What the kernel reads the time from."""
@@ -129,31 +126,23 @@ class SystemFiles:
             return "podman"
         if (self._root / ".dockerenv").exists():
             return "docker"
-        found = re.search(r"kubepods|docker|lxc|containerd|podman", self.text("proc/1/cgroup") or "")
-        return {"kubepods": "kubernetes"}.get(found[0], found[0]) if found else None
+        found = self.first("proc/1/cgroup", "(kubepods|docker|lxc|containerd|podman)")
+        return "kubernetes" if found == "kubepods" else found
 
     def virtual_machine(self) -> bool | None:
         """Whether the processor says that a hypervisor is below."""
-        found = re.search(r"^(?:flags|Features)\s*:(.*)$", self.text("proc/cpuinfo") or "", re.MULTILINE)
-        return "hypervisor" in found[1].split() if found else None
+        flags = self.first("proc/cpuinfo", r"^(?:flags|Features)\s*:(.*)$")
+        return None if flags is None else "hypervisor" in flags.split()
 
     def distribution(self) -> str | None:
         """The distribution's name with its version."""
-        found = re.search(r'^PRETTY_NAME="?([^"\n]+)', self.text("etc/os-release") or "", re.MULTILINE)
-        return found[1] if found else None
-
-
-def _field(text: str, name: str) -> int | None:
-    """The number behind a name at the start of a line."""
-    found = re.search(rf"^{name} (\d+)$", text, re.MULTILINE)
-    return int(found[1]) if found else None
+        return self.first("etc/os-release", r'^PRETTY_NAME="?([^"\n]+)')
 
 
 def tool_version(tool: str, keyword: str) -> str | None:
     """The first line of `tool --version` that holds the keyword; None without such a tool."""
-    path = shutil.which(tool)
-    output = None if path is None else _run([path, "--version"])
-    return next((line.strip() for line in (output or "").splitlines() if keyword in line), None)
+    output = _run([tool, "--version"]) or ""
+    return next((line.strip() for line in output.splitlines() if keyword in line), None)
 
 
 def git_state(root: Path) -> tuple[str | None, bool | None, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping
 
 from harness.record import findings
 from harness.record.events import EnvironmentRecorded, Finding
@@ -23,65 +24,50 @@ SLOW_CLOCKS = ("hpet", "acpi_pm", "jiffies", "refined-jiffies")
 def preflight(environment: EnvironmentRecorded) -> list[Finding]:
     """What about this machine may spoil a measurement, known before anything is measured."""
     facts = environment.facts
-
-    def number(name: str) -> float | None:
-        value = facts.get(name)
-        return None if value is None or isinstance(value, str) else float(value)
-
-    return [*_busy(number("load1"), number("cpu_usable") or number("cpu_logical")),
-            *_short_of_memory(number("memory_available_bytes"), number("memory_total_bytes"),
-                              number("memory_limit_bytes"), number("swap_used_bytes")),
-            *_slowed(facts.get("cpu_governor"), number("cpu_limit_cores"), number("cpu_usable")),
-            *_built_for_debugging(bool(facts.get("python_debug_build")), bool(facts.get("python_tracing"))),
-            *_switched_to_debugging([f"{name}={value}" for name, values in DEBUG_SWITCHES.items()
-                                     if (value := facts.get(f"env_{name}")) in values]),
-            *_slow_clock(facts.get("clock_source")),
-            *_shared_gpus({name: number(name) for name in facts if name.endswith("_foreign_processes")
-                           and name.startswith(f"{facts.get('gpu_measured') or 'gpu'}_")})]
+    numbers = {name: float(value) for name, value in facts.items() if value is not None and not isinstance(value, str)}
+    measured = f"{facts.get('gpu_measured') or 'gpu'}_"
+    return [*_short(numbers), *_slowed(facts, numbers), *_shared_gpus(numbers, measured)]
 
 
-def _busy(load: float | None, cores: float | None) -> Iterator[Finding]:
-    if load is not None and cores and load > MOST_LOAD_PER_CORE * cores:
+def _short(numbers: Mapping[str, float]) -> Iterator[Finding]:
+    """Processors and memory that others use."""
+    load, cores = numbers.get("load1", 0.0), numbers.get("cpu_usable") or numbers.get("cpu_logical", math.inf)
+    if load > MOST_LOAD_PER_CORE * cores:
         yield findings.HIGH_LOAD.found(f"the load before the run is {load:.2f} on {cores:.0f} usable processors")
-
-
-def _short_of_memory(available: float | None, total: float | None, limit: float | None,
-                     swap: float | None) -> Iterator[Finding]:
-    total = min((size for size in (total, limit) if size), default=None)
-    if available is not None and total is not None and limit is not None:
-        available = min(available, limit)
-    if available is not None and total and available < max(LEAST_FREE_MEMORY_BYTES, LEAST_FREE_MEMORY_SHARE * total):
+    limit = numbers.get("memory_limit_bytes", math.inf)
+    total = min(numbers.get("memory_total_bytes", math.inf), limit)
+    available = min(numbers.get("memory_available_bytes", math.inf), limit)
+    if available < max(LEAST_FREE_MEMORY_BYTES, LEAST_FREE_MEMORY_SHARE * total):
         yield findings.LOW_MEMORY.found(f"{available / GIB:.1f} of {total / GIB:.1f} GiB of memory are free")
-    if swap is not None and swap > MOST_SWAP_BYTES:
+    swap = numbers.get("swap_used_bytes", 0.0)
+    if swap > MOST_SWAP_BYTES:
         yield findings.SWAP_IN_USE.found(f"{swap / GIB:.1f} GiB are swapped out")
 
 
-def _slowed(governor: object, limit: float | None, usable: float | None) -> Iterator[Finding]:
-    if isinstance(governor, str) and "powersave" in governor:
+def _slowed(facts: Mapping[str, object], numbers: Mapping[str, float]) -> Iterator[Finding]:
+    """Settings that make everything slower than it need be."""
+    governor = str(facts.get("cpu_governor"))
+    if "powersave" in governor:
         yield findings.GOVERNOR_POWERSAVE.found(f"the CPU's frequency governor is {governor!r}")
-    if limit is not None and usable is not None and limit < usable:
+    limit, usable = numbers.get("cpu_limit_cores", math.inf), numbers.get("cpu_usable", 0.0)
+    if limit < usable:
         yield findings.CPU_LIMIT.found(f"a cgroup allows {limit:g} cores' worth of time on {usable:.0f} processors")
-
-
-def _built_for_debugging(debug: bool, traced: bool) -> Iterator[Finding]:
-    if debug:
+    if facts.get("python_debug_build"):
         yield findings.DEBUG_BUILD.found("this Python is a debug build, several times slower than usual")
-    if traced:
+    if facts.get("python_tracing"):
         yield findings.TRACED.found("a debugger or a coverage tool traces this process")
-
-
-def _switched_to_debugging(on: Sequence[str]) -> Iterator[Finding]:
+    on = [f"{name}={facts[f'env_{name}']}" for name, values in DEBUG_SWITCHES.items()
+          if facts.get(f"env_{name}") in values]
     if on:
         yield findings.DEBUG_SWITCH.found(f"set in the environment: {', '.join(on)}")
-
-
-def _slow_clock(source: object) -> Iterator[Finding]:
+    source = facts.get("clock_source")
     if source in SLOW_CLOCKS:
         yield findings.SLOW_CLOCK.found(f"the kernel reads the time from {source!r}, which takes long")
 
 
-def _shared_gpus(foreign: dict[str, float | None]) -> Iterator[Finding]:
-    for name, count in foreign.items():
-        if count:
+def _shared_gpus(numbers: Mapping[str, float], measured: str) -> Iterator[Finding]:
+    """Others on the GPU that is measured on; what they do on another one is their business."""
+    for name, count in numbers.items():
+        if name.startswith(measured) and name.endswith("_foreign_processes") and count:
             gpu = name.removesuffix("_foreign_processes").replace("_", ":")
             yield findings.GPU_SHARED.found(f"{count:.0f} process{'' if count == 1 else 'es'} of others on {gpu}")

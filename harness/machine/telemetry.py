@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 
 from harness.machine import gpu
-from harness.machine.monitors import Monitor, Recorder
 from harness.machine.monitors.host import HostMonitor
-from harness.machine.monitors.nvml import NvmlMonitor, open_nvml
+from harness.machine.monitors.nvml import open_nvml
+from harness.machine.monitors.recorder import Recorder
 from harness.record.events import ArmSlot, Finding, MonitorState, Sample
 from harness.record.findings import CPU_FREQUENCY_DRIFT, GPU_DISTURBED, GPU_POWER_LIMITED, MEMORY_NEARLY_FULL, SWAPPING
 from harness.record.writer import RunWriter
@@ -39,8 +39,7 @@ class Telemetry:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         # What others do on another GPU is nobody's business here.
         self._gpu = open_nvml(gpu.chosen(visible) or visible)
-        monitors: Sequence[Monitor] = (self._host, self._gpu)
-        self._recorder = Recorder(monitors, self._sink, INTERVAL_S)
+        self._recorder = Recorder((self._host, self._gpu), self._sink, INTERVAL_S)
         self._samples: list[Sample] = []
         self._marked = 0
 
@@ -51,15 +50,13 @@ class Telemetry:
     def stop(self) -> None:
         """Sample no more; harmless when done twice."""
         self._recorder.stop()
-        self._host.close()
         self._gpu.close()
 
     def watch(self, pids: Mapping[ArmSlot, int]) -> None:
         """From now on these are the measured processes."""
         named: dict[str, int] = {str(slot): pid for slot, pid in pids.items()}
         self._host.set_processes(named)
-        if isinstance(self._gpu, NvmlMonitor):
-            self._gpu.set_processes(named)
+        self._gpu.set_processes(named)
 
     def pause(self) -> None:
         """Read nothing until `resume`."""

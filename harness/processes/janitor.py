@@ -20,6 +20,7 @@ import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 MARK = "DDPM_BENCH_OWNER"
 PREFIX = "ddpm-bench-"
@@ -112,16 +113,14 @@ def remove_partials(paths: Iterable[Path], gone: Collection[int] = ()) -> None:
 def main() -> int:
     """`janitor.py TEMP`: make a folder in TEMP, print its name, clean up when the standard input ends.
 
-    Lines of the standard input: `pid N`, a process of the run; `run "FOLDER"`, where it writes its results; `cache
-    "FOLDER"`, where it may put what outlives it; `done`, that it ends by itself.
+    Lines of the standard input, a word and JSON: `pid N`, a process of the run; `run "FOLDER"`, where it writes its
+    results; `cache "FOLDER"`, where it may put what outlives it; `done` alone, that it ends by itself.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    pids: set[int] = set()
+    told: dict[str, list[Any]] = {"pid": [], "run": [], "cache": []}
     # A killed process closes its end of the line before it is gone from the table of processes.
     gone = {os.getppid()}
-    runs: list[Path] = []
-    caches: list[Path] = []
     try:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=sys.argv[1]))
     except OSError:
@@ -137,20 +136,16 @@ def main() -> int:
         for line in sys.stdin:
             word, _, value = line.partition(" ")
             # A line that the run's death cut off has no end.
-            if line.endswith("\n") and word == "pid":
-                pids.add(int(value))
-            elif line.endswith("\n") and word == "run":
-                runs.append(Path(json.loads(value)))
-            elif line.endswith("\n") and word == "cache":
-                caches.append(Path(json.loads(value)))
-            elif line == "done\n":
+            if line == "done\n":
                 gone.clear()
+            elif line.endswith("\n"):
+                told[word].append(json.loads(value))
     finally:
-        gone |= clean(folder, pids)
-    for run in runs:
+        gone |= clean(folder, told["pid"])
+    for run in map(Path, told["run"]):
         remove_partials([*run.rglob(".*"), *run.parent.glob(".index.html.*.partial")], gone)
-    for cache in caches:
-        remove_partials(cache.glob(".*"), gone)
+    for cache in told["cache"]:
+        remove_partials(Path(cache).glob(".*"), gone)
     return 0
 
 

@@ -6,9 +6,8 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from harness.machine import gpu
 from harness.processes import janitor
@@ -17,36 +16,7 @@ KILL_LIMIT_S = 10.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Handle(Protocol):
-    """A started process."""
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        ...
-
-    def poll(self) -> int | None:
-        """Its exit status, negative for a signal; None while it runs."""
-        ...
-
-    def wait(self, timeout_s: float) -> int | None:
-        """As `poll`, after waiting at most `timeout_s` for the end."""
-        ...
-
-    def kill(self) -> None:
-        """End it and everything it started, at once; idempotent."""
-        ...
-
-
-class Launcher(Protocol):
-    """Starts processes somewhere."""
-
-    def start(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> Handle:
-        """Start `command` with the environment `env`; its output goes to the end of `log`."""
-        ...
-
-
-class LocalHandle:
+class Handle:
     """A process on this machine, the leader of a group of its own.
 
     Args:
@@ -63,17 +33,17 @@ class LocalHandle:
         return self._process.pid
 
     def poll(self) -> int | None:
-        """Its exit status, or None."""
+        """Its exit status, negative for a signal; None while it runs."""
         return self._process.poll()
 
     def wait(self, timeout_s: float) -> int | None:
-        """Its exit status, or None after `timeout_s`."""
+        """As `poll`, after waiting at most `timeout_s` for the end."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self._process.wait(timeout_s)
         return None
 
     def kill(self) -> None:
-        """Kill the whole group, and whatever left it: loader workers outlive their parent otherwise."""
+        """End the whole group, and whatever left it, at once: loader workers outlive their parent otherwise."""
         # Once it has been waited for, its number may be another's.
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -84,15 +54,18 @@ class LocalHandle:
         janitor.remove_segments({self._process.pid, *ended})
 
 
-class LocalLauncher:
-    """Plain processes on this machine."""
+def launch(command: Sequence[str], env: Mapping[str, str], log: Path) -> Handle:
+    """Start `command` on this machine with the environment `env`; its output goes to the end of `log`.
 
-    def start(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> LocalHandle:
-        """Start `command`; a Ctrl-C in the terminal does not reach it, the runner decides when it ends."""
-        with log.open("ab") as output:
-            process = subprocess.Popen(list(command), env=dict(env), stdin=subprocess.DEVNULL, stdout=output,
-                                       stderr=subprocess.STDOUT, start_new_session=True)
-        return LocalHandle(process, env.get(janitor.MARK))
+    A Ctrl-C in the terminal does not reach it, the runner decides when it ends.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(list(command), env=dict(env), stdin=subprocess.DEVNULL, stdout=output,
+                                   stderr=subprocess.STDOUT, start_new_session=True)
+    return Handle(process, env.get(janitor.MARK))
+
+
+Launcher = Callable[[Sequence[str], Mapping[str, str], Path], Handle]
 
 
 def worker_environment(base: Mapping[str, str], threads: int) -> dict[str, str]:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from harness.processes import janitor
 from harness.processes.janitor import MARK, OWNER, PREFIX
@@ -82,16 +81,16 @@ class Scratch:
     def has_process(self, pid: int) -> None:
         """This process belongs to the run."""
         self._pids.add(pid)
-        self._tell(f"pid {pid}\n")
+        self._tell(f"pid {pid}")
 
     def writes(self, run: Path) -> None:
         """The run writes its results here; from now on it counts as measuring."""
-        self._tell(f"run {json.dumps(str(run.resolve()))}\n")
+        self._tell(f"run {json.dumps(str(run.resolve()))}")
         os.pwrite(self._owner, json.dumps({"pid": os.getpid(), "run": str(run.resolve())}).encode(), 0)
 
     def fills(self, cache: Path) -> None:
         """The run may put files here that outlive it."""
-        self._tell(f"cache {json.dumps(str(cache.resolve()))}\n")
+        self._tell(f"cache {json.dumps(str(cache.resolve()))}")
 
     def neighbours(self) -> list[Neighbour]:
         """Other runs that are measuring now."""
@@ -117,7 +116,7 @@ class Scratch:
             os.environ.pop(MARK, None)
         else:
             os.environ[MARK] = self._outer
-        self._tell("done\n")
+        self._tell("done")
         with suppress(OSError, subprocess.TimeoutExpired):
             self._janitor.communicate(timeout=CLEAN_LIMIT_S)
         if self.path.exists():
@@ -127,15 +126,12 @@ class Scratch:
     def __enter__(self) -> Scratch:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _tell(self, line: str) -> None:
         with suppress(OSError):
-            if self._janitor.stdin is not None:
-                self._janitor.stdin.write(line)
-                self._janitor.stdin.flush()
+            print(line, file=self._janitor.stdin, flush=True)
 
 
 def sweep(temp: Path) -> None:

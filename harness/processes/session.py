@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from pydantic import ValidationError
 
 from harness import protocol
 from harness.processes.launcher import Handle
+from harness.progress import Progress
 from harness.protocol.life import Command, Failure, Note, R, Stop
 from harness.record.events import ArmSlot
 from impls.registry import Arm
@@ -45,28 +45,6 @@ class Limits:
 USUAL = Limits()
 
 
-class Watcher(Protocol):
-    """Somebody who waits."""
-
-    def say(self, text: str) -> None:
-        """A line from the worker."""
-        ...
-
-    def tick(self, text: str, seconds: float) -> None:
-        """Still busy with `text`, for so long now."""
-        ...
-
-
-class Nobody:
-    """Nobody waits."""
-
-    def say(self, text: str) -> None:
-        """Said to nobody."""
-
-    def tick(self, text: str, seconds: float) -> None:
-        """Noticed by nobody."""
-
-
 class WorkerFailedError(Exception):
     """One arm cannot go on.
 
@@ -92,6 +70,7 @@ class Session:
         pid: its process id.
         spawn_ns: process launch until it connected.
         log: its output.
+        watcher: told what the worker says, and that it is still busy.
     """
 
     slot: ArmSlot
@@ -101,7 +80,7 @@ class Session:
     log: Path
     channel: protocol.Bytes
     handle: Handle
-    watcher: Watcher
+    watcher: Progress
     clock: Callable[[], float] = time.monotonic
     limits: Limits = USUAL
 
@@ -179,26 +158,6 @@ class Session:
     def _ended(self) -> WorkerFailedError:
         status = self.handle.wait(self.limits.stop_s)
         return WorkerFailedError("crash", f"{self.arm.name}: the worker {ending(status)}", status=status)
-
-
-class Sessions(Protocol):
-    """Where workers come from; a test has its own."""
-
-    def start(self, slot: ArmSlot, arm: Arm, log: Path, env: Mapping[str, str] | None = None) -> Session:
-        """Start a worker for one arm, `env` laid over the usual environment.
-
-        Raises:
-            WorkerFailedError: it did not come up.
-        """
-        ...
-
-    def folder(self, purpose: str) -> AbstractContextManager[Path]:
-        """A temporary folder that the workers can reach, for as long as the block."""
-        ...
-
-    def close(self) -> None:
-        """End what is left."""
-        ...
 
 
 def ending(status: int | None) -> str:

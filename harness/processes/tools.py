@@ -6,12 +6,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.processes.janitor import MARK
-from harness.processes.launcher import Launcher, LocalLauncher, worker_environment
-from harness.processes.session import Watcher, WorkerFailedError, ending, log_tail
+from harness.processes.launcher import Launcher, launch, worker_environment
+from harness.processes.session import WorkerFailedError, ending, log_tail
+from harness.progress import Progress
 from impls.errors import EXIT_USAGE
 from impls.registry import Arm
 
@@ -35,11 +36,11 @@ class Tools:
 
     threads: int
     python: Callable[[Arm], str]
-    launcher: Launcher = field(default_factory=LocalLauncher)
+    launcher: Launcher = launch
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
-    def run(self, tool: str, words: Sequence[str], log: Path, watcher: Watcher, text: str, arm: Arm | None = None
+    def run(self, tool: str, words: Sequence[str], log: Path, watcher: Progress, text: str, arm: Arm | None = None
             ) -> float:
         """Run one tool to its end.
 
@@ -64,11 +65,11 @@ class Tools:
         if MARK in env:
             # A mark of its own, so that ending this tool ends nothing else of the run.
             env[MARK] = f"{env[MARK]}/{log.stem}"
-        handle = self.launcher.start([python, "-m", f"impls.{tool}", *words], env, log)
+        handle = self.launcher([python, "-m", f"impls.{tool}", *words], env, log)
         try:
             while (status := handle.poll()) is None:
                 self.sleep(POLL_S)
-                now, size = self.clock(), _size(log)
+                now, size = self.clock(), log.stat().st_size
                 if size != heard:
                     heard, spoke = size, now
                 if now - spoke > STALL_S:
@@ -91,13 +92,6 @@ def _fault(status: int, log: Path, text: str) -> WorkerFailedError:
         return WorkerFailedError("usage", said, status=status)
     why = tail[-1] if tail else "it left no line"
     return WorkerFailedError("crash", f"{text}: the tool {ending(status)}: {why}"[:300], status=status)
-
-
-def _size(log: Path) -> int:
-    try:
-        return log.stat().st_size
-    except OSError:
-        return 0
 
 
 def _latest(log: Path) -> str:

@@ -23,19 +23,10 @@ from pydantic import ValidationError
 
 from harness import protocol
 from harness.processes.janitor import MARK
-from harness.processes.launcher import Handle, Launcher, LocalLauncher, worker_environment
+from harness.processes.launcher import Handle, Launcher, launch, worker_environment
 from harness.processes.scratch import Scratch
-from harness.processes.session import (
-    HEARTBEAT_S,
-    START_TRIES,
-    USUAL,
-    Limits,
-    Nobody,
-    Session,
-    Watcher,
-    WorkerFailedError,
-    ending,
-)
+from harness.processes.session import HEARTBEAT_S, START_TRIES, USUAL, Limits, Session, WorkerFailedError, ending
+from harness.progress import Progress
 from harness.protocol import life
 from harness.record.events import ArmSlot
 from impls.registry import Arm
@@ -49,14 +40,14 @@ class LocalSessions:
         scratch: the run's temporary folder, which ends them if this process cannot.
         python: the interpreter of an arm.
         launcher: starts processes.
-        watcher: somebody who waits.
+        watcher: somebody who waits; nobody when None.
         limits: when a worker counts as hung.
     """
 
     def __init__(self, threads: int, scratch: Scratch, python: Callable[[Arm], str] = lambda arm: sys.executable,
-                 launcher: Launcher | None = None, watcher: Watcher | None = None, limits: Limits = USUAL) -> None:
+                 launcher: Launcher = launch, watcher: Progress | None = None, limits: Limits = USUAL) -> None:
         self._threads, self._scratch, self._python = threads, scratch, python
-        self._launcher, self._watcher, self._limits = launcher or LocalLauncher(), watcher or Nobody(), limits
+        self._launcher, self._watcher, self._limits = launcher, watcher or Progress(quiet=True), limits
         self._key = secrets.token_bytes(32)
         # Without the key: the handshake is done beside the listening, so that a stuck one holds up nobody else.
         self._listener = Listener(str(scratch.path / "socket"), family="AF_UNIX", backlog=16)
@@ -66,9 +57,12 @@ class LocalSessions:
         threading.Thread(target=self._accept, name="worker-listener", daemon=True).start()
 
     def start(self, slot: ArmSlot, arm: Arm, log: Path, env: Mapping[str, str] | None = None) -> Session:
-        """Start a worker; one that ends with status 0 at once is started again.
+        """Start a worker, `env` laid over the usual environment; one that ends with status 0 at once is started again.
 
         To be called from the main thread: the kernel ends a worker with the thread that started it.
+
+        Raises:
+            WorkerFailedError: it did not come up.
         """
         for _ in range(START_TRIES):
             began = time.perf_counter_ns()
@@ -76,7 +70,7 @@ class LocalSessions:
             full = {**worker_environment(os.environ, self._threads), **self._temporary(), **(env or {}),
                     protocol.TOKEN_VARIABLE: token, protocol.ADDRESS_VARIABLE: str(self._listener.address),
                     protocol.KEY_VARIABLE: self._key.hex(), MARK: f"{self._scratch.path}/{token}"}
-            handle = self._launcher.start([self._python(arm), "-m", "harness.worker"], full, log)
+            handle = self._launcher([self._python(arm), "-m", "harness.worker"], full, log)
             self._scratch.has_process(handle.pid)
             try:
                 connected = self._connected(token, handle, arm)
@@ -91,7 +85,7 @@ class LocalSessions:
         raise WorkerFailedError("crash", f"{arm.name}: the worker ended before it connected, {START_TRIES} times")
 
     def folder(self, purpose: str) -> AbstractContextManager[Path]:
-        """A temporary folder below the run's."""
+        """A temporary folder below the run's that the workers can reach, for as long as the block."""
         return self._scratch.folder(purpose)
 
     def close(self) -> None:

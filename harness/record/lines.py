@@ -16,65 +16,17 @@ from pydantic import BaseModel, ValidationError
 from harness.record.events import (
     EVENT,
     SCHEMA_VERSION,
-    AnyEvent,
-    BlockState,
     Case,
-    Energy,
-    Epoch,
     Event,
     Finding,
-    ImagesSampled,
-    Losses,
-    Memory,
-    NearestImages,
-    Overhead,
-    ParityResult,
-    Peak,
-    Quality,
-    QualityDifference,
-    ReferenceFeatures,
     Resumed,
     RunEnded,
     RunStarted,
-    SampleAgreement,
-    SamplesDrawn,
-    SyncProof,
-    Trained,
-    Trap,
     Verdict,
-    WarmUp,
-    Window,
-    WorkerStarted,
 )
 from harness.record.findings import END_CODES
 from impls.errors import UsageError
 
-# Two lines that agree in these fields tell of the same thing, and the newer one counts.
-SAME: dict[type[Event], tuple[str, ...]] = {
-    WorkerStarted: ("role", "arm", "block"),
-    WarmUp: ("arm", "block"),
-    Window: ("kind", "arm", "block", "pair", "cell", "images"),
-    Epoch: ("arm", "block", "epoch"),
-    Losses: ("randomness", "arm", "block", "first_step"),
-    Memory: ("arm", "block"),
-    Peak: ("arm", "part"),
-    Overhead: ("what", "arm", "part"),
-    SyncProof: ("arm", "part", "attempt"),
-    Trap: ("arm", "block", "cell"),
-    Energy: ("source", "arm", "block", "start_ns"),
-    ParityResult: ("arm_a", "arm_b"),
-    SamplesDrawn: ("arm", "cell"),
-    SampleAgreement: ("arm_a", "arm_b", "cell"),
-    Trained: ("arm", "steps"),
-    ImagesSampled: ("arm", "cell", "train_steps"),
-    ReferenceFeatures: ("extractor", "label"),
-    Quality: ("arm", "cell", "train_steps", "extractor", "label"),
-    QualityDifference: ("arm_a", "arm_b", "cell", "train_steps", "label"),
-    NearestImages: ("arm", "cell"),
-    Case: ("case_id",),
-    BlockState: ("block",),
-    Verdict: ("metric", "arm_a", "arm_b", "cell"),
-}
 # Cases of work that every resumed run does again.
 REPEATED_CASES = "prewarm-"
 MOST_SPANS = 5
@@ -96,7 +48,7 @@ class Lines:
         next_number: the number of the next line to be written.
     """
 
-    events: tuple[AnyEvent, ...]
+    events: tuple[Event, ...]
     faults: list[str]
     lost: list[tuple[int, int]]
     next_number: int
@@ -115,7 +67,7 @@ class Lines:
 
 
 class DamagedError(Exception):
-    """Why a line cannot be trusted; `unchecked` where it has no checksum."""
+    """Why a line cannot be trusted; `unchecked` where it looks whole but for a checksum."""
 
     def __init__(self, why: str, unchecked: bool = False) -> None:
         super().__init__(why)
@@ -138,7 +90,7 @@ def decode(raw: bytes, path: Path) -> Lines:
     Raises:
         UsageError: written by a newer version of this program.
     """
-    numbered: list[tuple[int, int, AnyEvent]] = []
+    numbered: list[tuple[int, int, Event]] = []
     known: set[bytes] = set()
     faults: list[str] = []
     newest, unchecked = -1, 0
@@ -165,7 +117,7 @@ def decode(raw: bytes, path: Path) -> Lines:
     numbered.sort(key=lambda item: item[:2])
     order = [-1, *(number for number, _, _ in numbered)]
     lost = [(one + 1, other - 1) for one, other in pairwise(order) if other - one > 1]
-    if not numbered and unchecked > 1:
+    if not numbered and unchecked == len(faults) > 1:
         faults = [f"none of its {unchecked} lines has a checksum: a version of this program that was never released "
                   "wrote it, or it is no journal"]
     return Lines(tuple(event for _, _, event in numbered), faults, lost, newest + 1)
@@ -177,14 +129,14 @@ class Told:
     That is: blocks that a resumed run discarded, earlier ends, and all but the newest of those that tell of the same.
     """
 
-    def __init__(self, events: Iterable[AnyEvent] = ()) -> None:
+    def __init__(self, events: Iterable[Event] = ()) -> None:
         self._count = 0
-        self._kept: list[AnyEvent] = []
-        self._newest: dict[object, AnyEvent] = {}
+        self._kept: list[Event] = []
+        self._newest: dict[object, Event] = {}
         for event in events:
             self.add(event)
 
-    def add(self, event: AnyEvent) -> None:
+    def add(self, event: Event) -> None:
         """Take the next one."""
         self._count += 1
         if isinstance(event, Resumed):
@@ -197,7 +149,7 @@ class Told:
         self._put(event)
 
     @property
-    def events(self) -> tuple[AnyEvent, ...]:
+    def events(self) -> tuple[Event, ...]:
         """What counts, oldest first."""
         return tuple(self._newest.values())
 
@@ -206,13 +158,13 @@ class Told:
         """How many do not count."""
         return self._count - len(self._newest)
 
-    def _put(self, event: AnyEvent) -> None:
-        key = subject(event) or object()
+    def _put(self, event: Event) -> None:
+        key = event.key or object()
         self._newest.pop(key, None)
         self._newest[key] = event
 
 
-def _done_again(event: AnyEvent, blocks: set[int]) -> bool:
+def _done_again(event: Event, blocks: set[int]) -> bool:
     if getattr(event, "block", None) in blocks or isinstance(event, Verdict | RunEnded):
         return True
     if isinstance(event, Case):
@@ -220,13 +172,7 @@ def _done_again(event: AnyEvent, blocks: set[int]) -> bool:
     return isinstance(event, Finding) and event.code in END_CODES
 
 
-def subject(event: Event) -> tuple[object, ...] | None:
-    """What a line tells of; None where every line stands for itself."""
-    fields = SAME.get(type(event))
-    return None if fields is None else (type(event), *(getattr(event, name) for name in fields))
-
-
-def decode_line(line: bytes, path: Path) -> tuple[AnyEvent, int]:
+def decode_line(line: bytes, path: Path) -> tuple[Event, int]:
     """The event of a line and its number.
 
     Raises:
@@ -236,7 +182,7 @@ def decode_line(line: bytes, path: Path) -> tuple[AnyEvent, int]:
     checked = _CHECKED.fullmatch(line)
     if checked is None:
         _refuse_newer(path, line)
-        raise DamagedError("it has no checksum", unchecked=True)
+        raise DamagedError("it has no checksum", unchecked=line.endswith(b"}"))
     body, crc = checked.groups()
     numbered = _NUMBERED.fullmatch(body)
     if numbered is None or zlib.crc32(body) != int(crc, 16):

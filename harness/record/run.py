@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.record.events import (
-    AnyEvent,
     BlockState,
     Case,
     EnvironmentRecorded,
@@ -43,7 +42,7 @@ class RecordedRun:
     """
 
     path: Path
-    events: tuple[AnyEvent, ...]
+    events: tuple[Event, ...]
     damage: list[str] = field(default_factory=list)
     discarded: int = 0
 

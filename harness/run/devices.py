@@ -9,7 +9,7 @@ from impls.errors import UnavailableError, UsageError
 from impls.registry import Arm, Device
 
 if TYPE_CHECKING:
-    from harness.processes.session import Sessions
+    from harness.processes.workers import LocalSessions
 
 Probe = Callable[[Arm], str | None]
 
@@ -40,7 +40,7 @@ def resolve(choice: str, arms: Sequence[Arm], driver_fault: Callable[[], str | N
     return "cuda", "as asked" if choice == "cuda" else "every arm can use it"
 
 
-def probe_with(sessions: Sessions, threads: int, say: Callable[[str], None]) -> Probe:
+def probe_with(sessions: LocalSessions, threads: int, say: Callable[[str], None]) -> Probe:
     """A probe that starts a short-lived worker of the arm and has its framework open the device."""
     from harness.bench import SLOW_LIMIT_S
     from harness.processes.session import WorkerFailedError

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.bench import Bench
+from harness.ledger import Ledger
 from harness.machine.facts import capture
 from harness.machine.preflight import preflight
 from harness.machine.telemetry import Telemetry
@@ -19,16 +20,15 @@ from harness.processes.scratch import Scratch
 from harness.processes.tools import Tools
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
-from harness.record.events import DatasetRecorded, Finding
-from harness.record.findings import NO_DDPM
+from harness.record.events import DatasetRecorded
 from harness.record.run import RecordedRun, read_run
 from harness.record.writer import RunWriter, StorageError
 from harness.run.devices import check_data
 from harness.run.finish import conclude
-from harness.run.resume import check_machine, check_weights, origin
+from harness.run.resume import check_machine
 from harness.run.runner import Runner
 from harness.run.start import Request
-from harness.suites.quality.part import check_weights_fit
+from harness.suites.weights import origin
 from impls.data import datasets
 from impls.data.array_cache import default_folder
 from impls.devices import default_threads
@@ -51,7 +51,6 @@ class Job:
         command: the command line, for the record.
         resumed: the run that is continued, or None.
         given: weights that a sampling part samples from; None for random ones.
-        training: recipe of the quality suite's own trainings; None where it trains nothing.
     """
 
     config: BenchConfig
@@ -61,7 +60,6 @@ class Job:
     command: Sequence[str]
     resumed: RecordedRun | None = None
     given: Weights | None = None
-    training: ExperimentConfig | None = None
 
 
 def execute(job: Job, progress: Progress) -> int:
@@ -84,18 +82,19 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
     environment, changed = capture(interpreters=chosen), None
     if resumed is not None:
         changed = check_machine(resumed, environment, config.allow_env_change)
-        check_weights(resumed, given)
     root = Path(config.data_root) if config.data_root else None
     for cache in (default_folder(), root or default_folder() / "data"):
         scratch.fills(cache)
-    dataset = None if first.part == "sampling" else _dataset(config, job, progress)
+    dataset = _dataset(config, job, progress) if any(plan.part.needs.images for plan in job.plans) else None
+    for plan in job.plans:
+        plan.part.check(given, dataset, resumed)
     if resumed is not None and dataset is not None:
         _check_dataset(resumed, dataset)
     request = Request(
         config=config, command=job.command, environment=environment,
-        findings=[*preflight(environment), *(left for plan in job.plans for left in left_out(config, plan))],
+        findings=[*preflight(environment), *(left for plan in job.plans for left in plan.part.remarks(config))],
         dataset=None if dataset is None else _recorded(dataset),
-        device_reason=job.device_reason, resumed=resumed, plans=job.plans, training=job.training, changed=changed)
+        device_reason=job.device_reason, resumed=resumed, plans=job.plans, changed=changed)
 
     def python(arm: Arm) -> str:
         return interpreter_of(arm, chosen, sys.executable)
@@ -108,12 +107,12 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
     weights = scratch.path / "weights.safetensors"
     if given is not None:
         save_arrays(weights, given.params)
+    ledger = Ledger(writer, progress, {slot: arm.name for slot, arm in first.arms}, scratch.neighbours)
     bench = Bench(
-        plan=first, experiment=job.experiment, data_path=dataset.path if dataset else None,
-        images=dataset.images if dataset else 0, threads=threads, writer=writer, sessions=sessions,
-        progress=progress, telemetry=telemetry, window_steps=None if first.suite.samples else config.step_count,
-        epochs=config.epochs, weights=weights, weights_from=origin(given), tools=Tools(threads, python),
-        neighbours=scratch.neighbours)
+        plan=first, experiment=job.experiment, ledger=ledger, sessions=sessions, telemetry=telemetry, threads=threads,
+        data_path=dataset.path if dataset else None, images=dataset.images if dataset else 0,
+        dataset=dataset.name if dataset else "", weights=weights, weights_from=origin(given),
+        tools=Tools(threads, python))
     return _run(Runner(bench, request), bench, telemetry, resumed)
 
 
@@ -129,14 +128,6 @@ def _continued(resumed: RecordedRun) -> RunWriter:
         raise UsageError(f"--resume {resumed.path}: another process went on with it meanwhile: look at it, then try "
                          "again")
     return writer
-
-
-def left_out(config: BenchConfig, plan: Plan) -> list[Finding]:
-    """What the default cells of a sampling suite do not cover."""
-    if not plan.cells or config.steps is not None or any(cell.method == "ddpm" for cell in plan.cells):
-        return []
-    return [NO_DDPM.found("DDPM is not among the default cells on the CPU: its network calls, one for every "
-                          "diffusion step, take minutes a batch there")]
 
 
 def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRun | None) -> int:
@@ -160,7 +151,7 @@ def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRu
         print(f"\ninterrupted; go on with: run_bench.py --resume {writer.path}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except (UsageError, StorageError) as error:
-        if resumed is None and not bench.anything_measured:
+        if resumed is None and not bench.ledger.anything_measured:
             writer.discard()
             if isinstance(error, StorageError):
                 raise UsageError(f"--out {writer.path.parent}: {error.reason}: give a folder with more room") from error
@@ -185,12 +176,9 @@ def _dataset(config: BenchConfig, job: Job, progress: Progress) -> datasets.Data
         UsageError: they cannot be had, are fewer than a batch, or have another shape.
     """
     dataset = datasets.prepare(config.dataset, Path(config.data_root) if config.data_root else None, echo=progress.say)
-    model, training = job.experiment.model, job.training or job.experiment
-    check_data(training.train.batch_size if job.plans[0].suite.trains or job.training else 1, dataset.images,
-               dataset.shape, (model.image_size, model.image_size, model.image_channels))
-    for plan in job.plans:
-        if plan.quality is not None:
-            check_weights_fit(plan.quality, dataset.shape, job.resumed)
+    model = job.experiment.model
+    check_data(max(plan.part.batch_size(job.experiment) for plan in job.plans), dataset.images, dataset.shape,
+               (model.image_size, model.image_size, model.image_channels))
     return dataset
 
 

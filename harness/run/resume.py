@@ -11,36 +11,25 @@ from pydantic import ValidationError
 
 from harness.options import FREE_ON_RESUME, PROG, BenchConfig
 from harness.record.events import (
-    ArmSlot,
-    Case,
     EnvironmentRecorded,
-    Epoch,
     Finding,
-    Peak,
     RunStarted,
-    SamplesDrawn,
-    Trap,
 )
 from harness.record.findings import ENVIRONMENT_CHANGED
 from harness.record.run import RecordedRun, finished_blocks, read_run, report_due
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, validated
-from impls.store.weights import Weights
 from impls.tools.cli import alias, command_line
-
-# Where a journal's declaration holds the recipe of the quality suite's own trainings.
-TRAINING = "quality_training"
 
 
 @dataclass(frozen=True)
 class Resumption:
-    """An interrupted run and what its continuation must keep to; `training` is the quality suite's own recipe."""
+    """An interrupted run and what its continuation must keep to."""
 
     run: RecordedRun
     config: BenchConfig
     experiment: ExperimentConfig
     device: str
-    training: ExperimentConfig | None = None
 
 
 def resumption(argv: Sequence[str]) -> Resumption:
@@ -68,10 +57,8 @@ def resumption(argv: Sequence[str]) -> Resumption:
     if changed:
         raise UsageError(f"--resume {path}: the options of that run cannot change: {'; '.join(changed)}: "
                          f"leave {'it' if len(changed) == 1 else 'them'} out or start a new run")
-    training = started.declared.get(TRAINING)
     return Resumption(run, config, validated(started.experiment, f"{path}: experiment"),
-                      str(started.declared.get("device", "cpu")),
-                      None if training is None else validated(training, f"{path}: {TRAINING}"))
+                      str(started.declared.get("device", "cpu")))
 
 
 def check_machine(run: RecordedRun, now: EnvironmentRecorded, allowed: bool = False) -> Finding | None:
@@ -105,47 +92,11 @@ def check_machine(run: RecordedRun, now: EnvironmentRecorded, allowed: bool = Fa
                                      f"block{'' if done == 1 else 's'}: {changed}")
 
 
-def origin(given: Weights | None) -> str:
-    """Where the sampled weights come from, for the journal."""
-    return "random, the same in every arm" if given is None else f"{given.description}, SHA-256 {given.sha256()[:12]}"
-
-
-def check_weights(run: RecordedRun, given: Weights | None) -> None:
-    """Refuse to go on with other weights.
-
-    Raises:
-        UsageError: the file or its content has changed.
-    """
-    before = run.last(SamplesDrawn)
-    if before is not None and before.weights != origin(given):
-        raise UsageError(f"--resume {run.path}: it sampled from {before.weights}, now there are {origin(given)}: "
-                         "start a new run")
-
-
 def _shown(name: str, recorded: EnvironmentRecorded) -> str:
     fact = recorded.facts.get(name)
     if fact is None:
         return "not set" if name.startswith("env_") else "unknown"
     return repr(fact[:12] if name.endswith("_sha256") and isinstance(fact, str) else fact)
-
-
-def extras_done(run: RecordedRun, part: str, epochs: bool, prefix: str = "") -> set[ArmSlot]:
-    """Arms whose once-a-run measurements are there.
-
-    Args:
-        run: without the blocks that are measured again.
-        part: "training" or "sampling".
-        epochs: whether epochs belong to the run.
-        prefix: what the cases of this part begin with.
-    """
-    done = {peak.arm for peak in run.of(Peak) if peak.part == part}
-    if part == "sampling":
-        done &= {trap.arm for trap in run.of(Trap)}
-    elif epochs:
-        done &= {epoch.arm for epoch in run.of(Epoch)}
-    last = {case.case_id: case.status for case in run.of(Case)}
-    cases = ("extras", "trap", "epochs")
-    return {arm for arm in done if "failed" not in [last.get(f"{prefix}{part}-{arm}") for part in cases]}
 
 
 def _recorded(path: Path, started: RunStarted) -> BenchConfig:

@@ -8,12 +8,12 @@ from datetime import datetime, timezone
 
 from harness.bench import plain
 from harness.options import BenchConfig
+from harness.part import Timed
 from harness.plan import Plan, declared
 from harness.record.events import DatasetRecorded, EnvironmentRecorded, Finding, RunStarted, StepCost
 from harness.record.run import RecordedRun
-from harness.run.resume import TRAINING
 from impls.recipe.config import ExperimentConfig
-from impls.recipe.flops import forward_flop_per_image, training_step_flop
+from impls.recipe.flops import forward_flop_per_image
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ class Request:
         dataset: the images; None for a suite that needs none.
         device_reason: why the arms run on this device.
         resumed: the run that is continued, or None.
-        plans: the parts of the run; by default the one of the bench.
-        training: recipe of the quality part's own trainings.
+        plans: the parts of the run.
         changed: how the machine differs from the one before, where the run goes on in spite of it.
     """
 
@@ -41,29 +40,24 @@ class Request:
     device_reason: str
     resumed: RecordedRun | None = None
     plans: tuple[Plan, ...] = ()
-    training: ExperimentConfig | None = None
     changed: Finding | None = None
 
 
-def step_cost(experiment: ExperimentConfig, plan: Plan) -> StepCost:
-    """What a step costs: an optimisation step, or a network call for a batch of images."""
-    forward = forward_flop_per_image(experiment.model)
-    if plan.part == "sampling":
-        return StepCost(forward_flop_per_image=forward, step_flop=forward * experiment.sample.batch_size,
-                        part="sampling")
-    return StepCost(forward_flop_per_image=forward, part="training",
-                    step_flop=training_step_flop(experiment.model, experiment.train.batch_size))
+def step_cost(experiment: ExperimentConfig, part: Timed) -> StepCost:
+    """What a step costs, whatever it is a step of."""
+    return StepCost(forward_flop_per_image=forward_flop_per_image(experiment.model), part=part.name,
+                    step_flop=part.step_flop(experiment))
 
 
 def run_started(run_id: str, request: Request, plans: Sequence[Plan], experiment: ExperimentConfig) -> RunStarted:
     """The first line of a journal."""
     plan = plans[0]
-    training = {} if request.training is None else {TRAINING: plain(request.training)}
+    own = {name: plain(recipe) for plan in plans for name, recipe in plan.part.recipes().items()}
     return RunStarted(
         run_id=run_id, suite=plan.suite.name, started_utc=utc_now(), command=list(request.command),
         arms=plan.entries(), bench=request.config.model_dump(mode="json"), experiment=plain(experiment),
         config_sha256=experiment.sha256(),
-        declared={**declared(plans), **training, "device": plan.device, "device_reason": request.device_reason})
+        declared={**declared(plans), **own, "device": plan.device, "device_reason": request.device_reason})
 
 
 def utc_now() -> str:

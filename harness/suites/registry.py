@@ -1,19 +1,19 @@
-"""What each suite consists of, and what is fixed before anything is measured."""
+"""The suites by name, each with the parts that it does one after another; outside packages join by entry points."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from importlib.metadata import entry_points
 
-STEP_TIME = "step time"
-FREE_STEP_TIME = "free-running step time"
-CALL_TIME = "network call time"
-SAMPLING_TIME = "sampling time"
-SAMPLING_MEAN = "sampling time, geometric mean over cells"
+from harness.part import Part
+from harness.suites.parity.part import Parity
+from harness.suites.quality.part import Quality
+from harness.suites.sampling.part import Sampling
+from harness.suites.training import GatedTraining, Training
+from impls.errors import UsageError
 
-# Blocks of training steps, of whole sampled batches; sets of images after a training; only the parity check.
-Part = Literal["training", "sampling", "quality", "parity"]
+ENTRY_POINT_GROUP = "ddpm_bench.suites"
 
 
 @dataclass(frozen=True)
@@ -23,38 +23,49 @@ class Suite:
     Attributes:
         name: as on the command line.
         parts: what is done one after another, each with a plan of its own.
-        parity_steps: matched optimisation steps of the parity check.
         summary: one line for people.
     """
 
     name: str
-    parts: tuple[Part, ...]
-    parity_steps: int
+    parts: tuple[type[Part], ...]
     summary: str
-
-    @property
-    def trains(self) -> bool:
-        """Whether training steps are measured or compared."""
-        return "training" in self.parts or self.parity_steps > 0
 
     @property
     def samples(self) -> bool:
         """Whether images are drawn."""
-        return "sampling" in self.parts or "quality" in self.parts
+        return any(part.needs.weights for part in self.parts)
+
+    def takes(self, option: str) -> bool:
+        """Whether one of its parts knows an option that belongs to some suites only."""
+        return any(option in part.takes for part in self.parts)
 
 
-SUITES: Mapping[str, Suite] = {
-    suite.name: suite
-    for suite in (
-        Suite("train-speed", ("training",), 20,
-              "alternating step times, epochs, memory, cold start; parity as a gate"),
-        Suite("sample-speed", ("sampling",), 0,
-              "alternating whole batches of DDIM and DDPM samples; equal images as a gate"),
-        Suite("quality", ("quality",), 0,
-              "FID and its companions of every sampler setting, from given weights or after a training"),
-        Suite("parity", ("parity",), 50,
-              "the same weights, batches and noise through every arm: outputs, gradients, steps"),
-        Suite("all", ("training", "sampling", "quality"), 50,
-              "parity, train-speed, sample-speed and quality in one report"),
-    )
-}
+BUILT_IN: tuple[Suite, ...] = (
+    Suite("train-speed", (Training,), "alternating step times, epochs, memory, cold start; parity as a gate"),
+    Suite("sample-speed", (Sampling,), "alternating whole batches of DDIM and DDPM samples; equal images as a gate"),
+    Suite("quality", (Quality,), "FID and its companions of every sampler setting, from given weights or after a "
+                                 "training"),
+    Suite("parity", (Parity,), "the same weights, batches and noise through every arm: outputs, gradients, steps"),
+    Suite("all", (GatedTraining, Sampling, Quality), "parity, train-speed, sample-speed and quality in one report"),
+)
+
+
+def suites() -> dict[str, Suite]:
+    """Every known suite by name: the built-in ones, then those of the entry-point group `ddpm_bench.suites`.
+
+    An entry point names a module whose `SUITES` are entries like those here.
+
+    Raises:
+        UsageError: it names something else, or a suite that there is already.
+    """
+    known = {suite.name: suite for suite in BUILT_IN}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        for suite in getattr(point.load(), "SUITES", (None,)):
+            if not isinstance(suite, Suite) or suite.name in known:
+                raise UsageError(f"entry point {point.name!r} ({point.value}): expected a module with SUITES, each a "
+                                 "Suite with a name of its own")
+            known[suite.name] = suite
+    return known
+
+
+SUITES: Mapping[str, Suite] = suites()

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from impls.store.files import replacement
 from impls.errors import DataError
+from impls.store.files import replacement
 
 Images = NDArray[np.uint8]
 

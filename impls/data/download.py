@@ -12,8 +12,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from impls.data import cifar
-from impls.store.files import staging
 from impls.errors import DataError
+from impls.store.files import staging
 
 STALL_S = 45.0
 _POLL_S = 0.2

@@ -15,8 +15,9 @@ from reports.chapters.verdicts import comes_in_cells, oriented
 from reports.page.blocks import Block, Section, Table, head
 from reports.page.figures import FigureMaker, numbered
 from reports.page.plotting import BAND, GRID, INK, MUTED, PAPER, Drawn, sheet
-from reports.text import Floats, Value, missing, number, percent, tag, with_interval
+from reports.text import Floats, Value, missing, number, tag, with_interval
 from reports.view.run import RunView, is_self_check, paired_ratios
+from reports.view.words import margin_words
 
 
 def blocks_of(view: RunView, verdict: Verdict, slow: str, fast: str) -> dict[str, tuple[float, float, float]]:
@@ -26,7 +27,7 @@ def blocks_of(view: RunView, verdict: Verdict, slow: str, fast: str) -> dict[str
     """
     one, other = view.arm(slow), view.arm(fast)
     pairs: dict[int, Floats] = {}
-    if one and other and slow != fast and verdict.kind and not comes_in_cells(view, verdict):
+    if one and other and slow != fast and verdict.kind and not comes_in_cells(view, verdict.kind):
         pairs = paired_ratios(one, other, verdict.kind)
     if pairs:
         return {f"block {block}": quartiles(ratios) for block, ratios in pairs.items()}
@@ -85,8 +86,8 @@ def frame(axis: Axes, view: RunView, slots: tuple[str, str], ends: Sequence[floa
     short = [tag(view.label(slot), 24 if narrow else 48) for slot in slots]
     joint = "\n/ " if narrow and len("".join(short)) > 24 else " / "
     axis.set_xlabel(f"time of {short[0]}{joint}time of {short[1]}")
-    within = f" The grey band is the declared margin of \N{PLUS-MINUS SIGN}{percent(margin, 1)} around 1."
-    return within if margin else "", frame_ratio(axis, min(ends), max(ends), margin)
+    within = f" The grey band is the declared margin of {margin_words(margin)} around 1." if margin else ""
+    return within, frame_ratio(axis, min(ends), max(ends), margin)
 
 
 def frame_ratio(axis: Axes, low: float, high: float, margin: float | None) -> str:
@@ -140,7 +141,7 @@ def section(seen: RunView, figures: FigureMaker, by_cell: Iterable[Block] = ()) 
 
 def worth_drawing(seen: RunView, verdict: Verdict, found: Sequence[Verdict]) -> bool:
     """All comparisons but those of cells, and of the self-checks the one that the main metric needs."""
-    if comes_in_cells(seen, verdict) and any(one.cell is not None for one in found):
+    if comes_in_cells(seen, verdict.kind) and any(one.cell is not None for one in found):
         # A figure over cells shows their blocks too.
         return False
     return not is_self_check(verdict) or verdict.kind != "free"

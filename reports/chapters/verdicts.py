@@ -8,28 +8,19 @@ from harness.record.events import SELF_CHECK, BlockState, DatasetRecorded, Verdi
 from reports.page.blocks import Part, VerdictCard
 from reports.text import DASH, TIMES, number, percent, plural, sentence, with_interval
 from reports.view.run import RunView, is_self_check
-from reports.view.words import cell_words
+from reports.view.words import cell_words, level_words, margin_words, reason_words
 
-REASONS = {
-    "noise": "the interval is wider than the margin",
-    "at-the-margin": "the interval is narrow but lies across the edge of the margin",
-    "machine": "the verdict depends on the blocks during which the machine was disturbed",
-    "environment": "the environments in which the run was measured decide differently",
-    "too-few-blocks": "one block has no spread to judge by",
-}
 TONES = {"A-faster": "decided", "B-faster": "decided", "equivalent": "even", "inconclusive": "open"}
 
 
-def per_what(view: RunView, verdict: Verdict) -> str:
-    """The words for what a verdict compares; the metric's name where it is not known."""
-    said = view.unit.per.get(verdict.kind or "")
-    if said is None:
-        return f"in {verdict.metric}"
-    if not comes_in_cells(view, verdict):
+def per_what(view: RunView, kind: str | None, cell: str | None) -> str | None:
+    """What windows of a kind compare, in words; None where that is not known."""
+    said = view.unit.per.get(kind or "")
+    if said is None or not comes_in_cells(view, kind):
         return said
     batch = f"{said} of {plural(view.batch_size, 'image')}" if view.batch_size else said
     several = f"{plural(len(view.cells), 'cell')}" if view.cells else "all cells"
-    return f"{batch}, {cell_words(verdict.cell) if verdict.cell is not None else f'geometric mean over {several}'}"
+    return f"{batch}, {cell_words(cell) if cell is not None else f'geometric mean over {several}'}"
 
 
 def cards(view: RunView) -> tuple[VerdictCard, ...]:
@@ -41,14 +32,14 @@ def cards(view: RunView) -> tuple[VerdictCard, ...]:
     return tuple(card(view, verdict) for verdict in sorted(view.run.of(Verdict), key=rank))
 
 
-def comes_in_cells(view: RunView, verdict: Verdict) -> bool:
-    """Whether a verdict is about one cell or all of them; their windows don't pair up by number alone."""
-    return bool(view.unit.cell) and verdict.kind == view.unit.windows
+def comes_in_cells(view: RunView, kind: str | None) -> bool:
+    """Whether windows of this kind are about one cell each; they don't pair up by number alone."""
+    return bool(view.unit.cell) and kind == view.unit.windows
 
 
 def over_cells(view: RunView, verdict: Verdict) -> bool:
     """Whether a verdict covers all cells together."""
-    return comes_in_cells(view, verdict) and verdict.cell is None
+    return comes_in_cells(view, verdict.kind) and verdict.cell is None
 
 
 def is_detail(view: RunView, verdict: Verdict) -> bool:
@@ -74,15 +65,6 @@ def half_width(verdict: Verdict) -> str | None:
     return percent(math.log(high / low) / 2)
 
 
-def interval_name(view: RunView, verdict: Verdict) -> str:
-    """How sure the interval is: its level, and whether it was widened because there are several comparisons."""
-    if verdict.alpha is None:
-        return "interval"
-    declared = view.declared("alpha")
-    shared = isinstance(declared, float) and verdict.alpha < declared
-    return f"{100 * (1 - verdict.alpha):.4g} % interval" + (" (Holm, several comparisons)" if shared else "")
-
-
 def oriented(verdict: Verdict) -> tuple[str, str, float | None, float | None, float | None]:
     """Slots and ratio turned so that the ratio is above 1 where one arm was decided to be faster.
 
@@ -102,7 +84,8 @@ def card(view: RunView, verdict: Verdict) -> VerdictCard:
     """One verdict as a card."""
     slow, fast, ratio, low, high = oriented(verdict)
     above, below = Part(view.label(slow), slow), Part(view.label(fast), fast)
-    what, detail = per_what(view, verdict), is_detail(view, verdict)
+    what = per_what(view, verdict.kind, verdict.cell) or f"in {verdict.metric}"
+    detail = is_detail(view, verdict)
     if verdict.word in ("A-faster", "B-faster") and ratio is not None:
         figure, headline = faster(below, above, ratio, low, high, what)
     elif verdict.word == "equivalent":
@@ -120,13 +103,11 @@ def card(view: RunView, verdict: Verdict) -> VerdictCard:
     else:
         figure = "?"
         headline = (above, Part(" against "), below, Part(f" {what}: {verdict.word}, no ratio recorded"))
-    known = REASONS.get(verdict.reason or "")
-    reason = f"Reason: {verdict.reason}{f' ({known})' if known else ''}" if verdict.reason else None
     more = verdict.further_blocks
     blocks = f"To decide it, about {plural(more, 'further block')} would be needed" if more else None
     facts = (
         evidence(view, verdict, slow, fast, ratio, low, high),
-        reason,
+        reason_words(verdict.reason),
         means(verdict, slow),
         None if detail else certainty(verdict),
         blocks,
@@ -178,12 +159,11 @@ def evidence(
     what = f"Time of {view.label(above)} / time of {view.label(below)}"
     pairs = pairs_per_block(view, verdict)
     blocks = plural(verdict.blocks, "block") + (f" of {pairs}" if pairs else "")
-    margin = view.declared("margin")
-    level = f", {interval_name(view, verdict)}"
+    margin, alpha = (value if isinstance(value, float) else None for value in map(view.declared, ("margin", "alpha")))
     if ratio is None:
         return f"{what}: no ratio recorded, {blocks}"
-    within = f"; declared margin \N{PLUS-MINUS SIGN}{percent(margin, 1)}" if isinstance(margin, float) else ""
-    return f"{what}: {with_interval(ratio, low, high)}{level} over {blocks}{within}"
+    within = f"; declared margin {margin_words(margin)}" if margin is not None else ""
+    return f"{what}: {with_interval(ratio, low, high)}, {level_words(verdict.alpha, alpha)} over {blocks}{within}"
 
 
 def pairs_per_block(view: RunView, verdict: Verdict) -> str | None:

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from reports.chapters.ratio import frame_ratio
 from reports.compare.runs import Comparison, Row, told
 from reports.page.plotting import INK, MUTED, PAPER, Drawn, sheet
-from reports.text import Floats, percent, tick
+from reports.text import Floats, tick
+from reports.view.words import margin_words
 
 
 def forest(comparison: Comparison, narrow: bool) -> Drawn | str:
@@ -39,7 +40,7 @@ def forest(comparison: Comparison, narrow: bool) -> Drawn | str:
         "Filled: the ratio that carries the verdict, with its Welch interval. Dots above it: the blocks of "
         f"{later}, and hollow those of A, all over the mean of A."
         + (f" Grey, below: {describes(comparison)}; it decides nothing." if secondary else "")
-        + f" The grey band is the margin of \N{PLUS-MINUS SIGN}{percent(comparison.margin, 1)} around 1.{note}",
+        + f" The grey band is the margin of {margin_words(comparison.margin)} around 1.{note}",
     )
 
 

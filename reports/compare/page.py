@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from harness.record.events import BlockState
 from reports.chapters import findings as journal
-from reports.chapters.verdicts import REASONS
 from reports.compare.fairness import listed
 from reports.compare.method import method
-from reports.compare.runs import STEP_TIME, Comparison, Pair, Row, told
+from reports.compare.runs import Comparison, Pair, Row, told
 from reports.page.blocks import Block, Note, Part, Picture, Prose, Report, Section, Table, VerdictCard
 from reports.suites.registry import whole
 from reports.text import Value, duration, missing, percent, plural, signed_percent, utc
+from reports.view.words import level_words, margin_words, reason_words
 
 TONES = {"slower": "refused", "faster": "decided", "equivalent": "even", "inconclusive": "open"}
 FIGURES = {"equivalent": "=", "inconclusive": "?"}
@@ -74,19 +74,12 @@ def title(comparison: Comparison) -> str:
     return f"Nothing is slower than in run A{undecided}"
 
 
-def per_what(row: Row) -> str:
-    """The words for what a row compares."""
-    if row.subject.metric == STEP_TIME:
-        return "per training step"
-    return f"per batch of images, {row.subject.cell}"
-
-
 def card(comparison: Comparison, pair: Pair, row: Row) -> VerdictCard:
     """One verdict as a card."""
     change = row.verdict
     assert change is not None
     name, run = Part(row.subject.arm, row.slot), f"{pair.name} than in A"
-    what = per_what(row) + (f", relative to {row.control}" if row.judged == "relative" else "")
+    what = row.what + (f", relative to {row.control}" if row.judged == "relative" else "")
     more = percent(abs(change.ratio - 1)) if change.ratio else ""
     headline = {
         "slower": f" takes {more} more time in {run} {what}",
@@ -94,13 +87,12 @@ def card(comparison: Comparison, pair: Pair, row: Row) -> VerdictCard:
         "equivalent": f" takes the same time in {pair.name} as in A {what}, within the margin",
         "inconclusive": f": it is not decided whether it is slower or faster in {run} {what}",
     }[change.word]
-    known = REASONS.get(change.reason or "")
     facts = [
         f"{ratio_name(pair, row.judged == 'relative', row)}: {interval(row, comparison)}",
         f"Typical time {duration(row.before_ns)} in A, {duration(row.after_ns)} in {pair.name}; ratio of mean "
         f"times, spikes included: {row.mean_ratio:.3f}",
         second(pair, row),
-        f"Reason: {change.reason}{f' ({known})' if known else ''}" if change.reason else None,
+        reason_words(change.reason),
         f"Compared although the machine differs in {listed(pair.allowed)}" if pair.allowed else None,
     ]  # fmt: skip
     return VerdictCard(
@@ -136,11 +128,9 @@ def interval(row: Row, comparison: Comparison) -> str:
     """The ratio that carries the verdict, with level, blocks and margin."""
     change = row.verdict
     assert change is not None
-    widened = " (Holm, several comparisons)" if change.alpha < comparison.alpha else ""
     return (
-        f"{told(change)}, {100 * (1 - change.alpha):.4g} % interval"
-        f"{widened} over {change.blocks_before} and {plural(change.blocks_after, 'block')}; margin "
-        f"\N{PLUS-MINUS SIGN}{percent(comparison.margin, 1)}"
+        f"{told(change)}, {level_words(change.alpha, comparison.alpha)} over {change.blocks_before} and "
+        f"{plural(change.blocks_after, 'block')}; margin {margin_words(comparison.margin)}"
     )
 
 

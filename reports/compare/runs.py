@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,13 +16,12 @@ from harness.record.run import JOURNAL, RecordedRun, read_run
 from harness.stats.across import BlockLogs, Change, judge_change, judge_changes
 from harness.stats.interval import ALPHA, MARGIN
 from impls.errors import UsageError
+from reports.chapters.verdicts import per_what
 from reports.compare.fairness import Difference, differences, refuse
 from reports.suites.registry import chapters_of, whole
 from reports.text import one_line, printable, with_interval
 from reports.view.run import ArmView, RunView, spent_ns
 
-STEP_TIME = "step time"
-SAMPLING_TIME = "sampling time"
 # No window lasts three centuries: such a stamp is damage, and no float may hold it.
 MOST_NS = 10**19
 
@@ -35,10 +34,12 @@ class Measured:
     """Windows of one arm in one metric of one run.
 
     Attributes:
+        what: what one of them is about, in words.
         times: of the blocks in which the arm was measured to the end.
         dirty: blocks during which the machine was disturbed.
     """
 
+    what: str
     times: Times
     dirty: frozenset[int]
 
@@ -85,6 +86,7 @@ class Row:
 
     Attributes:
         subject: the arm, its metric, its cell.
+        what: what is timed, in words.
         slot: its letter in the first run.
         direct: time after / time before.
         relative: the same of the arm's ratio to the control, which takes out what moved both; None without a control.
@@ -97,6 +99,7 @@ class Row:
     """
 
     subject: Subject
+    what: str
     slot: str
     direct: Change
     relative: Change | None
@@ -251,22 +254,23 @@ def measured(run: RecordedRun) -> dict[Subject, Measured]:
     found = {}
     for _, part in chapters_of(whole(run)):
         for arm in part.arms:
-            for subject, times in _times(part, arm, labels.get(arm.slot, arm.slot)):
+            for cell in part.cells if part.unit.cell else (None,):
+                times = _times(part, arm, cell)
+                what = per_what(part, part.unit.windows, cell) or f"in {part.unit.metric}"
                 if times:
-                    found[subject] = Measured(times, frozenset(part.dirty))
+                    subject = Subject(labels.get(arm.slot, arm.slot), part.unit.metric, cell)
+                    found[subject] = Measured(what, times, frozenset(part.dirty))
     return found
 
 
-def _times(part: RunView, arm: ArmView, label: str) -> Iterator[tuple[Subject, Times]]:
+def _times(part: RunView, arm: ArmView, cell: str | None) -> Times:
     done = {case.block for case in arm.of(Case) if case.status == "measured"}
     done &= {state.block for state in part.run.of(BlockState)}
-    sampled = bool(part.unit.cell)
-    for cell in part.cells if sampled else (None,):
-        times: Times = {}
-        for window in arm.windows(part.unit.windows):
-            if window.cell == cell and window.block in done and window.steps > 0 and 0 < spent_ns(window) < MOST_NS:
-                times.setdefault(window.block, {})[window.pair] = spent_ns(window) / window.steps
-        yield Subject(label, SAMPLING_TIME if sampled else STEP_TIME, cell), times
+    times: Times = {}
+    for window in arm.windows(part.unit.windows):
+        if window.cell == cell and window.block in done and window.steps > 0 and 0 < spent_ns(window) < MOST_NS:
+            times.setdefault(window.block, {})[window.pair] = spent_ns(window) / window.steps
+    return times
 
 
 def pair_rows(before: RecordedRun, one: dict[Subject, Measured], other: dict[Subject, Measured],
@@ -294,8 +298,8 @@ def pair_rows(before: RecordedRun, one: dict[Subject, Measured], other: dict[Sub
         if control is not None:
             judged = "relative" if relative else None
             logs = ratios if relative else logs
-        rows.append(Row(subject, slots[subject.arm], direct, relative, yardstick if relative else None, judged, logs,
-                        typical[0], typical[1], math.exp(means[1] - means[0])))
+        rows.append(Row(subject, mine[0].what, slots[subject.arm], direct, relative, yardstick if relative else None,
+                        judged, logs, typical[0], typical[1], math.exp(means[1] - means[0])))
     return rows
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any, TypeVar
 
-from harness.record.events import BlockState, Case, DatasetRecorded, Quality, Sample, Verdict, Window
+from harness.record.events import BlockState, Case, DatasetRecorded, Event, Quality, Sample, Verdict, Window
 from harness.record.run import RecordedRun
 from reports.export.schema import CaseRow, QualityRow, RunRow, SampleRow, StepRow, VerdictRow, WindowRow
 from reports.view.run import nested, spent_ns
@@ -18,23 +18,44 @@ def tables(run: RecordedRun) -> dict[str, list[tuple[Any, ...]]]:
     """Table -> its rows."""
     run_id, arms = run.path.resolve().name, run.arms
     dirty = {state.block: state.dirty for state in run.of(BlockState)}
-    cases = {case.case_id: case for case in run.of(Case)}
+
+    def row(kind: type[Any], event: Event, **more: Any) -> Any:
+        """What the event holds under the names of the row's columns, and `more`."""
+        told: dict[str, Any] = {"run_id": run_id, **dict(event), **more}
+        slot: Any = told.get("arm")
+        block: Any = told.get("block")
+        told |= {"arm_slot": slot, "arm": arms.get(slot), "dirty": dirty.get(block)}
+        return kind(*(finite(told[name]) if isinstance(told[name], float) else told[name] for name in kind._fields))
+
     return {
         "runs": [_run(run, run_id)],
-        "steps": [row for window in run.of(Window) for row in _steps(window, run_id, arms, dirty)],
-        "windows": [_window(window, run_id, arms, dirty) for window in run.of(Window)],
-        "verdicts": [_verdict(verdict, run_id, arms) for verdict in run.of(Verdict)],
-        "cases": [
-            CaseRow(run_id, case.case_id, case.arm, arms.get(case.arm) if case.arm else None, case.block, case.status,
-                    case.reason, case.log)
-            for case in cases.values()
+        "steps": [
+            row(StepRow, window, step=step, start_ns=start_ns, step_ns=step_ns)
+            for window in run.of(Window)
+            for step, (step_ns, start_ns) in enumerate(
+                zip(window.step_ns, accumulate(window.step_ns, initial=window.start_ns), strict=False))
         ],
+        "windows": [
+            row(WindowRow, window, spent_ns=spent_ns(window),
+                others_cpu_ns=sum(window.others_cpu_ns.values()) if window.others_cpu_ns else None)
+            for window in run.of(Window)
+        ],
+        "verdicts": [
+            row(VerdictRow, verdict, arm_slot_a=verdict.arm_a, arm_a=arms.get(verdict.arm_a),
+                arm_slot_b=verdict.arm_b, arm_b=arms.get(verdict.arm_b))
+            for verdict in run.of(Verdict)
+        ],
+        "cases": [row(CaseRow, case) for case in run.of(Case)],
         "samples": [
-            SampleRow(run_id, sample.t_ns, sample.source, quantity, finite(value))
+            row(SampleRow, sample, quantity=quantity, value=finite(value))
             for sample in run.of(Sample)
             for quantity, value in sample.values.items()
         ],
-        "quality": [row for quality in run.of(Quality) for row in _quality(quality, run_id, arms)],
+        "quality": [
+            row(QualityRow, quality, **dict(figure))
+            for quality in run.of(Quality)
+            for figure in quality.figures
+        ],
     }  # fmt: skip
 
 
@@ -67,32 +88,3 @@ def _run(run: RecordedRun, run_id: str) -> RunRow:
         setting(int, experiment, "seed"),
         started.config_sha256 if started else None,
     )
-
-
-def _steps(window: Window, run_id: str, arms: dict[str, str], dirty: dict[int, bool]) -> Iterator[StepRow]:
-    start_ns = window.start_ns
-    for step, step_ns in enumerate(window.step_ns):
-        yield StepRow(run_id, window.arm, arms.get(window.arm), window.block, window.pair, window.position, window.kind,
-                      step, start_ns, step_ns, window.cell, window.images, dirty.get(window.block))  # fmt: skip
-        start_ns += step_ns
-
-
-def _window(window: Window, run_id: str, arms: dict[str, str], dirty: dict[int, bool]) -> WindowRow:
-    others_cpu_ns = sum(window.others_cpu_ns.values()) if window.others_cpu_ns else None
-    return WindowRow(run_id, window.arm, arms.get(window.arm), window.block, window.pair, window.position, window.kind,
-                     window.start_ns, window.end_ns, window.steps, spent_ns(window), window.cell, window.images,
-                     others_cpu_ns, dirty.get(window.block))  # fmt: skip
-
-
-def _verdict(verdict: Verdict, run_id: str, arms: dict[str, str]) -> VerdictRow:
-    return VerdictRow(run_id, verdict.metric, verdict.cell, verdict.arm_a, arms.get(verdict.arm_a), verdict.arm_b,
-                      arms.get(verdict.arm_b), finite(verdict.ratio), finite(verdict.ci_low), finite(verdict.ci_high),
-                      verdict.blocks, verdict.word, verdict.reason, verdict.next_action, finite(verdict.mean_ratio),
-                      finite(verdict.sign_flip_p), verdict.further_blocks, finite(verdict.alpha))  # fmt: skip
-
-
-def _quality(quality: Quality, run_id: str, arms: dict[str, str]) -> Iterator[QualityRow]:
-    for figure in quality.figures:
-        yield QualityRow(run_id, quality.arm, arms.get(quality.arm), quality.cell, quality.train_steps,
-                         quality.extractor, quality.label, quality.images, figure.metric, finite(figure.value),
-                         finite(figure.ci_low), finite(figure.ci_high), figure.reason)  # fmt: skip

@@ -77,10 +77,9 @@ def frame(name: str, rows: Sequence[tuple[Any, ...]]) -> DataFrame:
     # Slow to load, and neither the report nor a fault on the command line needs it.
     import pandas as pd
 
-    values = list(zip(*rows, strict=True)) if rows else [()] * len(columns(name))
-    made = {column.name: pd.array(list(one), dtype=column.dtype)
-            for column, one in zip(columns(name), values, strict=True)}  # fmt: skip
-    return pd.DataFrame(made)
+    dtypes = {column.name: column.dtype for column in columns(name)}
+    # As objects first: pandas would make numbers with nulls floats, which do not hold every integer.
+    return pd.DataFrame(rows, columns=list(dtypes), dtype=object).astype(dtypes)
 
 
 def write_table(path: Path, table: DataFrame, kind: Literal["csv", "parquet"]) -> None:

@@ -55,4 +55,4 @@ def chapters_of(seen: RunView) -> list[tuple[Chapter, RunView]]:
     if len(chapters) == 1:
         return [(chapters[0], seen)]
     alone = sum(isinstance(chapter, Timed) for chapter in chapters) < 2
-    return [(one, view(seen.run.part(one.part), one.unit, seen.t0_ns, alone)) for one in chapters]
+    return [(one, view(seen.run.part(one.part), one.unit, whole=seen, alone=alone)) for one in chapters]

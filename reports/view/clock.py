@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise, takewhile
 
-from harness.record.events import AnyEvent, BlockState, Event, MonitorState, Resumed, RunStarted, Window
+from harness.record.events import BlockState, Event, MonitorState, Resumed, RunStarted, Window
 from reports.text import plural
 from reports.view.run import RunView, view
 
@@ -14,7 +14,7 @@ from reports.view.run import RunView, view
 OUT_OF_ORDER_NS = 1_000_000_000
 
 
-def boots(events: Sequence[AnyEvent]) -> list[Sequence[AnyEvent]]:
+def boots(events: Sequence[Event]) -> list[Sequence[Event]]:
     """The events between restarts of the machine, oldest first: all of them in one where it was not restarted.
 
     The monotonic clock restarts with the machine, so a resumed run whose stamps lie below earlier ones tells of it.
@@ -42,7 +42,9 @@ def of_one_boot(seen: RunView) -> RunView:
     number = max(range(len(parts)), key=lambda i: (any(isinstance(e, Window) for e in parts[i]), span_ns(parts[i])))
     heads = [e for part in parts[:number] for e in part if isinstance(e, RunStarted | MonitorState)]
     stamps = [event.t_ns for event in parts[number] if event.t_ns]
-    part = view(replace(seen.run, events=(*heads, *parts[number])), seen.unit, min(stamps, default=0), seen.alone)
+    part = view(
+        replace(seen.run, events=(*heads, *parts[number])), seen.unit, min(stamps, default=0), seen, seen.alone
+    )
     restarts = plural(len(parts) - 1, "restart")
     return replace(
         part,

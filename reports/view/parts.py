@@ -1,4 +1,4 @@
-"""Which parts a run has."""
+"""Which parts of a run there is something to tell of."""
 
 from __future__ import annotations
 
@@ -7,5 +7,13 @@ from harness.record.run import RecordedRun, own_part
 
 
 def parts_of(run: RecordedRun) -> tuple[PartName, ...]:
-    """The parts that the run declared; where that line is lost, those that its other lines name."""
-    return run.parts or tuple(dict.fromkeys(part for event in run.events if (part := own_part(event))))
+    """The declared part; of several, those that recorded anything, or the first of them.
+
+    Where the declaration is lost, the parts that other lines name.
+    """
+    declared = run.parts
+    if len(declared) < 2:
+        return declared or tuple(dict.fromkeys(part for event in run.events if (part := own_part(event))))
+    lines = [set(map(id, run.part(part).events)) for part in declared]
+    shared = set.intersection(*lines)
+    return tuple(part for part, own in zip(declared, lines, strict=True) if own - shared) or declared[:1]

@@ -173,21 +173,33 @@ class RunView:
         return next((state.reason for state in reversed(states) if not state.available and state.reason), None)
 
 
-def view(run: RecordedRun, unit: Unit = STEPS, t0_ns: int | None = None, alone: bool = True) -> RunView:
-    """Sort a run's events for the report; `t0_ns` is the origin of time where the run is a part of another."""
+def view(
+    run: RecordedRun, unit: Unit = STEPS, t0_ns: int | None = None, whole: RunView | None = None, alone: bool = True
+) -> RunView:
+    """Sort a run's events for the report.
+
+    Args:
+        run: the run, or a part of it.
+        unit: what a step is called in it.
+        t0_ns: the origin of time, by default the first stamp.
+        whole: the run that it is a part of, whose arms and origin it shares.
+        alone: whether that run times nothing else.
+    """
     lines: dict[str, dict[type[Event], list[Event]]] = {}
     for event in run.events:
         slot = getattr(event, "arm", None)
         if isinstance(slot, str):
             lines.setdefault(slot, {}).setdefault(type(event), []).append(event)
-    names = run.arms | {slot: slot for slot in lines if slot not in run.arms}
+    known = {arm.slot: arm.name for arm in whole.arms} if whole else run.arms
+    names = known | {slot: slot for slot in lines if slot not in known}
     shared = {name for name, times in Counter(names.values()).items() if times > 1}
     arms = tuple(
         ArmView(slot, name, f"{name} ({slot})" if name in shared else name, lines.get(slot, {}))
         for slot, name in names.items()
     )
     stamps = [event.t_ns for event in run.events if event.t_ns]
-    return RunView(run, arms, min(stamps, default=0) if t0_ns is None else t0_ns, unit, alone)
+    origin_ns = whole.t0_ns if whole else min(stamps, default=0)
+    return RunView(run, arms, origin_ns if t0_ns is None else t0_ns, unit, alone)
 
 
 def facts_of(arm: ArmView, group: str) -> dict[str, Any]:

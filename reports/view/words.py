@@ -1,4 +1,4 @@
-"""What the steps of a part are called and where its numbers stand, and a cell in words."""
+"""What the steps of a part are called and where its numbers stand; a cell, and what a verdict says, in words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reports.text import count, plural
+from harness.stats.interval import MARGIN
+from reports.text import count, percent, plural
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Unit:
         steps: several.
         time: how long one takes, as an axis or a row calls it.
         short: one of them where the context is clear.
+        metric: the main metric, as verdicts name it.
         windows: kind of the windows on which the main verdicts rest.
         per: what a verdict on windows of a kind compares, in words.
         cell: what a cell of these windows is; empty where they come in none.
@@ -29,6 +31,7 @@ class Unit:
     steps: str = "steps"
     time: str = "step time"
     short: str = "step"
+    metric: str = "step time"
     windows: str = "stepwise"
     per: Mapping[str, str] = field(default_factory=dict)
     cell: str = ""
@@ -39,6 +42,40 @@ class Unit:
 STEPS = Unit()
 # Where a figure covers parts with different steps.
 EITHER = Unit(time="time per step")
+
+
+REASONS = {
+    "noise": "the interval is wider than the margin",
+    "at-the-margin": "the interval is narrow but lies across the edge of the margin",
+    "machine": "the verdict depends on the blocks during which the machine was disturbed",
+    "environment": "the environments in which the run was measured decide differently",
+    "too-few-blocks": "one block has no spread to judge by",
+}
+
+
+def decided(word: str, a: str, b: str) -> str:
+    """The word of a verdict on arms of these names."""
+    said = {"A-faster": f"{a} is faster", "B-faster": f"{b} is faster", "equivalent": f"equivalent within {MARGIN:.0%}"}
+    return said.get(word, word)
+
+
+def reason_words(reason: str | None) -> str | None:
+    """Why a verdict is not decisive, as a sentence; None where it is."""
+    known = REASONS.get(reason or "")
+    return f"Reason: {reason}{f' ({known})' if known else ''}" if reason else None
+
+
+def level_words(alpha: float | None, declared: float | None) -> str:
+    """How sure an interval is: its level, and whether it was widened because there are several comparisons."""
+    if alpha is None:
+        return "interval"
+    shared = " (Holm, several comparisons)" if declared is not None and alpha < declared else ""
+    return f"{100 * (1 - alpha):.4g} % interval{shared}"
+
+
+def margin_words(margin: float) -> str:
+    """How far a ratio may be from 1 and still count as equal."""
+    return f"\N{PLUS-MINUS SIGN}{percent(margin, 1)}"
 
 
 def cell_words(name: str) -> str:

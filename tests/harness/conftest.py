@@ -27,11 +27,12 @@ from fake_tools import ARMS, FakeTools  # noqa: E402
 
 from harness import protocol  # noqa: E402
 from harness.bench import Bench  # noqa: E402
+from harness.ledger import Ledger  # noqa: E402
 from harness.machine.counters import Counters  # noqa: E402
 from harness.options import BenchConfig, experiment  # noqa: E402
 from harness.plan import make_plans  # noqa: E402
 from harness.processes.scratch import Scratch  # noqa: E402
-from harness.processes.session import Nobody, Session  # noqa: E402
+from harness.processes.session import Session  # noqa: E402
 from harness.progress import Progress  # noqa: E402
 from harness.protocol import life  # noqa: E402
 from harness.record.events import DatasetRecorded, EnvironmentRecorded  # noqa: E402
@@ -39,7 +40,6 @@ from harness.record.run import read_run  # noqa: E402
 from harness.record.writer import RunWriter  # noqa: E402
 from harness.run.runner import Runner  # noqa: E402
 from harness.run.start import Request  # noqa: E402
-from harness.suites.quality.plan import training_recipe  # noqa: E402
 from harness.worker.worker import Worker  # noqa: E402
 from impls import registry  # noqa: E402
 
@@ -123,7 +123,7 @@ class FakeSessions:
         self.handles.append(handle)
         self.env.append(env)
         channel = InProcessChannel(Worker(self.clock), handle, self.spy)
-        return Session(slot, arm, handle.pid, 5_000_000, log, channel, handle, Nobody(),
+        return Session(slot, arm, handle.pid, 5_000_000, log, channel, handle, Progress(quiet=True),
                        self.clock.seconds)
 
     def folder(self, purpose):
@@ -180,15 +180,14 @@ class Lab:
         plans = make_plans(config, "cpu", recipe.diffusion.T)
         plan = plans[0]
         writer = writer or RunWriter.create(self.tmp_path / "results", plan.suite.name, self.clock)
-        bench = Bench(plan=plan, experiment=recipe, data_path=data, images=64, threads=1,
-                      writer=writer, sessions=self.sessions, progress=Progress(stream=self.stream),
-                      telemetry=self.telemetry, window_steps=None if plan.suite.samples else config.step_count,
-                      epochs=config.epochs, weights=self.tmp_path / "weights.safetensors",
-                      sleep=self.clock.sleep, clock=self.clock.seconds, cpu_ns=lambda pid: self.cpu.get(pid, 0),
-                      busy_ns=lambda: None, tools=self.tools, counters=lambda: self.counters)
+        ledger = Ledger(writer, Progress(stream=self.stream), {slot: arm.name for slot, arm in plan.arms})
+        bench = Bench(plan=plan, experiment=recipe, ledger=ledger, sessions=self.sessions, telemetry=self.telemetry,
+                      threads=1, data_path=data, images=64, dataset="digits",
+                      weights=self.tmp_path / "weights.safetensors", tools=self.tools, sleep=self.clock.sleep,
+                      clock=self.clock.seconds, cpu_ns=lambda pid: self.cpu.get(pid, 0), busy_ns=lambda: None,
+                      counters=lambda: self.counters)
         request = Request(config=config, command=["run_bench.py"], environment=EnvironmentRecorded(facts={"cpu": "x"}),
                           findings=[], device_reason="as asked", plans=plans,
-                          training=None if config.model_path else training_recipe(config, {}, "cpu"),
                           dataset=DatasetRecorded(name="digits", images=64, shape=[32, 32, 3], sha256="0", why="test"))
         return bench, request
 

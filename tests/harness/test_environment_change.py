@@ -31,6 +31,7 @@ from harness.record.writer import RunWriter
 from harness.run.resume import check_machine, resumption
 from harness.run.runner import Runner
 from harness.run.start import Request
+from harness.suites.training import Training
 from impls.errors import UsageError
 from reports.chapters import findings as notes
 from reports.chapters import machine as surroundings
@@ -200,7 +201,7 @@ def measured(*groups: tuple[EnvironmentRecorded, list[float]]) -> RecordedRun:
 
 
 def step_time(run: RecordedRun) -> Verdict:
-    return next(v for v in judge_run(run, [Comparison("A", "B")])
+    return next(v for v in judge_run(run, [Comparison("A", "B")], Training())
                 if isinstance(v, Verdict) and v.metric == "step time")
 
 

@@ -11,6 +11,7 @@ from harness.judge.fairness import refusal, unfair, varied
 from harness.plan import Comparison
 from harness.record.events import ArmEntry, BlockState, EnvironmentRecorded, RunStarted, WorkerStarted
 from harness.record.run import RecordedRun
+from harness.suites.training import Training
 from impls.backend import BackendInfo
 
 INFO = BackendInfo("PyTorch", "2", "cuda", "GPU", "GPU-1", "float32", False, 4)
@@ -71,8 +72,8 @@ def two_blocks(between=(), **change):
 def test_an_arm_that_changed_between_blocks_is_not_compared(change, named):
     run = two_blocks(**change)
     assert varied(run, "B") == named and varied(run, "A") is None
-    assert refusal(run, Comparison("A", "B")) == (unfair(INFO, replace(INFO, **change), 7, 7) or named)
-    assert refusal(run, Comparison("B", "B", selfcheck=True)) == named
+    assert refusal(run, Comparison("A", "B"), Training()) == (unfair(INFO, replace(INFO, **change), 7, 7) or named)
+    assert refusal(run, Comparison("B", "B", selfcheck=True), Training()) == named
 
 
 def test_an_arm_that_stayed_the_same_is_compared():

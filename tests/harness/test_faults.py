@@ -12,8 +12,9 @@ from harness import protocol
 from harness.options import BenchConfig
 from harness.processes import janitor
 from harness.processes.scratch import Scratch
-from harness.processes.session import Limits, Nobody, Session, WorkerFailedError
+from harness.processes.session import Limits, Session, WorkerFailedError
 from harness.processes.workers import LocalSessions
+from harness.progress import Progress
 from harness.protocol import life
 from harness.record.events import BlockState, Case
 from harness.record.run import read_run
@@ -101,7 +102,7 @@ def test_every_fault_is_a_failed_case_of_its_own_arm(lab, real_sessions, faults,
 
 
 def session(channel, clock, limits=Limits(answer_s=5)):  # noqa: B008
-    return Session("A", parse_arm("pytorch"), 1, 0, Path("log"), channel, Alive(), Nobody(), clock, limits)
+    return Session("A", parse_arm("pytorch"), 1, 0, Path("log"), channel, Alive(), Progress(quiet=True), clock, limits)
 
 
 class Alive:

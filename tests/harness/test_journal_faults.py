@@ -26,7 +26,7 @@ SAMPLING = {"suite": "sample-speed", "arms": "scripted,scripted:slow", "blocks":
 @pytest.fixture(params=["training", "sampling"])
 def recorded(request, lab, monkeypatch):
     """A whole run with each kind of line that its suite writes."""
-    monkeypatch.setattr("harness.plan.SWEEP", {"cpu": (1,), "cuda": (1,)})
+    monkeypatch.setattr("harness.suites.sampling.part.SWEEP", {"cpu": (1,), "cuda": (1,)})
     monkeypatch.setattr("harness.suites.sampling.batches.CELL_S", {"cpu": 0.1})
     return lab.run(**(TRAINING if request.param == "training" else SAMPLING))[1]
 

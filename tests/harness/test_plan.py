@@ -45,7 +45,7 @@ def test_the_order_is_recorded_repeatable_and_different_between_blocks():
 def test_further_arms_are_compared_with_the_first():
     plan = make_plan(BenchConfig(arms="pytorch,jittor,pytorch:compile"), "cpu")
     assert [(c.a, c.b, c.selfcheck) for c in plan.comparisons] == [("A", "B", False), ("A", "C", False)]
-    assert (plan.min_blocks, plan.max_blocks, plan.pairs, plan.parity_steps) == (6, 8, 40, 20)
+    assert (plan.min_blocks, plan.max_blocks, plan.pairs, plan.part.parity_steps) == (6, 8, 40, 20)
 
 
 def test_selfcheck_puts_every_arm_beside_itself():
@@ -58,13 +58,13 @@ def test_selfcheck_puts_every_arm_beside_itself():
 
 
 def test_a_single_arm_needs_no_parity():
-    assert make_plan(BenchConfig(arms="pytorch"), "cpu").parity_steps == 0
+    assert make_plan(BenchConfig(arms="pytorch"), "cpu").part.parity_steps == 0
 
 
 def test_parity_runs_as_many_steps_as_asked():
-    assert make_plan(BenchConfig(suite="parity"), "cpu").parity_steps == 50
-    assert make_plan(BenchConfig(suite="parity", steps="7"), "cpu").parity_steps == 7
-    assert make_plan(BenchConfig(suite="train-speed", steps="7"), "cpu").parity_steps == 20
+    assert make_plan(BenchConfig(suite="parity"), "cpu").part.steps == 50
+    assert make_plan(BenchConfig(suite="parity", steps="7"), "cpu").part.steps == 7
+    assert make_plan(BenchConfig(suite="train-speed", steps="7"), "cpu").part.parity_steps == 20
 
 
 @pytest.mark.parametrize(("config", "device", "message"), [

@@ -10,12 +10,14 @@ import pytest
 
 from harness.options import BenchConfig, parse
 from harness.plan import make_plans
-from harness.processes.launcher import LocalLauncher
+from harness.processes.launcher import launch
 from harness.processes.session import WorkerFailedError
 from harness.processes.tools import Tools
 from harness.progress import Progress
-from harness.suites.quality.plan import milestones, model_paths
+from harness.suites.quality.plan import milestones
+from harness.suites.weights import model_paths
 from impls.errors import UsageError
+from impls.registry import parse_arms
 
 
 @pytest.mark.parametrize(("words", "part"), [
@@ -45,9 +47,9 @@ def test_options_of_the_quality_suite_are_refused_elsewhere(words):
 
 def test_a_path_may_hold_an_equals_sign():
     config = BenchConfig(suite="quality", model_path=("runs/lr=1/x",))
-    assert set(model_paths(config).values()) == {Path("runs/lr=1/x")}
+    assert set(model_paths(config, parse_arms(config.arms)).values()) == {Path("runs/lr=1/x")}
     each = BenchConfig(suite="quality", model_path=("pytorch=a=b", "jittor=c"))
-    assert model_paths(each) == {"pytorch": Path("a=b"), "jittor": Path("c")}
+    assert model_paths(each, parse_arms(each.arms)) == {"pytorch": Path("a=b"), "jittor": Path("c")}
     assert milestones("5, 20") == (5, 20)
 
 
@@ -57,8 +59,8 @@ class Shell:
     def __init__(self, code: str) -> None:
         self.code = code
 
-    def start(self, command, env, log):
-        return LocalLauncher().start([sys.executable, "-c", self.code], env, log)
+    def __call__(self, command, env, log):
+        return launch([sys.executable, "-c", self.code], env, log)
 
 
 @pytest.mark.parametrize(("code", "cause", "part"), [

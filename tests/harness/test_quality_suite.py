@@ -23,15 +23,17 @@ from harness.record.events import (
     Verdict,
 )
 from harness.record.summary import summary
-from harness.suites.quality.part import check_weights_fit, nearest_cell
+from harness.suites.quality.part import check_weights_fit
 from harness.suites.quality.plan import QualityPlan
-from harness.suites.registry import SAMPLING_TIME, STEP_TIME
+from harness.suites.quality.stages import nearest_cell
 from harness.suites.sampling.cells import Cell
+from harness.suites.sampling.part import Sampling
+from harness.suites.training import Training
 from impls.backend import TrainerState
 from impls.errors import UsageError
 from impls.recipe.config import preset
 from impls.store.checkpoint import save_state
-from reports.page.render import build
+from reports.report import build
 
 
 def test_every_arm_trains_draws_and_is_judged(quality, lab):
@@ -153,6 +155,9 @@ def test_a_self_check_of_all_parts_judges_each_by_itself(lab):
     assert all(f"{n} pairs" in message for n, message in zip(counts, told["harness-overhead"], strict=True))
 
 
+STEP_TIME, SAMPLING_TIME = Training.metrics.main.name, Sampling.metrics.main.name
+
+
 def test_all_runs_every_part_into_one_journal(lab):
     lab.tools = FakeTools()
     end, run = lab.run(suite="all", arms=ARMS, blocks=6, pairs=4, epochs=0, num_images=6, steps="2,3", train_steps="2")
@@ -173,9 +178,9 @@ def test_all_runs_every_part_into_one_journal(lab):
 
 def test_parts_never_share_a_block_number():
     plans = make_plans(BenchConfig(suite="all", arms="pytorch,jittor"), "cpu")
-    numbers = [number for plan in plans if plan.has_blocks for number in plan.block_numbers]
+    numbers = [number for plan in plans if plan.timed for number in plan.block_numbers]
     assert len(numbers) == len(set(numbers)) == 2 * (8 + 2 + 1)
-    assert [plan.parity_steps for plan in plans] == [50, 0, 0]
+    assert [getattr(plan.part, "parity_steps", 0) for plan in plans] == [50, 0, 0]
 
 
 def test_many_warnings_are_one_finding(quality):

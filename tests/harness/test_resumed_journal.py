@@ -81,7 +81,7 @@ def whole_run_lines(run):
     (SAMPLING, SamplesDrawn, 1), (SAMPLING, SamplesDrawn, 2), (SAMPLING, Peak, 1), (SAMPLING, Trap, 1),
     (SAMPLING, BlockState, 1), (SAMPLING, Verdict, 2)])
 def test_a_resumed_run_tells_everything_once_as_an_uninterrupted_one(lab, monkeypatch, options, kind, nth):
-    monkeypatch.setattr("harness.plan.SWEEP", {"cpu": (1,), "cuda": (1,)})
+    monkeypatch.setattr("harness.suites.sampling.part.SWEEP", {"cpu": (1,), "cuda": (1,)})
     monkeypatch.setattr("harness.suites.sampling.batches.CELL_S", {"cpu": 0.1})
     path, request = interrupted(lab, kind, nth, options)
     run, (_, plain) = resumed(lab, path, request), lab.run(**options)

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from harness.blocks import block
+from harness.blocks.windows import HAND_OVER_S
 from harness.options import BenchConfig
 from harness.plan import turn_order
 from harness.protocol import timing
@@ -36,6 +36,7 @@ from harness.record.run import finished_blocks, read_run, unfinished_blocks
 from harness.record.writer import RunWriter
 from harness.run.runner import Runner
 from harness.run.start import Request
+from harness.suites import training
 
 MS = 1_000_000
 SHORT = {"arms": "scripted,scripted", "blocks": 6, "pairs": 4, "epochs": 0}
@@ -88,7 +89,7 @@ def test_every_kind_of_fact_is_recorded(lab):
     for kind in (RunStarted, StepCost, ParityResult, WorkerStarted, WarmUp, Window, Losses, Memory, SyncProof, Overhead,
                  Peak, Epoch, BlockState, Case, Verdict, RunEnded):
         assert count[kind], f"no {kind.__name__} in the journal"
-    assert count[Window] == 6 * 2 * (4 + block.FREE_PAIRS)
+    assert count[Window] == 6 * 2 * (4 + training.FREE_PAIRS)
     assert count[Verdict] == 2
     assert {proof.arm for proof in run.of(SyncProof)} == {"A", "B"}
     assert all(proof.pending_after == proof.pending_base for proof in run.of(SyncProof))
@@ -104,7 +105,7 @@ def test_windows_alternate_and_never_overlap(lab):
     windows = sorted(run.of(Window), key=lambda w: w.start_ns)
     for before, after in zip(windows, windows[1:], strict=False):
         if before.block == after.block:
-            assert after.start_ns - before.end_ns >= block.HAND_OVER_S * 1e9
+            assert after.start_ns - before.end_ns >= HAND_OVER_S * 1e9
     for state in run.of(BlockState):
         stepwise = [w for w in windows if w.block == state.block and w.kind == "stepwise"]
         for pair in range(4):
@@ -229,7 +230,7 @@ def test_three_arms_are_each_compared_with_the_first(lab):
 
 def test_one_arm_is_measured_without_a_verdict(lab):
     end, run = lab.run(**{**SHORT, "arms": "scripted"})
-    assert end.exit_code == 0 and not run.of(Verdict) and len(run.of(Window)) == 6 * (4 + block.FREE_PAIRS)
+    assert end.exit_code == 0 and not run.of(Verdict) and len(run.of(Window)) == 6 * (4 + training.FREE_PAIRS)
 
 
 def test_epochs_have_gaps_and_stay_short_unless_asked(lab):
@@ -264,7 +265,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(lab):
 
     def interrupt(command):
         seen[type(command)] += 1
-        if isinstance(command, timing.Free) and seen[timing.Free] == 3 * 2 * block.FREE_PAIRS + 8:
+        if isinstance(command, timing.Free) and seen[timing.Free] == 3 * 2 * training.FREE_PAIRS + 8:
             raise KeyboardInterrupt
 
     lab.sessions.spy = interrupt

@@ -28,23 +28,24 @@ from harness.record.events import (
 )
 from harness.record.run import finished_blocks, read_run
 from harness.record.writer import RunWriter
-from harness.run.execute import left_out
-from harness.run.resume import check_weights, origin
 from harness.run.runner import Runner
 from harness.run.start import Request
-from harness.suites.registry import CALL_TIME, SAMPLING_MEAN, SAMPLING_TIME
 from harness.suites.sampling import batches
 from harness.suites.sampling.cells import Cell, cells, cheapest, shown
+from harness.suites.sampling.part import Sampling
+from harness.suites.weights import origin
 from impls.errors import UsageError
 from impls.recipe.config import preset
 
+SAMPLING_TIME, SAMPLING_MEAN, CALL_TIME = (
+    metric.name for metric in (Sampling.metrics.main, *Sampling.metrics.further))
 SHORT = {"suite": "sample-speed", "arms": "scripted,scripted:slow", "blocks": 6, "pairs": 4, "steps": "5,10"}
 
 
 @pytest.fixture(autouse=True)
 def few_batches(monkeypatch):
     monkeypatch.setattr(batches, "CELL_S", {"cpu": 4.0})
-    monkeypatch.setattr("harness.plan.SWEEP", {"cpu": (1, 4), "cuda": (1, 128)})
+    monkeypatch.setattr("harness.suites.sampling.part.SWEEP", {"cpu": (1, 4), "cuda": (1, 128)})
 
 
 def test_every_kind_of_fact_is_recorded(lab):
@@ -185,10 +186,11 @@ def test_other_weights_are_refused_on_resume(lab):
     _, run = lab.run(**SHORT)
     for event in run.of(SamplesDrawn):
         object.__setattr__(event, "weights", origin(None))
-    check_weights(run, None)
+    part = make_plan(BenchConfig(suite="sample-speed"), "cpu").part
+    part.check(None, None, run)
     object.__setattr__(run.of(SamplesDrawn)[-1], "weights", "EMA weights of a.safetensors")
     with pytest.raises(UsageError, match="it sampled from EMA weights"):
-        check_weights(run, None)
+        part.check(None, None, run)
 
 
 def test_one_arm_alone_is_measured(lab):
@@ -230,17 +232,17 @@ def test_options_of_another_suite_are_refused(argv, word):
 def test_the_plan_names_cells_batch_and_sweep():
     config = BenchConfig(suite="sample-speed")
     plan = make_plan(config, "cuda")
-    assert [cell.name for cell in plan.cells] == ["ddim-10", "ddim-50", "ddim-250", "ddim-1000", "ddpm-1000"]
-    assert plan.parity_steps == 0 and plan.pairs == 20
+    assert [cell.name for cell in plan.part.cells] == ["ddim-10", "ddim-50", "ddim-250", "ddim-1000", "ddpm-1000"]
+    assert plan.pairs == 20
     assert "ddpm-1000" in describe(plan, preset("ddpm"))
-    assert plan.declared()["metric"] == SAMPLING_TIME
+    assert plan.part.declared(plan)["metric"] == SAMPLING_TIME
 
 
 def test_what_the_default_cells_leave_out_is_said():
     for steps, device, said in ((None, "cpu", 1), (None, "cuda", 0), ("5,ddpm", "cpu", 0), ("5", "cpu", 0)):
         config = BenchConfig(suite="sample-speed", steps=steps)
-        assert len(left_out(config, make_plan(config, device))) == said
-    assert not left_out(BenchConfig(), make_plan(BenchConfig(), "cpu"))
+        assert len(make_plan(config, device).part.remarks(config)) == said
+    assert not make_plan(BenchConfig(), "cpu").part.remarks(BenchConfig())
 
 
 def test_noise_differs_between_pairs_and_blocks_but_not_between_arms():

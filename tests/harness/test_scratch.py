@@ -25,7 +25,7 @@ NOTICE_S = 5
 RUN = """
 import signal, subprocess, sys
 from pathlib import Path
-from harness.scratch import Scratch
+from harness.processes.scratch import Scratch
 scratch = Scratch()
 scratch.writes(Path(sys.argv[1]))
 scratch.fills(Path(sys.argv[1]).with_name("cache"))

@@ -15,6 +15,7 @@ from harness.judge.synchronisation import fault, figures, unsynchronised
 from harness.record.events import Case, Finding, Overhead, SyncProof, Verdict
 from harness.record.findings import SELF_CHECK_CODES
 from harness.record.run import RecordedRun
+from harness.suites.training import Training
 from reports import terminal
 from reports.chapters import findings as notes
 from reports.suites.registry import whole
@@ -149,7 +150,7 @@ def test_disturbed_blocks_are_counted_in_what_the_machine_can_resolve(lab):
 
 def test_a_sampler_is_checked_over_its_cells(lab, monkeypatch):
     monkeypatch.setattr("harness.suites.sampling.batches.CELL_S", {"cpu": 2.0})
-    monkeypatch.setattr("harness.plan.SWEEP", {"cpu": (1, 4), "cuda": (1, 128)})
+    monkeypatch.setattr("harness.suites.sampling.part.SWEEP", {"cpu": (1, 4), "cuda": (1, 128)})
     _, run = lab.run(suite="sample-speed", arms="scripted", blocks=6, pairs=2, steps="5,10", selfcheck=True)
     (resolution,) = found(run, "resolution")
     assert "yes, with 6 blocks" in resolution.message
@@ -159,17 +160,18 @@ def test_a_sampler_is_checked_over_its_cells(lab, monkeypatch):
 
 def test_without_a_selfcheck_nothing_is_added(lab):
     _, run = lab.run(**SHORT)
-    assert selfcheck(run) == [] and not [f for f in run.of(Finding) if f.code in SELF_CHECK_CODES]
+    assert selfcheck(run, run.events, Training()) == []
+    assert not [f for f in run.of(Finding) if f.code in SELF_CHECK_CODES]
     assert not any("self-check" in line for line in terminal.lines(run))
 
 
 def test_what_is_missing_is_said(lab):
     _, run = lab.run(**{**SHORT, "arms": "scripted", "selfcheck": True})
     without = RecordedRun(run.path, tuple(e for e in run.events if not isinstance(e, Overhead | SyncProof)))
-    missing = [f.message for f in selfcheck(without) if f.code == "selfcheck-incomplete"]
+    missing = [f.message for f in selfcheck(without, without.events, Training()) if f.code == "selfcheck-incomplete"]
     assert len(missing) == 2 and "cost of the harness" in missing[0] and "not checked" in missing[1]
     one = [v.model_copy(update={"block_log_ratios": [0.1]}) if isinstance(v, Verdict) else v for v in run.events]
-    assert "fewer than two blocks" in selfcheck(RecordedRun(run.path, tuple(one)))[0].message
+    assert "fewer than two blocks" in selfcheck(run, one, Training())[0].message
 
 
 def test_an_arm_that_differs_from_itself_is_a_warning(lab):
@@ -200,7 +202,7 @@ def test_a_backend_that_does_not_wait_is_caught(lab, monkeypatch, option, word):
 
 def test_a_sampler_that_does_not_wait_is_caught_by_its_whole_batches(lab, monkeypatch):
     monkeypatch.setattr("harness.suites.sampling.batches.CELL_S", {"cpu": 2.0})
-    monkeypatch.setattr("harness.plan.SWEEP", {"cpu": (1, 4), "cuda": (1, 128)})
+    monkeypatch.setattr("harness.suites.sampling.part.SWEEP", {"cpu": (1, 4), "cuda": (1, 128)})
     monkeypatch.setattr(scripted_backend, "enqueue", lambda options, process, step: lab.clock.sleep(0.005))
     end, run = lab.run(suite="sample-speed", arms="scripted,scripted:eager", blocks=6, pairs=2, steps="5,10")
     (error,) = found(run, "unsynchronised")

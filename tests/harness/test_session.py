@@ -16,7 +16,7 @@ import scripted_backend
 
 from harness import protocol
 from harness.machine import counters, disturbance
-from harness.processes.launcher import LocalLauncher, worker_environment
+from harness.processes.launcher import launch, worker_environment
 from harness.processes.session import WorkerFailedError, ending, log_tail
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
@@ -28,15 +28,15 @@ from impls import registry
 from impls.registry import parse_arm
 
 
-class OtherCommand(LocalLauncher):
+class OtherCommand:
     """Starts something else than a worker."""
 
     def __init__(self, code):
         self.code, self.started = code, 0
 
-    def start(self, command, env, log):
+    def __call__(self, command, env, log):
         self.started += 1
-        return super().start([sys.executable, "-c", self.code], env, log)
+        return launch([sys.executable, "-c", self.code], env, log)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_worker_by_hand_says_how_it_is_started():
 def test_killing_a_worker_ends_what_it_started(tmp_path):
     code = ("import subprocess, time; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); "
             "time.sleep(600)")
-    handle = LocalLauncher().start([sys.executable, "-c", code], dict(os.environ), tmp_path / "log")
+    handle = launch([sys.executable, "-c", code], dict(os.environ), tmp_path / "log")
     while not (lines := log_tail(tmp_path / "log")):
         assert handle.poll() is None
     handle.kill()

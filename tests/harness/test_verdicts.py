@@ -23,7 +23,9 @@ from harness.record.events import (
     WorkerStarted,
 )
 from harness.record.run import RecordedRun
-from harness.suites.registry import CALL_TIME, SAMPLING_MEAN, SAMPLING_TIME
+from harness.suites.sampling.cells import Cell
+from harness.suites.sampling.part import Sampling
+from harness.suites.training import Training
 from reports.terminal import sentence
 
 INFO = {"framework": "Scripted", "version": "1", "device": "cpu", "device_name": "x", "device_uuid": None,
@@ -97,7 +99,7 @@ def test_pairs_that_lack_a_side_are_left_out():
 ])
 def test_unfair_comparisons_are_refused_with_the_field_named(change, word):
     run = recorded({"A": [200.0] * 6, "B": [100.0] * 6}, **change)
-    for verdict in (event for event in judge_run(run, [AB]) if isinstance(event, Verdict)):
+    for verdict in (event for event in judge_run(run, [AB], Training()) if isinstance(event, Verdict)):
         assert verdict.word == "not-comparable" and word in verdict.reason.lower()
         assert verdict.ratio == pytest.approx(2.0)
         assert "not-comparable" in sentence(verdict, run.arms)
@@ -107,8 +109,8 @@ def test_no_parity_result_is_no_permission():
     run = recorded({"A": [200.0] * 6, "B": [100.0] * 6})
     events = tuple(e for e in run.events if not isinstance(e, ParityResult))
     without = RecordedRun(run.path, events)
-    assert "parity" in refusal(without, AB)
-    assert refusal(without, Comparison("A", "B", selfcheck=True)) is None
+    assert "parity" in refusal(without, AB, Training())
+    assert refusal(without, Comparison("A", "B", selfcheck=True), Training()) is None
 
 
 def test_holm_is_harder_on_several_comparisons_and_relaxes_after_each_success():
@@ -117,7 +119,7 @@ def test_holm_is_harder_on_several_comparisons_and_relaxes_after_each_success():
     family = [asked(c) for c in comparisons]
     alphas = holm(family, {q: block_ratios(run, q) for q in family})
     assert alphas == {family[0]: pytest.approx(0.025), family[1]: pytest.approx(0.05)}
-    verdicts = [e for e in judge_run(run, comparisons) if isinstance(e, Verdict)]
+    verdicts = [e for e in judge_run(run, comparisons, Training()) if isinstance(e, Verdict)]
     assert [(v.metric, v.arm_b, v.alpha) for v in verdicts] == [
         ("step time", "B", 0.025), ("step time", "C", 0.05),
         ("free-running step time", "B", 0.05), ("free-running step time", "C", 0.05)]
@@ -132,21 +134,21 @@ def test_an_undecided_comparison_does_not_relax_the_next():
 
 def test_a_verdict_that_hangs_on_disturbed_blocks_is_withdrawn():
     run = recorded({"A": [100.0] * 6 + [150.0] * 6, "B": [100.0] * 12}, dirty=range(6, 12))
-    verdict = next(e for e in judge_run(run, [AB]) if isinstance(e, Verdict))
+    verdict = next(e for e in judge_run(run, [AB], Training()) if isinstance(e, Verdict))
     assert (verdict.word, verdict.reason, verdict.blocks) == ("inconclusive", "machine", 12)
 
 
 def test_no_common_block_is_said():
     run = recorded({"A": [100.0] * 6, "B": [100.0] * 6})
     events = tuple(e for e in run.events if not (isinstance(e, Case) and e.arm == "B"))
-    verdict = next(e for e in judge_run(RecordedRun(run.path, events), [AB]) if isinstance(e, Verdict))
+    verdict = next(e for e in judge_run(RecordedRun(run.path, events), [AB], Training()) if isinstance(e, Verdict))
     assert verdict.ratio is None and verdict.word == "inconclusive" and "no block" in verdict.reason
     assert "no block" in sentence(verdict, run.arms)
 
 
 def test_selfchecks_give_a_noise_floor_and_their_own_metric():
     run = recorded({"A": around(1, 0.003, 3), "B": around(1, 0.003, 4)})
-    events = judge_run(run, [Comparison("A", "B", selfcheck=True)])
+    events = judge_run(run, [Comparison("A", "B", selfcheck=True)], Training())
     assert {e.metric for e in events if isinstance(e, Verdict)} == {
         "step time (self-check)", "free-running step time (self-check)"}
     assert [e.code for e in events if isinstance(e, Finding)].count("noise-floor") == 2
@@ -154,7 +156,7 @@ def test_selfchecks_give_a_noise_floor_and_their_own_metric():
 
 def test_sentences_name_arms_ratio_and_interval():
     run = recorded({"A": around(2, 0.003, 3), "B": around(1, 0.003, 4)})
-    verdict = next(e for e in judge_run(run, [AB]) if isinstance(e, Verdict))
+    verdict = next(e for e in judge_run(run, [AB], Training()) if isinstance(e, Verdict))
     text = sentence(verdict, run.arms)
     assert text.startswith("step time: armB is faster: time armA / time armB = ") and "8 blocks" in text
     same = sentence(verdict, {"A": "x", "B": "x"})
@@ -162,6 +164,9 @@ def test_sentences_name_arms_ratio_and_interval():
 
 
 CELLS = ["ddim-10", "ddim-50"]
+SAMPLING = Sampling((Cell("ddim", 10), Cell("ddim", 50)), ())
+SAMPLING_TIME, SAMPLING_MEAN, CALL_TIME = (
+    metric.name for metric in (Sampling.metrics.main, *Sampling.metrics.further))
 
 
 def sampled(ratios, agree=True, pairs=3):
@@ -192,7 +197,7 @@ def sampled(ratios, agree=True, pairs=3):
 
 def test_sampling_is_judged_per_cell_under_holm_and_by_the_geometric_mean():
     run = sampled({"ddim-10": [r / 50 for r in around(1, 0.004, 1)], "ddim-50": [r / 25 for r in around(1, 0.004, 2)]})
-    verdicts = [e for e in judge_run(run, [AB], CELLS) if isinstance(e, Verdict)]
+    verdicts = [e for e in judge_run(run, [AB], SAMPLING) if isinstance(e, Verdict)]
     found = {(v.metric, v.cell): v for v in verdicts}
     assert list(found) == [(SAMPLING_MEAN, None), (SAMPLING_TIME, "ddim-10"), (SAMPLING_TIME, "ddim-50"),
                            (CALL_TIME, None)]
@@ -207,5 +212,5 @@ def test_sampling_is_judged_per_cell_under_holm_and_by_the_geometric_mean():
 @pytest.mark.parametrize(("agree", "word"), [(False, "images: other pictures"), (None, "not compared")])
 def test_arms_that_draw_other_images_are_not_compared(agree, word):
     run = sampled({cell: [2.0] * 6 for cell in CELLS}, agree=agree)
-    for verdict in (e for e in judge_run(run, [AB], CELLS) if isinstance(e, Verdict)):
+    for verdict in (e for e in judge_run(run, [AB], SAMPLING) if isinstance(e, Verdict)):
         assert verdict.word == "not-comparable" and word in verdict.reason

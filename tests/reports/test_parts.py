@@ -57,3 +57,14 @@ def test_a_damaged_declaration_is_left_aside():
     for damaged in ([0, 10**15], [3], "x", [5, 1], None):
         _, sampling = parts_of(recorded({"by_part": {"sampling": {"block_numbers": damaged}}}))
         assert [state.block for state in sampling.run.of(BlockState)] == [11]
+
+
+def test_of_several_parts_those_are_told_that_recorded_anything():
+    seen = recorded({"by_part": {"sampling": {"block_numbers": [11, 21]}}})
+    run = seen.run
+    early = RecordedRun(run.path, tuple(event for event in run.events if getattr(event, "part", None) != "sampling"
+                                        and getattr(event, "block", 0) < 11))
+    assert [chapter.part for chapter, _ in chapters_of(whole(run))] == ["training", "sampling"]
+    assert [chapter.part for chapter, _ in chapters_of(whole(early))] == ["training"]
+    nothing = RecordedRun(run.path, run.events[:1])
+    assert [chapter.part for chapter, _ in chapters_of(whole(nothing))] == ["training"]

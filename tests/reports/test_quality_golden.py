@@ -241,3 +241,10 @@ def test_the_index_tells_what_a_quality_run_found(judged: Built) -> None:
     page = html.unescape(index.build(judged.folder.parent).read_text(encoding="utf-8"))
     assert f"{LABEL} of pytorch falls from 63.0 (DDIM 10) to 52.6 (DDIM 50)" in page
     assert "cannot be told apart" in page and "no verdict" not in page
+
+
+def test_the_index_names_no_batch_that_no_step_of_a_quality_run_used(judged: Built) -> None:
+    started = read_run(judged.folder).started
+    assert started and started.experiment["train"]["batch_size"] == 16
+    page = html.unescape(index.build(judged.folder.parent).read_text(encoding="utf-8"))
+    assert "<td>tiny, fashion-mnist" in page and "batch 16" not in page

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import get_args
 
 import matplotlib.figure
 import pytest
 import synthetic
 from journals import sealed
 
-from harness.record.events import AnyEvent, Verdict
+from harness.record import events
+from harness.record.events import Verdict
 from harness.record.run import read_run
 from reports import report as sections
 from reports.chapters import verdicts
@@ -22,7 +22,7 @@ from reports.page.figures import Draw, FigureMaker
 from reports.page.plotting import style_context
 from reports.view.run import view
 
-KINDS = [kind.model_fields["type"].default for kind in get_args(get_args(AnyEvent)[0])]
+KINDS = [kind.model_fields["type"].default for kind in events.KINDS]
 
 
 class Sketches(FigureMaker):

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from scipy import signal, stats
 
-from harness.blocks.block import Block
-from harness.blocks.warmup import Started
+from harness.blocks import warmup
 from harness.judge.verdicts import judge_run
 from harness.plan import Comparison, order_seed, turn_order
 from harness.protocol import life, timing
@@ -31,6 +30,7 @@ from harness.record.events import (
 )
 from harness.record.lines import decode, encode
 from harness.record.run import RecordedRun
+from harness.suites.training import Training
 
 PAIRS, STEP_NS = 40, 1e8
 INFO = {"framework": "Scripted", "version": "1", "device": "cpu", "device_name": "x", "device_uuid": None,
@@ -73,7 +73,7 @@ def simulated(seed, blocks, gap):
 
 def step_time(events):
     run = RecordedRun(Path("results/r"), tuple(events))
-    return next(event for event in judge_run(run, [Comparison("A", "B")])
+    return next(event for event in judge_run(run, [Comparison("A", "B")], Training())
                 if isinstance(event, Verdict) and event.metric == "step time")
 
 
@@ -157,15 +157,12 @@ def warm_up(steps):
         return timing.StepTimes(start_ns=starts, end_ns=starts[-1] + chunk[-1], step_ns=chunk)
 
     progress = SimpleNamespace(status=lambda text: None, say=lambda text: None)
-    plan = SimpleNamespace(arms=())
-    bench = SimpleNamespace(plan=plan, progress=progress, longest_warm_up={}, cpu_ns=None, busy_ns=None, counters=None,
-                            writer=SimpleNamespace(append=recorded.append))
-    session = SimpleNamespace(arm=SimpleNamespace(name="scripted"), ask=ask, pid=1, spawn_ns=1)
+    session = SimpleNamespace(slot="A", arm=SimpleNamespace(name="scripted"), ask=ask, pid=1, spawn_ns=1)
     created = SimpleNamespace(import_ns=1, compiled_files=None)
     built = SimpleNamespace(build_ns=1, parameter_count=1, info=INFO)
-    block = Block(bench, SimpleNamespace(block=0, order_seed=0, repeats=None))
-    block._live["A"] = Started(session, created, built, [0], [round(steps[0])], float(steps[0]))
-    block._warm_up("A")
+    block = SimpleNamespace(bench=SimpleNamespace(progress=progress, longest_warm_up={}), number=0,
+                            append=recorded.append)
+    warmup.warm_up(block, warmup.Started(session, created, built, [0], [round(steps[0])], float(steps[0])))
     return next(event for event in recorded if isinstance(event, WarmUp))
 
 

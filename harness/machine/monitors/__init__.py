@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from harness.machine.monitors.recorder import Recorder
 from harness.record.events import MonitorState, Sample
-
-__all__ = ["Monitor", "NullMonitor", "Recorder"]
 
 
 class Monitor(Protocol):
-    """One kind of telemetry. Every method is called from one thread at a time and never raises for a sick device."""
+    """What the recorder reads. Every method is called from one thread at a time and never raises for a sick device."""
 
     def sources(self) -> list[MonitorState]:
         """The state of every source right now; costs nothing, so a recorder may compare it after each sample."""
@@ -20,18 +17,6 @@ class Monitor(Protocol):
 
     def sample(self) -> list[Sample]:
         """One reading of every available source, stamped with CLOCK_MONOTONIC; unreadable values are None."""
-        ...
-
-    def energy_mj(self) -> Mapping[str, int | None]:
-        """Total energy counter of every device in millijoules, to be differenced; {} without devices."""
-        ...
-
-    def set_processes(self, pids: Mapping[str, int]) -> None:
-        """Name the worker processes that are ours, slot -> pid; replaces the last ones, callable from any thread."""
-        ...
-
-    def close(self) -> None:
-        """Release the vendor's library."""
         ...
 
 
@@ -49,7 +34,7 @@ class NullMonitor:
         """Nothing to read."""
         return []
 
-    def energy_mj(self) -> Mapping[str, int | None]:
+    def energy_mj(self) -> dict[str, int | None]:
         """No device, no counter."""
         return {}
 

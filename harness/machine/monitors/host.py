@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from harness.machine.counters import busy_s
 from harness.record.events import MonitorState, Sample
 
 Number = int | float | None
@@ -18,7 +19,6 @@ Number = int | float | None
 FREQUENCY_EVERY = 10
 # The kernel counts CPU time in ticks of 10 ms; over less than ten of them a percentage is chance.
 SHORTEST_NS = 100_000_000
-BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
 
 
 @dataclass
@@ -45,7 +45,7 @@ class HostMonitor:
         self._workers: dict[str, _Worker] = {}
         self._samples = 0
         self._reason: dict[str, str] = {}
-        self._busy_s = busy_cpu_s()
+        self._busy_s = busy_s(psutil.cpu_times())
         self._read_ns = clock_ns()
         self.set_processes(pids)
 
@@ -74,18 +74,11 @@ class HostMonitor:
                     samples.append(Sample(source=f"process:{slot}", t_ns=worker.read_ns, values=values))
             return samples
 
-    def energy_mj(self) -> dict[str, int | None]:
-        """No energy counter is read on the host."""
-        return {}
-
-    def close(self) -> None:
-        """Nothing is held."""
-
     def _host(self) -> Sample:
-        now_ns, busy_s = self._clock_ns(), busy_cpu_s()
+        now_ns, busy = self._clock_ns(), busy_s(psutil.cpu_times())
         memory = psutil.virtual_memory()
         values: dict[str, Number] = {
-            "cpu_percent": _percent(busy_s - self._busy_s, now_ns - self._read_ns),
+            "cpu_percent": _percent(busy - self._busy_s, now_ns - self._read_ns),
             "load1": self._optional("load1", lambda: psutil.getloadavg()[0]),
             "memory_available_bytes": int(memory.available),
             "swap_used_bytes": self._optional("swap_used_bytes", lambda: int(psutil.swap_memory().used)),
@@ -93,7 +86,7 @@ class HostMonitor:
         if self._samples % FREQUENCY_EVERY == 0:
             values["cpu_frequency_mhz"] = self._optional("cpu_frequency_mhz", cpu_frequency_mhz)
         self._samples += 1
-        self._busy_s, self._read_ns = busy_s, now_ns
+        self._busy_s, self._read_ns = busy, now_ns
         return Sample(source="host", t_ns=now_ns, values=values)
 
     def _optional(self, name: str, read: Callable[[], Number]) -> Number:
@@ -179,12 +172,6 @@ def descendants(process: psutil.Process, proc: Path = Path("/proc")) -> list[psu
                 continue
             ahead.extend(pids)
     return found
-
-
-def busy_cpu_s() -> float:
-    """CPU seconds that all cores together have spent on anything but idling, time stolen by a hypervisor included."""
-    times = psutil.cpu_times()
-    return float(sum(getattr(times, name, 0.0) for name in BUSY))
 
 
 def cpu_frequency_mhz() -> float | None:

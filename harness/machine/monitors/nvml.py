@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from harness.machine.monitors import Monitor, NullMonitor
+from harness.machine.monitors import NullMonitor
 from harness.machine.monitors.host import descendants
 from harness.machine.monitors.nvml_calls import Nvml, ReadingError
 from harness.machine.monitors.nvml_devices import Device, open_devices
@@ -172,7 +172,7 @@ class NvmlMonitor:
         return max(0, len(pids) - ours)
 
 
-def open_nvml(visible: str | None) -> Monitor:
+def open_nvml(visible: str | None) -> NvmlMonitor | NullMonitor:
     """The GPUs that CUDA may use, or a null object that says why there are none.
 
     Args:

@@ -5,49 +5,30 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
 
+from harness.machine.monitors import Monitor
 from harness.record.events import Finding, MonitorState, Sample
 from harness.record.findings import MONITOR_FAILED
-
-if TYPE_CHECKING:
-    from harness.machine.monitors import Monitor
 
 Sink = Callable[[Sample | MonitorState | Finding], None]
 
 
-class Alarm(Protocol):
-    """What the recorder needs of `threading.Event`, so that a test can drive time by hand."""
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block until set or until `timeout` seconds passed; whether it is set."""
-        ...
-
-    def set(self) -> None:
-        """Wake every waiter, now and later."""
-        ...
-
-    def is_set(self) -> bool:
-        """Whether `set` was called."""
-        ...
-
-
 class Recorder:
-    """Samples all monitors every `interval_s` until stopped; a paused recorder reads and writes nothing.
+    """Samples all monitors every `interval_s` until `alarm` is set; a paused recorder reads and writes nothing.
 
     The sink is called from one thread at a time, also for the states written by `start`, so it needs no lock of its
     own against this recorder (it needs one against its other writers).
     """
 
     def __init__(self, monitors: Sequence[Monitor], sink: Sink, interval_s: float = 0.5,
-                 clock_ns: Callable[[], int] = time.monotonic_ns, alarm: Alarm | None = None) -> None:
+                 clock_ns: Callable[[], int] = time.monotonic_ns, alarm: threading.Event | None = None) -> None:
         if not interval_s > 0:
             raise ValueError(f"interval_s must be positive, got {interval_s}")
         self._monitors = tuple(monitors)
         self._sink = sink
         self._interval_ns = round(interval_s * 1e9)
         self._clock_ns = clock_ns
-        self._alarm: Alarm = threading.Event() if alarm is None else alarm
+        self._alarm = alarm or threading.Event()
         self._lock = threading.Lock()
         self._paused = False
         self._seen: dict[str, MonitorState] = {}
@@ -89,19 +70,16 @@ class Recorder:
 
     def _run(self) -> None:
         try:
-            self._sample_until_stopped()
+            due_ns = self._clock_ns()
+            while not self._alarm.is_set():
+                self._tick()
+                self.cpu_ns = time.thread_time_ns()
+                # A late tick is skipped, not made up for: a burst of readings after a stall would load the machine.
+                now_ns = self._clock_ns()
+                due_ns = max(due_ns + self._interval_ns, now_ns)
+                self._alarm.wait((due_ns - now_ns) / 1e9)
         except Exception as error:
             self._fault = error
-
-    def _sample_until_stopped(self) -> None:
-        due_ns = self._clock_ns()
-        while not self._alarm.is_set():
-            self._tick()
-            self.cpu_ns = time.thread_time_ns()
-            # A late tick is skipped, not made up for: a burst of readings after a stall would load the machine.
-            now_ns = self._clock_ns()
-            due_ns = max(due_ns + self._interval_ns, now_ns)
-            self._alarm.wait((due_ns - now_ns) / 1e9)
 
     def _tick(self) -> None:
         with self._lock:

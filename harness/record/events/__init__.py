@@ -6,141 +6,62 @@ quantity that could not be read is None and has a `reason` beside it.
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from harness.record.events.base import (
-    SCHEMA_VERSION,
-    SELF_CHECK,
-    ArmEntry,
-    ArmSlot,
-    Event,
-    PartName,
-    Severity,
-    SteadyClass,
-    Word,
-)
-from harness.record.events.quality import (
-    Figure,
-    ImagesSampled,
-    Metric,
-    NearestImages,
-    Quality,
-    QualityDifference,
-    ReferenceFeatures,
-    Rung,
-    Trained,
-)
-from harness.record.events.run import (
-    BlockState,
-    Case,
-    DatasetRecorded,
-    EnvironmentRecorded,
-    Finding,
-    Resumed,
-    RunEnded,
-    RunStarted,
-    Verdict,
-)
-from harness.record.events.sampling import SampleAgreement, SamplesDrawn, Trap
-from harness.record.events.telemetry import Energy, MonitorState, Sample
-from harness.record.events.timing import (
-    Epoch,
-    Losses,
-    Memory,
-    Overhead,
-    ParityResult,
-    Peak,
-    StepCost,
-    SyncProof,
-    WarmUp,
-    Window,
-    WorkerStarted,
-)
+from harness.record.events import parity, quality, run, sampling, telemetry, timing, training
+from harness.record.events.base import SCHEMA_VERSION as SCHEMA_VERSION
+from harness.record.events.base import SELF_CHECK as SELF_CHECK
+from harness.record.events.base import ArmEntry as ArmEntry
+from harness.record.events.base import ArmSlot as ArmSlot
+from harness.record.events.base import Event as Event
+from harness.record.events.base import PartName as PartName
+from harness.record.events.base import Severity as Severity
+from harness.record.events.base import SteadyClass as SteadyClass
+from harness.record.events.base import Word as Word
+from harness.record.events.parity import ParityResult as ParityResult
+from harness.record.events.quality import Figure as Figure
+from harness.record.events.quality import ImagesSampled as ImagesSampled
+from harness.record.events.quality import Metric as Metric
+from harness.record.events.quality import NearestImages as NearestImages
+from harness.record.events.quality import Quality as Quality
+from harness.record.events.quality import QualityDifference as QualityDifference
+from harness.record.events.quality import ReferenceFeatures as ReferenceFeatures
+from harness.record.events.quality import Rung as Rung
+from harness.record.events.quality import Trained as Trained
+from harness.record.events.run import BlockState as BlockState
+from harness.record.events.run import Case as Case
+from harness.record.events.run import DatasetRecorded as DatasetRecorded
+from harness.record.events.run import EnvironmentRecorded as EnvironmentRecorded
+from harness.record.events.run import Finding as Finding
+from harness.record.events.run import Resumed as Resumed
+from harness.record.events.run import RunEnded as RunEnded
+from harness.record.events.run import RunStarted as RunStarted
+from harness.record.events.run import Verdict as Verdict
+from harness.record.events.sampling import SampleAgreement as SampleAgreement
+from harness.record.events.sampling import SamplesDrawn as SamplesDrawn
+from harness.record.events.sampling import Trap as Trap
+from harness.record.events.telemetry import Energy as Energy
+from harness.record.events.telemetry import MonitorState as MonitorState
+from harness.record.events.telemetry import Sample as Sample
+from harness.record.events.timing import Memory as Memory
+from harness.record.events.timing import Overhead as Overhead
+from harness.record.events.timing import Peak as Peak
+from harness.record.events.timing import StepCost as StepCost
+from harness.record.events.timing import SyncProof as SyncProof
+from harness.record.events.timing import WarmUp as WarmUp
+from harness.record.events.timing import Window as Window
+from harness.record.events.timing import WorkerStarted as WorkerStarted
+from harness.record.events.training import Epoch as Epoch
+from harness.record.events.training import Losses as Losses
 
-AnyEvent = Annotated[
-    RunStarted
-    | EnvironmentRecorded
-    | DatasetRecorded
-    | WorkerStarted
-    | WarmUp
-    | Window
-    | Epoch
-    | Losses
-    | Memory
-    | Peak
-    | StepCost
-    | Overhead
-    | SyncProof
-    | Trap
-    | SamplesDrawn
-    | SampleAgreement
-    | Trained
-    | ImagesSampled
-    | ReferenceFeatures
-    | Quality
-    | QualityDifference
-    | NearestImages
-    | Sample
-    | MonitorState
-    | Energy
-    | ParityResult
-    | Finding
-    | Case
-    | BlockState
-    | Verdict
-    | Resumed
-    | RunEnded,
-    Field(discriminator="type"),
-]
-EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
-
-__all__ = [
-    "AnyEvent",
-    "ArmEntry",
-    "ArmSlot",
-    "BlockState",
-    "Case",
-    "DatasetRecorded",
-    "EVENT",
-    "Energy",
-    "EnvironmentRecorded",
-    "Epoch",
-    "Event",
-    "Figure",
-    "Finding",
-    "ImagesSampled",
-    "Losses",
-    "Memory",
-    "Metric",
-    "MonitorState",
-    "NearestImages",
-    "Overhead",
-    "ParityResult",
-    "PartName",
-    "Peak",
-    "Quality",
-    "QualityDifference",
-    "ReferenceFeatures",
-    "Resumed",
-    "RunEnded",
-    "RunStarted",
-    "Rung",
-    "SCHEMA_VERSION",
-    "SELF_CHECK",
-    "Sample",
-    "SampleAgreement",
-    "SamplesDrawn",
-    "Severity",
-    "SteadyClass",
-    "StepCost",
-    "SyncProof",
-    "Trained",
-    "Trap",
-    "Verdict",
-    "WarmUp",
-    "Window",
-    "Word",
-    "WorkerStarted",
-]
+SUBJECTS = (run, timing, training, sampling, quality, parity, telemetry)
+# Every kind of line that these files define.
+KINDS: tuple[type[Event], ...] = tuple(
+    kind for subject in SUBJECTS for kind in vars(subject).values()
+    if isinstance(kind, type) and issubclass(kind, Event) and kind.__module__ == subject.__name__)
+_UNION: Any = Annotated[reduce(or_, KINDS), Field(discriminator="type")]
+EVENT: TypeAdapter[Event] = TypeAdapter(_UNION)

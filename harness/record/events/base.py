@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,10 +18,20 @@ Word = Literal["A-faster", "B-faster", "equivalent", "inconclusive", "not-compar
 
 
 class Event(BaseModel):
-    """Base of all journal lines: `t_ns` is the monotonic stamp of the writing."""
+    """Base of all journal lines: `t_ns` is the monotonic stamp of the writing.
+
+    Two lines that agree in the fields of `subject` tell of the same thing, and the newer one counts; without any, every
+    line stands for itself.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    subject: ClassVar[tuple[str, ...]] = ()
     t_ns: int = 0
+
+    @property
+    def key(self) -> tuple[object, ...] | None:
+        """What the line tells of; None where it stands for itself."""
+        return (type(self), *(getattr(self, name) for name in self.subject)) if self.subject else None
 
 
 class ArmEntry(BaseModel):

@@ -15,6 +15,7 @@ class Trained(Event):
     """One arm's training up to `steps`; its checkpoint is what later lines sample from."""
 
     type: Literal["trained"] = "trained"
+    subject: ClassVar = ("arm", "steps")
     part: ClassVar[PartName] = "quality"
     arm: ArmSlot
     steps: int
@@ -33,6 +34,7 @@ class ImagesSampled(Event):
     """
 
     type: Literal["sampled"] = "sampled"
+    subject: ClassVar = ("arm", "cell", "train_steps")
     part: ClassVar[PartName] = "quality"
     arm: ArmSlot
     cell: str = Field(description="method and network calls, e.g. ddim-50")
@@ -60,6 +62,7 @@ class ReferenceFeatures(Event):
     """
 
     type: Literal["reference"] = "reference"
+    subject: ClassVar = ("extractor", "label")
     part: ClassVar[PartName] = "quality"
     extractor: str
     label: str
@@ -97,6 +100,7 @@ class Quality(Event):
     """All figures of one set of images."""
 
     type: Literal["quality"] = "quality"
+    subject: ClassVar = ("arm", "cell", "train_steps", "extractor", "label")
     part: ClassVar[PartName] = "quality"
     arm: ArmSlot
     cell: str
@@ -126,6 +130,7 @@ class QualityDifference(Event):
     """Distance of arm A less that of arm B, image i of both from the same noise."""
 
     type: Literal["quality-difference"] = "quality-difference"
+    subject: ClassVar = ("arm_a", "arm_b", "cell", "train_steps", "label")
     part: ClassVar[PartName] = "quality"
     arm_a: ArmSlot
     arm_b: ArmSlot
@@ -146,6 +151,7 @@ class NearestImages(Event):
     """
 
     type: Literal["nearest"] = "nearest"
+    subject: ClassVar = ("arm", "cell")
     part: ClassVar[PartName] = "quality"
     arm: ArmSlot
     cell: str

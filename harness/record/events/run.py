@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -64,6 +64,7 @@ class Case(Event):
     """Status of one unit of work: (arm, block) of a suite, or a whole-run part such as parity."""
 
     type: Literal["case"] = "case"
+    subject: ClassVar = ("case_id",)
     case_id: str
     arm: ArmSlot | None
     block: int | None
@@ -77,6 +78,7 @@ class BlockState(Event):
     """End of a block: whether its numbers are clean, and whether it stands for an earlier dirty one."""
 
     type: Literal["block"] = "block"
+    subject: ClassVar = ("block",)
     block: int
     order_seed: int
     dirty: bool
@@ -88,6 +90,7 @@ class Verdict(Event):
     """`ratio` is time A / time B: above 1 means B is faster."""
 
     type: Literal["verdict"] = "verdict"
+    subject: ClassVar = ("metric", "arm_a", "arm_b", "cell")
     metric: str
     arm_a: ArmSlot
     arm_b: ArmSlot

@@ -13,6 +13,7 @@ class Trap(Event):
     """The same chain timed wrongly and rightly, after one start: when it was asked for, and when it was finished."""
 
     type: Literal["trap"] = "trap"
+    subject: ClassVar = ("arm", "block", "cell")
     part: ClassVar[PartName] = "sampling"
     arm: ArmSlot
     block: int
@@ -29,6 +30,7 @@ class SamplesDrawn(Event):
     """
 
     type: Literal["samples"] = "samples"
+    subject: ClassVar = ("arm", "cell")
     part: ClassVar[PartName] = "sampling"
     arm: ArmSlot
     cell: str
@@ -47,6 +49,7 @@ class SampleAgreement(Event):
     """
 
     type: Literal["sample-agreement"] = "sample-agreement"
+    subject: ClassVar = ("arm_a", "arm_b", "cell")
     part: ClassVar[PartName] = "sampling"
     arm_a: ArmSlot
     arm_b: ArmSlot

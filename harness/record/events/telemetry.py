@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from harness.record.events.base import ArmSlot, Event
 
@@ -29,6 +29,7 @@ class Energy(Event):
     """Energy of one device over a window from its counter; None with the reason when unreadable."""
 
     type: Literal["energy"] = "energy"
+    subject: ClassVar = ("source", "arm", "block", "start_ns")
     source: str
     arm: ArmSlot
     block: int

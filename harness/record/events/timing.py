@@ -1,4 +1,4 @@
-"""Lines of measurements: workers, warm-up, windows, epochs, memory, cost, overhead, parity."""
+"""Lines about times that every suite measures: workers, warm-up, windows, memory, cost, overhead, proofs."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class WorkerStarted(Event):
     """
 
     type: Literal["worker"] = "worker"
+    subject: ClassVar = ("role", "arm", "block")
     arm: ArmSlot
     block: int
     role: Literal["measure", "parity", "epochs", "cold-start"] = "measure"
@@ -36,6 +37,7 @@ class WarmUp(Event):
     """All steps before measuring, every one kept, with the detector's verdict on them."""
 
     type: Literal["warmup"] = "warmup"
+    subject: ClassVar = ("arm", "block")
     arm: ArmSlot
     block: int
     start_ns: list[int]
@@ -54,6 +56,7 @@ class Window(Event):
     """
 
     type: Literal["window"] = "window"
+    subject: ClassVar = ("kind", "arm", "block", "pair", "cell", "images")
     kind: Literal["stepwise", "free", "sample", "sweep"]
     arm: ArmSlot
     block: int
@@ -73,46 +76,11 @@ class Window(Event):
         return {"free": "training", "sample": "sampling", "sweep": "sampling"}.get(self.kind)
 
 
-class Epoch(Event):
-    """One whole pass over `images` images; `gap_ns` is from the last step before it to its first step.
-
-    `start_ns`..`end_ns` is the epoch, synchronised at both ends;
-    `step_start_ns` are host-side stamps of the enqueueing.
-    """
-
-    type: Literal["epoch"] = "epoch"
-    part: ClassVar[PartName] = "training"
-    arm: ArmSlot
-    block: int
-    epoch: int
-    loader: Literal["resident", "native"]
-    num_workers: int
-    images: int
-    start_ns: int
-    end_ns: int
-    gap_ns: int | None
-    step_start_ns: list[int]
-    loader_wait_ns: list[int]
-
-
-class Losses(Event):
-    """Training losses from `first_step` on.
-
-    `matched`: the same weights, data and noise in every arm; `control`: the same with perturbed weights.
-    """
-
-    type: Literal["losses"] = "losses"
-    arm: ArmSlot
-    block: int
-    randomness: Literal["native", "matched", "control"]
-    first_step: int
-    losses: list[float]
-
-
 class Memory(Event):
     """Memory of one worker at the end of its block."""
 
     type: Literal["memory"] = "memory"
+    subject: ClassVar = ("arm", "block")
     arm: ArmSlot
     block: int
     rss_peak_bytes: int | None
@@ -126,6 +94,7 @@ class Peak(Event):
     """The machine's best float32 matrix-product rate in this run, as measured by one arm."""
 
     type: Literal["peak"] = "peak"
+    subject: ClassVar = ("arm", "part")
     arm: ArmSlot
     matmul_n: int
     flops: float = Field(description="floating-point operations per second")
@@ -148,6 +117,7 @@ class Overhead(Event):
     """Harness windows against a bare loop of the same steps in the same process, paired."""
 
     type: Literal["overhead"] = "overhead"
+    subject: ClassVar = ("what", "arm", "part")
     arm: ArmSlot
     what: Literal["harness", "monitors"]
     bare_ns: list[int]
@@ -159,6 +129,7 @@ class SyncProof(Event):
     """Evidence that `synchronize` waits: pending work falls to its base, and k times the steps take k times as long."""
 
     type: Literal["sync-proof"] = "sync-proof"
+    subject: ClassVar = ("arm", "part", "attempt")
     arm: ArmSlot
     pending_before: int | None
     pending_after: int | None
@@ -170,27 +141,3 @@ class SyncProof(Event):
     residue_ns: int | None = Field(None, description="reading the losses right after the long run; None in sampling")
     attempt: int = Field(0, description="tries before it: a busy machine can spoil one")
     part: PartName = Field(description="what was measured when this was")
-
-
-class ParityResult(Event):
-    """Arm `arm_b` against `arm_a` on the same weights and batches; a None figure was not measured.
-
-    `loss_rel_diff` and `control_rel_diff` are per step; the control is arm A against itself, its weights perturbed by
-    1e-7.
-    """
-
-    type: Literal["parity"] = "parity"
-    arm_a: ArmSlot
-    arm_b: ArmSlot
-    preset: str
-    batch_size: int
-    parameters_equal: bool
-    forward_max_abs: float | None
-    gradient_worst_rel: float | None
-    gradient_worst_name: str | None
-    adam_max_abs: float | None
-    loss_rel_diff: list[float]
-    control_rel_diff: list[float]
-    tolerances: dict[str, float]
-    passed: bool
-    reason: str | None = None

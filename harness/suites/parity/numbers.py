@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.record.events import ArmSlot, ParityResult
+from harness.suites.weights import random_weights
 from impls.backend import Arrays, TrainerState
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.randomness import stream
@@ -32,7 +33,6 @@ LOSS_RTOL_LARGE = 5e-3
 LOSS_STEPS = 20
 REDUCED_LOSS_RTOL = 0.05
 PERTURBATION = 1e-7
-OUTPUT_SCALE = 0.2
 PROBES = 4
 
 Floats = NDArray[np.float32]
@@ -74,29 +74,8 @@ def parity_experiment(experiment: ExperimentConfig, batch_size: int) -> Experime
 
 def random_state(shapes: Mapping[str, tuple[int, ...]], seed: int, image_channels: int,
                  perturbation: float = 0.0) -> TrainerState:
-    """Step 0 with keyed random weights, nothing zero: std 1 / sqrt(fan-in), norms 1 + 0.1 n, biases 0.1 n.
-
-    The layer that makes the image is smaller by `OUTPUT_SCALE`: it starts at zero in training, and at full size all
-    gradients, and with them the rounding noise in those that are zero in exact arithmetic, would be too large for
-    the absolute floor.
-
-    Args:
-        shapes: the network's parameter names and shapes.
-        seed: seed of the experiment.
-        image_channels: output channels of the network.
-        perturbation: standard deviation of noise added to every weight (the control).
-    """
-    params: dict[str, Floats] = {}
-    for name, shape in shapes.items():
-        normal = stream(seed, f"parity weights {name}").standard_normal(shape)
-        if len(shape) > 1:
-            output = len(shape) == 4 and shape[0] == image_channels
-            value = normal * (OUTPUT_SCALE if output else 1.0) / math.sqrt(math.prod(shape[1:]))
-        else:
-            value = 0.1 * normal + (1.0 if name.endswith("weight") else 0.0)
-        if perturbation:
-            value = value + perturbation * stream(seed, f"parity perturbation {name}").standard_normal(shape)
-        params[name] = value.astype(np.float32)
+    """Step 0 with random weights; see `random_weights`."""
+    params = random_weights(shapes, seed, image_channels, perturbation)
     zeros = {name: np.zeros_like(value) for name, value in params.items()}
     return TrainerState(step=0, params=params, ema=None, exp_avg=zeros, exp_avg_sq=dict(zeros))
 

@@ -1,206 +1,111 @@
-"""The quality part of a run: train or take weights, draw sets of images, have a feature network judge them.
-
-The tools of `impls` do the work, each in a process of its own; all of them go on where a killed run left off.
-"""
+"""How good are the images that the arms draw? Sets of them, after a training or of given weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from harness.bench import Bench
-from harness.options import BenchConfig
-from harness.processes.session import WorkerFailedError
-from harness.record.events import ArmSlot, Case, Finding, ImagesSampled, Quality, ReferenceFeatures, Trained
-from harness.record.findings import FEW_IMAGES, ROUGH_EXTRAPOLATION, TIME_LIMIT
-from harness.record.run import RecordedRun, read_run
-from harness.suites.quality.plan import QualityPlan
-from harness.suites.quality.steps import Evaluation, draw_set, evaluate, train_to
-from harness.suites.sampling.cells import Cell, cheapest
+from typing_extensions import Self
+
+from harness.part import Asked, Needs, Part
+from harness.record.events import ImagesSampled
+from harness.suites.quality.plan import QualityPlan, quality_plan, training_recipe
 from impls.errors import UsageError
-from impls.recipe.config import ExperimentConfig
-from impls.store.weights import load_weights
+from impls.recipe.config import ExperimentConfig, validated
+
+if TYPE_CHECKING:
+    from harness.bench import Bench
+    from harness.plan import Plan
+    from harness.record.run import RecordedRun
+    from impls.data.datasets import Dataset
+    from impls.store.weights import Weights
+
+# Where a journal's declaration holds the recipe of the suite's own trainings.
+TRAINING = "quality_training"
 
 
 @dataclass(frozen=True)
-class QualityJob:
-    """What the quality part starts from.
+class Quality(Part):
+    """Sets of images and what a feature network says about them.
 
     Attributes:
-        bench: the run, with the plan of this part.
-        config: the options.
+        sets: which weights, which sampler settings, how many images.
         training: recipe of the trainings; None where weights are given.
-        dataset: name of the data set, resolved.
-        recorded: what an interrupted run holds already.
-        in_time: whether something new may start.
-        reference: the feature network and the real images that every set of the run is held against.
+        eta: DDIM's noise level; None for the experiment's.
+        inception_weights: file of the Inception weights; None for the usual places.
+        inception_sha256: hash of Inception weights that are accepted too.
+        data_root: folder of the data set's original files.
     """
 
-    bench: Bench
-    config: BenchConfig
-    training: ExperimentConfig | None
-    dataset: str
-    recorded: RecordedRun
-    in_time: Callable[[], bool] = lambda: True
-    reference: ReferenceFeatures | None = None
+    name: ClassVar[str] = "quality"
+    needs: ClassVar[Needs] = Needs(images=True, weights=True)
+    takes: ClassVar[frozenset[str]] = frozenset({"model_path", "train_steps", "num_images", "eta", "inception_weights",
+                                                 "inception_sha256", "reference_images", "features"})
+    batch: ClassVar[Literal["train", "sample"]] = "sample"
 
-    @property
-    def plan(self) -> QualityPlan:
-        """The sets that are wanted."""
-        plan = self.bench.plan.quality
-        if plan is None:
-            raise RuntimeError("a quality part without its plan")
-        return plan
+    sets: QualityPlan
+    training: ExperimentConfig | None = None
+    eta: float | None = None
+    inception_weights: str | None = None
+    inception_sha256: str | None = None
+    data_root: str | None = None
 
-    @property
-    def evaluation(self) -> Evaluation:
-        """How sets are judged."""
-        config, plan = self.config, self.bench.plan
-        # "auto" is decided once in a run.
-        features = self.plan.features if self.reference is None else self.reference.extractor
-        return Evaluation(features, config.inception_weights, config.inception_sha256, self.dataset,
-                          config.data_root, self.plan.reference_images, plan.device, plan.seed)
+    @classmethod
+    def planned(cls, asked: Asked) -> Self:
+        """The sets that the options ask for; the recipe of a run that goes on is the one that it declared.
 
+        Raises:
+            UsageError: an option is malformed or out of range, or they contradict each other.
+        """
+        options, training = asked.options, None
+        sets = quality_plan(options, asked.arms, asked.device, asked.T)
+        if not sets.weights:
+            declared = asked.recorded.get(TRAINING)
+            training = (training_recipe(options, asked.overrides, asked.device) if declared is None
+                        else validated(declared, f"{options.resume}: {TRAINING}"))
+        return cls(sets, training, options.eta, options.inception_weights, options.inception_sha256, options.data_root)
 
-def run_quality(job: QualityJob) -> None:
-    """Everything that the plan wants and the journal does not hold yet.
+    def declared(self, plan: Plan) -> dict[str, Any]:
+        """The sets; nothing is compared at a level that was fixed before."""
+        return {"quality": self.sets.declared(), "seed": plan.seed}
 
-    Raises:
-        UsageError: something the user can mend, found before anything was measured.
-    """
-    reference = check_reference(job)
-    if reference is None:
-        return
-    job = replace(job, reference=reference)
-    stages: Sequence[int | None] = job.plan.milestones or (None,)
-    lost: set[ArmSlot] = set()
-    for number, stage in enumerate(stages):
-        last, since = stage == stages[-1], (stages[number - 1] if number else None) or 0
-        for slot in job.bench.plan.slots:
-            if stage is not None and slot not in lost and _goes_on(job) and not _train(job, slot, stage, since):
-                lost.add(slot)
-        for cell in job.plan.cells if last else (cheapest(job.plan.cells),):
-            sets = [one for slot in job.bench.plan.slots
-                    if slot not in lost and _goes_on(job) and (one := _set(job, slot, cell, stage))]
-            if sets and _goes_on(job):
-                _judge(job, sets, nearest=last and cell == nearest_cell(job.plan.cells))
-    for slot in job.bench.plan.slots:
-        if slot not in lost and any(case.case_id == f"quality-{slot}" for case in job.recorded.of(Case)):
-            _measured(job, f"quality-{slot}", slot)
-    for slot in lost:
-        job.bench.writer.append(Case(case_id=f"quality-{slot}", arm=slot, block=None, status="skipped",
-                                     reason="its training failed"))
+    def recipes(self) -> dict[str, ExperimentConfig]:
+        """That of the trainings."""
+        return {} if self.training is None else {TRAINING: self.training}
 
+    def described(self, recipe: ExperimentConfig) -> list[str]:
+        """The sets."""
+        return self.sets.describe()
 
-def _goes_on(job: QualityJob) -> bool:
-    """Whether there is time for more; running out of it is a finding."""
-    if job.in_time():
-        return True
-    job.bench.find_once(TIME_LIMIT.found(
-        "the time limit ended the run before all sets of images were drawn and judged",
-        advice="give --time-limit more minutes, or --num-images fewer images"))
-    return False
+    def batch_size(self, recipe: ExperimentConfig) -> int:
+        """Those of a step of the trainings."""
+        return 1 if self.training is None else self.training.train.batch_size
 
+    def check(self, given: Weights | None, images: Dataset | None, resumed: RecordedRun | None) -> None:
+        """Refuse weights that draw images of another shape than the data set's, or others than before.
 
-def nearest_cell(cells: Sequence[Cell]) -> Cell:
-    """The cell whose images are held against the training images one by one: the one with the most network calls."""
-    return max(cells, key=lambda cell: cell.steps)
+        Raises:
+            UsageError: the first fault.
+        """
+        if images is not None:
+            check_weights_fit(self.sets, images.shape, resumed)
 
+    def ready(self, bench: Bench) -> None:
+        """Look at the real images through the feature network: a wrong file must not show after hours of training.
 
-def check_reference(job: QualityJob) -> ReferenceFeatures | None:
-    """The feature network and the real images, before hours of training; None where they cannot be had."""
-    case = "quality-reference"
-    if not job.recorded.of(ReferenceFeatures):
-        try:
-            evaluate(job.bench, job.evaluation, (), case, False, job.recorded, None)
-        except WorkerFailedError as error:
-            if error.cause == "usage" and not job.bench.anything_measured:
-                raise UsageError(error.message) from error
-            job.bench.fail(case, job.bench.plan.slots[0], None, error, case)
-            return None
-    _measured(job, case, None)
-    return read_run(job.bench.writer.path).last(ReferenceFeatures)
+        Raises:
+            UsageError: the network or the images cannot be had.
+        """
+        from harness.suites.quality.stages import Stages, check_reference
 
+        check_reference(Stages(bench, self, bench.writer.run))
 
-def _measured(job: QualityJob, case: str, slot: ArmSlot | None) -> None:
-    """Record a case; a kill may have come between its last line and this one."""
-    if not any(old.case_id == case and old.status == "measured" for old in job.recorded.of(Case)):
-        job.bench.measured(Case(case_id=case, arm=slot, block=None, status="measured", log=f"logs/{case}.log"))
+    def measure(self, bench: Bench, recorded: RecordedRun) -> None:
+        """Train, draw, and have the sets judged."""
+        from harness.suites.quality.stages import Stages, run_stages
 
-
-def _train(job: QualityJob, slot: ArmSlot, steps: int, since: int) -> bool:
-    bench, case = job.bench, f"train-{slot}-{steps}"
-    done = [event for event in job.recorded.of(Trained) if (event.arm, event.steps) == (slot, steps)]
-    if not done:
-        if job.training is None:
-            raise RuntimeError("a training without its recipe")
-        try:
-            trained = train_to(bench, slot, steps, since, job.training, job.dataset, job.config.data_root, case)
-        except WorkerFailedError as error:
-            bench.fail(case, slot, None, error, case)
-            return False
-        bench.writer.append(trained)
-    _measured(job, case, slot)
-    return True
-
-
-def _set(job: QualityJob, slot: ArmSlot, cell: Cell, stage: int | None) -> ImagesSampled | None:
-    """The set of one arm, drawn now or before; None where it cannot be drawn."""
-    bench, case = job.bench, case_of("images", cell, stage, slot)
-    for event in job.recorded.of(ImagesSampled):
-        if (event.arm, event.cell, event.train_steps) == (slot, cell.name, stage):
-            _measured(job, case, slot)
-            return event
-    weights = job.plan.weights[bench.plan.arm(slot).name] if stage is None else checkpoint_of(bench, slot, stage)
-    try:
-        drawn = draw_set(bench, slot, cell, stage, weights, job.plan.images, job.config.eta, case)
-    except WorkerFailedError as error:
-        bench.fail(case, slot, None, error, case)
-        return None
-    bench.writer.append(drawn)
-    _measured(job, case, slot)
-    return drawn
-
-
-def checkpoint_of(bench: Bench, slot: ArmSlot, stage: int) -> Path:
-    """The checkpoint that the training of an arm left at a milestone."""
-    run = read_run(bench.writer.path)
-    return bench.writer.path / next(event.checkpoint for event in reversed(run.of(Trained))
-                                    if (event.arm, event.steps) == (slot, stage))
-
-
-def _judge(job: QualityJob, sets: Sequence[ImagesSampled], nearest: bool) -> None:
-    """Have the sets of all arms of one cell judged together."""
-    bench, first = job.bench, sets[0]
-    cell = next(cell for cell in job.plan.cells if cell.name == first.cell)
-    case = case_of("quality", cell, first.train_steps)
-    have = {one.arm for one in job.recorded.of(Quality)
-            if (one.cell, one.train_steps) == (cell.name, first.train_steps)}
-    if have >= {one.arm for one in sets} and any(
-            old.case_id == case and old.status == "measured" for old in job.recorded.of(Case)):
-        return
-    try:
-        results = evaluate(bench, job.evaluation, sets, case, nearest, job.recorded, job.reference)
-    except WorkerFailedError as error:
-        bench.fail(case, first.arm, None, error, case)
-        return
-    for result in results:
-        bench.progress.say(result.sentence(bench.plan.arm(result.arm).name))
-        for warning in result.warnings:
-            bench.find_once(_finding(warning))
-    _measured(job, case, None)
-
-
-def _finding(warning: str) -> Finding:
-    if "infinitely many" in warning:
-        return ROUGH_EXTRAPOLATION.found(warning)
-    return FEW_IMAGES.found(warning)
-
-
-def case_of(what: str, cell: Cell, stage: int | None, slot: ArmSlot | None = None) -> str:
-    """The name of a case, of its log and of its files."""
-    return "-".join(str(part) for part in (what, slot, cell.name, stage) if part is not None)
+        run_stages(Stages(bench, self, recorded))
 
 
 def check_weights_fit(plan: QualityPlan, shape: Sequence[int], resumed: RecordedRun | None = None) -> None:
@@ -209,6 +114,8 @@ def check_weights_fit(plan: QualityPlan, shape: Sequence[int], resumed: Recorded
     Raises:
         UsageError: the first fault.
     """
+    from impls.store.weights import load_weights
+
     arms = resumed.arms if resumed else {}
     used = {arms.get(event.arm): event.weights_sha256 for event in (resumed.of(ImagesSampled) if resumed else [])}
     for arm, path in plan.weights.items():

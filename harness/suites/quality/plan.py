@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.options import BenchConfig, experiment
 from harness.suites.sampling.cells import Cell, cells
+from harness.suites.weights import model_paths
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
-from impls.registry import Device, parse_arm, parse_arms
+from impls.registry import Arm, Device
+
+if TYPE_CHECKING:
+    from harness.options import BenchConfig
 
 # The CPU's defaults end within a quarter of an hour on two cores.
 DEFAULT_STEPS: dict[Device, str] = {"cpu": "10,50", "cuda": "10,20,50,100,250,1000,ddpm"}
@@ -57,14 +61,14 @@ class QualityPlan:
         return [f"quality: {source}; {names}; {self.images} images each, held against {reference} by {self.features}"]
 
 
-def quality_plan(config: BenchConfig, device: Device, T: int) -> QualityPlan:
+def quality_plan(config: BenchConfig, arms: Sequence[Arm], device: Device, T: int) -> QualityPlan:
     """The sets that the options ask for.
 
     Raises:
         UsageError: an option is malformed or out of range, or they contradict each other.
     """
     images = DEFAULT_IMAGES[device] if config.num_images is None else config.num_images
-    weights = model_paths(config)
+    weights = model_paths(config, arms)
     if weights and config.train_steps is not None:
         raise UsageError("--train-steps: --model-path gives the weights already: leave one of them out")
     return QualityPlan(
@@ -74,16 +78,19 @@ def quality_plan(config: BenchConfig, device: Device, T: int) -> QualityPlan:
         reference_images=config.reference_images)
 
 
-def training_recipe(config: BenchConfig, overrides: dict[str, Any], device: Device) -> ExperimentConfig:
+def training_recipe(config: BenchConfig, overrides: Mapping[str, Any], device: Device) -> ExperimentConfig:
     """The experiment of the suite's own trainings: what the user said, and keyed streams, alike in every framework.
 
     Raises:
         UsageError: an override is unknown or of the wrong type.
     """
-    plain = config.model_copy(update={"suite": "quality", "batch_size": None})
-    tiny = experiment(plain, overrides, device).preset == "tiny"
+    from harness.options import experiment
+
+    # The size of a batch that the user gives is that of a sampled one.
+    plain = config.model_copy(update={"batch_size": None})
+    tiny = experiment(plain, overrides, device, parts=()).preset == "tiny"
     train = {**(TINY_TRAINING if tiny else {}), "randomness": "matched"}
-    return experiment(plain, overrides, device, {"train": train})
+    return experiment(plain, overrides, device, {"train": train}, parts=())
 
 
 def milestones(text: str) -> tuple[int, ...]:
@@ -98,36 +105,3 @@ def milestones(text: str) -> tuple[int, ...]:
         raise UsageError(f"--train-steps {text}: give rising numbers of training steps of at least 1, "
                          "e.g. --train-steps 200,800")
     return tuple(found)
-
-
-def model_paths(config: BenchConfig) -> dict[str, Path]:
-    """Arm name -> weights, from `--model-path PATH` for all arms or `--model-path ARM=PATH` for each.
-
-    Raises:
-        UsageError: an arm has none or two.
-    """
-    names = list(dict.fromkeys(arm.name for arm in parse_arms(config.arms)))
-    found: dict[str, Path] = {}
-    for text in config.model_path:
-        name, equals, path = text.partition("=")
-        named = _arm_name(name) if equals else None
-        targets = names if named is None else [named]
-        if named is not None and named not in names:
-            raise UsageError(f"--model-path {text}: arm {named!r} is not in --arms {config.arms}")
-        for target in targets:
-            if target in found:
-                raise UsageError(f"--model-path {text}: arm {target} has weights already ({found[target]})")
-            found[target] = Path(text if named is None else path)
-    missing = [name for name in names if name not in found]
-    if found and missing:
-        raise UsageError(f"--model-path: arm {missing[0]} has no weights: give {missing[0]}=PATH too, or one PATH "
-                         "for all arms")
-    return found
-
-
-def _arm_name(text: str) -> str | None:
-    """The arm that a text names; None where it is no arm, but a part of a path."""
-    try:
-        return parse_arm(text).name
-    except UsageError:
-        return None

@@ -23,7 +23,6 @@ from harness.record.events import (
     ReferenceFeatures,
     Trained,
 )
-from harness.record.lines import subject
 from harness.record.run import RecordedRun
 from harness.suites.sampling.cells import Cell
 from impls.errors import UsageError
@@ -65,8 +64,8 @@ class Evaluation:
         return [f"--{name}={value}" for name, value in options.items() if value is not None]
 
 
-def train_to(bench: Bench, slot: ArmSlot, steps: int, since: int, training: ExperimentConfig, dataset: str,
-             data_root: str | None, case: str) -> Trained:
+def train_to(bench: Bench, slot: ArmSlot, steps: int, since: int, training: ExperimentConfig, data_root: str | None,
+             case: str) -> Trained:
     """Train an arm up to `steps`, from wherever its folder in the run stands; `since` is the milestone before.
 
     Raises:
@@ -83,12 +82,12 @@ def train_to(bench: Bench, slot: ArmSlot, steps: int, since: int, training: Expe
         root.mkdir(parents=True)
         recipe = root / "recipe.json"
         recipe.write_text(json.dumps({"experiment": plain(training)}), encoding="utf-8")
-        words += [f"--config={recipe}", f"--dataset_name={dataset}", f"--log_root={root}", "--sample_every=0",
+        words += [f"--config={recipe}", f"--dataset_name={bench.dataset}", f"--log_root={root}", "--sample_every=0",
                   f"--num_epochs={ENDLESS_EPOCHS}", "--checkpoint=0", "--keep_last=2",
                   f"--checkpoint_steps={max(50, steps // CHECKPOINTS_PER_TRAINING)}",
                   *([f"--data_root={data_root}"] if data_root else [])]
     whole = newest is None if since == 0 else newest is not None and newest.name == checkpoint_name(since)
-    seconds = _tools(bench).run("train", words, bench.log(case), bench.progress,
+    seconds = _tools(bench).run("train", words, bench.ledger.log(case), bench.progress,
                                 f"{arm.name}: training to {steps} steps", arm)
     found = list(root.glob(f"*/{CHECKPOINTS}/{checkpoint_name(steps)}"))
     if not found:
@@ -122,13 +121,13 @@ def draw_set(bench: Bench, slot: ArmSlot, cell: Cell, train_steps: int | None, w
         words += [f"--steps={cell.steps}", f"--eta={sample.eta if eta is None else eta}", f"--spacing={sample.spacing}"]
     what = f"{arm.name}: {images} images by {cell.name}"
     try:
-        _tools(bench).run("sample", words, bench.log(case), bench.progress, what, arm)
+        _tools(bench).run("sample", words, bench.ledger.log(case), bench.progress, what, arm)
     except WorkerFailedError as error:
         if "images of other settings" not in error.message:
             raise
         # Begun by another version of the framework, before the run went on elsewhere.
         shutil.rmtree(folder)
-        _tools(bench).run("sample", words, bench.log(case), bench.progress, what, arm)
+        _tools(bench).run("sample", words, bench.ledger.log(case), bench.progress, what, arm)
     facts = _facts(folder / "sampling.json")
     npz, grid = f"samples/{case}.npz", f"samples/{case}.png"
     try:
@@ -160,14 +159,15 @@ def evaluate(bench: Bench, how: Evaluation, sets: Sequence[ImagesSampled], case:
     words = [*how.words(), f"--json={output}", *(f"--images={run / one.npz}" for one in sets)]
     words += [] if sets else ["--reference-only"]
     words += [f"--nearest={run / 'samples' / f'.{case}'}", f"--nearest_images={NEAREST}"] if nearest else []
-    _tools(bench).run("evaluate", words, bench.log(case), bench.progress, "judging images" if sets else "reference")
+    _tools(bench).run("evaluate", words, bench.ledger.log(case), bench.progress,
+                      "judging images" if sets else "reference")
     result = _facts(output)
     output.unlink()
     features, real = result["features"], result["reference"]
-    known = {subject(event) for event in recorded.events}
+    known = {event.key for event in recorded.events}
 
     def append(event: Event) -> None:
-        if subject(event) not in known:
+        if event.key not in known:
             bench.writer.append(event)
 
     now = ReferenceFeatures(**features, **real)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from harness.processes.session import WorkerFailedError
 from harness.protocol import sampling
 from harness.record.events import ArmSlot, Case, SampleAgreement, SamplesDrawn
 from harness.suites.sampling.cells import Cell, shown
+from harness.suites.weights import build_sampler
 from impls.pictures import images
 from impls.recipe.config import ExperimentConfig
 from impls.store import checkpoint
@@ -23,9 +26,9 @@ TOLERANCE = 0.999
 Images = NDArray[np.uint8]
 
 
-def run_agreement(bench: Bench) -> None:
+def run_agreement(bench: Bench, cells: Sequence[Cell]) -> None:
     """Have every arm draw the same images once, keep them as pictures, and hold further arms against the first."""
-    plan, cell = bench.plan, shown(bench.plan.cells)
+    plan, cell = bench.plan, shown(cells)
     slots = list({arm.name: slot for slot, arm in reversed(plan.arms)}.values())[::-1]
     drawn: dict[ArmSlot, Images] = {}
     with bench.progress.bar(len(slots), f"drawing {DRAWN} images, {cell.name}"):
@@ -34,7 +37,7 @@ def run_agreement(bench: Bench) -> None:
             try:
                 drawn[slot] = _draw(bench, slot, cell)
             except WorkerFailedError as error:
-                bench.fail(f"samples-{slot}", slot, None, error, f"{slot}-samples")
+                bench.ledger.fail(f"samples-{slot}", slot, None, error, f"{slot}-samples")
             bench.progress.advance()
     # Two slots of one arm share their images.
     of = {slot: next(first for first in slots if plan.arm(first).name == plan.arm(slot).name) for slot in plan.slots}
@@ -49,7 +52,7 @@ def run_agreement(bench: Bench) -> None:
             continue
         result = compare(comparison.a, comparison.b, cell, drawn[a], drawn[b])
         # The case first: a run that goes on after an interruption between the two lines compares again.
-        bench.measured(case.model_copy(update={"status": "measured" if result.passed else "failed",
+        bench.ledger.measured(case.model_copy(update={"status": "measured" if result.passed else "failed",
                                                "reason": result.reason, "log": f"logs/{b}-samples.log"}))
         bench.writer.append(result)
         verdict = "agree" if result.passed else "DISAGREE"
@@ -80,7 +83,7 @@ def _draw(bench: Bench, slot: ArmSlot, cell: Cell) -> Images:
     log, seed = f"{slot}-samples", bench.experiment.seed
     session, _ = bench.open(slot, log)
     with session, bench.sessions.folder("samples") as folder:
-        bench.build_sampler(session, matched(bench.experiment))
+        build_sampler(bench, session, matched(bench.experiment))
         output = folder / "drawn.safetensors"
         session.ask(sampling.Draw(method=cell.method, steps=cell.steps, images=DRAWN, seed=seed, frames=FRAMES,
                                   output=str(output)), SLOW_LIMIT_S)
@@ -90,6 +93,7 @@ def _draw(bench: Bench, slot: ArmSlot, cell: Cell) -> Images:
     images.save_gif(bench.writer.path / gif, [images.grid(frame) for frame in arrays["frames"]], GIF_MS)
     bench.writer.append(SamplesDrawn(arm=slot, cell=cell.name, seed=seed, images=DRAWN, weights=bench.weights_from,
                                      grid=grid, gif=gif))
-    bench.measured(Case(case_id=f"samples-{slot}", arm=slot, block=None, status="measured", log=f"logs/{log}.log"))
+    bench.ledger.measured(Case(case_id=f"samples-{slot}", arm=slot, block=None, status="measured",
+                               log=f"logs/{log}.log"))
     drawn: Images = arrays["images"]
     return drawn

@@ -15,6 +15,7 @@ from reports.view.words import Unit
 
 UNIT = Unit(
     "network call", "network calls", "time per call", "call",
+    metric="sampling time",
     windows="sample",
     per={"sample": "per batch", "stepwise": "per network call"},
     cell="a sampling method with its number of network calls",

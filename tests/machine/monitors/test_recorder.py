@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from harness.machine.monitors import NullMonitor, Recorder
+from harness.machine.monitors import NullMonitor
+from harness.machine.monitors.recorder import Recorder
 from harness.record.events import Finding, MonitorState, Sample
 
 SECOND_NS = 1_000_000_000
@@ -64,15 +65,6 @@ class Scripted:
         sample = Sample(source="gpu:0", t_ns=self.clock.now_ns, values={"reading": self.readings})
         self.clock.now_ns += self.cost_ns
         return [sample]
-
-    def energy_mj(self):
-        return {}
-
-    def set_processes(self, pids):
-        pass
-
-    def close(self):
-        raise AssertionError("the recorder does not own its monitors")
 
 
 def record(monitor, clock, ticks, script=lambda tick: None, interval_s=0.5):

@@ -1,0 +1,93 @@
+"""All blocks of a part: as many as a verdict needs, more while there is time, and the disturbed ones again."""
+
+from __future__ import annotations
+
+import statistics
+
+from harness.bench import Bench
+from harness.blocks.block import Block
+from harness.blocks.once import once_done
+from harness.part import Timed
+from harness.record.events import BlockState, Resumed
+from harness.record.findings import TIME_LIMIT
+from harness.record.run import RecordedRun, finished_blocks
+
+# Without an explicit --blocks or --time-limit, blocks beyond the minimum must end within this.
+SOFT_LIMIT_S = 300.0
+
+
+class Series:
+    """Measures the blocks of one part that the journal does not hold yet.
+
+    Args:
+        bench: the run, with the plan of this part.
+        part: what is measured.
+        recorded: what the run holds already.
+    """
+
+    def __init__(self, bench: Bench, part: Timed, recorded: RecordedRun) -> None:
+        self._bench, self._plan, self._part = bench, bench.plan, part
+        self._resumed = bool(recorded.of(Resumed))
+        self._states: dict[int, BlockState] = {number: state for number, state in finished_blocks(recorded).items()
+                                               if number in self._plan.block_numbers}
+        self._block_s: list[float] = []
+        bench.once_done |= once_done(recorded, self._plan, part)
+
+    def run(self) -> None:
+        """Measure them; a fault of one arm is in the journal, not raised."""
+        repeats: list[int] = [s.block for s in self._states.values() if s.repeats is not None]
+        while (number := self._next()) is not None:
+            self._block(number, None)
+        if self._resumed and self._states and set(self._plan.slots) - self._bench.once_done:
+            # Every block is there, but what is measured once beside them was lost: it needs warm processes.
+            repeats.append(max(self._states))
+            self._block(max(self._states) + 1, max(self._states))
+        dirty = [s.block for s in self._states.values() if s.dirty and s.repeats is None]
+        already = {s.repeats for s in self._states.values() if s.repeats is not None}
+        for block in [number for number in dirty if number not in already]:
+            if len(repeats) >= self._plan.extra_blocks or not self._in_time(beyond_minimum=True):
+                break
+            repeats.append(block)
+            self._block(max(self._states) + 1, block)
+
+    def _next(self) -> int | None:
+        """The next block that is due; None when there are enough, no time is left, or no arm is."""
+        plan = self._plan
+        done = sum(1 for state in self._states.values() if state.repeats is None)
+        if done >= plan.max_blocks or all(self._bench.given_up(slot) for slot in plan.slots):
+            return None
+        if not self._in_time(beyond_minimum=done >= plan.min_blocks):
+            return None
+        return next(number for number in plan.block_numbers if number not in self._states)
+
+    def _in_time(self, beyond_minimum: bool) -> bool:
+        """Whether another block may start; running out of an explicit limit is a finding."""
+        limit, bench = self._plan.time_limit_s, self._bench
+        # The user's limit is one for the whole run, the default one for every part.
+        spent = bench.clock() - (bench.part_began if limit is None else bench.began)
+        expected = spent + (statistics.median(self._block_s[-3:]) if self._block_s else 0.0)
+        if limit is not None and expected > limit and self._block_s:
+            bench.ledger.find_once(TIME_LIMIT.found(
+                f"the time limit of {limit / 60:g} min ended the run after {len(self._states)} blocks",
+                mild=beyond_minimum))
+            return False
+        # A number of blocks that the user gave is needed and wanted alike.
+        soft = limit is None and self._plan.max_blocks > self._plan.min_blocks
+        return not (beyond_minimum and soft and expected > SOFT_LIMIT_S)
+
+    def _block(self, number: int, repeats: int | None) -> None:
+        bench, plan = self._bench, self._plan
+        shown = (number if repeats is None else repeats) - plan.first_block + 1
+        text = f"block {shown}/{plan.max_blocks}" if repeats is None else f"block {shown} again"
+        groups = 1 if plan.schedule == "resident" else len(plan.arms)
+        start = bench.clock()
+        with bench.progress.bar(plan.pairs * groups, text):
+            state = self._states[number] = Block(bench, plan.block(number, repeats), self._part).run()
+        self._block_s.append(bench.clock() - start)
+        bench.writer.summarise()
+        if state.dirty:
+            bench.progress.say(f"block {shown} was disturbed: {'; '.join(state.reasons)}")
+        left = plan.min_blocks - len(self._states)
+        if repeats is None and left > 0:
+            minutes = left * self._block_s[-1] / 60
+            bench.progress.say(f"about {minutes:.1f} min for the {left} blocks that are still needed")

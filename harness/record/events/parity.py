@@ -1,0 +1,32 @@
+"""Lines about parity: whether arms compute the same."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from harness.record.events.base import ArmSlot, Event
+
+
+class ParityResult(Event):
+    """Arm `arm_b` against `arm_a` on the same weights and batches; a None figure was not measured.
+
+    `loss_rel_diff` and `control_rel_diff` are per step; the control is arm A against itself, its weights perturbed by
+    1e-7.
+    """
+
+    type: Literal["parity"] = "parity"
+    subject: ClassVar = ("arm_a", "arm_b")
+    arm_a: ArmSlot
+    arm_b: ArmSlot
+    preset: str
+    batch_size: int
+    parameters_equal: bool
+    forward_max_abs: float | None
+    gradient_worst_rel: float | None
+    gradient_worst_name: str | None
+    adam_max_abs: float | None
+    loss_rel_diff: list[float]
+    control_rel_diff: list[float]
+    tolerances: dict[str, float]
+    passed: bool
+    reason: str | None = None

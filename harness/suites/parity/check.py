@@ -1,0 +1,131 @@
+"""Runs the parity check: one worker per arm, the same files of weights and inputs to each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.bench import SLOW_LIMIT_S, Bench
+from harness.plan import BEFORE_BLOCKS
+from harness.processes.session import Session, WorkerFailedError
+from harness.protocol import timing, training
+from harness.record.events import ArmSlot, Case, Losses, WorkerStarted
+from harness.suites.parity import numbers as parity
+from impls.recipe.config import ExperimentConfig
+from impls.store import checkpoint
+
+DEFAULT_BATCH = 4
+STEPS_AT_ONCE = 5
+
+
+def run_parity(bench: Bench, steps: int, batch_size: int | None = None) -> None:
+    """Compare every further arm with the first and record the results.
+
+    Args:
+        bench: the run.
+        steps: matched optimisation steps.
+        batch_size: images per step; a small default, because agreement does not depend on it.
+    """
+    experiment = parity.parity_experiment(bench.experiment, batch_size or min(bench.images, DEFAULT_BATCH))
+    pairs = [(c.a, c.b) for c in bench.plan.comparisons if not c.selfcheck]
+    reference = pairs[0][0]
+    slots: list[ArmSlot] = [reference, *(b for _, b in pairs)]
+    with bench.sessions.folder("parity") as folder, \
+            bench.progress.bar(steps * (len(slots) + 1), "parity"):
+        numbers: dict[ArmSlot, parity.ArmNumbers] = {}
+        for slot in slots:
+            log_name = f"{slot}-parity"
+            try:
+                numbers[slot] = _one_arm(bench, slot, experiment, steps, folder)
+                if slot == reference:
+                    # It has no case of its own unless it fails: its result is in those of the others.
+                    bench.ledger.recovered(f"parity-{slot}", slot, log_name)
+            except WorkerFailedError as error:
+                bench.ledger.fail(f"parity-{slot}", slot, None, error, log_name)
+    for a, b in pairs:
+        if a in numbers and b in numbers:
+            result = parity.compare((a, b), numbers[a], numbers[b], experiment)
+            bench.writer.append(result)
+            verdict = "agree" if result.passed else "DISAGREE"
+            names = f"{bench.plan.arm(a).name} and {bench.plan.arm(b).name}"
+            worst = max(result.loss_rel_diff[:parity.LOSS_STEPS], default=0.0)
+            bench.progress.say(
+                f"parity: {names} {verdict}: forward {_short(result.forward_max_abs)}, gradients "
+                f"{_short(result.gradient_worst_rel)}, Adam step {_short(result.adam_max_abs)}, losses {worst:.1e}"
+                + (f" ({result.reason})" if result.reason else ""))
+            bench.ledger.measured(Case(case_id=f"parity-{b}", arm=b, block=None,
+                                status="measured" if result.passed else "failed", reason=result.reason,
+                                log=f"logs/{b}-parity.log"))
+        elif b in numbers:
+            bench.writer.append(Case(case_id=f"parity-{b}", arm=b, block=None, status="skipped",
+                                     reason=f"{bench.plan.arm(a).name}, which it is compared with, failed"))
+
+
+def _one_arm(bench: Bench, slot: ArmSlot, experiment: ExperimentConfig, steps: int, folder: Path) -> parity.ArmNumbers:
+    bench.progress.status(f"{bench.plan.arm(slot).name}: starting")
+    session, created = bench.open(slot, f"{slot}-parity")
+    with session:
+        built = bench.build(session, experiment)
+        reference = slot == bench.plan.slots[0]
+        start, inputs = folder / "start.safetensors", folder / "inputs.safetensors"
+        if not start.exists():
+            _write_start(session, experiment, folder)
+        own = folder / slot
+        session.ask(training.LoadState(path=str(start)), SLOW_LIMIT_S)
+        session.ask(training.Predict(inputs=str(inputs), output=f"{own}-eps.safetensors"), SLOW_LIMIT_S)
+        session.ask(training.Gradients(output=f"{own}-gradients.safetensors"), SLOW_LIMIT_S)
+        first = session.ask(timing.Stepwise(steps=1), SLOW_LIMIT_S)
+        session.ask(training.SaveState(path=f"{own}-after.safetensors"), SLOW_LIMIT_S)
+        bench.writer.append(WorkerStarted(
+            arm=slot, block=BEFORE_BLOCKS, role="parity", pid=session.pid, spawn_ns=session.spawn_ns,
+            import_ns=created.import_ns, build_ns=built.build_ns, first_step_ns=first.step_ns[0],
+            first_stamp_ns=first.start_ns[0], parameter_count=built.parameter_count, info=built.info))
+        losses = _losses(bench, session, steps, done=1)
+        control: list[float] = []
+        if reference:
+            session.ask(training.LoadState(path=str(folder / "control.safetensors")), SLOW_LIMIT_S)
+            control = _losses(bench, session, steps)
+            _record(bench, slot, "control", control)
+        _record(bench, slot, "matched", losses)
+        return parity.ArmNumbers(
+            eps=checkpoint.load_arrays(Path(f"{own}-eps.safetensors"))["eps"],
+            gradients=checkpoint.load_arrays(Path(f"{own}-gradients.safetensors")),
+            after_one=checkpoint.load_state(Path(f"{own}-after.safetensors"))[0].params,
+            losses=losses, control=control, dtype=str(built.info["dtype"]), tf32=bool(built.info["tf32"]))
+
+
+def _write_start(session: Session, experiment: ExperimentConfig, folder: Path) -> None:
+    """The start for all arms, from the first arm's parameter names and shapes."""
+    own = folder / "own.safetensors"
+    session.ask(training.SaveState(path=str(own)), SLOW_LIMIT_S)
+    shapes = {name: value.shape for name, value in checkpoint.load_state(own)[0].params.items()}
+    own.unlink()
+    seed, channels = experiment.seed, experiment.model.image_channels
+    checkpoint.save_state(folder / "control.safetensors",
+                          parity.random_state(shapes, seed, channels, parity.PERTURBATION), experiment)
+    checkpoint.save_arrays(folder / "inputs.safetensors", parity.probe_inputs(experiment))
+    checkpoint.save_state(folder / "start.safetensors", parity.random_state(shapes, seed, channels), experiment)
+
+
+def _losses(bench: Bench, session: Session, steps: int, done: int = 0) -> list[float]:
+    """Losses of `steps` steps, of which `done` have run."""
+    bench.progress.advance(done)
+    for count in _chunks(steps - done):
+        bench.progress.status(f"{session.arm.name}: matched steps")
+        session.ask(timing.Stepwise(steps=count), SLOW_LIMIT_S)
+        bench.progress.advance(count)
+    return session.ask(training.ReadLosses(), SLOW_LIMIT_S).losses
+
+
+def _chunks(steps: int) -> Iterable[int]:
+    return [min(STEPS_AT_ONCE, steps - start) for start in range(0, steps, STEPS_AT_ONCE)]
+
+
+def _record(bench: Bench, slot: ArmSlot, randomness: str, losses: list[float]) -> None:
+    bench.writer.append(Losses.model_validate({"arm": slot, "block": BEFORE_BLOCKS, "randomness": randomness,
+                                               "first_step": 0, "losses": losses}))
+
+
+
+def _short(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.1e}"
