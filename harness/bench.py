@@ -94,8 +94,8 @@ class Bench:
 
     def of_part(self, plan: Plan) -> Bench:
         """The same surroundings for a part of the run that begins now, whose arms start with a clean record."""
-        return replace(self, plan=plan, part_began=self.clock(), failures=Counter(), once_done=set(),
-                       longest_warm_up={})
+        return replace(self, plan=plan, ledger=replace(self.ledger, part=plan.part.name), part_began=self.clock(),
+                       failures=Counter(), once_done=set(), longest_warm_up={})
 
     @property
     def in_time(self) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.processes.scratch import Neighbour
 from harness.processes.session import WorkerFailedError, log_tail
 from harness.progress import Progress
-from harness.record.events import ArmSlot, Case, Event, Finding
+from harness.record.events import ArmSlot, Case, Event, Finding, PartName
 from harness.record.findings import END_CODES, OTHER_RUN
 from harness.record.run import RecordedRun
 from harness.record.writer import RunWriter
@@ -29,6 +29,7 @@ class Ledger:
         found: codes of findings that are reported once.
         met: other runs that are in the journal.
         failed_before: cases that had failed when the run was interrupted.
+        part: whose cases are written now; None for what all parts of a run share.
     """
 
     writer: RunWriter
@@ -39,6 +40,7 @@ class Ledger:
     found: set[str] = field(default_factory=set)
     met: set[Neighbour] = field(default_factory=set)
     failed_before: set[str] = field(default_factory=set)
+    part: PartName | None = None
 
     def goes_on(self, resumed: RecordedRun) -> None:
         """Know what an interrupted run has said."""
@@ -58,7 +60,12 @@ class Ledger:
     def record(self, events: Iterable[Event]) -> None:
         """Write lines; a finding is shown too."""
         for event in events:
-            self.find(event) if isinstance(event, Finding) else self.writer.append(event)
+            if isinstance(event, Finding):
+                self.find(event)
+            elif isinstance(event, Case):
+                self.case(event)
+            else:
+                self.writer.append(event)
 
     def find(self, finding: Finding) -> None:
         """Record a finding and show it."""
@@ -79,10 +86,14 @@ class Ledger:
                 self.find(OTHER_RUN.found(f"another ddpm-bench run (pid {other.pid}, {other.run}) is measuring on this "
                                           "machine", block=block))
 
+    def case(self, case: Case) -> None:
+        """Record a case of this part."""
+        self.writer.append(case.model_copy(update={"part": self.part}))
+
     def measured(self, case: Case) -> None:
         """Record a case that was measured: from now on a run folder is worth keeping."""
         self.measured_cases.add(case.case_id)
-        self.writer.append(case)
+        self.case(case)
 
     def recovered(self, case_id: str, slot: ArmSlot, log_name: str) -> None:
         """Record that what failed before the interruption now works; nothing where it had not failed."""
@@ -103,6 +114,6 @@ class Ledger:
         tail = log_tail(log)
         if error.detail:
             tail = [*tail, *error.detail.splitlines()][-40:]
-        self.writer.append(Case(case_id=case_id, arm=slot, block=block, status="failed", reason=error.message,
-                                log=f"logs/{log.name}", log_tail=tail))
+        self.case(Case(case_id=case_id, arm=slot, block=block, status="failed", reason=error.message,
+                       log=f"logs/{log.name}", log_tail=tail))
         self.progress.say(f"FAILED {name} in {case_id}: {error.message} (log: {log})")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +16,7 @@ from tyro.conf import UseAppendAction
 from harness.part import Part
 from harness.suites.registry import SUITES
 from impls.errors import UsageError
-from impls.recipe.config import PRESETS, ExperimentConfig, Frozen, first_fault, merged, preset, read_json
+from impls.recipe.config import PRESETS, ExperimentConfig, Frozen, PresetName, first_fault, merged, preset, read_json
 from impls.registry import Arm, Device, parse_arm, parse_arms
 from impls.tools.cli import alias, command_line, config_file
 
@@ -38,7 +40,7 @@ class BenchConfig(Frozen):
     Ranges are checked by `checked`, so that a fault names the option as the user wrote it.
     """
 
-    suite: SuiteName = Field("train-speed", description="what to measure; 'all' runs every suite after another")
+    suite: SuiteName = Field(next(iter(SUITES)), description="what to measure; 'all' runs every suite after another")
     arms: str = Field("pytorch,jittor", description="comma-separated arms, each backend[:option+option]; "
                                                     "the same one twice is an A/A test")
     preset: Literal["auto", "ddpm", "seed", "tiny"] = Field(
@@ -110,6 +112,40 @@ class BenchConfig(Frozen):
     def step_count(self) -> int | None:
         """`steps` where it is one number."""
         return None if self.steps is None else int(self.steps)
+
+    @cached_property
+    def compared(self) -> tuple[Arm, ...]:
+        """The arms of `--arms`, in order.
+
+        Raises:
+            UsageError: none, or one that there is not.
+        """
+        return parse_arms(self.arms)
+
+    @cached_property
+    def interpreters(self) -> dict[str, str]:
+        """Arm or backend name -> interpreter, from `--interpreter ARM=PYTHON`.
+
+        Raises:
+            UsageError: malformed, an arm that is not in the run, or no executable there.
+        """
+        names = {arm.name for arm in self.compared} | {arm.backend for arm in self.compared}
+        chosen: dict[str, str] = {}
+        for text in self.interpreter:
+            name, equals, python = text.partition("=")
+            if not equals or not python:
+                raise UsageError(f"--interpreter {text!r}: expected ARM=PYTHON, e.g. jittor=/opt/jittor/bin/python")
+            name = parse_arm(name).name
+            if name not in names:
+                raise UsageError(f"--interpreter {text!r}: arm {name!r} is not in --arms {self.arms}")
+            if not os.access(python, os.X_OK) or os.path.isdir(python):
+                raise UsageError(f"--interpreter {text!r}: {python} is not an executable file")
+            chosen[name] = os.path.abspath(python)
+        return chosen
+
+    def python(self, arm: Arm) -> str:
+        """The interpreter of one arm: chosen for the arm, else for its backend, else the one that runs this."""
+        return self.interpreters.get(arm.name, self.interpreters.get(arm.backend, sys.executable))
 
 
 # What may differ when a run is resumed: it changes what is shown, not what is measured.
@@ -190,37 +226,16 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
     if config.time_limit is not None and not 0 < config.time_limit < 1e6:
         raise UsageError(f"{where}--time-limit: minutes above 0, got {config.time_limit}")
     try:
-        interpreters(config)
+        config.interpreters  # noqa: B018
     except UsageError as error:
         raise UsageError(f"{where}{error}") from error
     return config
 
 
-def interpreters(config: BenchConfig) -> dict[str, str]:
-    """Arm or backend name -> interpreter, from `--interpreter ARM=PYTHON`.
-
-    Raises:
-        UsageError: malformed, an arm that is not in the run, or no executable there.
-    """
-    arms = parse_arms(config.arms)
-    names = {arm.name for arm in arms} | {arm.backend for arm in arms}
-    chosen: dict[str, str] = {}
-    for text in config.interpreter:
-        name, equals, python = text.partition("=")
-        if not equals or not python:
-            raise UsageError(f"--interpreter {text!r}: expected ARM=PYTHON, e.g. jittor=/opt/jittor/bin/python")
-        name = parse_arm(name).name
-        if name not in names:
-            raise UsageError(f"--interpreter {text!r}: arm {name!r} is not in --arms {config.arms}")
-        if not os.access(python, os.X_OK) or os.path.isdir(python):
-            raise UsageError(f"--interpreter {text!r}: {python} is not an executable file")
-        chosen[name] = os.path.abspath(python)
-    return chosen
-
-
-def interpreter_of(arm: Arm, chosen: dict[str, str], default: str) -> str:
-    """The interpreter of one arm: chosen for the arm, else for its backend, else `default`."""
-    return chosen.get(arm.name, chosen.get(arm.backend, default))
+def preset_name(config: BenchConfig, overrides: Mapping[str, Any], device: Device) -> PresetName:
+    """The preset that the options, else the file, else the device name."""
+    name = config.preset if config.preset != "auto" else overrides.get("preset")
+    return name if name is not None else "ddpm" if device == "cuda" else "tiny"
 
 
 def experiment(config: BenchConfig, overrides: Mapping[str, Any], device: Device,
@@ -237,8 +252,7 @@ def experiment(config: BenchConfig, overrides: Mapping[str, Any], device: Device
     Raises:
         UsageError: an override is unknown or of the wrong type.
     """
-    name = config.preset if config.preset != "auto" else overrides.get("preset")
-    resolved = preset(name if name is not None else "ddpm" if device == "cuda" else "tiny")
+    resolved = preset(preset_name(config, overrides, device))
     rest = {key: value for key, value in overrides.items() if key != "preset"}
     resolved = merged(merged(resolved, base or {}, "defaults"), rest, f"{config.config or '--config'}: {EXPERIMENT}")
     changes: dict[str, dict[str, Any]] = {"train": {"loader": config.loader}, "sample": {}}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.record.run import RecordedRun
     from impls.data.datasets import Dataset
     from impls.recipe.config import ExperimentConfig
-    from impls.registry import Arm, Device
+    from impls.registry import Device
     from impls.store.weights import Weights
 
 
@@ -47,15 +47,13 @@ class Asked:
 
     Attributes:
         options: what the user asked for.
-        arms: the arms of `--arms`.
-        device: where they run.
+        device: where the arms run.
         T: diffusion steps of the experiment.
         overrides: what the configuration file says of the experiment.
         recorded: what the run that goes on had declared; empty for a new one.
     """
 
     options: BenchConfig
-    arms: Sequence[Arm]
     device: Device
     T: int = 1000
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -260,3 +258,27 @@ class Timed(Part):
     def has_once(self, recorded: RecordedRun, slot: ArmSlot) -> bool:
         """Whether the journal holds what `once` measures of an arm."""
         return True
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One entry of `--suite`.
+
+    Attributes:
+        name: as on the command line.
+        parts: what is done one after another, each with a plan of its own.
+        summary: one line for people.
+    """
+
+    name: str
+    parts: tuple[type[Part], ...]
+    summary: str
+
+    @property
+    def samples(self) -> bool:
+        """Whether images are drawn."""
+        return any(part.needs.weights for part in self.parts)
+
+    def takes(self, option: str) -> bool:
+        """Whether one of its parts knows an option that belongs to some suites only."""
+        return any(option in part.takes for part in self.parts)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from harness.options import MIN_BLOCKS, BenchConfig
-from harness.part import Asked, Metrics, Part, Timed
+from harness.part import Asked, Metrics, Part, Suite, Timed
 from harness.record.events import ArmEntry, ArmSlot
 from harness.stats.interval import ALPHA, MARGIN
-from harness.suites.registry import SUITES, Suite
+from harness.suites.registry import SUITES
+from impls.devices import default_threads
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
-from impls.registry import Arm, Device, parse_arms
+from impls.registry import Arm, Device
 
 SLOTS: tuple[ArmSlot, ...] = get_args(ArmSlot)
 DEFAULT_BLOCKS = 8
@@ -140,35 +142,21 @@ class Plan:
         }
 
 
-def make_plans(config: BenchConfig, device: Device, T: int = 1000, overrides: Mapping[str, Any] | None = None,
-               recorded: Mapping[str, Any] | None = None) -> tuple[Plan, ...]:
+def make_plans(asked: Asked) -> tuple[Plan, ...]:
     """The plans of a run, one for each part of its suite, in their order.
-
-    Args:
-        config: the options.
-        device: where the arms run.
-        T: diffusion steps of the experiment.
-        overrides: what the configuration file says of the experiment.
-        recorded: what the run that goes on had declared.
 
     Raises:
         UsageError: too many arms, an arm that cannot run on the device, or nothing to compare.
     """
-    asked = Asked(config, parse_arms(config.arms), device, T, overrides or {}, recorded or {})
     plans: list[Plan] = []
-    for part in SUITES[config.suite].parts:
+    for part in SUITES[asked.options.suite].parts:
         first = max((plan.block_numbers.stop for plan in plans), default=0)
         plans.append(_planned(asked, part, first))
     return tuple(plans)
 
 
-def make_plan(config: BenchConfig, device: Device, T: int = 1000) -> Plan:
-    """The plan of the first part of a run; see `make_plans`."""
-    return make_plans(config, device, T)[0]
-
-
 def _planned(asked: Asked, part: type[Part], first_block: int) -> Plan:
-    config, named, suite = asked.options, asked.arms, SUITES[asked.options.suite]
+    config, named, suite = asked.options, asked.options.compared, SUITES[asked.options.suite]
     if len(named) < part.needs.arms:
         raise UsageError(f"--arms {config.arms}: suite {suite.name} compares arms: give at least two")
     doubled = [*named, *named] if config.selfcheck and issubclass(part, Timed) else list(named)
@@ -233,3 +221,13 @@ def describe(plan: Plan, experiment: ExperimentConfig) -> str:
             lines.append(f"  block {number}: first pair {order}, order seed {block.order_seed}")
     lines.append(f"experiment {experiment.preset}, configuration {experiment.sha256()[:12]}")
     return "\n".join(lines)
+
+
+def dry_run(config: BenchConfig, experiment: ExperimentConfig, plans: Sequence[Plan], device_reason: str) -> str:
+    """All plans and the resolved configuration, as printed by `--dry-run`."""
+    resolved = {"bench": config.model_dump(mode="json"), "experiment": experiment.model_dump(mode="json"),
+                "declared": declared(plans), "threads": default_threads()}
+    for plan in plans:
+        resolved |= {name: own.model_dump(mode="json")["train"] for name, own in plan.part.recipes().items()}
+    described = "\n".join(describe(plan, experiment) for plan in plans)
+    return f"{described}\ndevice: {device_reason}\n{json.dumps(resolved, indent=2)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 
 
 def cuda_driver_fault() -> str | None:
@@ -24,3 +25,13 @@ def default_threads() -> int:
     """Threads for one operator: OMP_NUM_THREADS where it is set, else the CPUs that this process may use."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdigit() and int(asked) > 0 else len(os.sched_getaffinity(0))
+
+
+def cpu_name() -> str:
+    """The processor's model name as Linux gives it, else the architecture."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()

@@ -1,4 +1,4 @@
-"""The project's exceptions and exit codes: every fault a user can cause is one of these, one line and exit code 2."""
+"""The project's exceptions and exit codes: every fault becomes one line, and exit code 2 where the user caused it."""
 
 EXIT_OK = 0
 # Something was done, but not all of it: what there is, is kept.
@@ -21,3 +21,15 @@ class CheckpointError(UsageError):
 
 class UnavailableError(UsageError):
     """A framework, device or option that was asked for cannot be used on this machine."""
+
+
+class StorageError(Exception):
+    """The run folder cannot be written any more (disk full, gone, read-only); what was measured before is safe.
+
+    Attributes:
+        reason: what the system says.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason

@@ -22,6 +22,7 @@ from harness.options import BenchConfig
 from harness.record.events import Finding, RunEnded, RunStarted
 from harness.record.writer import RunWriter
 from harness.run import execute as local
+from harness.run import resolve
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, preset
 from impls.tools.sample import options as sample_options
@@ -183,7 +184,7 @@ def check(code, printed, argv):
 def nothing_starts(monkeypatch):
     """Where a run would begin it ends, and no graphics driver is asked."""
     monkeypatch.setattr(local, "execute", lambda *args: 0)
-    monkeypatch.setattr(cli, "cuda_driver_fault", lambda: "no driver in this test")
+    monkeypatch.setattr(resolve, "cuda_driver_fault", lambda: "no driver in this test")
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)

@@ -58,7 +58,7 @@ class Block:
         reasons = [*self.disturbance.reasons(), *bench.telemetry.disturbances(),
                    *shifts(plan.comparisons, self.spent)]
         state = BlockState(block=self.number, order_seed=self._plan.order_seed, dirty=bool(reasons), reasons=reasons,
-                           repeats=self._plan.repeats)
+                           repeats=self._plan.repeats, part=self.part.name)
         self.append(state)
         return state
 
@@ -164,8 +164,8 @@ class Block:
     def _may_run(self, slot: ArmSlot) -> bool:
         if not self.bench.given_up(slot):
             return True
-        self.append(Case(case_id=self._case(slot), arm=slot, block=self.number, status="skipped",
-                         reason=f"it failed in {MAX_FAILURES} blocks in a row"))
+        self.bench.ledger.case(Case(case_id=self._case(slot), arm=slot, block=self.number, status="skipped",
+                                    reason=f"it failed in {MAX_FAILURES} blocks in a row"))
         return False
 
     def _stop(self, at_once: bool = False) -> None:

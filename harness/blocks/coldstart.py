@@ -31,14 +31,15 @@ def run_cold_starts(bench: Bench) -> None:
                 bench.ledger.fail(f"cold-start-{slot}", slot, None, error, log_name)
             else:
                 bench.ledger.measured(Case(case_id=f"cold-start-{slot}", arm=slot, block=None, status="measured",
-                                    log=f"logs/{log_name}.log"))
+                                           log=f"logs/{log_name}.log"))
             bench.progress.advance()
 
 
 def _one(bench: Bench, slot: ArmSlot, log_name: str, env: dict[str, str]) -> None:
     session, created = bench.open(slot, log_name, env)
     with session:
-        built = bench.build(session, bench.experiment)
+        timed = bench.plan.timed
+        built = timed.build(bench, session) if timed else bench.build(session, bench.experiment)
         times = session.ask(timing.Stepwise(steps=1 + TYPICAL_STEPS), SLOW_LIMIT_S)
         cached = session.ask(life.ReadCache(), SLOW_LIMIT_S).compiled_files
     typical = statistics.median(times.step_ns[1:])

@@ -86,7 +86,7 @@ def _prove(block: Block, arm: Started, short: int, long: int) -> None:
             return
     finding, case = accusation(arm.session.arm.name, arm.session.slot, str(fault(proof)))
     block.bench.ledger.find(finding)
-    block.append(case)
+    block.bench.ledger.case(case)
 
 
 def _monitors_overhead(block: Block, arm: Started) -> None:

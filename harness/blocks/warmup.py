@@ -130,8 +130,9 @@ def _record(block: Block, arm: Started, state: SteadyState, capped: bool) -> Non
     if capped:
         found = "reached no steady state" if state.steady_from is None else (
             f"was steady only from step {state.steady_from}, too late to confirm it,")
-        block.append(NO_STEADY_STATE.found(f"{arm.session.arm.name} {found} in {len(arm.step_ns)} warm-up steps "
-                                           f"of block {number}", arm=slot, block=number))
+        block.append(NO_STEADY_STATE.found(
+            f"{arm.session.arm.name} {found} in {len(arm.step_ns)} warm-up steps of block {number}", arm=slot,
+            block=number))
 
 
 def cache_word(before: int | None, after: int | None) -> Literal["cold", "warm", "partial"] | None:

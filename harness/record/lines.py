@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from harness.record.events import (
-    EVENT,
     SCHEMA_VERSION,
     Case,
     Event,
@@ -23,6 +22,7 @@ from harness.record.events import (
     RunEnded,
     RunStarted,
     Verdict,
+    reader,
 )
 from harness.record.findings import END_CODES
 from impls.errors import UsageError
@@ -189,7 +189,7 @@ def decode_line(line: bytes, path: Path) -> tuple[Event, int]:
         raise DamagedError("its checksum does not match")
     line, number = numbered[1] + b"}", int(numbered[2])
     try:
-        event = EVENT.validate_json(line)
+        event = reader().validate_json(line)
     except ValidationError as error:
         _refuse_newer(path, line)
         raise DamagedError(_first_line(error)) from error

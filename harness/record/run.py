@@ -73,10 +73,10 @@ class RecordedRun:
 
     @property
     def parts(self) -> tuple[PartName, ...]:
-        """What its suite measures, in order, as declared before anything was measured; empty where that is damaged."""
+        """What its suite measures, in order, as declared; where that line is lost, what its other lines name."""
         declared = self.started.declared.get("parts") if self.started else None
-        named = declared if isinstance(declared, list) else []
-        return tuple(part for part in named if isinstance(part, str))
+        named = declared if declared and isinstance(declared, list) else map(own_part, self.events)
+        return tuple(dict.fromkeys(part for part in named if isinstance(part, str)))
 
     def part(self, name: PartName) -> RecordedRun:
         """The run without what belongs to its other parts; a line that belongs to none stays.

@@ -17,22 +17,10 @@ from harness.record.events import Event, RunEnded
 from harness.record.lines import DamagedError, Told, decode, decode_line, encode
 from harness.record.run import JOURNAL, RecordedRun
 from harness.record.summary import SUMMARY, summary
-from impls.errors import UsageError
+from impls.errors import StorageError, UsageError
 from impls.store.files import replacement
 
 FOLDERS = ("logs", "figures", "samples")
-
-
-class StorageError(Exception):
-    """The run folder cannot be written any more (disk full, gone, read-only); what was measured before is safe.
-
-    Attributes:
-        reason: what the system says.
-    """
-
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class RunWriter:

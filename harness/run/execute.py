@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.bench import Bench
@@ -14,52 +13,24 @@ from harness.ledger import Ledger
 from harness.machine.facts import capture
 from harness.machine.preflight import preflight
 from harness.machine.telemetry import Telemetry
-from harness.options import BenchConfig, interpreter_of, interpreters
-from harness.plan import Plan
 from harness.processes.scratch import Scratch
 from harness.processes.tools import Tools
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
 from harness.record.events import DatasetRecorded
-from harness.record.run import RecordedRun, read_run
-from harness.record.writer import RunWriter, StorageError
-from harness.run.devices import check_data
+from harness.record.run import RecordedRun
+from harness.record.writer import RunWriter
 from harness.run.finish import conclude
+from harness.run.resolve import Job
 from harness.run.resume import check_machine
 from harness.run.runner import Runner
-from harness.run.start import Request
+from harness.run.start import Opening
 from harness.suites.weights import origin
 from impls.data import datasets
 from impls.data.array_cache import default_folder
 from impls.devices import default_threads
-from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
-from impls.recipe.config import ExperimentConfig
-from impls.registry import Arm
+from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, StorageError, UsageError
 from impls.store.checkpoint import save_arrays
-from impls.store.weights import Weights
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run as the command line resolved it.
-
-    Attributes:
-        config: the options.
-        experiment: the resolved recipe.
-        plans: what runs, part by part.
-        device_reason: why on this device.
-        command: the command line, for the record.
-        resumed: the run that is continued, or None.
-        given: weights that a sampling part samples from; None for random ones.
-    """
-
-    config: BenchConfig
-    experiment: ExperimentConfig
-    plans: tuple[Plan, ...]
-    device_reason: str
-    command: Sequence[str]
-    resumed: RecordedRun | None = None
-    given: Weights | None = None
 
 
 def execute(job: Job, progress: Progress) -> int:
@@ -77,43 +48,35 @@ def execute(job: Job, progress: Progress) -> int:
 
 
 def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
-    config, resumed, given, first = job.config, job.resumed, job.given, job.plans[0]
-    threads, chosen = default_threads(), interpreters(config)
-    environment, changed = capture(interpreters=chosen), None
+    options, resumed, first = job.options, job.resumed, job.plans[0]
+    environment, changed, threads = capture(interpreters=options.interpreters), None, default_threads()
     if resumed is not None:
-        changed = check_machine(resumed, environment, config.allow_env_change)
-    root = Path(config.data_root) if config.data_root else None
-    for cache in (default_folder(), root or default_folder() / "data"):
+        changed = check_machine(resumed, environment, options.allow_env_change)
+    for cache in (default_folder(), Path(options.data_root or default_folder() / "data")):
         scratch.fills(cache)
-    dataset = _dataset(config, job, progress) if any(plan.part.needs.images for plan in job.plans) else None
+    dataset = _dataset(job, progress) if any(plan.part.needs.images for plan in job.plans) else None
     for plan in job.plans:
-        plan.part.check(given, dataset, resumed)
+        plan.part.check(job.given, dataset, resumed)
     if resumed is not None and dataset is not None:
         _check_dataset(resumed, dataset)
-    request = Request(
-        config=config, command=job.command, environment=environment,
-        findings=[*preflight(environment), *(left for plan in job.plans for left in plan.part.remarks(config))],
-        dataset=None if dataset is None else _recorded(dataset),
-        device_reason=job.device_reason, resumed=resumed, plans=job.plans, changed=changed)
-
-    def python(arm: Arm) -> str:
-        return interpreter_of(arm, chosen, sys.executable)
-
-    writer = _continued(resumed) if resumed else RunWriter.create(Path(config.out), first.suite.name)
+    opening = Opening(
+        job, environment, None if dataset is None else _recorded(dataset), changed=changed,
+        findings=[*preflight(environment), *(one for plan in job.plans for one in plan.part.remarks(options))])
+    writer = _continued(resumed) if resumed else RunWriter.create(Path(options.out), first.suite.name)
     progress.say(f"run folder {writer.path}")
     scratch.writes(writer.path)
-    sessions = LocalSessions(threads, scratch, python, watcher=progress)
+    sessions = LocalSessions(threads, scratch, options.python, watcher=progress)
     telemetry = Telemetry(writer, first.device)
     weights = scratch.path / "weights.safetensors"
-    if given is not None:
-        save_arrays(weights, given.params)
+    if job.given is not None:
+        save_arrays(weights, job.given.params)
     ledger = Ledger(writer, progress, {slot: arm.name for slot, arm in first.arms}, scratch.neighbours)
     bench = Bench(
-        plan=first, experiment=job.experiment, ledger=ledger, sessions=sessions, telemetry=telemetry, threads=threads,
+        plan=first, experiment=job.recipe, ledger=ledger, sessions=sessions, telemetry=telemetry, threads=threads,
         data_path=dataset.path if dataset else None, images=dataset.images if dataset else 0,
-        dataset=dataset.name if dataset else "", weights=weights, weights_from=origin(given),
-        tools=Tools(threads, python))
-    return _run(Runner(bench, request), bench, telemetry, resumed)
+        dataset=dataset.name if dataset else "", weights=weights, weights_from=origin(job.given),
+        tools=Tools(threads, options.python))
+    return _run(Runner(bench, opening), bench, telemetry, resumed)
 
 
 def _continued(resumed: RecordedRun) -> RunWriter:
@@ -123,7 +86,7 @@ def _continued(resumed: RecordedRun) -> RunWriter:
         UsageError: another process went on with it meanwhile, or still does.
     """
     writer = RunWriter(resumed.path)
-    if len(read_run(resumed.path).events) != len(resumed.events):
+    if len(writer.run.events) != len(resumed.events):
         writer.close()
         raise UsageError(f"--resume {resumed.path}: another process went on with it meanwhile: look at it, then try "
                          "again")
@@ -143,7 +106,7 @@ def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRu
         signal.signal(signal.SIGINT, restored)
         writer.finish(end)
     except KeyboardInterrupt:
-        if read_run(writer.path).started is None:
+        if writer.run.started is None:
             # Nothing to go on with.
             writer.discard()
             raise
@@ -169,17 +132,32 @@ def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRu
     return code
 
 
-def _dataset(config: BenchConfig, job: Job, progress: Progress) -> datasets.Dataset:
+def _dataset(job: Job, progress: Progress) -> datasets.Dataset:
     """The images, which fit the network.
 
     Raises:
         UsageError: they cannot be had, are fewer than a batch, or have another shape.
     """
-    dataset = datasets.prepare(config.dataset, Path(config.data_root) if config.data_root else None, echo=progress.say)
-    model = job.experiment.model
-    check_data(max(plan.part.batch_size(job.experiment) for plan in job.plans), dataset.images, dataset.shape,
+    options, model = job.options, job.recipe.model
+    dataset = datasets.prepare(options.dataset, Path(options.data_root) if options.data_root else None,
+                               echo=progress.say)
+    check_data(max(plan.part.batch_size(job.recipe) for plan in job.plans), dataset.images, dataset.shape,
                (model.image_size, model.image_size, model.image_channels))
     return dataset
+
+
+def check_data(batch_size: int, images: int, image_shape: Sequence[int], model_shape: Sequence[int]) -> None:
+    """Refuse data that the experiment cannot train on.
+
+    Raises:
+        UsageError: the batch is larger than the data set, or the images do not have the network's shape.
+    """
+    if batch_size > images:
+        raise UsageError(f"--batch-size {batch_size}: the data set has only {images} images: choose at most {images}")
+    if list(image_shape) != list(model_shape):
+        raise UsageError(
+            f"the data set's images are {'x'.join(map(str, image_shape))}, the network's are "
+            f"{'x'.join(map(str, model_shape))}: choose another data set or another model.image_size")
 
 
 def _recorded(dataset: datasets.Dataset) -> DatasetRecorded:

@@ -10,26 +10,25 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.options import FREE_ON_RESUME, PROG, BenchConfig
-from harness.record.events import (
-    EnvironmentRecorded,
-    Finding,
-    RunStarted,
-)
+from harness.part import Asked
+from harness.plan import make_plans
+from harness.record.events import EnvironmentRecorded, Finding, RunStarted
 from harness.record.findings import ENVIRONMENT_CHANGED
 from harness.record.run import RecordedRun, finished_blocks, read_run, report_due
+from harness.run.resolve import Job, given_weights
 from impls.errors import UsageError
-from impls.recipe.config import ExperimentConfig, validated
+from impls.recipe.config import validated
+from impls.registry import Device
 from impls.tools.cli import alias, command_line
 
 
 @dataclass(frozen=True)
 class Resumption:
-    """An interrupted run and what its continuation must keep to."""
+    """An interrupted run, its first line, and the options of its continuation."""
 
     run: RecordedRun
-    config: BenchConfig
-    experiment: ExperimentConfig
-    device: str
+    started: RunStarted
+    options: BenchConfig
 
 
 def resumption(argv: Sequence[str]) -> Resumption:
@@ -57,8 +56,21 @@ def resumption(argv: Sequence[str]) -> Resumption:
     if changed:
         raise UsageError(f"--resume {path}: the options of that run cannot change: {'; '.join(changed)}: "
                          f"leave {'it' if len(changed) == 1 else 'them'} out or start a new run")
-    return Resumption(run, config, validated(started.experiment, f"{path}: experiment"),
-                      str(started.declared.get("device", "cpu")))
+    return Resumption(run, started, config)
+
+
+def go_on(resumed: Resumption, command: Sequence[str]) -> Job:
+    """The job of a run that goes on: device and recipe are those that it recorded.
+
+    Raises:
+        UsageError: its weights cannot be read any more, or its recipe cannot be understood.
+    """
+    options, declared = resumed.options, resumed.started.declared
+    recipe = validated(resumed.started.experiment, f"{resumed.run.path}: experiment")
+    given = given_weights(options)
+    device: Device = "cuda" if declared.get("device") == "cuda" else "cpu"
+    plans = make_plans(Asked(options, device, recipe.diffusion.T, recorded=declared))
+    return Job(options, recipe, plans, "as before the interruption", command, given, resumed.run)
 
 
 def check_machine(run: RecordedRun, now: EnvironmentRecorded, allowed: bool = False) -> Finding | None:

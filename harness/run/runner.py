@@ -11,9 +11,8 @@ from harness.machine.disturbance import disturbed_blocks
 from harness.plan import Plan
 from harness.processes.session import WorkerFailedError
 from harness.protocol import life
-from harness.record.events import BlockState, Case, EnvironmentRecorded, Finding, Resumed, RunEnded
-from harness.record.run import RecordedRun, lasting, unfinished_blocks
-from harness.run.start import Request, run_started, step_cost, utc_now
+from harness.record.events import BlockState, Case, RunEnded
+from harness.run.start import Opening, begin
 from impls.errors import EXIT_FAILED, EXIT_OK
 
 
@@ -22,12 +21,12 @@ class Runner:
 
     Args:
         bench: the run's surroundings, with the plan of its first part.
-        request: what it starts from.
+        opening: how it begins.
     """
 
-    def __init__(self, bench: Bench, request: Request) -> None:
+    def __init__(self, bench: Bench, opening: Opening) -> None:
         self._bench = replace(bench, began=bench.clock())
-        self._request, self._plans = request, request.plans
+        self._opening, self._plans = opening, opening.job.plans
 
     def run(self) -> RunEnded:
         """Everything up to the verdicts; a fault of one arm is in the journal, not raised.
@@ -38,7 +37,7 @@ class Runner:
         """
         bench, ledger = self._bench, self._bench.ledger
         before = bench.counters()
-        self._begin()
+        begin(self._opening, ledger)
         bench.telemetry.start()
         ledger.look_around()
         self._prewarm()
@@ -51,7 +50,7 @@ class Runner:
             ledger.record([*bench.telemetry.findings(), *taken(before, bench.counters()),
                            *disturbed_blocks(measured.of(BlockState))])
         for plan in self._plans:
-            ledger.record(plan.part.judge(measured.part(plan.part.name), plan))
+            bench.of_part(plan).ledger.record(plan.part.judge(measured.part(plan.part.name), plan))
         failed = any(case.status == "failed" for case in bench.writer.run.of(Case))
         return self.end("failed" if failed else "complete", EXIT_FAILED if failed else EXIT_OK)
 
@@ -65,42 +64,9 @@ class Runner:
         bench, recorded = self._bench.of_part(plan), self._bench.writer.run
         plan.part.gate(bench, recorded)
         cold = [case.status for case in recorded.of(Case) if case.case_id.startswith("cold-start")]
-        if plan is self._plans[0] and self._request.config.cold_start and (not cold or "failed" in cold):
+        if plan is self._plans[0] and self._opening.job.options.cold_start and (not cold or "failed" in cold):
             run_cold_starts(bench)
         plan.part.measure(bench, recorded)
-
-    def _begin(self) -> None:
-        bench, ledger, request = self._bench, self._bench.ledger, self._request
-        if request.resumed is not None:
-            gone = unfinished_blocks(request.resumed)
-            bench.writer.append(Resumed(resumed_utc=utc_now(), discarded_blocks=gone))
-            self._open(request.resumed)
-            before = request.resumed.last(EnvironmentRecorded)
-            if before is not None and lasting(before) != lasting(request.environment):
-                bench.writer.append(request.environment)
-            if request.changed is not None:
-                ledger.find(request.changed)
-            # The machine may be busy now that was not then; what is known already need not be said twice.
-            known = {finding.code for finding in request.resumed.of(Finding)}
-            for finding in request.findings:
-                if finding.code not in known:
-                    ledger.find(finding)
-            ledger.goes_on(request.resumed)
-            return
-        bench.writer.append(run_started(bench.writer.path.name, request, self._plans, bench.experiment))
-        self._open(None)
-        for finding in request.findings:
-            ledger.find(finding)
-
-    def _open(self, resumed: RecordedRun | None) -> None:
-        """Write what every journal begins with, unless the run that goes on has it: a kill may have come before."""
-        bench, request = self._bench, self._request
-        costs = [step_cost(bench.experiment, plan.timed) for plan in self._plans if plan.timed]
-        opening = [event for event in (request.environment, request.dataset, *costs) if event is not None]
-        for event in opening:
-            had = resumed.of(type(event)) if resumed else []
-            if not any(getattr(old, "part", None) == getattr(event, "part", None) for old in had):
-                bench.writer.append(event)
 
     def _prewarm(self) -> None:
         """Compile caches first, one backend after another: two processes must never compile into one cache."""

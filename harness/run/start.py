@@ -1,4 +1,4 @@
-"""What a run starts from, and the lines that its journal begins with."""
+"""The first lines of a journal: of a new run, or of one that goes on."""
 
 from __future__ import annotations
 
@@ -7,57 +7,87 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from harness.bench import plain
-from harness.options import BenchConfig
+from harness.ledger import Ledger
 from harness.part import Timed
-from harness.plan import Plan, declared
-from harness.record.events import DatasetRecorded, EnvironmentRecorded, Finding, RunStarted, StepCost
-from harness.record.run import RecordedRun
+from harness.plan import declared
+from harness.record.events import DatasetRecorded, EnvironmentRecorded, Finding, Resumed, RunStarted, StepCost
+from harness.record.run import RecordedRun, lasting, unfinished_blocks
+from harness.record.writer import RunWriter
+from harness.run.resolve import Job
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.flops import forward_flop_per_image
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a run starts from.
+class Opening:
+    """A job, and what was found where it begins.
 
     Attributes:
-        config: the options.
-        command: the command line, for the record.
+        job: what was asked for.
         environment: the machine.
-        findings: what is worth knowing about the machine before anything runs.
         dataset: the images; None for a suite that needs none.
-        device_reason: why the arms run on this device.
-        resumed: the run that is continued, or None.
-        plans: the parts of the run.
+        findings: what is worth knowing before anything runs.
         changed: how the machine differs from the one before, where the run goes on in spite of it.
     """
 
-    config: BenchConfig
-    command: Sequence[str]
+    job: Job
     environment: EnvironmentRecorded
-    findings: Sequence[Finding]
-    dataset: DatasetRecorded | None
-    device_reason: str
-    resumed: RecordedRun | None = None
-    plans: tuple[Plan, ...] = ()
+    dataset: DatasetRecorded | None = None
+    findings: Sequence[Finding] = ()
     changed: Finding | None = None
 
 
-def step_cost(experiment: ExperimentConfig, part: Timed) -> StepCost:
-    """What a step costs, whatever it is a step of."""
-    return StepCost(forward_flop_per_image=forward_flop_per_image(experiment.model), part=part.name,
-                    step_flop=part.step_flop(experiment))
+def begin(opening: Opening, ledger: Ledger) -> None:
+    """Write how a run begins, or how it goes on."""
+    known: set[str] = set()
+    if opening.job.resumed is None:
+        ledger.writer.append(run_started(ledger.writer.path.name, opening.job))
+        _describe(opening, ledger.writer)
+    else:
+        _go_on(opening, opening.job.resumed, ledger)
+        # The machine may be busy now that was not then; what is known already need not be said twice.
+        known = {finding.code for finding in opening.job.resumed.of(Finding)}
+    for finding in opening.findings:
+        if finding.code not in known:
+            ledger.find(finding)
 
 
-def run_started(run_id: str, request: Request, plans: Sequence[Plan], experiment: ExperimentConfig) -> RunStarted:
+def run_started(run_id: str, job: Job) -> RunStarted:
     """The first line of a journal."""
-    plan = plans[0]
-    own = {name: plain(recipe) for plan in plans for name, recipe in plan.part.recipes().items()}
+    first = job.plans[0]
+    own = {name: plain(recipe) for plan in job.plans for name, recipe in plan.part.recipes().items()}
     return RunStarted(
-        run_id=run_id, suite=plan.suite.name, started_utc=utc_now(), command=list(request.command),
-        arms=plan.entries(), bench=request.config.model_dump(mode="json"), experiment=plain(experiment),
-        config_sha256=experiment.sha256(),
-        declared={**declared(plans), **own, "device": plan.device, "device_reason": request.device_reason})
+        run_id=run_id, suite=first.suite.name, started_utc=utc_now(), command=list(job.command),
+        arms=first.entries(), bench=job.options.model_dump(mode="json"), experiment=plain(job.recipe),
+        config_sha256=job.recipe.sha256(),
+        declared={**declared(job.plans), **own, "device": first.device, "device_reason": job.device_reason})
+
+
+def _go_on(opening: Opening, resumed: RecordedRun, ledger: Ledger) -> None:
+    """Say which blocks are measured again, and what has changed."""
+    ledger.goes_on(resumed)
+    ledger.writer.append(Resumed(resumed_utc=utc_now(), discarded_blocks=unfinished_blocks(resumed)))
+    _describe(opening, ledger.writer, resumed)
+    before = resumed.last(EnvironmentRecorded)
+    if before is not None and lasting(before) != lasting(opening.environment):
+        ledger.writer.append(opening.environment)
+    if opening.changed is not None:
+        ledger.find(opening.changed)
+
+
+def _describe(opening: Opening, writer: RunWriter, resumed: RecordedRun | None = None) -> None:
+    """Write what every journal begins with, unless the run that goes on has it: a kill may have come before."""
+    costs = [step_cost(opening.job.recipe, plan.timed) for plan in opening.job.plans if plan.timed]
+    for event in (opening.environment, opening.dataset, *costs):
+        had = resumed.of(type(event)) if resumed is not None and event is not None else []
+        if event is not None and not any(getattr(old, "part", None) == getattr(event, "part", None) for old in had):
+            writer.append(event)
+
+
+def step_cost(recipe: ExperimentConfig, part: Timed) -> StepCost:
+    """What a step costs, whatever it is a step of."""
+    return StepCost(forward_flop_per_image=forward_flop_per_image(recipe.model), part=part.name,
+                    step_flop=part.step_flop(recipe))
 
 
 def utc_now() -> str:

@@ -192,14 +192,12 @@ def against_margin(found: Interval, margin: float, further: Callable[[float], in
 
 
 def further_blocks(values: Sequence[float], target: float, alpha: float = ALPHA) -> int | None:
-    """Blocks to add until the interval is +- `target` wide at the spread seen; None above 1000.
+    """Blocks to add to at least two until the interval is +- `target` wide at the spread seen; None above 1000.
 
     Raises:
-        ValueError: fewer than two values, or one that is not finite.
+        ValueError: a value is not finite.
     """
     data = finite(values)
-    if data.size < 2:
-        raise ValueError(f"the spread needs at least two blocks, got {data.size}")
     among = range(data.size, data.size + MOST_FURTHER_BLOCKS + 1)
     found = blocks_for(float(data.std(ddof=1)), target, among, alpha)
     return None if found is None else found - data.size

@@ -59,7 +59,8 @@ class Training(Timed):
     @classmethod
     def planned(cls, asked: Asked) -> Self:
         """`--steps` are those of a window."""
-        return cls(cls.gate_steps if len(asked.arms) > 1 else 0, asked.options.step_count, asked.options.epochs)
+        options = asked.options
+        return cls(cls.gate_steps if len(options.compared) > 1 else 0, options.step_count, options.epochs)
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """The gate."""
@@ -174,4 +175,4 @@ class GatedTraining(Training):
     @classmethod
     def planned(cls, asked: Asked) -> Self:
         """With windows of as many steps as fill their time."""
-        return cls(cls.gate_steps if len(asked.arms) > 1 else 0, None, asked.options.epochs)
+        return cls(cls.gate_steps if len(asked.options.compared) > 1 else 0, None, asked.options.epochs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from impls.errors import UsageError
 from impls.recipe.randomness import stream
-from impls.registry import Arm, parse_arm
+from impls.registry import parse_arm
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -77,13 +77,13 @@ def origin(given: Weights | None) -> str:
     return "random, the same in every arm" if given is None else f"{given.description}, SHA-256 {given.sha256()[:12]}"
 
 
-def model_paths(config: BenchConfig, arms: Sequence[Arm]) -> dict[str, Path]:
+def model_paths(config: BenchConfig) -> dict[str, Path]:
     """Arm name -> weights, from `--model-path PATH` for all arms or `--model-path ARM=PATH` for each.
 
     Raises:
         UsageError: an arm has none or two.
     """
-    names = list(dict.fromkeys(arm.name for arm in arms))
+    names = list(dict.fromkeys(arm.name for arm in config.compared))
     found: dict[str, Path] = {}
     for text in config.model_path:
         name, equals, path = text.partition("=")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from impls.errors import DataError
 from impls.store.files import replacement
@@ -49,8 +48,8 @@ def cached(path: Path, build: Callable[[], Images], echo: Callable[[str], None])
     images = np.ascontiguousarray(build())
     try:
         # Several runs may prepare the same data at once: the last one replaces what the others wrote by the same.
-        with replacement(path, durable=True) as scratch:
-            _save(images, scratch)
+        with replacement(path, durable=True) as scratch, scratch.open("wb") as file:
+            np.save(file, images)
         digest = file_sha256(path)
         with replacement(checksum, durable=True) as scratch:
             scratch.write_text(digest + "\n", encoding="ascii")
@@ -81,16 +80,6 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _save(images: Images, path: Path) -> None:
-    rows_per_block = max(1, (1 << 24) // max(1, images[0].nbytes))
-    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=images.shape)  # type: ignore[no-untyped-call]
-    starts = range(0, len(images), rows_per_block)
-    silent = None if len(starts) > 1 else True
-    for start in tqdm(starts, desc="caching images", unit="block", disable=silent, leave=False):
-        out[start : start + rows_per_block] = images[start : start + rows_per_block]
-    out.flush()
 
 
 def _unusable(path: Path, error: OSError) -> DataError:

@@ -1,13 +1,14 @@
-"""Reader of CIFAR-10's training images from the published archive or its unpacked folder, without trusting either."""
+"""CIFAR-10's training images: downloaded, and read from the archive or its unpacked folder, without trusting either."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from impls.data import download
 from impls.errors import DataError
 
 
@@ -57,6 +59,20 @@ RELEASE = Release(
 )
 _MAX_BATCH_BYTES = 1 << 26
 _AGAIN = "delete it and copy or download it again"
+
+
+def fetch(root: Path, release: Release, echo: Callable[[str], None]) -> None:
+    """Download the archive into `root`; what is there stays untouched until the checked archive is complete.
+
+    Raises:
+        DataError: the server cannot be reached, the transfer stalls, or the folder cannot be written.
+    """
+    echo(f"downloading CIFAR-10 (170 MB) from {release.url} into {root}; gives up after {download.STALL_S:.0f} s "
+         "without any progress")
+    with download.arriving(root / release.archive, "choose another folder") as partial:
+        download.fetch(release.url, partial)
+        check_archive(partial, release)
+        os.replace(partial, root / release.archive)
 
 
 def find(root: Path, release: Release = RELEASE) -> Path | None:

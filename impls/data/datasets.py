@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from impls.data import cifar, download, idx, synthetic
+from impls.data import cifar, idx, synthetic
 from impls.data.array_cache import cached, default_folder, open_images
 from impls.errors import DataError
 
@@ -150,7 +150,7 @@ def _find_cifar10(root: Path) -> Source | None:
 
 def _download_cifar10(root: Path, echo: Echo) -> Source:
     try:
-        download.cifar10(root, echo)
+        cifar.fetch(root, cifar.RELEASE, echo)
     except DataError as error:
         raise DataError(
             f"cifar10 is not in {root} and could not be downloaded ({error}): put {cifar.RELEASE.archive} from "

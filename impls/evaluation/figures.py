@@ -1,10 +1,29 @@
-"""All figures of one set of images, from its features and those of the real images."""
+"""All figures of one set of images, from its features and those of the real images.
+
+The published ones are computed by torch-fidelity's own functions.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from impls.evaluation import distances, intervals, metrics
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+from torch_fidelity.metric_prc import (
+    KEY_METRIC_PRECISION,
+    KEY_METRIC_RECALL,
+    calc_cdist_full,
+    prc_features_to_metric,
+)
+
+from impls.evaluation import distances, intervals
+from impls.evaluation.distances import Rows
 from impls.evaluation.intervals import NONE, Interval, Partition, Study, jackknife
 from impls.evaluation.networks import Extracted, FeatureSpec, Floats
 from impls.evaluation.results import Difference, Figure, Metric
@@ -12,6 +31,12 @@ from impls.evaluation.results import Difference, Figure, Metric
 # Fewer leave the covariance of Inception's features without full rank.
 FULL_RANK = 2048
 NO_SCORE = "the Inception Score is defined over Inception's classes"
+KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
+# Of each side: all pairs of distances are held in memory.
+PRC_MOST = 10_000
+NEIGHBOURS = 3
+IS_SPLITS = 10
+Statistics = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -25,13 +50,13 @@ class Real:
     """
 
     features: Floats
-    statistics: metrics.Statistics
+    statistics: Statistics
     fitted: distances.Reference
 
 
 def prepare(features: Floats) -> Real:
     """Fit the Gaussian."""
-    return Real(features, metrics.statistics(features), distances.Reference(features))
+    return Real(features, statistics(features), distances.Reference(features))
 
 
 @dataclass(frozen=True)
@@ -54,7 +79,7 @@ def figures(drawn: Extracted, real: Real, spec: FeatureSpec, seed: int) -> Found
     n = len(drawn.features)
     plan = intervals.partition(n, seed)
     study = intervals.study(distances.Sample(drawn.features, real.fitted), plan)
-    value = metrics.frechet(metrics.statistics(drawn.features), real.statistics)
+    value = frechet(statistics(drawn.features), real.statistics)
     # The interval lies around the published figure; the two computations agree to rounding.
     found = [_figure("fd", value, jackknife(value, study.left_out))]
     if study.extrapolated is None:
@@ -92,11 +117,69 @@ def warnings(images: int, spec: FeatureSpec) -> list[str]:
     return found
 
 
+def statistics(features: NDArray[Any]) -> Statistics:
+    """Mean and covariance as torch-fidelity computes them."""
+    found: Statistics = fid_features_to_statistics(torch.from_numpy(features))
+    return found
+
+
+def frechet(drawn: Statistics, real: Statistics) -> float:
+    """The Fréchet distance as torch-fidelity computes it."""
+    return float(fid_statistics_to_metric(drawn, real, False)[KEY_METRIC_FID])
+
+
+def kid(drawn: NDArray[Any], real: NDArray[Any], seed: int) -> tuple[float, float]:
+    """The kernel distance: mean over random subsets, and the variance that the choice of subsets leaves in it."""
+    size = min(KID_SUBSET_SIZE, len(drawn), len(real))
+    found = kid_features_to_metric(torch.from_numpy(drawn), torch.from_numpy(real), kid_subsets=KID_SUBSETS,
+                                   kid_subset_size=size, rng_seed=seed, verbose=False)
+    return float(found[KEY_METRIC_KID_MEAN]), float(found[KEY_METRIC_KID_STD]) ** 2 / KID_SUBSETS
+
+
+def inception_score(logits: NDArray[Any], seed: int) -> float:
+    """The Inception Score over ten splits; at least ten images."""
+    return float(isc_features_to_metric(torch.from_numpy(logits), IS_SPLITS, True, seed)[KEY_METRIC_ISC_MEAN])
+
+
+def score_of_parts(logits: NDArray[Any], seed: int) -> Callable[[Rows], float]:
+    """Inception Score as a function of which images are used; every image stays in the split that it is in."""
+    # As torch-fidelity shuffles: drawn anew for every subset, the splits alone would double the spread.
+    order = np.random.RandomState(seed).permutation(len(logits))
+    splits = [order[i * len(order) // IS_SPLITS : (i + 1) * len(order) // IS_SPLITS] for i in range(IS_SPLITS)]
+
+    def score(rows: Rows) -> float:
+        kept = [split[np.isin(split, rows)] for split in splits]
+        return float(np.mean([isc_features_to_metric(torch.from_numpy(logits[part]), 1, False)[KEY_METRIC_ISC_MEAN]
+                              for part in kept if len(part)]))
+
+    return score
+
+
+def precision_recall(drawn: NDArray[Any], real: NDArray[Any]) -> tuple[float, float]:
+    """Improved precision and recall (Kynkäänniemi et al. 2019); more than `NEIGHBOURS` images of each."""
+    found = prc_features_to_metric(torch.from_numpy(drawn), torch.from_numpy(real), prc_neighborhood=NEIGHBOURS,
+                                   verbose=False)
+    return float(found[KEY_METRIC_PRECISION]), float(found[KEY_METRIC_RECALL])
+
+
+def recall_of_parts(drawn: NDArray[Any], real: NDArray[Any]) -> Callable[[Rows], float]:
+    """Recall as a function of which drawn images are used; the distances are computed once."""
+    own = calc_cdist_full(torch.from_numpy(drawn), torch.from_numpy(drawn))
+    to_real = calc_cdist_full(torch.from_numpy(real), torch.from_numpy(drawn))
+
+    def recall(rows: Rows) -> float:
+        chosen = torch.from_numpy(np.sort(rows))
+        radii = own[chosen][:, chosen].kthvalue(NEIGHBOURS + 1).values
+        return float((to_real[:, chosen] <= radii).any(dim=1).float().mean())
+
+    return recall
+
+
 def _kid(drawn: Extracted, real: Real, plan: Partition, seed: int) -> Figure:
-    value, choice = metrics.kid(drawn.features, real.features, seed)
+    value, choice = kid(drawn.features, real.features, seed)
     if not plan.groups:
         return _figure("kid", value, NONE)
-    left_out = intervals.kid_left_out(drawn.features, real.features[: metrics.PRC_MOST], plan)
+    left_out = intervals.kid_left_out(drawn.features, real.features[: PRC_MOST], plan)
     return _figure("kid", value, jackknife(value, left_out, choice))
 
 
@@ -104,23 +187,23 @@ def _score(drawn: Extracted, plan: Partition, spec: FeatureSpec, seed: int) -> F
     if not spec.inception_score or drawn.logits is None:
         return _none("is", NO_SCORE)
     logits = drawn.logits
-    if len(logits) < metrics.IS_SPLITS:
-        return _none("is", f"needs {metrics.IS_SPLITS} images")
-    value = metrics.inception_score(logits, seed)
-    left_out = intervals.left_out(plan, metrics.score_of_parts(logits, seed))
+    if len(logits) < IS_SPLITS:
+        return _none("is", f"needs {IS_SPLITS} images")
+    value = inception_score(logits, seed)
+    left_out = intervals.left_out(plan, score_of_parts(logits, seed))
     return _figure("is", value, jackknife(value, left_out))
 
 
 def _precision_recall(drawn: Extracted, real: Real, seed: int) -> list[Figure]:
-    ours, theirs = drawn.features[: metrics.PRC_MOST], real.features[: metrics.PRC_MOST]
-    if min(len(ours), len(theirs)) <= metrics.NEIGHBOURS:
-        reason = f"needs {metrics.NEIGHBOURS + 1} images"
+    ours, theirs = drawn.features[: PRC_MOST], real.features[: PRC_MOST]
+    if min(len(ours), len(theirs)) <= NEIGHBOURS:
+        reason = f"needs {NEIGHBOURS + 1} images"
         return [_none("precision", reason), _none("recall", reason)]
-    precision, recall = metrics.precision_recall(ours, theirs)
+    precision, recall = precision_recall(ours, theirs)
     plan = intervals.partition(len(ours), seed)
     interval = NONE
     if plan.groups:
-        spread = jackknife(recall, intervals.left_out(plan, metrics.recall_of_parts(ours, theirs)))
+        spread = jackknife(recall, intervals.left_out(plan, recall_of_parts(ours, theirs)))
         if spread.low is not None and spread.high is not None:
             interval = Interval(max(0.0, spread.low), min(1.0, spread.high))
     return [_figure("precision", precision, intervals.wilson(precision, len(ours))),

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
-import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
-from urllib.request import urlopen
-
-from tqdm import tqdm
 
 from impls.data.array_cache import default_folder, file_sha256
-from impls.data.download import STALL_S, fetch
+from impls.data.download import STALL_S, arriving, fetch
 from impls.errors import DataError, UsageError
-from impls.store.files import staging
 
 NAME = "weights-inception-2015-12-05-6726825d.pth"
 BYTES = 95_628_359
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{NAME}"
-# Of any single wait for the server; without it a lost connection hangs for ever.
-SOCKET_TIMEOUT_S = 15
 
 
 def own_folder() -> Path:
@@ -60,27 +51,18 @@ def download(say: Callable[[str], None]) -> Path:
     folder = own_folder()
     say(f"downloading Inception's weights ({BYTES / 1e6:.0f} MB) from {URL} into {folder}; gives up after "
         f"{STALL_S:.0f} s without any progress")
-    with ExitStack() as opened:
+    with arriving(folder / NAME, "choose another folder with XDG_CACHE_HOME") as partial:
         try:
-            partial = opened.enter_context(staging(folder / NAME))
-        except OSError as error:
-            raise DataError(f"{folder}: cannot be written: {error.strerror}: choose another folder with XDG_CACHE_HOME"
-                            ) from error
-        _fetch(partial, folder)
+            fetch(URL, partial)
+            found = file_sha256(partial)
+            if found != SHA256:
+                raise DataError(f"what {URL} sent has SHA-256 {found}, expected {SHA256}")
+            os.replace(partial, folder / NAME)
+        except (DataError, OSError) as error:
+            raise DataError(f"Inception's weights are neither in {folder} nor in {hub_folder()} and could not be "
+                            f"downloaded ({error}): put {NAME} from {URL} into {folder}, name it with "
+                            f"--inception_weights, or choose --features efficientnet-lite0") from error
     return folder / NAME
-
-
-def _fetch(partial: Path, folder: Path) -> None:
-    try:
-        fetch([sys.executable, "-m", "impls.evaluation.inception_file", str(partial)], partial, STALL_S)
-        found = file_sha256(partial / NAME)
-        if found != SHA256:
-            raise DataError(f"what {URL} sent has SHA-256 {found}, expected {SHA256}")
-        os.replace(partial / NAME, folder / NAME)
-    except (DataError, OSError) as error:
-        raise DataError(f"Inception's weights are neither in {folder} nor in {hub_folder()} and could not be "
-                        f"downloaded ({error}): put {NAME} from {URL} into {folder}, name it with "
-                        f"--inception_weights, or choose --features efficientnet-lite0") from error
 
 
 def read_checked(path: Path, sha256: str | None) -> tuple[bytes, str]:
@@ -99,21 +81,3 @@ def read_checked(path: Path, sha256: str | None) -> tuple[bytes, str]:
         advice = "" if sha256 else f"; weights of your own need --inception_sha256 {found}"
         raise UsageError(f"{path}: SHA-256 is {found}, {named} {wanted}: remove it or name another file{advice}")
     return content, found
-
-
-def main(folder: str) -> int:
-    """Fetch the published file into `folder`; when that fails, the reason is the last line of stdout."""
-    socket.setdefaulttimeout(SOCKET_TIMEOUT_S)
-    bar = tqdm(total=BYTES, unit="B", unit_scale=True, desc="Inception", mininterval=0.5)
-    try:
-        with bar, urlopen(URL, timeout=SOCKET_TIMEOUT_S) as source, (Path(folder) / NAME).open("wb") as file:
-            while block := source.read(1 << 18):
-                bar.update(file.write(block))
-    except OSError as error:
-        print(f"the server does not answer: {getattr(error, 'reason', error)}")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

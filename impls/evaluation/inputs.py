@@ -1,22 +1,28 @@
-"""Image sets from files: npz or npy, checked before anything is computed, never unpickled."""
+"""Image sets: drawn ones from files that are never unpickled, real ones from a data set or a file."""
 
 from __future__ import annotations
 
 import hashlib
 import zipfile
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from impls.data.datasets import NAMES, prepare
 from impls.errors import UsageError
 
 Images = NDArray[np.uint8]
 KEY = "images"
 # A spread needs two.
 LEAST = 2
+# What a CPU computes features of in about a minute; CUDA takes all.
+CPU_IMAGES = 5000
+Say = Callable[[str], None]
 _ZIP = b"PK\x03\x04"
 
 
@@ -47,6 +53,52 @@ def sha256_of(images: Images) -> str:
     for start in range(0, len(images), 1024):
         digest.update(images[start : start + 1024].tobytes())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Real images.
+
+    Attributes:
+        dataset: name of the data set, or of the file.
+        all_images: every image there is, uint8 (N, H, W, 3), perhaps memory-mapped.
+    """
+
+    dataset: str
+    all_images: Images
+
+    def count(self, asked: int | None, device: str) -> int:
+        """How many images are used.
+
+        Raises:
+            UsageError: more were asked for than there are.
+        """
+        there = len(self.all_images)
+        if asked is None:
+            return there if device == "cuda" else min(there, CPU_IMAGES)
+        if asked > there:
+            raise UsageError(f"--reference_images {asked}: {self.dataset} has {there} images")
+        return asked
+
+    def split(self, count: int) -> str:
+        """Which images are used, for people."""
+        there = len(self.all_images)
+        used = f"all {there:,}" if count == there else f"the first {count:,} of {there:,}"
+        return f"{used} training images, without flips" if self.dataset in NAMES else f"{used} images of the file"
+
+
+def open_reference(name: str, data_root: Path | None, say: Say) -> Reference:
+    """The training split of a data set, or the images of a file.
+
+    Raises:
+        UsageError: neither a data set nor a usable file.
+    """
+    if name in NAMES:
+        dataset = prepare(name, data_root, echo=say)
+        return Reference(dataset.name, dataset.open())
+    if not Path(name).exists():
+        raise UsageError(f"--reference {name}: neither a file nor one of {', '.join(NAMES)}")
+    return Reference(Path(name).name, read_images(Path(name)))
 
 
 def _member(path: Path, file: BinaryIO) -> NDArray[Any]:

@@ -89,10 +89,8 @@ def jackknife(value: float, left_out: Array, more_variance: float = 0.0) -> Inte
 
 def wilson(share: float, n: int) -> Interval:
     """Wilson's interval of a share of n independent images."""
-    z2 = float(stats.norm.ppf((1 + LEVEL) / 2)) ** 2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+    found = stats.binomtest(round(share * n), n).proportion_ci(LEVEL, "wilson")
+    return Interval(float(found.low), float(found.high))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from impls.pictures.images import GAP, GAP_VALUE
 NEIGHBOURS = 3
 # Real images whose distance to their nearest other one is looked at: their median needs no more.
 PROBES = 1000
-_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -34,18 +33,16 @@ class Nearest:
 
 def nearest(drawn: NDArray[Any], real: NDArray[Any]) -> Nearest:
     """The neighbours of drawn features (K, d) among real ones (m, d), m > 3; Euclidean, in float64."""
+    # Its import takes a second that only those who want neighbours wait for.
+    from sklearn.neighbors import NearestNeighbors
+
     real = np.asarray(real, np.float64)
-    squares = _squares(np.asarray(drawn, np.float64), real)
-    rows = np.argsort(squares, axis=1, kind="stable")[:, :NEIGHBOURS]
-    probes = np.unique(np.linspace(0, len(real) - 1, PROBES).astype(np.int64))
-    closest = []
-    for start in range(0, len(probes), _CHUNK):
-        chunk = probes[start : start + _CHUNK]
-        others = _squares(real[chunk], real)
-        others[np.arange(len(chunk)), chunk] = np.inf
-        closest.append(others.min(1))
-    return Nearest(rows, np.sqrt(np.take_along_axis(squares, rows[:, :1], 1)[:, 0]),
-                   float(np.median(np.sqrt(np.concatenate(closest)))))
+    index = NearestNeighbors(algorithm="brute").fit(real)
+    distances, rows = index.kneighbors(np.asarray(drawn, np.float64), NEIGHBOURS)
+    probes = real[np.unique(np.linspace(0, len(real) - 1, PROBES).astype(np.int64))]
+    # The nearest of all is the probe itself.
+    others = index.kneighbors(probes, 2)[0][:, 1]
+    return Nearest(rows, distances[:, 0], float(np.median(others)))
 
 
 def picture(drawn: Images, neighbours: NDArray[np.uint8]) -> Images:
@@ -62,10 +59,3 @@ def picture(drawn: Images, neighbours: NDArray[np.uint8]) -> Images:
             left = aside + column * (width + GAP)
             out[top : top + height, left : left + width] = neighbours[row, column]
     return out
-
-
-def _squares(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    # Cancellation leaves about 1e-15 of the squared length, negative where the two are the same.
-    found = (one * one).sum(1)[:, None] + (other * other).sum(1)[None] - 2 * one @ other.T
-    result: NDArray[np.float64] = np.maximum(found, 0)
-    return result

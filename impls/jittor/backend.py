@@ -6,17 +6,18 @@ Nothing here imports Jittor at module level: `create` first prepares the environ
 from __future__ import annotations
 
 import ctypes
-import platform
+import math
 import re
 import time
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from impls.backend import BackendInfo
+from impls.devices import cpu_name
 from impls.errors import UnavailableError
 from impls.jittor import runtime
 from impls.recipe.config import ExperimentConfig
@@ -33,7 +34,7 @@ ALGORITHMS = 10_000
 class Backend:
     """See `impls.backend.Backend`."""
 
-    def __init__(self, options: tuple[str, ...], device: str, threads: int) -> None:
+    def __init__(self, options: tuple[str, ...], device: Literal["cpu", "cuda"], threads: int) -> None:
         require_available(options, device)
         self.options = frozenset(options)
         import jittor as jt
@@ -73,17 +74,16 @@ class Backend:
 
         a, b = jt.rand(n, n), jt.rand(n, n)
         jt.sync([a, b])
-        best_ns = None
+        best_ns = math.inf
         for _ in range(repeats + 1):
             jt.sync_all(True)
             started_ns = time.perf_counter_ns()
             jt.matmul(a, b).sync(True)
-            elapsed_ns = time.perf_counter_ns() - started_ns
-            best_ns = elapsed_ns if best_ns is None else min(best_ns, elapsed_ns)
+            best_ns = min(best_ns, time.perf_counter_ns() - started_ns)
         return 2 * n**3 / (best_ns / 1e9)
 
 
-def create(options: tuple[str, ...], device: str, threads: int) -> Backend:
+def create(options: tuple[str, ...], device: Literal["cpu", "cuda"], threads: int) -> Backend:
     """The backend of an arm; `options` are those of `impls.registry`.
 
     Raises:
@@ -92,7 +92,7 @@ def create(options: tuple[str, ...], device: str, threads: int) -> Backend:
     return Backend(options, device, threads)
 
 
-def require_available(options: tuple[str, ...], device: str) -> None:
+def require_available(options: tuple[str, ...], device: Literal["cpu", "cuda"]) -> None:
     """Refuse what this machine cannot do, instead of running something else.
 
     Raises:
@@ -175,13 +175,3 @@ def _gpu_identity() -> tuple[str, str]:
         if call(*arguments) != 0:
             raise UnavailableError("the CUDA driver does not name its GPU: check nvidia-smi, or choose --device cpu")
     return name.value.decode(), f"GPU-{uuid.UUID(bytes=bytes(raw))}"
-
-
-def cpu_name() -> str:
-    """The processor's model name as Linux gives it, else the architecture."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.machine()

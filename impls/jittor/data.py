@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from typing import Any
 
 import jittor as jt
 import numpy as np
@@ -12,9 +13,10 @@ from jittor import Var
 from jittor.dataset import Dataset
 from numpy.typing import NDArray
 
-from impls.errors import DataError, UnavailableError, UsageError
+from impls.errors import UnavailableError, UsageError
 from impls.recipe import randomness
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.validation import require_usable
 
 
 class ResidentBatches:
@@ -103,12 +105,7 @@ def batches(config: ExperimentConfig, images: NDArray[np.uint8]) -> Batches:
         DataError: the images do not fit the network, or are fewer than a batch.
         UsageError: matched randomness is asked of the native loader.
     """
-    model, size = config.model, config.train.batch_size
-    wanted = (model.image_size, model.image_size, model.image_channels)
-    if images.dtype != np.uint8 or images.shape[1:] != wanted:
-        raise DataError(f"images are {images.dtype} {images.shape[1:]}, the network needs uint8 {wanted}")
-    if len(images) < size:
-        raise DataError(f"batch size {size}: the data set has only {len(images)} images: lower it")
+    require_usable(images, config)
     source = ResidentBatches if config.train.loader == "resident" else LoadedBatches
     return source(config, images)
 
@@ -143,7 +140,7 @@ def _curand() -> tuple[Callable[[ctypes.c_void_p, int], int], ctypes.c_void_p]:
     return set_offset, generator
 
 
-def to_device(array: NDArray) -> Var:
+def to_device(array: NDArray[Any]) -> Var:
     """A variable of the array, which Jittor copies to the device when it runs."""
     return jt.array(np.ascontiguousarray(array))
 

@@ -63,6 +63,7 @@ def ddpm_step(schedule: Schedule, x_t: Var, eps: Var, t: int, noise: Var | None,
     mean = x0 * scalar(of_x0, x_t) + x_t * scalar(of_x_t, x_t)
     if t == 0:
         return mean
+    assert noise is not None, "every step but the last adds noise"
     sigma = math.sqrt(beta if variance == "fixedlarge" else float(schedule.posterior_variance[t]))
     return mean + noise * scalar(sigma, x_t)
 
@@ -88,7 +89,10 @@ def ddim_step(schedule: Schedule, x_t: Var, eps: Var, t: int, t_prev: int, eta: 
     variance = eta**2 * (1 - alpha_bar_prev) / (1 - alpha_bar) * (1 - alpha_bar / alpha_bar_prev)
     of_eps = math.sqrt(max(1 - alpha_bar_prev - variance, 0.0))
     mean = x0 * scalar(math.sqrt(alpha_bar_prev), x_t) + eps * scalar(of_eps, x_t)
-    return mean + noise * scalar(math.sqrt(variance), x_t) if variance > 0 else mean
+    if variance <= 0:
+        return mean
+    assert noise is not None, "a step with a variance adds noise"
+    return mean + noise * scalar(math.sqrt(variance), x_t)
 
 
 def scalar(value: float, like: Var) -> float | Var:

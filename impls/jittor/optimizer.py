@@ -50,7 +50,7 @@ class Adam:
         self.loss_scale = loss_scale
         # Jittor's Adam puts epsilon inside the bias correction; its AdamW without decay is what others call Adam.
         self.optimizer = _AdamW(list(self.params.values()), lr=0.0, weight_decay=0)
-        self.ema = None
+        self.ema: dict[str, Var] = {}
         if ema_decay is not None:
             self.ema = {name: p.detach().copy().stop_grad() for name, p in self.params.items()}
 
@@ -67,13 +67,13 @@ class Adam:
             self.optimizer.clip_grad_norm(self.grad_clip)
         self.optimizer.lr = lr
         self.optimizer.step()
-        if self.ema is not None:
+        if self.ema_decay is not None:
             update_average(self.ema, self.params, self.ema_decay)
 
     def outputs(self) -> list[Var]:
         """Everything that a step updates: what to ask for so that Jittor runs its lazy graph."""
         group = self.optimizer.param_groups[0]
-        return [*self.params.values(), *group["m"], *group["values"], *(self.ema or {}).values()]
+        return [*self.params.values(), *group["m"], *group["values"], *self.ema.values()]
 
     def arrays(self, what: str) -> dict[str, NDArray[np.float32]]:
         """A copy of "exp_avg", "exp_avg_sq" or "ema" by parameter name; waits for the device."""
@@ -88,7 +88,7 @@ class Adam:
         for name, first, second in zip(self.params, group["m"], group["values"], strict=True):
             first.update(jt.array(arrays["exp_avg"][name]))
             second.update(jt.array(arrays["exp_avg_sq"][name]))
-            if self.ema is not None:
+            if self.ema:
                 self.ema[name].update(jt.array(arrays["ema"][name]))
         self.optimizer.n_step = steps
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import jittor as jt
 from jittor import Var, nn
@@ -38,7 +39,7 @@ def measured() -> Measured:
     Raises:
         UnavailableError: the numbers are wrong.
     """
-    passes = [recognise(lambda value, which=which: convolution(value)[which], "convolutions") for which in range(3)]
+    passes = [recognise(partial(convolution, which), "convolutions") for which in range(3)]
     return Measured(recognise(product, "matrix products"), coarsest(*passes))
 
 
@@ -47,8 +48,8 @@ def product(value: float) -> float:
     return float(jt.matmul(full((SIDE, SIDE), value), full((SIDE, SIDE), 1)).numpy()[1, 2]) / SIDE
 
 
-def convolution(value: float) -> tuple[float, float, float]:
-    """Entries of a convolution of `value` and of its gradients by input and weight, each by its number of terms."""
+def convolution(which: int, value: float) -> float:
+    """An entry of a convolution of `value` (0), of its gradient by input (1) or weight (2), by its number of terms."""
     x = full((BATCH, CHANNELS, PIXELS, PIXELS), value)
     weight = full((CHANNELS, CHANNELS, 3, 3), 1)
     y = nn.conv2d(x, weight, padding=1)
@@ -56,7 +57,7 @@ def convolution(value: float) -> tuple[float, float, float]:
     middle = PIXELS // 2
     terms = CHANNELS * 9
     return (float(y.numpy()[1, 2, middle, middle]) / terms, float(by_input.numpy()[1, 2, middle, middle]) / terms,
-            float(by_weight.numpy()[1, 2, 1, 1]) / (BATCH * PIXELS**2) / value)
+            float(by_weight.numpy()[1, 2, 1, 1]) / (BATCH * PIXELS**2) / value)[which]
 
 
 def full(shape: tuple[int, ...], value: float) -> Var:

@@ -2,70 +2,46 @@
 
 from __future__ import annotations
 
-import time
-
 import jittor as jt
 import numpy as np
 from jittor import Var, nn
 from numpy.typing import NDArray
 
-from impls.backend import BackendInfo, MemoryReading, TrainerState
-from impls.errors import UsageError
+from impls.backend import BackendInfo, MemoryReading
 from impls.jittor.data import batches, start_generator, to_device, to_numpy
 from impls.jittor.diffusion import add_noise, noise_scales
 from impls.jittor.network import Network, device_memory
 from impls.jittor.ops import Operators
 from impls.jittor.optimizer import Adam
-from impls.recipe import randomness
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.schedule import Schedule
-from impls.recipe.validation import held_out_loss
-from impls.store.diffusers import require_fit
+from impls.trainer import BaseTrainer
 
 
-class Trainer:
-    """See `impls.backend.Trainer`.
+class Trainer(BaseTrainer):
+    """See `impls.trainer.BaseTrainer`; here is what Jittor's variables do."""
 
-    With matched randomness, batches, flips, timesteps and noise are keyed streams, the same in every framework.
-    Dropout's masks come from the framework's own generator, which then starts anew from (seed, step) at every step: a
-    resumed training repeats an uninterrupted one exactly, but two frameworks agree only with dropout 0.
-    """
+    network: Network
 
     def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8],
                  info: BackendInfo, options: frozenset[str], operators: Operators) -> None:
-        self.config, self.info = config, info
+        super().__init__(config, info)
         self.seed_generator(0)
         self.network = Network(config.model, options, operators, training=True)
         # Half-precision gradients of a mean over a batch's pixels would vanish unscaled.
         loss_scale = 1024.0 if "amp" in options else 1.0
-        self.params = self.network.params
         if "onednn" in options:
             from impls.jittor.onednn.adam import OneDNNAdam
 
-            self.optimizer = OneDNNAdam(self.params, config.train.grad_clip, config.train.ema_decay)
+            self.optimizer = OneDNNAdam(self.network.params, config.train.grad_clip, config.train.ema_decay)
         else:
-            self.optimizer = Adam(self.params, config.train.grad_clip, config.train.ema_decay, loss_scale)
+            self.optimizer = Adam(self.network.params, config.train.grad_clip, config.train.ema_decay, loss_scale)
         self.scales = noise_scales(Schedule.from_config(config.diffusion), jt.empty((0,)))
         self.batches = batches(config, images)
-        self.steps_done = 0
-        self.unread_losses: list[Var] = []
-        self.waits_ns: list[int] = []
-
-    @property
-    def parameter_count(self) -> int:
-        """Trainable scalars of the network."""
-        return self.network.parameter_count
 
     def step(self) -> None:
         """Enqueue one optimisation step on the next batch."""
-        started_ns = time.perf_counter_ns()
-        x0 = self.batches.batch(self.steps_done)
-        self.waits_ns.append(time.perf_counter_ns() - started_ns)
-
-        loss = self.loss(x0)
-        self.optimizer.step(loss, self.learning_rate())
-        self.unread_losses.append(loss.detach())
-        self.steps_done += 1
+        super().step()
         # Launches the step's work. Left to itself it would start during the next step's backward(), one step late,
         # and the averaged weights would keep every step's graph alive.
         jt.sync(self.outputs())
@@ -78,16 +54,14 @@ class Trainer:
 
     def draw(self, x0: Var) -> tuple[Var, Var]:
         """Timesteps (B,) and noise shaped as x0 for this step; where they are keyed, so are dropout's masks."""
-        T, seed, step = self.config.diffusion.T, self.config.seed, self.steps_done
         if self.config.train.randomness == "matched":
-            self.seed_generator(step)
-            return (to_device(randomness.timesteps(seed, step, len(x0), T)),
-                    to_device(randomness.noise(seed, step, tuple(x0.shape))))
-        return jt.randint(0, T, (len(x0),)), jt.randn(x0.shape)
+            t, noise = self.keyed_draws(tuple(x0.shape))
+            return to_device(t), to_device(noise)
+        return jt.randint(0, self.config.diffusion.T, (len(x0),)), jt.randn(x0.shape)
 
-    def learning_rate(self) -> float:
-        """The rate of this step."""
-        return self.config.train.learning_rate(self.steps_done)
+    def set_seed(self, seed: int) -> None:
+        """Start Jittor's own generator from `seed`."""
+        start_generator(seed)
 
     def losses(self) -> list[float]:
         """Losses of the steps since the last call, oldest first; waits for the device."""
@@ -107,37 +81,9 @@ class Trainer:
         """Operations that Jittor's graph still holds; more than after `synchronize` means unfinished work."""
         return jt.core.number_of_lived_ops()
 
-    def loader_wait_ns(self) -> list[int]:
-        """For every step since the last call, nanoseconds spent waiting for its batch."""
-        waits, self.waits_ns = self.waits_ns, []
-        return waits
-
     def memory(self) -> MemoryReading:
         """Device memory as Jittor's allocator reports it."""
         return device_memory(self.info.device)
-
-    def state(self) -> TrainerState:
-        """A copy of everything needed to go on exactly; waits for the device."""
-        arrays = self.optimizer.arrays
-        ema = None if self.config.train.ema_decay is None else arrays("ema")
-        return TrainerState(self.steps_done, self.network.arrays(), ema, arrays("exp_avg"), arrays("exp_avg_sq"))
-
-    def load_state(self, state: TrainerState) -> None:
-        """Go on from `state`.
-
-        Raises:
-            CheckpointError: names or shapes differ from the network's, or values are not finite.
-        """
-        require_fit(state, self.network.shapes, self.config.train.ema_decay is not None)
-        self.network.load(state.params)
-        arrays = {"exp_avg": state.exp_avg, "exp_avg_sq": state.exp_avg_sq, "ema": state.ema}
-        self.optimizer.load_arrays(arrays, state.step)
-        self.steps_done = state.step
-        self.seed_generator(state.step)
-
-    def seed_generator(self, step: int) -> None:
-        """Start the framework's own generator anew, so that what it draws at a step does not depend on earlier ones."""
-        start_generator(int(randomness.stream(self.config.seed, "framework", step).integers(2**31)))
 
     def predict(self, x: NDArray[np.float32], t: NDArray[np.int64]) -> NDArray[np.float32]:
         """The network's eps for x (N, C, H, W) at timesteps t (N,), dropout off, no gradient."""
@@ -147,32 +93,14 @@ class Trainer:
         self.network.switch_dropout(True)
         return eps
 
-    def validation_loss(self, images: NDArray[np.uint8], use_ema: bool) -> float:
-        """The mean loss over `images` (N, H, W, C) at keyed timesteps and noise, dropout off, no gradient."""
-        if not use_ema or self.config.train.ema_decay is None:
-            return held_out_loss(self.predict, images, self.config)
-        kept = self.network.arrays()
-        self.network.load(self.optimizer.arrays("ema"))
-        try:
-            return held_out_loss(self.predict, images, self.config)
-        finally:
-            self.network.load(kept)
-
-    def gradients(self) -> tuple[float, dict[str, NDArray[np.float32]]]:
-        """Loss and every unclipped gradient for the batch that the next `step()` would use; changes nothing.
-
-        Raises:
-            UsageError: randomness is not matched, so that batch is not known before it is drawn.
-        """
-        if self.config.train.randomness != "matched":
-            raise UsageError("gradients need train.randomness matched: only then is the next batch known beforehand")
-        loss = self.loss(self.batches.batch(self.steps_done))
-        grads = jt.grad(loss, list(self.params.values()), retain_graph=False)
-        return loss.item(), to_numpy(dict(zip(self.params, grads, strict=True)))
+    def differentiate(self, x0: Var) -> tuple[float, dict[str, NDArray[np.float32]]]:
+        """Loss and every unclipped gradient for the batch x0; changes nothing."""
+        params = self.network.params
+        loss = self.loss(x0)
+        grads = jt.grad(loss, list(params.values()), retain_graph=False)
+        return loss.item(), to_numpy(dict(zip(params, grads, strict=True)))
 
     def close(self) -> None:
         """Release loader workers and device memory."""
-        self.batches.close()
-        del self.batches, self.optimizer, self.network, self.params
-        self.unread_losses.clear()
+        super().close()
         jt.gc()

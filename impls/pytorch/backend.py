@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import platform
+import math
 import shutil
 import time
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from impls.backend import BackendInfo
+from impls.devices import cpu_name
 from impls.errors import UnavailableError
 from impls.pytorch import precision
 from impls.pytorch.ops import STOCK
@@ -46,14 +48,13 @@ class Backend:
     def matmul_flops(self, n: int, repeats: int) -> float:
         """Best measured float32 floating-point operations per second over `repeats` n x n matrix products."""
         a, b = torch.rand(n, n, device=self.device), torch.rand(n, n, device=self.device)
-        best_ns = None
+        best_ns = math.inf
         for _ in range(repeats + 1):
             self.synchronize()
             started_ns = time.perf_counter_ns()
             torch.mm(a, b)
             self.synchronize()
-            elapsed_ns = time.perf_counter_ns() - started_ns
-            best_ns = elapsed_ns if best_ns is None else min(best_ns, elapsed_ns)
+            best_ns = min(best_ns, time.perf_counter_ns() - started_ns)
         return 2 * n**3 / (best_ns / 1e9)
 
     def synchronize(self) -> None:
@@ -105,7 +106,7 @@ def measured(options: frozenset[str], device: torch.device) -> Measured | None:
     return found
 
 
-def describe(options: frozenset[str], device: torch.device, operators: dict[str, str],
+def describe(options: frozenset[str], device: torch.device, operators: Mapping[str, str],
              found: Measured | None) -> BackendInfo:
     """What runs in this process, as PyTorch reports it and as was measured."""
     cuda = device.type == "cuda"
@@ -130,13 +131,3 @@ def describe(options: frozenset[str], device: torch.device, operators: dict[str,
         device_uuid=f"GPU-{properties.uuid}" if properties else None,
         dtype="bfloat16" if "bf16" in options else "float32", tf32=found is not None and found.tf32,
         threads=torch.get_num_threads(), operators=dict(operators), flags=flags)
-
-
-def cpu_name() -> str:
-    """The processor's model name as Linux gives it, else the architecture."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.machine()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from impls.errors import DataError, UsageError
+from impls.errors import UsageError
 from impls.recipe import randomness
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.validation import require_usable
 
 
 class ResidentBatches:
@@ -46,7 +48,7 @@ class ResidentBatches:
         """Nothing to stop; the mirror of `LoadedBatches.close`."""
 
 
-class FlippedImages(Dataset):
+class FlippedImages(Dataset[NDArray[np.float32]]):
     """What a loader worker does with one image: flip it half of the time, scale it to [-1, 1]."""
 
     def __init__(self, images: NDArray[np.uint8], flip: bool) -> None:
@@ -101,12 +103,7 @@ def batches(config: ExperimentConfig, images: NDArray[np.uint8], device: torch.d
         DataError: the images do not fit the network, or are fewer than a batch.
         UsageError: matched randomness is asked of the native loader.
     """
-    model, size = config.model, config.train.batch_size
-    wanted = (model.image_size, model.image_size, model.image_channels)
-    if images.dtype != np.uint8 or images.shape[1:] != wanted:
-        raise DataError(f"images are {images.dtype} {images.shape[1:]}, the network needs uint8 {wanted}")
-    if len(images) < size:
-        raise DataError(f"batch size {size}: the data set has only {len(images)} images: lower it")
+    require_usable(images, config)
     source = ResidentBatches if config.train.loader == "resident" else LoadedBatches
     return source(config, images, device)
 
@@ -116,7 +113,7 @@ def start_generator(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def to_device(array: NDArray, device: torch.device) -> Tensor:
+def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
     """A tensor of the array on the device, without making the host wait for the copy."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

@@ -24,7 +24,7 @@ class Adam:
     def __init__(self, params: Mapping[str, Tensor], grad_clip: float | None, ema_decay: float | None) -> None:
         self.params, self.grad_clip, self.ema_decay = dict(params), grad_clip, ema_decay
         self.optimizer = torch.optim.Adam(self.params.values(), fused=True)
-        self.ema = None
+        self.ema: dict[str, Tensor] = {}
         if ema_decay is not None:
             self.ema = {name: p.detach().clone() for name, p in self.params.items()}
 
@@ -36,7 +36,7 @@ class Adam:
             nn.utils.clip_grad_norm_(self.params.values(), self.grad_clip, foreach=True)
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
-        if self.ema is not None:
+        if self.ema_decay is not None:
             update_average(self.ema, self.params, self.ema_decay)
 
     def arrays(self, what: str) -> dict[str, NDArray[np.float32]]:
@@ -54,7 +54,7 @@ class Adam:
             moments = {what: torch.empty_like(p).copy_(torch.tensor(arrays[what][name]))
                        for what in ("exp_avg", "exp_avg_sq")}
             self.optimizer.state[p] = {"step": torch.tensor(float(steps), device=p.device), **moments}
-            if self.ema is not None:
+            if self.ema:
                 self.ema[name].copy_(torch.tensor(arrays["ema"][name]))
 
 

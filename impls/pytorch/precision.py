@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -42,28 +43,27 @@ def measured(device: torch.device) -> Measured:
     # A search for the fastest algorithm takes seconds, and these shapes are used here alone.
     torch.backends.cudnn.benchmark = False
     try:
-        passes = [recognise(lambda value, which=which: convolution(value, device)[which], "convolutions")
-                  for which in range(3)]
-        return Measured(recognise(lambda value: product(value, device), "matrix products"), coarsest(*passes))
+        passes = [recognise(partial(convolution, device, which), "convolutions") for which in range(3)]
+        return Measured(recognise(partial(product, device), "matrix products"), coarsest(*passes))
     finally:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def product(value: float, device: torch.device) -> float:
+def product(device: torch.device, value: float) -> float:
     """An entry of a product of `value` and one, by its number of terms."""
     return float(torch.mm(full((SIDE, SIDE), value, device), full((SIDE, SIDE), 1, device))[1, 2]) / SIDE
 
 
-def convolution(value: float, device: torch.device) -> tuple[float, float, float]:
-    """Entries of a convolution of `value` and of its gradients by input and weight, each by its number of terms."""
+def convolution(device: torch.device, which: int, value: float) -> float:
+    """An entry of a convolution of `value` (0), of its gradient by input (1) or weight (2), by its number of terms."""
     x = full((BATCH, CHANNELS, PIXELS, PIXELS), value, device).requires_grad_()
     weight = full((CHANNELS, CHANNELS, 3, 3), 1, device).requires_grad_()
     y = nn.functional.conv2d(x, weight, padding=1)
     by_input, by_weight = torch.autograd.grad(y, [x, weight], torch.full_like(y, value))
     middle = PIXELS // 2
     terms = CHANNELS * 9
-    return (float(y[1, 2, middle, middle]) / terms, float(by_input[1, 2, middle, middle]) / terms,
-            float(by_weight[1, 2, 1, 1]) / (BATCH * PIXELS**2) / value)
+    return (float(y.detach()[1, 2, middle, middle]) / terms, float(by_input[1, 2, middle, middle]) / terms,
+            float(by_weight[1, 2, 1, 1]) / (BATCH * PIXELS**2) / value)[which]
 
 
 def full(shape: tuple[int, ...], value: float, device: torch.device) -> Tensor:

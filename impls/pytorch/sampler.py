@@ -2,118 +2,40 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from impls.backend import Arrays, BackendInfo, Images, MemoryReading, Method, OnStep
-from impls.errors import UsageError
-from impls.pictures.images import to_uint8
+from impls.backend import BackendInfo, MemoryReading
 from impls.pytorch.data import to_device
 from impls.pytorch.diffusion import ddim_step, ddpm_step
 from impls.pytorch.network import Network, device_memory
 from impls.pytorch.ops import Operators
-from impls.recipe import randomness
 from impls.recipe.config import ExperimentConfig
-from impls.recipe.schedule import Schedule, Spacing, sampling_timesteps
-from impls.store.diffusers import require_same
-
-STEPS = 50
+from impls.sampler import BaseSampler
 
 
-class Sampler:
-    """See `impls.backend.Sampler`."""
+class Sampler(BaseSampler):
+    """See `impls.sampler.BaseSampler`; here is what PyTorch's tensors do."""
+
+    no_grad = staticmethod(torch.inference_mode)
+    ddpm_step = staticmethod(ddpm_step)
+    ddim_step = staticmethod(ddim_step)
 
     def __init__(self, config: ExperimentConfig, device: torch.device, info: BackendInfo,
                  options: frozenset[str], operators: Operators) -> None:
-        self.config, self.info, self.device = config, info, device
+        super().__init__(config, info)
+        self.device = device
         self.network = Network(config.model, device, options, operators, training=False)
-        self.schedule = Schedule.from_config(config.diffusion)
-        self.endless = self.walk()
-        self.latest: Tensor | None = None
 
-    @property
-    def parameter_count(self) -> int:
-        """Trainable scalars of the network."""
-        return self.network.parameter_count
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the weights by state-dict name."""
-        return self.network.shapes
-
-    def load(self, params: Arrays) -> None:
-        """Use these weights, by state-dict name.
-
-        Raises:
-            CheckpointError: names or shapes differ from the network's, or values are not finite.
-        """
-        require_same("weights", params, self.network.shapes)
-        self.network.load(params)
-
-    def sample(self, n: int, seed: int, method: Method = "ddpm", steps: int | None = None, eta: float = 0.0,
-               on_step: OnStep | None = None, *, spacing: Spacing = "uniform", first: int = 0) -> Images:
-        """Images number `first` to `first + n - 1` of a seed: uint8 (n, H, W, C); see `impls.backend.Sampler`."""
-        for calls, x in enumerate(self.chain(n, seed, method, steps, eta, spacing, first), start=1):
-            if on_step is not None:
-                on_step(calls, lambda x=x: to_images(x))
-        return to_images(x)
-
-    def chain(self, n: int, seed: int, method: Method, steps: int | None, eta: float, spacing: Spacing,
-              first: int = 0) -> Iterator[Tensor]:
-        """The images (n, C, H, W) after every network call; nothing waits for the device.
-
-        Raises:
-            UsageError: a number is outside its range, or DDPM is given other steps than T.
-        """
-        if n < 1 or first < 0 or not 0 <= eta < float("inf"):
-            raise UsageError(f"sampling needs at least one image, a first number and an eta of 0 or more, "
-                             f"got {n} images from number {first} with eta {eta}")
-        visited = sampling_timesteps(self.schedule.T, method, steps, spacing)
-        # All timesteps at once, so that no step has to copy its own to the device.
-        t_rows = to_device(np.repeat(np.array(visited, np.int64)[:, None], n, axis=1), self.device)
-        draw = self.noise(n, seed, first)
-        x = draw(self.schedule.T)
-        for row, (t, t_prev) in enumerate(zip(visited, [*visited[1:], -1], strict=True)):
-            with torch.inference_mode():
-                eps = self.network(x, t_rows[row])
-                if method == "ddpm":
-                    x = ddpm_step(self.schedule, x, eps, t, draw(t) if t > 0 else None, self.config.diffusion.variance)
-                else:
-                    noise = draw(t) if eta > 0 and t_prev >= 0 else None
-                    x = ddim_step(self.schedule, x, eps, t, t_prev, eta, noise)
-            yield x
-
-    def noise(self, n: int, seed: int, first: int) -> Callable[[int], Tensor]:
-        """What draws standard normal noise (n, C, H, W): for the start at T, then for the step down from each t."""
-        model = self.config.model
-        shape = (model.image_channels, model.image_size, model.image_size)
-        if self.config.sample.randomness == "matched":
-            numbers = range(first, first + n)
-            return lambda t: to_device(randomness.image_noise(seed, numbers, t, shape), self.device)
-        start = int(randomness.stream(seed, "framework sampling", first).integers(2**31))
-        generator = torch.Generator(self.device).manual_seed(start)
-        return lambda t: torch.randn((n, *shape), generator=generator, device=self.device)
-
-    def walk(self) -> Iterator[Tensor]:
-        """The endless chain that `step` goes along: DDIM with the configured settings, again and again."""
-        chosen = self.config.sample
-        steps = chosen.steps or min(STEPS, self.schedule.T)
-        while True:
-            yield from self.chain(chosen.batch_size, self.config.seed, "ddim", steps, chosen.eta, chosen.spacing)
-
-    def step(self) -> None:
-        """Enqueue one network call and the step down that follows from it."""
-        self.latest = next(self.endless)
-
-    def enqueue(self, n: int, seed: int, steps: int) -> None:
-        """Ask for a DDIM chain without launching or waiting for anything: what careless timing measures."""
-        chosen = self.config.sample
-        chain = self.chain(n, seed, "ddim", steps, chosen.eta, chosen.spacing)
-        self.latest = deque(chain, maxlen=1).pop()
+    def native_noise(self, shape: tuple[int, ...], seed: int) -> Callable[[int], Tensor]:
+        """What draws standard normal noise of `shape` from a generator of its own, started from `seed`."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        return lambda _t: torch.randn(shape, generator=generator, device=self.device)
 
     def synchronize(self) -> None:
         """Return only when all enqueued work is finished; on the CPU it always is."""
@@ -128,13 +50,16 @@ class Sampler:
         """Device memory as PyTorch's CUDA allocator reports it."""
         return device_memory(self.device)
 
+    def to_device(self, array: NDArray[Any]) -> Tensor:
+        """A tensor of the array on the device."""
+        return to_device(array, self.device)
+
+    def to_host(self, x: Tensor) -> NDArray[np.float32]:
+        """The tensor's values; waits for the device."""
+        return x.cpu().numpy()
+
     def close(self) -> None:
         """Release device memory."""
-        del self.endless, self.latest, self.network
+        super().close()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def to_images(x: Tensor) -> Images:
-    """Images (n, C, H, W) in [-1, 1] as uint8 (n, H, W, C) on the host; waits for the device."""
-    return to_uint8(x.cpu().numpy())

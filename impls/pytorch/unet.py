@@ -178,6 +178,7 @@ def initialise(unet: UNet) -> None:
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             gate = name.endswith((".conv2", ".attention.out")) or name == "conv_out"
             variance_scaling(module.weight, 1e-10 if gate else 1.0)
+            assert module.bias is not None, "every layer has a bias"
             nn.init.zeros_(module.bias)
 
 

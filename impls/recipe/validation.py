@@ -1,4 +1,4 @@
-"""Held-out images: which they are, and the loss on them, a number that can be compared from epoch to epoch."""
+"""Which images can be trained on, which are held out, and the loss on these: one number from epoch to epoch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from impls.errors import DataError
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.randomness import stream
 from impls.recipe.schedule import Schedule
 
 MOST_HELD_OUT = 1024
 Predict = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
+
+
+def require_usable(images: NDArray[np.uint8], config: ExperimentConfig) -> None:
+    """Refuse images that cannot be trained on.
+
+    Raises:
+        DataError: they do not fit the network, or are fewer than a batch.
+    """
+    model, size = config.model, config.train.batch_size
+    wanted = (model.image_size, model.image_size, model.image_channels)
+    if images.dtype != np.uint8 or images.shape[1:] != wanted:
+        raise DataError(f"images are {images.dtype} {images.shape[1:]}, the network needs uint8 {wanted}")
+    if len(images) < size:
+        raise DataError(f"batch size {size}: the data set has only {len(images)} images: lower it")
 
 
 def held_out(images: int) -> int:

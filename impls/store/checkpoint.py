@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from json import JSONDecodeError, dumps, loads
+from json import JSONDecodeError, loads
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -23,7 +23,6 @@ from impls.store.files import replacement
 FORMAT = "ddpm-bench checkpoint"
 FORMAT_VERSION = "1"
 _GROUPS = ("params", "ema", "exp_avg", "exp_avg_sq")
-_NOTE_TYPES = {"arm": str, "dataset": str, "dataset_sha256": str, "validation_loss": float}
 # What the files start with that people offer by mistake: pickle protocols 2-5, a torch.save zip, HDF5, numpy.
 _FOREIGN = {
     b"\x80": "a pickle, which can run any code and is never read",
@@ -33,8 +32,7 @@ _FOREIGN = {
 }
 
 
-@dataclass(frozen=True)
-class Note:
+class Note(BaseModel):
     """What a training says in a checkpoint about itself, beside its state; None where it did not.
 
     Attributes:
@@ -44,6 +42,7 @@ class Note:
         validation_loss: loss on the held-out images at this step, of the averaged weights where there are any.
     """
 
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
     arm: str | None = None
     dataset: str | None = None
     dataset_sha256: str | None = None
@@ -69,9 +68,9 @@ def save_state(path: Path, state: TrainerState, config: ExperimentConfig, note: 
         "step": str(state.step),
         "ema": "false" if state.ema is None else "true",
         "config": config.model_dump_json(),
-        "note": dumps(asdict(note or Note())),
+        "note": (note or Note()).model_dump_json(),
     }
-    _write(path, tensors, metadata)
+    save_arrays(path, tensors, metadata)
 
 
 def load_state(path: Path) -> tuple[TrainerState, ExperimentConfig]:
@@ -119,19 +118,28 @@ def read_note(path: Path) -> Note:
     with _opened(path) as file:
         text = dict(file.metadata() or {}).get("note", "{}")
     try:
-        found = loads(text)
-        return Note(**{name: kind(found[name]) for name, kind in _NOTE_TYPES.items() if found.get(name) is not None})
-    except (JSONDecodeError, RecursionError, AttributeError, TypeError, ValueError) as error:
+        return Note.model_validate_json(text)
+    except ValidationError as error:
         raise CheckpointError(f"{path}: the training's note inside is not readable: the file is damaged") from error
 
 
-def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write named arrays atomically as a plain safetensors file.
+def save_arrays(path: Path, arrays: Arrays, metadata: dict[str, str] | None = None) -> None:
+    """Write named arrays, and texts about them, atomically as a safetensors file.
 
     Raises:
         CheckpointError: the folder cannot be written.
     """
-    _write(path, arrays, {})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacement(path, durable=True) as scratch:
+            scratch.touch()
+            mode = scratch.stat().st_mode
+            save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, scratch, metadata)
+            # Safetensors makes its file readable to nobody else.
+            scratch.chmod(mode)
+        _sync(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot write the checkpoint: {_one_line(error)}") from error
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -141,20 +149,6 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
         CheckpointError: the file is missing, truncated or not safetensors.
     """
     return _read(path)[0]
-
-
-def _write(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacement(path, durable=True) as scratch:
-            scratch.touch()
-            mode = scratch.stat().st_mode
-            save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, scratch, metadata or None)
-            # Safetensors makes its file readable to nobody else.
-            scratch.chmod(mode)
-        _sync(path.parent)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot write the checkpoint: {_one_line(error)}") from error
 
 
 def _sync(folder: Path) -> None:

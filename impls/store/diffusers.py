@@ -124,24 +124,17 @@ def modules(config: ModelConfig) -> Iterator[tuple[str, str]]:
     """(our module, diffusers' module) for every module of the U-Net that holds weights."""
     levels, blocks = len(config.channels), config.blocks_per_level
     yield from [("time1", "time_embedding.linear_1"), ("time2", "time_embedding.linear_2"), ("conv_in", "conv_in")]
-    layer = 0
-    for level in range(levels):
-        for block in range(blocks):
-            yield from res_block(f"down.{layer}", f"down_blocks.{level}", block)
-            layer += 1
-        if level < levels - 1:
-            yield f"down.{layer}.conv", f"down_blocks.{level}.downsamplers.0.conv"
-            layer += 1
+    for way, per_level in (("down", blocks), ("up", blocks + 1)):
+        layer = 0
+        for level in range(levels):
+            for block in range(per_level):
+                yield from res_block(f"{way}.{layer}", f"{way}_blocks.{level}", block)
+                layer += 1
+            if level < levels - 1:
+                yield f"{way}.{layer}.conv", f"{way}_blocks.{level}.{way}samplers.0.conv"
+                layer += 1
     yield from res_block("middle.0", "mid_block", 0)
     yield from res_block("middle.1", "mid_block", 1)
-    layer = 0
-    for level in range(levels):
-        for block in range(blocks + 1):
-            yield from res_block(f"up.{layer}", f"up_blocks.{level}", block)
-            layer += 1
-        if level < levels - 1:
-            yield f"up.{layer}.conv", f"up_blocks.{level}.upsamplers.0.conv"
-            layer += 1
     yield from [("norm_out", "conv_norm_out"), ("conv_out", "conv_out")]
 
 
@@ -192,9 +185,8 @@ def require_fit(state: TrainerState, shapes: Mapping[str, tuple[int, ...]], keep
     if (state.ema is not None) != keeps_ema:
         have, want = ("without", "keeps") if keeps_ema else ("with", "keeps no")
         raise CheckpointError(f"checkpoint {have} averaged weights, the recipe {want} average: change train.ema_decay")
-    parts = {"params": state.params, "exp_avg": state.exp_avg, "exp_avg_sq": state.exp_avg_sq}
-    for part, arrays in {**parts, **({"ema": state.ema} if state.ema is not None else {})}.items():
-        require_same(part, arrays, shapes)
+    for part in ("params", "exp_avg", "exp_avg_sq", *(("ema",) if keeps_ema else ())):
+        require_same(part, getattr(state, part), shapes)
 
 
 def require_same(part: str, arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:

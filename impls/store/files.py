@@ -61,11 +61,13 @@ def remove_abandoned(path: Path) -> None:
 
     Process ids say nothing about another machine that shares the disk; what has not changed for an hour is nobody's.
     """
+    import psutil
+
     for left in path.parent.glob(f".{path.name}.*.partial"):
         with suppress(OSError, ValueError):
-            if _alive(int(left.name.rsplit(".", 2)[1])) or time.time() - left.stat().st_mtime < ABANDONED_S:
-                continue
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+            writer, age_s = int(left.name.rsplit(".", 2)[1]), time.time() - left.stat().st_mtime
+            if age_s >= ABANDONED_S and not psutil.pid_exists(writer):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _partial(path: Path) -> Path:
@@ -74,14 +76,13 @@ def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
-def _alive(pid: int) -> bool:
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Say in one line for people, a `UsageError`, that `path` cannot be written, e.g. because the disk is full."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
+        yield
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -91,9 +92,7 @@ def whole_file(path: Path, durable: bool = False) -> Iterator[Path]:
     Raises:
         UsageError: it cannot be written, e.g. because the disk is full; whatever stood at `path` is still there.
     """
-    try:
+    with written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacement(path, durable) as scratch:
             yield scratch
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error

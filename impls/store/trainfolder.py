@@ -1,22 +1,33 @@
-"""The folder of one training: what lies where, and that only one process at a time writes into it."""
+"""The folder of one training: what lies where, which checkpoints stay, and that only one process writes into it."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from impls.errors import UsageError
-from impls.store.retention import checkpoint_name, remove_partial
+from impls.errors import CheckpointError, UsageError
+from impls.store.checkpoint import read_note
 
 CHECKPOINTS = "checkpoints"
 SETTINGS = "config.json"
+_PATTERN, _STEP = "step-*.safetensors", re.compile(r"step-([0-9]+)\.safetensors")
 
 
 class TrainFolder:
-    """A folder with config.json, log.jsonl, loss.png, checkpoints/ and samples/; locked while the object is open."""
+    """A folder of one training, locked while the object is open.
+
+    Attributes:
+        path: the folder.
+        settings: the resolved settings, in the form that `--config` reads.
+        log: the trace of losses.
+        curve: the picture of the losses.
+        checkpoints: the folder of the checkpoints; that of the samples is beside it.
+    """
 
     def __init__(self, path: Path) -> None:
         """Take over an existing folder.
@@ -24,7 +35,8 @@ class TrainFolder:
         Raises:
             UsageError: another process trains in it, or it cannot be opened.
         """
-        self.path = path
+        self.path, self.settings, self.checkpoints = path, path / SETTINGS, path / CHECKPOINTS
+        self.log, self.curve = path / "log.jsonl", path / "loss.png"
         try:
             self._lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
@@ -54,26 +66,6 @@ class TrainFolder:
             raise UsageError(f"--log-root {root}: cannot make a folder there: {error.strerror or error}") from error
         return cls(path)
 
-    @property
-    def settings(self) -> Path:
-        """The resolved settings, in the form that `--config` reads."""
-        return self.path / SETTINGS
-
-    @property
-    def log(self) -> Path:
-        """The trace of losses."""
-        return self.path / "log.jsonl"
-
-    @property
-    def curve(self) -> Path:
-        """The picture of the losses."""
-        return self.path / "loss.png"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the checkpoints."""
-        return self.path / CHECKPOINTS
-
     def checkpoint(self, step: int) -> Path:
         """The checkpoint after `step` steps."""
         return self.checkpoints / checkpoint_name(step)
@@ -93,3 +85,52 @@ def folder_of(checkpoint: Path) -> Path | None:
     candidates = (path, path.parent, path.parent.parent)
     return next((folder for folder in candidates
                  if os.path.isfile(folder / SETTINGS) and os.path.isdir(folder / CHECKPOINTS)), None)
+
+
+def checkpoint_name(step: int) -> str:
+    """The file name of the checkpoint after `step` steps; names sort like steps."""
+    return f"step-{step:08d}.safetensors"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, by their step."""
+    steps = {int(match[1]): path for path in folder.glob(_PATTERN) if (match := _STEP.fullmatch(path.name))}
+    return [steps[step] for step in sorted(steps)]
+
+
+def best(paths: list[Path]) -> Path | None:
+    """The checkpoint with the least validation loss, the later one of two equals; None where no one has any."""
+    losses: dict[Path, float] = {}
+    for path in paths:
+        # A damaged file is not the best one, and must not end the training that writes a better one.
+        with suppress(CheckpointError):
+            loss = read_note(path).validation_loss
+            if loss is not None:
+                losses[path] = loss
+    return min(reversed(losses), key=lambda path: losses[path]) if losses else None
+
+
+def prune(folder: Path, keep_last: int | None, keep_best: bool) -> list[Path]:
+    """Remove all but the newest checkpoints and, if wanted, the best one; what was removed.
+
+    Args:
+        folder: holds the checkpoints.
+        keep_last: how many of the newest stay, at least 1; None keeps all.
+        keep_best: the one with the least validation loss stays too.
+    """
+    if keep_last is None:
+        return []
+    paths = checkpoints(folder)
+    kept = {*paths[-keep_last:], *([best(paths)] if keep_best else [])}
+    removed = [path for path in paths if path not in kept]
+    for path in removed:
+        path.unlink(missing_ok=True)
+    return removed
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed process left half-written; only for who has the folder for itself."""
+    # The second is safetensors' own temporary file.
+    for pattern in (f".{_PATTERN}.*.partial", ".tmp??????"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from impls.errors import UsageError
-from impls.store.files import whole_file
+from impls.store.files import whole_file, written
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,8 @@ class TrainLog:
             UsageError: it cannot be written.
         """
         self.path = path
-        try:
+        with written(path):
             self._file: TextIO = path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise self._fault(error) from error
 
     def add(self, lines: Sequence[Line]) -> None:
         """Append lines; they survive the end of this process, but not that of the machine until `sync`.
@@ -73,28 +71,19 @@ class TrainLog:
         Raises:
             UsageError: the disk is full.
         """
-        try:
+        with written(self.path):
             self._file.write("".join(json.dumps(asdict(line)) + "\n" for line in lines))
             self._file.flush()
-        except OSError as error:
-            raise self._fault(error) from error
 
     def sync(self) -> None:
         """Wait until the disk has every line, so that no checkpoint is newer than the trace."""
-        try:
+        with written(self.path):
             os.fsync(self._file.fileno())
-        except OSError as error:
-            raise self._fault(error) from error
 
     def close(self) -> None:
         """Close the file; what a full disk refused stays unwritten."""
-        try:
+        with written(self.path):
             self._file.close()
-        except OSError as error:
-            raise self._fault(error) from error
-
-    def _fault(self, error: OSError) -> UsageError:
-        return UsageError(f"{self.path}: cannot be written: {error.strerror or error}")
 
 
 def read(path: Path, last_step: int) -> Iterator[Line]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +16,11 @@ from impls.errors import CheckpointError, UsageError
 from impls.recipe.config import DiffusionConfig, ExperimentConfig, first_fault, preset, read_json
 from impls.store.checkpoint import load_state
 from impls.store.diffusers import CONFIG_FILE, WEIGHTS_FILE, load_diffusers
+from impls.store.trainfolder import CHECKPOINTS, checkpoints
 
 Which = Literal["ema", "raw"]
 
-CHECKPOINTS = "checkpoints"
 SCHEDULER_FILE = "scheduler_config.json"
-_STEP = re.compile(r"step-(\d+)\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -91,21 +89,14 @@ def load_weights(path: Path, which: Which | None = None) -> Weights:
     state, config = load_state(file)
     if which == "ema" and state.ema is None:
         raise CheckpointError(f"{file}: holds no averaged weights: choose the raw ones")
-    averaged = state.ema is not None and which != "raw"
-    description = (f"{'EMA' if averaged else 'raw'} weights of {file}, preset {config.preset}, "
-                   f"{state.step} training steps")
-    if averaged and state.ema is not None:
-        return Weights(config, state.ema, state.step, "ema", file, description)
-    return Weights(config, state.params, state.step, "raw", file, description)
+    params, kind = (state.params, "raw") if which == "raw" or state.ema is None else (state.ema, "EMA")
+    description = f"{kind} weights of {file}, preset {config.preset}, {state.step} training steps"
+    return Weights(config, params, state.step, "raw" if kind == "raw" else "ema", file, description)
 
 
 def _newest(folder: Path) -> Path | None:
-    for place in (folder, folder / CHECKPOINTS):
-        steps = {int(match[1]): file for file in place.glob("step-*.safetensors")
-                 if (match := _STEP.fullmatch(file.name))}
-        if steps:
-            return steps[max(steps)]
-    return None
+    found = checkpoints(folder) or checkpoints(folder / CHECKPOINTS)
+    return found[-1] if found else None
 
 
 def _diffusers_folder(path: Path) -> Path | None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from impls.errors import UsageError
-from impls.recipe.config import Frozen, is_text
+from impls.recipe.config import Frozen, first_fault, is_text, read_json
 
 Settings = TypeVar("Settings", bound=Frozen)
+EXPERIMENT = "experiment"
+COMMAND_LINE_ONLY = ("config", "config_path")
 
 
 def alias(word: str) -> str:
@@ -88,6 +93,49 @@ def one_line(box: str, prog: str) -> str:
         text = f"{number[1]}: expected {kind}, got {number[3]}"
     text = re.sub(r"^Error parsing (--\S+): ", r"\1: ", text)
     return f"{text.rstrip('.')} (see {prog} --help)"
+
+
+def option_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options and experiment overrides of a `--config` file; dashes and underscores are the same in its keys.
+
+    Raises:
+        UsageError: no JSON object, or one that names a file to read itself.
+    """
+    data = {key.replace("-", "_"): value for key, value in read_json(path).items()}
+    overrides = data.pop(EXPERIMENT, {})
+    for key in COMMAND_LINE_ONLY:
+        if key in data:
+            raise UsageError(f"{path}: {key!r} belongs on the command line, not into the file")
+    return data, overrides
+
+
+def validated(settings: type[Settings], data: Mapping[str, Any], source: object) -> Settings:
+    """The options that such a file holds.
+
+    Raises:
+        UsageError: an unknown key, which is answered with the known ones, or a wrong value.
+    """
+    try:
+        return settings.model_validate(data)
+    except ValidationError as error:
+        known = ", ".join(name for name in settings.model_fields if name not in COMMAND_LINE_ONLY)
+        more = f" (known: {known}, {EXPERIMENT})" if "unknown key" in first_fault(error) else ""
+        raise UsageError(f"{source}: {first_fault(error)}{more}") from error
+
+
+def check_ranges(options: Frozen, least: Mapping[str, int], where: str = "") -> None:
+    """Make sure that options which are given are no less than the least that makes sense, and seeds fit their streams.
+
+    Raises:
+        UsageError: one is not; the message begins with `where`.
+    """
+    for name, low in least.items():
+        value = getattr(options, name)
+        if value is not None and value < low:
+            raise UsageError(f"{where}--{name.replace('_', '-')}: must be at least {low}, got {value}")
+    seed = getattr(options, "seed", None)
+    if seed is not None and seed >= 2**63:
+        raise UsageError(f"{where}--seed: must be below 2**63, got {seed}")
 
 
 def config_file(argv: Sequence[str]) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.record.events import PartName
+from harness.record.plugins import GROUP
 from reports.chapters import verdicts
 from reports.chapters.reference import Published
 from reports.page.blocks import Note, Section, VerdictCard
@@ -13,8 +14,6 @@ from reports.page.figures import FigureMaker
 from reports.view.run import RunView
 from reports.view.words import STEPS, Unit
 
-# A package offers its chapters, beside its parts, as `CHAPTERS` of the module that it names there.
-ENTRY_POINTS = "ddpm_bench.suites"
 TINY = "The preset tiny is sized for CPUs: fixed costs per operator weigh more in it than in the paper's network."
 
 
@@ -105,5 +104,5 @@ class Unknown(Timed):
         yield Note(
             "info",
             f"No chapter on {self.part} is installed: the report shows what it has in common with other parts",
-            f"the package that brings the suite {suite} (entry points {ENTRY_POINTS}) tells more",
+            f"the package that brings the suite {suite} (entry points {GROUP}) tells more",
         )

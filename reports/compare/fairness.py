@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.record.events import DatasetRecorded, EnvironmentRecorded, ParityResult, SampleAgreement, WorkerStarted
+from harness.record.events import DatasetRecorded, EnvironmentRecorded, WorkerStarted
 from harness.record.run import RecordedRun, machines, moves
 from impls.errors import UsageError
 from reports.chapters.machine import plain
@@ -150,17 +150,20 @@ def _data(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
 
 
 def _equal_work(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
-    """Parity: an arm that no longer computes what it should is not faster or slower."""
-    one, other = _disparity(before), _disparity(after)
-    if one or other:
-        yield Difference("parity", one or "passed", other or "passed", "refused")
+    """An arm that no longer computes what it should is not faster or slower."""
+    one, other = _failed(before), _failed(after)
+    for check in dict.fromkeys([*one, *other]):
+        yield Difference(check.replace("-", " "), one.get(check, "passed"), other.get(check, "passed"), "refused")
 
 
-def _disparity(run: RecordedRun) -> str | None:
-    checks: list[ParityResult | SampleAgreement] = [*run.of(ParityResult), *run.of(SampleAgreement)]
-    newest = {(type(one), one.arm_a, one.arm_b): one for one in checks}
-    failed = [one for one in newest.values() if not one.passed]
-    return f"failed ({failed[0].reason or 'no reason recorded'})" if failed else None
+def _failed(run: RecordedRun) -> dict[str, str]:
+    """Kind of check -> why it failed first, for checks of any part that did."""
+    found: dict[str, str] = {}
+    for event in run.events:
+        if getattr(event, "passed", True) is False:
+            check = str(type(event).model_fields["type"].default)
+            found.setdefault(check, f"failed ({getattr(event, 'reason', None) or 'no reason recorded'})")
+    return found
 
 
 def _workers(run: RecordedRun, slot: str) -> list[WorkerStarted]:

@@ -160,17 +160,13 @@ KINDS: dict[type, tuple[str, str]] = {
 
 
 class Column(NamedTuple):
-    """One column: Python type, whether it may be null, and its meaning."""
+    """One column: type in the page, pandas dtype, whether it may be null, and its meaning."""
 
     name: str
-    kind: type
+    kind: str
+    dtype: str
     nullable: bool
     meaning: str
-
-    @property
-    def dtype(self) -> str:
-        """The pandas dtype."""
-        return KINDS[self.kind][1]
 
 
 def columns(table: str) -> list[Column]:
@@ -179,7 +175,7 @@ def columns(table: str) -> list[Column]:
     for name, hint in get_type_hints(ROWS[table], include_extras=True).items():
         annotation, meaning = get_args(hint)
         kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not NoneType]
-        found.append(Column(name, kinds[0], NoneType in get_args(annotation), meaning))
+        found.append(Column(name, *KINDS[kinds[0]], NoneType in get_args(annotation), meaning))
     return found
 
 
@@ -219,7 +215,7 @@ def markdown() -> str:
 def section(table: str) -> str:
     """One table: its rows' docstring and its columns."""
     text = inspect.cleandoc(ROWS[table].__doc__ or "")
-    rows = [f"| `{c.name}` | {KINDS[c.kind][0]}{' or null' if c.nullable else ''} | `{c.dtype}` | {c.meaning} |"
+    rows = [f"| `{c.name}` | {c.kind}{' or null' if c.nullable else ''} | `{c.dtype}` | {c.meaning} |"
             for c in columns(table)]  # fmt: skip
     head = "| column | type | pandas | meaning |\n|---|---|---|---|"
     return "\n".join(["", f"## `{table}`", text, "", head, *rows, ""])

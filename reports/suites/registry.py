@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-
 from harness.record.events import PartName
+from harness.record.plugins import offered
 from harness.record.run import RecordedRun
 from impls.errors import UsageError
-from reports.chapters.chapter import ENTRY_POINTS, Chapter, Timed, Unknown
+from reports.chapters.chapter import Chapter, Timed, Unknown
 from reports.suites.parity.chapter import Parity
 from reports.suites.quality.chapter import Quality
 from reports.suites.sampling.chapter import Sampling
@@ -30,11 +29,10 @@ def chapter_of(part: PartName) -> Chapter:
 
 def _outside() -> dict[PartName, Chapter]:
     found: dict[PartName, Chapter] = {}
-    for point in entry_points(group=ENTRY_POINTS):
-        for chapter in getattr(point.load(), "CHAPTERS", ()):
-            if not isinstance(chapter, Chapter):
-                raise UsageError(f"entry point {point.name!r} ({point.value}): its CHAPTERS are no Chapter objects")
-            found[chapter.part] = chapter
+    for chapter, where in offered("CHAPTERS"):
+        if not isinstance(chapter, Chapter):
+            raise UsageError(f"{where}: its CHAPTERS are no Chapter objects")
+        found[chapter.part] = chapter
     return found
 
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from harness.record.events import PartName
-from harness.record.run import RecordedRun, own_part
+from harness.record.run import RecordedRun
 
 
 def parts_of(run: RecordedRun) -> tuple[PartName, ...]:
-    """The declared part; of several, those that recorded anything, or the first of them.
-
-    Where the declaration is lost, the parts that other lines name.
-    """
-    declared = run.parts
-    if len(declared) < 2:
-        return declared or tuple(dict.fromkeys(part for event in run.events if (part := own_part(event))))
-    lines = [set(map(id, run.part(part).events)) for part in declared]
+    """The part of the run; of several, those that recorded anything, or the first of them."""
+    if len(run.parts) < 2:
+        return run.parts
+    lines = [set(map(id, run.part(part).events)) for part in run.parts]
     shared = set.intersection(*lines)
-    return tuple(part for part, own in zip(declared, lines, strict=True) if own - shared) or declared[:1]
+    return tuple(part for part, own in zip(run.parts, lines, strict=True) if own - shared) or run.parts[:1]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from impls.store.checkpoint import load_state
-from impls.store.retention import checkpoints
+from impls.store.trainfolder import checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 120

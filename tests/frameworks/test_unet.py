@@ -8,9 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-from small_training import device, images, set_weights, trainer, weights
+from small_training import config, device, images, set_weights, trainer, weights
 
 from impls.recipe.config import ModelConfig, preset
+from impls.recipe.operators import operators
 from impls.store.diffusers import load_diffusers
 
 # Runs in a process of its own: diffusers imports PyTorch, which must not meet Jittor.
@@ -54,6 +55,41 @@ def test_keys_and_shapes_are_the_documented_ones(fw):
     shapes = {name: tuple(p.shape) for name, p in linear.named_parameters()}
     assert shapes["middle.0.attention.out.weight"] == (64, 64)
     assert shapes["up.3.conv.weight"] == (64, 64, 4, 4)
+
+
+VARIANTS = {
+    "ddpm-like": {},
+    "seed-like": {"attention_layout": "linear", "upsample": "transposed", "downsample_padding": "symmetric",
+                  "up_narrowing": "last"}}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_list_of_operators_has_every_parameter(fw, variant):
+    model = config(model=VARIANTS[variant]).model
+    listed = {}
+    for operator in operators(model):
+        if operator.weight is not None:
+            listed |= {f"{operator.module}.weight": operator.weight, f"{operator.module}.bias": operator.bias}
+    assert listed == {name: tuple(p.shape) for name, p in fw.unet.UNet(model).named_parameters()}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_list_of_operators_is_what_runs(fw, variant):
+    if fw.name != "pytorch":
+        pytest.skip("Jittor's hooks change its classes for good; the twin has the same modules")
+    import torch
+
+    model = config(model={**VARIANTS[variant], "dropout": 0.1}).model
+    unet, ran = fw.unet.UNet(model), []
+    kinds = {torch.nn.Conv2d: "conv2d", torch.nn.ConvTranspose2d: "conv_transpose2d", torch.nn.Linear: "linear",
+             torch.nn.Dropout: "dropout", fw.unet.GroupNorm: "group_norm"}
+    for path, module in unet.named_modules():
+        if type(module) in kinds:
+            module.register_forward_hook(lambda module, args, out, path=path: ran.append(
+                (path, kinds[type(module)], tuple(args[0].shape[1:]), tuple(out.shape[1:]))))
+    unet(torch.zeros(2, model.image_channels, model.image_size, model.image_size), torch.tensor([0, 1]))
+    assert ran == [(operator.module, operator.kind, operator.inputs[0], operator.output)
+                   for operator in operators(model) if operator.kind in kinds.values()]
 
 
 def test_reproduces_diffusers_unet2dmodel(fw, tmp_path):

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,16 +30,18 @@ from harness.bench import Bench  # noqa: E402
 from harness.ledger import Ledger  # noqa: E402
 from harness.machine.counters import Counters  # noqa: E402
 from harness.options import BenchConfig, experiment  # noqa: E402
+from harness.part import Asked  # noqa: E402
 from harness.plan import make_plans  # noqa: E402
 from harness.processes.scratch import Scratch  # noqa: E402
 from harness.processes.session import Session  # noqa: E402
 from harness.progress import Progress  # noqa: E402
 from harness.protocol import life  # noqa: E402
 from harness.record.events import DatasetRecorded, EnvironmentRecorded  # noqa: E402
-from harness.record.run import read_run  # noqa: E402
+from harness.record.run import RecordedRun, read_run  # noqa: E402
 from harness.record.writer import RunWriter  # noqa: E402
+from harness.run.resolve import Job  # noqa: E402
 from harness.run.runner import Runner  # noqa: E402
-from harness.run.start import Request  # noqa: E402
+from harness.run.start import Opening  # noqa: E402
 from harness.worker.worker import Worker  # noqa: E402
 from impls import registry  # noqa: E402
 
@@ -172,12 +174,12 @@ class Lab:
     tools: object | None = None
     counters: Counters = Counters(monotonic_s=0, raw_s=0, boot_s=0, wall_s=0, processors=2)
 
-    def bench(self, config: BenchConfig, writer: RunWriter | None = None) -> tuple[Bench, Request]:
+    def bench(self, config: BenchConfig, writer: RunWriter | None = None) -> tuple[Bench, Opening]:
         data = self.tmp_path / "images.npy"
         if not data.exists():
             np.save(data, np.zeros((64, 32, 32, 3), np.uint8))
         recipe = experiment(config, {}, "cpu")
-        plans = make_plans(config, "cpu", recipe.diffusion.T)
+        plans = make_plans(Asked(config, "cpu", recipe.diffusion.T))
         plan = plans[0]
         writer = writer or RunWriter.create(self.tmp_path / "results", plan.suite.name, self.clock)
         ledger = Ledger(writer, Progress(stream=self.stream), {slot: arm.name for slot, arm in plan.arms})
@@ -186,14 +188,19 @@ class Lab:
                       weights=self.tmp_path / "weights.safetensors", tools=self.tools, sleep=self.clock.sleep,
                       clock=self.clock.seconds, cpu_ns=lambda pid: self.cpu.get(pid, 0), busy_ns=lambda: None,
                       counters=lambda: self.counters)
-        request = Request(config=config, command=["run_bench.py"], environment=EnvironmentRecorded(facts={"cpu": "x"}),
-                          findings=[], device_reason="as asked", plans=plans,
-                          dataset=DatasetRecorded(name="digits", images=64, shape=[32, 32, 3], sha256="0", why="test"))
-        return bench, request
+        opening = Opening(Job(config, recipe, plans, "as asked", ["run_bench.py"]),
+                          EnvironmentRecorded(facts={"cpu": "x"}),
+                          DatasetRecorded(name="digits", images=64, shape=[32, 32, 3], sha256="0", why="test"))
+        return bench, opening
+
+    @staticmethod
+    def going_on(opening: Opening, resumed: RecordedRun) -> Opening:
+        """The same job, gone on with."""
+        return replace(opening, job=replace(opening.job, resumed=resumed))
 
     def run(self, **options):
-        bench, request = self.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **options}))
-        end = Runner(bench, request).run()
+        bench, opening = self.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **options}))
+        end = Runner(bench, opening).run()
         bench.writer.finish(end)
         bench.writer.close()
         run = read_run(bench.writer.path)

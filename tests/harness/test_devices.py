@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.run.devices import check_data, resolve
+from harness.run.execute import check_data
+from harness.run.resolve import common_device
 from impls.errors import UnavailableError, UsageError
 from impls.registry import parse_arms
 
@@ -32,38 +33,38 @@ def never(arm):
 
 
 def test_auto_takes_cuda_only_when_every_arm_can():
-    assert resolve("auto", ARMS, driver, every)[0] == "cuda"
-    device, reason = resolve("auto", ARMS, driver, only_pytorch)
+    assert common_device("auto", ARMS, driver, every)[0] == "cuda"
+    device, reason = common_device("auto", ARMS, driver, only_pytorch)
     assert device == "cpu" and "jittor" in reason and "cuDNN 8" in reason
 
 
 def test_without_a_driver_no_framework_is_asked():
-    device, reason = resolve("auto", ARMS, no_driver, never)
+    device, reason = common_device("auto", ARMS, no_driver, never)
     assert device == "cpu" and "no driver here" in reason
 
 
 def test_cpu_asks_nobody():
-    assert resolve("cpu", ARMS, no_driver, never) == ("cpu", "as asked")
+    assert common_device("cpu", ARMS, no_driver, never) == ("cpu", "as asked")
 
 
 def test_cuda_names_the_arm_that_cannot():
     with pytest.raises(UnavailableError, match="--device cuda: jittor: needs cuDNN 8"):
-        resolve("cuda", ARMS, driver, only_pytorch)
+        common_device("cuda", ARMS, driver, only_pytorch)
     with pytest.raises(UnavailableError, match="--device cuda: pytorch: no driver here"):
-        resolve("cuda", ARMS, no_driver, never)
-    assert resolve("cuda", ARMS, driver, every)[0] == "cuda"
+        common_device("cuda", ARMS, no_driver, never)
+    assert common_device("cuda", ARMS, driver, every)[0] == "cuda"
 
 
 def test_an_option_of_the_other_device_decides_without_asking():
     arms = parse_arms("jittor:onednn")
-    assert resolve("auto", arms, driver, never)[0] == "cpu"
+    assert common_device("auto", arms, driver, never)[0] == "cpu"
     with pytest.raises(UnavailableError, match="onednn"):
-        resolve("cuda", arms, driver, never)
+        common_device("cuda", arms, driver, never)
 
 
 def test_the_same_arm_twice_is_asked_once():
     asked = []
-    resolve("auto", parse_arms("pytorch,pytorch"), driver, lambda arm: asked.append(arm) and None)
+    common_device("auto", parse_arms("pytorch,pytorch"), driver, lambda arm: asked.append(arm) and None)
     assert len(asked) == 1
 
 

@@ -13,7 +13,6 @@ from harness.record.events import BlockState, Finding, Verdict
 from harness.record.run import read_run
 from harness.record.writer import RunWriter
 from harness.run.runner import Runner
-from harness.run.start import Request
 
 SHORT = {"arms": "scripted,scripted:slow", "pairs": 4, "epochs": 0}
 
@@ -86,8 +85,8 @@ def test_a_resumed_run_counts_the_repeats_it_has(lab):
     cut = next(i for i, line in enumerate(lines) if b'"type":"block"' in line and b'"block":8,' in line)
     journal.write_bytes(b"".join(lines[: cut + 1]))
     config = BenchConfig(**{"device": "cpu", "preset": "tiny", **SHORT, "blocks": 8})
-    bench, request = lab.bench(config, RunWriter(whole.path, lab.clock))
-    Runner(bench, Request(**{**vars(request), "resumed": read_run(whole.path)})).run()
+    bench, opening = lab.bench(config, RunWriter(whole.path, lab.clock))
+    Runner(bench, lab.going_on(opening, read_run(whole.path))).run()
     run = read_run(whole.path)
     assert [(block, repeats) for block, _, repeats in states(run)][-2:] == [(8, 0), (9, 1)]
     assert len([finding for finding in run.of(Finding) if finding.code == "blocks-disturbed"]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,6 @@ from harness.record.summary import summary
 from harness.record.writer import RunWriter
 from harness.run.resume import check_machine, resumption
 from harness.run.runner import Runner
-from harness.run.start import Request
 from harness.suites.training import Training
 from impls.errors import UsageError
 from reports.chapters import findings as notes
@@ -56,8 +56,8 @@ def text_of(run):
 @pytest.fixture
 def cut(lab):
     """A run on machine X that was cut off after two of six blocks."""
-    bench, request = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **SHORT}))
-    Runner(bench, Request(**{**vars(request), "environment": HERE})).run()
+    bench, opening = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **SHORT}))
+    Runner(bench, replace(opening, environment=HERE)).run()
     bench.writer.close()
     journal = bench.writer.path / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -67,9 +67,9 @@ def cut(lab):
 
 
 def go_on(lab, path, environment, changed, findings=()):
-    bench, request = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **SHORT}), RunWriter(path, lab.clock))
-    resumed = Request(**{**vars(request), "environment": environment, "resumed": read_run(path), "changed": changed,
-                         "findings": findings})
+    bench, opening = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **SHORT}), RunWriter(path, lab.clock))
+    resumed = replace(lab.going_on(opening, read_run(path)), environment=environment, changed=changed,
+                      findings=findings)
     bench.writer.finish(Runner(bench, resumed).run())
     bench.writer.close()
     return read_run(path)
@@ -87,7 +87,7 @@ def test_every_option_that_differs_is_named_in_one_line(cut):
 def test_accepting_another_environment_accepts_no_other_options(cut):
     with pytest.raises(UsageError, match="--pairs was 4, not 5: leave it out"):
         resumption(["--resume", str(cut), "--allow-env-change", "--pairs", "5"])
-    assert resumption(["--resume", str(cut), "--allow-env-change"]).config.allow_env_change
+    assert resumption(["--resume", str(cut), "--allow-env-change"]).options.allow_env_change
 
 
 def test_accepting_another_environment_belongs_to_a_resumed_run(tmp_path, capsys):

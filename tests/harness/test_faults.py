@@ -75,9 +75,9 @@ def real_sessions(lab, real_env, monkeypatch):
 def test_every_fault_is_a_failed_case_of_its_own_arm(lab, real_sessions, faults, monkeypatch):
     monkeypatch.setattr("harness.bench.MAX_FAILURES", 1)
     arms = ["scripted", *faults]
-    bench, request = lab.bench(BenchConfig(device="cpu", preset="tiny", arms=",".join(arms), blocks=6, pairs=4,
+    bench, opening = lab.bench(BenchConfig(device="cpu", preset="tiny", arms=",".join(arms), blocks=6, pairs=4,
                                            epochs=0, steps=2))
-    runner = Runner(bench, request)
+    runner = Runner(bench, opening)
     end = runner.run()
     bench.writer.finish(end)
     bench.writer.close()

@@ -13,11 +13,10 @@ from harness.record import writer as written
 from harness.record.events import BlockState, EnvironmentRecorded, Finding, ParityResult, RunEnded, Window
 from harness.record.lines import encode
 from harness.record.run import read_run
-from harness.record.writer import RunWriter, StorageError
+from harness.record.writer import RunWriter
 from harness.run import execute as local
 from harness.run.runner import Runner
-from harness.run.start import Request
-from impls.errors import UsageError
+from impls.errors import StorageError, UsageError
 
 TRAINING = {"arms": "scripted,scripted", "blocks": 6, "pairs": 2, "epochs": None}
 
@@ -88,18 +87,18 @@ class Quiet:
 
 
 def test_a_run_that_fills_the_disk_keeps_what_it_measured_and_can_be_resumed(lab, monkeypatch):
-    bench, request = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **TRAINING}))
+    bench, opening = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **TRAINING}))
     with monkeypatch.context() as patched:
         Disk(patched, 30_000)
         with pytest.raises(StorageError, match="No space left on device: what was measured is safe"):
-            local._run(Runner(bench, request), bench, Quiet(lab.telemetry), None)
+            local._run(Runner(bench, opening), bench, Quiet(lab.telemetry), None)
     assert all(handle.killed for handle in lab.sessions.handles)
     bench.writer.close()
     cut = read_run(bench.writer.path)
     assert cut.damage == [] and cut.status == "unfinished" and cut.of(BlockState)
     writer = RunWriter(cut.path, lab.clock)
-    again, _ = lab.bench(request.config, writer)
-    writer.finish(Runner(again, Request(**{**vars(request), "resumed": cut})).run())
+    again, _ = lab.bench(opening.job.options, writer)
+    writer.finish(Runner(again, lab.going_on(opening, cut)).run())
     writer.close()
     run = read_run(cut.path)
     assert run.damage == [] and run.status == "complete"
@@ -107,22 +106,22 @@ def test_a_run_that_fills_the_disk_keeps_what_it_measured_and_can_be_resumed(lab
 
 
 def test_a_disk_that_is_full_from_the_start_leaves_nothing_behind(lab, monkeypatch):
-    bench, request = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **TRAINING}))
+    bench, opening = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **TRAINING}))
     Disk(monkeypatch, 100)
     with pytest.raises(UsageError, match="--out .*No space left.*more room"):
-        local._run(Runner(bench, request), bench, Quiet(lab.telemetry), None)
+        local._run(Runner(bench, opening), bench, Quiet(lab.telemetry), None)
     assert not bench.writer.path.exists()
 
 
 def test_a_fault_of_the_user_s_after_the_first_measurement_deletes_nothing(lab, monkeypatch):
     """A full disk for temporary files, say, which comes up as bad input."""
-    bench, request = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **TRAINING}))
-    runner = Runner(bench, request)
+    bench, opening = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **TRAINING}))
+    runner = Runner(bench, opening)
 
-    def no_room():
+    def no_room(*_):
         raise UsageError("/tmp/x: cannot be written: No space left on device")
 
-    monkeypatch.setattr(runner, "_blocks", no_room)
+    monkeypatch.setattr("harness.part.Timed.measure", no_room)
     with pytest.raises(UsageError, match="No space left"):
         local._run(runner, bench, Quiet(lab.telemetry), None)
     bench.writer.close()

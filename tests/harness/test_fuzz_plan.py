@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.options import MIN_BLOCKS, MOST_BLOCKS, BenchConfig, checked, experiment, parse, read_config
-from harness.plan import SLOTS, describe, make_plan, turn_order
+from harness.part import Asked
+from harness.plan import SLOTS, describe, make_plans, turn_order
 from harness.record.events import RunStarted
 from harness.suites.training import Training
 from impls.errors import UsageError
@@ -31,7 +32,7 @@ CONFIGS = st.builds(
 def planned(config):
     """The plan, or None where the configuration is refused in one line."""
     try:
-        return make_plan(checked(config), "cpu")
+        return make_plans(Asked(checked(config), "cpu"))[0]
     except UsageError as error:
         assert "\n" not in str(error)
         return None

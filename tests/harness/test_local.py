@@ -12,7 +12,7 @@ from harness.record.events import BlockState
 from harness.record.run import read_run
 from harness.record.writer import RunWriter
 from harness.run import execute as local
-from harness.run.runner import Request, Runner
+from harness.run.runner import Runner
 from impls.errors import UsageError
 
 
@@ -30,30 +30,30 @@ def test_a_run_cut_off_before_its_first_line_leaves_nothing(tmp_path, capsys):
 
 def test_the_first_line_says_what_was_asked_for(lab):
     first = []
-    bench, request = lab.bench(BenchConfig(device="cpu", preset="tiny", arms="scripted", blocks=6, pairs=2, epochs=0))
+    bench, opening = lab.bench(BenchConfig(device="cpu", preset="tiny", arms="scripted", blocks=6, pairs=2, epochs=0))
     lab.telemetry.start = lambda: first.extend(type(event).__name__ for event in read_run(bench.writer.path).events[:1])
-    Runner(bench, request).run()
+    Runner(bench, opening).run()
     assert first == ["RunStarted"], "the monitors write lines too"
 
 
 @pytest.fixture
 def cut(lab):
     """A run that was cut off after two blocks, and how it was asked for."""
-    bench, request = lab.bench(BenchConfig(device="cpu", preset="tiny", arms="scripted", blocks=6, pairs=2, epochs=0))
-    Runner(bench, request).run()
+    bench, opening = lab.bench(BenchConfig(device="cpu", preset="tiny", arms="scripted", blocks=6, pairs=2, epochs=0))
+    Runner(bench, opening).run()
     bench.writer.close()
     journal = bench.writer.path / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     after = next(i for i, line in enumerate(lines) if b'"type":"block"' in line and b'"block":1,' in line)
     journal.write_bytes(b"".join(lines[: after + 1]))
-    return bench.writer.path, request
+    return bench.writer.path, opening
 
 
 def test_a_run_that_another_process_brought_to_its_end_meanwhile_is_left_alone(lab, cut):
-    path, request = cut
+    path, opening = cut
     read = read_run(path)
-    bench, _ = lab.bench(request.config, RunWriter(path, lab.clock))
-    bench.writer.finish(Runner(bench, Request(**{**vars(request), "resumed": read})).run())
+    bench, _ = lab.bench(opening.job.options, RunWriter(path, lab.clock))
+    bench.writer.finish(Runner(bench, lab.going_on(opening, read)).run())
     bench.writer.close()
     whole = (path / "journal.jsonl").read_bytes()
     with pytest.raises(UsageError, match="another process went on with it meanwhile"):

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from typing import ClassVar, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.options import BenchConfig
-from harness.plan import SLOTS, describe, make_plan, order_seed, turn_order
+from harness.part import Asked, Suite
+from harness.plan import SLOTS, describe, make_plans, order_seed, turn_order
+from harness.record import events, plugins
+from harness.record.events import Case, Event
+from harness.record.lines import Told, decode, encode
+from harness.suites import registry
+from harness.suites.training import Training
 from impls.errors import UsageError
 from impls.recipe.config import preset
 
@@ -43,13 +50,13 @@ def test_the_order_is_recorded_repeatable_and_different_between_blocks():
 
 
 def test_further_arms_are_compared_with_the_first():
-    plan = make_plan(BenchConfig(arms="pytorch,jittor,pytorch:compile"), "cpu")
+    plan = make_plans(Asked(BenchConfig(arms="pytorch,jittor,pytorch:compile"), "cpu"))[0]
     assert [(c.a, c.b, c.selfcheck) for c in plan.comparisons] == [("A", "B", False), ("A", "C", False)]
     assert (plan.min_blocks, plan.max_blocks, plan.pairs, plan.part.parity_steps) == (6, 8, 40, 20)
 
 
 def test_selfcheck_puts_every_arm_beside_itself():
-    plan = make_plan(BenchConfig(selfcheck=True, blocks=12), "cpu")
+    plan = make_plans(Asked(BenchConfig(selfcheck=True, blocks=12), "cpu"))[0]
     assert [(slot, arm.name) for slot, arm in plan.arms] == [
         ("A", "pytorch"), ("B", "jittor"), ("C", "pytorch"), ("D", "jittor")]
     assert [(c.a, c.b, c.selfcheck) for c in plan.comparisons] == [
@@ -58,13 +65,13 @@ def test_selfcheck_puts_every_arm_beside_itself():
 
 
 def test_a_single_arm_needs_no_parity():
-    assert make_plan(BenchConfig(arms="pytorch"), "cpu").part.parity_steps == 0
+    assert make_plans(Asked(BenchConfig(arms="pytorch"), "cpu"))[0].part.parity_steps == 0
 
 
 def test_parity_runs_as_many_steps_as_asked():
-    assert make_plan(BenchConfig(suite="parity"), "cpu").part.steps == 50
-    assert make_plan(BenchConfig(suite="parity", steps="7"), "cpu").part.steps == 7
-    assert make_plan(BenchConfig(suite="train-speed", steps="7"), "cpu").part.parity_steps == 20
+    assert make_plans(Asked(BenchConfig(suite="parity"), "cpu"))[0].part.steps == 50
+    assert make_plans(Asked(BenchConfig(suite="parity", steps="7"), "cpu"))[0].part.steps == 7
+    assert make_plans(Asked(BenchConfig(suite="train-speed", steps="7"), "cpu"))[0].part.parity_steps == 20
 
 
 @pytest.mark.parametrize(("config", "device", "message"), [
@@ -76,11 +83,49 @@ def test_parity_runs_as_many_steps_as_asked():
 ])
 def test_what_cannot_run_is_refused(config, device, message):
     with pytest.raises(UsageError, match=message):
-        make_plan(config, device)
+        make_plans(Asked(config, device))[0]
 
 
 def test_the_description_names_everything():
-    text = describe(make_plan(BenchConfig(selfcheck=True), "cpu"), preset("tiny"))
+    text = describe(make_plans(Asked(BenchConfig(selfcheck=True), "cpu"))[0], preset("tiny"))
     for word in ("train-speed", "A  pytorch", "D  jittor", "compare A with B", "self-check", "6 to 8 blocks",
                  "40 pairs", "block 7", "tiny"):
         assert word in text
+
+
+class Other(Event):
+    """A line of another package."""
+
+    type: Literal["other"] = "other"
+    subject: ClassVar[tuple[str, ...]] = ("arm",)
+    arm: str
+
+
+def test_suites_and_lines_of_other_packages_join(monkeypatch, tmp_path):
+    one = Suite("one", (Training,), "x")
+    monkeypatch.setattr(plugins, "offered", lambda name: [({"SUITES": one, "EVENTS": Other}[name], "entry point 'x'")])
+    monkeypatch.setattr(registry, "offered", plugins.offered)
+    monkeypatch.setattr(events, "offered", plugins.offered)
+    assert list(registry.suites()) == [*registry.SUITES, "one"]
+    events.reader.cache_clear()
+    try:
+        lines = [encode(Other(arm=arm), number) for number, arm in enumerate("ABA")]
+        assert [event.arm for event in Told(decode(b"".join(lines), tmp_path).events).events] == ["B", "A"]
+    finally:
+        monkeypatch.undo()
+        events.reader.cache_clear()
+    assert len(decode(lines[0], tmp_path).damage) == 1
+
+
+@pytest.mark.parametrize("offered", [Suite("all", (Training,), "x"), Training, None])
+def test_what_is_no_suite_of_its_own_is_refused(monkeypatch, offered):
+    monkeypatch.setattr(registry, "offered", lambda name: [(offered, "entry point 'x' (y)")])
+    with pytest.raises(UsageError, match=r"entry point 'x' \(y\): each of its SUITES"):
+        registry.suites()
+
+
+@pytest.mark.parametrize("offered", [Case, Event, Training, None])
+def test_what_is_no_line_of_its_own_is_refused(monkeypatch, offered):
+    monkeypatch.setattr(events, "offered", lambda name: [(offered, "entry point 'x' (y)")])
+    with pytest.raises(UsageError, match=r"entry point 'x' \(y\): each of its EVENTS"):
+        events.reader.__wrapped__()

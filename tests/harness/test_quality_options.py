@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.options import BenchConfig, parse
+from harness.part import Asked
 from harness.plan import make_plans
 from harness.processes.launcher import launch
 from harness.processes.session import WorkerFailedError
@@ -17,7 +18,6 @@ from harness.progress import Progress
 from harness.suites.quality.plan import milestones
 from harness.suites.weights import model_paths
 from impls.errors import UsageError
-from impls.registry import parse_arms
 
 
 @pytest.mark.parametrize(("words", "part"), [
@@ -34,7 +34,7 @@ from impls.registry import parse_arms
 def test_bad_options_are_one_line(words, part):
     with pytest.raises(UsageError, match=part) as fault:
         config, _ = parse(["--suite", "quality", *words])
-        make_plans(config, "cpu")
+        make_plans(Asked(config, "cpu"))
     assert "\n" not in str(fault.value)
 
 
@@ -47,9 +47,9 @@ def test_options_of_the_quality_suite_are_refused_elsewhere(words):
 
 def test_a_path_may_hold_an_equals_sign():
     config = BenchConfig(suite="quality", model_path=("runs/lr=1/x",))
-    assert set(model_paths(config, parse_arms(config.arms)).values()) == {Path("runs/lr=1/x")}
+    assert set(model_paths(config).values()) == {Path("runs/lr=1/x")}
     each = BenchConfig(suite="quality", model_path=("pytorch=a=b", "jittor=c"))
-    assert model_paths(each, parse_arms(each.arms)) == {"pytorch": Path("a=b"), "jittor": Path("c")}
+    assert model_paths(each) == {"pytorch": Path("a=b"), "jittor": Path("c")}
     assert milestones("5, 20") == (5, 20)
 
 

@@ -25,7 +25,7 @@ def test_an_interrupted_run_goes_on_without_doing_anything_twice(lab, dies_at):
     lab.tools = FakeTools()
     config = BenchConfig(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", device="cpu",
                          preset="tiny")
-    bench, request = lab.bench(config)
+    bench, opening = lab.bench(config)
 
     class Killed(FakeTools):
         def run(self, tool, words, log, watcher, text, arm=None):
@@ -35,10 +35,10 @@ def test_an_interrupted_run_goes_on_without_doing_anything_twice(lab, dies_at):
 
     bench.tools = first = Killed()
     with pytest.raises(KeyboardInterrupt):
-        Runner(bench, request).run()
+        Runner(bench, opening).run()
     bench.writer.close()
-    bench, request = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
-    end = Runner(bench, request.__class__(**{**request.__dict__, "resumed": read_run(bench.writer.path)})).run()
+    bench, opening = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
+    end = Runner(bench, lab.going_on(opening, read_run(bench.writer.path))).run()
     run = read_run(bench.writer.path)
     assert end.status == "complete"
     assert len(run.of(Quality)) == 6 and len(run.of(ImagesSampled)) == 6 and len(run.of(Trained)) == 4
@@ -51,12 +51,12 @@ def test_what_failed_is_judged_after_a_resume_together_with_what_was_there(lab):
     lab.tools = FakeTools(faults={"images-B-ddim-10-4": "crash"})
     config = BenchConfig(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", device="cpu",
                          preset="tiny")
-    bench, request = lab.bench(config)
-    assert Runner(bench, request).run().exit_code == 1
+    bench, opening = lab.bench(config)
+    assert Runner(bench, opening).run().exit_code == 1
     bench.writer.close()
     lab.tools.faults = {}
-    bench, request = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
-    end = Runner(bench, request.__class__(**{**request.__dict__, "resumed": read_run(bench.writer.path)})).run()
+    bench, opening = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
+    end = Runner(bench, lab.going_on(opening, read_run(bench.writer.path))).run()
     run = read_run(bench.writer.path)
     assert end.exit_code == 0 and len(run.of(Quality)) == 6 and len(run.of(QualityDifference)) == 3
     assert set(cases(run).values()) == {"measured"}
@@ -66,12 +66,12 @@ def test_an_arm_whose_training_failed_catches_up_after_a_resume(lab):
     lab.tools = FakeTools(faults={"train-B-2": "crash"})
     config = BenchConfig(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", device="cpu",
                          preset="tiny")
-    bench, request = lab.bench(config)
-    Runner(bench, request).run()
+    bench, opening = lab.bench(config)
+    Runner(bench, opening).run()
     bench.writer.close()
     lab.tools.faults = {}
-    bench, request = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
-    Runner(bench, request.__class__(**{**request.__dict__, "resumed": read_run(bench.writer.path)})).run()
+    bench, opening = lab.bench(config, RunWriter(bench.writer.path, lab.clock))
+    Runner(bench, lab.going_on(opening, read_run(bench.writer.path))).run()
     run = read_run(bench.writer.path)
     assert len(run.of(Quality)) == 6 and len(run.of(QualityDifference)) == 3
     assert set(cases(run).values()) == {"measured"}
@@ -85,8 +85,8 @@ def test_a_run_killed_between_any_two_lines_loses_and_repeats_nothing(lab, quali
     journal.write_bytes(b"".join(kept[: int(lines * len(kept))]))
     config = BenchConfig(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", device="cpu",
                          preset="tiny")
-    bench, request = lab.bench(config, RunWriter(whole.path, lab.clock))
-    Runner(bench, request.__class__(**{**request.__dict__, "resumed": read_run(whole.path)})).run()
+    bench, opening = lab.bench(config, RunWriter(whole.path, lab.clock))
+    Runner(bench, lab.going_on(opening, read_run(whole.path))).run()
     run = read_run(whole.path)
     for kind in (Trained, ImagesSampled, ReferenceFeatures, Quality, QualityDifference, NearestImages):
         assert len(run.of(kind)) == len(whole.of(kind))

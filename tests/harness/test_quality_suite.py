@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fake_tools import ARMS, FakeTools, cases
 
 from harness.options import BenchConfig
+from harness.part import Asked
 from harness.plan import make_plans
 from harness.record.events import (
+    BlockState,
     Case,
     Finding,
     ImagesSampled,
@@ -21,6 +25,7 @@ from harness.record.events import (
     ReferenceFeatures,
     Trained,
     Verdict,
+    Window,
 )
 from harness.record.summary import summary
 from harness.suites.quality.part import check_weights_fit
@@ -174,10 +179,20 @@ def test_all_runs_every_part_into_one_journal(lab):
         assert words in page
     assert len(run.of(Quality)) == 4
     assert {verdict.blocks for verdict in run.of(Verdict)} == {6}
+    assert Counter(case.part for case in run.of(Case)) == {"training": 15, "sampling": 19, "quality": 9}
+    # Without its first line a run still knows what belongs to which part.
+    headless = replace(run, events=run.events[1:])
+    assert headless.parts == run.parts
+    for part in run.parts:
+        assert headless.part(part).events == run.part(part).events[1:]
+    trained, sampled, judged = map(run.part, run.parts)
+    assert [len(one.of(BlockState)) for one in (trained, sampled, judged)] == [6, 6, 0]
+    assert [len({one.kind for one in each.of(Window)}) for each in (trained, sampled, judged)] == [2, 3, 0]
+    assert [len(one.of(Verdict)) for one in (trained, sampled, judged)] == [2, 4, 0]
 
 
 def test_parts_never_share_a_block_number():
-    plans = make_plans(BenchConfig(suite="all", arms="pytorch,jittor"), "cpu")
+    plans = make_plans(Asked(BenchConfig(suite="all", arms="pytorch,jittor"), "cpu"))
     numbers = [number for plan in plans if plan.timed for number in plan.block_numbers]
     assert len(numbers) == len(set(numbers)) == 2 * (8 + 2 + 1)
     assert [getattr(plan.part, "parity_steps", 0) for plan in plans] == [50, 0, 0]

@@ -12,7 +12,6 @@ from harness.record.events import BlockState, Case, Window
 from harness.record.run import read_run
 from harness.record.writer import RunWriter
 from harness.run.runner import Runner
-from harness.run.start import Request
 
 OPTIONS = {"arms": "scripted,scripted:slow", "blocks": 6, "pairs": 2, "epochs": 0}
 SAMPLING = {"suite": "sample-speed", "steps": "5"}
@@ -30,9 +29,9 @@ def dies_at(kind, number):
 
 
 def resume(lab, config, path):
-    bench, request = lab.bench(config, RunWriter(path))
+    bench, opening = lab.bench(config, RunWriter(path))
     before = read_run(path)
-    runner = Runner(bench, Request(**{**vars(request), "resumed": before}))
+    runner = Runner(bench, lab.going_on(opening, before))
     bench.writer.finish(end := runner.run())
     bench.writer.close()
     return end, before, read_run(path)
@@ -46,8 +45,8 @@ def resume(lab, config, path):
 def test_what_failed_is_measured_again(lab, kind, number, case_id, blocks, options):
     config = BenchConfig(**{"device": "cpu", "preset": "tiny", **OPTIONS, **options})
     lab.sessions.spy = dies_at(kind, number)
-    bench, request = lab.bench(config)
-    runner = Runner(bench, request)
+    bench, opening = lab.bench(config)
+    runner = Runner(bench, opening)
     bench.writer.finish(runner.run())
     bench.writer.close()
     failed = [case.case_id for case in read_run(bench.writer.path).of(Case) if case.status == "failed"]

@@ -13,6 +13,8 @@ from harness.cli import main
 from harness.judge.verdicts import Question, block_ratios
 from harness.options import BenchConfig
 from harness.plan import Comparison
+from harness.record import run as reader
+from harness.record import writer as writing
 from harness.record.events import (
     BlockState,
     Case,
@@ -28,11 +30,11 @@ from harness.record.events import (
     Verdict,
     Window,
 )
-from harness.record.lines import encode
+from harness.record.lines import decode, encode
 from harness.record.run import read_run, report_due
 from harness.record.writer import RunWriter
+from harness.run import execute as local
 from harness.run.runner import Runner
-from harness.run.start import Request
 
 TRAINING = {"arms": "scripted,scripted", "blocks": 6, "pairs": 2, "epochs": None}
 SAMPLING = {"suite": "sample-speed", "arms": "scripted,scripted:slow", "blocks": 6, "pairs": 2, "steps": "2,4"}
@@ -40,7 +42,7 @@ SAMPLING = {"suite": "sample-speed", "arms": "scripted,scripted:slow", "blocks":
 
 def interrupted(lab, kind, nth, options=TRAINING):
     """A run that Ctrl-C ends as the nth line of a kind has been written."""
-    bench, request = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **options}))
+    bench, opening = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **options}))
     append, seen = bench.writer.append, Counter()
 
     def stop(event):
@@ -50,21 +52,23 @@ def interrupted(lab, kind, nth, options=TRAINING):
             raise KeyboardInterrupt
 
     bench.writer.append = stop
-    runner = Runner(bench, request)
+    runner = Runner(bench, opening)
     with pytest.raises(KeyboardInterrupt):
         runner.run()
     bench.writer.append = append
     bench.writer.finish(runner.end("interrupted", 130))
     bench.writer.close()
-    return bench.writer.path, request
+    return bench.writer.path, opening
 
 
-def resumed(lab, path, request):
+def resumed(lab, path, opening):
     writer = RunWriter(path, lab.clock)
-    bench, _ = lab.bench(request.config, writer)
-    writer.finish(Runner(bench, Request(**{**vars(request), "resumed": read_run(path)})).run())
+    bench, _ = lab.bench(opening.job.options, writer)
+    writer.finish(Runner(bench, lab.going_on(opening, read_run(path))).run())
     writer.close()
-    return read_run(path)
+    run = read_run(path)
+    assert writer.run == run
+    return run
 
 
 def whole_run_lines(run):
@@ -83,8 +87,8 @@ def whole_run_lines(run):
 def test_a_resumed_run_tells_everything_once_as_an_uninterrupted_one(lab, monkeypatch, options, kind, nth):
     monkeypatch.setattr("harness.suites.sampling.part.SWEEP", {"cpu": (1,), "cuda": (1,)})
     monkeypatch.setattr("harness.suites.sampling.batches.CELL_S", {"cpu": 0.1})
-    path, request = interrupted(lab, kind, nth, options)
-    run, (_, plain) = resumed(lab, path, request), lab.run(**options)
+    path, opening = interrupted(lab, kind, nth, options)
+    run, (_, plain) = resumed(lab, path, opening), lab.run(**options)
     assert run.damage == [] and run.status == "complete"
     assert whole_run_lines(run) == whole_run_lines(plain)
     for one in (Window, Losses, Case, BlockState):
@@ -93,11 +97,27 @@ def test_a_resumed_run_tells_everything_once_as_an_uninterrupted_one(lab, monkey
     assert {v.metric: v.blocks for v in run.of(Verdict)} == {v.metric: v.blocks for v in plain.of(Verdict)}
 
 
+@pytest.mark.parametrize("blocks", [6, 12])
+def test_the_journal_is_read_at_most_twice_in_a_run_however_many_blocks(lab, monkeypatch, blocks):
+    reads = []
+    for module in (reader, writing):
+        monkeypatch.setattr(module, "decode", lambda raw, path: reads.append(len(raw)) or decode(raw, path))
+    path, opening = interrupted(lab, BlockState, blocks - 2, {**TRAINING, "blocks": blocks})
+    assert reads == [0], "a new run looks whether its journal is empty"
+    reads.clear()
+    before = read_run(path)
+    writer = local._continued(before)
+    bench, _ = lab.bench(opening.job.options, writer)
+    writer.finish(Runner(bench, lab.going_on(opening, before)).run())
+    writer.close()
+    assert len(reads) == 2 and len(writer.run.of(BlockState)) == blocks
+
+
 def test_a_run_resumed_twice_still_tells_everything_once(lab):
-    path, request = interrupted(lab, Losses, 1)
+    path, opening = interrupted(lab, Losses, 1)
     for kind in (ParityResult, Window):
         writer = RunWriter(path, lab.clock)
-        bench, _ = lab.bench(request.config, writer)
+        bench, _ = lab.bench(opening.job.options, writer)
         append = writer.append
 
         def stop(event, append=append, kind=kind):
@@ -106,18 +126,18 @@ def test_a_run_resumed_twice_still_tells_everything_once(lab):
                 raise KeyboardInterrupt
 
         writer.append = stop
-        runner = Runner(bench, Request(**{**vars(request), "resumed": read_run(path)}))
+        runner = Runner(bench, lab.going_on(opening, read_run(path)))
         with pytest.raises(KeyboardInterrupt):
             runner.run()
         writer.close()
-    run, (_, plain) = resumed(lab, path, request), lab.run(**TRAINING)
+    run, (_, plain) = resumed(lab, path, opening), lab.run(**TRAINING)
     assert len(run.of(Resumed)) == 3 and run.damage == []
     assert whole_run_lines(run) == whole_run_lines(plain)
     assert len(run.of(Window)) == len(plain.of(Window)) and len(run.of(Case)) == len(plain.of(Case))
 
 
 def test_a_block_is_not_counted_twice_although_the_line_of_the_resume_is_lost(lab):
-    path, request = interrupted(lab, BlockState, 2)
+    path, opening = interrupted(lab, BlockState, 2)
     journal = path / "journal.jsonl"
     again = encode(read_run(path).of(BlockState)[0].model_copy(update={"t_ns": 1}), 10_000)
     journal.write_bytes(journal.read_bytes() + again)
@@ -139,8 +159,8 @@ def test_a_case_prepared_anew_forgets_its_earlier_failure(tmp_path):
 
 @pytest.mark.parametrize("lost", ["report.html", "index.html", "run.json"])
 def test_a_complete_run_whose_report_was_not_built_gets_it(lab, capsys, lost):
-    bench, request = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **TRAINING, "epochs": 0}))
-    bench.writer.finish(Runner(bench, request).run())
+    bench, opening = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **TRAINING, "epochs": 0}))
+    bench.writer.finish(Runner(bench, opening).run())
     bench.writer.close()
     path = bench.writer.path
     command = ["--resume", str(path), "--quiet"]
@@ -178,8 +198,8 @@ def test_a_report_from_before_the_run_went_on_is_not_its_report(tmp_path):
 
 
 def test_a_run_whose_report_is_being_built_is_left_alone(lab, capsys):
-    bench, request = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **TRAINING, "epochs": 0}))
-    bench.writer.finish(Runner(bench, request).run())
+    bench, opening = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **TRAINING, "epochs": 0}))
+    bench.writer.finish(Runner(bench, opening).run())
     assert main(["--resume", str(bench.writer.path), "--quiet"]) == 2
     assert "still going on" in capsys.readouterr().err
     bench.writer.close()

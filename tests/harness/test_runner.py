@@ -35,7 +35,6 @@ from harness.record.events import (
 from harness.record.run import finished_blocks, read_run, unfinished_blocks
 from harness.record.writer import RunWriter
 from harness.run.runner import Runner
-from harness.run.start import Request
 from harness.suites import training
 
 MS = 1_000_000
@@ -260,7 +259,7 @@ def test_cold_start_moves_every_cache(lab):
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(lab):
-    bench, request = lab.bench(BenchConfig(**{**SHORT, "device": "cpu", "preset": "tiny"}))
+    bench, opening = lab.bench(BenchConfig(**{**SHORT, "device": "cpu", "preset": "tiny"}))
     seen = Counter()
 
     def interrupt(command):
@@ -269,7 +268,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(lab):
             raise KeyboardInterrupt
 
     lab.sessions.spy = interrupt
-    runner = Runner(bench, request)
+    runner = Runner(bench, opening)
     with pytest.raises(KeyboardInterrupt):
         runner.run()
     bench.writer.finish(runner.end("interrupted", 130))
@@ -281,8 +280,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(lab):
     assert done == list(range(len(done))) and unfinished_blocks(cut) == [len(done)]
 
     lab.sessions.spy = lambda command: None
-    again, _ = lab.bench(request.config, RunWriter(cut.path))
-    resumed = Request(**{**vars(request), "resumed": cut})
+    again, _ = lab.bench(opening.job.options, RunWriter(cut.path))
+    resumed = lab.going_on(opening, cut)
     again.writer.finish(Runner(again, resumed).run())
     run = read_run(cut.path)
     assert run.last(Resumed).discarded_blocks == [len(done)]

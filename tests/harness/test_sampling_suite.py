@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from harness.options import BenchConfig, parse
-from harness.plan import describe, make_plan, turn_order
+from harness.part import Asked
+from harness.plan import describe, make_plans, turn_order
 from harness.record.events import (
     BlockState,
     Case,
@@ -25,11 +26,11 @@ from harness.record.events import (
     Trap,
     Verdict,
     Window,
+    WorkerStarted,
 )
 from harness.record.run import finished_blocks, read_run
 from harness.record.writer import RunWriter
 from harness.run.runner import Runner
-from harness.run.start import Request
 from harness.suites.sampling import batches
 from harness.suites.sampling.cells import Cell, cells, cheapest, shown
 from harness.suites.sampling.part import Sampling
@@ -125,8 +126,8 @@ def test_other_images_are_still_a_failure_after_an_interruption(lab, last):
     cut = next(i for i, line in enumerate(journal) if last.encode() in line)
     (whole.path / "journal.jsonl").write_bytes(b"".join(journal[: cut + 1]))
     writer = RunWriter(whole.path, lab.clock)
-    bench, request = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **options}), writer)
-    end = Runner(bench, Request(**{**request.__dict__, "resumed": read_run(whole.path)})).run()
+    bench, opening = lab.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **options}), writer)
+    end = Runner(bench, lab.going_on(opening, read_run(whole.path))).run()
     assert (end.status, end.exit_code) == ("failed", 1)
     run = read_run(whole.path)
     assert len(run.of(SampleAgreement)) == 1
@@ -157,8 +158,8 @@ def test_an_interrupted_run_goes_on_with_the_same_weights(lab):
     before = (lab.tmp_path / "weights.safetensors").read_bytes()
     (lab.tmp_path / "weights.safetensors").unlink()
     writer = RunWriter(whole.path, lab.clock)
-    bench, request = lab.bench(config, writer)
-    resumed = Request(**{**request.__dict__, "resumed": read_run(whole.path)})
+    bench, opening = lab.bench(config, writer)
+    resumed = lab.going_on(opening, read_run(whole.path))
     end = Runner(bench, resumed).run()
     writer.finish(end)
     run = read_run(whole.path)
@@ -175,8 +176,8 @@ def test_a_run_interrupted_between_two_arms_drawing_compares_them_on_resume(lab)
     first = next(i for i, line in enumerate(journal) if b'"type":"samples"' in line)
     (whole.path / "journal.jsonl").write_bytes(b"".join(journal[: first + 1]))
     writer = RunWriter(whole.path, lab.clock)
-    bench, request = lab.bench(config, writer)
-    writer.finish(Runner(bench, Request(**{**request.__dict__, "resumed": read_run(whole.path)})).run())
+    bench, opening = lab.bench(config, writer)
+    writer.finish(Runner(bench, lab.going_on(opening, read_run(whole.path))).run())
     run = read_run(whole.path)
     assert len(run.of(SampleAgreement)) == 1
     assert {verdict.word for verdict in run.of(Verdict)} == {"A-faster"}
@@ -186,11 +187,20 @@ def test_other_weights_are_refused_on_resume(lab):
     _, run = lab.run(**SHORT)
     for event in run.of(SamplesDrawn):
         object.__setattr__(event, "weights", origin(None))
-    part = make_plan(BenchConfig(suite="sample-speed"), "cpu").part
+    part = make_plans(Asked(BenchConfig(suite="sample-speed"), "cpu"))[0].part
     part.check(None, None, run)
     object.__setattr__(run.of(SamplesDrawn)[-1], "weights", "EMA weights of a.safetensors")
     with pytest.raises(UsageError, match="it sampled from EMA weights"):
         part.check(None, None, run)
+
+
+def test_a_cold_start_is_one_of_a_sampler(lab):
+    asked = []
+    lab.sessions.spy = lambda command: asked.append(command.op)
+    end, run = lab.run(**{**SHORT, "cold_start": True})
+    cold = [worker.arm for worker in run.of(WorkerStarted) if worker.role == "cold-start"]
+    assert end.exit_code == 0 and sorted(cold) == ["A", "B"]
+    assert "build-sampler" in asked and "build" not in asked
 
 
 def test_one_arm_alone_is_measured(lab):
@@ -231,7 +241,7 @@ def test_options_of_another_suite_are_refused(argv, word):
 
 def test_the_plan_names_cells_batch_and_sweep():
     config = BenchConfig(suite="sample-speed")
-    plan = make_plan(config, "cuda")
+    plan = make_plans(Asked(config, "cuda"))[0]
     assert [cell.name for cell in plan.part.cells] == ["ddim-10", "ddim-50", "ddim-250", "ddim-1000", "ddpm-1000"]
     assert plan.pairs == 20
     assert "ddpm-1000" in describe(plan, preset("ddpm"))
@@ -241,8 +251,8 @@ def test_the_plan_names_cells_batch_and_sweep():
 def test_what_the_default_cells_leave_out_is_said():
     for steps, device, said in ((None, "cpu", 1), (None, "cuda", 0), ("5,ddpm", "cpu", 0), ("5", "cpu", 0)):
         config = BenchConfig(suite="sample-speed", steps=steps)
-        assert len(make_plan(config, device).part.remarks(config)) == said
-    assert not make_plan(BenchConfig(), "cpu").part.remarks(BenchConfig())
+        assert len(make_plans(Asked(config, device))[0].part.remarks(config)) == said
+    assert not make_plans(Asked(BenchConfig(), "cpu"))[0].part.remarks(BenchConfig())
 
 
 def test_noise_differs_between_pairs_and_blocks_but_not_between_arms():

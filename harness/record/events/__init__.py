@@ -6,7 +6,7 @@ quantity that could not be read is None and has a `reason` beside it.
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 from typing import Annotated, Any
 
@@ -57,11 +57,28 @@ from harness.record.events.timing import Window as Window
 from harness.record.events.timing import WorkerStarted as WorkerStarted
 from harness.record.events.training import Epoch as Epoch
 from harness.record.events.training import Losses as Losses
+from harness.record.plugins import offered
+from impls.errors import UsageError
 
 SUBJECTS = (run, timing, training, sampling, quality, parity, telemetry)
 # Every kind of line that these files define.
 KINDS: tuple[type[Event], ...] = tuple(
     kind for subject in SUBJECTS for kind in vars(subject).values()
     if isinstance(kind, type) and issubclass(kind, Event) and kind.__module__ == subject.__name__)
-_UNION: Any = Annotated[reduce(or_, KINDS), Field(discriminator="type")]
-EVENT: TypeAdapter[Event] = TypeAdapter(_UNION)
+
+
+@cache
+def reader() -> TypeAdapter[Event]:
+    """Understands a line of every kind: ours, and the `EVENTS` of installed packages.
+
+    Raises:
+        UsageError: what a package offers is no event with a `type` of its own.
+    """
+    kinds = {kind.model_fields["type"].default: kind for kind in KINDS}
+    for kind, where in offered("EVENTS"):
+        own = isinstance(kind, type) and issubclass(kind, Event) and kind.model_fields.get("type")
+        if not own or own.default in kinds:
+            raise UsageError(f"{where}: each of its EVENTS must be an Event class with a type of its own")
+        kinds[own.default] = kind
+    union: Any = Annotated[reduce(or_, kinds.values()), Field(discriminator="type")]
+    return TypeAdapter(union)

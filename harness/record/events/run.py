@@ -72,6 +72,7 @@ class Case(Event):
     reason: str | None = None
     log: str | None = Field(None, description="log file relative to the run folder")
     log_tail: list[str] = []
+    part: PartName | None = Field(None, description="what was done; None for what all parts of a run share")
 
 
 class BlockState(Event):
@@ -84,6 +85,7 @@ class BlockState(Event):
     dirty: bool
     reasons: list[str] = []
     repeats: int | None = Field(None, description="the dirty block that this one repeats")
+    part: PartName | None = Field(None, description="what was timed")
 
 
 class Verdict(Event):

@@ -57,8 +57,8 @@ def run_parity(bench: Bench, steps: int, batch_size: int | None = None) -> None:
                                 status="measured" if result.passed else "failed", reason=result.reason,
                                 log=f"logs/{b}-parity.log"))
         elif b in numbers:
-            bench.writer.append(Case(case_id=f"parity-{b}", arm=b, block=None, status="skipped",
-                                     reason=f"{bench.plan.arm(a).name}, which it is compared with, failed"))
+            bench.ledger.case(Case(case_id=f"parity-{b}", arm=b, block=None, status="skipped",
+                                   reason=f"{bench.plan.arm(a).name}, which it is compared with, failed"))
 
 
 def _one_arm(bench: Bench, slot: ArmSlot, experiment: ExperimentConfig, steps: int, folder: Path) -> parity.ArmNumbers:

@@ -59,7 +59,7 @@ class Quality(Part):
             UsageError: an option is malformed or out of range, or they contradict each other.
         """
         options, training = asked.options, None
-        sets = quality_plan(options, asked.arms, asked.device, asked.T)
+        sets = quality_plan(options, asked.device, asked.T)
         if not sets.weights:
             declared = asked.recorded.get(TRAINING)
             training = (training_recipe(options, asked.overrides, asked.device) if declared is None

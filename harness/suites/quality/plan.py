@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from harness.suites.sampling.cells import Cell, cells
 from harness.suites.weights import model_paths
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
-from impls.registry import Arm, Device
+from impls.registry import Device
 
 if TYPE_CHECKING:
     from harness.options import BenchConfig
@@ -61,14 +61,14 @@ class QualityPlan:
         return [f"quality: {source}; {names}; {self.images} images each, held against {reference} by {self.features}"]
 
 
-def quality_plan(config: BenchConfig, arms: Sequence[Arm], device: Device, T: int) -> QualityPlan:
+def quality_plan(config: BenchConfig, device: Device, T: int) -> QualityPlan:
     """The sets that the options ask for.
 
     Raises:
         UsageError: an option is malformed or out of range, or they contradict each other.
     """
     images = DEFAULT_IMAGES[device] if config.num_images is None else config.num_images
-    weights = model_paths(config, arms)
+    weights = model_paths(config)
     if weights and config.train_steps is not None:
         raise UsageError("--train-steps: --model-path gives the weights already: leave one of them out")
     return QualityPlan(
@@ -84,13 +84,12 @@ def training_recipe(config: BenchConfig, overrides: Mapping[str, Any], device: D
     Raises:
         UsageError: an override is unknown or of the wrong type.
     """
-    from harness.options import experiment
+    from harness.options import experiment, preset_name
 
-    # The size of a batch that the user gives is that of a sampled one.
-    plain = config.model_copy(update={"batch_size": None})
-    tiny = experiment(plain, overrides, device, parts=()).preset == "tiny"
+    tiny = preset_name(config, overrides, device) == "tiny"
     train = {**(TINY_TRAINING if tiny else {}), "randomness": "matched"}
-    return experiment(plain, overrides, device, {"train": train}, parts=())
+    # Of no part: the size of a batch that the user gives is that of a sampled one.
+    return experiment(config, overrides, device, {"train": train}, parts=())
 
 
 def milestones(text: str) -> tuple[int, ...]:

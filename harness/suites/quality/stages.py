@@ -79,8 +79,8 @@ def run_stages(job: Stages) -> None:
         if slot not in lost and any(case.case_id == f"quality-{slot}" for case in job.recorded.of(Case)):
             _measured(job, f"quality-{slot}", slot)
     for slot in lost:
-        job.bench.writer.append(Case(case_id=f"quality-{slot}", arm=slot, block=None, status="skipped",
-                                     reason="its training failed"))
+        job.bench.ledger.case(Case(case_id=f"quality-{slot}", arm=slot, block=None, status="skipped",
+                                   reason="its training failed"))
 
 
 def _goes_on(job: Stages) -> bool:

@@ -29,8 +29,7 @@ from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, read_json
 from impls.registry import Device
 from impls.store import trainlog
-from impls.store.retention import checkpoint_name, checkpoints
-from impls.store.trainfolder import CHECKPOINTS
+from impls.store.trainfolder import CHECKPOINTS, checkpoint_name, checkpoints
 from impls.store.weights import load_weights
 
 NEAREST = 8

@@ -48,7 +48,7 @@ def run_agreement(bench: Bench, cells: Sequence[Cell]) -> None:
         case = Case(case_id=f"images-{comparison.b}", arm=comparison.b, block=None, status="skipped",
                     reason=f"{plan.arm(comparison.a).name}, which it is compared with, failed")
         if a not in drawn:
-            bench.writer.append(case)
+            bench.ledger.case(case)
             continue
         result = compare(comparison.a, comparison.b, cell, drawn[a], drawn[b])
         # The case first: a run that goes on after an interruption between the two lines compares again.

@@ -14,7 +14,7 @@ from harness.part import Asked, Metric, Metrics, Needs, Timed
 from harness.record.events import ArmSlot, Finding, SampleAgreement, SamplesDrawn, Trap, Window
 from harness.record.findings import NO_DDPM
 from harness.suites.sampling.cells import DEFAULT_BATCH, DEFAULT_STEPS, SWEEP, Cell, cells, cheapest
-from harness.suites.weights import build_sampler, origin
+from harness.suites.weights import build_sampler, model_paths, origin
 from impls.errors import UsageError
 from impls.recipe.flops import forward_flop_per_image
 
@@ -64,7 +64,7 @@ class Sampling(Timed):
     @classmethod
     def refusal(cls, options: BenchConfig) -> str | None:
         """Weights of several arms, where all must sample from the same."""
-        if len({text.partition("=")[2] or text for text in options.model_path}) < 2:
+        if len(set(model_paths(options).values())) < 2:
             return None
         return f"--model-path: suite {options.suite} times arms that sample from the same weights: give one PATH"
 

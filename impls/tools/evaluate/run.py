@@ -12,10 +12,9 @@ import numpy as np
 from impls.errors import DataError, UsageError
 from impls.evaluation import inception_file
 from impls.evaluation import networks as extractors
-from impls.evaluation.inputs import Images, read_images
+from impls.evaluation.inputs import Images, open_reference, read_images
 from impls.evaluation.nearest import nearest, picture
 from impls.evaluation.networks import Extracted, FeatureNetwork, FeatureSpec, WeightsRequest
-from impls.evaluation.reference import cached_features, check_size, identity, open_reference
 from impls.evaluation.results import Evaluation, Features, NearestFacts, ReferenceFacts, Rung, SetResult, table
 from impls.pictures.images import save_png
 from impls.store.files import whole_file
@@ -54,27 +53,27 @@ def evaluate(options: EvaluateOptions, say: Say) -> Evaluation:
             raise UsageError(f"{path}: images of {_size(images)}, those of {reference.dataset} have "
                              f"{_size(reference.all_images)}: choose the reference that the images imitate")
     # From here on torch is needed, which takes seconds to import.
-    from impls.evaluation import extract, figures
+    from impls.evaluation import features, figures
 
-    device = extract.open_device(options.device)
+    device = features.open_device(options.device)
     count = reference.count(options.reference_images, device)
     spec = _choose(options, reference.dataset, count, say)
-    check_size(spec, reference.dataset, count)
+    features.check_size(spec, reference.dataset, count)
     net = extractors.create(spec, WeightsRequest(_path(options.inception_weights), options.inception_sha256, say))
 
     def look(images: Images, title: str) -> Extracted:
-        return extract.extract(net, images, options.batch_size, device, title, options.quiet)
+        return features.extract(net, images, options.batch_size, device, title, options.quiet)
 
     real_images = reference.all_images[:count]
-    wanted = identity(net, real_images, options.batch_size, device)
-    features, rate = cached_features(wanted, lambda: look(real_images, reference.dataset), say)
+    wanted = features.identity(net, real_images, options.batch_size, device)
+    real_features, rate = features.cached(wanted, lambda: look(real_images, reference.dataset), say)
     about = Features(extractor=spec.name, label=net.label, weights_sha256=net.weights_sha256,
                      feature_size=spec.feature_size, input_size=spec.input_size)
     facts = ReferenceFacts(dataset=reference.dataset, split=reference.split(count), images=count,
                            images_sha256=str(wanted["images_sha256"]), cached=rate is None, images_per_s=rate)
     if options.reference_only:
         return Evaluation(features=about, reference=facts, sets=[], differences=[])
-    real = figures.prepare(features)
+    real = figures.prepare(real_features)
     found, results = [], []
     for number, (path, images) in enumerate(zip(options.images, sets, strict=True)):
         drawn = look(images, Path(path).name)
@@ -83,7 +82,7 @@ def evaluate(options: EvaluateOptions, say: Say) -> Evaluation:
         shown = None
         if options.nearest is not None:
             file = Path(options.nearest) / f"nearest-{number}.png"
-            shown = _nearest(file, images[: options.nearest_images], drawn.features, real_images, features, net)
+            shown = _nearest(file, images[: options.nearest_images], drawn.features, real_images, real_features, net)
         found.append(one)
         results.append(SetResult(
             path=path, images=len(images), figures=one.figures,

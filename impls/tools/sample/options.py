@@ -6,18 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from impls.errors import UsageError
 from impls.pictures.images import gif_durations
-from impls.recipe.config import ExperimentConfig, Frozen, first_fault, merged, read_json
+from impls.recipe.config import ExperimentConfig, Frozen, merged
 from impls.recipe.schedule import Spacing
 from impls.registry import parse_arm
-from impls.tools.cli import alias, command_line, config_file, flags
+from impls.tools.cli import (
+    EXPERIMENT,
+    alias,
+    check_ranges,
+    command_line,
+    config_file,
+    flags,
+    option_file,
+    validated,
+)
 from impls.tools.sample.loop import Request, moments
 
 PROG = "python -m impls.sample"
-EXPERIMENT = "experiment"
 
 
 class SampleOptions(Frozen):
@@ -59,14 +67,9 @@ def parse(argv: Sequence[str]) -> tuple[SampleOptions, dict[str, Any]]:
     """
     argv = flags([alias(word) for word in argv], SampleOptions)
     file = config_file(argv)
-    base, overrides = (SampleOptions(), {}) if file is None else _read(Path(file))
-    options = command_line(argv, base, PROG)
-    for name, least in _LEAST.items():
-        value = getattr(options, name)
-        if value < least:
-            raise UsageError(f"--{name.replace('_', '-')}: must be at least {least}, got {value}")
-    if options.seed >= 2**63:
-        raise UsageError(f"--seed: must be below 2**63, got {options.seed}")
+    data, overrides = ({}, {}) if file is None else option_file(Path(file))
+    options = command_line(argv, validated(SampleOptions, data, file), PROG)
+    check_ranges(options, _LEAST)
     parse_arm(options.backend)
     if options.model_path is None:
         raise UsageError("--model_path is missing: name a checkpoint, the folder of a training, or a diffusers folder")
@@ -109,18 +112,3 @@ def film(options: SampleOptions, nfe: int) -> list[int]:
     shown = moments(nfe, options.frames)
     gif_durations(len(shown), options.gif_time)
     return shown
-
-
-def _read(path: Path) -> tuple[SampleOptions, dict[str, Any]]:
-    """Options and experiment overrides of a JSON file; dashes and underscores are the same in its keys."""
-    data = {key.replace("-", "_"): value for key, value in read_json(path).items()}
-    overrides = data.pop(EXPERIMENT, {})
-    for key in ("config", "config_path"):
-        if key in data:
-            raise UsageError(f"{path}: {key!r} belongs on the command line, not into the file")
-    try:
-        return SampleOptions.model_validate(data), overrides
-    except ValidationError as error:
-        known = ", ".join(name for name in SampleOptions.model_fields if name != "config")
-        more = f" (known: {known}, {EXPERIMENT})" if "unknown key" in first_fault(error) else ""
-        raise UsageError(f"{path}: {first_fault(error)}{more}") from error

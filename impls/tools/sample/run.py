@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -29,7 +29,6 @@ from impls.store.weights import Weights, load_weights
 from impls.tools import tool
 from impls.tools.sample.loop import Batch, Request, batches, draw, load_into, start_images
 from impls.tools.sample.options import PROG, SampleOptions, experiment, film, parse, request_of
-from impls.tools.talk import Talk
 
 # The grid and the GIF show so many images at most; more would be specks in a huge file.
 SHOWN = 256
@@ -199,6 +198,49 @@ def evaluate(job: Job, folder: Path) -> None:
     timed = [(batch.seconds, len(batch.images)) for batch in fresh]
     _write_json(folder / "sampling.json", job.facts(drawn, seconds, {"batches": timed}))
     job.say(f"{len(images)} images, {drawn} of them drawn now in {seconds:.1f} s: {folder / 'images.npz'}")
+
+
+class Talk:
+    """What is said, on stdout and, from `open` on, with everything said before, in a log."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.file: TextIO | None = None
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        print(text, flush=True)
+        self._note(text)
+
+    def open(self, path: Path) -> None:
+        """Begin the log.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{path}: cannot write the log: {error.strerror}: choose another --log_root "
+                             "or --no-log") from error
+        earlier, self.said = self.said, []
+        for text in earlier:
+            self._note(text)
+
+    def close(self) -> None:
+        """End the log."""
+        if self.file is not None:
+            self.file.close()
+
+    def _note(self, text: str) -> None:
+        if self.file is None:
+            self.said.append(text)
+            return
+        try:
+            print(text, file=self.file, flush=True)
+        except OSError as error:
+            raise UsageError(f"{self.file.name}: cannot write the log: {error.strerror}") from error
 
 
 def identity(job: Job) -> dict[str, Any]:

@@ -7,17 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from impls.data.datasets import DatasetName
 from impls.errors import CheckpointError, UsageError
-from impls.recipe.config import PRESETS, ExperimentConfig, Frozen, first_fault, merged, preset, read_json
+from impls.recipe.config import PRESETS, ExperimentConfig, Frozen, merged, preset
 from impls.registry import parse_arm
 from impls.store.trainfolder import SETTINGS, folder_of
-from impls.tools.cli import alias, command_line, flags, option
+from impls.tools.cli import (
+    COMMAND_LINE_ONLY,
+    EXPERIMENT,
+    alias,
+    check_ranges,
+    command_line,
+    flags,
+    option,
+    option_file,
+    validated,
+)
 
 PROG = "python -m impls.train"
-EXPERIMENT = "experiment"
 BATCH_SIZE, NUM_WORKERS = 128, 4
 
 
@@ -66,7 +75,6 @@ _LEAST = {"num_epochs": 1, "batch_size": 1, "num_workers": 0, "T": 2, "checkpoin
           "keep_last": 1, "seed": 0, "max_steps": 1, "sample_every": 0}
 # What the experiment holds, once it is resolved.
 _IN_EXPERIMENT = frozenset({"batch_size", "num_workers", "loader", "T", "lr", "preset", "seed"})
-_COMMAND_LINE_ONLY = ("config", "config_path")
 
 
 def parse(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
@@ -85,7 +93,7 @@ def parse(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
     folder = folder_of(Path(model_path)) if isinstance(model_path, str) else None
     # Network and recipe of a training that goes on are in its checkpoint.
     started_with = {} if folder is None else _read(folder / SETTINGS)[0]
-    base = _validated({**started_with, **data}, file)
+    base = validated(TrainOptions, {**started_with, **data}, file)
     options = _checked(command_line(argv, base, PROG))
     if options.backend is not None:
         parse_arm(options.backend)
@@ -136,7 +144,7 @@ def changes(old: ExperimentConfig, new: ExperimentConfig) -> list[tuple[str, Any
 
 def as_file(options: TrainOptions, dataset: str, arm: str, config: ExperimentConfig) -> str:
     """Everything resolved, as a file for `--config`."""
-    data = options.model_dump(mode="json", exclude={*_IN_EXPERIMENT, *_COMMAND_LINE_ONLY, "model_path"})
+    data = options.model_dump(mode="json", exclude={*_IN_EXPERIMENT, *COMMAND_LINE_ONLY, "model_path"})
     if options.data_root is not None:
         data["data_root"] = str(Path(options.data_root).absolute())
     data = {name: value for name, value in data.items() if value is not None}
@@ -168,34 +176,16 @@ def _flat(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options and experiment overrides of a JSON file; dashes and underscores are the same in its keys."""
-    data = {key.replace("-", "_"): value for key, value in read_json(path).items()}
-    overrides = data.pop(EXPERIMENT, {})
-    for key in _COMMAND_LINE_ONLY:
-        if key in data:
-            raise UsageError(f"{path}: {key!r} belongs on the command line, not into the file")
+    """Options and experiment overrides of a JSON file."""
+    data, overrides = option_file(path)
     # Checked here, against any preset, so that a fault is found before anything starts.
     merged(preset(PRESETS[0]), overrides, f"{path}: {EXPERIMENT}")
-    _checked(_validated(data, str(path)), f"{path}: ")
+    _checked(validated(TrainOptions, data, path), f"{path}: ")
     return data, overrides
 
 
-def _validated(data: dict[str, Any], path: str | None) -> TrainOptions:
-    try:
-        return TrainOptions.model_validate(data)
-    except ValidationError as error:
-        known = ", ".join(name for name in TrainOptions.model_fields if name != "config")
-        more = f" (known: {known}, {EXPERIMENT})" if "unknown key" in first_fault(error) else ""
-        raise UsageError(f"{path}: {first_fault(error)}{more}") from error
-
-
 def _checked(options: TrainOptions, where: str = "") -> TrainOptions:
-    for name, least in _LEAST.items():
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise UsageError(f"{where}--{name.replace('_', '-')}: must be at least {least}, got {value}")
-    if options.seed is not None and options.seed >= 2**63:
-        raise UsageError(f"{where}--seed: must be below 2**63, got {options.seed}")
+    check_ranges(options, _LEAST, where)
     if options.lr is not None and not 0 < options.lr < float("inf"):
         raise UsageError(f"{where}--lr: a number above 0, got {options.lr}")
     return options

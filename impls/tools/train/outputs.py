@@ -17,8 +17,7 @@ from impls.pictures.event_files import Events, NoEvents, open_events
 from impls.pictures.images import save_grid
 from impls.recipe.config import ExperimentConfig
 from impls.store.checkpoint import Note, save_state
-from impls.store.retention import prune
-from impls.store.trainfolder import TrainFolder
+from impls.store.trainfolder import TrainFolder, prune
 from impls.store.trainlog import EpochLine, Line, StepLine, TrainLog
 from impls.tools.train.loop import Plan
 
@@ -111,7 +110,7 @@ class FolderOutputs:
         """Write a checkpoint, then remove those that nobody wants any more."""
         if self.log is not None:
             self.log.sync()
-        note = Note(self.note.arm, self.note.dataset, self.note.dataset_sha256, validation_loss)
+        note = self.note.model_copy(update={"validation_loss": validation_loss})
         save_state(self.folder.checkpoint(state.step), state, self.config, note)
         self.latest = state.step
         prune(self.folder.checkpoints, self.keep_last, self.keep_best)

@@ -101,8 +101,9 @@ def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Ba
     say(f"{arm.name} on {backend.info.device}: {trainer.parameter_count:,} parameters, {len(trained_on)} images, "
         f"{len(kept_out)} held out, from step {step} to {plan.last_step}: {folder.path}")
     _warn_of_disk(folder, plan, step, trainer.parameter_count, options)
+    note = Note(arm=arm.name, dataset=data.name, dataset_sha256=data.sha256)
     outputs = FolderOutputs(
-        folder, config, plan, Note(arm.name, data.name, data.sha256), GridDrawer(backend, config, stop), options.log,
+        folder, config, plan, note, GridDrawer(backend, config, stop), options.log,
         1 if options.only_checkpoint_max else options.keep_last, not options.only_checkpoint_max, earlier, step)
     training = Training(trainer, config, plan, kept_out, outputs, stop, step)
     go_on = shlex.join([*PROG.split(), "--model_path", str(folder.path)])

@@ -16,8 +16,7 @@ from impls.registry import Arm
 from impls.store import trainlog
 from impls.store.checkpoint import Note, load_state, read_note
 from impls.store.diffusers import WEIGHTS_FILE
-from impls.store.retention import checkpoints
-from impls.store.trainfolder import TrainFolder, folder_of
+from impls.store.trainfolder import TrainFolder, checkpoints, folder_of
 from impls.store.weights import find_checkpoint, load_weights
 from impls.tools.train.options import TrainOptions, changes, with_defaults
 

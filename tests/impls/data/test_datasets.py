@@ -1,14 +1,16 @@
 import gzip
 import hashlib
+import io
 import socket
 import struct
 import subprocess
 import sys
+import urllib.error
 
 import numpy as np
 import pytest
 
-from impls.data import array_cache, cifar, cifar_download, datasets, download, idx, synthetic
+from impls.data import array_cache, cifar, datasets, download, idx, synthetic
 from impls.errors import DataError
 
 
@@ -234,7 +236,7 @@ def test_a_download_appears_in_the_folder_only_when_complete(root, cache, monkey
     published(b"archive", monkeypatch)
 
     def fetch(content):
-        monkeypatch.setattr(download, "fetch", lambda _, folder, __: (folder / "x.tar.gz").write_bytes(content))
+        monkeypatch.setattr(download, "fetch", lambda _, path: path.write_bytes(content))
 
     fetch(b"arch")
     with pytest.raises(DataError, match="could not be downloaded .*truncated or changed"):
@@ -248,25 +250,45 @@ def test_a_download_appears_in_the_folder_only_when_complete(root, cache, monkey
 
 def test_a_download_that_hangs_is_stopped(tmp_path):
     with pytest.raises(DataError, match="nothing arrived for 0 s"):
-        download.fetch([sys.executable, "-c", "import signal; signal.pause()"], tmp_path, stall_s=0)
+        download.watch([sys.executable, "-c", "import signal; signal.pause()"], tmp_path, stall_s=0)
 
 
 def test_a_download_that_fails_gives_its_reason(tmp_path):
     with pytest.raises(DataError, match="^the reason$"):
-        download.fetch([sys.executable, "-c", "print('chatter\\nthe reason'); raise SystemExit(1)"], tmp_path, 60)
+        download.watch([sys.executable, "-c", "print('chatter\\nthe reason'); raise SystemExit(1)"], tmp_path, 60)
     with pytest.raises(DataError, match="ended with status 3"):
-        download.fetch([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, 60)
+        download.watch([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, 60)
 
 
 def test_the_downloader_reports_a_server_that_does_not_answer(tmp_path, monkeypatch, capsys):
     # Set for the rest of this process, it would reach the sockets of other tests.
     monkeypatch.setattr(socket, "setdefaulttimeout", lambda _: None)
-    monkeypatch.setattr(cifar_download, "RELEASE", cifar.Release("http://127.0.0.1:9/x", "x", "x", "", (), 0))
-    # Asking comes first: importing torchvision takes seconds.
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
-    assert cifar_download.main(str(tmp_path)) == 1
+    assert download.main("http://127.0.0.1:9/x", str(tmp_path / "x")) == 1
     assert "the server does not answer" in capsys.readouterr().out
+
+
+def test_the_child_process_writes_the_file_or_says_why_not(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(download, "urlopen", lambda url, timeout: io.BytesIO(b"weights"))
+    monkeypatch.setattr(socket, "setdefaulttimeout", lambda _: None)
+    assert download.main("https://example.org/x", str(tmp_path / "x")) == 0
+    assert (tmp_path / "x").read_bytes() == b"weights"
+
+    def refuse(url, timeout):
+        raise urllib.error.URLError("no route")
+
+    monkeypatch.setattr(download, "urlopen", refuse)
+    assert download.main("https://example.org/x", str(tmp_path / "x")) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "the server does not answer: no route"
+
+
+def test_a_server_that_ends_too_early_is_told(tmp_path, monkeypatch, capsys):
+    class Short(io.BytesIO):
+        length = 10
+
+    monkeypatch.setattr(download, "urlopen", lambda url, timeout: Short(b"weights"))
+    monkeypatch.setattr(socket, "setdefaulttimeout", lambda _: None)
+    assert download.main("https://example.org/x", str(tmp_path / "x")) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "the download broke off: 3 bytes are missing"
 
 
 @pytest.mark.slow

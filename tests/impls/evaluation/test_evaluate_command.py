@@ -11,8 +11,9 @@ from safetensors.numpy import load_file, save_file
 from small_evaluation import draw
 
 from harness.record.events import quality
+from impls.evaluation import features as kept_features
 from impls.evaluation import networks as extractors
-from impls.evaluation import reference, results
+from impls.evaluation import results
 from impls.evaluation.distances import frechet
 from impls.evaluation.intervals import partition
 from impls.tools.evaluate import options as evaluate_options
@@ -135,15 +136,15 @@ def _umask() -> int:
 def _foreign(path):
     """Another extractor's features under this name, with a right checksum."""
     array = np.ones((200, 12), np.float32)
-    save_file({"features": array}, path, {"identity": "{}", "sha256": reference._digest(array)})
+    save_file({"features": array}, path, {"identity": "{}", "sha256": kept_features._digest(array)})
 
 
 def _poisoned(path):
     """NaN, with a right checksum and identity."""
-    with reference.safe_open(path, "numpy") as file:
+    with kept_features.safe_open(path, "numpy") as file:
         metadata = file.metadata()
     array = np.full((200, 12), np.nan, np.float32)
-    save_file({"features": array}, path, {**metadata, "sha256": reference._digest(array)})
+    save_file({"features": array}, path, {**metadata, "sha256": kept_features._digest(array)})
 
 
 def _changed(path):
@@ -179,11 +180,11 @@ def test_another_process_may_be_faster(tmp_path):
     wanted = {"extractor": "quarters", "images": 3, "feature_size": 2}
 
     def compute():
-        reference.cached_features(wanted, lambda: made, print, tmp_path)
+        kept_features.cached(wanted, lambda: made, print, tmp_path)
         return made
 
-    assert reference.cached_features(wanted, compute, pytest.fail, tmp_path)[1] == 1.0
-    features, rate = reference.cached_features(wanted, lambda: pytest.fail("computed"), pytest.fail, tmp_path)
+    assert kept_features.cached(wanted, compute, pytest.fail, tmp_path)[1] == 1.0
+    features, rate = kept_features.cached(wanted, lambda: pytest.fail("computed"), pytest.fail, tmp_path)
     assert rate is None and len(list(tmp_path.iterdir())) == 1
     np.testing.assert_array_equal(features, made.features)
 

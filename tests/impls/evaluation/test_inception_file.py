@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import urllib.error
-from pathlib import Path
 
 import pytest
 import torch
@@ -124,9 +122,9 @@ def test_where_it_is_looked_for(cache, tmp_path):
 
 
 def fetched(content):
-    def fetch(command, folder, stall_s):
-        assert command[1:3] == ["-m", "impls.evaluation.inception_file"]
-        Path(command[3], inception_file.NAME).write_bytes(content)
+    def fetch(url, path):
+        assert (url, path.name) == (inception_file.URL, inception_file.NAME)
+        path.write_bytes(content)
     return fetch
 
 
@@ -145,7 +143,7 @@ def test_a_wrong_download_leaves_nothing(cache, monkeypatch):
 
 
 def test_offline_the_line_says_where_to_get_it_and_where_to_put_it(cache, monkeypatch):
-    def fetch(command, folder, stall_s):
+    def fetch(url, path):
         raise DataError("the server does not answer")
 
     monkeypatch.setattr(inception_file, "fetch", fetch)
@@ -154,17 +152,3 @@ def test_offline_the_line_says_where_to_get_it_and_where_to_put_it(cache, monkey
     for part in (inception_file.URL, str(inception_file.own_folder()), inception_file.NAME, "--inception_weights",
                  "does not answer"):
         assert part in str(fault.value)
-
-
-def test_the_child_process_writes_the_file_or_says_why_not(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(inception_file, "urlopen", lambda url, timeout: io.BytesIO(b"weights"))
-    monkeypatch.setattr(inception_file.socket, "setdefaulttimeout", lambda _: None)
-    assert inception_file.main(str(tmp_path)) == 0
-    assert (tmp_path / inception_file.NAME).read_bytes() == b"weights"
-
-    def refuse(url, timeout):
-        raise urllib.error.URLError("no route")
-
-    monkeypatch.setattr(inception_file, "urlopen", refuse)
-    assert inception_file.main(str(tmp_path)) == 1
-    assert capsys.readouterr().out.splitlines()[-1] == "the server does not answer: no route"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from impls.evaluation import intervals, metrics
+from impls.evaluation import figures, intervals
 from impls.evaluation.distances import Reference, Sample, frechet
 from impls.evaluation.intervals import jackknife, kid_left_out, partition, study, wilson
 
@@ -132,16 +132,16 @@ def test_the_kernel_distance_without_a_group_is_that_of_the_rest():
 
 def test_the_inception_score_of_all_images_is_torch_fidelitys():
     logits = np.random.default_rng(0).normal(size=(67, 20)).astype(np.float32) * 3
-    score, plan = metrics.score_of_parts(logits, 5), partition(67, 0)
-    assert score(plan.everything) == pytest.approx(metrics.inception_score(logits, 5), rel=1e-12)
+    score, plan = figures.score_of_parts(logits, 5), partition(67, 0)
+    assert score(plan.everything) == pytest.approx(figures.inception_score(logits, 5), rel=1e-12)
     first = np.random.RandomState(5).permutation(67)[:6]
-    alone = metrics.isc_features_to_metric(torch.from_numpy(logits[first[1:]]), 1, False)["inception_score_mean"]
+    alone = figures.isc_features_to_metric(torch.from_numpy(logits[first[1:]]), 1, False)["inception_score_mean"]
     assert score(first[1:]) == pytest.approx(alone, rel=1e-12)
 
 
 def test_recall_of_all_images_is_torch_fidelitys():
     rng = np.random.default_rng(4)
     x, y = rng.normal(0.5, 1, (70, 6)).astype(np.float32), rng.normal(size=(50, 6)).astype(np.float32)
-    recall = metrics.recall_of_parts(x, y)
-    assert recall(partition(70, 0).everything) == pytest.approx(metrics.precision_recall(x, y)[1], abs=1e-7)
-    assert recall(np.arange(20)) == pytest.approx(metrics.precision_recall(x[:20], y)[1], abs=1e-7)
+    recall = figures.recall_of_parts(x, y)
+    assert recall(partition(70, 0).everything) == pytest.approx(figures.precision_recall(x, y)[1], abs=1e-7)
+    assert recall(np.arange(20)) == pytest.approx(figures.precision_recall(x[:20], y)[1], abs=1e-7)

@@ -16,7 +16,7 @@ from torch_fidelity.utils import get_featuresdict_from_dataset
 
 from impls.data.datasets import prepare
 from impls.errors import UsageError
-from impls.evaluation import efficientnet, extract, inception, inception_file
+from impls.evaluation import efficientnet, features, inception, inception_file
 from impls.evaluation import networks as extractors
 from impls.evaluation.distances import Reference, Sample
 from impls.evaluation.networks import WeightsRequest
@@ -64,7 +64,7 @@ def run(tmp_path_factory, digits):
 
 
 def look(net, images):
-    return extract.extract(net, images, BATCH, "cpu", "", True).features
+    return features.extract(net, images, BATCH, "cpu", "", True).features
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_inception_is_torch_fidelitys_network_with_the_weights_of_the_file(rando
     assert (net.label, net.weights_sha256) == (f"FD inception-v3-compat (weights {digest[:8]})", digest)
     theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], str(path))
     wanted = get_featuresdict_from_dataset(Pictures(digits[:6]), theirs, 4, False, True, False)
-    found = extract.extract(net, digits[:6], 4, "cpu", "", True)
+    found = features.extract(net, digits[:6], 4, "cpu", "", True)
     np.testing.assert_array_equal(found.features, wanted["2048"].numpy())
     np.testing.assert_array_equal(found.logits, wanted["logits_unbiased"].numpy())
     assert found.features.shape == (6, 2048) and found.features.std() > 0

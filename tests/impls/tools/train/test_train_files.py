@@ -16,8 +16,7 @@ from impls.pictures.curve import MOST_POINTS, save_curve, thinned
 from impls.recipe.config import preset
 from impls.store import trainlog
 from impls.store.checkpoint import Note, read_note, save_state
-from impls.store.retention import best, checkpoints, prune, remove_partial
-from impls.store.trainfolder import TrainFolder, folder_of
+from impls.store.trainfolder import TrainFolder, best, checkpoints, folder_of, prune, remove_partial
 from impls.store.trainlog import EpochLine, StepLine, TrainLog
 
 STEPS = [StepLine(step, 1 + step // 4, 1 / step, 1e-4) for step in range(1, 9)]
@@ -38,7 +37,8 @@ def steps(folder):
 
 def test_a_note_comes_back(tmp_path):
     arrays = {"w": np.zeros(2, np.float32)}
-    state, note = TrainerState(3, arrays, None, arrays, arrays), Note("jittor:onednn", "digits", "abc", 0.125)
+    state = TrainerState(3, arrays, None, arrays, arrays)
+    note = Note(arm="jittor:onednn", dataset="digits", dataset_sha256="abc", validation_loss=0.125)
     save_state(tmp_path / "a", state, preset("tiny"), note)
     assert read_note(tmp_path / "a") == note
     assert read_note(save(tmp_path, 1)) == Note()

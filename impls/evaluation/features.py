@@ -1,73 +1,84 @@
-"""The real images that sets are held against, and their features, cached under everything they depend on."""
+"""Features of images: batch by batch through a network, or from the cache.
+
+They are the same bits as torch-fidelity's own loop gives. Those of real images are kept under everything that they
+depend on.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+from tqdm import tqdm
 
 from impls.data.array_cache import default_folder
-from impls.data.datasets import NAMES, prepare
-from impls.errors import UsageError
-from impls.evaluation.inputs import Images, read_images, sha256_of
+from impls.devices import default_threads
+from impls.errors import UnavailableError, UsageError
+from impls.evaluation.inputs import Images, Say, sha256_of
 from impls.evaluation.networks import Extracted, FeatureNetwork, FeatureSpec, Floats
 from impls.store.files import whole_file
 
-# What a CPU computes in about a minute; CUDA takes all.
-CPU_IMAGES = 5000
-Say = Callable[[str], None]
 
-
-@dataclass(frozen=True)
-class Reference:
-    """Real images.
-
-    Attributes:
-        dataset: name of the data set, or of the file.
-        all_images: every image there is, uint8 (N, H, W, 3), perhaps memory-mapped.
-    """
-
-    dataset: str
-    all_images: Images
-
-    def count(self, asked: int | None, device: str) -> int:
-        """How many images are used.
-
-        Raises:
-            UsageError: more were asked for than there are.
-        """
-        there = len(self.all_images)
-        if asked is None:
-            return there if device == "cuda" else min(there, CPU_IMAGES)
-        if asked > there:
-            raise UsageError(f"--reference_images {asked}: {self.dataset} has {there} images")
-        return asked
-
-    def split(self, count: int) -> str:
-        """Which images are used, for people."""
-        there = len(self.all_images)
-        used = f"all {there:,}" if count == there else f"the first {count:,} of {there:,}"
-        return f"{used} training images, without flips" if self.dataset in NAMES else f"{used} images of the file"
-
-
-def open_reference(name: str, data_root: Path | None, say: Say) -> Reference:
-    """The training split of a data set, or the images of a file.
+def open_device(choice: str) -> str:
+    """The device of this choice, "cpu" or "cuda", with every core at its disposal.
 
     Raises:
-        UsageError: neither a data set nor a usable file.
+        UnavailableError: CUDA was asked for and is not there.
     """
-    if name in NAMES:
-        dataset = prepare(name, data_root, echo=say)
-        return Reference(dataset.name, dataset.open())
-    if not Path(name).exists():
-        raise UsageError(f"--reference {name}: neither a file nor one of {', '.join(NAMES)}")
-    return Reference(Path(name).name, read_images(Path(name)))
+    torch.set_num_threads(default_threads())
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise UnavailableError("--device cuda: PyTorch finds no CUDA device here: choose --device cpu")
+    if choice == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    # Published figures are of float32.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    return "cuda"
+
+
+def extract(net: FeatureNetwork, images: Images, batch_size: int, device: str, title: str, quiet: bool) -> Extracted:
+    """Features of all images (N, H, W, 3), in their order.
+
+    Args:
+        net: the network; it is moved to the device.
+        images: uint8, perhaps memory-mapped.
+        batch_size: images at once; features of other batch sizes may differ in the last bits.
+        device: "cpu" or "cuda".
+        title: what the progress bar says.
+        quiet: no progress bar.
+
+    Raises:
+        UsageError: the network gave something else than it promised, or NaN.
+    """
+    start = time.perf_counter()
+    network = net.network.to(device)
+    parts: list[tuple[torch.Tensor, ...]] = []
+    # A file gets a line now and then, a terminal a moving bar.
+    pace = 0.1 if sys.stderr.isatty() else 10.0
+    progress = tqdm(total=len(images), desc=title, unit="image", disable=quiet, mininterval=pace)
+    with torch.inference_mode(), progress as bar:
+        for first in range(0, len(images), batch_size):
+            batch = _tensor(images[first : first + batch_size]).to(device)
+            parts.append(tuple(part.cpu() for part in network(batch)))
+            bar.update(len(batch))
+    outputs = [np.asarray(torch.cat(column).numpy()) for column in zip(*parts, strict=True)]
+    seconds = time.perf_counter() - start
+    wanted = 2 if net.spec.inception_score else 1
+    if len(outputs) != wanted or outputs[0].shape != (len(images), net.spec.feature_size):
+        shapes = [output.shape for output in outputs]
+        raise UsageError(f"--features {net.spec.name}: the network gave {shapes}, its specification promises {wanted} "
+                         f"arrays, the first of shape {(len(images), net.spec.feature_size)}")
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise UsageError(f"--features {net.spec.name}: the network gave NaN or infinity: its weights are of no use")
+    return Extracted(outputs[0], outputs[1] if wanted == 2 else None, len(images) / seconds)
 
 
 def check_size(spec: FeatureSpec, dataset: str, count: int) -> None:
@@ -90,7 +101,7 @@ def identity(net: FeatureNetwork, images: Images, batch_size: int, device: str) 
             "feature_size": net.spec.feature_size, "batch_size": batch_size, "device": device}
 
 
-def cached_features(
+def cached(
     wanted: dict[str, str | int], compute: Callable[[], Extracted], say: Say, folder: Path | None = None
 ) -> tuple[Floats, float | None]:
     """Features from the cache, or computed and put there.
@@ -122,6 +133,11 @@ def cached_features(
     except UsageError as error:
         say(f"{error}: the features are not kept")
     return features, extracted.images_per_s
+
+
+def _tensor(images: Any) -> torch.Tensor:
+    # A copy: the file may be a read-only memory map, which torch warns of.
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
 def _read(path: Path, text: str, shape: tuple[int, int]) -> Floats:

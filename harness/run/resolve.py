@@ -1,0 +1,160 @@
+"""From options to a job: device, recipe, weights and plans, each worked out once and the same for all that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.options import BenchConfig, experiment
+from harness.part import Asked
+from harness.plan import Plan, make_plans
+from harness.suites.registry import SUITES
+from harness.suites.weights import model_paths
+from impls.devices import cuda_driver_fault, default_threads
+from impls.errors import UnavailableError, UsageError
+from impls.recipe.config import ExperimentConfig
+from impls.registry import Arm, Device
+
+if TYPE_CHECKING:
+    from harness.processes.workers import LocalSessions
+    from harness.progress import Progress
+    from harness.record.run import RecordedRun
+    from impls.store.weights import Weights
+
+Probe = Callable[[Arm], str | None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run as it was asked for.
+
+    Attributes:
+        options: what the user said.
+        recipe: the experiment that it amounts to.
+        plans: what runs, part by part.
+        device_reason: why on this device.
+        command: the command line, for the record.
+        given: weights that all arms sample from; None for random ones.
+        resumed: the run that goes on; None for a new one.
+    """
+
+    options: BenchConfig
+    recipe: ExperimentConfig
+    plans: tuple[Plan, ...]
+    device_reason: str
+    command: Sequence[str]
+    given: Weights | None = None
+    resumed: RecordedRun | None = None
+
+
+def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequence[str], progress: Progress) -> Job:
+    """A new run.
+
+    Args:
+        options: what the user said.
+        overrides: what the configuration file says of the experiment.
+        command: the command line, for the record.
+        progress: told what is being asked of a framework, and which device it is.
+
+    Raises:
+        UsageError: options that contradict each other, weights that cannot be read, or a device that cannot be had.
+    """
+    device, reason = _device(options, progress)
+    recipe, given = experiment(options, overrides, device), given_weights(options)
+    if given is not None:
+        recipe = recipe.model_copy(
+            update={name: getattr(given.config, name) for name in ("preset", "model", "diffusion")})
+    plans = make_plans(Asked(options, device, recipe.diffusion.T, overrides))
+    return Job(options, recipe, plans, reason, command, given)
+
+
+def common_device(choice: str, arms: Sequence[Arm], driver_fault: Callable[[], str | None],
+                  probe: Probe) -> tuple[Device, str]:
+    """The device for all arms, with the reason: CUDA only when every one of them can use it, never different ones.
+
+    Args:
+        choice: "auto", "cpu" or "cuda".
+        arms: what is compared.
+        driver_fault: why there is no CUDA here at all, found without a framework; None when there may be.
+        probe: asks an arm's framework why it cannot use CUDA; None when it can.
+
+    Raises:
+        UnavailableError: "cuda" was asked for and an arm cannot use it.
+    """
+    if choice == "cpu":
+        return "cpu", "as asked"
+    for arm in dict.fromkeys(arms):
+        fault = arm.device_fault("cuda") or driver_fault() or probe(arm)
+        if fault is None:
+            continue
+        reason = fault if fault.startswith(arm.name) else f"{arm.name}: {fault}"
+        if choice == "cuda":
+            raise UnavailableError(f"--device cuda: {reason}: choose --device cpu or leave this arm out")
+        return "cpu", f"not every arm can use CUDA here: {reason}"
+    return "cuda", "as asked" if choice == "cuda" else "every arm can use it"
+
+
+def _device(options: BenchConfig, progress: Progress) -> tuple[Device, str]:
+    """The device of a new run; the arms' frameworks are asked in workers of their own, where there is a driver."""
+    with ExitStack() as opened:
+        probes: list[Probe] = []
+
+        def probe(arm: Arm) -> str | None:
+            if not probes:
+                from harness.processes.scratch import Scratch
+                from harness.processes.workers import LocalSessions
+
+                sessions = LocalSessions(default_threads(), opened.enter_context(Scratch()), options.python,
+                                         watcher=progress)
+                opened.callback(sessions.close)
+                probes.append(probe_with(sessions, default_threads(), progress.say))
+            return probes[0](arm)
+
+        device, reason = common_device(options.device, options.compared, cuda_driver_fault, probe)
+    if not options.dry_run:
+        progress.say(f"device {device}: {reason}")
+    return device, reason
+
+
+def probe_with(sessions: LocalSessions, threads: int, say: Callable[[str], None]) -> Probe:
+    """A probe that starts a short-lived worker of the arm and has its framework open the device."""
+    from harness.bench import SLOW_LIMIT_S
+    from harness.processes.session import WorkerFailedError
+    from harness.protocol import life
+
+    def probe(arm: Arm) -> str | None:
+        say(f"asking {arm.name} whether it can use CUDA")
+        with sessions.folder("probe") as folder:
+            try:
+                with sessions.start("A", arm, folder / "probe.log") as session:
+                    session.ask(life.Prewarm(arm=arm.name, device="cuda"), SLOW_LIMIT_S)
+                    session.ask(life.Create(arm=arm.name, device="cuda", threads=threads), SLOW_LIMIT_S)
+            except WorkerFailedError as error:
+                return error.message
+        return None
+
+    return probe
+
+
+def given_weights(options: BenchConfig) -> Weights | None:
+    """What is sampled from; None for random weights, and where a training makes them.
+
+    Raises:
+        CheckpointError: they cannot be read.
+        UsageError: a part cannot go on with them, or they draw images of different sizes.
+    """
+    if not options.model_path:
+        return None
+    from impls.store.weights import load_weights
+
+    paths = list(dict.fromkeys(model_paths(options).values()))
+    for part in SUITES[options.suite].parts:
+        why = part.refusal(options)
+        if why is not None:
+            raise UsageError(why)
+    found = [load_weights(path) for path in paths]
+    if len({(one.config.model.image_size, one.config.model.image_channels) for one in found}) > 1:
+        raise UsageError("--model-path: the networks draw images of different sizes, which cannot be compared")
+    return found[0]

@@ -1,0 +1,153 @@
+"""The half of sampling that knows no framework: which timesteps a chain visits, and what noise it takes from where."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from impls.backend import Arrays, BackendInfo, Images, Method, OnStep
+from impls.errors import UsageError
+from impls.pictures.images import to_uint8
+from impls.recipe import randomness
+from impls.recipe.config import ExperimentConfig
+from impls.recipe.schedule import Schedule, Spacing, sampling_timesteps
+from impls.store.diffusers import require_same
+
+STEPS = 50
+# The framework's own.
+Tensor = Any
+
+
+class BaseSampler(ABC):
+    """See `impls.backend.Sampler`: DDPM (Ho et al. 2020, algorithm 2) and DDIM (Song et al. 2021, equation 12).
+
+    Attributes:
+        network: what predicts the noise: the framework's own `network.Network`.
+        no_grad: a block in which no gradients are kept.
+        ddpm_step: of the framework's `diffusion`.
+        ddim_step: of the framework's `diffusion`.
+        latest: the images after the latest call of `step` or `enqueue`.
+    """
+
+    network: Any
+    no_grad: Callable[[], AbstractContextManager[Any]]
+    ddpm_step: Callable[..., Tensor]
+    ddim_step: Callable[..., Tensor]
+
+    def __init__(self, config: ExperimentConfig, info: BackendInfo) -> None:
+        self.config, self.info = config, info
+        self.schedule = Schedule.from_config(config.diffusion)
+        self.endless = self.walk()
+        self.latest: Tensor | None = None
+
+    @property
+    def parameter_count(self) -> int:
+        """Trainable scalars of the network."""
+        return self.network.parameter_count
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the weights by state-dict name."""
+        return self.network.shapes
+
+    def load(self, params: Arrays) -> None:
+        """Use these weights, by state-dict name.
+
+        Raises:
+            CheckpointError: names or shapes differ from the network's, or values are not finite.
+        """
+        require_same("weights", params, self.network.shapes)
+        self.network.load(params)
+
+    def sample(self, n: int, seed: int, method: Method = "ddpm", steps: int | None = None, eta: float = 0.0,
+               on_step: OnStep | None = None, *, spacing: Spacing = "uniform", first: int = 0) -> Images:
+        """Images number `first` to `first + n - 1` of a seed: uint8 (n, H, W, C); see `impls.backend.Sampler`."""
+        for calls, x in enumerate(self.chain(n, seed, method, steps, eta, spacing, first), start=1):
+            if on_step is not None:
+                on_step(calls, partial(self.images, x))
+        return self.images(x)
+
+    def chain(self, n: int, seed: int, method: Method, steps: int | None, eta: float, spacing: Spacing,
+              first: int = 0, launch: bool = True) -> Iterator[Tensor]:
+        """The images (n, C, H, W) after every network call; nothing waits for the device.
+
+        Raises:
+            UsageError: a number is outside its range, or DDPM is given other steps than T.
+        """
+        if n < 1 or first < 0 or not 0 <= eta < float("inf"):
+            raise UsageError(f"sampling needs at least one image, a first number and an eta of 0 or more: "
+                             f"got {n} images from number {first} with eta {eta}")
+        visited = sampling_timesteps(self.schedule.T, method, steps, spacing)
+        # All timesteps at once, so that no step has to copy its own to the device.
+        t_rows = self.to_device(np.repeat(np.array(visited, np.int64)[:, None], n, axis=1))
+        draw = self.noise(n, seed, first)
+        x = draw(self.schedule.T)
+        for row, (t, t_prev) in enumerate(zip(visited, [*visited[1:], -1], strict=True)):
+            with self.no_grad():
+                eps = self.network(x, t_rows[row])
+                if method == "ddpm":
+                    noise = draw(t) if t > 0 else None
+                    x = self.ddpm_step(self.schedule, x, eps, t, noise, self.config.diffusion.variance)
+                else:
+                    noise = draw(t) if eta > 0 and t_prev >= 0 else None
+                    x = self.ddim_step(self.schedule, x, eps, t, t_prev, eta, noise)
+            if launch:
+                self.launch(x)
+            yield x
+
+    def images(self, x: Tensor) -> Images:
+        """Images (n, C, H, W) in [-1, 1] as uint8 (n, H, W, C) on the host; waits for the device."""
+        return to_uint8(self.to_host(x))
+
+    def noise(self, n: int, seed: int, first: int) -> Callable[[int], Tensor]:
+        """What draws standard normal noise (n, C, H, W): for the start at T, then for the step down from t."""
+        model = self.config.model
+        shape = (model.image_channels, model.image_size, model.image_size)
+        if self.config.sample.randomness == "matched":
+            numbers = range(first, first + n)
+            return lambda t: self.to_device(randomness.image_noise(seed, numbers, t, shape))
+        start = int(randomness.stream(seed, "framework sampling", first).integers(2**31))
+        return self.native_noise((n, *shape), start)
+
+    def walk(self) -> Iterator[Tensor]:
+        """The endless chain that `step` goes along: DDIM with the configured settings, again and again."""
+        chosen = self.config.sample
+        steps = chosen.steps or min(STEPS, self.schedule.T)
+        while True:
+            yield from self.chain(chosen.batch_size, self.config.seed, "ddim", steps, chosen.eta, chosen.spacing)
+
+    def step(self) -> None:
+        """Enqueue one network call and the step down that follows from it."""
+        self.latest = next(self.endless)
+
+    def enqueue(self, n: int, seed: int, steps: int) -> None:
+        """Ask for a DDIM chain without launching or waiting for anything: what careless timing measures."""
+        chosen = self.config.sample
+        chain = self.chain(n, seed, "ddim", steps, chosen.eta, chosen.spacing, launch=False)
+        self.latest = deque(chain, maxlen=1).pop()
+
+    def launch(self, x: Tensor) -> None:  # noqa: B027 - an eager framework has nothing to do
+        """Start what computes x, where the framework would only note it down."""
+
+    @abstractmethod
+    def native_noise(self, shape: tuple[int, ...], seed: int) -> Callable[[int], Tensor]:
+        """What draws standard normal noise of `shape` from the framework's own generator, started from `seed`."""
+
+    @abstractmethod
+    def to_device(self, array: NDArray[Any]) -> Tensor:
+        """A tensor of the array on the device."""
+
+    @abstractmethod
+    def to_host(self, x: Tensor) -> NDArray[np.float32]:
+        """The tensor's values; waits for the device."""
+
+    def close(self) -> None:
+        """Release device memory."""
+        del self.endless, self.latest, self.network

@@ -1,0 +1,142 @@
+"""The half of a training that knows no framework: what a step does, in which order, and what of it is kept."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from impls.backend import BackendInfo, TrainerState
+from impls.errors import UsageError
+from impls.recipe import randomness
+from impls.recipe.config import ExperimentConfig
+from impls.recipe.validation import held_out_loss
+from impls.store.diffusers import require_fit
+
+# The framework's own.
+Tensor = Any
+
+
+class BaseTrainer(ABC):
+    """See `impls.backend.Trainer`: DDPM training (Ho et al. 2020, algorithm 1) over the parts of one framework.
+
+    With matched randomness, batches, flips, timesteps and noise are keyed streams, the same in every framework.
+    Dropout's masks come from the framework's own generator, which then starts anew from (seed, step) at every step: a
+    resumed training repeats an uninterrupted one exactly, but two frameworks agree only with dropout 0.
+
+    Attributes:
+        network: what is trained: the framework's own `network.Network`.
+        optimizer: what moves its weights: the framework's own `optimizer.Adam`.
+        batches: where its images come from: the framework's own `data.batches`.
+        steps_done: optimisation steps.
+    """
+
+    network: Any
+    optimizer: Any
+    batches: Any
+
+    def __init__(self, config: ExperimentConfig, info: BackendInfo) -> None:
+        self.config, self.info = config, info
+        self.steps_done = 0
+        self.unread_losses: list[Tensor] = []
+        self.waits_ns: list[int] = []
+
+    @property
+    def parameter_count(self) -> int:
+        """Trainable scalars of the network."""
+        return self.network.parameter_count
+
+    def step(self) -> None:
+        """Enqueue one optimisation step on the next batch."""
+        started_ns = time.perf_counter_ns()
+        x0 = self.batches.batch(self.steps_done)
+        self.waits_ns.append(time.perf_counter_ns() - started_ns)
+
+        loss = self.loss(x0)
+        self.optimizer.step(loss, self.learning_rate())
+        self.unread_losses.append(loss.detach())
+        self.steps_done += 1
+
+    @abstractmethod
+    def loss(self, x0: Tensor) -> Tensor:
+        """The mean squared error of the predicted noise (Ho et al. 2020, equation 14) for this step's draws."""
+
+    def keyed_draws(self, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Timesteps (B,) and noise of `shape` for this step from the keyed streams; so are dropout's masks then."""
+        T, seed, step = self.config.diffusion.T, self.config.seed, self.steps_done
+        self.seed_generator(step)
+        return randomness.timesteps(seed, step, shape[0], T), randomness.noise(seed, step, shape)
+
+    def seed_generator(self, step: int) -> None:
+        """Start the framework's own generator anew, so that what it draws at a step does not depend on earlier ones."""
+        self.set_seed(int(randomness.stream(self.config.seed, "framework", step).integers(2**31)))
+
+    @abstractmethod
+    def set_seed(self, seed: int) -> None:
+        """Start the framework's own generator from `seed`."""
+
+    def learning_rate(self) -> float:
+        """The rate of this step."""
+        return self.config.train.learning_rate(self.steps_done)
+
+    def loader_wait_ns(self) -> list[int]:
+        """For every step since the last call, nanoseconds spent waiting for its batch."""
+        waits, self.waits_ns = self.waits_ns, []
+        return waits
+
+    def state(self) -> TrainerState:
+        """A copy of everything needed to go on exactly; waits for the device."""
+        arrays = self.optimizer.arrays
+        ema = None if self.config.train.ema_decay is None else arrays("ema")
+        return TrainerState(self.steps_done, self.network.arrays(), ema, arrays("exp_avg"), arrays("exp_avg_sq"))
+
+    def load_state(self, state: TrainerState) -> None:
+        """Go on from `state`.
+
+        Raises:
+            CheckpointError: names or shapes differ from the network's, or values are not finite.
+        """
+        require_fit(state, self.network.shapes, self.config.train.ema_decay is not None)
+        self.network.load(state.params)
+        arrays = {"exp_avg": state.exp_avg, "exp_avg_sq": state.exp_avg_sq, "ema": state.ema}
+        self.optimizer.load_arrays(arrays, state.step)
+        self.steps_done = state.step
+        self.seed_generator(state.step)
+
+    @abstractmethod
+    def predict(self, x: NDArray[np.float32], t: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The network's eps for x (N, C, H, W) at timesteps t (N,), dropout off, no gradient."""
+
+    def validation_loss(self, images: NDArray[np.uint8], use_ema: bool) -> float:
+        """The mean loss over `images` (N, H, W, C) at keyed timesteps and noise, dropout off, no gradient."""
+        if not use_ema or self.config.train.ema_decay is None:
+            return held_out_loss(self.predict, images, self.config)
+        kept = self.network.arrays()
+        self.network.load(self.optimizer.arrays("ema"))
+        try:
+            return held_out_loss(self.predict, images, self.config)
+        finally:
+            self.network.load(kept)
+
+    def gradients(self) -> tuple[float, dict[str, NDArray[np.float32]]]:
+        """Loss and every unclipped gradient for the batch that the next `step()` would use; changes nothing.
+
+        Raises:
+            UsageError: randomness is not matched, so that batch is not known before it is drawn.
+        """
+        if self.config.train.randomness != "matched":
+            raise UsageError("gradients need train.randomness matched: only then is the next batch known beforehand")
+        return self.differentiate(self.batches.batch(self.steps_done))
+
+    @abstractmethod
+    def differentiate(self, x0: Tensor) -> tuple[float, dict[str, NDArray[np.float32]]]:
+        """Loss and every unclipped gradient for the batch x0; changes nothing."""
+
+    def close(self) -> None:
+        """Release loader workers and device memory."""
+        self.batches.close()
+        self.unread_losses.clear()
+        del self.batches, self.optimizer, self.network
