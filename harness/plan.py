@@ -23,8 +23,6 @@ DEFAULT_BLOCKS = 8
 # The block of lines that tell what came before any.
 BEFORE_BLOCKS = -1
 EXTRA_SHARE = 0.25
-# Without an explicit --blocks or --time-limit, blocks beyond the minimum must end within this.
-SOFT_LIMIT_S = 300.0
 
 
 @dataclass(frozen=True)

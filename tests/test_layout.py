@@ -1,7 +1,8 @@
-"""The dependency direction between the packages, and that the two implementations mirror each other."""
+"""The rules of the house: which file may import which, who may name a suite, and that the implementations mirror."""
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,131 @@ def test_the_rules_notice_what_they_forbid(module, source):
 ])
 def test_the_rules_allow_what_the_design_wants(module, source):
     assert not [name for name in modules_imported(source, module) if fault(module, name)]
+
+
+# From the ground up; a file imports from its own floor and from those below it. A floor is a file or a folder.
+FLOORS = {
+    "harness": (
+        ("record",), ("stats",), ("protocol", "machine", "progress"), ("processes", "ledger", "worker"), ("part",),
+        ("options",), ("plan",), ("judge", "bench"), ("blocks",), ("run",), ("cli",)),
+    "reports": (
+        ("text",), ("page",), ("view",), ("chapters",), ("report", "compare", "export", "index", "serve", "terminal"),
+        ("__main__",)),
+}
+# Suites are plug-ins: they import from any floor, and shared files see only these of them.
+SEEN_OF_SUITES = ("registry", "weights")
+# What one suite may take from another: the settings of cells, and a check that stands as a gate before its own work.
+LENT = ("sampling.cells", "parity.part", "parity.gate")
+# Words that are the name of a part and of something else too.
+OTHER_MEANINGS = {
+    ("reports/view/timeline.py", "parity"): "the role of a worker, in the journal's words",
+    ("reports/export/rows.py", "quality"): "the name of an exported table",
+    ("reports/export/schema.py", "quality"): "the name of an exported table",
+    ("reports/chapters/ratio.py", "all"): "every cell",
+}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in sources()}
+
+
+def is_late(node: ast.AST) -> bool:
+    """Whether what stands in it runs later than the import of its file, or never."""
+    types_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    return types_only or isinstance(node, ast.FunctionDef)
+
+
+def at_import(module: str) -> set[str]:
+    """Files that are read when `module` is: what a function imports when it is called, and types, are left out."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    late = {id(inner) for node in ast.walk(tree) if is_late(node) for inner in ast.walk(node)}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in late:
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in MODULES else node.module for name in whole}
+    return (found & MODULES.keys()) - {module}
+
+
+def floor(module: str) -> int | None:
+    """Which floor a module stands on; None for suites and packages."""
+    package, _, rest = module.partition(".")
+    for number, rooms in enumerate(FLOORS.get(package, ())):
+        if inside(rest, *rooms):
+            return number
+    return None
+
+
+def suite_fault(module: str, imported: str) -> str | None:
+    """Which rule about suites `module` breaks; None when it may import that."""
+    package, _, what = imported.partition(".suites.")
+    if not what or inside(what, *SEEN_OF_SUITES):
+        return None
+    own, _, mine = module.partition(".suites.")
+    if not mine:
+        return "a shared file sees of the suites only their registry and weights"
+    if mine == "registry" or own != package or inside(what, mine.partition(".")[0]):
+        return None if own == package or inside(own, "reports") is False else "reports never imports a suite of harness"
+    return None if inside(what, *LENT) else "a suite takes from another only its cells or its gate"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_floors_point_down_and_suites_are_plug_ins(module):
+    stands = floor(module)
+    faults = []
+    for name in sorted(at_import(module)):
+        below = floor(name)
+        if stands is not None and below is not None and below > stands and inside(name, module.partition(".")[0]):
+            faults.append(f"{name}: stands on a higher floor")
+    imported = modules_imported(MODULES[module].read_text(encoding="utf-8"), module)
+    faults += [f"{name}: {why}" for name in sorted(set(imported)) if (why := suite_fault(module, name))]
+    assert faults == []
+
+
+def test_every_shared_file_stands_on_a_floor():
+    homeless = [name for name in MODULES if name.partition(".")[0] in FLOORS and "." in name
+                and not inside(name.partition(".")[2], "suites") and floor(name) is None]
+    assert homeless == []
+
+
+def test_no_files_import_one_another_in_a_circle():
+    # graphlib names the circle in its error.
+    tuple(TopologicalSorter({module: at_import(module) for module in MODULES}).static_order())
+
+
+def suites_named(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a file that name a suite or a part, as a whole word in quotes; docstrings are no code."""
+    from harness.suites.registry import SUITES
+
+    names = {*SUITES, *(part.name for suite in SUITES.values() for part in suite.parts)}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node.value in names:
+            yield node.lineno, str(node.value)
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if inside(name, "harness", "reports")))
+def test_shared_files_name_no_suite(module):
+    place = MODULES[module].relative_to(ROOT).as_posix()
+    if inside(module, "harness.suites", "reports.suites", "harness.part", "harness.record.events"):
+        return
+    named = [(line, word) for line, word in suites_named(MODULES[module]) if (place, word) not in OTHER_MEANINGS]
+    assert named == []
+
+
+@pytest.mark.parametrize(("module", "imported"), [
+    ("harness.blocks.block", "harness.suites.training"),
+    ("harness.judge.verdicts", "harness.suites.sampling.part.SAMPLING_TIME"),
+    ("reports.report", "reports.suites.quality.facts"),
+    ("harness.suites.training", "harness.suites.sampling.part"),
+    ("reports.suites.sampling.tables", "reports.suites.quality.cards"),
+])
+def test_the_rules_notice_a_suite_where_it_does_not_belong(module, imported):
+    assert suite_fault(module, imported)
 
 
 def files(framework: str) -> set[str]:

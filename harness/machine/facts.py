@@ -16,11 +16,10 @@ from pathlib import Path
 
 import psutil
 
-from harness.machine.files import SystemFiles, git_state, tool_version
+from harness.machine.files import ROOT, SystemFiles, git_state, tool_version
 from harness.machine.monitors.host import cpu_frequency_mhz
 from harness.machine.monitors.nvml import open_nvml
 from harness.machine.preflight import DEBUG_SWITCHES
-from harness.processes.launcher import ROOT
 from harness.record.events import EnvironmentRecorded
 from impls.devices import default_threads
 

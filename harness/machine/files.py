@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+# The folder of this program.
+ROOT = Path(__file__).resolve().parents[2]
 TOOL_LIMIT_S = 10.0
 CGROUP_UNLIMITED_BYTES = 1 << 60
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from harness.machine import gpu
+from harness.machine.files import ROOT
 from harness.processes import janitor
 
 KILL_LIMIT_S = 10.0
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Handle:

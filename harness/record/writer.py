@@ -44,10 +44,10 @@ class RunWriter:
         self._lock = threading.Lock()
         self._fault: StorageError | None = None
         try:
-            self._journal = Appender(path / JOURNAL)
+            self._file = _locked(path / JOURNAL)
             raw = (path / JOURNAL).read_bytes()
             if raw and not raw.endswith(b"\n"):
-                self._journal.append(b"\n")
+                self._write(b"\n")
                 raw += b"\n"
         except BlockingIOError as error:
             raise UsageError(f"{path}: that run is still going on in another process: wait for its end") from error
@@ -95,7 +95,7 @@ class RunWriter:
                 raise self._fault
             line = encode(event, self._number)
             try:
-                self._journal.append(line)
+                self._write(line)
             except OSError as error:
                 self._fault = self._cannot(JOURNAL, error)
                 raise self._fault from error
@@ -107,7 +107,7 @@ class RunWriter:
     def sync(self) -> None:
         """Make everything appended so far survive a power cut; a StorageError where the disk does not take it."""
         try:
-            self._journal.sync()
+            os.fsync(self._file)
         except OSError as error:
             raise self._cannot(JOURNAL, error) from error
 
@@ -137,8 +137,22 @@ class RunWriter:
             self.path.parent.rmdir()
 
     def close(self) -> None:
-        """Close the journal; idempotent."""
-        self._journal.close()
+        """Close the journal and let others write it; idempotent."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _write(self, data: bytes) -> None:
+        """Append all bytes or, as far as the file can still be cut, none; an OSError where the disk takes no more."""
+        end = os.fstat(self._file).st_size
+        try:
+            while data:
+                # The system may take fewer bytes than it is given, as it does when the disk is almost full.
+                data = data[os.write(self._file, data) :]
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, end)
+            raise
 
     def _cannot(self, name: str, error: OSError, ended: bool = False) -> StorageError:
         then = f"python -m reports build {self.path}" if ended else f"run_bench.py --resume {self.path}"
@@ -153,66 +167,21 @@ def write_atomically(path: Path, text: str) -> None:
         scratch.write_text(text, encoding="utf-8")
 
 
-class Appender:
-    """Appends to a file that no other process may append to meanwhile.
-
-    Args:
-        path: the file, made where it is missing.
+def _locked(path: Path) -> int:
+    """Open a file, made where it is missing, that no other process may open so meanwhile.
 
     Raises:
         BlockingIOError: another process has it open.
         OSError: it cannot be opened for writing.
     """
-
-    def __init__(self, path: Path) -> None:
-        # An appending descriptor, because a file cut short after a failed write must go on at its new end.
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            _lock(self._file)
-        except BaseException:
-            self.close()
-            raise
-
-    def append(self, data: bytes) -> None:
-        """Write all bytes or, as far as the file can still be cut, none.
-
-        Raises:
-            OSError: the file does not take them.
-        """
-        end = os.fstat(self._file).st_size
-        try:
-            while data:
-                # The system may take fewer bytes than it is given, as it does when the disk is almost full.
-                data = data[os.write(self._file, data) :]
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, end)
-            raise
-
-    def sync(self) -> None:
-        """Wait until the disk has everything.
-
-        Raises:
-            OSError: it does not take it.
-        """
-        os.fsync(self._file)
-
-    def close(self) -> None:
-        """Close the file and let others write it; idempotent."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-
-def _lock(file: int) -> None:
-    """Keep other processes out; where a file system has no locks, the run has to do without.
-
-    Raises:
-        BlockingIOError: another process has the lock.
-    """
+    # An appending descriptor, because a file cut short after a failed write must go on at its new end.
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        os.close(file)
         raise
     except OSError:
-        return
+        # Where a file system has no locks, the run has to do without.
+        pass
+    return file

@@ -12,7 +12,7 @@ from typing_extensions import Self
 from harness.part import Asked, Metrics, Needs, Timed
 from harness.record.events import ArmSlot, Epoch, Losses, Window
 from harness.record.findings import EPOCH_PART
-from harness.suites.parity import part as parity
+from harness.suites.parity.part import DEFAULT_STEPS, STEP_TIME, Parity, fair
 from impls.recipe.flops import training_step_flop
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # Energy counters are too coarse for less than 5 s on a GPU.
 FREE_WINDOW_S: dict[Device, float] = {"cpu": 2.0, "cuda": 5.0}
 FREE_PAIRS = 1
+GATE_STEPS = 20
 DEFAULT_EPOCHS = 2
 # An epoch of the slowest arm takes about this long, unless --epochs asks for whole ones.
 EPOCH_S: dict[Device, float] = {"cpu": 4.0, "cuda": 60.0}
@@ -39,7 +40,7 @@ class Training(Timed):
     """Blocks of optimisation steps; parity is the gate.
 
     Attributes:
-        parity_steps: matched steps of the gate; 0 when there is nothing to compare.
+        parity: the gate; None when there is nothing to compare.
         window_steps: fixed number of steps in a window; None for as many as fill its time.
         epochs: whole epochs through the framework's own loader; None for a few, shortened so that they end soon.
     """
@@ -48,23 +49,21 @@ class Training(Timed):
     needs: ClassVar[Needs] = Needs(images=True)
     takes: ClassVar[frozenset[str]] = frozenset({"selfcheck"})
     pairs: ClassVar[int] = 40
-    metrics: ClassVar[Metrics] = parity.STEP_TIME
+    metrics: ClassVar[Metrics] = STEP_TIME
     beside: ClassVar[tuple[str, ...]] = ("epochs",)
-    gate_steps: ClassVar[int] = 20
 
-    parity_steps: int = 0
+    parity: Parity | None = None
     window_steps: int | None = None
     epochs: int | None = None
 
     @classmethod
     def planned(cls, asked: Asked) -> Self:
         """`--steps` are those of a window."""
-        options = asked.options
-        return cls(cls.gate_steps if len(options.compared) > 1 else 0, options.step_count, options.epochs)
+        return cls(_gate(asked, GATE_STEPS), asked.options.step_count, asked.options.epochs)
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """The gate."""
-        return parity.described(self.parity_steps) if self.parity_steps else []
+        return self.parity.described(recipe) if self.parity else []
 
     def batch_size(self, recipe: ExperimentConfig) -> int:
         """Those of a step."""
@@ -72,12 +71,12 @@ class Training(Timed):
 
     def gate(self, bench: Bench, recorded: RecordedRun) -> None:
         """The parity check, where there is anything to compare."""
-        if self.parity_steps:
-            parity.check(bench, recorded, self.parity_steps)
+        if self.parity:
+            self.parity.gate(bench, recorded)
 
     def fair(self, recorded: RecordedRun, pair: Comparison) -> str | None:
         """Only arms that compute the same may be compared."""
-        return parity.fair(recorded, pair)
+        return fair(recorded, pair)
 
     def build(self, bench: Bench, session: Session) -> life.Built:
         """A trainer.
@@ -167,12 +166,14 @@ class Training(Timed):
                                num_workers=train.num_workers, images=steps * train.batch_size, **epoch.model_dump()))
 
 
+def _gate(asked: Asked, steps: int) -> Parity | None:
+    return Parity(steps) if len(asked.options.compared) > 1 else None
+
+
 class GatedTraining(Training):
     """A training beside parts that sample: `--steps` is theirs, and the gate is a parity suite's whole check."""
-
-    gate_steps: ClassVar[int] = parity.DEFAULT_STEPS
 
     @classmethod
     def planned(cls, asked: Asked) -> Self:
         """With windows of as many steps as fill their time."""
-        return cls(cls.gate_steps if len(asked.options.compared) > 1 else 0, None, asked.options.epochs)
+        return cls(_gate(asked, DEFAULT_STEPS), None, asked.options.epochs)

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def cached(path: Path, build: Callable[[], Images], echo: Callable[[str], None])
     checksum = path.with_name(path.name + ".sha256")
     try:
         if path.exists():
-            found = file_sha256(path)
+            found = file_digest(path)
             if checksum.exists() and checksum.read_text(encoding="ascii", errors="replace").strip() == found:
                 return found
             echo(f"{path}: the cached images are damaged: building them again")
@@ -50,7 +51,7 @@ def cached(path: Path, build: Callable[[], Images], echo: Callable[[str], None])
         # Several runs may prepare the same data at once: the last one replaces what the others wrote by the same.
         with replacement(path, durable=True) as scratch, scratch.open("wb") as file:
             np.save(file, images)
-        digest = file_sha256(path)
+        digest = file_digest(path)
         with replacement(checksum, durable=True) as scratch:
             scratch.write_text(digest + "\n", encoding="ascii")
     except OSError as error:
@@ -73,9 +74,9 @@ def open_images(path: Path) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
     return images
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content in hexadecimal."""
-    digest = hashlib.sha256()
+def file_digest(path: Path, algorithm: Literal["sha256", "md5"] = "sha256") -> str:
+    """Hash of a file's content in hexadecimal; MD5 where the publisher gives no other."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)

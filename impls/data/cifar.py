@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from impls.data import download
+from impls.data.array_cache import file_digest
 from impls.errors import DataError
 
 
@@ -71,7 +72,7 @@ def fetch(root: Path, release: Release, echo: Callable[[str], None]) -> None:
          "without any progress")
     with download.arriving(root / release.archive, "choose another folder") as partial:
         download.fetch(release.url, partial)
-        check_archive(partial, release)
+        check(partial, release)
         os.replace(partial, root / release.archive)
 
 
@@ -83,20 +84,20 @@ def find(root: Path, release: Release = RELEASE) -> Path | None:
     return None
 
 
-def check_archive(path: Path, release: Release = RELEASE) -> None:
-    """Compare the archive's MD5 with the published one.
+def check(path: Path, release: Release = RELEASE) -> None:
+    """Compare the MD5 of the archive, or of every training batch of the unpacked folder, with the published one.
 
     Raises:
-        DataError: it cannot be read, or is truncated or changed.
+        DataError: it cannot be read, or is truncated or changed, or a batch is missing.
     """
-    digest = hashlib.md5(usedforsecurity=False)
-    with _readable(path), path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != release.md5:
-        raise DataError(
-            f"{path}: truncated or changed: its MD5 is {digest.hexdigest()}, CIFAR-10's is {release.md5}: {_AGAIN}"
-        )
+    if path.is_dir():
+        for _ in _folder_batches(path, release):
+            pass
+        return
+    with _readable(path):
+        found = file_digest(path, "md5")
+    if found != release.md5:
+        raise DataError(f"{path}: truncated or changed: its MD5 is {found}, CIFAR-10's is {release.md5}: {_AGAIN}")
 
 
 def read(path: Path, release: Release = RELEASE) -> NDArray[np.uint8]:
@@ -114,39 +115,28 @@ def read(path: Path, release: Release = RELEASE) -> NDArray[np.uint8]:
     return np.concatenate([_images(data, place, release) for place, data in bar])
 
 
-def check_folder(path: Path, release: Release = RELEASE) -> None:
-    """Compare every training batch's MD5 with the published one.
-
-    Raises:
-        DataError: a batch is missing, truncated or changed.
-    """
-    for _ in _folder_batches(path, release):
-        pass
-
-
 def _folder_batches(folder: Path, release: Release) -> Iterator[tuple[str, bytes]]:
     for name, md5 in release.batches:
         path = folder / name
         with _readable(path), path.open("rb") as file:
             data = file.read(_MAX_BATCH_BYTES + 1)
-        _check_batch(str(path), data, md5)
+        found = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        if found != md5:
+            raise DataError(f"{path}: truncated or changed: its MD5 is {found}, the published one {md5}: {_AGAIN}")
         yield str(path), data
 
 
 def _archive_batches(archive: Path, release: Release) -> Iterator[tuple[str, bytes]]:
-    check_archive(archive, release)
-    wanted = {f"{release.folder}/{name}": md5 for name, md5 in release.batches}
+    check(archive, release)
     with _readable(archive), tarfile.open(archive, "r:gz") as tar:
         members = {member.name: member for member in _safe_members(tar, archive)}
-        for name, md5 in wanted.items():
-            place = f"{archive}: {name}"
-            member = members.get(name)
+        for name, _ in release.batches:
+            place = f"{archive}: {release.folder}/{name}"
+            member = members.get(f"{release.folder}/{name}")
             stream = tar.extractfile(member) if member is not None and member.isreg() else None
             if stream is None:
                 raise DataError(f"{place} is missing: {_AGAIN}")
-            data = stream.read(_MAX_BATCH_BYTES + 1)
-            _check_batch(place, data, md5)
-            yield place, data
+            yield place, stream.read(_MAX_BATCH_BYTES + 1)
 
 
 def _safe_members(tar: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarInfo]:
@@ -155,12 +145,6 @@ def _safe_members(tar: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarIn
         if name.is_absolute() or ".." in name.parts or not (member.isreg() or member.isdir()):
             raise DataError(f"{archive}: member {member.name!r} is a link, a device or outside the folder: {_AGAIN}")
         yield member
-
-
-def _check_batch(place: str, data: bytes, md5: str) -> None:
-    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    if found != md5:
-        raise DataError(f"{place}: truncated or changed: its MD5 is {found}, the published one {md5}: {_AGAIN}")
 
 
 class _ArrayUnpickler(pickle.Unpickler):

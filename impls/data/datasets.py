@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -126,14 +126,13 @@ def _automatic(root: Path, echo: Echo) -> Source:
     try:
         return _download_cifar10(root, echo)
     except DataError as error:
-        missing = str(error)
-        echo(missing)
+        echo(str(error))
     reason = f"auto: cifar10 is not in {root} and could not be downloaded"
     if fashion := _find_fashion_mnist(root):
-        return Source(fashion.name, fashion.fingerprint, fashion.build, f"{fashion.why} ({reason})")
+        return replace(fashion, why=f"{fashion.why} ({reason})")
     digits = _digits()
     reason += f"; fashion-mnist is neither there nor in {FASHION_SYSTEM_FOLDER}"
-    return Source(digits.name, digits.fingerprint, digits.build, f"{digits.why} ({reason})")
+    return replace(digits, why=f"{digits.why} ({reason})")
 
 
 def _find_cifar10(root: Path) -> Source | None:
@@ -141,10 +140,7 @@ def _find_cifar10(root: Path) -> Source | None:
     if path is None:
         return None
     # Also when the converted images are cached: a damaged original must not pass because it once was good.
-    if path.is_dir():
-        cifar.check_folder(path, cifar.RELEASE)
-    else:
-        cifar.check_archive(path, cifar.RELEASE)
+    cifar.check(path, cifar.RELEASE)
     return Source("cifar10", cifar.RELEASE.md5, lambda: cifar.read(path, cifar.RELEASE), f"read from {path}")
 
 
@@ -176,16 +172,13 @@ def _find_fashion_mnist(root: Path) -> Source | None:
             f"{path}: not Fashion-MNIST's training images (plain MNIST, or changed): SHA-256 of the unpacked file is "
             f"{digest}, expected {FASHION_SHA256}: copy it here again"
         )
-    return Source("fashion-mnist", digest, lambda: pad_to_rgb(images, SIZE), f"read from {path}")
+    return Source("fashion-mnist", digest, lambda: pad_to_rgb(images), f"read from {path}")
 
 
-def pad_to_rgb(images: Images, size: int) -> Images:
-    """Put a black border up to `size` around grey images (N, H, W) and repeat the grey: uint8 (N, size, size, 3)."""
-    n, height, width = images.shape
-    top, left = (size - height) // 2, (size - width) // 2
-    out = np.zeros((n, size, size, 3), dtype=np.uint8)
-    out[:, top : top + height, left : left + width] = images[..., None]
-    return out
+def pad_to_rgb(images: Images) -> Images:
+    """Put a black border around grey, square images (N, H, H) and repeat the grey: uint8 (N, SIZE, SIZE, 3)."""
+    border = (SIZE - images.shape[1]) // 2
+    return np.pad(images, ((0, 0), (border, border), (border, border)))[..., None].repeat(3, axis=-1)
 
 
 def _digits() -> Source:
@@ -195,7 +188,7 @@ def _digits() -> Source:
 
         grey = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
         resized = [Image.fromarray(one).resize((SIZE, SIZE), Image.Resampling.BILINEAR) for one in grey]
-        return pad_to_rgb(np.stack([np.asarray(one) for one in resized]), SIZE)
+        return pad_to_rgb(np.stack([np.asarray(one) for one in resized]))
 
     return Source("digits", f"scikit-learn digits, bilinear to {SIZE}", build, "scikit-learn's digits, always there")
 

@@ -7,7 +7,6 @@ its stdout.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -80,15 +79,13 @@ def watch(command: Sequence[str], folder: Path, stall_s: float) -> None:
             if process.poll() is None:
                 process.kill()
         output.seek(0)
-        lines = output.read().split("\n")
+        said = output.read().strip()
     if process.returncode:
-        reasons = [line for line in lines if line.strip()]
-        raise DataError(reasons[-1].strip() if reasons else f"the download ended with status {process.returncode}")
+        raise DataError(said.split("\n")[-1] or f"the download ended with status {process.returncode}")
 
 
 def main(url: str, path: str) -> int:
     """Fetch `url` into the file `path`; 0 when all of it is there."""
-    socket.setdefaulttimeout(SOCKET_TIMEOUT_S)
     try:
         source = urlopen(url, timeout=SOCKET_TIMEOUT_S)
     except (OSError, HTTPException) as error:

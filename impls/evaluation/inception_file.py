@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from impls.data.array_cache import default_folder, file_sha256
+from impls.data.array_cache import default_folder, file_digest
 from impls.data.download import STALL_S, arriving, fetch
 from impls.errors import DataError, UsageError
 
@@ -54,7 +54,7 @@ def download(say: Callable[[str], None]) -> Path:
     with arriving(folder / NAME, "choose another folder with XDG_CACHE_HOME") as partial:
         try:
             fetch(URL, partial)
-            found = file_sha256(partial)
+            found = file_digest(partial)
             if found != SHA256:
                 raise DataError(f"what {URL} sent has SHA-256 {found}, expected {SHA256}")
             os.replace(partial, folder / NAME)

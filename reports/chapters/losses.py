@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from harness.record.events import Losses
 from reports.page.blocks import Section
 from reports.page.figures import FigureMaker
-from reports.page.plotting import MUTED, SERIES, Drawn, envelope, sheet
+from reports.page.plotting import MUTED, SERIES, Drawn, envelope, labelled, sheet
 from reports.text import NA, count, number, plural, tag
 from reports.view.run import ArmView, RunView
 
@@ -41,7 +40,7 @@ def losses(view: RunView, narrow: bool) -> Drawn | str:
         axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=8))
         axis.yaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axis.legend(*deduplicated(axis), loc="upper right", fontsize=8)
+        axis.legend(*labelled(axis), loc="upper right", fontsize=8)
         messages.append(
             f"{title.lower()}: "
             + ", ".join(last_loss(arm, group) for arm in view.arms if any(one is arm for one, _ in group))
@@ -83,13 +82,6 @@ def draw_loss(axis: Axes, arm: ArmView, part: Losses, many: bool) -> None:
         markevery=max(1, min(x.size, 400) // 12),
         label=f"{tag(arm.label)}, control" if control else tag(arm.label),
     )
-
-
-def deduplicated(axis: Axes) -> tuple[list[Artist], list[str]]:
-    """Legend entries, one for each label."""
-    handles, labels = axis.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    return list(unique.values()), list(unique)
 
 
 def last_loss(arm: ArmView, group: list[tuple[ArmView, Losses]]) -> str:

@@ -88,20 +88,14 @@ def write_table(path: Path, table: DataFrame, kind: Literal["csv", "parquet"]) -
     Raises:
         OSError: it cannot be written.
     """
-    if kind == "csv":
-        write_atomically(path, as_csv(table))
-        return
-    with replacement(path) as scratch:
-        table.to_parquet(scratch, engine="pyarrow", index=False)
+    with replacement(path, durable=True) as scratch:
+        if kind == "csv":
+            harmless(table).to_csv(scratch, index=False, lineterminator="\n")
+        else:
+            table.to_parquet(scratch, engine="pyarrow", index=False)
 
 
-def as_csv(table: DataFrame) -> str:
-    """The table as CSV, harmless in a spreadsheet: texts that would be run as formulas get an apostrophe."""
-    texts = table.select_dtypes("string").columns
-    safe = table.assign(**{name: table[name].map(_harmless, na_action="ignore") for name in texts})
-    text: str = safe.to_csv(index=False, lineterminator="\n")
-    return text
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(DANGEROUS) else text
+def harmless(table: DataFrame) -> DataFrame:
+    """The table with an apostrophe before every text that a spreadsheet would run as a formula."""
+    texts = {name: table[name] for name in table.select_dtypes("string")}
+    return table.assign(**{name: text.mask(text.str.startswith(DANGEROUS), "'" + text) for name, text in texts.items()})

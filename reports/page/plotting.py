@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -122,14 +123,20 @@ def sheet(narrow: bool, height: float, rows: int = 1, **options: Any) -> tuple[F
     return figure, [axis for line in axes for axis in line]
 
 
-def legend_above(figure: Figure, axis: Axes, columns: int) -> None:
-    """One legend for the whole figure, above it, where it can cover nothing."""
+def labelled(axis: Axes) -> tuple[list[Artist], list[str]]:
+    """What a legend names, each label once."""
     handles, labels = axis.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    if unique:
+    return list(unique.values()), list(unique)
+
+
+def legend_above(figure: Figure, axis: Axes, columns: int) -> None:
+    """One legend for the whole figure, above it, where it can cover nothing."""
+    handles, labels = labelled(axis)
+    if handles:
         figure.legend(
-            list(unique.values()),
-            list(unique),
+            handles,
+            labels,
             loc="outside upper left",
             ncols=columns,
             handlelength=2.2,

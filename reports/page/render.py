@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
@@ -29,32 +30,26 @@ def markdown(report: Report) -> str:
 
 @cache
 def html_environment() -> Environment:
-    """Templates whose every value is escaped; markup made by this program passes through `inline`."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_clean,
-    )
-    environment.filters["inline"] = _inline
-    return environment
+    """Templates whose every value is escaped; SVG drawn by this program, whose texts are, passes through `inline`."""
+    return _environment(_clean, inline=Markup)
 
 
 @cache
 def markdown_environment() -> Environment:
     """Templates whose every value is escaped for Markdown, HTML included."""
+    return _environment(markdown_text, fenced=fenced, address=address)
+
+
+def _environment(finalize: Callable[[object], object], **filters: Callable[[str], Markup]) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=markdown_text,
+        finalize=finalize,
     )
-    environment.filters["fenced"] = fenced
-    environment.filters["address"] = address
+    environment.filters.update(filters)
     return environment
 
 
@@ -88,11 +83,6 @@ def fenced(text: str) -> Markup:
 def _clean(value: object) -> object:
     """Strip control characters from text before it is escaped."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _inline(svg: str) -> Markup:
-    """SVG drawn by this program: its texts were escaped when it was written."""
-    return Markup(svg)
 
 
 def page(template: str, **values: object) -> str:

@@ -139,7 +139,7 @@ def test_a_summary_without_room_leaves_the_old_one_whole_and_no_half_of_a_new(tm
 
     with monkeypatch.context() as patched:
         patched.setattr("impls.store.files.os.fsync",
-                        lambda file: None if file == writer._journal._file else full(file))
+                        lambda file: None if file == writer._file else full(file))
         with pytest.raises(StorageError, match=r"run.json: cannot write: No space left.*--resume"):
             writer.summarise()
         with pytest.raises(StorageError, match=r"run.json: .*python -m reports build"):

@@ -69,7 +69,7 @@ def test_comparisons_are_every_further_arm_against_the_first_then_every_arm_agai
     assert len(own) == (len(named) if config.selfcheck and plan.timed else 0)
     assert all(plan.arm(c.a) == plan.arm(c.b) and c.a != c.b for c in own)
     if isinstance(plan.part, Training):
-        assert bool(plan.part.parity_steps) == (len(named) > 1)
+        assert bool(plan.part.parity) == (len(named) > 1)
     recipe = experiment(config, {}, "cpu")
     assert describe(plan, recipe).count("compare ") == len(plan.comparisons)
     json.dumps(plan.part.declared(plan), allow_nan=False)

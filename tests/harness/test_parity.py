@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from harness.suites import weights
 from harness.suites.parity import numbers as parity
 from impls.recipe.config import preset
 
@@ -124,7 +125,7 @@ def test_random_weights_are_keyed_nowhere_zero_and_perturbed_by_little():
         assert not one.exp_avg[name].any()
     assert one.step == 0
     assert np.std(one.params["conv.weight"]) == pytest.approx(1 / 6, rel=0.2)
-    assert np.std(one.params["out.weight"]) == pytest.approx(parity.OUTPUT_SCALE / math.sqrt(72), rel=0.2)
+    assert np.std(one.params["out.weight"]) == pytest.approx(weights.OUTPUT_SCALE / math.sqrt(72), rel=0.2)
 
 
 def test_the_parity_recipe_leaves_nothing_to_chance():

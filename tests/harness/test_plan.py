@@ -52,7 +52,7 @@ def test_the_order_is_recorded_repeatable_and_different_between_blocks():
 def test_further_arms_are_compared_with_the_first():
     plan = make_plans(Asked(BenchConfig(arms="pytorch,jittor,pytorch:compile"), "cpu"))[0]
     assert [(c.a, c.b, c.selfcheck) for c in plan.comparisons] == [("A", "B", False), ("A", "C", False)]
-    assert (plan.min_blocks, plan.max_blocks, plan.pairs, plan.part.parity_steps) == (6, 8, 40, 20)
+    assert (plan.min_blocks, plan.max_blocks, plan.pairs, plan.part.parity.steps) == (6, 8, 40, 20)
 
 
 def test_selfcheck_puts_every_arm_beside_itself():
@@ -65,13 +65,13 @@ def test_selfcheck_puts_every_arm_beside_itself():
 
 
 def test_a_single_arm_needs_no_parity():
-    assert make_plans(Asked(BenchConfig(arms="pytorch"), "cpu"))[0].part.parity_steps == 0
+    assert make_plans(Asked(BenchConfig(arms="pytorch"), "cpu"))[0].part.parity is None
 
 
 def test_parity_runs_as_many_steps_as_asked():
     assert make_plans(Asked(BenchConfig(suite="parity"), "cpu"))[0].part.steps == 50
     assert make_plans(Asked(BenchConfig(suite="parity", steps="7"), "cpu"))[0].part.steps == 7
-    assert make_plans(Asked(BenchConfig(suite="train-speed", steps="7"), "cpu"))[0].part.parity_steps == 20
+    assert make_plans(Asked(BenchConfig(suite="train-speed", steps="7"), "cpu"))[0].part.parity.steps == 20
 
 
 @pytest.mark.parametrize(("config", "device", "message"), [

@@ -15,7 +15,7 @@ from harness.processes.launcher import launch
 from harness.processes.session import WorkerFailedError
 from harness.processes.tools import Tools
 from harness.progress import Progress
-from harness.suites.quality.plan import milestones
+from harness.suites.quality.part import milestones
 from harness.suites.weights import model_paths
 from impls.errors import UsageError
 

@@ -10,8 +10,8 @@ from harness.record.events import ImagesSampled, NearestImages, Quality, Quality
 from harness.record.run import read_run
 from harness.record.writer import RunWriter
 from harness.run.runner import Runner
+from harness.suites.quality.part import Quality as QualityPart
 from harness.suites.quality.part import check_weights_fit
-from harness.suites.quality.plan import QualityPlan
 from harness.suites.sampling.cells import Cell
 from impls.backend import TrainerState
 from impls.errors import UsageError
@@ -97,7 +97,7 @@ def test_a_run_does_not_go_on_with_other_weights(quality, tmp_path):
     path = tmp_path / "w.safetensors"
     save_state(path, TrainerState(1, {}, None, {}, {}), preset("tiny"))
     _, run = quality(train_steps=None, model_path=(str(path),))
-    plan = QualityPlan((Cell("ddim", 5),), (), 6, None, "auto", {"scripted": path})
+    plan = QualityPart((Cell("ddim", 5),), (), 6, None, "auto", {"scripted": path})
     # The scripted tool names the path where the real one names the hash.
     with pytest.raises(UsageError, match="other weights now"):
-        check_weights_fit(plan, (32, 32, 3), run)
+        check_weights_fit(plan.weights, (32, 32, 3), run)

@@ -28,8 +28,8 @@ from harness.record.events import (
     Window,
 )
 from harness.record.summary import summary
+from harness.suites.quality.part import Quality as QualityPart
 from harness.suites.quality.part import check_weights_fit
-from harness.suites.quality.plan import QualityPlan
 from harness.suites.quality.stages import nearest_cell
 from harness.suites.sampling.cells import Cell
 from harness.suites.sampling.part import Sampling
@@ -195,7 +195,7 @@ def test_parts_never_share_a_block_number():
     plans = make_plans(Asked(BenchConfig(suite="all", arms="pytorch,jittor"), "cpu"))
     numbers = [number for plan in plans if plan.timed for number in plan.block_numbers]
     assert len(numbers) == len(set(numbers)) == 2 * (8 + 2 + 1)
-    assert [getattr(plan.part, "parity_steps", 0) for plan in plans] == [50, 0, 0]
+    assert plans[0].part.parity.steps == 50 and not any(hasattr(plan.part, "parity") for plan in plans[1:])
 
 
 def test_many_warnings_are_one_finding(quality):
@@ -205,10 +205,10 @@ def test_many_warnings_are_one_finding(quality):
 
 def test_weights_that_draw_other_images_are_refused(tmp_path):
     save_state(tmp_path / "w.safetensors", TrainerState(1, {}, None, {}, {}), preset("tiny"))
-    plan = QualityPlan((Cell("ddim", 5),), (), 6, None, "auto", {"pytorch": tmp_path / "w.safetensors"})
-    check_weights_fit(plan, (32, 32, 3))
+    plan = QualityPart((Cell("ddim", 5),), (), 6, None, "auto", {"pytorch": tmp_path / "w.safetensors"})
+    check_weights_fit(plan.weights, (32, 32, 3))
     with pytest.raises(UsageError, match="32x32x3, the data set has 28x28x1"):
-        check_weights_fit(plan, (28, 28, 1))
+        check_weights_fit(plan.weights, (28, 28, 1))
 
 
 def test_the_time_limit_ends_the_run_with_a_finding(lab):

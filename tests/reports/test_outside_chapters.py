@@ -9,6 +9,7 @@ import pytest
 from light_runs import Light, recorded
 from test_report_partial import Sketches
 
+from harness.record import plugins
 from harness.record.events import BlockState, RunStarted, Verdict, Window
 from harness.record.run import RecordedRun
 from impls.errors import UsageError
@@ -52,7 +53,7 @@ class Leaps(Timed):
 
 def offer(monkeypatch: pytest.MonkeyPatch, *chapters: object) -> None:
     point = SimpleNamespace(name="leaps", value="leaps.suite", load=lambda: SimpleNamespace(CHAPTERS=chapters))
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "ddpm_bench.suites" else [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == "ddpm_bench.suites" else [])
 
 
 def test_a_part_without_a_chapter_is_told_as_far_as_it_is_like_others(monkeypatch):

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import signal, stats
 
@@ -107,6 +107,7 @@ def test_impossible_times_are_refused(a, b):
 
 
 @given(st.lists(finite, min_size=2, max_size=20), st.sampled_from([0.05, 0.05 / 3, 0.2]))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_t_interval_is_its_closed_form(values, alpha):
     low, high = [np.mean(values) + sign * stats.t.ppf(1 - alpha / 2, len(values) - 1) * np.std(values, ddof=1)
                  / math.sqrt(len(values)) for sign in (-1, 1)]
@@ -115,6 +116,7 @@ def test_the_t_interval_is_its_closed_form(values, alpha):
 
 
 @given(st.lists(finite, min_size=1, max_size=60), st.sampled_from([0.05, 0.05 / 3, 0.2]))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_interval_for_the_median_is_the_sign_test_s(values, alpha):
     outside = int(stats.binom.ppf(alpha / 2, len(values), 0.5)) - 1
     ends = (sorted(values)[outside], sorted(values)[-1 - outside]) if outside >= 0 else None

@@ -46,38 +46,24 @@ class Parity(Part):
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """How many steps."""
-        return described(self.steps)
+        return [f"parity: {self.steps} matched steps and a control"]
 
     def batch_size(self, recipe: ExperimentConfig) -> int:
         """Those of a training."""
         return recipe.train.batch_size
 
     def gate(self, bench: Bench, recorded: RecordedRun) -> None:
-        """Run the check unless every comparison has been made."""
-        check(bench, recorded, self.steps, self.images)
+        """Run the check, unless every comparison has its result and its case.
 
+        An interruption may have come between the two.
+        """
+        from harness.suites.parity.check import run_parity
 
-def described(steps: int) -> list[str]:
-    """A check for people."""
-    return [f"parity: {steps} matched steps and a control"]
-
-
-def check(bench: Bench, recorded: RecordedRun, steps: int, images: int | None = None) -> None:
-    """Run the check unless every comparison has its result and its case, which an interruption may have come between.
-
-    Args:
-        bench: the run.
-        recorded: what it holds already.
-        steps: matched optimisation steps.
-        images: images per step; None for a few.
-    """
-    from harness.suites.parity.check import run_parity
-
-    have = {(result.arm_a, result.arm_b) for result in recorded.of(ParityResult)}
-    said = {case.case_id for case in recorded.of(Case)}
-    pairs = [(c.a, c.b) for c in bench.plan.comparisons if not c.selfcheck]
-    if not all(pair in have and f"parity-{pair[1]}" in said for pair in pairs):
-        run_parity(bench, steps, images)
+        have = {(result.arm_a, result.arm_b) for result in recorded.of(ParityResult)}
+        said = {case.case_id for case in recorded.of(Case)}
+        pairs = [(c.a, c.b) for c in bench.plan.comparisons if not c.selfcheck]
+        if not all(pair in have and f"parity-{pair[1]}" in said for pair in pairs):
+            run_parity(bench, self.steps, self.images)
 
 
 def fair(recorded: RecordedRun, pair: Comparison) -> str | None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from typing_extensions import Self
 
 from harness.part import Asked, Needs, Part
 from harness.record.events import ImagesSampled
-from harness.suites.quality.plan import QualityPlan, quality_plan, training_recipe
+from harness.suites.sampling.cells import Cell, cells
+from harness.suites.weights import model_paths
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, validated
+from impls.registry import Device
 
 if TYPE_CHECKING:
     from harness.bench import Bench
+    from harness.options import BenchConfig
     from harness.plan import Plan
     from harness.record.run import RecordedRun
     from impls.data.datasets import Dataset
@@ -23,6 +28,12 @@ if TYPE_CHECKING:
 
 # Where a journal's declaration holds the recipe of the suite's own trainings.
 TRAINING = "quality_training"
+# The CPU's defaults end within a quarter of an hour on two cores.
+DEFAULT_STEPS: dict[Device, str] = {"cpu": "10,50", "cuda": "10,20,50,100,250,1000,ddpm"}
+DEFAULT_TRAIN_STEPS: dict[Device, str] = {"cpu": "100,400", "cuda": "5000,20000,46800"}
+DEFAULT_IMAGES: dict[Device, int] = {"cpu": 256, "cuda": 10_000}
+# The preset's own batch of two images is meant for timing steps; so short a training needs a larger one.
+TINY_TRAINING = {"batch_size": 16, "lr": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,13 @@ class Quality(Part):
     """Sets of images and what a feature network says about them.
 
     Attributes:
-        sets: which weights, which sampler settings, how many images.
+        cells: the sampler settings.
+        milestones: training steps after which sets are drawn, rising; empty where weights are given. Before the last
+            one only the cheapest cell is drawn.
+        images: images in every set.
+        reference_images: real images that they are held against; None for the tool's own choice.
+        features: the feature network, by name, or "auto".
+        weights: arm name -> checkpoint or folder, where weights are given.
         training: recipe of the trainings; None where weights are given.
         eta: DDIM's noise level; None for the experiment's.
         inception_weights: file of the Inception weights; None for the usual places.
@@ -44,7 +61,12 @@ class Quality(Part):
                                                  "inception_sha256", "reference_images", "features"})
     batch: ClassVar[Literal["train", "sample"]] = "sample"
 
-    sets: QualityPlan
+    cells: tuple[Cell, ...]
+    milestones: tuple[int, ...]
+    images: int
+    reference_images: int | None
+    features: str
+    weights: dict[str, Path]
     training: ExperimentConfig | None = None
     eta: float | None = None
     inception_weights: str | None = None
@@ -58,17 +80,28 @@ class Quality(Part):
         Raises:
             UsageError: an option is malformed or out of range, or they contradict each other.
         """
-        options, training = asked.options, None
-        sets = quality_plan(options, asked.device, asked.T)
-        if not sets.weights:
+        options, device, training = asked.options, asked.device, None
+        weights, steps = model_paths(options), options.train_steps
+        if weights and steps is not None:
+            raise UsageError("--train-steps: --model-path gives the weights already: leave one of them out")
+        if not weights:
             declared = asked.recorded.get(TRAINING)
-            training = (training_recipe(options, asked.overrides, asked.device) if declared is None
+            training = (training_recipe(options, asked.overrides, device) if declared is None
                         else validated(declared, f"{options.resume}: {TRAINING}"))
-        return cls(sets, training, options.eta, options.inception_weights, options.inception_sha256, options.data_root)
+        return cls(
+            cells=cells(options.steps or DEFAULT_STEPS[device], asked.T),
+            milestones=() if weights else milestones(steps or DEFAULT_TRAIN_STEPS[device]),
+            images=DEFAULT_IMAGES[device] if options.num_images is None else options.num_images,
+            reference_images=options.reference_images, features=options.features, weights=weights, training=training,
+            eta=options.eta, inception_weights=options.inception_weights, inception_sha256=options.inception_sha256,
+            data_root=options.data_root)
 
     def declared(self, plan: Plan) -> dict[str, Any]:
         """The sets; nothing is compared at a level that was fixed before."""
-        return {"quality": self.sets.declared(), "seed": plan.seed}
+        sets = {"cells": [cell.name for cell in self.cells], "train_steps": list(self.milestones),
+                "images": self.images, "reference_images": self.reference_images, "features": self.features,
+                "weights": {arm: str(path) for arm, path in self.weights.items()}}
+        return {"quality": sets, "seed": plan.seed}
 
     def recipes(self) -> dict[str, ExperimentConfig]:
         """That of the trainings."""
@@ -76,7 +109,11 @@ class Quality(Part):
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """The sets."""
-        return self.sets.describe()
+        source = (f"training to {', '.join(map(str, self.milestones))} steps" if self.milestones
+                  else "weights of " + ", ".join(f"{arm}: {path}" for arm, path in self.weights.items()))
+        names, size = ", ".join(cell.name for cell in self.cells), self.reference_images
+        reference = "training images" if size is None else f"{size} training images"
+        return [f"quality: {source}; {names}; {self.images} images each, held against {reference} by {self.features}"]
 
     def batch_size(self, recipe: ExperimentConfig) -> int:
         """Those of a step of the trainings."""
@@ -89,7 +126,7 @@ class Quality(Part):
             UsageError: the first fault.
         """
         if images is not None:
-            check_weights_fit(self.sets, images.shape, resumed)
+            check_weights_fit(self.weights, images.shape, resumed)
 
     def ready(self, bench: Bench) -> None:
         """Look at the real images through the feature network: a wrong file must not show after hours of training.
@@ -108,7 +145,7 @@ class Quality(Part):
         run_stages(Stages(bench, self, recorded))
 
 
-def check_weights_fit(plan: QualityPlan, shape: Sequence[int], resumed: RecordedRun | None = None) -> None:
+def check_weights_fit(weights: Mapping[str, Path], shape: Sequence[int], resumed: RecordedRun | None = None) -> None:
     """Refuse weights that cannot be read, are others than those of a run that goes on, or draw images of another shape.
 
     Raises:
@@ -118,13 +155,41 @@ def check_weights_fit(plan: QualityPlan, shape: Sequence[int], resumed: Recorded
 
     arms = resumed.arms if resumed else {}
     used = {arms.get(event.arm): event.weights_sha256 for event in (resumed.of(ImagesSampled) if resumed else [])}
-    for arm, path in plan.weights.items():
-        weights = load_weights(path)
-        if used.get(arm, weights.sha256()) != weights.sha256():
+    for arm, path in weights.items():
+        found = load_weights(path)
+        if used.get(arm, found.sha256()) != found.sha256():
             raise UsageError(f"--model-path {path}: holds other weights now than when {arm} drew the run's images: "
                              "start a new run")
-        model = weights.config.model
+        model = found.config.model
         drawn = [model.image_size, model.image_size, model.image_channels]
         if drawn != list(shape):
             raise UsageError(f"--model-path {path}: draws images of {'x'.join(map(str, drawn))}, the data set has "
                              f"{'x'.join(map(str, shape))}: choose another --dataset")
+
+
+def training_recipe(config: BenchConfig, overrides: Mapping[str, Any], device: Device) -> ExperimentConfig:
+    """The experiment of the suite's own trainings: what the user said, and keyed streams, alike in every framework.
+
+    Raises:
+        UsageError: an override is unknown or of the wrong type.
+    """
+    from harness.options import experiment, preset_name
+
+    tiny = preset_name(config, overrides, device) == "tiny"
+    train = {**(TINY_TRAINING if tiny else {}), "randomness": "matched"}
+    # Of no part: the size of a batch that the user gives is that of a sampled one.
+    return experiment(config, overrides, device, {"train": train}, parts=())
+
+
+def milestones(text: str) -> tuple[int, ...]:
+    """The steps of `--train-steps`: whole numbers, rising.
+
+    Raises:
+        UsageError: something else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    found = [int(part) for part in parts if re.fullmatch(r"\d{1,9}", part)]
+    if len(found) != len(parts) or not found[0] or any(b <= a for a, b in zip(found, found[1:], strict=False)):
+        raise UsageError(f"--train-steps {text}: give rising numbers of training steps of at least 1, "
+                         "e.g. --train-steps 200,800")
+    return tuple(found)

@@ -16,8 +16,7 @@ from harness.record.events import Quality as Judged
 from harness.record.findings import FEW_IMAGES, ROUGH_EXTRAPOLATION, TIME_LIMIT
 from harness.record.run import RecordedRun
 from harness.suites.quality.part import Quality
-from harness.suites.quality.plan import QualityPlan
-from harness.suites.quality.steps import Evaluation, draw_set, evaluate, train_to
+from harness.suites.quality.steps import draw_set, evaluate, train_to
 from harness.suites.sampling.cells import Cell, cheapest
 from impls.errors import UsageError
 
@@ -39,18 +38,17 @@ class Stages:
     reference: ReferenceFeatures | None = None
 
     @property
-    def plan(self) -> QualityPlan:
-        """The sets that are wanted."""
-        return self.part.sets
-
-    @property
-    def evaluation(self) -> Evaluation:
-        """How sets are judged."""
-        # "auto" is decided once in a run.
-        features = self.plan.features if self.reference is None else self.reference.extractor
-        return Evaluation(features, self.part.inception_weights, self.part.inception_sha256, self.bench.dataset,
-                          self.part.data_root, self.plan.reference_images, self.bench.plan.device,
-                          self.bench.plan.seed)
+    def evaluation(self) -> list[str]:
+        """How sets are judged, as options of the tool; see `python -m impls.evaluate --help`."""
+        part, bench = self.part, self.bench
+        options = {
+            # "auto" is decided once in a run.
+            "reference": bench.dataset, "features": self.reference.extractor if self.reference else part.features,
+            "device": bench.plan.device, "seed": bench.plan.seed % 2**32, "inception_weights": part.inception_weights,
+            "inception_sha256": part.inception_sha256, "data_root": part.data_root,
+            "reference_images": part.reference_images,
+        }
+        return [f"--{name}={value}" for name, value in options.items() if value is not None]
 
 
 def run_stages(job: Stages) -> None:
@@ -63,18 +61,18 @@ def run_stages(job: Stages) -> None:
     if reference is None:
         return
     job = replace(job, reference=reference)
-    stages: Sequence[int | None] = job.plan.milestones or (None,)
+    stages: Sequence[int | None] = job.part.milestones or (None,)
     lost: set[ArmSlot] = set()
     for number, stage in enumerate(stages):
         last, since = stage == stages[-1], (stages[number - 1] if number else None) or 0
         for slot in job.bench.plan.slots:
             if stage is not None and slot not in lost and _goes_on(job) and not _train(job, slot, stage, since):
                 lost.add(slot)
-        for cell in job.plan.cells if last else (cheapest(job.plan.cells),):
+        for cell in job.part.cells if last else (cheapest(job.part.cells),):
             sets = [one for slot in job.bench.plan.slots
                     if slot not in lost and _goes_on(job) and (one := _set(job, slot, cell, stage))]
             if sets and _goes_on(job):
-                _judge(job, sets, nearest=last and cell == nearest_cell(job.plan.cells))
+                _judge(job, sets, nearest=last and cell == nearest_cell(job.part.cells))
     for slot in job.bench.plan.slots:
         if slot not in lost and any(case.case_id == f"quality-{slot}" for case in job.recorded.of(Case)):
             _measured(job, f"quality-{slot}", slot)
@@ -142,9 +140,9 @@ def _set(job: Stages, slot: ArmSlot, cell: Cell, stage: int | None) -> ImagesSam
         if (event.arm, event.cell, event.train_steps) == (slot, cell.name, stage):
             _measured(job, case, slot)
             return event
-    weights = job.plan.weights[bench.plan.arm(slot).name] if stage is None else checkpoint_of(bench, slot, stage)
+    weights = job.part.weights[bench.plan.arm(slot).name] if stage is None else checkpoint_of(bench, slot, stage)
     try:
-        drawn = draw_set(bench, slot, cell, stage, weights, job.plan.images, job.part.eta, case)
+        drawn = draw_set(bench, slot, cell, stage, weights, job.part.images, job.part.eta, case)
     except WorkerFailedError as error:
         bench.ledger.fail(case, slot, None, error, case)
         return None
@@ -162,7 +160,7 @@ def checkpoint_of(bench: Bench, slot: ArmSlot, stage: int) -> Path:
 def _judge(job: Stages, sets: Sequence[ImagesSampled], nearest: bool) -> None:
     """Have the sets of all arms of one cell judged together."""
     bench, first = job.bench, sets[0]
-    cell = next(cell for cell in job.plan.cells if cell.name == first.cell)
+    cell = next(cell for cell in job.part.cells if cell.name == first.cell)
     case = case_of("quality", cell, first.train_steps)
     have = {one.arm for one in job.recorded.of(Judged)
             if (one.cell, one.train_steps) == (cell.name, first.train_steps)}

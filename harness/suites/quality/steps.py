@@ -6,7 +6,6 @@ import json
 import shutil
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from harness.record.run import RecordedRun
 from harness.suites.sampling.cells import Cell
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, read_json
-from impls.registry import Device
 from impls.store import trainlog
 from impls.store.trainfolder import CHECKPOINTS, checkpoint_name, checkpoints
 from impls.store.weights import load_weights
@@ -38,29 +36,6 @@ SAME_REFERENCE = ("label", "weights_sha256", "dataset", "images", "images_sha256
 # A killed training goes on from the newest checkpoint.
 CHECKPOINTS_PER_TRAINING = 4
 ENDLESS_EPOCHS = 1_000_000
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How sets are judged; see `python -m impls.evaluate --help`."""
-
-    features: str
-    inception_weights: str | None
-    inception_sha256: str | None
-    dataset: str
-    data_root: str | None
-    reference_images: int | None
-    device: Device
-    seed: int
-
-    def words(self) -> list[str]:
-        """The options of the tool."""
-        options = {
-            "reference": self.dataset, "features": self.features, "device": self.device, "seed": self.seed % 2**32,
-            "inception_weights": self.inception_weights, "inception_sha256": self.inception_sha256,
-            "data_root": self.data_root, "reference_images": self.reference_images,
-        }
-        return [f"--{name}={value}" for name, value in options.items() if value is not None]
 
 
 def train_to(bench: Bench, slot: ArmSlot, steps: int, since: int, training: ExperimentConfig, data_root: str | None,
@@ -146,7 +121,7 @@ def draw_set(bench: Bench, slot: ArmSlot, cell: Cell, train_steps: int | None, w
         weights_sha256=facts["weights"]["sha256"])
 
 
-def evaluate(bench: Bench, how: Evaluation, sets: Sequence[ImagesSampled], case: str, nearest: bool,
+def evaluate(bench: Bench, options: Sequence[str], sets: Sequence[ImagesSampled], case: str, nearest: bool,
              recorded: RecordedRun, reference: ReferenceFeatures | None) -> list[Quality]:
     """Judge sets of equally many images, one of each arm, and record what an interrupted run has not `recorded`.
 
@@ -155,7 +130,7 @@ def evaluate(bench: Bench, how: Evaluation, sets: Sequence[ImagesSampled], case:
     """
     run = bench.writer.path
     output = run / f".{case}.json"
-    words = [*how.words(), f"--json={output}", *(f"--images={run / one.npz}" for one in sets)]
+    words = [*options, f"--json={output}", *(f"--images={run / one.npz}" for one in sets)]
     words += [] if sets else ["--reference-only"]
     words += [f"--nearest={run / 'samples' / f'.{case}'}", f"--nearest_images={NEAREST}"] if nearest else []
     _tools(bench).run("evaluate", words, bench.ledger.log(case), bench.progress,

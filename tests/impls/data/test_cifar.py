@@ -112,7 +112,7 @@ def test_a_damaged_or_missing_batch_is_refused(tmp_path, batches):
     folder.mkdir()
     (folder / "data_batch_1").write_bytes(batches[0])
     with pytest.raises(DataError, match="data_batch_2: missing"):
-        cifar.check_folder(folder, published)
+        cifar.check(folder, published)
     (folder / "data_batch_2").write_bytes(batches[1] + b"x")
     with pytest.raises(DataError, match="data_batch_2: truncated or changed"):
         cifar.read(folder, published)

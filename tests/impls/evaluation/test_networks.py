@@ -155,7 +155,7 @@ def random_inception(tmp_path_factory):
     blank = inception._Blank("inception-v3-compat", ["2048"], feature_extractor_weights_path=inception._saved({}))
     path = tmp_path_factory.mktemp("inception") / "random.pth"
     torch.save(blank.state_dict(), path)
-    return path, inception_file.file_sha256(path)
+    return path, inception_file.file_digest(path)
 
 
 def test_inception_is_torch_fidelitys_network_with_the_weights_of_the_file(random_inception, digits):
