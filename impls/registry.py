@@ -100,11 +100,12 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         name="jittor",
         module="impls.jittor.backend",
         options={
-            "amp": "half-precision compute through Jittor's own switch (CUDA)",
+            "amp": "convolutions and products of the network in float16, loss scaled (CUDA)",
+            "tf32": "TF32 matrix products and convolutions (CUDA)",
             "onednn": "the network channels-last, and Adam, by C++ operators of our own over oneDNN (CPU)",
         },
         cpu_only=frozenset({"onednn"}),
-        cuda_only=frozenset({"amp"}),
+        cuda_only=frozenset({"amp", "tf32"}),
         prepare_module="impls.jittor.runtime",
     ),
 )
