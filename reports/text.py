@@ -71,12 +71,12 @@ def count(value: int) -> str:
     return f"{value:,}".replace(",", THIN).replace("-", MINUS)
 
 
-def duration(ns: float | int | None, digits: int = 3) -> str:
+def duration(ns: float | int | None) -> str:
     """Nanoseconds in the unit that fits: µs, ms, s or min."""
     if ns is None or not math.isfinite(ns):
         return NA
     factor, unit = time_unit(abs(ns))
-    return f"{number(ns / factor, digits)} {unit}"
+    return f"{number(ns / factor)} {unit}"
 
 
 def time_unit(ns: float) -> tuple[float, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from harness.bench import COMMAND_LIMIT_S, MAX_FAILURES, Bench
 from harness.blocks.once import measure_once
@@ -118,7 +119,7 @@ class Block:
 
     def _measure(self) -> None:
         for slot in self._group:
-            self.guarded(slot, self._start)
+            self.guarded(slot, partial(start, self))
         self.bench.telemetry.watch({slot: arm.session.pid for slot, arm in self.live.items()})
         for slot in list(self.live):
             self.guarded(slot, self._warm_up)
@@ -131,9 +132,6 @@ class Block:
             self.guarded(slot, self._read)
         self.fresh = {slot: arm for slot, arm in self.live.items() if slot not in self.bench.once_done}
         measure_once(self)
-
-    def _start(self, slot: ArmSlot) -> None:
-        self.live[slot] = start(self, slot)
 
     def _warm_up(self, slot: ArmSlot) -> None:
         warm_up(self, self.live[slot])

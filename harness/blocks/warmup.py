@@ -58,8 +58,8 @@ class Started:
         return COMMAND_LIMIT_S + 50 * steps * self.typical_ns / 1e9
 
 
-def start(block: Block, slot: ArmSlot) -> Started:
-    """A fresh process of an arm that has built what is measured and taken its first step.
+def start(block: Block, slot: ArmSlot) -> None:
+    """Have a fresh process of an arm build what is measured and take its first step: then it is live in the block.
 
     Raises:
         WorkerFailedError: it cannot.
@@ -73,7 +73,8 @@ def start(block: Block, slot: ArmSlot) -> Started:
     except BaseException:
         session.kill()
         raise
-    return Started(session, created, built, list(first.start_ns), list(first.step_ns), float(first.step_ns[0]))
+    block.live[slot] = Started(session, created, built, list(first.start_ns), list(first.step_ns),
+                               float(first.step_ns[0]))
 
 
 def warm_up(block: Block, arm: Started) -> None:

@@ -56,8 +56,8 @@ def selfcheck(run: RecordedRun, verdicts: Iterable[Event], part: Timed) -> list[
     return found
 
 
-def blocks_needed(block_log_ratios: Sequence[float], margin: float = MARGIN, alpha: float = ALPHA) -> int | None:
-    """The least n of at least two with t(n-1) s / sqrt(n) <= log(1 + margin), s being the spread of these blocks.
+def blocks_needed(block_log_ratios: Sequence[float]) -> int | None:
+    """The least n of at least two with t(n-1) s / sqrt(n) <= log(1 + MARGIN), s being the spread of these blocks.
 
     Returns:
         None when it is above 1000.
@@ -68,16 +68,16 @@ def blocks_needed(block_log_ratios: Sequence[float], margin: float = MARGIN, alp
     if len(block_log_ratios) < 2:
         raise ValueError(f"a spread needs at least two blocks, got {len(block_log_ratios)}")
     spread = float(np.std(np.asarray(block_log_ratios), ddof=1))
-    return blocks_for(spread, math.log1p(margin), range(2, MOST_FURTHER_BLOCKS + 1), alpha)
+    return blocks_for(spread, math.log1p(MARGIN), range(2, MOST_FURTHER_BLOCKS + 1), ALPHA)
 
 
-def cost(overheads: Sequence[Overhead], alpha: float = ALPHA) -> Cost | None:
+def cost(overheads: Sequence[Overhead]) -> Cost | None:
     """The paired ratios of harness windows to a bare loop; None where none were measured."""
     ratios = [harness / bare for one in overheads if one.what == "harness"
               for harness, bare in zip(one.harness_ns, one.bare_ns, strict=False) if bare > 0]
     if not ratios:
         return None
-    ends = median_interval(ratios, alpha)
+    ends = median_interval(ratios, ALPHA)
     low, high = ends or (min(ratios), max(ratios))
     return Cost(float(np.median(ratios)), low, high, len(ratios), ends is not None)
 

@@ -162,6 +162,7 @@ def moves(name: str) -> bool:
     """Whether a fact moves all the time by itself."""
     return name in VOLATILE or name.endswith(VOLATILE_ENDS)
 
+
 def finished_blocks(run: RecordedRun) -> dict[int, BlockState]:
     """Blocks that every arm finished: kept."""
     failed = {case.block for case in run.of(Case) if case.status != "measured"}

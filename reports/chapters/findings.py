@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from harness.record.events import BlockState, Case, Finding, RunEnded, Verdict
-from reports.page.blocks import Code, Note, Section, Table, head
+from reports.page.blocks import Code, Note, Section, Table, section, table_of
 from reports.text import DASH, Value, plural
 from reports.view.clock import of_one_boot
 from reports.view.run import RunView
@@ -85,10 +85,7 @@ def journal_notes(seen: RunView, timed: bool) -> Sequence[Note]:
 
 def blocks(view: RunView) -> Table | None:
     """State of every block."""
-    states = view.run.of(BlockState)
-    if not states:
-        return None
-    rows = tuple(
+    rows = (
         (
             Value(str(state.block)),
             Value("disturbed", mark="warn") if state.dirty else Value("clean", mark="good"),
@@ -96,17 +93,15 @@ def blocks(view: RunView) -> Table | None:
             Value(f"block {state.repeats}" if state.repeats is not None else DASH),
             Value(str(state.order_seed)),
         )
-        for state in states
+        for state in view.run.of(BlockState)
     )
-    return Table("Blocks", head("block", "state", "reasons", "repeats", "order seed"), rows)
+    return table_of("Blocks", ("block", "state", "reasons", "repeats", "order seed"), rows)
 
 
 def failed(seen: RunView) -> Section | None:
     """Cases that failed or were skipped, each with the end of its log."""
     bad = [case for case in seen.run.of(Case) if case.status != "measured"]
-    if not bad:
-        return None
-    rows = tuple(
+    rows = (
         (
             Value(case.case_id),
             Value(case.status, mark="bad" if case.status == "failed" else "warn"),
@@ -115,10 +110,10 @@ def failed(seen: RunView) -> Section | None:
         )
         for case in bad
     )
-    tails = tuple(
+    tails = (
         Code("\n".join(case.log_tail), f"Last lines of {case.log or case.case_id}")
         for case in bad
         if case.status == "failed" and case.log_tail
     )
-    table = Table("Cases without a measurement", head("case", "status", "reason", "log"), rows)
-    return Section("failed", "What was not measured", (table, *tails))
+    table = table_of("Cases without a measurement", ("case", "status", "reason", "log"), rows)
+    return section("failed", "What was not measured", table, *tails)

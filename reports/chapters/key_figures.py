@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -20,6 +21,13 @@ NO_WORKER = "no measuring process got as far as its first step"
 def arm_head(view: RunView, first: str) -> tuple[Value, ...]:
     """The head row: what the rows are, then the arms."""
     return (Value(first), *(Value(arm.label, slot=arm.slot) for arm in view.arms))
+
+
+def arm_rows(
+    view: RunView, told: Callable[[ArmView], Sequence[tuple[Value, ...]]], *absent: Value
+) -> tuple[tuple[Value, ...], ...]:
+    """The rows of every arm, its name first; `absent` stands for those of an arm that has none."""
+    return tuple((Value(arm.label, slot=arm.slot), *row) for arm in view.arms for row in told(arm) or [absent])
 
 
 def per_arm(view: RunView, caption: str, rows: Rows) -> Table:
@@ -83,9 +91,7 @@ def warm_up(view: RunView, arm: ArmView) -> Value:
     if not arm.of(WarmUp):
         return missing("no warm-up was recorded")
     found = [warm.steady_from for warm in arm.of(WarmUp) if warm.steady_from is not None]
-    classes: dict[str, int] = {}
-    for warm in arm.of(WarmUp):
-        classes[warm.classification] = classes.get(warm.classification, 0) + 1
+    classes = Counter(warm.classification for warm in arm.of(WarmUp))
     note = ", ".join(f"{name} in {times}" for name, times in classes.items())
     note = f"class {note} of {len(arm.of(WarmUp))}" if len(classes) > 1 else f"class {next(iter(classes))}"
     capped = sum(1 for warm in arm.of(WarmUp) if warm.capped)

@@ -131,7 +131,11 @@ def epochs_close(view: RunView, arm: ArmView, narrow: bool) -> Drawn | str:
 def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close: bool) -> Figure:
     """Panels of load above the lanes of the arms, all on one time axis."""
     loads = load_panels(view, start_ns, end_ns)
-    arms = [arm for arm in view.arms if any(s.end_ns > start_ns and s.start_ns < end_ns for s in spans(arm))]
+    phases = {
+        arm.slot: {span.phase for span in spans(arm) if span.end_ns > start_ns and span.start_ns < end_ns}
+        for arm in view.arms
+    }
+    arms = [arm for arm in view.arms if phases[arm.slot]]
     lanes = 0.34 * len(arms) * (1.5 if close else 1) + 0.35
     heights = [0.95] * len(loads) + [lanes]
     figure, axes = sheet(
@@ -158,13 +162,10 @@ def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close
     floor.set_xlim((start_ns - view.t0_ns) / 1e9, (end_ns - view.t0_ns) / 1e9)
     epochs = "" if narrow or not any(arm.of(Epoch) for arm in view.arms) else "; dotted: start of an epoch"
     floor.set_xlabel(f"seconds since {view.origin}{epochs}")
-    present = {
-        span.phase for arm in view.arms for span in spans(arm) if span.end_ns > start_ns and span.start_ns < end_ns
-    }
     handles = [
         Patch(facecolor=MUTED, alpha=alpha, hatch=hatch, edgecolor=PAPER, label=phase)
         for phase, (alpha, _, hatch) in PHASE_LOOK.items()
-        if phase in present
+        if any(phase in found for found in phases.values())
     ]
     if close and any(arm.of(Epoch) for arm in view.arms):
         handles.append(Patch(facecolor=INK, label="wait for a batch"))
@@ -176,11 +177,11 @@ def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close
 
 def load_panels(view: RunView, start_ns: int, end_ns: int) -> list[tuple[str, str, str | None]]:
     """Title, source and arm of every panel with telemetry in the interval: host, processes, every GPU."""
-    inside = {
-        source: [sample for sample in samples if start_ns <= sample.t_ns <= end_ns]
-        for source, samples in view.samples.items()
+    samples = {
+        source: inside
+        for source, found in view.samples.items()
+        if (inside := [sample for sample in found if start_ns <= sample.t_ns <= end_ns])
     }
-    samples = {source: found for source, found in inside.items() if found}
     panels: list[tuple[str, str, str | None]] = []
     for source in sorted(samples):
         if series(samples[source], CPU_KEYS)[2] is None:
@@ -255,8 +256,6 @@ def merged(bars: list[tuple[int, int]], start_ns: int, end_ns: int, nearer_ns: i
         else:
             found.append((max(begin, start_ns), min(end, end_ns)))
     return found
-
-
 
 
 def told(seen: RunView, figures: FigureMaker) -> tuple[Block, ...]:

@@ -9,7 +9,7 @@ from harness.record.run import Machine, machines
 from reports.chapters.key_figures import arm_head
 from reports.page.blocks import Table, head
 from reports.text import MINUS, Value, count, missing, number
-from reports.view.run import ArmView, RunView, facts_of
+from reports.view.run import ArmView, RunView, facts_of, leaves
 
 
 def differences(view: RunView) -> Table | None:
@@ -99,30 +99,19 @@ def data_and_settings(view: RunView) -> Table:
     else:
         rows.append((Value("data set"), missing(view.unit.no_data)))
     started = view.run.started
-    for name, value in flat(started.declared if started else {}):
-        rows.append(
-            (
-                Value(f"declared: {name.replace('_', ' ')}"),
-                Value(plain(value)) if value is not None else missing("not set"),
-            )
-        )
+    for keys, value in leaves(started.declared if started else {}):
+        told = entries(value)
+        shown = Value(plain(told)) if told is not None else missing("not set")
+        rows.append((Value(f"declared: {', '.join(keys).replace('_', ' ')}"), shown))
     rows.append((Value("configuration hash"), Value(started.config_sha256) if started else missing("not recorded")))
     return Table("Data and what was declared before measuring", head("what", "value"), tuple(rows))
 
 
-def flat(data: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    """Nested settings as (name, value) with names such as "blocks, least"; lists as one line of text."""
-    found: list[tuple[str, Any]] = []
-    for key, value in data.items():
-        name = f"{above}{key}"
-        if isinstance(value, dict):
-            found += flat(value, f"{name}, ")
-        elif isinstance(value, list):
-            items = [
-                " ".join(f"{k} {plain(v)}" for k, v in one.items()) if isinstance(one, dict) else plain(one)
-                for one in value
-            ]
-            found.append((name, "; ".join(items) or None))
-        else:
-            found.append((name, value))
-    return found
+def entries(value: Any) -> Any:
+    """A list of settings as one line of text, None without any; other values as they are."""
+    if not isinstance(value, list):
+        return value
+    items = [
+        " ".join(f"{k} {plain(v)}" for k, v in one.items()) if isinstance(one, dict) else plain(one) for one in value
+    ]
+    return "; ".join(items) or None

@@ -20,8 +20,8 @@ from reports.view.run import RunView, is_self_check, paired_ratios
 from reports.view.words import margin_words
 
 
-def blocks_of(view: RunView, verdict: Verdict, slow: str, fast: str) -> dict[str, tuple[float, float, float]]:
-    """Block name -> (low quartile, median, high quartile) of the paired ratios slow / fast.
+def blocks_of(view: RunView, verdict: Verdict, slow: str, fast: str) -> dict[int, tuple[float, float, float]]:
+    """Block -> (low quartile, median, high quartile) of the paired ratios slow / fast.
 
     Where the journal holds no pairs, the recorded block ratios stand alone.
     """
@@ -30,10 +30,10 @@ def blocks_of(view: RunView, verdict: Verdict, slow: str, fast: str) -> dict[str
     if one and other and slow != fast and verdict.kind and not comes_in_cells(view, verdict.kind):
         pairs = paired_ratios(one, other, verdict.kind)
     if pairs:
-        return {f"block {block}": quartiles(ratios) for block, ratios in pairs.items()}
+        return {block: quartiles(ratios) for block, ratios in pairs.items()}
     sign = 1 if slow == verdict.arm_a else -1
     found = [math.exp(sign * value) for value in verdict.block_log_ratios]
-    return {f"block {i}": (ratio, ratio, ratio) for i, ratio in enumerate(found)}
+    return {block: (ratio, ratio, ratio) for block, ratio in enumerate(found)}
 
 
 def quartiles(values: Floats) -> tuple[float, float, float]:
@@ -49,16 +49,16 @@ def ratio_forest(view: RunView, verdict: Verdict, narrow: bool) -> Drawn | str:
     if not rows or ratio is None:
         return "no block of this comparison was measured"
     figure, (axis,) = sheet(narrow, 1.25 + 0.24 * (len(rows) + 1))
-    for y, (name, (left, middle, right)) in enumerate(rows.items()):
-        dirty = int(name.split()[-1]) in view.dirty
+    for y, (block, (left, middle, right)) in enumerate(rows.items()):
         axis.plot([left, right], [y, y], color=MUTED, linewidth=1.2, solid_capstyle="butt")
-        axis.plot(middle, y, "o", markersize=5.5, color=MUTED, markerfacecolor=PAPER if dirty else MUTED, zorder=3)
+        face = PAPER if block in view.dirty else MUTED
+        axis.plot(middle, y, "o", markersize=5.5, color=MUTED, markerfacecolor=face, zorder=3)
     bottom = len(rows) + 0.25
     left, right = low or ratio, high or ratio
     axis.plot([left, right], [bottom, bottom], color=INK, linewidth=2.2, solid_capstyle="butt")
     axis.plot(ratio, bottom, "D", color=INK, markersize=6.5)
     axis.axhline(len(rows) - 0.4, color=GRID, linewidth=0.8)
-    ticks = [f"{name}{' (disturbed)' if int(name.split()[-1]) in view.dirty else ''}" for name in rows]
+    ticks = [f"block {block}{' (disturbed)' if block in view.dirty else ''}" for block in rows]
     axis.set_yticks([*range(len(rows)), bottom], [*ticks, "all blocks"])
     axis.set_title(tag(verdict.metric, 22 if narrow else 34), loc="right")
     axis.grid(axis="y", visible=False)

@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 
 from harness.record.events import WorkerStarted
-from reports.chapters.key_figures import NO_WORKER
-from reports.page.blocks import Section, Table, head, present
+from reports.chapters.key_figures import NO_WORKER, arm_rows
+from reports.page.blocks import Section, Table, head, present, table_of
 from reports.page.figures import FigureMaker
 from reports.page.plotting import MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.text import Value, duration, missing, plural, tick
@@ -34,17 +34,16 @@ def section(seen: RunView, figures: FigureMaker) -> Section:
 
 def cold_start(view: RunView) -> Table:
     """Launch, import, build, first step, by the state of the compile cache."""
-    rows = []
-    for arm in view.arms:
-        for state, workers in by_cache(arm.starts).items():
-            rows.append(start_row(arm, state, workers))
-        if not arm.starts:
-            rows.append((Value(arm.label, slot=arm.slot), *[missing(NO_WORKER)] * 6))
+
+    def rows(arm: ArmView) -> list[tuple[Value, ...]]:
+        return [start_row(state, workers) for state, workers in by_cache(arm.starts).items()]
+
     stages = (name.format(step=view.unit.step) for name, *_ in STAGES)
-    return Table("Starting a process, medians", head("arm", "compile cache", *stages, "in all"), tuple(rows))
+    found = arm_rows(view, rows, *[missing(NO_WORKER)] * 6)
+    return Table("Starting a process, medians", head("arm", "compile cache", *stages, "in all"), found)
 
 
-def start_row(arm: ArmView, state: str, workers: Sequence[WorkerStarted]) -> tuple[Value, ...]:
+def start_row(state: str, workers: Sequence[WorkerStarted]) -> tuple[Value, ...]:
     """Medians of one arm's start-ups with one state of the cache."""
 
     def median(values: Sequence[int]) -> Value:
@@ -52,7 +51,6 @@ def start_row(arm: ArmView, state: str, workers: Sequence[WorkerStarted]) -> tup
 
     cache = missing("the backend cannot tell") if state == "unknown" else Value(state, plural(len(workers), "start"))
     return (
-        Value(arm.label, slot=arm.slot),
         cache,
         *(median([getattr(worker, field) for worker in workers]) for _, field, *_ in STAGES),
         median([start_up_ns(w) for w in workers]),
@@ -67,7 +65,7 @@ def break_even(view: RunView) -> Table | None:
             rows += break_even_row(view, one, other, state)
     names = ("arms", "compile cache", "start of the first", "start of the second", "break-even")
     caption = f"Break-even: {view.unit.steps} after which the slower starter has caught up"
-    return Table(caption, head(*names), tuple(rows)) if rows else None
+    return table_of(caption, names, rows)
 
 
 def break_even_row(view: RunView, one: ArmView, other: ArmView, state: str) -> list[tuple[Value, ...]]:

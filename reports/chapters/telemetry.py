@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.record.events import MonitorState
 from reports.chapters.machine import plain
-from reports.page.blocks import Section, Table, head
+from reports.page.blocks import Section, Table, table_of
 from reports.page.figures import FigureMaker
 from reports.page.plotting import MUTED, SERIES, Drawn, envelope, sheet
 from reports.text import DASH, Floats, Value, duration, missing, number, plural, size, tag
@@ -28,8 +28,6 @@ def low_load(view: RunView) -> Table | None:
         # Shares differ from stretch to stretch; who did what is the same.
         doing = "; ".join(words.rsplit(", ", 1)[0] for words in trough.doing)
         groups.setdefault(doing, []).append(trough)
-    if not groups:
-        return None
     rows = []
     for doing, found in list(groups.items())[:MOST_ROWS]:
         spans_ns = [trough.end_ns - trough.start_ns for trough in found]
@@ -47,16 +45,13 @@ def low_load(view: RunView) -> Table | None:
             )
         )
     names = ("phases of the arms", "how often", "time in all", "host CPU (100 % is one core)", "the worst")
-    return Table("Where the host's load was low, and what was going on", head(*names), tuple(rows))
+    return table_of("Where the host's load was low, and what was going on", names, rows)
 
 
 def telemetry_sources(view: RunView) -> Table | None:
     """Which sources of telemetry worked, with the last recorded reason where something is missing."""
     states = {state.source: state for state in view.run.of(MonitorState)}
-    if not states:
-        return None
-    samples = view.samples
-    rows = []
+    samples, rows = view.samples, []
     for source, state in sorted(states.items()):
         # A worker's process is gone at the end of its block, which takes nothing from what was read before.
         if source in samples:
@@ -67,33 +62,28 @@ def telemetry_sources(view: RunView) -> Table | None:
             cell = missing(state.reason or "no sample was recorded")
         facts = [f"{key.replace('_', ' ')} {plain(value)}" for key, value in state.static.items() if value is not None]
         rows.append((Value(source), cell, Value(", ".join(facts) or DASH)))
-    return Table("Sources of telemetry", head("source", "state", "about it"), tuple(rows))
+    return table_of("Sources of telemetry", ("source", "state", "about it"), rows)
 
 
 def memory(view: RunView, narrow: bool) -> Drawn | str:
     """Resident memory of every arm's processes and memory of the GPU over the run."""
-    lines = [(arm, *series(view.samples.get(f"process:{arm.slot}", []), RSS_KEYS)[:2]) for arm in view.arms]
-    lines = [(arm, stamps, values) for arm, stamps, values in lines if np.isfinite(values).any()]
-    gpus = [
-        (source, *series(samples, GPU_MEMORY_KEYS)[:2])
-        for source, samples in sorted(view.samples.items())
-        if source.startswith("gpu")
+    looks = [(arm, SERIES[arm.slot]) for arm in view.arms]
+    lines = [
+        (arm.label, tag(arm.label), "resident", look.color, look.line, f"process:{arm.slot}", RSS_KEYS)
+        for arm, look in looks
     ]
-    gpus = [(source, stamps, values) for source, stamps, values in gpus if np.isfinite(values).any()]
-    if not lines and not gpus:
+    gpus = sorted(source for source in view.samples if source.startswith("gpu"))
+    lines += [(source, source, "used", MUTED, (0, (1, 1)), source, GPU_MEMORY_KEYS) for source in gpus]
+    found = [(*look, *series(view.samples.get(source, []), keys)[:2]) for *look, source, keys in lines]
+    found = [line for line in found if np.isfinite(line[-1]).any()]
+    if not found:
         reason = view.monitor_reason("process") or view.monitor_reason("host")
         return reason or "no telemetry of memory was recorded"
     figure, (axis,) = sheet(narrow, 2.4)
     messages = []
-    for arm, stamps, values in lines:
-        style = SERIES[arm.slot]
-        x, y = memory_line(view, stamps, values)
-        axis.plot(x, y, color=style.color, linestyle=style.line, label=f"{tag(arm.label)}, resident")
-        messages.append(f"{arm.label} up to {size(float(np.nanmax(values)))} resident")
-    for source, stamps, values in gpus:
-        x, y = memory_line(view, stamps, values)
-        axis.plot(x, y, color=MUTED, linestyle=(0, (1, 1)), label=f"{source}, used")
-        messages.append(f"{source} up to {size(float(np.nanmax(values)))} used")
+    for name, short, what, color, style, stamps, values in found:
+        axis.plot(*memory_line(view, stamps, values), color=color, linestyle=style, label=f"{short}, {what}")
+        messages.append(f"{name} up to {size(float(np.nanmax(values)))} {what}")
     axis.set_ylim(bottom=0)
     axis.set_xlabel(f"seconds since {view.origin}")
     axis.set_ylabel("GiB")

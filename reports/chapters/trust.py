@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.record.events import Overhead, SyncProof
+from reports.chapters.key_figures import arm_rows
 from reports.page.blocks import Section, Table, head
 from reports.text import DASH, Value, count, duration, missing, number, plural, signed_percent
 from reports.view.run import ArmView, RunView
@@ -17,24 +18,23 @@ def section(seen: RunView) -> Section:
 
 def overheads(view: RunView) -> Table:
     """Harness against a bare loop, and monitors on against off."""
-    rows = []
-    for arm in view.arms:
-        rows += [
-            overhead_row(arm, what, group)
+
+    def rows(arm: ArmView) -> list[tuple[Value, ...]]:
+        return [
+            overhead_row(what, group)
             for what in ("harness", "monitors")
             if (group := [overhead for overhead in arm.of(Overhead) if overhead.what == what])
         ]
-        if not arm.of(Overhead):
-            reason = missing("the overhead was not measured in this run")
-            rows.append((Value(arm.label, slot=arm.slot), reason, reason, Value(DASH)))
+
+    reason = missing("the overhead was not measured in this run")
     return Table(
         f"What measuring costs: the same {view.unit.steps} with and without it, paired",
         head("arm", "what", "slower by (median)", "middle half of the pairs"),
-        tuple(rows),
+        arm_rows(view, rows, reason, reason, Value(DASH)),
     )
 
 
-def overhead_row(arm: ArmView, what: str, group: list[Overhead]) -> tuple[Value, ...]:
+def overhead_row(what: str, group: list[Overhead]) -> tuple[Value, ...]:
     """Paired ratios of one kind of overhead."""
     ratios = np.array(
         [
@@ -46,10 +46,9 @@ def overhead_row(arm: ArmView, what: str, group: list[Overhead]) -> tuple[Value,
     )
     words = "harness windows" if what == "harness" else "telemetry"
     if not ratios.size:
-        return Value(arm.label, slot=arm.slot), Value(words), missing("no pairs were recorded"), Value(DASH)
+        return Value(words), missing("no pairs were recorded"), Value(DASH)
     low, middle, high = (float(v) for v in np.percentile(ratios, (25, 50, 75)))
     return (
-        Value(arm.label, slot=arm.slot),
         Value(words),
         Value(signed_percent(middle - 1), plural(ratios.size, "pair")),
         Value(f"{signed_percent(low - 1)} to {signed_percent(high - 1)}"),
@@ -58,21 +57,15 @@ def overhead_row(arm: ArmView, what: str, group: list[Overhead]) -> tuple[Value,
 
 def sync_proofs(view: RunView) -> Table:
     """Evidence that a stamp was taken after the work."""
-    rows = []
-    for arm in view.arms:
-        rows += [sync_row(arm, proof) for proof in arm.of(SyncProof)]
-        if not arm.of(SyncProof):
-            reason = missing("not checked in this run")
-            rows.append((Value(arm.label, slot=arm.slot), reason, reason, reason))
     return Table(
         f"Does the clock stop after the work? Pending operations fall to their base, and k times the "
         f"{view.unit.steps} take k times as long",
         head("arm", "pending before, after, base", view.unit.steps, "time"),
-        tuple(rows),
+        arm_rows(view, lambda arm: list(map(sync_row, arm.of(SyncProof))), *[missing("not checked in this run")] * 3),
     )
 
 
-def sync_row(arm: ArmView, proof: SyncProof) -> tuple[Value, ...]:
+def sync_row(proof: SyncProof) -> tuple[Value, ...]:
     """One proof of synchronisation."""
     pending = (proof.pending_before, proof.pending_after, proof.pending_base)
     counts = (
@@ -83,7 +76,6 @@ def sync_row(arm: ArmView, proof: SyncProof) -> tuple[Value, ...]:
     more = proof.steps_long / proof.steps_short if proof.steps_short else None
     longer = proof.long_ns / proof.short_ns if proof.short_ns else None
     return (
-        Value(arm.label, slot=arm.slot),
         counts,
         Value(f"{count(proof.steps_long)} against {count(proof.steps_short)}", f"{number(more)} times as many"),
         Value(f"{duration(proof.long_ns)} against {duration(proof.short_ns)}", f"{number(longer)} times as long"),

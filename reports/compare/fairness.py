@@ -12,6 +12,7 @@ from impls.errors import UsageError
 from reports.chapters.machine import plain
 from reports.suites.registry import settings_of
 from reports.text import one_line
+from reports.view.run import leaves
 
 # Fields of an experiment that cost no time: runs that differ in them measured the same work. The cells of a sampling
 # (`steps`) are matched one by one.
@@ -97,22 +98,14 @@ def _differ(field: str, before: Any, after: Any, role: Role, arm: str | None = N
 
 
 def _kind(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
-    if not settings_of(before) & settings_of(after):
-        yield from _differ("suite", _suite(before), _suite(after), "refused")
-    else:
-        yield from _differ("suite", _suite(before), _suite(after), "other")
+    left, right = before.started, after.started
+    assert left and right, "no run is compared without its first line"
+    alike = settings_of(before) & settings_of(after)
+    yield from _differ("suite", left.suite, right.suite, "other" if alike else "refused")
     # Alternating windows find other caches than uninterrupted ones.
-    yield from _differ("schedule", _bench(before, "schedule"), _bench(after, "schedule"), "refused")
+    yield from _differ("schedule", left.bench.get("schedule"), right.bench.get("schedule"), "refused")
     one, other = (", ".join(sorted(run.arms.values())) for run in (before, after))
     yield from _differ("arms measured together", one, other, "other")
-
-
-def _suite(run: RecordedRun) -> str | None:
-    return run.started.suite if run.started else None
-
-
-def _bench(run: RecordedRun, key: str) -> Any:
-    return run.started.bench.get(key) if run.started else None
 
 
 def _experiment(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
@@ -130,14 +123,11 @@ def _experiment(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]
         yield from _differ(key.replace("_", " ").replace(".", ": "), left.get(key), right.get(key), role)
 
 
-def _flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, dict):
-            found.update(_flat(value, f"{above}{key}."))
-        else:
-            found[f"{above}{key}"] = ", ".join(plain(one) for one in value) if isinstance(value, list) else value
-    return found
+def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        ".".join(keys): ", ".join(map(plain, value)) if isinstance(value, list) else value
+        for keys, value in leaves(data)
+    }
 
 
 def _data(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:

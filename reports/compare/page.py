@@ -11,7 +11,7 @@ from reports.chapters import findings as journal
 from reports.compare.fairness import listed
 from reports.compare.method import method
 from reports.compare.runs import Comparison, Pair, Row, told
-from reports.page.blocks import Block, Note, Part, Picture, Prose, Report, Section, Table, VerdictCard
+from reports.page.blocks import Note, Part, Picture, Prose, Report, Section, Table, VerdictCard, head, section, table_of
 from reports.suites.registry import whole
 from reports.text import Value, duration, missing, percent, plural, signed_percent, utc
 from reports.view.words import level_words, margin_words, reason_words
@@ -161,8 +161,7 @@ def notes(comparison: Comparison) -> list[Note]:
         # Whether a run judged its own arms against each other is of no interest here.
         found += [Note(one.severity, one.message, None, name) for one in journal.journal_notes(whole(run), timed=False)
                   if one.severity != "info"]
-        dirty = sum(1 for state in run.of(BlockState) if state.dirty)
-        if dirty:
+        if dirty := sum(1 for state in run.of(BlockState) if state.dirty):
             found.append(Note("info", f"{plural(dirty, 'disturbed block')}, kept and flagged", None, name))
     return sorted(found, key=lambda note: journal.ORDER.get(note.severity, 1))
 
@@ -183,9 +182,8 @@ def moved_together(row: Row, where: str) -> list[Note]:
 def ratios(pair: Pair, control: str | None) -> Table:
     """Every arm and cell of one later run, the control included."""
     name = pair.name
-    head = ("arm", "verdict", f"time in {name} / time in A", "ratio of ratios", "time in A", f"time in {name}")
-    rows = tuple(table_row(row, control) for row in pair.rows)
-    return Table(f"Run {name} against run A", tuple(Value(text) for text in head), rows)
+    names = ("arm", "verdict", f"time in {name} / time in A", "ratio of ratios", "time in A", f"time in {name}")
+    return Table(f"Run {name} against run A", head(*names), tuple(table_row(row, control) for row in pair.rows))
 
 
 def unjudged(row: Row, control: str | None) -> str:
@@ -213,36 +211,32 @@ def table_row(row: Row, control: str | None) -> tuple[Value, ...]:
 
 def run_table(comparison: Comparison) -> Table:
     """Which run is which."""
-    head = ("run", "folder", "suite and arms", "started", "state")
     rows = []
     for name, run in comparison.runs.items():
         started = run.started
         assert started is not None
         arms = Value(started.suite, ", ".join(run.arms.values()))
         rows.append((Value(name), Value(run.path.name), arms, Value(utc(started.started_utc)), Value(run.status)))
-    return Table("Compared runs", tuple(Value(text) for text in head), tuple(rows))
+    return Table("Compared runs", head("run", "folder", "suite and arms", "started", "state"), tuple(rows))
 
 
 def changes(pair: Pair) -> Section:
     """What else is not the same in one later run."""
     name = pair.name
-    rows = tuple((Value(one.name.replace("_", " ") if not one.arm else one.name, ROLES[one.role] or None,
+    rows = ((Value(one.name.replace("_", " ") if not one.arm else one.name, ROLES[one.role] or None,
                         "warn" if one.role == "machine" else ""), Value(one.before), Value(one.after))
                  for one in pair.differences)  # fmt: skip
-    blocks: tuple[Block, ...] = (Prose("Nothing recorded differs: versions, flags, machine, settings are the same."),)
-    if rows:
-        head = (Value("what"), Value("in A"), Value(f"in {name}"))
-        blocks = (Table(f"Recorded differences between A and {name}", head, rows),)
-    return Section(f"changes-{name.lower()}", f"What changed between A and {name}", blocks)
+    found = table_of(f"Recorded differences between A and {name}", ("what", "in A", f"in {name}"), rows)
+    none = Prose("Nothing recorded differs: versions, flags, machine, settings are the same.")
+    return Section(f"changes-{name.lower()}", f"What changed between A and {name}", (found or none,))
 
 
 def left_out(comparison: Comparison) -> Section | None:
     """Arms and cells that only one of two runs has."""
-    rows = []
-    for pair in comparison.pairs:
-        for subject, where in pair.alone.items():
-            rows.append((Value(str(subject), subject.metric), Value(f"only in {where}", f"{pair.name} against A")))
-    if not rows:
-        return None
-    table = Table("Measured in one run only, and so not judged", (Value("arm"), Value("where")), tuple(rows))
-    return Section("alone", "Not compared", (table,))
+    rows = (
+        (Value(str(subject), subject.metric), Value(f"only in {where}", f"{pair.name} against A"))
+        for pair in comparison.pairs
+        for subject, where in pair.alone.items()
+    )
+    table = table_of("Measured in one run only, and so not judged", ("arm", "where"), rows)
+    return section("alone", "Not compared", table)

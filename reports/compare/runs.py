@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -64,7 +64,7 @@ class Measured:
                 found[block] = float(np.median(ratios))
         return BlockLogs(tuple(found.values()), self._flags(found))
 
-    def _flags(self, blocks: Sequence[int] | dict[int, float] | Times) -> tuple[bool, ...]:
+    def _flags(self, blocks: Iterable[int]) -> tuple[bool, ...]:
         return tuple(block in self.dirty for block in blocks)
 
 
@@ -283,8 +283,8 @@ def pair_rows(before: RecordedRun, one: dict[Subject, Measured], other: dict[Sub
         yardstick = control if control != subject.arm else None
         if control is None:
             # Without a control named, the first other arm still shows how much the machine moved.
-            arms = list(dict.fromkeys(s.arm for s in shared if (s.metric, s.cell) == (subject.metric, subject.cell)))
-            yardstick = next((arm for arm in arms if arm != subject.arm), None)
+            others = (s.arm for s in shared if (s.metric, s.cell) == (subject.metric, subject.cell) and s != subject)
+            yardstick = next(others, None)
         against = replace(subject, arm=yardstick) if yardstick else None
         relative = None
         if against and against in one and against in other:

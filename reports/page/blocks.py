@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -112,6 +113,12 @@ class Section:
 def head(*names: str) -> tuple[Value, ...]:
     """A head row of plain words."""
     return tuple(Value(name) for name in names)
+
+
+def table_of(caption: str, names: Iterable[str], rows: Iterable[tuple[Value, ...]]) -> Table | None:
+    """A table with a head row of plain words; None without rows."""
+    found = tuple(rows)
+    return Table(caption, head(*names), found) if found else None
 
 
 def present(*blocks: Block | None) -> tuple[Block, ...]:

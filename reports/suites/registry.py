@@ -11,7 +11,6 @@ from reports.suites.parity.chapter import Parity
 from reports.suites.quality.chapter import Quality
 from reports.suites.sampling.chapter import Sampling
 from reports.suites.training.chapter import Training
-from reports.view.parts import parts_of
 from reports.view.run import RunView, view
 from reports.view.words import EITHER, STEPS
 
@@ -34,6 +33,15 @@ def _outside() -> dict[PartName, Chapter]:
             raise UsageError(f"{where}: its CHAPTERS are no Chapter objects")
         found[chapter.part] = chapter
     return found
+
+
+def parts_of(run: RecordedRun) -> tuple[PartName, ...]:
+    """The part of the run; of several, those that recorded anything, or the first of them."""
+    if len(run.parts) < 2:
+        return run.parts
+    lines = [set(map(id, run.part(part).events)) for part in run.parts]
+    shared = set.intersection(*lines)
+    return tuple(part for part, own in zip(run.parts, lines, strict=True) if own - shared) or run.parts[:1]
 
 
 def whole(run: RecordedRun) -> RunView:

@@ -42,12 +42,11 @@ def of_one_boot(seen: RunView) -> RunView:
     number = max(range(len(parts)), key=lambda i: (any(isinstance(e, Window) for e in parts[i]), span_ns(parts[i])))
     heads = [e for part in parts[:number] for e in part if isinstance(e, RunStarted | MonitorState)]
     stamps = [event.t_ns for event in parts[number] if event.t_ns]
-    part = view(
-        replace(seen.run, events=(*heads, *parts[number])), seen.unit, min(stamps, default=0), seen, seen.alone
-    )
+    part = view(replace(seen.run, events=(*heads, *parts[number])), seen.unit, seen, seen.alone)
     restarts = plural(len(parts) - 1, "restart")
     return replace(
         part,
+        t0_ns=min(stamps, default=0),
         origin=seen.origin if number == 0 else "the run went on after a restart",
         restarted=f"The machine was restarted while the run was interrupted ({restarts}), and its clock began anew: "
         f"time axes show one part without a restart, with {blocks_in(parts[number])}.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -173,15 +173,12 @@ class RunView:
         return next((state.reason for state in reversed(states) if not state.available and state.reason), None)
 
 
-def view(
-    run: RecordedRun, unit: Unit = STEPS, t0_ns: int | None = None, whole: RunView | None = None, alone: bool = True
-) -> RunView:
+def view(run: RecordedRun, unit: Unit = STEPS, whole: RunView | None = None, alone: bool = True) -> RunView:
     """Sort a run's events for the report.
 
     Args:
         run: the run, or a part of it.
         unit: what a step is called in it.
-        t0_ns: the origin of time, by default the first stamp.
         whole: the run that it is a part of, whose arms and origin it shares.
         alone: whether that run times nothing else.
     """
@@ -198,8 +195,7 @@ def view(
         for slot, name in names.items()
     )
     stamps = [event.t_ns for event in run.events if event.t_ns]
-    origin_ns = whole.t0_ns if whole else min(stamps, default=0)
-    return RunView(run, arms, origin_ns if t0_ns is None else t0_ns, unit, alone)
+    return RunView(run, arms, whole.t0_ns if whole else min(stamps, default=0), unit, alone)
 
 
 def facts_of(arm: ArmView, group: str) -> dict[str, Any]:
@@ -220,6 +216,15 @@ def nested(data: Any, keys: Sequence[str]) -> Any:
             return None
         data = data.get(key)
     return data
+
+
+def leaves(data: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Nested settings as (keys from the outermost, value)."""
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*above, key))
+        else:
+            yield (*above, key), value
 
 
 def paired_ratios(one: ArmView, other: ArmView, kind: str) -> dict[int, Floats]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from harness.bench import SLOW_LIMIT_S, Bench
@@ -54,8 +53,8 @@ def run_parity(bench: Bench, steps: int, batch_size: int | None = None) -> None:
                 f"{_short(result.gradient_worst_rel)}, Adam step {_short(result.adam_max_abs)}, losses {worst:.1e}"
                 + (f" ({result.reason})" if result.reason else ""))
             bench.ledger.measured(Case(case_id=f"parity-{b}", arm=b, block=None,
-                                status="measured" if result.passed else "failed", reason=result.reason,
-                                log=f"logs/{b}-parity.log"))
+                                       status="measured" if result.passed else "failed", reason=result.reason,
+                                       log=f"logs/{b}-parity.log"))
         elif b in numbers:
             bench.ledger.case(Case(case_id=f"parity-{b}", arm=b, block=None, status="skipped",
                                    reason=f"{bench.plan.arm(a).name}, which it is compared with, failed"))
@@ -85,8 +84,9 @@ def _one_arm(bench: Bench, slot: ArmSlot, experiment: ExperimentConfig, steps: i
         if reference:
             session.ask(training.LoadState(path=str(folder / "control.safetensors")), SLOW_LIMIT_S)
             control = _losses(bench, session, steps)
-            _record(bench, slot, "control", control)
-        _record(bench, slot, "matched", losses)
+            bench.writer.append(Losses(
+                arm=slot, block=BEFORE_BLOCKS, randomness="control", first_step=0, losses=control))
+        bench.writer.append(Losses(arm=slot, block=BEFORE_BLOCKS, randomness="matched", first_step=0, losses=losses))
         return parity.ArmNumbers(
             eps=checkpoint.load_arrays(Path(f"{own}-eps.safetensors"))["eps"],
             gradients=checkpoint.load_arrays(Path(f"{own}-gradients.safetensors")),
@@ -110,21 +110,12 @@ def _write_start(session: Session, experiment: ExperimentConfig, folder: Path) -
 def _losses(bench: Bench, session: Session, steps: int, done: int = 0) -> list[float]:
     """Losses of `steps` steps, of which `done` have run."""
     bench.progress.advance(done)
-    for count in _chunks(steps - done):
+    for start in range(done, steps, STEPS_AT_ONCE):
+        count = min(STEPS_AT_ONCE, steps - start)
         bench.progress.status(f"{session.arm.name}: matched steps")
         session.ask(timing.Stepwise(steps=count), SLOW_LIMIT_S)
         bench.progress.advance(count)
     return session.ask(training.ReadLosses(), SLOW_LIMIT_S).losses
-
-
-def _chunks(steps: int) -> Iterable[int]:
-    return [min(STEPS_AT_ONCE, steps - start) for start in range(0, steps, STEPS_AT_ONCE)]
-
-
-def _record(bench: Bench, slot: ArmSlot, randomness: str, losses: list[float]) -> None:
-    bench.writer.append(Losses.model_validate({"arm": slot, "block": BEFORE_BLOCKS, "randomness": randomness,
-                                               "first_step": 0, "losses": losses}))
-
 
 
 def _short(value: float | None) -> str:

@@ -52,8 +52,9 @@ def run_agreement(bench: Bench, cells: Sequence[Cell]) -> None:
             continue
         result = compare(comparison.a, comparison.b, cell, drawn[a], drawn[b])
         # The case first: a run that goes on after an interruption between the two lines compares again.
-        bench.ledger.measured(case.model_copy(update={"status": "measured" if result.passed else "failed",
-                                               "reason": result.reason, "log": f"logs/{b}-samples.log"}))
+        bench.ledger.measured(case.model_copy(update={
+            "status": "measured" if result.passed else "failed", "reason": result.reason,
+            "log": f"logs/{b}-samples.log"}))
         bench.writer.append(result)
         verdict = "agree" if result.passed else "DISAGREE"
         bench.progress.say(f"images: {plan.arm(comparison.a).name} and {plan.arm(comparison.b).name} {verdict}: "

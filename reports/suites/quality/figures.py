@@ -161,11 +161,11 @@ def calls_axis(axis: Axes, calls: Sequence[int]) -> None:
     axis.set_xlabel("network calls per image (NFE), logarithmic")
 
 
-def spaced(values: Sequence[int], apart: float = 1.35) -> list[int]:
+def spaced(values: Sequence[int]) -> list[int]:
     """Those of ascending values whose labels would not run into the one before."""
     kept: list[int] = []
     for value in values:
-        if not kept or value / kept[-1] >= apart:
+        if not kept or value / kept[-1] >= 1.35:
             kept.append(value)
     return kept
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from harness.record.events import ImagesSampled, Metric, NearestImages, QualityDifference, Trained
-from reports.page.blocks import Table, head
+from reports.page.blocks import Table, head, table_of
 from reports.suites.quality import facts as quality
 from reports.suites.quality.cards import difference
 from reports.suites.quality.facts import Estimate, ImageSet, parts
@@ -41,7 +41,7 @@ def distances(view: RunView, label: str) -> Table | None:
     """One row per set of images: the distance, its extrapolation, N with its warnings, time."""
     sets = quality.image_sets(view, label)
     numbered = quality.warnings(sets)
-    rows = [
+    rows = (
         (
             *names(one),
             figure(one.figure("fd")),
@@ -50,10 +50,9 @@ def distances(view: RunView, label: str) -> Table | None:
             time_per_image(one),
         )
         for one in quality.longest_first(sets)
-    ]
+    )
     heads = ("images", "arm", label, f"{label}, N \N{RIGHTWARDS ARROW} \N{INFINITY}", "N", "seconds per image")
-    return Table(f"{label} of every set of images, with 95 % intervals; lower is better", head(*heads), tuple(rows)) \
-        if rows else None  # fmt: skip
+    return table_of(f"{label} of every set of images, with 95 % intervals; lower is better", heads, rows)
 
 
 def number_of_images(one: ImageSet, numbered: Mapping[str, int]) -> Value:
@@ -93,10 +92,9 @@ def further(view: RunView, label: str) -> Table | None:
 def differences(view: RunView, label: str) -> Table | None:
     """Distance of one arm less that of another, image by image from the same noise."""
     found = sorted(quality.differences(view, label), key=lambda one: -(one.train_steps or 0))
-    rows = tuple(difference_row(view, one) for one in found)
+    rows = (difference_row(view, one) for one in found)
     heads = ("images", "first", "second", f"{label}, first less second", "weights", "N")
-    return Table(f"Differences in {label} between arms, paired, with 95 % intervals", head(*heads), rows) \
-        if rows else None  # fmt: skip
+    return table_of(f"Differences in {label} between arms, paired, with 95 % intervals", heads, rows)
 
 
 def difference_row(view: RunView, one: QualityDifference) -> tuple[Value, ...]:
@@ -119,9 +117,8 @@ def difference_row(view: RunView, one: QualityDifference) -> tuple[Value, ...]:
 def trainings(view: RunView) -> Table | None:
     """What every arm was trained for, and what came out."""
     found = sorted(view.run.of(Trained), key=lambda one: (one.steps, one.arm))
-    rows = tuple(training_row(view, one) for one in found)
     heads = ("trained for", "arm", "loss", "time", "weights, SHA-256")
-    return Table("Trainings of this run", head(*heads), rows) if rows else None
+    return table_of("Trainings of this run", heads, (training_row(view, one) for one in found))
 
 
 def training_row(view: RunView, one: Trained) -> tuple[Value, ...]:
@@ -144,9 +141,9 @@ def short(digest: str) -> str:
 
 def nearest(view: RunView) -> Table | None:
     """How near drawn images come to training images, against how near those are to one another."""
-    rows = tuple(nearest_row(view, one) for one in view.run.of(NearestImages))
+    rows = (nearest_row(view, one) for one in view.run.of(NearestImages))
     heads = ("images", "arm", "nearest of all", "median", "typical", "nearest / typical")
-    return Table("Distance of drawn images to their nearest training image", head(*heads), rows) if rows else None
+    return table_of("Distance of drawn images to their nearest training image", heads, rows)
 
 
 def nearest_row(view: RunView, one: NearestImages) -> tuple[Value, ...]:
@@ -204,12 +201,13 @@ def name_rule(label: str) -> str:
 def settings(view: RunView) -> Table | None:
     """How every arm drew its images: values that several sets share are shown once."""
     label = next(iter(quality.labels(view.run)), "")
-    sets = [one for one in quality.image_sets(view, label) if one.sampled]
+    sets = [one.sampled for one in quality.image_sets(view, label) if one.sampled]
     if not sets:
         return None
-    arms = [arm for arm in view.arms if any(one.arm is arm for one in sets)]
+    arms = [arm for arm in view.arms if any(one.arm == arm.slot for one in sets)]
     rows = tuple(
-        (Value(name), *(distinct(tell(one) for one in sets if one.arm is arm) for arm in arms)) for name, tell in TELL
+        (Value(name), *(distinct(tell(one) for one in sets if one.arm == arm.slot) for arm in arms))
+        for name, tell in TELL
     )
     heads = (Value("what"), *(Value(arm.label, slot=arm.slot) for arm in arms))
     return Table("How the images were drawn", heads, rows)
@@ -220,19 +218,14 @@ def distinct(values: Iterable[str]) -> Value:
     return Value(", ".join(dict.fromkeys(values)) or DASH)
 
 
-def drawn(tell: Callable[[ImagesSampled], str]) -> Callable[[ImageSet], str]:
-    """`tell` for a set that is known to have been drawn."""
-    return lambda one: tell(one.sampled) if one.sampled else DASH
-
-
-TELL: tuple[tuple[str, Callable[[ImageSet], str]], ...] = (
+TELL: tuple[tuple[str, Callable[[ImagesSampled], str]], ...] = (
     ("cells", lambda one: cell_words(one.cell)),
-    ("images per set, N", drawn(lambda one: count(one.images))),
-    ("network calls per image (NFE)", drawn(lambda one: count(one.nfe))),
-    ("spacing of timesteps", drawn(lambda one: one.spacing)),
-    ("eta", drawn(lambda one: f"{one.eta:g}" if quality.sound(one.eta) else DASH)),
-    ("seed", drawn(lambda one: str(one.seed))),
-    ("batch size", drawn(lambda one: count(one.batch_size))),
-    ("weights", drawn(lambda one: f"{one.weights}: {quality.weights_words(one)}")),
-    ("weights, SHA-256", drawn(lambda one: short(one.weights_sha256))),
+    ("images per set, N", lambda one: count(one.images)),
+    ("network calls per image (NFE)", lambda one: count(one.nfe)),
+    ("spacing of timesteps", lambda one: one.spacing),
+    ("eta", lambda one: f"{one.eta:g}" if quality.sound(one.eta) else DASH),
+    ("seed", lambda one: str(one.seed)),
+    ("batch size", lambda one: count(one.batch_size)),
+    ("weights", lambda one: f"{one.weights}: {quality.weights_words(one)}"),
+    ("weights, SHA-256", lambda one: short(one.weights_sha256)),
 )

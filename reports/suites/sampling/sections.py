@@ -123,32 +123,18 @@ def pictures(seen: RunView) -> tuple[Images, ...]:
         slots = [arm.slot for arm in seen.arms if arm.slot in by_arm or arm.name not in drew]
         seeds = " and ".join(str(seed) for seed in sorted({drawn.seed for drawn in by_arm.values()}))
         words = cell_words(cell)
-        grids = tuple(grid(seen, shelf, slot, by_arm.get(slot)) for slot in slots)
+        grids = tuple(picture(seen, shelf, slot, by_arm.get(slot)) for slot in slots)
         found.append(Images(f"Images by {words}, seed {seeds}", grids))
-        gifs = tuple(animation(seen, shelf, slot, by_arm.get(slot)) for slot in slots)
+        gifs = tuple(picture(seen, shelf, slot, by_arm.get(slot), moving=True) for slot in slots)
         found.append(Images(f"Denoising by {words}, seed {seeds}", gifs, moving=True))
     return tuple(found)
 
 
-def grid(seen: RunView, shelf: Shelf, slot: str, drawn: SamplesDrawn | None) -> Raster:
-    """The grid of one arm, or that it drew nothing."""
-    return raster(seen, shelf, drawn, drawn.grid) if drawn else absent(seen, slot, NOTHING)
-
-
-def animation(seen: RunView, shelf: Shelf, slot: str, drawn: SamplesDrawn | None) -> Raster:
-    """The GIF of one arm, or why there is none."""
-    if drawn is None or drawn.gif is None:
-        return absent(seen, slot, (drawn.why_no_gif or "no reason recorded") if drawn else NOTHING)
-    return raster(seen, shelf, drawn, drawn.gif, "from noise, denoised ")
-
-
-def absent(seen: RunView, slot: str, reason: str) -> Raster:
-    """An image that there is not."""
-    return Raster(slot, seen.label(slot), "", "", reason=reason)
-
-
-def raster(seen: RunView, shelf: Shelf, drawn: SamplesDrawn, name: str, how: str = "") -> Raster:
-    """One image file of one arm."""
-    label = seen.label(drawn.arm)
-    alt = f"{plural(drawn.images, 'image')} {how}by {label}: {cell_words(drawn.cell)}, seed {drawn.seed}"
-    return shelf.file(drawn.arm, label, alt, f"{plural(drawn.images, 'image')}; weights: {drawn.weights}", name)
+def picture(seen: RunView, shelf: Shelf, slot: str, drawn: SamplesDrawn | None, moving: bool = False) -> Raster:
+    """The grid of one arm, or its GIF; or why there is none."""
+    label, name = seen.label(slot), (drawn.gif if moving else drawn.grid) if drawn else None
+    if drawn is None or name is None:
+        return Raster(slot, label, "", "", reason=(drawn.why_no_gif or "no reason recorded") if drawn else NOTHING)
+    images, how = plural(drawn.images, "image"), "from noise, denoised " if moving else ""
+    alt = f"{images} {how}by {label}: {cell_words(drawn.cell)}, seed {drawn.seed}"
+    return shelf.file(slot, label, alt, f"{images}; weights: {drawn.weights}", name)

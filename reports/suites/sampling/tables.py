@@ -9,9 +9,9 @@ import numpy as np
 
 from harness.record.events import Energy, SampleAgreement, Trap, Window
 from reports.chapters import key_figures as shared
-from reports.page.blocks import Table, head
+from reports.page.blocks import Table, head, table_of
 from reports.suites.sampling import facts as sampling
-from reports.suites.sampling.facts import Interval
+from reports.suites.sampling.facts import Interval, Line
 from reports.text import DASH, MINUS, Value, count, duration, missing, number, passed, percent, plural, share, spread
 from reports.view.run import ArmView, RunView, spent_ns
 from reports.view.words import cell_words, is_ddim
@@ -24,13 +24,11 @@ def key_figures(view: RunView) -> Table:
 
 def batches(view: RunView) -> Table | None:
     """One row per cell and arm: whole batches from noise to uint8 on the host."""
-    rows = [batch_row(view, arm, cell) for cell in view.cells for arm in view.arms]
-    if not rows:
-        return None
+    rows = (batch_row(view, arm, cell) for cell in view.cells for arm in view.arms)
     images = view.batch_size
     of = f" of {plural(images, 'image')}" if images else ""
     names = ("cell", "arm", "time per batch, median", "images/s", "per network call", "GFLOP/s", "of measured peak")
-    return Table(f"Whole batches{of}, from noise to uint8 images on the host", head(*names), tuple(rows))
+    return table_of(f"Whole batches{of}, from noise to uint8 images on the host", names, rows)
 
 
 def batch_row(view: RunView, arm: ArmView, cell: str) -> tuple[Value, ...]:
@@ -88,28 +86,21 @@ def energy(view: RunView, arm: ArmView) -> Value:
 
 def lines(view: RunView) -> Table:
     """Time outside the network and time per network call of every arm."""
-    rows = []
-    for arm in view.arms:
-        found = sampling.line(view, arm)
-        name = Value(arm.label, slot=arm.slot)
-        if isinstance(found, str):
-            rows.append((name, missing(found), missing(found), Value(DASH)))
-            continue
-        calls = ", ".join(count(n) for n in found.calls)
-        rows.append(
-            (
-                name,
-                with_bounds(found.intercept_ns),
-                with_bounds(found.slope_ns),
-                Value(plural(found.blocks, "block"), f"batches of {calls} network calls"),
-            )
-        )
     level = f"{100 * (1 - sampling.alpha_of(view)):.4g} %"
     return Table(
         f"Time of a DDIM batch as a line over its network calls, {level} t interval over blocks",
         head("arm", "intercept: outside the network", "slope: per network call", "fitted in"),
-        tuple(rows),
+        shared.arm_rows(view, lambda arm: [line_row(sampling.line(view, arm))]),
     )
+
+
+def line_row(found: Line | str) -> tuple[Value, ...]:
+    """One line, or why there is none."""
+    if isinstance(found, str):
+        return missing(found), missing(found), Value(DASH)
+    batches = f"batches of {', '.join(map(count, found.calls))} network calls"
+    fitted = Value(plural(found.blocks, "block"), batches)
+    return with_bounds(found.intercept_ns), with_bounds(found.slope_ns), fitted
 
 
 def with_bounds(found: Interval) -> Value:
@@ -172,16 +163,16 @@ def sweep(view: RunView) -> Table | None:
 
 def traps(view: RunView) -> Table | None:
     """The same batch by a clock that does not wait and by one that does."""
-    rows = []
-    for arm in view.arms:
-        ordered = sorted(arm.of(Trap), key=trapped)
-        rows += [trap_row(arm, list(group)) for _, group in groupby(ordered, key=trapped)]
-        if not arm.of(Trap):
-            rows.append((Value(arm.label, slot=arm.slot), *[missing("not timed both ways in this run")] * 4))
     if not any(arm.of(Trap) for arm in view.arms):
         return None
+
+    def rows(arm: ArmView) -> list[tuple[Value, ...]]:
+        ordered = sorted(arm.of(Trap), key=trapped)
+        return [trap_row(list(group)) for _, group in groupby(ordered, key=trapped)]
+
+    found = shared.arm_rows(view, rows, *[missing("not timed both ways in this run")] * 4)
     names = ("arm", "batch", "without synchronisation", "true time", "too short by a factor of")
-    return Table("The same batch timed without synchronisation, and truly", head(*names), tuple(rows))
+    return Table("The same batch timed without synchronisation, and truly", head(*names), found)
 
 
 def trapped(trap: Trap) -> tuple[str, int]:
@@ -189,13 +180,12 @@ def trapped(trap: Trap) -> tuple[str, int]:
     return trap.cell, trap.images
 
 
-def trap_row(arm: ArmView, group: list[Trap]) -> tuple[Value, ...]:
+def trap_row(group: list[Trap]) -> tuple[Value, ...]:
     """All timings of one cell of one arm, medians."""
     unsynchronised = float(np.median([trap.unsynchronised_ns for trap in group]))
     true = float(np.median([trap.synchronised_ns for trap in group]))
     factors = [t.synchronised_ns / t.unsynchronised_ns for t in group if t.unsynchronised_ns > 0]
     return (
-        Value(arm.label, slot=arm.slot),
         Value(cell_words(group[0].cell), f"{plural(group[0].images, 'image')}, timed {plural(len(group), 'time')}"),
         Value(duration(unsynchronised)),
         Value(duration(true)),

@@ -9,7 +9,7 @@ import numpy as np
 from harness.record.events import Epoch, Window
 from reports.chapters import key_figures as shared
 from reports.chapters.key_figures import NO_WINDOWS
-from reports.page.blocks import Table, head
+from reports.page.blocks import Table, head, table_of
 from reports.text import Value, count, duration, missing, number, percent, plural, signed_percent
 from reports.view.run import ArmView, RunView, rate_per_s
 
@@ -112,27 +112,22 @@ def epoch_gap(view: RunView, arm: ArmView) -> Value:
 
 def throughputs(view: RunView) -> Table:
     """Stepwise against free-running."""
-    rows = []
-    for arm in view.arms:
+
+    def row(arm: ArmView) -> tuple[Value, ...]:
         stepwise, free = rate_per_s(arm.stepwise), rate_per_s(arm.windows("free"))
         batch = view.batch_size
-        gain = (
+        return (
+            Value(number(stepwise * batch)) if stepwise and batch else missing(NO_WINDOWS),
+            Value(number(free * batch)) if free and batch else missing(NO_FREE),
             Value(signed_percent(free / stepwise - 1), "what waiting for every step costs")
             if stepwise and free
-            else missing(NO_WINDOWS if not stepwise else NO_FREE)
+            else missing(NO_WINDOWS if not stepwise else NO_FREE),
         )
-        rows.append(
-            (
-                Value(arm.label, slot=arm.slot),
-                Value(number(stepwise * batch)) if stepwise and batch else missing(NO_WINDOWS),
-                Value(number(free * batch)) if free and batch else missing(NO_FREE),
-                gain,
-            )
-        )
+
     return Table(
         "Images per second, synchronised after every step and only at the ends of windows",
         head("arm", "stepwise", "free-running", "overlap gained"),
-        tuple(rows),
+        shared.arm_rows(view, lambda arm: [row(arm)]),
     )
 
 
@@ -142,8 +137,6 @@ def epochs(view: RunView) -> Table | None:
     for arm in view.arms:
         for epoch in arm.of(Epoch):
             groups.setdefault((arm.slot, f"{epoch.loader} data"), []).append(epoch)
-    if not groups:
-        return None
     rows = []
     for (slot, loader), found in groups.items():
         times = [epoch.end_ns - epoch.start_ns for epoch in found]
@@ -162,4 +155,4 @@ def epochs(view: RunView) -> Table | None:
                 Value(number(rate)),
             )
         )
-    return Table("Whole epochs", head("arm", "data path", "epoch", "images/s"), tuple(rows))
+    return table_of("Whole epochs", ("arm", "data path", "epoch", "images/s"), rows)
