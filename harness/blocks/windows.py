@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from harness.record.events import ArmSlot, Energy, Window
 if TYPE_CHECKING:
     from harness.blocks.block import Block
     from harness.plan import Comparison
+    from harness.protocol.life import Command
 
 WINDOW_S = 0.1
 # libgomp's threads spin for a few milliseconds after their last task; only then is the other arm alone.
@@ -72,19 +72,21 @@ def shifts(comparisons: Sequence[Comparison], spent: Mapping[ArmSlot, Mapping[in
     return found
 
 
-@contextmanager
-def metered(block: Block, slot: ArmSlot, steps: int) -> Iterator[Callable[[timing.Span], None]]:
-    """Record what each device used between entering and leaving; the caller hands over the window that was measured."""
+def metered(block: Block, slot: ArmSlot, command: Command[timing.Span], limit_s: float) -> timing.Span:
+    """Have an arm measure a window as soon as it is alone, and record what each device used meanwhile.
+
+    Raises:
+        WorkerFailedError: the arm cannot go on.
+    """
+    block.bench.sleep(HAND_OVER_S)
     before = block.bench.telemetry.energy_mj()
-    spans: list[timing.Span] = []
-    yield spans.append
+    span = block.live[slot].session.ask(command, limit_s)
     after = block.bench.telemetry.energy_mj()
-    for span in spans:
-        short = span.end_ns - span.start_ns < METERED_S * 1e9
-        for source, start_mj in before.items():
-            end_mj = after.get(source)
-            used = end_mj - start_mj if start_mj is not None and end_mj is not None else None
-            doubt = "window under 5 s: unreliable on A100 and H100" if short else None
-            block.append(Energy(
-                source=source, arm=slot, block=block.number, start_ns=span.start_ns, end_ns=span.end_ns, steps=steps,
-                energy_mj=used, reason="the device's energy counter cannot be read" if used is None else doubt))
+    doubt = "window under 5 s: unreliable on A100 and H100" if span.end_ns - span.start_ns < METERED_S * 1e9 else None
+    for source, start_mj in before.items():
+        end_mj = after.get(source)
+        used = end_mj - start_mj if start_mj is not None and end_mj is not None else None
+        block.append(Energy(
+            source=source, arm=slot, block=block.number, start_ns=span.start_ns, end_ns=span.end_ns, steps=span.steps,
+            energy_mj=used, reason="the device's energy counter cannot be read" if used is None else doubt))
+    return span

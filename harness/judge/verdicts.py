@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -174,6 +175,4 @@ def _clarity(values: Sequence[float]) -> float:
     count = len(values)
     if count < 2:
         return 0.0
-    mean = sum(values) / count
-    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1))
-    return abs(mean) / max(spread / math.sqrt(count), 1e-12)
+    return abs(statistics.fmean(values)) / max(statistics.stdev(values) / math.sqrt(count), 1e-12)

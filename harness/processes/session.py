@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -18,6 +18,9 @@ from harness.progress import Progress
 from harness.protocol.life import Command, Failure, Note, R, Stop
 from harness.record.events import ArmSlot
 from impls.registry import Arm
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 Cause = Literal["usage", "memory", "error", "crash", "hang"]
 
@@ -78,7 +81,7 @@ class Session:
     pid: int
     spawn_ns: int
     log: Path
-    channel: protocol.Bytes
+    channel: Connection[Any, Any]
     handle: Handle
     watcher: Progress
     clock: Callable[[], float] = time.monotonic

@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -51,7 +52,7 @@ class LocalSessions:
         self._key = secrets.token_bytes(32)
         # Without the key: the handshake is done beside the listening, so that a stuck one holds up nobody else.
         self._listener = Listener(str(scratch.path / "socket"), family="AF_UNIX", backlog=16)
-        self._arrived: dict[str, tuple[protocol.Bytes, int]] = {}
+        self._arrived: dict[str, tuple[Connection[Any, Any], int]] = {}
         self._news = threading.Condition()
         self._closed = False
         threading.Thread(target=self._accept, name="worker-listener", daemon=True).start()
@@ -105,7 +106,7 @@ class LocalSessions:
         return {"TMPDIR": str(folder),
                 "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", compiled)}
 
-    def _connected(self, token: str, handle: Handle, arm: Arm) -> tuple[protocol.Bytes, int] | None:
+    def _connected(self, token: str, handle: Handle, arm: Arm) -> tuple[Connection[Any, Any], int] | None:
         """The worker's channel and pid; None when it ended with status 0 before it connected."""
         start, limit_s = time.monotonic(), self._limits.connect_s
         with self._news:

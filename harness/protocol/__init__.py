@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, TypeAdapter
 
@@ -20,26 +20,6 @@ ADDRESS_VARIABLE = "DDPM_BENCH_ADDRESS"
 KEY_VARIABLE = "DDPM_BENCH_KEY"
 TOKEN_VARIABLE = "DDPM_BENCH_WORKER"
 MAX_MESSAGE_BYTES = 64 << 20
-
-
-class Bytes(Protocol):
-    """The part of `multiprocessing.connection.Connection` that is used: whole messages of bytes."""
-
-    def send_bytes(self, buf: bytes) -> None:
-        """Send one message."""
-        ...
-
-    def recv_bytes(self, maxlength: int | None = None) -> bytes:
-        """Receive one message; EOFError when the other side is gone."""
-        ...
-
-    def poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether a message is there within `timeout` seconds."""
-        ...
-
-    def close(self) -> None:
-        """Close the channel."""
-        ...
 
 
 def _kinds(base: type[M], tag: str) -> list[type[M]]:

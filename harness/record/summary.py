@@ -160,12 +160,9 @@ def read_summary(path: Path) -> Summary:
 
 def files(path: Path) -> list[dict[str, Any]]:
     """Every file of a run folder with its size, but for the summary itself and hidden ones."""
-    found = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-    return [
-        {"path": file.relative_to(path).as_posix(), "bytes": file.stat().st_size}
-        for file in found
-        if file != path / SUMMARY
-    ]
+    return [{"path": file.relative_to(path).as_posix(), "bytes": file.stat().st_size}
+            for file in sorted(path.rglob("*"))
+            if file.is_file() and not file.name.startswith(".") and file != path / SUMMARY]
 
 
 def _name(run: RecordedRun, slot: str | None) -> str | None:

@@ -28,9 +28,6 @@ class RunWriter:
 
     Attributes:
         path: the run folder.
-
-    Raises:
-        UsageError: another process is writing it.
     """
 
     def __init__(self, path: Path, clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -104,20 +101,16 @@ class RunWriter:
             with contextlib.suppress(DamagedError):
                 self._told.add(decode_line(line.rstrip(), self.path)[0])
 
-    def sync(self) -> None:
-        """Make everything appended so far survive a power cut; a StorageError where the disk does not take it."""
+    def summarise(self) -> None:
+        """Make everything appended so far survive a power cut, and write `run.json`, atomically; as often as wanted.
+
+        Raises:
+            StorageError: one of them cannot be written; the journal has everything all the same.
+        """
         try:
             os.fsync(self._file)
         except OSError as error:
             raise self._cannot(JOURNAL, error) from error
-
-    def summarise(self) -> None:
-        """Write `run.json`, atomically; may be called as often as wanted.
-
-        Raises:
-            StorageError: it cannot be written; the journal has everything all the same.
-        """
-        self.sync()
         run = self.run
         try:
             write_atomically(self.path / SUMMARY, summary(run).text())

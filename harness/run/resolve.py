@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from harness.options import BenchConfig, experiment
@@ -99,18 +100,19 @@ def common_device(choice: str, arms: Sequence[Arm], driver_fault: Callable[[], s
 def _device(options: BenchConfig, progress: Progress) -> tuple[Device, str]:
     """The device of a new run; the arms' frameworks are asked in workers of their own, where there is a driver."""
     with ExitStack() as opened:
-        probes: list[Probe] = []
+
+        @cache
+        def sessions() -> LocalSessions:
+            from harness.processes.scratch import Scratch
+            from harness.processes.workers import LocalSessions
+
+            made = LocalSessions(default_threads(), opened.enter_context(Scratch()), options.python, watcher=progress)
+            opened.callback(made.close)
+            return made
 
         def probe(arm: Arm) -> str | None:
-            if not probes:
-                from harness.processes.scratch import Scratch
-                from harness.processes.workers import LocalSessions
-
-                sessions = LocalSessions(default_threads(), opened.enter_context(Scratch()), options.python,
-                                         watcher=progress)
-                opened.callback(sessions.close)
-                probes.append(probe_with(sessions, default_threads(), progress.say))
-            return probes[0](arm)
+            progress.say(f"asking {arm.name} whether it can use CUDA")
+            return _cuda_fault(sessions(), arm)
 
         device, reason = common_device(options.device, options.compared, cuda_driver_fault, probe)
     if not options.dry_run:
@@ -118,24 +120,20 @@ def _device(options: BenchConfig, progress: Progress) -> tuple[Device, str]:
     return device, reason
 
 
-def probe_with(sessions: LocalSessions, threads: int, say: Callable[[str], None]) -> Probe:
-    """A probe that starts a short-lived worker of the arm and has its framework open the device."""
+def _cuda_fault(sessions: LocalSessions, arm: Arm) -> str | None:
+    """Why an arm cannot use CUDA, as its framework says in a short-lived worker; None when it can."""
     from harness.bench import SLOW_LIMIT_S
     from harness.processes.session import WorkerFailedError
     from harness.protocol import life
 
-    def probe(arm: Arm) -> str | None:
-        say(f"asking {arm.name} whether it can use CUDA")
-        with sessions.folder("probe") as folder:
-            try:
-                with sessions.start("A", arm, folder / "probe.log") as session:
-                    session.ask(life.Prewarm(arm=arm.name, device="cuda"), SLOW_LIMIT_S)
-                    session.ask(life.Create(arm=arm.name, device="cuda", threads=threads), SLOW_LIMIT_S)
-            except WorkerFailedError as error:
-                return error.message
-        return None
-
-    return probe
+    with sessions.folder("probe") as folder:
+        try:
+            with sessions.start("A", arm, folder / "probe.log") as session:
+                session.ask(life.Prewarm(arm=arm.name, device="cuda"), SLOW_LIMIT_S)
+                session.ask(life.Create(arm=arm.name, device="cuda", threads=default_threads()), SLOW_LIMIT_S)
+        except WorkerFailedError as error:
+            return error.message
+    return None
 
 
 def given_weights(options: BenchConfig) -> Weights | None:
@@ -143,18 +141,17 @@ def given_weights(options: BenchConfig) -> Weights | None:
 
     Raises:
         CheckpointError: they cannot be read.
-        UsageError: a part cannot go on with them, or they draw images of different sizes.
+        UsageError: a part refuses the options, or the weights draw images of different sizes.
     """
-    if not options.model_path:
-        return None
-    from impls.store.weights import load_weights
-
-    paths = list(dict.fromkeys(model_paths(options).values()))
     for part in SUITES[options.suite].parts:
         why = part.refusal(options)
         if why is not None:
             raise UsageError(why)
-    found = [load_weights(path) for path in paths]
+    if not options.model_path:
+        return None
+    from impls.store.weights import load_weights
+
+    found = [load_weights(path) for path in dict.fromkeys(model_paths(options).values())]
     if len({(one.config.model.image_size, one.config.model.image_channels) for one in found}) > 1:
         raise UsageError("--model-path: the networks draw images of different sizes, which cannot be compared")
     return found[0]

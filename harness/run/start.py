@@ -8,13 +8,11 @@ from datetime import datetime, timezone
 
 from harness.bench import plain
 from harness.ledger import Ledger
-from harness.part import Timed
 from harness.plan import declared
 from harness.record.events import DatasetRecorded, EnvironmentRecorded, Finding, Resumed, RunStarted, StepCost
 from harness.record.run import RecordedRun, lasting, unfinished_blocks
 from harness.record.writer import RunWriter
 from harness.run.resolve import Job
-from impls.recipe.config import ExperimentConfig
 from impls.recipe.flops import forward_flop_per_image
 
 
@@ -77,17 +75,13 @@ def _go_on(opening: Opening, resumed: RecordedRun, ledger: Ledger) -> None:
 
 def _describe(opening: Opening, writer: RunWriter, resumed: RecordedRun | None = None) -> None:
     """Write what every journal begins with, unless the run that goes on has it: a kill may have come before."""
-    costs = [step_cost(opening.job.recipe, plan.timed) for plan in opening.job.plans if plan.timed]
+    recipe = opening.job.recipe
+    costs = [StepCost(forward_flop_per_image=forward_flop_per_image(recipe.model), part=part.name,
+                      step_flop=part.step_flop(recipe)) for plan in opening.job.plans if (part := plan.timed)]
     for event in (opening.environment, opening.dataset, *costs):
         had = resumed.of(type(event)) if resumed is not None and event is not None else []
         if event is not None and not any(getattr(old, "part", None) == getattr(event, "part", None) for old in had):
             writer.append(event)
-
-
-def step_cost(recipe: ExperimentConfig, part: Timed) -> StepCost:
-    """What a step costs, whatever it is a step of."""
-    return StepCost(forward_flop_per_image=forward_flop_per_image(recipe.model), part=part.name,
-                    step_flop=part.step_flop(recipe))
 
 
 def utc_now() -> str:

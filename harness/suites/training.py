@@ -100,15 +100,12 @@ class Training(Timed):
         return arms * FREE_PAIRS * FREE_WINDOW_S[device]
 
     def _free(self, block: Block, slot: ArmSlot, pair: int, position: int) -> None:
-        from harness.blocks.windows import HAND_OVER_S, metered
+        from harness.blocks.windows import metered
         from harness.protocol.timing import Free
 
         arm = block.live[slot]
         steps = arm.steps_for(FREE_WINDOW_S[block.bench.plan.device])
-        block.bench.sleep(HAND_OVER_S)
-        with metered(block, slot, steps) as done:
-            span = arm.session.ask(Free(steps=steps), arm.limit_s(steps))
-            done(span)
+        span = metered(block, slot, Free(steps=steps), arm.limit_s(steps))
         block.append(Window(kind="free", arm=slot, block=block.number, pair=pair, position=position,
                             start_ns=span.start_ns, end_ns=span.end_ns, steps=steps, step_ns=[]))
 

@@ -7,7 +7,8 @@ import faulthandler
 import os
 import signal
 import sys
-from multiprocessing.connection import Client
+from multiprocessing.connection import Client, Connection
+from typing import Any
 
 from harness import protocol
 from harness.protocol import life
@@ -22,7 +23,7 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def serve(channel: protocol.Bytes, worker: Worker) -> None:
+def serve(channel: Connection[Any, Any], worker: Worker) -> None:
     """Obey until told to stop, or until the runner is gone."""
     while True:
         try:

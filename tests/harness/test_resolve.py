@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from harness import cli, options
+from harness.suites import training
 from impls import registry
 
 
@@ -31,3 +32,14 @@ def test_a_dry_run_parses_the_arms_once_and_resolves_every_recipe_once(suite, re
     assert '"experiment"' in capsys.readouterr().out
     # Every parsed arm looks its backend up: there are two.
     assert called == {"parse_arms": 1, "specs": 2, "preset": recipes}
+
+
+def test_a_part_may_refuse_any_option_not_only_weights(monkeypatch, capsys):
+    def refusal(options):
+        return None if options.pairs is None else "--pairs: this part has its own"
+
+    monkeypatch.setattr(training.Training, "refusal", refusal)
+    words = ["--suite", "train-speed", "--device", "cpu", "--dry-run"]
+    assert cli.main([*words, "--pairs", "4"]) == 2
+    assert capsys.readouterr().err == "run_bench.py: error: --pairs: this part has its own\n"
+    assert cli.main(words) == 0

@@ -10,7 +10,7 @@ from typing import Literal
 from harness.bench import SLOW_LIMIT_S
 from harness.blocks.block import Block
 from harness.blocks.warmup import Started
-from harness.blocks.windows import HAND_OVER_S, metered
+from harness.blocks.windows import metered
 from harness.protocol import sampling
 from harness.record.events import ArmSlot, Trap, Window
 from harness.suites.sampling.cells import Cell
@@ -56,11 +56,7 @@ def _window(block: Block, cell: Cell, images: int, kind: Kind, slot: ArmSlot, pa
     bench, arm, steps = block.bench, block.live[slot], cell.steps
     seed = seed_of(bench.experiment.seed, block.number, pair)
     limit_s = arm.limit_s(steps * math.ceil(images / bench.experiment.sample.batch_size))
-    bench.sleep(HAND_OVER_S)
-    with metered(block, slot, steps) as done:
-        span = arm.session.ask(
-            sampling.Batch(method=cell.method, steps=steps, images=images, seed=seed), limit_s)
-        done(span)
+    span = metered(block, slot, sampling.Batch(method=cell.method, steps=steps, images=images, seed=seed), limit_s)
     block.append(Window(kind=kind, arm=slot, block=block.number, pair=pair, position=position, start_ns=span.start_ns,
                         end_ns=span.end_ns, steps=steps, step_ns=[], cell=cell.name, images=images))
 
