@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Where there is an NVIDIA driver, also the CUDA compiler that Jittor needs (100 MB).
+CUDA = $(shell $(PYTHON) -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null && echo ,cuda)
 
 check-machine:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10-3.12 found (Jittor 1.3.11 needs one): install it, or run make PYTHON=/path/to/python" >&2; exit 2; }
@@ -19,7 +21,8 @@ check-machine:
 $(STAMP): pyproject.toml constraints.txt
 	@$(MAKE) --no-print-directory check-machine
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@test -z "$(CUDA)" || echo "an NVIDIA driver is here: installing the CUDA compiler for Jittor as well"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test$(CUDA)]'
 	@touch $(STAMP)
 
 setup: $(STAMP)

@@ -18,7 +18,7 @@ from harness.suites.registry import SUITES
 from impls.errors import UsageError
 from impls.recipe.config import PRESETS, ExperimentConfig, Frozen, PresetName, first_fault, merged, preset, read_json
 from impls.registry import Arm, Device, parse_arm, parse_arms
-from impls.tools.cli import alias, command_line, config_file
+from impls.tools.cli import alias, command_line, option
 
 if TYPE_CHECKING:
     SuiteName = str
@@ -167,7 +167,7 @@ def parse(argv: Sequence[str]) -> tuple[BenchConfig, dict[str, Any]]:
         SystemExit: `--help`, with status 0.
     """
     argv = [alias(word) for word in argv]
-    file = config_file(argv)
+    file = option(argv, "--config")
     base, overrides = (BenchConfig(), {}) if file is None else read_config(Path(file))
     return checked(command_line(argv, base, PROG)), overrides
 

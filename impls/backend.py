@@ -73,7 +73,7 @@ class MemoryReading:
 
     Attributes:
         allocated_bytes: held by live tensors now.
-        peak_bytes: the most ever held by live tensors.
+        peak_bytes: the most held by live tensors since the reading before.
         reserved_bytes: taken from the driver by the framework's allocator.
         reason: why a field is None.
     """

@@ -28,7 +28,6 @@ class BackendSpec:
         module: module to import in the worker; it has `create(options, device, threads) -> Backend`.
         options: option name -> one line for people.
         devices: devices the backend can run on at all.
-        excludes: pairs of options that cannot be combined.
         cpu_only: options that exist on the CPU alone.
         cuda_only: options that exist on CUDA alone.
         prepare_module: module with `prewarm(device, echo)` that fills a compile cache before the first import, or None.
@@ -38,7 +37,6 @@ class BackendSpec:
     module: str
     options: Mapping[str, str]
     devices: tuple[Device, ...] = ("cpu", "cuda")
-    excludes: tuple[tuple[str, str], ...] = ()
     cpu_only: frozenset[str] = frozenset()
     cuda_only: frozenset[str] = frozenset()
     prepare_module: str | None = None
@@ -100,11 +98,12 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         name="jittor",
         module="impls.jittor.backend",
         options={
-            "amp": "half-precision compute through Jittor's own switch (CUDA)",
+            "amp": "convolutions and products of the network in float16, loss scaled (CUDA)",
+            "tf32": "TF32 matrix products and convolutions (CUDA)",
             "onednn": "the network channels-last, and Adam, by C++ operators of our own over oneDNN (CPU)",
         },
         cpu_only=frozenset({"onednn"}),
-        cuda_only=frozenset({"amp"}),
+        cuda_only=frozenset({"amp", "tf32"}),
         prepare_module="impls.jittor.runtime",
     ),
 )
@@ -130,7 +129,7 @@ def parse_arm(text: str) -> Arm:
     """An `Arm` from "backend" or "backend:option+option".
 
     Raises:
-        UsageError: unknown backend or option, an option twice, or options that exclude each other.
+        UsageError: unknown backend or option, or an option twice.
     """
     match = re.fullmatch(r"([A-Za-z0-9_-]+)(?::([A-Za-z0-9_+-]+))?", text.strip())
     if not match:
@@ -147,9 +146,6 @@ def parse_arm(text: str) -> Arm:
             )
     if len(set(options)) < len(options):
         raise UsageError(f"arm {text!r}: an option is given twice")
-    for one, other in spec.excludes:
-        if one in options and other in options:
-            raise UsageError(f"arm {text!r}: {one} and {other} exclude each other")
     return Arm(spec.name, tuple(sorted(options)), spec)
 
 

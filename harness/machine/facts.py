@@ -187,8 +187,11 @@ def _gpus(facts: _Facts, visible: str | None) -> list[str]:
     gpus = [state for state in states if state.source != "gpu"]
     reason = "; ".join(state.reason for state in states if state.reason) or "NVML shows no GPU"
     facts.add("gpu_count", len(gpus) if gpus else None, reason)
-    facts.add("gpu_driver", gpus[0].static.get("driver") if gpus else None, reason)
-    facts.add("gpu_cuda_driver", gpus[0].static.get("cuda_driver") if gpus else None, reason)
+    # The first that answers is the one that is measured on.
+    measured = next((state for state in gpus if state.available), None)
+    facts.add("gpu_measured", measured.source.replace(":", "_") if measured else None, reason)
+    facts.add("gpu_driver", measured.static.get("driver") if measured else None, reason)
+    facts.add("gpu_cuda_driver", measured.static.get("cuda_driver") if measured else None, reason)
     starred = []
     for state in gpus:
         prefix = state.source.replace(":", "_")

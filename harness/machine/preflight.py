@@ -25,7 +25,8 @@ def preflight(environment: EnvironmentRecorded) -> list[Finding]:
     """What about this machine may spoil a measurement, known before anything is measured."""
     facts = environment.facts
     numbers = {name: float(value) for name, value in facts.items() if value is not None and not isinstance(value, str)}
-    return [*_short(numbers), *_slowed(facts, numbers), *_shared_gpus(numbers)]
+    measured = f"{facts.get('gpu_measured') or 'gpu'}_"
+    return [*_short(numbers), *_slowed(facts, numbers), *_shared_gpus(numbers, measured)]
 
 
 def _short(numbers: Mapping[str, float]) -> Iterator[Finding]:
@@ -64,8 +65,9 @@ def _slowed(facts: Mapping[str, object], numbers: Mapping[str, float]) -> Iterat
         yield findings.SLOW_CLOCK.found(f"the kernel reads the time from {source!r}, which takes long")
 
 
-def _shared_gpus(numbers: Mapping[str, float]) -> Iterator[Finding]:
+def _shared_gpus(numbers: Mapping[str, float], measured: str) -> Iterator[Finding]:
+    """Others on the GPU that is measured on; what they do on another one is their business."""
     for name, count in numbers.items():
-        if name.endswith("_foreign_processes") and count:
+        if name.startswith(measured) and name.endswith("_foreign_processes") and count:
             gpu = name.removesuffix("_foreign_processes").replace("_", ":")
             yield findings.GPU_SHARED.found(f"{count:.0f} process{'' if count == 1 else 'es'} of others on {gpu}")

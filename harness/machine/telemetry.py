@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from harness.machine import gpu
 from harness.machine.monitors.host import HostMonitor
 from harness.machine.monitors.nvml import open_nvml
 from harness.machine.monitors.recorder import Recorder
@@ -35,7 +36,9 @@ class Telemetry:
     def __init__(self, writer: RunWriter, device: str) -> None:
         self._writer, self._device = writer, device
         self._host = HostMonitor({})
-        self._gpu = open_nvml(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        # What others do on another GPU is nobody's business here.
+        self._gpu = open_nvml(gpu.chosen(visible) or visible)
         self._recorder = Recorder((self._host, self._gpu), self._sink, INTERVAL_S)
         self._samples: list[Sample] = []
         self._marked = 0

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from harness.machine import gpu
 from harness.machine.files import ROOT
 from harness.processes import janitor
 
@@ -78,4 +79,4 @@ def worker_environment(base: Mapping[str, str], threads: int) -> dict[str, str]:
         env[name] = str(threads)
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [base.get("PYTHONPATH")])])
     env["PYTHONUNBUFFERED"] = "1"
-    return env
+    return env | gpu.environment(base)

@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from impls.data import cifar, idx, synthetic
-from impls.data.array_cache import cached, default_folder, open_images
+from impls.data.array_cache import Images, cached, default_folder, open_images
 from impls.errors import DataError
 
 DatasetName = Literal["auto", "cifar10", "fashion-mnist", "digits", "synthetic"]
 NAMES: tuple[DatasetName, ...] = get_args(DatasetName)
 Echo = Callable[[str], None]
-Images = NDArray[np.uint8]
 
 SIZE = 32
 # Part of every cache file's name: raise it when the conversion below changes.

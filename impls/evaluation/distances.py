@@ -88,8 +88,3 @@ class Sample:
         mean = z / n
         trace = (squares - n * float(mean @ mean)) / (n - 1)
         return float(mean @ mean) + trace + self.reference.trace - 2 * float(singular.sum())
-
-
-def frechet(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """The Fréchet distance between two sets of features, (n, d) and (m, d), two rows each or more."""
-    return Sample(one, Reference(other)).distance(np.arange(len(one)))

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +65,9 @@ def extract(net: FeatureNetwork, images: Images, batch_size: int, device: str, t
     progress = tqdm(total=len(images), desc=title, unit="image", disable=quiet, mininterval=pace)
     with torch.inference_mode(), progress as bar:
         for first in range(0, len(images), batch_size):
-            batch = _tensor(images[first : first + batch_size]).to(device)
+            channels_first = images[first : first + batch_size].transpose(0, 3, 1, 2)
+            # A copy: the file may be a read-only memory map, which torch warns of.
+            batch = torch.from_numpy(np.ascontiguousarray(channels_first)).to(device)
             parts.append(tuple(part.cpu() for part in network(batch)))
             bar.update(len(batch))
     outputs = [np.asarray(torch.cat(column).numpy()) for column in zip(*parts, strict=True)]
@@ -133,11 +134,6 @@ def cached(
     except UsageError as error:
         say(f"{error}: the features are not kept")
     return features, extracted.images_per_s
-
-
-def _tensor(images: Any) -> torch.Tensor:
-    # A copy: the file may be a read-only memory map, which torch warns of.
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
 def _read(path: Path, text: str, shape: tuple[int, int]) -> Floats:

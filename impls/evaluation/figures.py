@@ -39,24 +39,12 @@ IS_SPLITS = 10
 Statistics = dict[str, NDArray[Any]]
 
 
-@dataclass(frozen=True)
 class Real:
-    """The real images' features, with what is computed from them once.
+    """The real images' features (m, d), with the Gaussian fitted to them for torch-fidelity's distance and for ours."""
 
-    Attributes:
-        features: (m, d).
-        statistics: for torch-fidelity's distance.
-        fitted: for ours.
-    """
-
-    features: Floats
-    statistics: Statistics
-    fitted: distances.Reference
-
-
-def prepare(features: Floats) -> Real:
-    """Fit the Gaussian."""
-    return Real(features, statistics(features), distances.Reference(features))
+    def __init__(self, features: Floats) -> None:
+        self.features = features
+        self.statistics, self.fitted = statistics(features), distances.Reference(features)
 
 
 @dataclass(frozen=True)
@@ -79,7 +67,8 @@ def figures(drawn: Extracted, real: Real, spec: FeatureSpec, seed: int) -> Found
     n = len(drawn.features)
     plan = intervals.partition(n, seed)
     study = intervals.study(distances.Sample(drawn.features, real.fitted), plan)
-    value = frechet(statistics(drawn.features), real.statistics)
+    published = fid_statistics_to_metric(statistics(drawn.features), real.statistics, False)
+    value = float(published[KEY_METRIC_FID])
     # The interval lies around the published figure; the two computations agree to rounding.
     found = [_figure("fd", value, jackknife(value, study.left_out))]
     if study.extrapolated is None:
@@ -123,19 +112,6 @@ def statistics(features: NDArray[Any]) -> Statistics:
     return found
 
 
-def frechet(drawn: Statistics, real: Statistics) -> float:
-    """The Fréchet distance as torch-fidelity computes it."""
-    return float(fid_statistics_to_metric(drawn, real, False)[KEY_METRIC_FID])
-
-
-def kid(drawn: NDArray[Any], real: NDArray[Any], seed: int) -> tuple[float, float]:
-    """The kernel distance: mean over random subsets, and the variance that the choice of subsets leaves in it."""
-    size = min(KID_SUBSET_SIZE, len(drawn), len(real))
-    found = kid_features_to_metric(torch.from_numpy(drawn), torch.from_numpy(real), kid_subsets=KID_SUBSETS,
-                                   kid_subset_size=size, rng_seed=seed, verbose=False)
-    return float(found[KEY_METRIC_KID_MEAN]), float(found[KEY_METRIC_KID_STD]) ** 2 / KID_SUBSETS
-
-
 def inception_score(logits: NDArray[Any], seed: int) -> float:
     """The Inception Score over ten splits; at least ten images."""
     return float(isc_features_to_metric(torch.from_numpy(logits), IS_SPLITS, True, seed)[KEY_METRIC_ISC_MEAN])
@@ -176,10 +152,17 @@ def recall_of_parts(drawn: NDArray[Any], real: NDArray[Any]) -> Callable[[Rows],
 
 
 def _kid(drawn: Extracted, real: Real, plan: Partition, seed: int) -> Figure:
-    value, choice = kid(drawn.features, real.features, seed)
+    """The kernel distance: the mean over random subsets."""
+    ours, theirs = drawn.features, real.features
+    found = kid_features_to_metric(
+        torch.from_numpy(ours), torch.from_numpy(theirs), kid_subsets=KID_SUBSETS,
+        kid_subset_size=min(KID_SUBSET_SIZE, len(ours), len(theirs)), rng_seed=seed, verbose=False)
+    value = float(found[KEY_METRIC_KID_MEAN])
     if not plan.groups:
         return _figure("kid", value, NONE)
-    left_out = intervals.kid_left_out(drawn.features, real.features[: PRC_MOST], plan)
+    left_out = intervals.kid_left_out(ours, theirs[: PRC_MOST], plan)
+    # The choice of the subsets leaves a variance of its own.
+    choice = float(found[KEY_METRIC_KID_STD]) ** 2 / KID_SUBSETS
     return _figure("kid", value, jackknife(value, left_out, choice))
 
 

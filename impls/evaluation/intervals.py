@@ -156,10 +156,8 @@ def _distance(sample: Sample, rows: Rows, sums: Sums | None) -> float:
 def _intercept(sizes: NDArray[np.int64], values: Array) -> float:
     """Of the straight line over 1/n in which every rung has the same weight, however many subsets it has."""
     weights = np.concatenate([np.full(1, 1.0), np.full(2, 0.5), np.full(4, 0.25)])
-    x = 1 / sizes
-    x_mean, mean = np.average(x, weights=weights), np.average(values, weights=weights)
-    slope = (weights * (x - x_mean) * (values - mean)).sum() / (weights * (x - x_mean) ** 2).sum()
-    return float(mean - slope * x_mean)
+    _, intercept = np.polyfit(1 / sizes, values, 1, w=np.sqrt(weights))
+    return float(intercept)
 
 
 def kid_left_out(features: NDArray[Any], reference: NDArray[Any], plan: Partition) -> Array:

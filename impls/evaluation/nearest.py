@@ -47,15 +47,7 @@ def nearest(drawn: NDArray[Any], real: NDArray[Any]) -> Nearest:
 
 def picture(drawn: Images, neighbours: NDArray[np.uint8]) -> Images:
     """One row per drawn image (K, H, W, 3): itself, a wide gap, then its neighbours (K, 3, H, W, 3)."""
-    count, height, width, channels = drawn.shape
-    columns = neighbours.shape[1]
-    aside = GAP + width + 4 * GAP
-    shape = (count * (height + GAP) + GAP, aside + columns * (width + GAP), channels)
-    out = np.full(shape, GAP_VALUE, np.uint8)
-    for row in range(count):
-        top = row * (height + GAP) + GAP
-        out[top : top + height, GAP : GAP + width] = drawn[row]
-        for column in range(columns):
-            left = aside + column * (width + GAP)
-            out[top : top + height, left : left + width] = neighbours[row, column]
-    return out
+    first = np.pad(drawn, ((0, 0), (GAP, 0), (GAP, 4 * GAP), (0, 0)), constant_values=GAP_VALUE)
+    others = np.pad(neighbours, ((0, 0), (0, 0), (GAP, 0), (0, GAP), (0, 0)), constant_values=GAP_VALUE)
+    rows = [np.hstack([image, *near]) for image, near in zip(first, others, strict=True)]
+    return np.pad(np.vstack(rows), ((0, GAP), (0, 0), (0, 0)), constant_values=GAP_VALUE)

@@ -23,8 +23,12 @@ from impls.jittor import runtime
 from impls.recipe.config import ExperimentConfig
 
 if TYPE_CHECKING:
+    from impls.jittor.precision import Measured
     from impls.jittor.sampler import Sampler
     from impls.jittor.trainer import Trainer
+
+# Shapes whose fastest convolution is remembered; with Jittor's own 100, a sweep over batch sizes would forget them.
+ALGORITHMS = 10_000
 
 
 class Backend:
@@ -38,14 +42,19 @@ class Backend:
         from impls.jittor import ops
 
         jt.flags.use_cuda = int(device == "cuda")
-        jt.flags.use_tensorcore = 0
+        # On CUDA 1 is TF32 in products and convolutions; 0 leaves convolutions to cuDNN, see runtime.TF32_SWITCH.
+        jt.flags.use_tensorcore = int("tf32" in self.options)
+        if device == "cuda":
+            jt.cudnn.set_algorithm_cache_size(ALGORITHMS)
         _set_threads(threads)
         self.operators = ops.STOCK
+        if "amp" in self.options:
+            self.operators = ops.HALF
         if "onednn" in self.options:
             from impls.jittor.onednn import unet as onednn_unet
 
             self.operators = onednn_unet.operators()
-        self.info = describe(self.options, device, self.operators.names)
+        self.info = describe(self.options, device, self.operators.names, measured(self.options, device))
 
     def trainer(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> Trainer:
         """A trainer over `images` (N, H, W, C)."""
@@ -87,37 +96,58 @@ def require_available(options: tuple[str, ...], device: Literal["cpu", "cuda"]) 
     """Refuse what this machine cannot do, instead of running something else.
 
     Raises:
-        UnavailableError: no CUDA that Jittor can use, `amp` without CUDA, or `onednn` with it.
+        UnavailableError: no CUDA that Jittor can use, `amp` or `tf32` without CUDA, or `onednn` with it.
     """
-    if device == "cpu" and "amp" in options:
-        raise UnavailableError("option amp exists only on CUDA: leave it out or choose --device cuda")
+    for option in ("amp", "tf32"):
+        if device == "cpu" and option in options:
+            raise UnavailableError(f"option {option} exists only on CUDA: leave it out or choose --device cuda")
     if device == "cuda" and "onednn" in options:
         raise UnavailableError("option onednn exists only on the CPU: leave it out or choose --device cpu")
-    runtime.prepare(device)
+    runtime.prepare(device, tf32="tf32" in options)
     import jittor as jt
 
     if device == "cuda" and not jt.has_cuda:
         raise UnavailableError("Jittor cannot use CUDA here: no usable nvcc, driver or GPU; choose --device cpu")
 
 
-def describe(options: frozenset[str], device: str, operators: Mapping[str, str]) -> BackendInfo:
-    """What runs in this process, as Jittor reports it."""
+def measured(options: frozenset[str], device: str) -> Measured | None:
+    """What products and convolutions are computed in; None on the CPU, where there is no choice.
+
+    Raises:
+        UnavailableError: wrong numbers, or an option that this GPU has not.
+    """
+    if device == "cpu":
+        return None
+    from impls.jittor import precision
+
+    found = precision.measured()
+    if "tf32" in options and found.products != "tf32":
+        raise UnavailableError("option tf32: this GPU computes float32 products exactly: leave the option out")
+    return found
+
+
+def describe(options: frozenset[str], device: str, operators: Mapping[str, str],
+             found: Measured | None) -> BackendInfo:
+    """What runs in this process, as Jittor reports it and as was measured."""
     import jittor as jt
 
     cuda = device == "cuda"
     name, gpu_uuid = _gpu_identity() if cuda else (cpu_name(), None)
     flags = {
         "memory_format": "channels-last inside the network" if "onednn" in options else "contiguous (NCHW)",
-        "auto_mixed_precision_level": "4, network only" if "amp" in options else "0",
+        "autocast": "float16, convolutions and products of the network" if "amp" in options else "off",
         "use_tensorcore": str(jt.flags.use_tensorcore),
         "mkldnn": str(bool(jt.compile_extern.use_mkl and jt.compile_extern.mkl_ops)),
         "compiler": " ".join([jt.flags.cc_path, *re.findall(r"-(?:O|march=)\S+", jt.flags.cc_flags)]),
         "cuda": str(jt.flags.nvcc_path) if cuda else "not used",
         "cudnn": str(jt.cudnn is not None) if cuda else "not used",
+        "products": found.products if found else "not measured",
+        "convolutions": found.convolutions if found else "not measured",
+        "fast_math": str("--use_fast_math" in jt.flags.nvcc_flags) if cuda else "not used",
     }
     return BackendInfo(
         framework="Jittor", version=jt.__version__, device=device, device_name=name, device_uuid=gpu_uuid,
-        dtype="float16" if "amp" in options else "float32", tf32=jt.flags.use_tensorcore > 0,
+        dtype="float16" if "amp" in options else "float32", tf32=found is not None and found.tf32,
         threads=_openmp().omp_get_max_threads(), operators=dict(operators), flags=flags)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import ctypes
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import jittor as jt
@@ -11,7 +13,7 @@ from jittor import Var
 from jittor.dataset import Dataset
 from numpy.typing import NDArray
 
-from impls.errors import UsageError
+from impls.errors import UnavailableError, UsageError
 from impls.recipe import randomness
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.validation import require_usable
@@ -106,6 +108,36 @@ def batches(config: ExperimentConfig, images: NDArray[np.uint8]) -> Batches:
     require_usable(images, config)
     source = ResidentBatches if config.train.loader == "resident" else LoadedBatches
     return source(config, images)
+
+
+def start_generator(seed: int) -> None:
+    """Have the framework's own generator start from a seed.
+
+    Raises:
+        UnavailableError: on CUDA, where this build of Jittor keeps its generator somewhere else.
+    """
+    # What was asked for before must not be drawn from the new seed.
+    jt.sync_all()
+    jt.set_global_seed(seed)
+    if jt.flags.use_cuda:
+        # A seed alone leaves cuRAND at its place in the sequence.
+        set_offset, generator = _curand()
+        if set_offset(generator, 0) != 0:
+            raise UnavailableError("cuRAND refuses to start its sequence anew: check the CUDA libraries")
+
+
+@cache
+def _curand() -> tuple[Callable[[ctypes.c_void_p, int], int], ctypes.c_void_p]:
+    """The function of cuRAND for the place in a sequence, and the generator that Jittor draws from."""
+    module = jt.compile_extern.curand
+    try:
+        library = ctypes.CDLL(module.__file__)
+        set_offset, generator = library.curandSetGeneratorOffset, ctypes.c_void_p.in_dll(library, "_ZN6jittor3genE")
+    except (AttributeError, OSError, ValueError) as error:
+        raise UnavailableError(f"Jittor's generator on CUDA cannot be reached ({error}): install jittor==1.3.11.0"
+                               ) from error
+    set_offset.argtypes = [ctypes.c_void_p, ctypes.c_ulonglong]
+    return set_offset, generator
 
 
 def to_device(array: NDArray[Any]) -> Var:

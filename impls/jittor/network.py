@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from functools import partial
 
 import jittor as jt
 import numpy as np
@@ -34,17 +34,15 @@ class Network:
         else:
             # Also stops every parameter's gradient for good, which is right for a network that only predicts.
             self.unet.eval()
-        self.amp_level = 4 if "amp" in options else 0
+        if "amp" in options:
+            _halve(self.unet)
         self.params = dict(self.unet.named_parameters())
         # Else the first weights would be drawn at their first use, after whatever else is drawn until then.
         jt.sync(list(self.params.values()))
 
     def __call__(self, x_t: Var, t: Var) -> Var:
         """The predicted noise of x_t (N, C, H, W) at t (N,); half precision, where chosen, stays inside."""
-        half = jt.flag_scope(auto_mixed_precision_level=self.amp_level) if self.amp_level else nullcontext()
-        with half:
-            eps = self.unet(x_t, t)
-        return eps.float32()
+        return self.unet(x_t, t).float32()
 
     @property
     def parameter_count(self) -> int:
@@ -78,6 +76,28 @@ def device_memory(device: str) -> MemoryReading:
     reading = jt.core.get_mem_info()
     taken = reading.total_cuda_used if device == "cuda" else reading.total_cpu_used
     return MemoryReading(reserved_bytes=taken, reason="Jittor tells only what its allocator took from the system")
+
+
+def _halve(unet: UNet) -> None:
+    """Let convolutions and linear layers take float16 and give float32, as an autocast does.
+
+    Jittor's own switch, auto_mixed_precision_level 4, cannot compile a convolution on CUDA ("Check failed" in
+    var_relay.cc).
+    """
+    for module in unet.modules():
+        if isinstance(module, nn.Conv2d):
+            module.execute = partial(_half_convolution, module)
+        elif isinstance(module, nn.Linear):
+            module.execute = partial(_half_linear, module)
+
+
+def _half_convolution(layer: nn.Conv2d, x: Var) -> Var:
+    y = nn.conv2d(x.float16(), layer.weight.float16(), None, layer.stride, layer.padding, layer.dilation, layer.groups)
+    return y.float32() + layer.bias.reshape(1, -1, 1, 1)
+
+
+def _half_linear(layer: nn.Linear, x: Var) -> Var:
+    return nn.matmul_transpose(x.float16(), layer.weight.float16()).float32() + layer.bias
 
 
 def _unet(config: ModelConfig, options: frozenset[str], operators: Operators) -> UNet:

@@ -30,27 +30,33 @@ PREWARM_LIMIT_S = 1800
 ECHO_EVERY_S = 5
 LAST_LINES = 40
 
-_prepared: Device | None = None
+# NVIDIA's libraries obey it whatever a program asks for; "0": no TF32 in products or convolutions of float32.
+TF32_SWITCH = "NVIDIA_TF32_OVERRIDE"
+
+_prepared: tuple[Device, bool] | None = None
 
 
 class CompilationError(UnavailableError):
     """Jittor's core does not get compiled; the message names the file with the compiler's output."""
 
 
-def prepare(device: Device = "cpu") -> None:
+def prepare(device: Device = "cpu", tf32: bool = False) -> None:
     """Set up the environment for `import jittor`; call before the first one. Idempotent and offline.
 
     Args:
         device: "cpu" builds Jittor without CUDA, even where a compiler for it exists; "cuda" demands a working GPU.
+        tf32: on CUDA, whether products and convolutions of float32 may be computed in TF32. Left to itself, cuDNN
+            takes whatever it finds fastest.
 
     Raises:
         UnavailableError: Jittor cannot run here; the message names the way out.
     """
     global _prepared  # noqa: PLW0603 - one interpreter holds one Jittor
     if "jittor" in sys.modules:
-        if _prepared == device:
+        if _prepared == (device, tf32):
             return
-        how = f"for device {_prepared!r}" if _prepared else "before impls.jittor.runtime.prepare()"
+        how = (f"for device {_prepared[0]!r}{' with TF32' if _prepared[1] else ''}" if _prepared
+               else "before impls.jittor.runtime.prepare()")
         raise UnavailableError(f"Jittor was already imported {how} in this process: start a new one for {device!r}")
     requirements.check_python()
     requirements.check_compiler()
@@ -64,7 +70,9 @@ def prepare(device: Device = "cpu") -> None:
     if not under_mpi:
         settings |= {"use_mpi": "0", "use_nccl": "0"}
     home = jittor_home()
-    if os.environ.get("use_mkl", "1") == "1":
+    if device == "cuda":
+        settings["use_mkl"] = "0"  # operators for the CPU
+    elif os.environ.get("use_mkl", "1") == "1":
         onednn_wheels.link(home)
     for name, value in settings.items():
         os.environ.setdefault(name, value)
@@ -73,11 +81,15 @@ def prepare(device: Device = "cpu") -> None:
         # Both would be downloaded at import, and nothing here uses them.
         os.environ.setdefault("use_cutt", "0")
         os.environ.setdefault("use_cutlass", "0")
+        if not tf32:
+            os.environ[TF32_SWITCH] = "0"
+        elif os.environ.get(TF32_SWITCH) == "0":
+            raise UnavailableError(f"option tf32: {TF32_SWITCH}=0 in the environment forbids it: unset it")
     else:
         os.environ["nvcc_path"] = ""  # a CUDA compiler without a driver, or a too new one, breaks the import
     os.environ["FIX_TORCH_ERROR"] = "0"  # Jittor would import PyTorch into its own process
     _name_interpreter_by_version()
-    _prepared = device
+    _prepared = (device, tf32)
 
 
 def prewarm(device: Device = "cpu", echo: Callable[[str], None] = print, log: Path | None = None) -> None:
@@ -211,6 +223,12 @@ def main() -> int:
             prepare(chosen.device)
             import jittor
 
+            jittor.flags.use_cuda = int(chosen.device == "cuda")
+            if jittor.flags.use_cuda:
+                from impls.jittor import precision
+
+                # Numbers, checked: an import proves nothing about the device.
+                precision.measured()
             if jittor.ones(3).sum().item() == 3:
                 print(READY, flush=True)
     except UnavailableError as error:

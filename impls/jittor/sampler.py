@@ -11,7 +11,7 @@ from jittor import Var
 from numpy.typing import NDArray
 
 from impls.backend import BackendInfo, MemoryReading
-from impls.jittor.data import to_device
+from impls.jittor.data import start_generator, to_device
 from impls.jittor.diffusion import ddim_step, ddpm_step
 from impls.jittor.network import Network, device_memory
 from impls.jittor.ops import Operators
@@ -38,9 +38,7 @@ class Sampler(BaseSampler):
 
     def native_noise(self, shape: tuple[int, ...], seed: int) -> Callable[[int], Var]:
         """What draws standard normal noise of `shape` from Jittor's only generator, started from `seed`."""
-        # What was asked for before must not be drawn from the new seed.
-        jt.sync_all()
-        jt.set_seed(seed)
+        start_generator(seed)
         return lambda _t: jt.randn(shape)
 
     def synchronize(self) -> None:

@@ -8,7 +8,7 @@ from jittor import Var, nn
 from numpy.typing import NDArray
 
 from impls.backend import BackendInfo, MemoryReading
-from impls.jittor.data import batches, to_device, to_numpy
+from impls.jittor.data import batches, start_generator, to_device, to_numpy
 from impls.jittor.diffusion import add_noise, noise_scales
 from impls.jittor.network import Network, device_memory
 from impls.jittor.ops import Operators
@@ -61,9 +61,7 @@ class Trainer(BaseTrainer):
 
     def set_seed(self, seed: int) -> None:
         """Start Jittor's own generator from `seed`."""
-        # What was asked for before must not be drawn from the new seed.
-        jt.sync_all()
-        jt.set_global_seed(seed)
+        start_generator(seed)
 
     def losses(self) -> list[float]:
         """Losses of the steps since the last call, oldest first; waits for the device."""

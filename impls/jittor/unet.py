@@ -7,7 +7,7 @@ import math
 import jittor as jt
 from jittor import Var, nn
 
-from impls.jittor.ops import STOCK, Operators
+from impls.jittor.ops import STOCK, Operators, transpose
 from impls.recipe.config import ModelConfig
 
 
@@ -48,11 +48,11 @@ class Attention(nn.Module):
         n, c, height, width = x.shape
         h = self.norm(x)
         if self.linear:
-            h = h.reshape(n, c, height * width).transpose(0, 2, 1)
+            h = transpose(h.reshape(n, c, height * width))
             h = self.out(self.attend(self.q(h), self.k(h), self.v(h)))
-            return x + h.transpose(0, 2, 1).reshape(n, c, height, width)
-        q, k, v = (project(h).reshape(n, c, height * width).transpose(0, 2, 1) for project in (self.q, self.k, self.v))
-        return x + self.out(self.attend(q, k, v).transpose(0, 2, 1).reshape(n, c, height, width))
+            return x + transpose(h).reshape(n, c, height, width)
+        q, k, v = (transpose(project(h).reshape(n, c, height * width)) for project in (self.q, self.k, self.v))
+        return x + self.out(transpose(self.attend(q, k, v)).reshape(n, c, height, width))
 
 
 class ResBlock(nn.Module):

@@ -26,11 +26,9 @@ def save_curve(path: Path, steps: Sequence[int], losses: Sequence[float], epochs
     Raises:
         UsageError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     x, y, each = thinned(steps, losses)
     axes.plot(x, y, color="0.6", linewidth=0.8, label="training" + (f", mean of {each} steps" if each > 1 else ""))

@@ -40,14 +40,12 @@ def grid(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
         raise UsageError(f"a grid needs uint8 images (N, H, W, C), got {images.dtype} {images.shape}")
-    n, h, w, c = images.shape
-    columns = math.ceil(math.sqrt(n))
-    rows = math.ceil(n / columns)
-    picture = np.full((rows * (h + GAP) + GAP, columns * (w + GAP) + GAP, c), GAP_VALUE, np.uint8)
-    for i, image in enumerate(images):
-        top, left = (i // columns) * (h + GAP) + GAP, (i % columns) * (w + GAP) + GAP
-        picture[top : top + h, left : left + w] = image
-    return picture
+    columns = math.ceil(math.sqrt(len(images)))
+    missing = -len(images) % columns
+    # Every image brings the gap above it and to its left.
+    tiles = np.pad(images, ((0, missing), (GAP, 0), (GAP, 0), (0, 0)), constant_values=GAP_VALUE)
+    picture = np.vstack([np.hstack(list(tiles[i : i + columns])) for i in range(0, len(tiles), columns)])
+    return np.pad(picture, ((0, GAP), (0, GAP), (0, 0)), constant_values=GAP_VALUE)
 
 
 def save_png(path: Path, image: NDArray[np.uint8]) -> None:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from impls.backend import BackendInfo
 from impls.devices import cpu_name
 from impls.errors import UnavailableError
+from impls.pytorch import precision
 from impls.pytorch.ops import STOCK
+from impls.pytorch.precision import Measured
 from impls.pytorch.sampler import Sampler
 from impls.pytorch.trainer import Trainer
 from impls.recipe.config import ExperimentConfig
@@ -33,7 +35,7 @@ class Backend:
         torch.backends.cudnn.allow_tf32 = "tf32" in self.options
         torch.backends.cudnn.benchmark = device == "cuda"
         self.operators = STOCK
-        self.info = describe(self.options, self.device, self.operators.names)
+        self.info = describe(self.options, self.device, self.operators.names, measured(self.options, self.device))
 
     def trainer(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> Trainer:
         """A trainer over `images` (N, H, W, C)."""
@@ -90,8 +92,23 @@ def require_available(options: tuple[str, ...], device: str) -> None:
         raise UnavailableError("option compile needs the C++ compiler g++: install it or leave the option out")
 
 
-def describe(options: frozenset[str], device: torch.device, operators: Mapping[str, str]) -> BackendInfo:
-    """What runs in this process, as PyTorch reports it."""
+def measured(options: frozenset[str], device: torch.device) -> Measured | None:
+    """What products and convolutions are computed in; None on the CPU, where there is no choice.
+
+    Raises:
+        UnavailableError: wrong numbers, or an option that this GPU has not.
+    """
+    if device.type == "cpu":
+        return None
+    found = precision.measured(device)
+    if "tf32" in options and found.products != "tf32":
+        raise UnavailableError("option tf32: this GPU computes float32 products exactly: leave the option out")
+    return found
+
+
+def describe(options: frozenset[str], device: torch.device, operators: Mapping[str, str],
+             found: Measured | None) -> BackendInfo:
+    """What runs in this process, as PyTorch reports it and as was measured."""
     cuda = device.type == "cuda"
     properties = torch.cuda.get_device_properties(device) if cuda else None
     flags = {
@@ -104,11 +121,13 @@ def describe(options: frozenset[str], device: torch.device, operators: Mapping[s
         "cuda": str(torch.version.cuda),
         "cudnn": str(torch.backends.cudnn.version()) if cuda else "not used",
         "cudnn_benchmark": str(torch.backends.cudnn.benchmark) if cuda else "not used",
+        "products": found.products if found else "not measured",
+        "convolutions": found.convolutions if found else "not measured",
         "git_version": torch.version.git_version,
     }
     return BackendInfo(
         framework="PyTorch", version=torch.__version__, device=device.type,
         device_name=properties.name if properties else cpu_name(),
         device_uuid=f"GPU-{properties.uuid}" if properties else None,
-        dtype="bfloat16" if "bf16" in options else "float32", tf32=cuda and "tf32" in options,
+        dtype="bfloat16" if "bf16" in options else "float32", tf32=found is not None and found.tf32,
         threads=torch.get_num_threads(), operators=dict(operators), flags=flags)

@@ -108,6 +108,11 @@ def batches(config: ExperimentConfig, images: NDArray[np.uint8], device: torch.d
     return source(config, images, device)
 
 
+def start_generator(seed: int) -> None:
+    """Have the framework's own generator start from a seed."""
+    torch.manual_seed(seed)
+
+
 def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
     """A tensor of the array on the device, without making the host wait for the copy."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))

@@ -77,5 +77,6 @@ def device_memory(device: torch.device) -> MemoryReading:
     """Device memory as PyTorch's CUDA allocator reports it."""
     if device.type != "cuda":
         return MemoryReading(reason="PyTorch keeps no count of the CPU memory its tensors hold")
-    return MemoryReading(torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device),
-                         torch.cuda.memory_reserved(device))
+    peak_bytes = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return MemoryReading(torch.cuda.memory_allocated(device), peak_bytes, torch.cuda.memory_reserved(device))

@@ -42,6 +42,11 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return nn.functional.scaled_dot_product_attention(q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)).squeeze(1)
 
 
+def transpose(x: Tensor) -> Tensor:
+    """Map x (N, A, B) to (N, B, A)."""
+    return x.transpose(1, 2)
+
+
 def upsample(x: Tensor) -> Tensor:
     """Twice the height and width by nearest neighbour."""
     return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")

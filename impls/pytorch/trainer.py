@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from impls.backend import BackendInfo, MemoryReading
-from impls.pytorch.data import batches, to_device, to_numpy
+from impls.pytorch.data import batches, start_generator, to_device, to_numpy
 from impls.pytorch.diffusion import add_noise, noise_scales
 from impls.pytorch.network import Network, device_memory
 from impls.pytorch.ops import Operators
@@ -48,7 +48,7 @@ class Trainer(BaseTrainer):
 
     def set_seed(self, seed: int) -> None:
         """Start PyTorch's own generators from `seed`."""
-        torch.manual_seed(seed)
+        start_generator(seed)
 
     def losses(self) -> list[float]:
         """Losses of the steps since the last call, oldest first; waits for the device."""

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from impls.pytorch.ops import STOCK, Operators
+from impls.pytorch.ops import STOCK, Operators, transpose
 from impls.recipe.config import ModelConfig
 
 
@@ -50,11 +50,11 @@ class Attention(nn.Module):
         n, c, height, width = x.shape
         h = self.norm(x)
         if self.linear:
-            h = h.reshape(n, c, height * width).transpose(1, 2)
+            h = transpose(h.reshape(n, c, height * width))
             h = self.out(self.attend(self.q(h), self.k(h), self.v(h)))
-            return x + h.transpose(1, 2).reshape(n, c, height, width)
-        q, k, v = (project(h).reshape(n, c, height * width).transpose(1, 2) for project in (self.q, self.k, self.v))
-        return x + self.out(self.attend(q, k, v).transpose(1, 2).reshape(n, c, height, width))
+            return x + transpose(h).reshape(n, c, height, width)
+        q, k, v = (transpose(project(h).reshape(n, c, height * width)) for project in (self.q, self.k, self.v))
+        return x + self.out(transpose(self.attend(q, k, v)).reshape(n, c, height, width))
 
 
 class ResBlock(nn.Module):

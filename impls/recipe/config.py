@@ -117,10 +117,6 @@ class ExperimentConfig(Frozen):
     train: TrainConfig = Field(default_factory=TrainConfig)
     sample: SampleConfig = Field(default_factory=SampleConfig)
 
-    def to_json(self) -> str:
-        """The configuration as stable, indented JSON."""
-        return self.model_dump_json(indent=2)
-
     def sha256(self) -> str:
         """Hash of the canonical JSON: equal exactly when every setting is equal."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))

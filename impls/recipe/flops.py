@@ -1,4 +1,4 @@
-"""Analytic cost and size of the U-Net: one count for both frameworks, whatever operators they run.
+"""Analytic cost of the U-Net: one count for both frameworks, whatever operators they run.
 
 Counted: every convolution, linear layer and both matrix products of attention, as 2 x multiply-accumulate.
 Left out: normalisations, activations, softmax, biases, additions and copies. They do a few operations
@@ -20,8 +20,3 @@ def forward_flop_per_image(config: ModelConfig) -> int:
 def training_step_flop(config: ModelConfig, batch: int) -> int:
     """Floating-point operations of one step: the backward pass costs twice the forward one; optimiser left out."""
     return 3 * batch * forward_flop_per_image(config)
-
-
-def parameter_count(config: ModelConfig) -> int:
-    """Trainable scalars of the network."""
-    return sum(operator.parameters for operator in operators(config))

@@ -55,11 +55,6 @@ class Operator:
             return None
         return self.output[-1:] if self.kind == "linear" else self.output[:1]
 
-    @property
-    def parameters(self) -> int:
-        """Trainable scalars."""
-        return 0 if self.weight is None or self.bias is None else math.prod(self.weight) + math.prod(self.bias)
-
 
 def operators(config: ModelConfig) -> Iterator[Operator]:
     """The operators of the network, first to last."""

@@ -1,4 +1,4 @@
-"""Noise schedules in float64: betas, alpha-bar, posterior coefficients and the timesteps that a sampler visits."""
+"""Noise schedules in float64: betas, alpha-bar, posterior variance and the timesteps that a sampler visits."""
 
 from __future__ import annotations
 
@@ -76,19 +76,6 @@ class Schedule:
     def posterior_variance(self) -> Float64Array:
         """Variance of q(x_{t-1} | x_t, x_0); 0 at t = 0 (Ho et al. 2020, equation 7)."""
         return _frozen(self.betas * (1 - self.alphas_bar_prev) / (1 - self.alphas_bar))
-
-    @cached_property
-    def posterior_mean_x0(self) -> Float64Array:
-        """Weight of x_0 in the mean of q(x_{t-1} | x_t, x_0); 1 at t = 0 (Ho et al. 2020, equation 7)."""
-        # At t = 0 numerator and denominator are one number that floating point rounds in two ways.
-        weights = self.betas * np.sqrt(self.alphas_bar_prev) / (1 - self.alphas_bar)
-        weights[0] = 1.0
-        return _frozen(weights)
-
-    @cached_property
-    def posterior_mean_x_t(self) -> Float64Array:
-        """Weight of x_t in the mean of q(x_{t-1} | x_t, x_0); 0 at t = 0 (Ho et al. 2020, equation 7)."""
-        return _frozen((1 - self.alphas_bar_prev) * np.sqrt(self.alphas) / (1 - self.alphas_bar))
 
     def alpha_bar(self, t: int) -> float:
         """alpha-bar at t in -1..T-1, where -1 is the clean image: 1.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,15 +51,12 @@ def held_out_loss(predict: Predict, images: NDArray[np.uint8], config: Experimen
     alphas_bar = Schedule.from_config(config.diffusion).alphas_bar
     squares = 0.0
     for first in range(0, n, size):
-        t, x0 = timesteps[first : first + size], _scaled(images[first : first + size])
+        t = timesteps[first : first + size]
+        # Float64 (B, C, H, W) in [-1, 1].
+        x0 = images[first : first + size].transpose(0, 3, 1, 2) / 127.5 - 1
         noise = np.stack([stream(config.seed, "validation noise", first + i).standard_normal(x0.shape[1:])
                           for i in range(len(x0))])
         ab = alphas_bar[t].reshape(-1, 1, 1, 1)
         eps = predict((np.sqrt(ab) * x0 + np.sqrt(1 - ab) * noise).astype(np.float32), t)
         squares += float(np.sum((eps - noise) ** 2))
     return squares / images.size
-
-
-def _scaled(images: NDArray[np.uint8]) -> NDArray[Any]:
-    """Images (N, H, W, C) as float64 (N, C, H, W) in [-1, 1]."""
-    return images.transpose(0, 3, 1, 2) / 127.5 - 1

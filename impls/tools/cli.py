@@ -138,13 +138,8 @@ def check_ranges(options: Frozen, least: Mapping[str, int], where: str = "") -> 
         raise UsageError(f"{where}--seed: must be below 2**63, got {seed}")
 
 
-def config_file(argv: Sequence[str]) -> str | None:
-    """The last `--config` of a command line, before it is parsed: the file holds the defaults of the parsing."""
-    return option(argv, "--config")
-
-
 def option(argv: Sequence[str], name: str) -> str | None:
-    """The last value of the option `name` in a command line that is not parsed yet."""
+    """The last value of the option `name` in a command line that is not parsed yet, since `--config` holds defaults."""
     found = None
     for word, following in zip(argv, [*argv[1:], None], strict=False):
         if word == name and following is not None:

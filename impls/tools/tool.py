@@ -1,4 +1,4 @@
-"""What the command lines `impls.train` and `impls.sample` share: faults as one line, and opening the backend."""
+"""What the command lines of `impls` share: faults as one line, words for people, and opening the backend."""
 
 from __future__ import annotations
 
@@ -58,6 +58,11 @@ def leave(status: int) -> NoReturn:
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def say(text: str) -> None:
+    """One line for people on stderr: stdout has the results alone."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None]) -> tuple[Backend, Device]:

@@ -47,12 +47,17 @@ def test_a_machine_that_shows_nothing_has_no_findings():
     ({"python_debug_build": True}, "debug-build"),
     ({"python_tracing": True}, "traced"),
     ({"gpu_0_foreign_processes": 2}, "gpu-shared"),
+    ({"gpu_measured": "gpu_1", "gpu_1_foreign_processes": 2}, "gpu-shared"),
     ({"env_CUDA_LAUNCH_BLOCKING": "1"}, "debug-switch"),
     ({"env_PYTHONMALLOC": "malloc_debug", "env_debug": "1"}, "debug-switch"),
     ({"clock_source": "hpet"}, "slow-clock"),
 ])
 def test_each_cause_has_its_finding(changes, code):
     assert codes(**changes) == [code]
+
+
+def test_work_of_others_on_a_gpu_that_is_not_measured_is_no_finding():
+    assert codes(gpu_measured="gpu_0", gpu_1_foreign_processes=2) == []
 
 
 def test_switches_that_are_off_and_the_usual_clocks_are_no_findings():

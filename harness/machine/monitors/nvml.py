@@ -192,6 +192,9 @@ def open_nvml(visible: str | None) -> NvmlMonitor | NullMonitor:
         devices, reason = [], f"no GPU can be opened: {fault}"
     else:
         reason = "NVML shows no GPU" if visible is None else f"CUDA_VISIBLE_DEVICES={visible!r} leaves no whole GPU"
+        lost = [device.lost for device in devices if device.lost is not None]
+        if devices and len(lost) == len(devices):
+            devices, reason = [], f"no GPU can be opened: {lost[0]}"
     monitor = NvmlMonitor(nvml, devices)
     if devices:
         return monitor

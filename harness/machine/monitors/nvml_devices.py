@@ -38,21 +38,23 @@ class Device:
 
 
 def open_devices(nvml: Nvml, visible: str | None) -> list[Device]:
-    """The devices in CUDA's order, with their fixed facts.
+    """The devices in CUDA's order, with their fixed facts; one that cannot be opened is lost and hides no other.
 
     Args:
         nvml: the started library.
         visible: the value of CUDA_VISIBLE_DEVICES; None when unset.
 
     Raises:
-        ReadingError: a device cannot be opened.
+        ReadingError: the library does not tell how many there are.
     """
-    count = int(nvml.call("nvmlDeviceGetCount"))
-    handles = [nvml.call("nvmlDeviceGetHandleByIndex", index) for index in range(count)]
-    uuids = [str(nvml.call("nvmlDeviceGetUUID", handle)) for handle in handles]
+    every = [_opened(nvml, index) for index in range(int(nvml.call("nvmlDeviceGetCount")))]
     devices = []
-    for ordinal, index in enumerate(visible_indices(visible, uuids)):
-        device = Device(index, handles[index], {"cuda_ordinal": ordinal, "uuid": uuids[index]})
+    for ordinal, index in enumerate(visible_indices(visible, [str(device.static["uuid"] or "") for device in every])):
+        device = every[index]
+        device.static["cuda_ordinal"] = ordinal
+        devices.append(device)
+        if device.lost is not None:
+            continue
         _read_static(nvml, device)
         try:
             # What the ring buffer holds now is history of before this run.
@@ -60,8 +62,18 @@ def open_devices(nvml: Nvml, visible: str | None) -> list[Device]:
             device.seen_us = max((int(sample.timeStamp) for sample in old), default=0)
         except ReadingError:
             device.seen_us = 0
-        devices.append(device)
     return devices
+
+
+def _opened(nvml: Nvml, index: int) -> Device:
+    """One device with its UUID, or with the reason why it gives none."""
+    device = Device(index, None, {"uuid": None})
+    try:
+        device.handle = nvml.call("nvmlDeviceGetHandleByIndex", index)
+        device.static["uuid"] = str(nvml.call("nvmlDeviceGetUUID", device.handle))
+    except ReadingError as fault:
+        device.lost = str(fault)
+    return device
 
 
 def visible_indices(visible: str | None, uuids: list[str]) -> list[int]:

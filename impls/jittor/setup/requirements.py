@@ -7,14 +7,20 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import os
-import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 from impls.errors import UnavailableError
+from impls.jittor.setup import cuda_toolkit
+
+# The release of CUDA that PyTorch's wheels are of, the driver that knows it, and what it still compiles for.
+CUDA, DRIVER, OLDEST_GPU = (13, 0), 580, (7, 5)
+# The only cuDNN that Jittor knows, where no stand-ins are put around it.
+KNOWN_CUDNN = 8
+# CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h.
+CAPABILITY = (75, 76)
 
 
 def check_python() -> None:
@@ -79,30 +85,83 @@ def python_config() -> str:
 
 
 def nvcc() -> str:
-    """The CUDA compiler that Jittor can use.
+    """The CUDA compiler that Jittor can use: one of the user's own, or that of `cuda_toolkit`.
+
+    `nvcc_path` comes first, then the wheels, then a compiler in PATH. A compiler of CUDA 11 or 12 with cuDNN 8 is used
+    as it is; one of CUDA 13 with PyTorch's libraries.
 
     Raises:
-        UnavailableError: no GPU, no compiler, or one that Jittor does not support.
+        UnavailableError: no GPU, a GPU or driver too old, no compiler, or one that does not go with the libraries.
+    """
+    newest = check_gpu()
+    path = os.environ.get("nvcc_path") or None
+    if path and Path(path) == cuda_toolkit.folder() / "bin" / "nvcc":
+        # Set by a process that started this one.
+        path = cuda_toolkit.compiler_of(cuda_toolkit.folder())
+        path = None if path is None or _is_wheel(path) else path
+    if path is None and not _installed(cuda_toolkit.COMPILER[0]):
+        path = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+    if path is None:
+        _check_driver(newest, CUDA)
+        return str(cuda_toolkit.ready())
+    version = cuda_toolkit.version_of(path)
+    _check_driver(newest, (int(version.split(".")[0]), 0))
+    if int(version.split(".")[0]) >= CUDA[0]:
+        return str(cuda_toolkit.ready(os.path.realpath(path)))
+    cudnn = cuda_toolkit.cudnn_major(path)
+    if cudnn != KNOWN_CUDNN:
+        has = f"cuDNN {cudnn}" if cudnn else "no cuDNN"
+        raise UnavailableError(f"Jittor on CUDA: {path} is CUDA {version} with {has}; Jittor 1.3.11 needs cuDNN "
+                               f"{KNOWN_CUDNN} beside it: unset nvcc_path and {cuda_toolkit.INSTALL}")
+    return path
+
+
+def check_gpu() -> tuple[int, int]:
+    """A GPU that Jittor can compile for; the newest CUDA that its driver knows, as (major, minor).
+
+    Raises:
+        UnavailableError: no driver, no visible GPU, or one that is too old.
     """
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
         raise UnavailableError("Jittor on CUDA: no driver (libcuda.so.1 is missing): use --device cpu") from error
-    count = ctypes.c_int(0)
+    count, version = ctypes.c_int(0), ctypes.c_int(0)
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
         raise UnavailableError("Jittor on CUDA: no GPU is visible: use --device cpu, or see CUDA_VISIBLE_DEVICES")
-    path = os.environ.get("nvcc_path") or shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
-    if path is None:
-        raise UnavailableError("Jittor on CUDA: nvcc is not in PATH: install CUDA 12.x with cuDNN 8, or set nvcc_path")
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    device, parts = ctypes.c_int(0), (ctypes.c_int(0), ctypes.c_int(0))
+    for ordinal in range(count.value):
+        driver.cuDeviceGet(ctypes.byref(device), ordinal)
+        for part, attribute in zip(parts, CAPABILITY, strict=True):
+            driver.cuDeviceGetAttribute(ctypes.byref(part), attribute, device)
+        found = (parts[0].value, parts[1].value)
+        if found < OLDEST_GPU:
+            raise UnavailableError(
+                f"Jittor on CUDA: GPU {ordinal} has compute capability {found[0]}.{found[1]}, CUDA {CUDA[0]} needs "
+                f"{OLDEST_GPU[0]}.{OLDEST_GPU[1]}: choose another by CUDA_VISIBLE_DEVICES, or --device cpu")
+    return version.value // 1000, version.value % 1000 // 10
+
+
+def _check_driver(newest: tuple[int, int], needed: tuple[int, int]) -> None:
+    if newest < needed:
+        which = f"driver {DRIVER} or newer" if needed[0] >= CUDA[0] else "a newer driver"
+        raise UnavailableError(f"Jittor on CUDA: the NVIDIA driver knows CUDA up to {newest[0]}.{newest[1]}, the "
+                               f"toolkit is CUDA {needed[0]}: install {which}, or choose --device cpu")
+
+
+def _installed(wheel: str) -> bool:
     try:
-        text = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        raise UnavailableError(f"Jittor on CUDA: {path} does not run: {error}") from error
-    release = re.search(r"release (\d+)\.(\d+)", text)
-    if release is None or int(release[1]) >= 13:
-        version = f"{release[1]}.{release[2]}" if release else "of unknown version"
-        raise UnavailableError(
-            f"Jittor on CUDA: {path} is CUDA {version}; Jittor 1.3.11 needs"
-            " CUDA 11.x or 12.x with cuDNN 8: set nvcc_path"
-        )
-    return path
+        importlib.metadata.version(wheel)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _is_wheel(nvcc: str) -> bool:
+    """Whether a compiler is that of the installed wheels."""
+    try:
+        root = importlib.metadata.distribution(cuda_toolkit.COMPILER[0]).locate_file("nvidia")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return Path(nvcc).is_relative_to(Path(str(root)).resolve())

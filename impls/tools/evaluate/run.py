@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,7 +32,7 @@ def _main(words: list[str]) -> None:
     options = parse(words)
     for place in filter(None, (options.json_path, options.nearest)):
         _check_writable(Path(place), folder=place == options.nearest)
-    found = evaluate(options, _silent if options.quiet else _say)
+    found = evaluate(options, (lambda _: None) if options.quiet else tool.say)
     if options.json_path is not None:
         with whole_file(Path(options.json_path)) as partial:
             partial.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -73,7 +72,7 @@ def evaluate(options: EvaluateOptions, say: Say) -> Evaluation:
                            images_sha256=str(wanted["images_sha256"]), cached=rate is None, images_per_s=rate)
     if options.reference_only:
         return Evaluation(features=about, reference=facts, sets=[], differences=[])
-    real = figures.prepare(real_features)
+    real = figures.Real(real_features)
     found, results = [], []
     for number, (path, images) in enumerate(zip(options.images, sets, strict=True)):
         drawn = look(images, Path(path).name)
@@ -152,12 +151,3 @@ def _path(text: str | None) -> Path | None:
 
 def _size(images: Images) -> str:
     return f"{images.shape[1]}x{images.shape[2]} pixels"
-
-
-def _say(text: str) -> None:
-    # Progress and choices; stdout has the table alone.
-    print(text, file=sys.stderr, flush=True)
-
-
-def _silent(text: str) -> None:
-    pass

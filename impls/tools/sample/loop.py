@@ -54,13 +54,11 @@ class Batch:
     """What one call of a sampler gave.
 
     Attributes:
-        first: number of the first image.
         images: uint8 (n, H, W, C).
         frames: the same images at the moments that were asked for: (moments, n, H, W, C).
         seconds: how long the call took, its waiting for the device included.
     """
 
-    first: int
     images: Images
     frames: Images
     seconds: float
@@ -124,7 +122,7 @@ def draw(sampler: Sampler, request: Request, numbers: range, start: Callable[[ra
         raise UsageError(f"the sampler returned {len(images)} images of {images.dtype} instead of {len(numbers)} "
                          "of uint8: the backend does not keep its contract")
     frames = np.stack([kept[call] for call in sorted(kept)]) if kept else np.empty((0, *images.shape), np.uint8)
-    return Batch(numbers.start, images, frames, seconds)
+    return Batch(images, frames, seconds)
 
 
 def batches(count: int, size: int) -> Iterator[range]:

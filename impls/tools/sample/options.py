@@ -18,8 +18,8 @@ from impls.tools.cli import (
     alias,
     check_ranges,
     command_line,
-    config_file,
     flags,
+    option,
     option_file,
     validated,
 )
@@ -66,7 +66,7 @@ def parse(argv: Sequence[str]) -> tuple[SampleOptions, dict[str, Any]]:
         SystemExit: `--help`, with status 0.
     """
     argv = flags([alias(word) for word in argv], SampleOptions)
-    file = config_file(argv)
+    file = option(argv, "--config")
     data, overrides = ({}, {}) if file is None else option_file(Path(file))
     options = command_line(argv, validated(SampleOptions, data, file), PROG)
     check_ranges(options, _LEAST)

@@ -12,13 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from io import StringIO
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
 
-from impls.backend import Backend, BackendInfo, Images, Sampler
+from impls.backend import Images, Sampler
 from impls.errors import UsageError
 from impls.pictures.images import grid, save_gif, save_grid, save_npy, save_npz, save_png
 from impls.recipe.config import ExperimentConfig
@@ -45,7 +46,6 @@ class Job:
         nfe: its network calls.
         film: the moments that the GIF shows.
         arm: what runs.
-        info: what really runs.
         sampler: with its weights.
         weights: where they come from.
         digest: their SHA-256.
@@ -58,7 +58,6 @@ class Job:
     nfe: int
     film: list[int]
     arm: Arm
-    info: BackendInfo
     sampler: Sampler
     weights: Weights
     digest: str
@@ -75,7 +74,7 @@ class Job:
         """What `sampling.json` says."""
         request = asdict(self.request)
         return {
-            "backend": self.arm.name, **asdict(self.info), **request, "nfe": self.nfe,
+            "backend": self.arm.name, **asdict(self.sampler.info), **request, "nfe": self.nfe,
             "num_images": self.options.num_images, "batch_size": self.options.batch_size,
             "images_drawn": drawn, "seconds": round(seconds, 3),
             "weights": {"description": self.weights.description, "kind": self.weights.kind, "step": self.weights.step,
@@ -123,11 +122,12 @@ def prepare(options: SampleOptions, overrides: dict[str, Any], say: Callable[[st
         say(f"the GIF has {len(shown)} frames: a chain of {nfe} steps has no more moments")
     say(weights.description)
     backend, _ = tool.open_backend(arm, options.device, say)
-    sampler = _loaded(backend, config, weights)
+    sampler = backend.sampler(config)
+    load_into(sampler, weights)
     eta = "" if request.method == "ddpm" else f", eta {request.eta:g}, {request.spacing} timesteps"
     say(f"{arm.name} on {backend.info.device}: {options.num_images} images, {request.method.upper()}{eta}, NFE {nfe}, "
         f"seed {request.seed} (the first call may compile for a while)")
-    return Job(options, config, request, nfe, shown, arm, sampler.info, sampler, weights, weights.sha256(), say)
+    return Job(options, config, request, nfe, shown, arm, sampler, weights, weights.sha256(), say)
 
 
 def show(job: Job, folder: Path) -> None:
@@ -204,13 +204,13 @@ class Talk:
     """What is said, on stdout and, from `open` on, with everything said before, in a log."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
-        self.file: TextIO | None = None
+        self.early = StringIO()
+        self.file: TextIO = self.early
 
     def say(self, text: str) -> None:
         """Print a line."""
         print(text, flush=True)
-        self._note(text)
+        self._note(text + "\n")
 
     def open(self, path: Path) -> None:
         """Begin the log.
@@ -224,40 +224,29 @@ class Talk:
         except OSError as error:
             raise UsageError(f"{path}: cannot write the log: {error.strerror}: choose another --log_root "
                              "or --no-log") from error
-        earlier, self.said = self.said, []
-        for text in earlier:
-            self._note(text)
+        self._note(self.early.getvalue())
 
     def close(self) -> None:
         """End the log."""
-        if self.file is not None:
-            self.file.close()
+        self.file.close()
 
     def _note(self, text: str) -> None:
-        if self.file is None:
-            self.said.append(text)
-            return
         try:
-            print(text, file=self.file, flush=True)
+            self.file.write(text)
+            self.file.flush()
         except OSError as error:
             raise UsageError(f"{self.file.name}: cannot write the log: {error.strerror}") from error
 
 
 def identity(job: Job) -> dict[str, Any]:
     """All that an image for evaluation depends on; the batch size too, because a shard is a batch."""
-    info = job.info
+    info = job.sampler.info
     return {
         "format": "ddpm-bench images 1", "weights_sha256": job.digest, "weights": job.weights.kind,
         **asdict(job.request), "nfe": job.nfe, "batch_size": job.options.batch_size, "backend": job.arm.name,
         "framework_version": info.version, "device": info.device, "dtype": info.dtype,
         "model": job.config.model.model_dump(mode="json"), "diffusion": job.config.diffusion.model_dump(mode="json"),
     }
-
-
-def _loaded(backend: Backend, config: ExperimentConfig, weights: Weights) -> Sampler:
-    sampler = backend.sampler(config)
-    load_into(sampler, weights)
-    return sampler
 
 
 def _finish(writes: list[Future[None]]) -> None:

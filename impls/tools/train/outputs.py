@@ -13,13 +13,14 @@ from tqdm import tqdm
 
 from impls.backend import Arrays, Images, TrainerState
 from impls.pictures.curve import save_curve
-from impls.pictures.event_files import Events, NoEvents, open_events
+from impls.pictures.event_files import Events, open_events
 from impls.pictures.images import save_grid
 from impls.recipe.config import ExperimentConfig
 from impls.store.checkpoint import Note, save_state
 from impls.store.trainfolder import TrainFolder, prune
 from impls.store.trainlog import EpochLine, Line, StepLine, TrainLog
 from impls.tools.train.loop import Plan
+from impls.tools.train.options import TrainOptions
 
 # Drawing takes longer than a short epoch.
 CURVE_EVERY_S = 30.0
@@ -36,17 +37,15 @@ class FolderOutputs:
         plan: of the training.
         note: what the checkpoints say about the training; the validation loss is filled in.
         draw: draws samples.
-        log: whether anything but checkpoints is written.
-        keep_last: how many checkpoints stay; None for all.
-        keep_best: whether the best one stays too.
+        options: which checkpoints stay, and whether anything but these is written.
         earlier: the trace up to the step where this process begins.
         step: that step.
     """
 
-    def __init__(self, folder: TrainFolder, config: ExperimentConfig, plan: Plan, note: Note, draw: Draw, log: bool,
-                 keep_last: int | None, keep_best: bool, earlier: Sequence[Line], step: int) -> None:
+    def __init__(self, folder: TrainFolder, config: ExperimentConfig, plan: Plan, note: Note, draw: Draw,
+                 options: TrainOptions, earlier: Sequence[Line], step: int) -> None:
         self.folder, self.config, self.plan, self.note, self.draw = folder, config, plan, note, draw
-        self.keep_last, self.keep_best = keep_last, keep_best
+        self.options = options
         losses = [line for line in earlier if isinstance(line, StepLine)]
         self.step_numbers = array("q", [line.step for line in losses])
         self.losses = array("d", [line.loss for line in losses])
@@ -59,9 +58,9 @@ class FolderOutputs:
             self.bar: tqdm[Any] = stack.enter_context(tqdm(
                 total=plan.last_step, initial=step, unit="step", desc="training", mininterval=0.1 if live else 10.0,
                 dynamic_ncols=live, leave=live))
-            self.events: Events = open_events(folder.path, self.say) if log else NoEvents()
+            self.events = open_events(folder.path, self.say) if options.log else Events(None)
             stack.callback(self.events.close)
-            self.log = TrainLog(folder.log) if log else None
+            self.log = TrainLog(folder.log) if options.log else None
             if self.log is not None:
                 stack.callback(self.log.close)
             self.stack = stack.pop_all()
@@ -113,7 +112,8 @@ class FolderOutputs:
         note = self.note.model_copy(update={"validation_loss": validation_loss})
         save_state(self.folder.checkpoint(state.step), state, self.config, note)
         self.latest = state.step
-        prune(self.folder.checkpoints, self.keep_last, self.keep_best)
+        only_newest = self.options.only_checkpoint_max
+        prune(self.folder.checkpoints, 1 if only_newest else self.options.keep_last, keep_best=not only_newest)
 
     def samples(self, state: TrainerState) -> None:
         """Draw a grid of samples with the averaged weights where there are any."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import shutil
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -21,6 +20,7 @@ from impls.store.checkpoint import Note
 from impls.store.files import whole_file
 from impls.store.trainfolder import TrainFolder
 from impls.tools import tool
+from impls.tools.tool import say
 from impls.tools.train.loop import Plan, Training
 from impls.tools.train.options import PROG, TrainOptions, as_file, continued, experiment, parse
 from impls.tools.train.outputs import FolderOutputs
@@ -102,9 +102,8 @@ def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Ba
         f"{len(kept_out)} held out, from step {step} to {plan.last_step}: {folder.path}")
     _warn_of_disk(folder, plan, step, trainer.parameter_count, options)
     note = Note(arm=arm.name, dataset=data.name, dataset_sha256=data.sha256)
-    outputs = FolderOutputs(
-        folder, config, plan, note, GridDrawer(backend, config, stop), options.log,
-        1 if options.only_checkpoint_max else options.keep_last, not options.only_checkpoint_max, earlier, step)
+    drawer = GridDrawer(backend, config, stop)
+    outputs = FolderOutputs(folder, config, plan, note, drawer, options, earlier, step)
     training = Training(trainer, config, plan, kept_out, outputs, stop, step)
     go_on = shlex.join([*PROG.split(), "--model_path", str(folder.path)])
     failed = stop.training = True
@@ -167,11 +166,6 @@ def split(images: Images, batch_size: int) -> tuple[Images, Images]:
         raise DataError(f"--batch-size {batch_size}: the data set has {len(images)} images, {count} of them held out: "
                         f"choose at most {len(trained_on)}")
     return trained_on, kept_out
-
-
-def say(text: str) -> None:
-    """One line for people."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def _dataset(options: TrainOptions, start: Start | None) -> Dataset:

@@ -7,6 +7,7 @@ import signal
 
 import numpy as np
 
+from impls.evaluation.distances import Reference, Sample
 from impls.tools.evaluate import run as evaluate
 
 
@@ -27,3 +28,8 @@ def draw(count: int, seed: int = 0, size: int = 8, shift: float = 0) -> np.ndarr
     rng = np.random.default_rng(seed)
     colours = rng.normal(120 + shift, 30, (count, 2, 2, 3)).repeat(size // 2, 1).repeat(size // 2, 2)
     return np.clip(np.rint(colours), 0, 255).astype(np.uint8)
+
+
+def frechet(one: np.ndarray, other: np.ndarray) -> float:
+    """The Fréchet distance between two sets of features, (n, d) and (m, d)."""
+    return Sample(one, Reference(other)).distance(np.arange(len(one)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from small_evaluation import frechet
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-from impls.evaluation.distances import Reference, Sample, frechet
+from impls.evaluation.distances import Reference, Sample
 
 
 @pytest.fixture

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
-from small_evaluation import draw
+from small_evaluation import draw, frechet
 
 from harness.record.events import quality
 from impls.evaluation import features as kept_features
 from impls.evaluation import networks as extractors
 from impls.evaluation import results
-from impls.evaluation.distances import frechet
 from impls.evaluation.intervals import partition
 from impls.tools.evaluate import options as evaluate_options
 from impls.tools.evaluate import run as evaluate

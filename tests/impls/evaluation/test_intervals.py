@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from small_evaluation import frechet
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from impls.evaluation import figures, intervals
-from impls.evaluation.distances import Reference, Sample, frechet
+from impls.evaluation.distances import Reference, Sample
 from impls.evaluation.intervals import jackknife, kid_left_out, partition, study, wilson
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+from scripted_cuda import Driver, compiler
 
 from impls.errors import UnavailableError
 from impls.jittor import runtime
@@ -145,33 +146,20 @@ def test_cuda_without_a_driver_is_refused(monkeypatch):
         runtime.prepare("cuda")
 
 
-class OneGpu:
-    """A CUDA driver with one GPU."""
-
-    def __init__(self, name: str) -> None:
-        assert name == "libcuda.so.1"
-
-    def cuInit(self, flags: int) -> int:  # noqa: N802
-        return 0
-
-    def cuDeviceGetCount(self, count) -> int:  # noqa: N802
-        count._obj.value = 1
-        return 0
-
-
-@pytest.mark.parametrize(("release", "accepted"), [("12.2", True), ("13.0", False)])
-def test_cuda_compiler_must_be_one_jittor_knows(monkeypatch, tmp_path, release, accepted):
-    nvcc = tmp_path / "nvcc"
-    nvcc.write_text(f"#!/bin/sh\necho Cuda compilation tools, release {release}, V{release}.88\n")
-    nvcc.chmod(0o755)
-    monkeypatch.setattr(ctypes, "CDLL", OneGpu)
+def test_cuda_sets_the_compiler_and_forbids_tf32_unless_it_is_asked_for(monkeypatch, tmp_path):
+    nvcc = compiler(tmp_path / "cuda-12" / "bin" / "nvcc", "12.2")
+    (tmp_path / "cuda-12" / "include").mkdir()
+    (tmp_path / "cuda-12" / "include" / "cudnn_version.h").write_text("#define CUDNN_MAJOR 8\n")
+    monkeypatch.setattr(ctypes, "CDLL", Driver())
     monkeypatch.setenv("nvcc_path", str(nvcc))
-    if accepted:
-        runtime.prepare("cuda")
-        assert os.environ["nvcc_path"] == str(nvcc) and os.environ["use_cutlass"] == "0"
-    else:
-        with pytest.raises(UnavailableError, match=r"CUDA 13\.0"):
-            runtime.prepare("cuda")
+    monkeypatch.delenv(runtime.TF32_SWITCH, raising=False)
+    runtime.prepare("cuda", tf32=True)
+    assert os.environ["nvcc_path"] == str(nvcc) and os.environ["use_cutlass"] == "0" and os.environ["use_mkl"] == "0"
+    assert runtime.TF32_SWITCH not in os.environ
+    runtime.prepare("cuda")
+    assert os.environ[runtime.TF32_SWITCH] == "0"
+    with pytest.raises(UnavailableError, match="option tf32: NVIDIA_TF32_OVERRIDE=0"):
+        runtime.prepare("cuda", tf32=True)
 
 
 def test_another_device_after_the_import_is_refused(monkeypatch):

@@ -10,7 +10,7 @@ from impls.recipe.config import PRESETS, ExperimentConfig, merged, preset, read_
 @pytest.mark.parametrize("name", PRESETS)
 def test_json_round_trip_keeps_everything(name):
     config = preset(name)
-    again = validated(json.loads(config.to_json()), "test")
+    again = validated(json.loads(config.model_dump_json()), "test")
     assert again == config
     assert again.sha256() == config.sha256()
 

@@ -6,7 +6,7 @@ import pytest
 
 from harness.options import BenchConfig
 from harness.options import parse as parse_bench
-from impls.tools.cli import alias, config_file, option
+from impls.tools.cli import alias, option
 from impls.tools.train import options as train_options
 
 
@@ -14,7 +14,6 @@ from impls.tools.train import options as train_options
     ([], None), (["--config"], None), (["--config", "a"], "a"), (["--config=a", "--config", "b"], "b"),
     (["--x", "--config=a"], "a")])
 def test_the_last_config_is_found_before_anything_is_parsed(words, found):
-    assert config_file(words) == found
     assert option(words, "--config") == found
 
 

@@ -3,6 +3,7 @@
  * FAKE_NVML_INIT_ERROR=code    nvmlInitWithFlags fails
  * FAKE_NVML_COUNT=n            number of GPUs (default 1); their UUIDs are GPU-<index>0000000-fake
  * FAKE_NVML_ERRORS=name=code,  these functions fail with that code, e.g. nvmlDeviceGetPowerUsage=3
+ * FAKE_NVML_CLOSED=index=code, these GPUs do not open, and say why
  * FAKE_NVML_VANISH_AFTER=n     every device call after the n-th says that the GPU is lost
  * FAKE_NVML_UTILISATION=a,b;c  ring buffer: the readings before the first ';' are there at the start, every filling
  *                              call uncovers the next batch; unset: no ring buffer
@@ -42,6 +43,12 @@ static int scripted(const char *function) {
     return SUCCESS;
 }
 
+static int closed(unsigned int index) {
+    for (const char *at = getenv("FAKE_NVML_CLOSED"); at && *at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+        if (strtoul(at, NULL, 10) == index) return atoi(strchr(at, '=') + 1);
+    return SUCCESS;
+}
+
 static int device_call(const char *function) {
     if (device_calls++ >= number("FAKE_NVML_VANISH_AFTER", 1L << 30)) return GPU_IS_LOST;
     return scripted(function);
@@ -61,7 +68,8 @@ int nvmlDeviceGetCount_v2(unsigned int *count) {
     PLAIN_CALL; *count = (unsigned int)number("FAKE_NVML_COUNT", 1); return SUCCESS;
 }
 int nvmlDeviceGetHandleByIndex_v2(unsigned int index, Device *device) {
-    PLAIN_CALL; devices[index].index = (int)index; *device = (Device)&devices[index]; return SUCCESS;
+    PLAIN_CALL; if (closed(index)) return closed(index);
+    devices[index].index = (int)index; *device = (Device)&devices[index]; return SUCCESS;
 }
 int nvmlDeviceGetUUID(Device device, char *text, unsigned int size) {
     PLAIN_CALL; snprintf(text, size, "GPU-%d0000000-fake", device->index); return SUCCESS;

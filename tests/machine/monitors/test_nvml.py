@@ -17,7 +17,7 @@ from harness.record.events import MonitorState, Sample
 ROOT = Path(__file__).parents[3]
 POLL = r"""
 import json, os, subprocess, sys
-from harness.monitors import nvml
+from harness.machine.monitors import nvml
 namespace = os.environ.get("NAMESPACE")
 if namespace:
     nvml.FIRST_PID_NAMESPACE = os.stat("/proc/self/ns/pid").st_ino if namespace == "host" else 0
@@ -55,15 +55,20 @@ class Polls(list):
     stderr = ""
 
 
-def run(folder: Path | None, **script: object) -> Polls:
+def start(program: str, folder: Path | None, **script: object) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items()
                    if key not in ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")}
     environment |= {(key if key in ("CUDA_VISIBLE_DEVICES", "POLLS", "ENERGY", "NAMESPACE") else f"FAKE_NVML_{key}"):
                     str(value) for key, value in script.items()}
     environment["LD_LIBRARY_PATH"] = str(folder)
-    done = subprocess.run([sys.executable, "-W", "error", "-c", POLL], cwd=ROOT, env=environment, capture_output=True,
-                          text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=ROOT, env=environment,
+                          capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+    return done
+
+
+def run(folder: Path | None, **script: object) -> Polls:
+    done = start(POLL, folder, **script)
     polls = Polls(json.loads(done.stdout))
     polls.stderr = done.stderr
     for poll in polls:
@@ -188,6 +193,35 @@ def test_cuda_visible_devices_by_index_and_uuid(library, visible, sources):
     assert [sample["source"] for sample in polls[0]["samples"]] == sources
     assert [state["static"]["cuda_ordinal"] for state in polls[0]["states"]] == list(range(len(sources)))
     assert [sample["values"]["power_mw"] - 350_000 for sample in polls[0]["samples"]] == [int(s[4:]) for s in sources]
+
+
+def test_a_lost_and_a_forbidden_gpu_hide_no_healthy_one(library):
+    polls = run(library, COUNT=8, CLOSED="0=15,3=4")
+    states = {state["source"]: state for state in polls[0]["states"]}
+    assert [source for source, state in states.items() if not state["available"]] == ["gpu:0", "gpu:3"]
+    assert (states["gpu:0"]["reason"], states["gpu:3"]["reason"]) == ("GPU is lost", "Insufficient Permissions")
+    assert [sample["source"] for sample in polls[0]["samples"]] == [f"gpu:{i}" for i in (1, 2, 4, 5, 6, 7)]
+
+
+GPU_FACTS = r"""
+import json, os
+from harness.machine import gpu
+from harness.machine.facts import capture
+print(json.dumps([gpu.environment(os.environ), capture().facts["gpu_measured"]]))
+"""
+
+
+@pytest.mark.parametrize(("script", "uuid", "measured"), [
+    ({}, "GPU-00000000-fake", "gpu_0"), ({"CUDA_VISIBLE_DEVICES": "2,1"}, "GPU-20000000-fake", "gpu_2"),
+    ({"CUDA_VISIBLE_DEVICES": "GPU-1"}, "GPU-10000000-fake", "gpu_1"),
+    ({"CLOSED": "0=15"}, "GPU-10000000-fake", "gpu_1"),
+    ({"CUDA_VISIBLE_DEVICES": "0,2", "CLOSED": "0=15"}, "GPU-20000000-fake", "gpu_2"),
+    ({"CUDA_VISIBLE_DEVICES": ""}, None, None), ({"CUDA_VISIBLE_DEVICES": "MIG-1"}, None, None),
+    ({"CLOSED": "0=15,1=15,2=4"}, None, None), ({"COUNT": 0}, None, None)])
+def test_a_run_has_one_gpu_by_uuid(library, script, uuid, measured):
+    environment, fact = json.loads(start(GPU_FACTS, library, **{"COUNT": 3, **script}).stdout)
+    assert fact == measured
+    assert environment == ({} if uuid is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": uuid})
 
 
 @pytest.mark.parametrize(("script", "reason"), [

@@ -1,0 +1,48 @@
+"""Which number format a device computes in, told by values that coarser formats cannot hold.
+
+float32 keeps 23 bits behind the leading one, TF32 and float16 10, bfloat16 7; float16 has no numbers near 2^-26.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from impls.errors import UnavailableError
+
+Precision = Literal["float32", "tf32", "float16", "bfloat16"]
+# A bit that only float32 has; one that bfloat16 has not; a size that float16 has not.
+FINE, COARSE, SMALL = 1 + 2.0**-12, 1 + 2.0**-9, 2.0**-26
+# Half of what is lost where the bit is lost; for the size, anything that is still a number.
+TOLERANCES = {FINE: 2.0**-13, COARSE: 2.0**-10, SMALL: 0.5}
+FORMATS: dict[tuple[bool, bool, bool], Precision] = {
+    (True, True, True): "float32", (False, True, True): "tf32",
+    (False, True, False): "float16", (False, False, True): "bfloat16"}
+# From the finest to the coarsest.
+ORDER: tuple[Precision, ...] = ("float32", "tf32", "float16", "bfloat16")
+
+
+def recognise(compute: Callable[[float], float], what: str) -> Precision:
+    """The format of an operation's inputs.
+
+    Args:
+        compute: the operation on arrays that are `value` and one everywhere, divided by the number of its terms, so
+            that exact arithmetic gives back `value`.
+        what: the operation, for the message.
+
+    Raises:
+        UnavailableError: what came back fits no format: the device does not compute.
+    """
+    errors = {value: compute(value) / value - 1 for value in TOLERANCES}
+    kept = tuple(abs(errors[value]) < tolerance for value, tolerance in TOLERANCES.items())
+    found = FORMATS.get(kept)  # type: ignore[arg-type]
+    if found is None:
+        wrong = ", ".join(f"{error:+.1e}" for error in errors.values())
+        raise UnavailableError(f"{what} give wrong numbers on this device (relative errors {wrong}): check the driver "
+                               "and the CUDA libraries, or choose --device cpu")
+    return found
+
+
+def coarsest(*found: Precision) -> Precision:
+    """The one that limits the others."""
+    return max(found, key=ORDER.index)

@@ -1,0 +1,42 @@
+"""Formats are told apart by what they cannot hold; a device that does not compute is noticed."""
+
+import math
+
+import numpy as np
+import pytest
+
+from impls.errors import UnavailableError
+from impls.recipe.precision import coarsest, recognise
+
+TERMS = 64
+
+
+def rounded(value: float, bits: int) -> float:
+    """To nearest, with `bits` behind the leading one."""
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(round(mantissa * 2 ** (bits + 1)) / 2 ** (bits + 1), exponent)
+
+
+def product(through) -> float:
+    """What a device does that rounds its inputs and adds in float32."""
+    return lambda value: float(np.sum(np.full(TERMS, through(value), np.float32), dtype=np.float32)) / TERMS
+
+
+@pytest.mark.parametrize(("through", "found"), [
+    (np.float32, "float32"), (lambda v: rounded(v, 10), "tf32"), (np.float16, "float16"),
+    (lambda v: rounded(v, 7), "bfloat16"), (lambda v: float(np.float32(v)) * (1 + 2e-6), "float32"),
+    # Cut off instead of rounded, as some matrix units do.
+    (lambda v: float((np.float32(v).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)), "tf32")])
+def test_formats_are_recognised_by_their_rounding(through, found):
+    assert recognise(product(through), "products") == found
+
+
+@pytest.mark.parametrize("through", [lambda v: 0.0, lambda v: 2 * v, lambda v: math.nan, lambda v: 1.0])
+def test_a_device_that_computes_nothing_is_refused(through):
+    with pytest.raises(UnavailableError, match="^products give wrong numbers on this device"):
+        recognise(product(through), "products")
+
+
+def test_the_coarsest_of_several_counts():
+    assert coarsest("float32", "tf32", "float32") == "tf32"
+    assert coarsest("float32", "float32") == "float32"
