@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from impls.recipe.config import ModelConfig
 def ops(framework, fw):
     if framework != "jittor":
         pytest.skip("operators over oneDNN exist for Jittor alone")
-    return fw.onednn
+    return import_module("impls.jittor.onednn.operators")
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +161,7 @@ SHAPES = {
 def test_network_is_the_plain_one(fw, ops, jt, shape):
     model = ModelConfig(image_size=8, base_channels=32, channels=(32, 64), attention_resolutions=(4,), dropout=0.0,
                         blocks_per_level=1, **shape)
-    plain, ours = fw.unet.UNet(model), fw.onednn_unet.OneDNNUNet(model)
+    plain, ours = fw.unet.UNet(model), import_module("impls.jittor.onednn.unet").OneDNNUNet(model)
     draw = np.random.default_rng(0)
     for (name, p), (other, q) in zip(plain.named_parameters(), ours.named_parameters(), strict=True):
         assert name == other
@@ -199,10 +201,10 @@ def reference_adam(params, gradient, steps, lr, grad_clip, ema_decay):
 
 
 @pytest.mark.parametrize("grad_clip", [None, 1.0])
-def test_adam_follows_the_paper(fw, jt, grad_clip):
+def test_adam_follows_the_paper(jt, grad_clip):
     start = dict(zip("abc", arrays((3, 5, 2), (70000,), (1,)), strict=True))
     params = {name: jt.array(p) for name, p in start.items()}
-    adam = fw.onednn_adam.OneDNNAdam(params, grad_clip, ema_decay=0.9)
+    adam = import_module("impls.jittor.onednn.adam").OneDNNAdam(params, grad_clip, ema_decay=0.9)
     for _ in range(3):
         norm = adam.apply([3 * p * p for p in params.values()], lr=1e-2)
     want, m, v, ema, want_norm = reference_adam(start, lambda p: 3 * p * p, 3, 1e-2, grad_clip, 0.9)
@@ -215,7 +217,7 @@ def test_adam_follows_the_paper(fw, jt, grad_clip):
 
 
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
-def test_adam_goes_on_exactly_from_its_arrays(fw, jt, ema_decay):
+def test_adam_goes_on_exactly_from_its_arrays(jt, ema_decay):
     start = dict(zip("ab", arrays((3, 5), (7,)), strict=True))
 
     def run(params, adam, steps):
@@ -223,13 +225,13 @@ def test_adam_goes_on_exactly_from_its_arrays(fw, jt, ema_decay):
             adam.step(sum((p * p).sum() for p in params.values()), lr=1e-2)
 
     params = {name: jt.array(p) for name, p in start.items()}
-    adam = fw.onednn_adam.OneDNNAdam(params, None, ema_decay)
+    adam = import_module("impls.jittor.onednn.adam").OneDNNAdam(params, None, ema_decay)
     run(params, adam, 2)
     middle = {name: p.numpy().copy() for name, p in params.items()}
     saved = {what: adam.arrays(what) for what in adam.flat}
     run(params, adam, 2)
     again = {name: jt.array(p) for name, p in middle.items()}
-    resumed = fw.onednn_adam.OneDNNAdam(again, None, ema_decay)
+    resumed = import_module("impls.jittor.onednn.adam").OneDNNAdam(again, None, ema_decay)
     resumed.load_arrays(saved, 2)
     run(again, resumed, 2)
     for name in start:

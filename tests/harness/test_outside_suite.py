@@ -47,7 +47,9 @@ def test_it_is_measured_judged_and_shown(env, tmp_path):
 
     lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
     bursts = [line for line in lines if line["type"] == "burst"]
-    assert len(bursts) == 2 * 2 * 6 and {line["steps"] for line in bursts} == {3}
+    # A block that a busy test machine disturbed is measured once more.
+    blocks = sum(line["type"] == "block" for line in lines)
+    assert blocks >= 6 and len(bursts) == 2 * 2 * blocks and {line["steps"] for line in bursts} == {3}
     for page in ("report.md", "report.html"):
         text = (folder / page).read_text()
         assert "Steps within a burst" in text and "of which only the last is waited for" in text
