@@ -28,8 +28,7 @@ from impls.recipe.config import ExperimentConfig, preset
 from impls.tools.sample import options as sample_options
 from impls.tools.train import options as train_options
 from reports import __main__ as reports_cli
-from reports import index, serve
-from reports.page import render
+from reports import index, report, serve
 
 INPUTS = int(os.environ.get("DDPM_BENCH_FUZZ_INPUTS", "300"))
 SEED = int(os.environ.get("DDPM_BENCH_FUZZ_SEED", "0"))
@@ -233,7 +232,7 @@ def test_the_options_of_the_tools_are_refused_or_parsed(source, name, capsys):
 @pytest.mark.timeout(3600)
 def test_the_report_command_refuses_or_passes(source, capsys, monkeypatch):
     monkeypatch.setattr(serve, "serve", lambda results, port: None)
-    monkeypatch.setattr(render, "write", lambda run: run.path)
+    monkeypatch.setattr(report, "write", lambda run: run.path)
     monkeypatch.setattr(index, "write_atomically", lambda path, text: None)
     for _ in range(INPUTS):
         argv = [source.rng.choice([*["build", "index", "serve"] * 60, "--help", *ODD])] * (source.rng.random() < 0.95)

@@ -19,7 +19,7 @@ from reports.page.figures import FigureMaker
 
 Change = Callable[[Any], Any]
 # What orders and identifies lines stays as it was.
-KEPT = ("schema_version", "block", "pair", "position")
+KEPT = ("seq", "schema_version", "block", "pair", "position")
 
 
 def spoiled(value: Any, change: Change, key: str | None = None) -> Any:
