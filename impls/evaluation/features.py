@@ -22,7 +22,7 @@ from tqdm import tqdm
 from impls.data.array_cache import default_folder
 from impls.devices import default_threads
 from impls.errors import UnavailableError, UsageError
-from impls.evaluation.inputs import Images, Say, sha256_of
+from impls.evaluation.inputs import Images, Say, rgb, sha256_of
 from impls.evaluation.networks import Extracted, FeatureNetwork, FeatureSpec, Floats
 from impls.store.files import whole_file
 
@@ -44,7 +44,7 @@ def open_device(choice: str) -> str:
 
 
 def extract(net: FeatureNetwork, images: Images, batch_size: int, device: str, title: str, quiet: bool) -> Extracted:
-    """Features of all images (N, H, W, 3), in their order.
+    """Features of all images (N, H, W, C) with C = 1 or 3, in their order.
 
     Args:
         net: the network; it is moved to the device.
@@ -65,7 +65,7 @@ def extract(net: FeatureNetwork, images: Images, batch_size: int, device: str, t
     progress = tqdm(total=len(images), desc=title, unit="image", disable=quiet, mininterval=pace)
     with torch.inference_mode(), progress as bar:
         for first in range(0, len(images), batch_size):
-            channels_first = images[first : first + batch_size].transpose(0, 3, 1, 2)
+            channels_first = rgb(images[first : first + batch_size]).transpose(0, 3, 1, 2)
             # A copy: the file may be a read-only memory map, which torch warns of.
             batch = torch.from_numpy(np.ascontiguousarray(channels_first)).to(device)
             parts.append(tuple(part.cpu() for part in network(batch)))

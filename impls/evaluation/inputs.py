@@ -27,7 +27,7 @@ _ZIP = b"PK\x03\x04"
 
 
 def read_images(path: Path) -> Images:
-    """The images of a file, uint8 (N, H, W, 3), at least two; grey ones are repeated to three channels.
+    """The images of a file, uint8 (N, H, W, C) with C = 1 or 3, at least two.
 
     Args:
         path: .npz with key `images`, or .npy.
@@ -44,14 +44,19 @@ def read_images(path: Path) -> Images:
     if len(images) < LEAST:
         raise UsageError(f"{path}: holds {len(images)} images, at least {LEAST} are needed, and thousands for a figure "
                          "that means something")
-    return images if images.shape[3] == 3 else np.repeat(images, 3, axis=3)
+    return images
+
+
+def rgb(images: Images) -> Images:
+    """Images (..., C) with C = 1 or 3 as a network of colours sees them: (..., 3), grey ones three times the same."""
+    return images if images.shape[-1] == 3 else np.repeat(images, 3, axis=-1)
 
 
 def sha256_of(images: Images) -> str:
-    """SHA-256 of the shape and the values."""
-    digest = hashlib.sha256(repr(images.shape).encode())
+    """SHA-256 of the shape and the values of images (N, H, W, C), as `rgb` shows them."""
+    digest = hashlib.sha256(repr((*images.shape[:3], 3)).encode())
     for start in range(0, len(images), 1024):
-        digest.update(images[start : start + 1024].tobytes())
+        digest.update(rgb(images[start : start + 1024]).tobytes())
     return digest.hexdigest()
 
 
@@ -61,7 +66,7 @@ class Reference:
 
     Attributes:
         dataset: name of the data set, or of the file.
-        all_images: every image there is, uint8 (N, H, W, 3), perhaps memory-mapped.
+        all_images: every image there is, uint8 (N, H, W, C) with C = 1 or 3, perhaps memory-mapped.
     """
 
     dataset: str

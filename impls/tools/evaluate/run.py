@@ -11,7 +11,7 @@ import numpy as np
 from impls.errors import DataError, UsageError
 from impls.evaluation import inception_file
 from impls.evaluation import networks as extractors
-from impls.evaluation.inputs import Images, open_reference, read_images
+from impls.evaluation.inputs import Images, open_reference, read_images, rgb
 from impls.evaluation.nearest import nearest, picture
 from impls.evaluation.networks import Extracted, FeatureNetwork, FeatureSpec, WeightsRequest
 from impls.evaluation.results import Evaluation, Features, NearestFacts, ReferenceFacts, Rung, SetResult, table
@@ -48,7 +48,7 @@ def evaluate(options: EvaluateOptions, say: Say) -> Evaluation:
     sets = [read_images(Path(path)) for path in options.images]
     reference = open_reference(options.reference, _path(options.data_root), say)
     for path, images in zip(options.images, sets, strict=True):
-        if images.shape[1:] != reference.all_images.shape[1:]:
+        if images.shape[1:3] != reference.all_images.shape[1:3]:
             raise UsageError(f"{path}: images of {_size(images)}, those of {reference.dataset} have "
                              f"{_size(reference.all_images)}: choose the reference that the images imitate")
     # From here on torch is needed, which takes seconds to import.
@@ -121,7 +121,7 @@ def _choose(options: EvaluateOptions, dataset: str, count: int, say: Say) -> Fea
 def _nearest(path: Path, drawn: Images, drawn_features: extractors.Floats, real: Images, features: extractors.Floats,
              net: FeatureNetwork) -> NearestFacts:
     found = nearest(drawn_features[: len(drawn)], features)
-    save_png(path, picture(drawn, np.stack([real[row] for row in found.rows])))
+    save_png(path, picture(rgb(drawn), rgb(np.stack([real[row] for row in found.rows]))))
     return NearestFacts(picture=str(path), space=f"features of {net.spec.name}", distances=found.distances.tolist(),
                         typical=found.typical)
 

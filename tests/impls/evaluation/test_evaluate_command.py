@@ -85,6 +85,20 @@ def test_grey_images_npy_files_and_repeated_options_are_understood(evaluated, tm
     assert figure(found["sets"][0], "fd")["value"] == pytest.approx(0, abs=1e-4)
 
 
+def test_a_grey_reference_is_the_same_as_its_three_channels(evaluated, images, tmp_path, cache):
+    """Also for the cache, and beside coloured images in the pictures of neighbours."""
+    grey = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), np.uint8)
+    one, three = images("one.npz", grey), images("three.npz", grey.repeat(3, 3))
+    found = [evaluated("--images", images("drawn.npz", draw(20, 1)), "--reference", path, "--nearest",
+                       tmp_path / path.stem, "--nearest_images", 2) for path in (one, three)]
+    assert [code for code, *_ in found] == [0, 0]
+    assert found[0][1]["reference"]["images_sha256"] == found[1][1]["reference"]["images_sha256"]
+    assert found[1][1]["reference"]["cached"] and len(list((cache / "features").iterdir())) == 1
+    assert found[0][1]["sets"][0]["figures"] == found[1][1]["sets"][0]["figures"]
+    shown = [(tmp_path / path.stem / "nearest-0.png").read_bytes() for path in (one, three)]
+    assert shown[0] == shown[1]
+
+
 def test_quiet_says_nothing_but_the_table(evaluated, files):
     code, found, out, errors = evaluated(*files, "--quiet")
     assert (code, errors) == (0, []) and out == results.table(results.Evaluation(**found)) + "\n"
