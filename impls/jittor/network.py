@@ -65,6 +65,8 @@ class Network:
         """Take over weights that fit, by name."""
         for name, p in self.params.items():
             p.update(jt.array(params[name]))
+        # A lazy array of one element would be written into the kernel that uses it, which then does not compile.
+        jt.sync(list(self.params.values()))
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Copies of the weights by name."""

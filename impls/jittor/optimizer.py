@@ -90,6 +90,8 @@ class Adam:
             second.update(jt.array(arrays["exp_avg_sq"][name]))
             if self.ema:
                 self.ema[name].update(jt.array(arrays["ema"][name]))
+        # See `Network.load`.
+        jt.sync([*group["m"], *group["values"], *self.ema.values()])
         self.optimizer.n_step = steps
 
 
