@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from json import JSONDecodeError, loads
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from impls.backend import Arrays, TrainerState
 from impls.errors import CheckpointError, UsageError
 from impls.recipe.config import ExperimentConfig, validated
 from impls.store.files import replacement
+from impls.store.tensors import TensorFile
 
 FORMAT = "ddpm-bench checkpoint"
 FORMAT_VERSION = "1"
+Kind = Literal["ema", "raw"]
 _GROUPS = ("params", "ema", "exp_avg", "exp_avg_sq")
-# What the files start with that people offer by mistake: pickle protocols 2-5, a torch.save zip, HDF5, numpy.
-_FOREIGN = {
-    b"\x80": "a pickle, which can run any code and is never read",
-    b"PK\x03\x04": "a zip archive (torch.save writes pickles into one), which is never read",
-    b"\x89HDF": "an HDF5 file",
-    b"\x93NUMPY": "a numpy file",
-}
 
 
 class Note(BaseModel):
@@ -47,6 +42,23 @@ class Note(BaseModel):
     dataset: str | None = None
     dataset_sha256: str | None = None
     validation_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Params:
+    """Weights of a training.
+
+    Attributes:
+        arrays: by state-dict name, float32.
+        kind: averaged ("ema"), or as the optimiser left them ("raw").
+        step: optimisation steps behind them.
+        config: the experiment that they belong to.
+    """
+
+    arrays: Arrays
+    kind: Kind
+    step: int
+    config: ExperimentConfig
 
 
 def save_state(path: Path, state: TrainerState, config: ExperimentConfig, note: Note | None = None) -> None:
@@ -79,34 +91,34 @@ def load_state(path: Path) -> tuple[TrainerState, ExperimentConfig]:
     Raises:
         CheckpointError: the file is missing, truncated, a pickle, of another program, inconsistent or not finite.
     """
-    tensors, metadata = _read(path)
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: a safetensors file of another program, not a training checkpoint: give one that training wrote"
-        )
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: checkpoint format {metadata.get('format_version')!r}, this program reads {FORMAT_VERSION!r}: "
-            "use the program version that wrote it"
-        )
-    groups: dict[str, dict[str, NDArray[Any]]] = {group: {} for group in _GROUPS}
-    for key, array in tensors.items():
-        group, _, name = key.partition(".")
-        if group not in groups or not name:
-            raise CheckpointError(f"{path}: unknown tensor {key!r}: the file is damaged, use an earlier checkpoint")
-        _check_values(path, key, array)
-        groups[group][name] = array
-    has_ema = metadata.get("ema") == "true"
-    for group in ("exp_avg", "exp_avg_sq", *(("ema",) if has_ema else ())):
-        _check_same_shapes(path, group, groups[group], groups["params"])
+    file, has_ema = _opened(path)
+    groups = {group: _read_group(file, group) for group in _GROUPS}
     state = TrainerState(
-        step=_step(path, metadata),
+        step=_step(path, file.metadata),
         params=groups["params"],
         ema=groups["ema"] if has_ema else None,
         exp_avg=groups["exp_avg"],
         exp_avg_sq=groups["exp_avg_sq"],
     )
-    return state, _config(path, metadata)
+    return state, _config(path, file.metadata)
+
+
+def load_params(path: Path, which: Kind | None = None) -> Params:
+    """The weights of a training alone: of the file, only they are read.
+
+    Args:
+        path: what `save_state` wrote.
+        which: averaged or raw weights; None takes the averaged ones where there are any.
+
+    Raises:
+        CheckpointError: as `load_state`, but for values that are not read; or it lacks the weights that are asked for.
+    """
+    file, has_ema = _opened(path)
+    if which == "ema" and not has_ema:
+        raise CheckpointError(f"{path}: holds no averaged weights: choose the raw ones")
+    kind: Kind = which or ("ema" if has_ema else "raw")
+    arrays = _read_group(file, "ema" if kind == "ema" else "params")
+    return Params(arrays, kind, _step(path, file.metadata), _config(path, file.metadata))
 
 
 def read_note(path: Path) -> Note:
@@ -115,8 +127,7 @@ def read_note(path: Path) -> Note:
     Raises:
         CheckpointError: the file is missing, truncated or no checkpoint.
     """
-    with _opened(path) as file:
-        text = dict(file.metadata() or {}).get("note", "{}")
+    text = TensorFile(path).metadata.get("note", "{}")
     try:
         return Note.model_validate_json(text)
     except ValidationError as error:
@@ -148,7 +159,8 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         CheckpointError: the file is missing, truncated or not safetensors.
     """
-    return _read(path)[0]
+    file = TensorFile(path)
+    return {name: file.read(name) for name in file.shapes}
 
 
 def _sync(folder: Path) -> None:
@@ -159,32 +171,43 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
-def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The safetensors file `path`; whatever is wrong with it, also inside the block, is a CheckpointError."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror or error}") from error
-    for magic, kind in _FOREIGN.items():
-        # A safetensors file starts with its header's length, 8 bytes, and then the header's brace.
-        if start.startswith(magic) and start[8:9] != b"{":
-            raise CheckpointError(f"{path}: {kind}: give a .safetensors file")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            yield file
-    except (OSError, SafetensorError) as error:
+def _opened(path: Path) -> tuple[TensorFile, bool]:
+    """A checkpoint whose header is right, and whether it holds averaged weights; no value is read."""
+    file = TensorFile(path)
+    if file.metadata.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path}: truncated or not a safetensors file ({_one_line(error)}): use an earlier checkpoint"
-        ) from error
-    except (TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: holds a number type that numpy lacks ({_one_line(error)})") from error
+            f"{path}: a safetensors file of another program, not a training checkpoint: give one that training wrote"
+        )
+    if file.metadata.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: checkpoint format {file.metadata.get('format_version')!r}, this program reads "
+            f"{FORMAT_VERSION!r}: use the program version that wrote it"
+        )
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {group: {} for group in _GROUPS}
+    for key, shape in file.shapes.items():
+        group, _, name = key.partition(".")
+        if group not in shapes or not name:
+            raise CheckpointError(f"{path}: unknown tensor {key!r}: the file is damaged, use an earlier checkpoint")
+        if file.dtypes[key] != "F32":
+            raise CheckpointError(f"{path}: tensor {key!r} is {file.dtypes[key]}, expected F32")
+        shapes[group][name] = shape
+    has_ema = file.metadata.get("ema") == "true"
+    for group in ("exp_avg", "exp_avg_sq", *(("ema",) if has_ema else ())):
+        wrong = shapes[group].items() ^ shapes["params"].items()
+        if wrong:
+            raise CheckpointError(f"{path}: {group}.{min(wrong)[0]} does not match the weights: the file is damaged, "
+                                  "use an earlier checkpoint")
+    return file, has_ema
+
+
+def _read_group(file: TensorFile, group: str) -> dict[str, NDArray[Any]]:
+    prefix = f"{group}."
+    arrays = {}
+    for key in file.shapes:
+        if key.startswith(prefix):
+            array = arrays[key.removeprefix(prefix)] = file.read(key)
+            _check_values(file.path, key, array)
+    return arrays
 
 
 def _check_values(path: Path, name: str, array: NDArray[Any]) -> None:
@@ -192,15 +215,6 @@ def _check_values(path: Path, name: str, array: NDArray[Any]) -> None:
         raise CheckpointError(f"{path}: tensor {name!r} is {array.dtype}, expected float32")
     if not np.isfinite(array).all():
         raise CheckpointError(f"{path}: tensor {name!r} holds NaN or infinity: go on from an earlier checkpoint")
-
-
-def _check_same_shapes(path: Path, group: str, arrays: Arrays, params: Arrays) -> None:
-    wrong = [name for name in {*arrays, *params}
-             if name not in arrays or name not in params or arrays[name].shape != params[name].shape]
-    if wrong:
-        raise CheckpointError(
-            f"{path}: {group}.{min(wrong)} does not match the weights: the file is damaged, use an earlier checkpoint"
-        )
 
 
 def _step(path: Path, metadata: Mapping[str, str]) -> int:

@@ -14,11 +14,9 @@ from pydantic import ValidationError
 from impls.backend import Arrays
 from impls.errors import CheckpointError, UsageError
 from impls.recipe.config import DiffusionConfig, ExperimentConfig, first_fault, preset, read_json
-from impls.store.checkpoint import load_state
+from impls.store.checkpoint import Kind, load_params
 from impls.store.diffusers import CONFIG_FILE, WEIGHTS_FILE, load_diffusers
 from impls.store.trainfolder import CHECKPOINTS, checkpoints
-
-Which = Literal["ema", "raw"]
 
 SCHEDULER_FILE = "scheduler_config.json"
 
@@ -71,7 +69,7 @@ def find_checkpoint(path: Path) -> Path:
                           f"of a diffusers model ({CONFIG_FILE} and {WEIGHTS_FILE})")
 
 
-def load_weights(path: Path, which: Which | None = None) -> Weights:
+def load_weights(path: Path, which: Kind | None = None) -> Weights:
     """The weights that `path` names.
 
     Args:
@@ -86,12 +84,10 @@ def load_weights(path: Path, which: Which | None = None) -> Weights:
     if folder is not None:
         return _from_diffusers(folder, which)
     file = find_checkpoint(path)
-    state, config = load_state(file)
-    if which == "ema" and state.ema is None:
-        raise CheckpointError(f"{file}: holds no averaged weights: choose the raw ones")
-    params, kind = (state.params, "raw") if which == "raw" or state.ema is None else (state.ema, "EMA")
-    description = f"{kind} weights of {file}, preset {config.preset}, {state.step} training steps"
-    return Weights(config, params, state.step, "raw" if kind == "raw" else "ema", file, description)
+    found = load_params(file, which)
+    name = "EMA" if found.kind == "ema" else "raw"
+    description = f"{name} weights of {file}, preset {found.config.preset}, {found.step} training steps"
+    return Weights(found.config, found.arrays, found.step, found.kind, file, description)
 
 
 def _newest(folder: Path) -> Path | None:
@@ -109,7 +105,7 @@ def _diffusers_folder(path: Path) -> Path | None:
     return next((folder for folder in (path, path / "unet") if os.path.isfile(folder / CONFIG_FILE)), None)
 
 
-def _from_diffusers(folder: Path, which: Which | None) -> Weights:
+def _from_diffusers(folder: Path, which: Kind | None) -> Weights:
     if which == "raw":
         raise CheckpointError(f"{folder}: a diffusers folder has one set of weights and does not say which: "
                               "leave the choice out")
