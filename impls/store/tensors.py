@@ -93,4 +93,5 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     except (OSError, SafetensorError, ValueError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise CheckpointError(
-            f"{path}: truncated or not a safetensors file ({reason}): use another copy or an earlier checkpoint") from error
+            f"{path}: truncated or not a safetensors file ({reason}): use an earlier checkpoint or another copy"
+        ) from error
