@@ -15,6 +15,7 @@ from tyro.conf import UseAppendAction
 
 from harness.part import Part
 from harness.suites.registry import SUITES
+from impls.devices import default_threads, usable_cpus
 from impls.errors import UsageError
 from impls.recipe.config import PRESETS, ExperimentConfig, Frozen, PresetName, first_fault, merged, preset, read_json
 from impls.registry import Arm, Device, parse_arm, parse_arms
@@ -82,6 +83,8 @@ class BenchConfig(Frozen):
     seed: int = Field(0, description="seed of data order, weights, and of the order of windows")
     time_limit: float | None = Field(None, allow_inf_nan=True,
                                      description="minutes after which no new block is started")
+    threads: int | None = Field(None, description="CPU threads of every arm (default: OMP_NUM_THREADS, else the CPUs "
+                                                  "that this process may use, which are the most)")
     schedule: Literal["resident", "sequential"] = Field(
         "resident", description="resident: all arms in memory, alternating; sequential: one after another")
     interpreter: Repeated = Field((), strict=False, description="ARM=PYTHON: run this arm with that interpreter")
@@ -143,13 +146,19 @@ class BenchConfig(Frozen):
             chosen[name] = os.path.abspath(python)
         return chosen
 
+    @property
+    def cpu_threads(self) -> int:
+        """CPU threads of every arm and tool."""
+        return default_threads() if self.threads is None else self.threads
+
     def python(self, arm: Arm) -> str:
         """The interpreter of one arm: chosen for the arm, else for its backend, else the one that runs this."""
         return self.interpreters.get(arm.name, self.interpreters.get(arm.backend, sys.executable))
 
 
-# What may differ when a run is resumed: it changes what is shown, not what is measured.
-FREE_ON_RESUME = frozenset({"resume", "allow_env_change", "dry_run", "quiet", "config", "out"})
+# What may differ when a run is resumed: it changes what is shown, not what is measured; the number of threads does, and
+# is held against the recorded environment instead.
+FREE_ON_RESUME = frozenset({"resume", "allow_env_change", "dry_run", "quiet", "config", "out", "threads"})
 _AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "num_workers": 0, "seed": 0,
              "num_images": 2, "reference_images": 2}
 # Options that belong to some suites only, and why another refuses them.
@@ -207,6 +216,7 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
             raise UsageError(f"{where}--{name.replace('_', '-')}: must be at least {least}{fewer}, got {value}")
     if config.blocks is not None and config.blocks > MOST_BLOCKS:
         raise UsageError(f"{where}--blocks: must be at most {MOST_BLOCKS}, got {config.blocks}")
+    check_threads(config, where)
     suite = SUITES[config.suite]
     samples = any(part.needs.weights for part in suite.parts)
     if not samples and config.steps is not None and not (
@@ -231,6 +241,17 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
     except UsageError as error:
         raise UsageError(f"{where}{error}") from error
     return config
+
+
+def check_threads(config: BenchConfig, where: str = "") -> None:
+    """Refuse threads that this process has no processors for: they would wait for one another.
+
+    Raises:
+        UsageError: fewer than one, or more than there are processors.
+    """
+    if config.threads is not None and not 1 <= config.threads <= usable_cpus():
+        raise UsageError(f"{where}--threads: from 1 to {usable_cpus()}, the CPUs that this process may use, got "
+                         f"{config.threads}")
 
 
 def preset_name(config: BenchConfig, overrides: Mapping[str, Any], device: Device) -> PresetName:

@@ -13,7 +13,6 @@ from harness.part import Asked, Metrics, Part, Suite, Timed
 from harness.record.events import ArmEntry, ArmSlot
 from harness.stats.interval import ALPHA, MARGIN
 from harness.suites.registry import SUITES
-from impls.devices import default_threads
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
 from impls.registry import Arm, Device
@@ -224,7 +223,7 @@ def describe(plan: Plan, experiment: ExperimentConfig) -> str:
 def dry_run(config: BenchConfig, experiment: ExperimentConfig, plans: Sequence[Plan], device_reason: str) -> str:
     """All plans and the resolved configuration, as printed by `--dry-run`."""
     resolved = {"bench": config.model_dump(mode="json"), "experiment": experiment.model_dump(mode="json"),
-                "declared": declared(plans), "threads": default_threads()}
+                "declared": declared(plans), "threads": config.cpu_threads}
     for plan in plans:
         resolved |= {name: own.model_dump(mode="json")["train"] for name, own in plan.part.recipes().items()}
     described = "\n".join(describe(plan, experiment) for plan in plans)

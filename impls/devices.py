@@ -5,6 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
+
+# What C's isspace takes.
+BLANKS = " \t\n\v\f\r"
 
 
 def cuda_driver_fault() -> str | None:
@@ -21,10 +25,47 @@ def cuda_driver_fault() -> str | None:
     return None if status == 0 and count.value > 0 else "the CUDA driver shows no device"
 
 
+def usable_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def openmp_threads(text: str) -> int | None:
+    """The threads that a value of OMP_NUM_THREADS asks for, read as libgomp does (its env.c); None where it is invalid.
+
+    A list gives the threads of each level of nested parallelism, of which operators use the first. Blanks around a
+    number and a plus sign are allowed; zero, negative numbers, and those beyond a C long are not.
+    """
+    numbers = [part.strip(BLANKS) for part in text.split(",")]
+    if not all(re.fullmatch(r"\+?[0-9]+", number) for number in numbers):
+        return None
+    values = [int(number) for number in numbers]
+    return values[0] if all(0 < value < 2**63 for value in values) else None
+
+
 def default_threads() -> int:
-    """Threads for one operator: OMP_NUM_THREADS where it is set, else the CPUs that this process may use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdigit() and int(asked) > 0 else len(os.sched_getaffinity(0))
+    """Threads for one operator: OMP_NUM_THREADS where it is valid, at most the CPUs that this process may use.
+
+    PyTorch caps it so too; more threads than processors only wait for one another.
+    """
+    asked, most = openmp_threads(os.environ.get("OMP_NUM_THREADS", "")), usable_cpus()
+    return most if asked is None else min(asked, most)
+
+
+def threads_remark(text: str | None, most: int) -> str | None:
+    """What is done with a value of OMP_NUM_THREADS that cannot be followed, in one line; None where it can be.
+
+    Args:
+        text: the variable's value; None or blank where nothing is asked for.
+        most: CPUs that may be used.
+    """
+    if text is None or not text.strip(BLANKS):
+        return None
+    asked = openmp_threads(text)
+    if asked is not None and asked <= most:
+        return None
+    why = "is no number of threads" if asked is None else "asks for more threads than there are processors"
+    return f"OMP_NUM_THREADS={text[:40]!r} {why}: {most} used, one for each processor that may be used"
 
 
 def cpu_name() -> str:

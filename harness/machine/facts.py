@@ -73,17 +73,18 @@ class _Facts:
 
 
 def capture(root: Path = ROOT, environ: Mapping[str, str] = os.environ,
-            interpreters: Mapping[str, str] | None = None) -> EnvironmentRecorded:
+            interpreters: Mapping[str, str] | None = None, threads: int | None = None) -> EnvironmentRecorded:
     """Everything about this machine that may move a measurement; imports no framework, takes well under a second.
 
     Args:
         root: the checkout whose git state is recorded.
         environ: environment variables.
         interpreters: arm or backend -> another Python that runs it.
+        threads: of every arm; by default as many as OMP_NUM_THREADS and the processors say.
     """
     facts = _Facts()
     files = SystemFiles()
-    _processor(facts, files)
+    _processor(facts, files, default_threads() if threads is None else threads)
     _memory(facts, files)
     _system(facts, files, environ)
     _software(facts)
@@ -95,7 +96,7 @@ def capture(root: Path = ROOT, environ: Mapping[str, str] = os.environ,
     return EnvironmentRecorded(t_ns=time.monotonic_ns(), facts=facts.values, reasons=facts.reasons, starred=starred)
 
 
-def _processor(facts: _Facts, files: SystemFiles) -> None:
+def _processor(facts: _Facts, files: SystemFiles, threads: int) -> None:
     affinity = sorted(os.sched_getaffinity(0))
     facts.add("cpu_model", files.cpu_model(), "the system does not name its processor")
     facts.add("cpu_architecture", platform.machine() or None, "the system does not name its architecture")
@@ -104,7 +105,7 @@ def _processor(facts: _Facts, files: SystemFiles) -> None:
     facts.add("cpu_affinity", ranges(affinity), "")
     facts.add("cpu_usable", len(affinity), "")
     facts.add("cpu_limit_cores", files.cpu_limit_cores(), "no cgroup limits the CPU time")
-    facts.add("threads", default_threads(), "")
+    facts.add("threads", threads, "")
     facts.add("cpu_governor", files.governor(affinity), "no frequency scaling is shown (usual in a virtual machine)")
     facts.read("cpu_frequency_mhz", cpu_frequency_mhz, "the system shows no frequency")
     facts.add("cpu_max_frequency_mhz", files.max_frequency_mhz(affinity), "no frequency scaling is shown")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from harness.record import findings
 from harness.record.events import EnvironmentRecorded, Finding
+from impls.devices import threads_remark
 
 GIB = 1 << 30
 # A load of a quarter of the cores before anything of ours runs is somebody else's work, not background noise.
@@ -50,7 +51,10 @@ def _slowed(facts: Mapping[str, object], numbers: Mapping[str, float]) -> Iterat
     if "powersave" in governor:
         yield findings.GOVERNOR_POWERSAVE.found(f"the CPU's frequency governor is {governor!r}")
     limit, usable = numbers.get("cpu_limit_cores", math.inf), numbers.get("cpu_usable", 0.0)
-    if limit < usable:
+    remark = threads_remark(_text(facts.get("env_OMP_NUM_THREADS")), int(usable))
+    if remark and numbers.get("threads") == usable:
+        yield findings.THREADS_SETTING.found(remark)
+    if limit < min(usable, numbers.get("threads", usable)):
         yield findings.CPU_LIMIT.found(f"a cgroup allows {limit:g} cores' worth of time on {usable:.0f} processors")
     if facts.get("python_debug_build"):
         yield findings.DEBUG_BUILD.found("this Python is a debug build, several times slower than usual")
@@ -63,6 +67,10 @@ def _slowed(facts: Mapping[str, object], numbers: Mapping[str, float]) -> Iterat
     source = facts.get("clock_source")
     if source in SLOW_CLOCKS:
         yield findings.SLOW_CLOCK.found(f"the kernel reads the time from {source!r}, which takes long")
+
+
+def _text(fact: object) -> str | None:
+    return None if fact is None else str(fact)
 
 
 def _shared_gpus(numbers: Mapping[str, float], measured: str) -> Iterator[Finding]:

@@ -68,9 +68,13 @@ GOVERNOR_POWERSAVE = Kind(
     "The CPU's frequency governor saves power, so that the frequency follows the load.",
     "set it to 'performance': cpupower frequency-set -g performance")
 CPU_LIMIT = Kind(
-    "cpu-limit", "warning", "before", "A cgroup allows less CPU time than there are usable processors; "
-    "`OMP_NUM_THREADS` sets the number of threads.",
+    "cpu-limit", "warning", "before", "A cgroup allows less CPU time than the arms have threads; `--threads` or "
+    "`OMP_NUM_THREADS` sets their number.",
     "use no more threads than that: beyond it the kernel stops the process for part of each period")
+THREADS_SETTING = Kind(
+    "threads-setting", "warning", "before", "`OMP_NUM_THREADS` is no number of threads as OpenMP reads it, or asks for "
+    "more than the processors that may be used: as many are used as there are processors, as without it.",
+    "give --threads N, or mend the variable")
 DEBUG_BUILD = Kind(
     "debug-build", "warning", "before", "Python is a debug build, several times slower than usual.",
     "use a release build of Python")
@@ -138,7 +142,7 @@ CPU_STOLEN = Kind(
     "windows of a block, it is dirty.", "measure on dedicated processors, or at another time")
 CPU_THROTTLED = Kind(
     "cpu-throttled", "warning", "during", "A cgroup's CPU limit stopped this process for over 1 % of the time; in the "
-    "windows of a block, it is dirty.", "raise the limit, or use no more threads than it has cores (OMP_NUM_THREADS)")
+    "windows of a block, it is dirty.", "raise the limit, or use no more threads than it has cores (--threads)")
 SUSPENDED = Kind(
     "suspended", "warning", "during", "The machine was suspended (CLOCK_BOOTTIME ran ahead of CLOCK_MONOTONIC); a "
     "block with a suspend in its windows is dirty.",

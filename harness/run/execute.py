@@ -28,7 +28,6 @@ from harness.run.start import Opening
 from harness.suites.weights import origin
 from impls.data import datasets
 from impls.data.array_cache import default_folder
-from impls.devices import default_threads
 from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, StorageError, UsageError
 from impls.store.checkpoint import save_arrays
 
@@ -49,7 +48,8 @@ def execute(job: Job, progress: Progress) -> int:
 
 def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
     options, resumed, first = job.options, job.resumed, job.plans[0]
-    environment, changed, threads = capture(interpreters=options.interpreters), None, default_threads()
+    threads, changed = options.cpu_threads, None
+    environment = capture(interpreters=options.interpreters, threads=threads)
     if resumed is not None:
         changed = check_machine(resumed, environment, options.allow_env_change)
     for cache in (default_folder(), Path(options.data_root or default_folder() / "data")):

@@ -13,7 +13,7 @@ from harness.part import Asked
 from harness.plan import Plan, make_plans
 from harness.suites.registry import SUITES
 from harness.suites.weights import model_paths
-from impls.devices import cuda_driver_fault, default_threads
+from impls.devices import cuda_driver_fault
 from impls.errors import UnavailableError, UsageError
 from impls.recipe.config import ExperimentConfig
 from impls.registry import Arm, Device
@@ -104,13 +104,13 @@ def _device(options: BenchConfig, progress: Progress) -> tuple[Device, str]:
             from harness.processes.scratch import Scratch
             from harness.processes.workers import LocalSessions
 
-            made = LocalSessions(default_threads(), opened.enter_context(Scratch()), options.python, watcher=progress)
+            made = LocalSessions(options.cpu_threads, opened.enter_context(Scratch()), options.python, watcher=progress)
             opened.callback(made.close)
             return made
 
         def probe(arm: Arm) -> str | None:
             progress.say(f"asking {arm.name} whether it can use CUDA")
-            return _cuda_fault(sessions(), arm)
+            return _cuda_fault(sessions(), arm, options.cpu_threads)
 
         device, reason = common_device(options.device, options.compared, cuda_driver_fault, probe)
     if not options.dry_run:
@@ -118,7 +118,7 @@ def _device(options: BenchConfig, progress: Progress) -> tuple[Device, str]:
     return device, reason
 
 
-def _cuda_fault(sessions: LocalSessions, arm: Arm) -> str | None:
+def _cuda_fault(sessions: LocalSessions, arm: Arm, threads: int) -> str | None:
     """Why an arm cannot use CUDA, as its framework says in a short-lived worker; None when it can."""
     from harness.bench import SLOW_LIMIT_S
     from harness.processes.session import WorkerFailedError
@@ -128,7 +128,7 @@ def _cuda_fault(sessions: LocalSessions, arm: Arm) -> str | None:
         try:
             with sessions.start("A", arm, folder / "probe.log") as session:
                 session.ask(life.Prewarm(arm=arm.name, device="cuda"), SLOW_LIMIT_S)
-                session.ask(life.Create(arm=arm.name, device="cuda", threads=default_threads()), SLOW_LIMIT_S)
+                session.ask(life.Create(arm=arm.name, device="cuda", threads=threads), SLOW_LIMIT_S)
         except WorkerFailedError as error:
             return error.message
     return None

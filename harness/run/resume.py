@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.options import FREE_ON_RESUME, PROG, BenchConfig
+from harness.options import FREE_ON_RESUME, PROG, BenchConfig, check_threads
 from harness.part import Asked
 from harness.plan import make_plans
 from harness.record.events import EnvironmentRecorded, Finding, RunStarted
@@ -56,6 +56,7 @@ def resumption(argv: Sequence[str]) -> Resumption:
     if changed:
         raise UsageError(f"--resume {path}: the options of that run cannot change: {'; '.join(changed)}: "
                          f"leave {'it' if len(changed) == 1 else 'them'} out or start a new run")
+    check_threads(config)
     return Resumption(run, started, config)
 
 

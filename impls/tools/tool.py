@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Literal, NoReturn
 
 from impls.backend import Backend
-from impls.devices import cuda_driver_fault, default_threads
+from impls.devices import cuda_driver_fault, default_threads, threads_remark, usable_cpus
 from impls.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UnavailableError, UsageError
 from impls.registry import Arm, Device
 from impls.tools.cli import said
@@ -106,6 +106,9 @@ def _created(arm: Arm, device: Device, say: Callable[[str], None]) -> Backend:
         prewarm = getattr(import_module(arm.spec.prepare_module), "prewarm", None)
         if prewarm is not None:
             prewarm(device, echo=say)
+    remark = threads_remark(os.environ.get("OMP_NUM_THREADS"), usable_cpus())
+    if remark is not None:
+        say(remark)
     backend = arm.create(device, default_threads())
     _catch_interrupts()
     return backend

@@ -56,13 +56,13 @@ process_numbers = itertools.count()
 
 
 class ScriptedTrainer:
-    def __init__(self, config, images, options, process):
+    def __init__(self, config, images, options, process, info):
         self.config, self.options, self.process = config, options, process
         rng = np.random.default_rng(config.seed)
         self.params = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
         self.steps, self.unread, self.waits, self.enqueued = 0, [], [], []
         self.images = images
-        self.info = info(options)
+        self.info = info
         self.parameter_count = sum(value.size for value in self.params.values())
         self.closed = False
 
@@ -140,9 +140,9 @@ class ScriptedTrainer:
 class ScriptedSampler:
     """Draws flat images: every network call takes one step's time, the rest of a batch none."""
 
-    def __init__(self, config, options, process):
+    def __init__(self, config, options, process, info):
         self.config, self.options, self.process = config, options, process
-        self.info, self.calls, self.params, self.enqueued = info(options), 0, {}, []
+        self.info, self.calls, self.params, self.enqueued = info, 0, {}, []
         self.shapes = SHAPES
         self.parameter_count = sum(int(np.prod(shape)) for shape in SHAPES.values())
 
@@ -196,23 +196,23 @@ class ScriptedSampler:
 
 
 class ScriptedBackend:
-    def __init__(self, options):
+    def __init__(self, options, threads):
         self.options, self.process = options, next(process_numbers)
-        self.info = info(options)
+        self.info = info(options, threads)
 
     def trainer(self, config, images):
-        return ScriptedTrainer(config, images, self.options, self.process)
+        return ScriptedTrainer(config, images, self.options, self.process, self.info)
 
     def sampler(self, config):
-        return ScriptedSampler(config, self.options, self.process)
+        return ScriptedSampler(config, self.options, self.process, self.info)
 
     def matmul_flops(self, n, repeats):
         return 1e9
 
 
-def info(options):
+def info(options, threads):
     return BackendInfo(framework="Scripted", version="1", device="cpu", device_name="none", device_uuid=None,
-                       dtype="bfloat16" if "half" in options else "float32", tf32=False, threads=1)
+                       dtype="bfloat16" if "half" in options else "float32", tf32=False, threads=threads)
 
 
 def create(options, device, threads):
@@ -220,4 +220,4 @@ def create(options, device, threads):
         raise UnavailableError("scripted: this backend was told to be unusable")
     if "quit" in options:
         raise SystemExit(0)
-    return ScriptedBackend(frozenset(options))
+    return ScriptedBackend(frozenset(options), threads)

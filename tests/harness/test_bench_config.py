@@ -40,6 +40,17 @@ def test_interpreters_may_be_given_for_several_arms():
     assert config.interpreter == ("pytorch=/bin/sh", "jittor=/bin/sh")
 
 
+def test_threads_come_from_the_option_else_from_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.options.usable_cpus", lambda: 4)
+    monkeypatch.setattr("impls.devices.usable_cpus", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2,1")
+    assert parse([])[0].cpu_threads == 2
+    file = tmp_path / "bench.json"
+    file.write_text('{"threads": 3}')
+    assert parse(["--config", str(file)])[0].cpu_threads == 3
+    assert parse(["--config", str(file), "--threads", "4"])[0].cpu_threads == 4
+
+
 @pytest.mark.parametrize(("device", "name"), [("cpu", "tiny"), ("cuda", "ddpm")])
 def test_the_preset_follows_the_device(device, name):
     assert experiment(BenchConfig(), {}, device).preset == name
@@ -56,6 +67,10 @@ def test_the_preset_follows_the_device(device, name):
     (["--time-limit", "soon"], ["--time-limit", "'soon'", "number"]),
     (["--time-limit", "-1"], ["--time-limit", "-1"]),
     (["--blocks", "5"], ["--blocks", "at least 6", "5"]),
+    (["--threads", "0"], ["--threads", "from 1 to", "CPUs", "got 0"]),
+    (["--threads", "-1"], ["--threads", "from 1 to", "got -1"]),
+    (["--threads", "100000"], ["--threads", "from 1 to", "got 100000"]),
+    (["--threads", "1,1"], ["--threads", "'1,1'", "whole number"]),
     (["--batch-size"], ["--batch-size", "value"]),
     (["--bogus", "3"], ["--bogus"]),
     (["stray"], ["stray"]),
@@ -81,6 +96,7 @@ def test_a_bad_option_is_one_line_with_the_value_and_the_way_out(argv, words):
     ("[1]", ["JSON object"]),
     ('{"suit": "parity"}', ["suit", "unknown key"]),
     ('{"seed": "1"}', ["seed", "'1'"]),
+    ('{"threads": 0}', ["--threads", "from 1 to", "got 0"]),
     ('{"pairs": 1}', ["--pairs", "at least 2"]),
     ('{"resume": "x"}', ["resume", "command line"]),
     ('{"arms": "tensorflow"}', ["tensorflow"]),

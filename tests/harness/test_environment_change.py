@@ -90,6 +90,19 @@ def test_accepting_another_environment_accepts_no_other_options(cut):
     assert resumption(["--resume", str(cut), "--allow-env-change"]).options.allow_env_change
 
 
+def test_the_number_of_threads_is_held_against_the_environment(cut, monkeypatch):
+    """Whether it came from the option or from OMP_NUM_THREADS."""
+    monkeypatch.setattr("harness.options.usable_cpus", lambda: 2)
+    assert resumption(["--resume", str(cut), "--threads", "2"]).options.cpu_threads == 2
+    with pytest.raises(UsageError, match="--threads: from 1 to 2"):
+        resumption(["--resume", str(cut), "--threads", "3"])
+    writer = RunWriter(cut)
+    writer.append(capture(threads=1))
+    writer.close()
+    with pytest.raises(UsageError, match="environment has changed: threads was 1, is 2: start a new run"):
+        check_machine(read_run(cut), capture(threads=2))
+
+
 def test_accepting_another_environment_belongs_to_a_resumed_run(tmp_path, capsys):
     assert main(["--allow-env-change", "--dry-run"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()

@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.record.events import BlockState, EnvironmentRecorded, Finding
+from harness.record.events import BlockState, EnvironmentRecorded, Finding, WorkerStarted
 from harness.record.lines import encode
 from harness.record.run import read_run
+from impls.devices import usable_cpus
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ["--dataset", "digits", "--preset", "tiny", "--device", "cpu", "--blocks", "6", "--pairs", "4", "--epochs", "0"]
@@ -50,7 +51,9 @@ def leftovers(env):
 @pytest.mark.slow
 def test_a_run_from_options_to_report(real_env, tmp_path):
     out = tmp_path / "results"
-    done = run(real_env, *SHORT, "--arms", "scripted:slow,scripted", "--quiet", out=out)
+    # The environment says 1.
+    threads = usable_cpus()
+    done = run(real_env, *SHORT, "--arms", "scripted:slow,scripted", "--quiet", f"--threads={threads}", out=out)
     assert done.returncode == 0, done.stderr
     folder = only_run(out)
     summary = json.loads((folder / "run.json").read_text())
@@ -65,6 +68,8 @@ def test_a_run_from_options_to_report(real_env, tmp_path):
     assert done.stderr == ""
     assert "time scripted:slow / time scripted = 2.000" in done.stdout
     assert done.stdout.strip().endswith("report.html") and (folder / "report.html").exists()
+    assert summary["environment"]["facts"]["threads"] == threads == summary["config"]["bench"]["threads"]
+    assert {worker.info["threads"] for worker in read_run(folder).of(WorkerStarted)} == {threads}
     assert {"report.html", "report.md", "journal.jsonl"} <= {file["path"] for file in summary["files"]}
     assert not leftovers(real_env)
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
@@ -195,10 +200,11 @@ def test_an_unwritable_results_folder(real_env, tmp_path):
 def test_a_dry_run_prints_the_resolved_configuration_and_writes_nothing(real_env, tmp_path):
     out = tmp_path / "here" / "results"
     out.parent.mkdir()
-    done = run(real_env, "--dry-run", "--device", "cpu", "--batch_size", "4", out=out)
+    done = run(real_env, "--dry-run", "--device", "cpu", "--batch_size", "4", out=out, OMP_NUM_THREADS="1,1")
     assert done.returncode == 0 and done.stderr == ""
     resolved = json.loads(done.stdout[done.stdout.index("{"):])
     assert resolved["experiment"]["train"]["batch_size"] == 4 and resolved["experiment"]["preset"] == "tiny"
+    assert resolved["threads"] == 1
     assert list(out.parent.iterdir()) == []
 
 

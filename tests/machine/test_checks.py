@@ -44,6 +44,9 @@ def test_a_machine_that_shows_nothing_has_no_findings():
     ({"cpu_governor": "powersave"}, "governor-powersave"),
     ({"cpu_governor": "performance+powersave"}, "governor-powersave"),
     ({"cpu_limit_cores": 1.5}, "cpu-limit"),
+    ({"cpu_limit_cores": 1.5, "threads": 2}, "cpu-limit"),
+    ({"env_OMP_NUM_THREADS": "two", "threads": 2}, "threads-setting"),
+    ({"env_OMP_NUM_THREADS": "9,1", "threads": 2}, "threads-setting"),
     ({"python_debug_build": True}, "debug-build"),
     ({"python_tracing": True}, "traced"),
     ({"gpu_0_foreign_processes": 2}, "gpu-shared"),
@@ -54,6 +57,12 @@ def test_a_machine_that_shows_nothing_has_no_findings():
 ])
 def test_each_cause_has_its_finding(changes, code):
     assert codes(**changes) == [code]
+
+
+def test_threads_that_are_as_asked_for_and_fit_have_no_finding():
+    assert codes(cpu_limit_cores=1.5, threads=1) == []
+    assert codes(env_OMP_NUM_THREADS="2,1", threads=2) == []
+    assert codes(env_OMP_NUM_THREADS="two", threads=1) == [], "--threads 1"
 
 
 def test_work_of_others_on_a_gpu_that_is_not_measured_is_no_finding():

@@ -81,9 +81,10 @@ def test_an_interpreter_that_does_not_tell_leaves_a_reason(tmp_path, script, rea
 
 
 def test_the_threads_and_the_switches_must_match(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1,1")
     found = capture(environ={"NVIDIA_TF32_OVERRIDE": "1"})
-    assert (found.facts["threads"], found.facts["env_NVIDIA_TF32_OVERRIDE"]) == (3, "1")
+    assert (found.facts["threads"], found.facts["env_NVIDIA_TF32_OVERRIDE"]) == (1, "1")
+    assert capture(threads=7).facts["threads"] == 7
     assert {"threads", "env_NVIDIA_TF32_OVERRIDE", "env_OMP_WAIT_POLICY", "source_sha256"} <= set(found.starred)
 
 
