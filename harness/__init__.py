@@ -1,1 +1,3 @@
 """Runs implementations and records facts; never imports a framework."""
+
+PROG = "run_bench.py"

@@ -11,28 +11,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
-from tyro.conf import UseAppendAction
 
+from harness import PROG
 from harness.part import Part
 from harness.suites.registry import SUITES
 from impls.devices import default_threads, usable_cpus
 from impls.errors import UsageError
 from impls.recipe.config import PRESETS, ExperimentConfig, Frozen, PresetName, first_fault, merged, preset, read_json
 from impls.registry import Arm, Device, parse_arm, parse_arms
-from impls.tools.cli import alias, command_line, option
+from impls.tools.cli import NameText, PathText, Shown, alias, command_line, option
 
 if TYPE_CHECKING:
     SuiteName = str
 else:
     SuiteName = Literal[tuple(SUITES)]
 
-PROG = "run_bench.py"
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 DatasetName = Literal["auto", "cifar10", "fashion-mnist", "digits", "synthetic"]
 MIN_BLOCKS, MOST_BLOCKS = 6, 1000
 EXPERIMENT = "experiment"
 
-Repeated = Annotated[tuple[str, ...], UseAppendAction]
+
+SUITE_LINES = "what to measure:\n" + "".join(f"{one.name}: {one.summary}\n" for one in SUITES.values())
 
 
 class BenchConfig(Frozen):
@@ -41,16 +41,17 @@ class BenchConfig(Frozen):
     Ranges are checked by `checked`, so that a fault names the option as the user wrote it.
     """
 
-    suite: SuiteName = Field(next(iter(SUITES)), description="what to measure; 'all' runs every suite after another")
-    arms: str = Field("pytorch,jittor", description="comma-separated arms, each backend[:option+option]; "
-                                                    "the same one twice is an A/A test")
+    suite: SuiteName = Field(next(iter(SUITES)), description=SUITE_LINES)
+    arms: Annotated[str, Shown("ARM,ARM")] = Field(
+        "pytorch,jittor", description="comma-separated arms, each backend[:option+option]; the same one twice is an "
+                                      "A/A test")
     preset: Literal["auto", "ddpm", "seed", "tiny"] = Field(
         "auto", description="network and recipe; auto: ddpm on CUDA, tiny on the CPU")
     dataset: DatasetName = Field("auto", description="images; auto takes the first that is there or can be had")
-    data_root: str | None = Field(None, description="folder with the data set's original files")
+    data_root: PathText | None = Field(None, description="folder with the data set's original files")
     device: DeviceChoice = Field("auto", description="auto: CUDA only when every arm can use it")
-    batch_size: int | None = Field(None, description="images per optimisation step (default: the preset's), or per "
-                                                     "sampled batch (default: 4 on the CPU, 128 on CUDA)")
+    batch_size: int | None = Field(None, description="images per optimisation step or per sampled batch (default: the "
+                                                     "preset's for steps; for samples 4 on the CPU, 128 on CUDA)")
     blocks: int | None = Field(
         None, description="fresh processes of each arm; at least 6 (default: 8, or 6 where time is short)")
     pairs: int | None = Field(None, description="alternating windows of steps of each arm in a block "
@@ -58,42 +59,47 @@ class BenchConfig(Frozen):
     epochs: int | None = Field(
         None, description="whole epochs of each arm through the framework's own loader; 0: none "
                           "(default: 2, on the CPU over a part of the data)")
-    steps: str | None = Field(
-        None, description="train-speed: steps in a window (default: to fill 0.1 s); parity: matched steps "
-                          "(default 50); sample-speed, quality, all: network calls of DDIM, and 'ddpm', "
-                          "e.g. 10,50,ddpm")
-    model_path: Repeated = Field(
-        (), strict=False, description="checkpoint or diffusers folder to sample from, PATH or ARM=PATH; absent: "
-                                      "quality trains first, sample-speed takes random weights, which cost as much")
-    train_steps: str | None = Field(None, description="quality: optimisation steps of the training, with earlier ones "
-                                                      "to look at in between, e.g. 200,800")
+    steps: Annotated[str, Shown("N,N")] | None = Field(
+        None, description="train-speed: steps in a window (as many as fill 0.1 s, where not given); parity: matched "
+                          "steps (50, where not given); sample-speed, quality, all: network calls of DDIM, and the "
+                          "word ddpm, e.g. 10,50,ddpm")
+    model_path: tuple[Annotated[str, Shown("[ARM=]PATH")], ...] = Field(
+        (), strict=False, description="checkpoint or diffusers folder to sample from, of all arms or of one; without "
+                                      "it quality trains first, and sample-speed takes random weights, which cost as "
+                                      "much")
+    train_steps: Annotated[str, Shown("N,N")] | None = Field(
+        None, description="quality: optimisation steps of the training, with earlier ones to look at in between, "
+                          "e.g. 200,800 (default: 100,400 on the CPU, 5000,20000,46800 on CUDA)")
     num_images: int | None = Field(None, description="quality: images of every set (default: 256 on the CPU, "
                                                      "10000 on CUDA; papers use 50000)")
     eta: float | None = Field(None, allow_inf_nan=True,
                               description="quality: DDIM's noise level, 0 or more (default: 0)")
-    features: str = Field("auto", description="quality: feature network; auto: inception-v3-compat (FID) where its "
-                                              "weights are at hand, else efficientnet-lite0")
-    inception_weights: str | None = Field(None, description="quality: file of the Inception weights")
-    inception_sha256: str | None = Field(None, description="quality: accept Inception weights of this hash; the figure "
-                                                           "is not called FID then")
+    features: NameText = Field(
+        "auto", description="quality: feature network; auto: inception-v3-compat (FID) where its weights are at hand, "
+                            "else efficientnet-lite0")
+    inception_weights: PathText | None = Field(None, description="quality: file of the Inception weights")
+    inception_sha256: Annotated[str, Shown("HASH")] | None = Field(
+        None, description="quality: accept Inception weights of this hash; the figure is not called FID then")
     reference_images: int | None = Field(None, description="quality: training images to hold the sets against "
                                                            "(default: at most 5000 on the CPU, all on CUDA)")
     loader: Literal["resident", "native"] = Field("resident", description="where measured windows get their batches")
     num_workers: int | None = Field(None, description="worker processes of the native loader (default: the preset's)")
     seed: int = Field(0, description="seed of data order, weights, and of the order of windows")
-    time_limit: float | None = Field(None, allow_inf_nan=True,
+    time_limit: Annotated[float, Shown("MINUTES")] | None = Field(None, allow_inf_nan=True,
                                      description="minutes after which no new block is started")
     threads: int | None = Field(None, description="CPU threads of every arm (default: OMP_NUM_THREADS, else the CPUs "
                                                   "that this process may use, which are the most)")
     schedule: Literal["resident", "sequential"] = Field(
         "resident", description="resident: all arms in memory, alternating; sequential: one after another")
-    interpreter: Repeated = Field((), strict=False, description="ARM=PYTHON: run this arm with that interpreter")
+    interpreter: tuple[Annotated[str, Shown("ARM=PYTHON")], ...] = Field(
+        (), strict=False, description="run this arm with that interpreter; may be given again")
     cold_start: bool = Field(False, description="also start every arm once with empty compile caches (minutes)")
     selfcheck: bool = Field(False, description="also measure every arm against itself: the machine's noise floor")
-    out: str = Field("results", description="folder of the run folders")
-    config: str | None = Field(None, description="JSON file with these options and an 'experiment' object; "
-                                                 "the command line wins")
-    resume: str | None = Field(None, description="run folder to go on with; finished blocks are kept")
+    out: PathText = Field("results", description="folder of the run folders")
+    config: PathText | None = Field(None, description="JSON file with these options and an object \"experiment\" "
+                                                      "for network and recipe; the command line wins")
+    resume: Annotated[str, Shown("RUN")] | None = Field(
+        None, description="run folder to go on with; finished blocks are kept")
     allow_env_change: bool = Field(False, description="with --resume: go on although the machine or its software has "
                                                       "changed; every verdict says so")
     dry_run: bool = Field(False, description="print the plan and the resolved configuration, measure nothing")

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from impls.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError
-from impls.tools.cli import said
+from impls.command import process
+from impls.command.parser import Parser
+from impls.errors import EXIT_FAILED, EXIT_OK
 
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose faults are one line."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        """Turn a usage fault into the project's exception."""
-        raise UsageError(f"{message} (see {self.prog} --help)")
-
+PROG = "python -m reports"
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    root = Parser(prog="python -m reports", description=__doc__, allow_abbrev=False)
+    root = Parser(prog=PROG, description="Pages, comparisons and tables from recorded runs.")
     commands = root.add_subparsers(dest="command", required=True, parser_class=Parser)
     build = commands.add_parser("build", help="write report.html, report.md and figures/ of a run, from its journal")
     build.add_argument("run", type=Path, help="run folder, e.g. results/train-speed-...")
@@ -41,7 +34,6 @@ def parser() -> argparse.ArgumentParser:
         "compare.html, compare.md and figures/. A ratio above 1 means slower than in the first run.",
         epilog="exit codes: 0 compared; 1 compared, and --fail-on found something; 2 bad usage, unreadable runs, runs "
         "that must not be compared, or nothing in common",
-        allow_abbrev=False,
     )
     compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, the one to compare with first")
     compare.add_argument("--out", type=Path, help="folder to write to (default: compare-<id>-<id> here)")
@@ -62,7 +54,6 @@ def parser() -> argparse.ArgumentParser:
         "export",
         help="write a run's measurements as tables: steps, windows, verdicts, cases, samples, quality",
         description="Writes a run's measurements as tidy tables; docs/export-schema.md describes every column.",
-        allow_abbrev=False,
     )
     export.add_argument("run", type=Path, help="run folder, e.g. results/train-speed-...")
     export.add_argument(
@@ -90,36 +81,36 @@ def compared(options: argparse.Namespace, argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 slower where that was asked for, 2 bad usage or input."""
-    try:
-        options = parser().parse_args(argv)
-        if options.command == "build":
-            from harness.record.run import read_run
-            from reports import terminal
+    return process.run(PROG, _main, argv)
 
-            run = read_run(options.run)
-            # What was measured is told even where the pages cannot be written.
-            print("".join(f"{line}\n" for line in terminal.lines(run)), end="", flush=True)
-            # Drawing needs matplotlib, which a run that cannot be read must not wait for.
-            from reports import report
 
-            print(report.write(run))
-        elif options.command == "index":
-            from reports import index
+def _main(words: list[str]) -> int:
+    options = parser().parse_args(words)
+    if options.command == "build":
+        from harness.record.run import read_run
+        from reports import terminal
 
-            print(index.build(options.results))
-        elif options.command == "compare":
-            return compared(options, sys.argv[1:] if argv is None else argv)
-        elif options.command == "export":
-            from reports.export import write as export
+        run = read_run(options.run)
+        # What was measured is told even where the pages cannot be written.
+        print("".join(f"{line}\n" for line in terminal.lines(run)), end="", flush=True)
+        # Drawing needs matplotlib, which a run that cannot be read must not wait for.
+        from reports import report
 
-            print(export.export(options.run, options.format, options.out))
-        else:
-            from reports import serve
+        print(report.write(run))
+    elif options.command == "index":
+        from reports import index
 
-            serve.serve(options.results, options.port)
-    except UsageError as error:
-        print(f"error: {said(error)}", file=sys.stderr)
-        return EXIT_USAGE
+        print(index.build(options.results))
+    elif options.command == "compare":
+        return compared(options, words)
+    elif options.command == "export":
+        from reports.export import write as export
+
+        print(export.export(options.run, options.format, options.out))
+    else:
+        from reports import serve
+
+        serve.serve(options.results, options.port)
     return EXIT_OK
 
 

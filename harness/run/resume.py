@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.options import FREE_ON_RESUME, PROG, BenchConfig, check_threads
+from harness import PROG
+from harness.options import FREE_ON_RESUME, BenchConfig, check_threads
 from harness.part import Asked
 from harness.plan import make_plans
 from harness.record.events import EnvironmentRecorded, Finding, RunStarted

@@ -8,7 +8,6 @@ them later rebuilds everything (minutes), so all of them are set here and nowher
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -16,14 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from impls.errors import UnavailableError
+from impls.command import process
+from impls.command.parser import Parser
+from impls.errors import EXIT_OK, EXIT_USAGE, UnavailableError
 from impls.jittor.setup import onednn_wheels, requirements
 
 Device = Literal["cpu", "cuda"]
+PROG = "python -m impls.jittor.runtime"
 READY = "JITTOR-IS-READY"
 PREWARM_TRIES = 3
 PREWARM_LIMIT_S = 1800
@@ -206,35 +208,45 @@ def _progress(log: Path) -> str:
     return f" ({found[-1][0]} of {found[-1][1]} files)" if found else ""
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Command line: `python -m impls.jittor.runtime --prewarm`."""
-    parser = argparse.ArgumentParser(prog="python -m impls.jittor.runtime", description="Make Jittor ready to import.")
+    return process.run(PROG, _main, argv)
+
+
+def _main(words: list[str]) -> int:
+    parser = Parser(prog=PROG, description="Make Jittor ready to import.")
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--prewarm", action="store_true", help="compile Jittor's core until it imports")
     action.add_argument("--import", action="store_true", dest="import_", help="import Jittor once and say so")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--log", type=Path, help="where the compiler's output goes")
-    chosen = parser.parse_args()
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", metavar="cpu|cuda",
+                        help="what it is compiled for (default: cpu)")
+    parser.add_argument("--log", type=Path, metavar="PATH", help="where the compiler's output goes")
+    chosen = parser.parse_args(words)
+    if chosen.prewarm:
+        prewarm(chosen.device, log=chosen.log)
+        print("Jittor is ready")
+        return EXIT_OK
     try:
-        if chosen.prewarm:
-            prewarm(chosen.device, log=chosen.log)
-            print("Jittor is ready")
-        else:
-            prepare(chosen.device)
-            import jittor
-
-            jittor.flags.use_cuda = int(chosen.device == "cuda")
-            if jittor.flags.use_cuda:
-                from impls.jittor import precision
-
-                # Numbers, checked: an import proves nothing about the device.
-                precision.measured()
-            if jittor.ones(3).sum().item() == 3:
-                print(READY, flush=True)
+        _import(chosen.device)
     except UnavailableError as error:
+        # For the parent, which reads it in the log.
         print(f"UnavailableError: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return EXIT_USAGE
+    return EXIT_OK
+
+
+def _import(device: Device) -> None:
+    prepare(device)
+    import jittor
+
+    jittor.flags.use_cuda = int(device == "cuda")
+    if jittor.flags.use_cuda:
+        from impls.jittor import precision
+
+        # Numbers, checked: an import proves nothing about the device.
+        precision.measured()
+    if jittor.ones(3).sum().item() == 3:
+        print(READY, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import re
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
+from impls.command.parser import Parser, Switch, any_number, one_of, perhaps, whole_number
 from impls.errors import UsageError
 from impls.recipe.config import Frozen, first_fault, is_text, read_json
 
 Settings = TypeVar("Settings", bound=Frozen)
 EXPERIMENT = "experiment"
+EPILOG = ("Names of options may have - or _. What was switched on, by a file too, is switched off by --no-NAME, and a "
+          "value is taken back by the word none.")
 COMMAND_LINE_ONLY = ("config", "config_path")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How an option of a settings model stands in its help, as an annotation of the field.
+
+    Attributes:
+        value: what its value is called.
+        name: of the option, where the field cannot have that name.
+    """
+
+    value: str
+    name: str | None = None
+
+
+PathText = Annotated[str, Shown("PATH")]
+NameText = Annotated[str, Shown("NAME")]
 
 
 def alias(word: str) -> str:
@@ -28,71 +48,71 @@ def alias(word: str) -> str:
     return ("--config" if name == "--config-path" else name) + equals + value
 
 
-def flags(argv: Sequence[str], settings: type[Frozen]) -> list[str]:
-    """`argv` with `--name=true` and `--name true` of a yes-or-no option as `--name`, and false as `--no-name`."""
-    names = {"--" + name.replace("_", "-") for name, field in settings.model_fields.items() if field.annotation is bool}
-    words: list[str] = []
-    for word in argv:
-        name, equals, value = word.partition("=")
-        if equals and name in names and value.lower() in ("true", "false"):
-            words.append(name if value.lower() == "true" else "--no-" + name[2:])
-        elif words and words[-1] in names and word.lower() in ("true", "false"):
-            words[-1] = words[-1] if word.lower() == "true" else "--no-" + words[-1][2:]
-        else:
-            words.append(word)
-    return words
-
-
 def command_line(argv: Sequence[str], base: Settings, prog: str) -> Settings:
     """`base` with the options of `argv` laid over it.
 
     Raises:
-        UsageError: tyro refused an option; its box of lines becomes one; or a word is no UTF-8.
-        SystemExit: `--help`, with status 0.
+        UsageError: an option is unknown, or its value is wrong; or a word is no UTF-8.
+        SystemExit: `--help` or `--version`, with status 0.
     """
-    import tyro
-
     for word in argv:
         if not is_text(word):
             # Journals, logs and configuration files are UTF-8, and they hold the options.
             raise UsageError(f"{word!r:.80}: holds bytes that are no UTF-8: rename the file or folder")
-    noise = io.StringIO()
+    given = {name: tuple(value) if isinstance(value, list) else value
+             for name, value in vars(parser(base, prog).parse_args(argv)).items()}
     try:
-        with contextlib.redirect_stderr(noise):
-            parsed: Settings = tyro.cli(type(base), prog=prog, args=list(argv), default=base)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise UsageError(one_line(noise.getvalue(), prog)) from stop
-    except AssertionError as error:
-        # So tyro refuses the shell of its own options for completion.
-        raise UsageError(f"{' '.join(str(error).split())} (see {prog} --help)") from error
-    return parsed
+        return type(base).model_validate({**base.model_dump(), **given})
+    except ValidationError as error:
+        raise UsageError(f"--{first_fault(error)} (see {prog} --help)") from error
 
 
-def said(message: object) -> str:
-    """A message for the terminal on one line, whatever a file name in it is made of."""
-    return " ".join(str(message).encode("utf-8", "backslashreplace").decode("utf-8").split())
+def parser(base: Frozen, prog: str) -> Parser:
+    """The command line of a settings model; only options that were given appear in what it parses."""
+    made = Parser(prog=prog, usage=f"{prog} [options]", description=_summary(type(base)),
+                  epilog=EPILOG,
+                  argument_default=argparse.SUPPRESS)
+    for name, field in type(base).model_fields.items():
+        _add(made, name, field, getattr(base, name))
+    return made
 
 
-def one_line(box: str, prog: str) -> str:
-    """The message inside tyro's error box, without the frame, the help text and the line breaks."""
-    words: list[str] = []
-    for line in box.splitlines()[1:]:
-        inner = line.strip("│╭╮╰╯ \t")
-        # Where stdout is not UTF-8, tyro draws no frame, only lines of "-" below the title and between the parts.
-        if inner and not inner.strip("─-"):
-            if words:
-                break
-            continue
-        words += inner.split()
-    text = " ".join(words) or "the command line cannot be understood"
-    number = re.match(r"Error parsing (--\S+): no type matching \{None\}\|(\w+) could be \w+ from \[(.*?)\]", text)
-    if number:
-        kind = {"INT": "a whole number", "FLOAT": "a number"}.get(number[2], "a text")
-        text = f"{number[1]}: expected {kind}, got {number[3]}"
-    text = re.sub(r"^Error parsing (--\S+): ", r"\1: ", text)
-    return f"{text.rstrip('.')} (see {prog} --help)"
+def _summary(settings: type[Frozen]) -> str:
+    """What the command does: the first paragraph, since what follows is for readers of the code."""
+    return " ".join((settings.__doc__ or "").split("\n\n")[0].split())
+
+
+def _add(made: Parser, name: str, field: FieldInfo, default: Any) -> None:
+    parts = list(_parts(field.annotation))
+    shown = next((one for one in [*field.metadata, *parts] if isinstance(one, Shown)), None)
+    text = field.description or ""
+    if isinstance(default, bool):
+        text += " (default: yes)" if default else ""
+    elif default not in (None, (), "") and "(default" not in text:
+        text += f" (default: {default})"
+    how: dict[str, Any] = {"dest": name, "help": text.replace("%", "%%")}
+    words = next((get_args(one) for one in parts if get_origin(one) is Literal), None)
+    kind: Callable[[str], Any]
+    if bool in parts:
+        how |= {"action": Switch, "usual": default}
+    else:
+        kind, value = (whole_number, "N") if int in parts else (any_number, "X") if float in parts else (str, "TEXT")
+        if words is not None:
+            kind, value = one_of(words), "|".join(words)
+        how |= {"type": perhaps(kind) if type(None) in parts else kind, "metavar": shown.value if shown else value}
+        if tuple in parts:
+            how |= {"action": "extend", "nargs": "+"}
+    made.add_argument(f"--{(shown and shown.name) or name.replace('_', '-')}", **how)
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """A type, and all that it is made of."""
+    yield get_origin(annotation) or annotation
+    if get_origin(annotation) is Literal:
+        yield annotation
+        return
+    for part in (*get_args(annotation), *getattr(annotation, "__metadata__", ())):
+        yield from _parts(part)
 
 
 def option_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

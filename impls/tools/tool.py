@@ -1,52 +1,21 @@
-"""What the command lines of `impls` share: faults as one line, words for people, and opening the backend."""
+"""What the command lines of `impls` share: words for people, opening the backend, and the end of the process."""
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
-from types import FrameType
 from typing import Literal, NoReturn
 
 from impls.backend import Backend
+from impls.command.process import catch_interrupts
 from impls.devices import cuda_driver_fault, default_threads, threads_remark, usable_cpus
-from impls.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UnavailableError, UsageError
+from impls.errors import EXIT_INTERRUPTED, UnavailableError
 from impls.registry import Arm, Device
-from impls.tools.cli import said
 
 Choice = Literal["auto", "cpu", "cuda"]
-
-
-def run(prog: str, work: Callable[[list[str]], None], argv: Sequence[str] | None = None) -> int:
-    """The exit code of a command line: 0 done, 2 bad input (one line on stderr), 130 interrupted (also by SIGTERM).
-
-    Args:
-        prog: what the line starts with.
-        work: does everything; gets the words of the command line.
-        argv: those words; by default the process's own.
-    """
-    _catch_interrupts()
-    os.register_at_fork(after_in_child=_helpers_signals)
-    try:
-        work(list(sys.argv[1:] if argv is None else argv))
-    except UsageError as error:
-        print(f"{prog}: error: {said(error)}", file=sys.stderr)
-        return EXIT_USAGE
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        print(f"{prog}: error: {str(error.filename)[:60]}...: the name is too long: choose a shorter one",
-              file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        print(f"\n{prog}: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else EXIT_OK
-    return EXIT_OK
 
 
 def leave(status: int) -> NoReturn:
@@ -76,6 +45,7 @@ def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None]) -> tuple[
     Raises:
         UnavailableError: the framework, the device or an option cannot be used here.
     """
+    os.register_at_fork(after_in_child=_helpers_signals)
     if choice == "cpu":
         return _created(arm, "cpu", say), "cpu"
     fault = arm.device_fault("cuda") or cuda_driver_fault()
@@ -110,14 +80,8 @@ def _created(arm: Arm, device: Device, say: Callable[[str], None]) -> Backend:
     if remark is not None:
         say(remark)
     backend = arm.create(device, default_threads())
-    _catch_interrupts()
+    catch_interrupts()
     return backend
-
-
-def _catch_interrupts() -> None:
-    """Make Ctrl-C and SIGTERM a KeyboardInterrupt, also after the import of Jittor, which installs a quick exit."""
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
 
 
 def _helpers_signals() -> None:
@@ -129,7 +93,3 @@ def _helpers_signals() -> None:
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -190,7 +190,7 @@ def test_bad_input_is_one_line_and_exit_2(
     arguments, message = BAD[name]
     assert command_line.main(["compare", *arguments]) == 2
     printed = capsys.readouterr()
-    assert printed.out == "" and printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert printed.out == "" and printed.err.startswith("python -m reports: error: ") and printed.err.count("\n") == 1
     assert message in printed.err and "\x1b" not in printed.err
     assert set(tmp_path.iterdir()) == before
 

@@ -199,7 +199,7 @@ def test_bad_input_is_one_line_and_exit_2(
     arguments, message = BAD[name]
     assert command_line.main(["export", *arguments]) == 2
     printed = capsys.readouterr()
-    assert printed.out == "" and printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert printed.out == "" and printed.err.startswith("python -m reports: error: ") and printed.err.count("\n") == 1
     assert message in printed.err
     assert not [file for file in tmp_path.rglob(".*")] and not list(tmp_path.rglob("*.parquet"))
 

@@ -83,14 +83,14 @@ def test_thinning_survives_series_without_a_number() -> None:
 def test_a_run_folder_that_is_none_is_one_line_and_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["build", str(tmp_path / "none")]) == 2
     printed = capsys.readouterr()
-    assert printed.out == "" and printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert printed.out == "" and printed.err.startswith("python -m reports: error: ") and printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [[], ["paint"], ["build"], ["serve", "--port", "many"], ["index", "a", "b"]])
 def test_bad_usage_is_one_line_and_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(arguments) == 2
     printed = capsys.readouterr()
-    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert printed.err.startswith("python -m reports: error: ") and printed.err.count("\n") == 1
 
 
 def test_a_report_that_cannot_be_written_is_a_usage_fault(tmp_path: Path) -> None:

@@ -6,13 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import tyro
 from pydantic import Field
 
 from impls.errors import UsageError
 from impls.evaluation import networks as extractors
 from impls.recipe.config import Frozen
-from impls.tools.cli import alias, command_line, flags
+from impls.tools.cli import NameText, PathText, Shown, alias, command_line
 
 PROG = "python -m impls.evaluate"
 
@@ -20,24 +19,27 @@ PROG = "python -m impls.evaluate"
 class EvaluateOptions(Frozen):
     """Hold sets of drawn images against real ones: Fréchet distance, KID, precision, recall, with intervals."""
 
-    images: tuple[str, ...] = Field((), description="npz with key images, or npy: uint8 (N, H, W, C); give the option "
-                                                    "again for further sets, which are compared with the first")
-    reference: str = Field("auto", description="the real images: auto, cifar10, fashion-mnist, digits, synthetic, or "
-                                               "a file like those of --images")
+    images: tuple[PathText, ...] = Field(
+        (), description="npz with key images, or npy: uint8 (N, H, W, C); further sets are compared with the first")
+    reference: Annotated[str, Shown("NAME|PATH")] = Field(
+        "auto", description="the real images: auto, cifar10, fashion-mnist, digits, synthetic, or a file like those of "
+                            "--images")
     reference_images: int | None = Field(
         None, description="only the first so many; by default all on CUDA, at most 5000 on the CPU")
-    data_root: str | None = Field(None, description="folder of the data sets")
-    features: str = Field("auto", description="the network that looks: inception-v3-compat (FID), efficientnet-lite0, "
-                                              "or auto: Inception where its weights are, else EfficientNet")
-    inception_weights: str | None = Field(None, description="file of Inception's weights")
-    inception_sha256: str | None = Field(
+    data_root: PathText | None = Field(None, description="folder of the data sets")
+    features: NameText = Field(
+        "auto", description="the network that looks: inception-v3-compat (FID), efficientnet-lite0, or auto: Inception "
+                            "where its weights are, else EfficientNet")
+    inception_weights: PathText | None = Field(None, description="file of Inception's weights")
+    inception_sha256: Annotated[str, Shown("HASH")] | None = Field(
         None, description="hash of that file where it is not the published one; the distance is then not called FID")
     batch_size: int = Field(64, description="images the network sees at once")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where PyTorch can use it")
-    nearest: str | None = Field(None, description="folder for pictures of drawn images beside the nearest real ones")
+    nearest: PathText | None = Field(
+        None, description="folder for pictures of drawn images beside the nearest real ones")
     nearest_images: int = Field(8, description="how many drawn images these show")
     # A pydantic model has a method of this name.
-    json_path: Annotated[str | None, tyro.conf.arg(name="json")] = Field(
+    json_path: Annotated[str | None, Shown("PATH", name="json")] = Field(
         None, description="also write everything into this file")
     reference_only: bool = Field(False, description="only check the network and compute the real images' features, so "
                                                     "that a fault shows before any image is drawn; without --images")
@@ -55,8 +57,7 @@ def parse(argv: Sequence[str]) -> EvaluateOptions:
         UsageError: anything wrong with them, in one line.
         SystemExit: `--help`, with status 0.
     """
-    words = flags(gathered([alias(word) for word in argv]), EvaluateOptions)
-    options = command_line(words, EvaluateOptions(), PROG)
+    options = command_line([alias(word) for word in argv], EvaluateOptions(), PROG)
     for name, least in _LEAST.items():
         value = getattr(options, name)
         if value is not None and value < least:
@@ -77,20 +78,3 @@ def parse(argv: Sequence[str]) -> EvaluateOptions:
         raise UsageError(f"--inception_sha256 {options.inception_sha256}: expected 64 hexadecimal digits")
     return options
 
-
-def gathered(argv: Sequence[str]) -> list[str]:
-    """`argv` with the values of every `--images` behind one single `--images`."""
-    rest: list[str] = []
-    values: list[str] = []
-    inside = False
-    for word in argv:
-        name, equals, value = word.partition("=")
-        if name == "--images":
-            inside = True
-            values += [value] if equals else []
-        elif word.startswith("--"):
-            inside = False
-            rest.append(word)
-        else:
-            (values if inside else rest).append(word)
-    return [*rest, "--images", *values] if values else rest

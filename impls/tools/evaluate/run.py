@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from impls.command import process
 from impls.errors import DataError, UsageError
 from impls.evaluation import inception_file
 from impls.evaluation import networks as extractors
@@ -25,7 +26,7 @@ Say = Callable[[str], None]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0 done, 2 bad input, 130 interrupted."""
-    return tool.run(PROG, _main, argv)
+    return process.run(PROG, _main, argv)
 
 
 def _main(words: list[str]) -> None:

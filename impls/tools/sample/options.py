@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -15,10 +15,11 @@ from impls.recipe.schedule import Spacing
 from impls.registry import parse_arm
 from impls.tools.cli import (
     EXPERIMENT,
+    PathText,
+    Shown,
     alias,
     check_ranges,
     command_line,
-    flags,
     option,
     option_file,
     validated,
@@ -31,8 +32,10 @@ PROG = "python -m impls.sample"
 class SampleOptions(Frozen):
     """Draw images from a trained network, with DDPM or DDIM, in either framework."""
 
-    backend: str = Field("pytorch", description="backend, or backend:option+option: pytorch, jittor, jittor:onednn ...")
-    model_path: str | None = Field(None, description="checkpoint file, folder of a training, or diffusers model folder")
+    backend: Annotated[str, Shown("ARM")] = Field(
+        "pytorch", description="backend, or backend:option+option: pytorch, jittor, jittor:onednn ...")
+    model_path: PathText | None = Field(
+        None, description="checkpoint file, folder of a training, or diffusers model folder")
     weights: Literal["ema", "raw"] | None = Field(
         None, description="averaged weights or those of the optimiser; by default averaged where there are any")
     steps: int | None = Field(None, description="DDIM with so many network calls; without it, DDPM over all T")
@@ -46,13 +49,14 @@ class SampleOptions(Frozen):
     gif_time: int = Field(8000, description="its total time in ms, rounded to GIF's 10 ms")
     test: bool = Field(False, description="for evaluation: images.npz (key images) and images.npy, uint8 NHWC, "
                                           "straight into --sample-root; the same command goes on after a kill")
-    sample_root: str = Field("samples", description="where the folder of this sampling is made")
+    sample_root: PathText = Field("samples", description="where the folder of this sampling is made")
     num_workers: int = Field(2, description="threads that write images; 0 writes in between")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where the backend can use it")
     log: bool = Field(True, description="also write what is said to a file")
-    log_root: str = Field("logs", description="folder of these files")
-    config: str | None = Field(None, description="JSON file with these options and an 'experiment' object laid over "
-                                                 "the checkpoint's configuration; the command line wins")
+    log_root: PathText = Field("logs", description="folder of these files")
+    config: PathText | None = Field(
+        None, description="JSON file with these options and an object \"experiment\" laid over the checkpoint's "
+                          "configuration; the command line wins")
 
 
 _LEAST = {"num_images": 1, "batch_size": 1, "seed": 0, "num_workers": 0}
@@ -65,7 +69,7 @@ def parse(argv: Sequence[str]) -> tuple[SampleOptions, dict[str, Any]]:
         UsageError: anything wrong with either, in one line.
         SystemExit: `--help`, with status 0.
     """
-    argv = flags([alias(word) for word in argv], SampleOptions)
+    argv = [alias(word) for word in argv]
     file = option(argv, "--config")
     data, overrides = ({}, {}) if file is None else option_file(Path(file))
     options = command_line(argv, validated(SampleOptions, data, file), PROG)

@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from impls.backend import Images, Sampler
+from impls.command import process
 from impls.errors import UsageError
 from impls.pictures.images import grid, save_gif, save_grid, save_npy, save_npz, save_png
 from impls.recipe.config import ExperimentConfig
@@ -85,7 +86,7 @@ class Job:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0 done, 2 bad input, 130 interrupted."""
-    return tool.run(PROG, _main, argv)
+    return process.run(PROG, _main, argv)
 
 
 def _main(words: list[str]) -> None:

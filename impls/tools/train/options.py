@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -17,10 +17,11 @@ from impls.store.trainfolder import SETTINGS, folder_of
 from impls.tools.cli import (
     COMMAND_LINE_ONLY,
     EXPERIMENT,
+    PathText,
+    Shown,
     alias,
     check_ranges,
     command_line,
-    flags,
     option,
     option_file,
     validated,
@@ -36,13 +37,16 @@ class TrainOptions(Frozen):
     Options without a default of their own are the checkpoint's where a training goes on.
     """
 
-    backend: str | None = Field(None, description="pytorch, jittor, jittor:onednn ...: backend, or "
-                                                  "backend:option+option (default: pytorch, or what trained before)")
-    model_path: str | None = Field(None, description="go on from a checkpoint or from the newest one in a training's "
-                                                     "folder; or start from the weights of a diffusers UNet2DModel")
-    config: str | None = Field(None, description="JSON file with these options and an 'experiment' object for network "
-                                                 "and recipe; the command line wins (also --config-path)")
-    data_root: str | None = Field(None, description="folder with the data set's original files")
+    backend: Annotated[str, Shown("ARM")] | None = Field(
+        None, description="pytorch, jittor, jittor:onednn ...: backend, or backend:option+option (default: pytorch, or "
+                          "what trained before)")
+    model_path: PathText | None = Field(
+        None, description="go on from a checkpoint or from the newest one in a training's folder; or start from the "
+                          "weights of a diffusers UNet2DModel")
+    config: PathText | None = Field(
+        None, description="JSON file with these options and an object \"experiment\" for network and recipe; the "
+                          "command line wins (also --config-path)")
+    data_root: PathText | None = Field(None, description="folder with the data set's original files")
     dataset_name: DatasetName = Field("auto", description="images; auto takes the first that is there or can be had")
     num_epochs: int = Field(500, description="epochs in total")
     batch_size: int | None = Field(None, description=f"images per optimisation step (default: {BATCH_SIZE})")
@@ -57,7 +61,7 @@ class TrainOptions(Frozen):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where the backend can use it")
     log: bool = Field(True, description="write log.jsonl, loss.png, samples and TensorBoard files; "
                                         "without it only config.json and checkpoints")
-    log_root: str = Field("logs", description="folder of the trainings' folders")
+    log_root: PathText = Field("logs", description="folder of the trainings' folders")
     checkpoint: int = Field(5, description="epochs between checkpoints; 0: only at the end")
     checkpoint_steps: int | None = Field(None, description="steps between further checkpoints")
     only_checkpoint_max: bool = Field(False, description="keep only the newest checkpoint")
@@ -86,7 +90,7 @@ def parse(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
         UsageError: anything wrong with them, in one line.
         SystemExit: `--help`, with status 0.
     """
-    argv = flags([alias(word) for word in argv], TrainOptions)
+    argv = [alias(word) for word in argv]
     file = option(argv, "--config")
     data, overrides = ({}, {}) if file is None else _read(Path(file))
     model_path = option(argv, "--model-path") or data.get("model_path")

@@ -9,7 +9,7 @@ import pytest
 from small_evaluation import draw
 
 from impls.errors import UsageError
-from impls.tools.evaluate.options import gathered, parse
+from impls.tools.evaluate.options import parse
 
 
 class Bomb:
@@ -123,6 +123,6 @@ def test_images_are_needed_unless_only_the_reference_is_wanted():
 
 
 def test_images_may_be_given_in_any_way():
-    assert gathered(["--images", "a", "--seed", "1", "--images=b", "--quiet", "--images", "c", "d"]) == [
-        "--seed", "1", "--quiet", "--images", "a", "b", "c", "d"]
+    words = ["--images", "a", "--seed", "1", "--images=b", "--quiet", "--images", "c", "d"]
+    assert parse(words).images == ("a", "b", "c", "d")
     assert parse(["--images", "a", "--json", "o", "--images=b"]).images == ("a", "b")

@@ -40,8 +40,7 @@ class Pictures(Dataset):
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    cache = tmp_path_factory.mktemp("digits")
-    return np.array(prepare("digits", cache_dir=cache, echo=lambda _: None, channels=3).open())
+    return np.array(prepare("digits", cache_dir=tmp_path_factory.mktemp("digits"), echo=lambda _: None).open())
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,12 @@ import signal
 
 import pytest
 
+from impls.command import process
 from impls.errors import UnavailableError, UsageError
 from impls.recipe.config import Frozen
 from impls.registry import Arm, BackendSpec
 from impls.tools import tool
-from impls.tools.cli import alias, flags
+from impls.tools.cli import alias, command_line
 
 
 class Switches(Frozen):
@@ -20,12 +21,21 @@ class Switches(Frozen):
 
 
 @pytest.mark.parametrize(("given", "wanted"), [
-    (["--show_denoised"], ["--show-denoised"]), (["--show_denoised=True"], ["--show-denoised"]),
-    (["--show-denoised", "false", "--steps", "2"], ["--no-show-denoised", "--steps", "2"]),
-    (["--log=FALSE"], ["--no-log"]), (["--no_log"], ["--no-log"]), (["--steps", "true"], ["--steps", "true"]),
-    (["--log=maybe"], ["--log=maybe"]), (["--log", "--steps=true"], ["--log", "--steps=true"])])
+    (["--show_denoised"], {"show_denoised": True}), (["--show_denoised=True"], {"show_denoised": True}),
+    (["--show-denoised", "false", "--steps", "2"], {"show_denoised": False, "steps": 2}),
+    (["--log=FALSE"], {"log": False}), (["--no_log"], {"log": False}), (["--log"], {"log": True}),
+    (["--log", "--steps=3"], {"log": True, "steps": 3})])
 def test_switches_take_true_and_false_too(given, wanted):
-    assert flags([alias(word) for word in given], Switches) == wanted
+    options = command_line([alias(word) for word in given], Switches(), "prog")
+    assert options == Switches(**wanted)
+
+
+@pytest.mark.parametrize(("given", "line"), [
+    (["--log=maybe"], "--log: expected true or false, got 'maybe'"), (["--steps", "true"], "--steps: expected a whole"),
+    (["--no-log=true"], "--no-log: expected no value, got 'true'"), (["--lo"], "unrecognized arguments: --lo")])
+def test_a_switch_takes_nothing_else(given, line):
+    with pytest.raises(UsageError, match=line):
+        command_line(given, Switches(), "prog")
 
 
 @pytest.fixture(autouse=True)
@@ -45,13 +55,13 @@ def fails(error):
     (lambda _: signal.raise_signal(signal.SIGTERM), 130, "\nprog: interrupted\n"),
     (lambda _: signal.raise_signal(signal.SIGINT), 130, "\nprog: interrupted\n")])
 def test_exit_codes(work, code, line, capsys):
-    assert tool.run("prog", work, []) == code
+    assert process.run("prog", work, []) == code
     assert capsys.readouterr().err == line
 
 
 def test_our_own_bugs_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
-        tool.run("prog", fails(ZeroDivisionError()), [])
+        process.run("prog", fails(ZeroDivisionError()), [])
 
 
 class Opened:

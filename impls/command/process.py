@@ -1,0 +1,87 @@
+"""The process around every command line: its streams, its signals, every fault as one line, and the exit code."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from impls.command import streams
+from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, StorageError, UsageError
+
+# The disk, not the program, is at fault.
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def run(prog: str, work: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
+    """The exit code of a command line: 0 done, 1 not all of it, 2 bad input, 130 interrupted (also by SIGTERM).
+
+    Nobody listening changes nothing: a closed stdout or stderr, or a pipe whose reader has left, swallows what is said
+    there. A stdout that takes no more (a full disk) makes an end with 0 one with 1, after the work and with a line.
+
+    Args:
+        prog: what every line about a fault starts with.
+        work: does everything; gets the words of the command line and returns the exit code where it is not 0.
+        argv: those words; by default the process's own.
+    """
+    streams.mend()
+    catch_interrupts()
+    status = _status(prog, work, list(sys.argv[1:] if argv is None else argv))
+    lost = streams.settle()
+    if lost is None:
+        return status
+    _complain(prog, f"standard output: {lost.strerror}: not all results could be shown")
+    return status or EXIT_FAILED
+
+
+def _status(prog: str, work: Callable[[list[str]], int | None], words: list[str]) -> int:
+    try:
+        return work(words) or EXIT_OK
+    except UsageError as error:
+        return _fault(prog, error, EXIT_USAGE)
+    except StorageError as error:
+        return _fault(prog, error, EXIT_FAILED)
+    except OSError as error:
+        return _os_fault(prog, error)
+    except KeyboardInterrupt:
+        print(f"\n{prog}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_OK
+
+
+def said(message: object) -> str:
+    """A message for the terminal on one line, whatever a file name in it is made of."""
+    return " ".join(str(message).encode("utf-8", "backslashreplace").decode("utf-8").split())
+
+
+def catch_interrupts() -> None:
+    """Make Ctrl-C and SIGTERM a KeyboardInterrupt, also after the import of Jittor, which installs a quick exit."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _os_fault(prog: str, error: OSError) -> int:
+    if error.errno == errno.ENAMETOOLONG:
+        return _fault(prog, f"{str(error.filename)[:60]}...: the name is too long: choose a shorter one", EXIT_USAGE)
+    if error.errno not in DISK_FAULTS:
+        raise error
+    return _fault(prog, f"{error.filename or 'the disk'}: {error.strerror}: make room on the disk; what was finished "
+                        "before is kept", EXIT_FAILED)
+
+
+def _fault(prog: str, message: object, code: int) -> int:
+    _complain(prog, message)
+    return code
+
+
+def _complain(prog: str, message: object) -> None:
+    print(f"{prog}: error: {said(message)}", file=sys.stderr)
