@@ -33,7 +33,7 @@ bench: setup
 # One process never holds both frameworks, hence three runs; some tests of the first start either in a process of its own.
 test: setup
 	$(BIN)/python -m impls.jittor.runtime --prewarm
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests/frameworks --framework pytorch
 	$(BIN)/python -m pytest tests/frameworks --framework jittor
 

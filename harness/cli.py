@@ -45,7 +45,7 @@ def _main(words: list[str]) -> int:
         progress = Progress(options.quiet)
         job = resolve(options, overrides, command, progress)
     if job.options.dry_run:
-        print(dry_run(job.options, job.recipe, job.plans, job.device_reason))
+        print(dry_run(job.options, job.recipe, job.plans, job.device_reason, job.channels))
         return EXIT_OK
     from harness.run.execute import execute
 

@@ -220,11 +220,22 @@ def describe(plan: Plan, experiment: ExperimentConfig) -> str:
     return "\n".join(lines)
 
 
-def dry_run(config: BenchConfig, experiment: ExperimentConfig, plans: Sequence[Plan], device_reason: str) -> str:
-    """All plans and the resolved configuration, as printed by `--dry-run`."""
+def dry_run(config: BenchConfig, experiment: ExperimentConfig, plans: Sequence[Plan], device_reason: str,
+            channels: int | None = None) -> str:
+    """All plans and the resolved configuration, as printed by `--dry-run`.
+
+    Args:
+        config: what the user said.
+        experiment: the recipe that it amounts to.
+        plans: what would run.
+        device_reason: why on this device.
+        channels: of the network's images; None where the data set decides.
+    """
     resolved = {"bench": config.model_dump(mode="json"), "experiment": experiment.model_dump(mode="json"),
                 "declared": declared(plans), "threads": config.cpu_threads}
     for plan in plans:
         resolved |= {name: own.model_dump(mode="json")["train"] for name, own in plan.part.recipes().items()}
     described = "\n".join(describe(plan, experiment) for plan in plans)
+    if config.dataset == "auto" and channels is None and any(plan.part.needs.images for plan in plans):
+        described += "\ndata set: auto, chosen when the run starts; on grey images the network has 1 channel"
     return f"{described}\ndevice: {device_reason}\n{json.dumps(resolved, indent=2)}"

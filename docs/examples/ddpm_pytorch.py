@@ -127,8 +127,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("samples.png"))
     asked = parser.parse_args()
 
-    config = merged(preset("tiny"), {"train": {"batch_size": asked.batch_size}}, "command line")
     images = datasets.prepare(asked.dataset).open()
+    config = merged(preset("tiny"), {"model": {"image_channels": images.shape[3]},
+                                     "train": {"batch_size": asked.batch_size}}, "command line")
     torch.manual_seed(config.seed)
     unet = UNet(config.model)
     average, losses = train(unet, config, images, asked.steps)

@@ -21,7 +21,7 @@ from harness.record.events import DatasetRecorded
 from harness.record.run import RecordedRun
 from harness.record.writer import RunWriter
 from harness.run.finish import conclude
-from harness.run.resolve import Job
+from harness.run.resolve import Job, fitted
 from harness.run.resume import check_machine
 from harness.run.runner import Runner
 from harness.run.start import Opening
@@ -47,7 +47,7 @@ def execute(job: Job, progress: Progress) -> int:
 
 
 def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
-    options, resumed, first = job.options, job.resumed, job.plans[0]
+    options, resumed = job.options, job.resumed
     threads, changed = options.cpu_threads, None
     environment = capture(interpreters=options.interpreters, threads=threads)
     if resumed is not None:
@@ -55,6 +55,12 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
     for cache in (default_folder(), Path(options.data_root or default_folder() / "data")):
         scratch.fills(cache)
     dataset = _dataset(job, progress) if any(plan.part.needs.images for plan in job.plans) else None
+    if dataset is not None:
+        job = fitted(job, dataset.shape[-1])
+        model = job.recipe.model
+        check_data(max(plan.part.batch_size(job.recipe) for plan in job.plans), dataset.images, dataset.shape,
+                   (model.image_size, model.image_size, model.image_channels))
+    first = job.plans[0]
     for plan in job.plans:
         plan.part.check(job.given, dataset, resumed)
     if resumed is not None and dataset is not None:
@@ -133,17 +139,14 @@ def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRu
 
 
 def _dataset(job: Job, progress: Progress) -> datasets.Dataset:
-    """The images, which fit the network.
+    """The images, with as many channels as the network where these are settled.
 
     Raises:
-        UsageError: they cannot be had, are fewer than a batch, or have another shape.
+        UsageError: they cannot be had, or have other channels.
     """
-    options, model = job.options, job.recipe.model
-    dataset = datasets.prepare(options.dataset, Path(options.data_root) if options.data_root else None,
-                               echo=progress.say)
-    check_data(max(plan.part.batch_size(job.recipe) for plan in job.plans), dataset.images, dataset.shape,
-               (model.image_size, model.image_size, model.image_channels))
-    return dataset
+    options = job.options
+    return datasets.prepare(options.dataset, Path(options.data_root) if options.data_root else None,
+                            echo=progress.say, channels=job.channels)
 
 
 def check_data(batch_size: int, images: int, image_shape: Sequence[int], model_shape: Sequence[int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from harness.part import Asked
 from harness.plan import Plan, make_plans
 from harness.suites.registry import SUITES
 from harness.suites.weights import model_paths
+from impls.data.datasets import CHANNELS
 from impls.devices import cuda_driver_fault
 from impls.errors import UnavailableError, UsageError
 from impls.recipe.config import ExperimentConfig
@@ -37,6 +38,7 @@ class Job:
         command: the command line, for the record.
         given: weights that all arms sample from; None for random ones.
         resumed: the run that goes on; None for a new one.
+        overrides: what the configuration file says of the experiment.
     """
 
     options: BenchConfig
@@ -46,6 +48,13 @@ class Job:
     command: Sequence[str]
     given: Weights | None = None
     resumed: RecordedRun | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> int | None:
+        """Of the network's images, where weights, the user or the run that goes on decide; None where the data do."""
+        settled = self.given or self.resumed or "image_channels" in self.overrides.get("model", {})
+        return self.recipe.model.image_channels if settled else None
 
 
 def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequence[str], progress: Progress) -> Job:
@@ -61,12 +70,28 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
         UsageError: options that contradict each other, weights that cannot be read, or a device that cannot be had.
     """
     device, reason = _device(options, progress)
-    recipe, given = experiment(options, overrides, device), given_weights(options)
+    asked = _for_images(overrides, CHANNELS.get(options.dataset))
+    recipe, given = experiment(options, asked, device), given_weights(options)
     if given is not None:
         recipe = recipe.model_copy(
             update={name: getattr(given.config, name) for name in ("preset", "model", "diffusion")})
-    plans = make_plans(Asked(options, device, recipe.diffusion.T, overrides))
-    return Job(options, recipe, plans, reason, command, given)
+    plans = make_plans(Asked(options, device, recipe.diffusion.T, asked))
+    return Job(options, recipe, plans, reason, command, given, overrides=overrides)
+
+
+def fitted(job: Job, channels: int) -> Job:
+    """The job with a network for images of so many channels, unless something else has decided about that."""
+    if job.channels is not None or job.recipe.model.image_channels == channels:
+        return job
+    device, asked = job.plans[0].device, _for_images(job.overrides, channels)
+    recipe = experiment(job.options, asked, device)
+    return replace(job, recipe=recipe, plans=make_plans(Asked(job.options, device, recipe.diffusion.T, asked)))
+
+
+def _for_images(overrides: Mapping[str, Any], channels: int | None) -> Mapping[str, Any]:
+    """What the user says of the experiment, above it what the images say; None where they are not known yet."""
+    model = overrides.get("model", {})
+    return overrides if channels is None else {**overrides, "model": {"image_channels": channels, **model}}
 
 
 def common_device(choice: str, arms: Sequence[Arm], driver_fault: Callable[[], str | None],

@@ -1,4 +1,7 @@
-"""Training images: cifar10, fashion-mnist, digits, synthetic -> uint8 NHWC arrays, cached and memory-mapped."""
+"""Training images: cifar10, fashion-mnist, digits, synthetic -> uint8 NHWC arrays, cached and memory-mapped.
+
+Grey images have one channel. A network of three gets them repeated, in a cache file of their own.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,9 @@ from impls.errors import DataError
 
 DatasetName = Literal["auto", "cifar10", "fashion-mnist", "digits", "synthetic"]
 NAMES: tuple[DatasetName, ...] = get_args(DatasetName)
+COLOUR, GREY = 3, 1
+# What "auto" will be shows only when it has been looked for.
+CHANNELS = {"cifar10": COLOUR, "fashion-mnist": GREY, "digits": GREY, "synthetic": COLOUR}
 Echo = Callable[[str], None]
 
 SIZE = 32
@@ -60,7 +66,7 @@ class Source:
     Attributes:
         name: the data set's name.
         fingerprint: changes whenever the images would.
-        build: makes the images, uint8 (N, 32, 32, 3).
+        build: makes the images, uint8 (N, 32, 32, C) with the data set's own channels.
         why: where they come from.
     """
 
@@ -69,10 +75,15 @@ class Source:
     build: Callable[[], Images]
     why: str
 
+    def file(self, repeated: bool) -> str:
+        """The name of the cache file, which changes whenever its images would."""
+        own = f"/{GREY} channel" if CHANNELS[self.name] == GREY and not repeated else ""
+        key = hashlib.sha256(f"{_CONVERSION}/{self.name}/{self.fingerprint}{own}".encode()).hexdigest()[:16]
+        return f"{self.name}-{key}.npy"
 
-def prepare(
-    name: str, data_root: Path | None = None, cache_dir: Path | None = None, echo: Echo = print
-) -> Dataset:
+
+def prepare(name: str, data_root: Path | None = None, cache_dir: Path | None = None, echo: Echo = print,
+            channels: int | None = None) -> Dataset:
     """Find, check, convert and cache the training images of a data set; later calls only check the cache.
 
     Args:
@@ -81,9 +92,12 @@ def prepare(
         data_root: folder that holds, or will hold, what was downloaded; default: `data` in the cache folder.
         cache_dir: folder of the converted arrays; default: `ddpm-bench` in the user's cache folder.
         echo: called with one line for people whenever something takes time or is decided.
+        channels: of the network that they are for; grey images are repeated for one of three. None takes the images
+            as they are.
 
     Raises:
-        DataError: unknown name, no such folder, data missing and not to be had, or damaged.
+        DataError: unknown name, no such folder, data missing and not to be had, damaged, or images that have not so
+            many channels.
     """
     if name not in NAMES:
         raise DataError(f"unknown data set {name!r}: choose one of {', '.join(NAMES)}")
@@ -91,12 +105,17 @@ def prepare(
         raise DataError(f"data folder {data_root}: no such folder: create it or correct the path")
     cache_dir = cache_dir or default_folder()
     source = _choose(name, data_root or cache_dir / "data", echo)
-    key = hashlib.sha256(f"{_CONVERSION}/{source.name}/{source.fingerprint}".encode()).hexdigest()[:16]
-    path = cache_dir / f"{source.name}-{key}.npy"
-    digest = cached(path, source.build, echo)
-    count, height, width, channels = open_images(path).shape
-    echo(f"data set {source.name}: {count} images {height}x{width}x{channels}; {source.why}")
-    return Dataset(source.name, path, count, (height, width, channels), digest, source.why)
+    own = CHANNELS[source.name]
+    if channels not in (None, own) and (own, channels) != (GREY, COLOUR):
+        raise DataError(f"data set {source.name} has images of {own} channel{'s' * (own > 1)}, the network is for "
+                        f"{channels}: choose another data set, or another model.image_channels for a new network")
+    repeated = own == GREY and channels == COLOUR
+    path = cache_dir / source.file(repeated)
+    digest = cached(path, (lambda: source.build().repeat(COLOUR, axis=-1)) if repeated else source.build, echo)
+    count, height, width, depth = open_images(path).shape
+    said = f"{height}x{width}x{depth}{', grey repeated' if repeated else ''}"
+    echo(f"data set {source.name}: {count} images {said}; {source.why}")
+    return Dataset(source.name, path, count, (height, width, depth), digest, source.why)
 
 
 def _choose(name: str, root: Path, echo: Echo) -> Source:
@@ -170,13 +189,13 @@ def _find_fashion_mnist(root: Path) -> Source | None:
             f"{path}: not Fashion-MNIST's training images (plain MNIST, or changed): SHA-256 of the unpacked file is "
             f"{digest}, expected {FASHION_SHA256}: copy it here again"
         )
-    return Source("fashion-mnist", digest, lambda: pad_to_rgb(images), f"read from {path}")
+    return Source("fashion-mnist", digest, lambda: padded(images), f"read from {path}")
 
 
-def pad_to_rgb(images: Images) -> Images:
-    """Put a black border around grey, square images (N, H, H) and repeat the grey: uint8 (N, SIZE, SIZE, 3)."""
+def padded(images: Images) -> Images:
+    """Put a black border around grey, square images (N, H, H): uint8 (N, SIZE, SIZE, 1)."""
     border = (SIZE - images.shape[1]) // 2
-    return np.pad(images, ((0, 0), (border, border), (border, border)))[..., None].repeat(3, axis=-1)
+    return np.pad(images, ((0, 0), (border, border), (border, border)))[..., None]
 
 
 def _digits() -> Source:
@@ -186,7 +205,7 @@ def _digits() -> Source:
 
         grey = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
         resized = [Image.fromarray(one).resize((SIZE, SIZE), Image.Resampling.BILINEAR) for one in grey]
-        return pad_to_rgb(np.stack([np.asarray(one) for one in resized]))
+        return padded(np.stack([np.asarray(one) for one in resized]))
 
     return Source("digits", f"scikit-learn digits, bilinear to {SIZE}", build, "scikit-learn's digits, always there")
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
 
 from harness import cli, options
+from harness.options import parse
+from harness.progress import Progress
+from harness.run.execute import _dataset
+from harness.run.resolve import fitted, resolve
 from harness.suites import training
 from impls import registry
+from impls.data import datasets
+from impls.errors import DataError
 
 
 @pytest.mark.parametrize(("suite", "recipes"), [("train-speed", 1), ("sample-speed", 1), ("parity", 1), ("quality", 2),
@@ -43,3 +50,48 @@ def test_a_part_may_refuse_any_option_not_only_weights(monkeypatch, capsys):
     assert cli.main([*words, "--pairs", "4"]) == 2
     assert capsys.readouterr().err == "run_bench.py: error: --pairs: this part has its own\n"
     assert cli.main(words) == 0
+
+
+def job(tmp_path, *words, model=None):
+    """What a command line amounts to, with a file that says something of the network."""
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps({"experiment": {"model": model or {}}}))
+    return resolve(*parse(["--device", "cpu", "--config", str(file), *words]), [], Progress(quiet=True))
+
+
+def networks(job):
+    """Image channels of every recipe of a run, and of the images that it would prepare."""
+    own = [recipe for plan in job.plans for recipe in plan.part.recipes().values()]
+    return {recipe.model.image_channels for recipe in (job.recipe, *own)}, _dataset(job, Progress(quiet=True)).shape[2]
+
+
+@pytest.mark.parametrize("suite", ["train-speed", "parity", "quality", "all"])
+def test_grey_images_get_a_network_of_one_channel(suite, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    grey = job(tmp_path, "--suite", suite, "--dataset", "digits")
+    assert networks(grey) == ({1}, 1) and fitted(grey, 1) is grey
+    assert grey.recipe.model.model_copy(update={"image_channels": 3}) == options.preset("tiny").model
+    assert networks(job(tmp_path, "--suite", suite, "--dataset", "digits", model={"image_channels": 3})) == ({3}, 3)
+    assert networks(job(tmp_path, "--suite", suite, "--dataset", "synthetic")) == ({3}, 3)
+
+
+def test_images_that_are_found_when_a_run_starts_decide_then(tmp_path, capsys):
+    auto = job(tmp_path, "--suite", "quality", model={"dropout": 0.0})
+    assert auto.channels is None and auto.recipe.model.image_channels == 3 and fitted(auto, 3) is auto
+    later = fitted(auto, 1)
+    recipes = [later.recipe, *later.plans[0].part.recipes().values()]
+    assert [(one.model.image_channels, one.model.dropout) for one in recipes] == [(1, 0.0)] * 2
+    assert cli.main(["--suite", "quality", "--device", "cpu", "--dry-run"]) == 0
+    assert "data set: auto, chosen when the run starts; on grey images the network has 1 channel" in (
+        capsys.readouterr().out)
+
+
+def test_sampling_follows_a_data_set_that_is_named(tmp_path):
+    assert job(tmp_path, "--suite", "sample-speed", "--dataset", "digits").recipe.model.image_channels == 1
+    assert job(tmp_path, "--suite", "sample-speed").recipe.model.image_channels == 3
+
+
+def test_colour_for_a_network_of_one_channel_is_refused(tmp_path):
+    grey = job(tmp_path, "--suite", "parity", "--dataset", "synthetic", model={"image_channels": 1})
+    with pytest.raises(DataError, match="synthetic has images of 3 channels, the network is for 1"):
+        datasets.prepare("synthetic", cache_dir=tmp_path, echo=lambda _: None, channels=grey.channels)

@@ -14,7 +14,7 @@ from impls.command import process
 from impls.data import datasets
 from impls.data.datasets import Dataset
 from impls.errors import EXIT_INTERRUPTED, DataError, UsageError
-from impls.recipe.config import ExperimentConfig
+from impls.recipe.config import ExperimentConfig, merged
 from impls.recipe.validation import held_out
 from impls.registry import Arm, parse_arm
 from impls.store.checkpoint import Note
@@ -72,7 +72,9 @@ def _main(words: list[str]) -> None:
     stop.listen()
     config = (experiment(options, overrides, device) if start is None
               else continued(options, overrides, start.config, start.path))
-    data = _dataset(options, start)
+    settled = start is not None or "image_channels" in overrides.get("model", {})
+    data = _dataset(options, start, config.model.image_channels if settled else None)
+    config = merged(config, {"model": {"image_channels": data.shape[-1]}}, f"data set {data.name}")
     train(options, config, arm, backend, data, start, stop)
 
 
@@ -169,11 +171,11 @@ def split(images: Images, batch_size: int) -> tuple[Images, Images]:
     return trained_on, kept_out
 
 
-def _dataset(options: TrainOptions, start: Start | None) -> Dataset:
+def _dataset(options: TrainOptions, start: Start | None, channels: int | None) -> Dataset:
     name: str = options.dataset_name
     if name == "auto" and start is not None and start.note.dataset is not None:
         name = start.note.dataset
-    return datasets.prepare(name, Path(options.data_root) if options.data_root else None, echo=say)
+    return datasets.prepare(name, Path(options.data_root) if options.data_root else None, echo=say, channels=channels)
 
 
 def _warn_of_disk(folder: TrainFolder, plan: Plan, step: int, parameters: int, options: TrainOptions) -> None:

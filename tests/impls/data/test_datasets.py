@@ -59,13 +59,12 @@ def lines():
 def test_digits_are_always_there(cache, lines):
     dataset = datasets.prepare("digits", cache_dir=cache, echo=lines.append)
     images = dataset.open()
-    assert images.shape == (1797, 32, 32, 3) == (dataset.images, *dataset.shape)
+    assert images.shape == (1797, 32, 32, 1) == (dataset.images, *dataset.shape)
     assert images.dtype == np.uint8
     assert (images.min(), images.max()) == (0, 255)
-    assert np.array_equal(images[..., 0], images[..., 2])
     assert dataset.sha256 == hashlib.sha256(dataset.path.read_bytes()).hexdigest()
     assert len(lines) == 1
-    assert lines[0].startswith("data set digits: 1797 images 32x32x3")
+    assert lines[0].startswith("data set digits: 1797 images 32x32x1; ")
     with pytest.raises(ValueError, match="read-only"):
         images[0] = 0
 
@@ -83,17 +82,38 @@ def test_synthetic_images_vary_and_are_the_same_everywhere(cache):
 
 @pytest.mark.parametrize("place", [
     "train-images-idx3-ubyte.gz", "train-images-idx3-ubyte", "FashionMNIST/raw/train-images-idx3-ubyte"])
-def test_fashion_mnist_is_padded_and_repeated(root, cache, fashion, grey, place):
+def test_fashion_mnist_is_padded(root, cache, fashion, grey, place):
     path = root / place
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(fashion) if place.endswith(".gz") else fashion)
     dataset = datasets.prepare("fashion-mnist", root, cache, echo=lambda _: None)
     images = dataset.open()
-    assert images.shape == (5, 32, 32, 3)
-    for channel in range(3):
-        assert np.array_equal(images[:, 2:30, 2:30, channel], grey)
-    assert int(images.sum()) == 3 * int(grey.sum())
+    assert images.shape == (5, 32, 32, 1)
+    assert np.array_equal(images[:, 2:30, 2:30, 0], grey)
+    assert int(images.sum()) == int(grey.sum())
     assert str(path) in dataset.why
+
+
+def test_grey_is_repeated_for_a_network_of_three_channels(cache, lines):
+    own = datasets.prepare("digits", cache_dir=cache, echo=lines.append)
+    three = datasets.prepare("digits", cache_dir=cache, echo=lines.append, channels=3)
+    assert three.shape == (32, 32, 3) and "32x32x3, grey repeated" in lines[1]
+    assert np.array_equal(three.open(), own.open().repeat(3, axis=3))
+    # Each keeps its file; that of repeated images is the one that all trainings used once.
+    assert three.path.name == "digits-9276907e21b71985.npy" and three.path != own.path
+    assert datasets.prepare("digits", cache_dir=cache, echo=lines.append, channels=1) == own
+    assert own.path.exists()
+
+
+@pytest.mark.parametrize(("name", "channels", "line"), [
+    ("synthetic", 1, "synthetic has images of 3 channels, the network is for 1: choose another data set"),
+    ("digits", 2, "digits has images of 1 channel, the network is for 2"),
+    ("synthetic", 4, "synthetic has images of 3 channels, the network is for 4"),
+])
+def test_other_channels_are_refused_before_anything_is_made(cache, name, channels, line):
+    with pytest.raises(DataError, match=line):
+        datasets.prepare(name, cache_dir=cache, echo=lambda _: None, channels=channels)
+    assert not cache.exists()
 
 
 def test_plain_mnist_under_the_same_name_is_refused(root, cache, fashion, grey):

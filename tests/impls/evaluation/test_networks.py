@@ -40,7 +40,8 @@ class Pictures(Dataset):
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    return np.array(prepare("digits", cache_dir=tmp_path_factory.mktemp("digits"), echo=lambda _: None).open())
+    cache = tmp_path_factory.mktemp("digits")
+    return np.array(prepare("digits", cache_dir=cache, echo=lambda _: None, channels=3).open())
 
 
 @pytest.fixture(scope="module")

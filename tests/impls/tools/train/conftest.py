@@ -69,8 +69,8 @@ def trained(scripted, tmp_path, capsys):
     """Run the command line in this process on 40 images (2 held out), 4 in a batch: 9 steps in an epoch."""
     real = datasets.prepare
 
-    def prepare(name, *_, echo, **__):
-        found = real("digits", cache_dir=tmp_path / "cache", echo=lambda text: None)
+    def prepare(name, *_, echo, channels):
+        found = real("digits", cache_dir=tmp_path / "cache", echo=lambda text: None, channels=channels)
 
         class Few(datasets.Dataset):
             def open(self):

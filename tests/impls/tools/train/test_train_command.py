@@ -47,6 +47,19 @@ def test_the_defaults(trained, monkeypatch):
     assert (config.train.lr, config.seed, config.train.ema_decay) == (1e-3, 3, None)
 
 
+@pytest.mark.parametrize(("experiment", "data", "channels"), [
+    ({}, "digits", 1), ({"model": {"image_channels": 3}}, "digits", 3), ({"preset": "ddpm"}, "digits", 1)])
+def test_grey_images_train_one_channel_unless_the_user_says_otherwise(trained, tmp_path, experiment, data, channels):
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps({"experiment": experiment}))
+    done = trained(*SHORT, "--config", file, "--dataset_name", data)
+    assert done.code == 0 and load_state(last(done.folder))[1].model.image_channels == channels
+    # A checkpoint's own network decides, whatever would be made anew.
+    rest = trained("--model_path", done.folder, "--max_steps", 30, "--num_epochs", 4, backend=None, root=None)
+    assert rest.code == 0 and load_state(last(done.folder))[0].step == 30
+    assert load_state(last(done.folder))[1].model.image_channels == channels
+
+
 def test_the_command_line_wins_over_the_file(trained, tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr(train, "train", lambda options, config, *_: kept.append((options, config)))

@@ -89,6 +89,18 @@ def test_bad_input_is_one_line_and_nothing_is_written(trained, tmp_path, name):
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.parametrize(("channels", "name"), [(1, "synthetic"), (2, "digits"), (4, "digits")])
+def test_channels_that_the_images_have_not_are_refused(scripted, tmp_path, capsys, monkeypatch, channels, name):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = tmp_path / "settings.json"
+    file.write_text(f'{{"experiment": {{"model": {{"image_channels": {channels}}}}}}}')
+    words = ["--backend", "scripted-trainer", "--device", "cpu", "--log_root", str(tmp_path / "logs")]
+    assert train.main([*words, "--dataset_name", name, "--config", str(file)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"data set {name} has images of" in line and f"the network is for {channels}" in line
+    assert not (tmp_path / "logs").exists() and not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize(("text", "line"), [
     ("{", "not JSON"), ("[]", "expected a JSON object"), ('{"epochs": 3}', "unknown key 'epochs'"),
     ('{"num_epochs": "3"}', "num_epochs: "), ('{"config": "x"}', "belongs on the command line"),
