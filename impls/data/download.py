@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass, urlopen
 
 from tqdm import tqdm
 
@@ -26,6 +28,10 @@ STALL_S = 45.0
 # Of any single wait for the server; without it a lost connection hangs for ever.
 SOCKET_TIMEOUT_S = 15
 _POLL_S = 0.2
+# A slower server than one block in `STALL_S` counts as stalled.
+_BLOCK = 1 << 18
+# Of a strange answer, in one line.
+_MOST_SAID = 200
 _PACKAGES = Path(__file__).parents[2]
 
 
@@ -61,9 +67,10 @@ def watch(command: Sequence[str], folder: Path, stall_s: float) -> None:
     """
     path = os.pathsep.join([str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
     with (
-        tempfile.TemporaryFile("w+") as output,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output,
         subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, env={**os.environ, "PYTHONPATH": path}
+            command, stdin=subprocess.DEVNULL, stdout=output,
+            env={**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
         ) as process,
     ):
         try:
@@ -73,7 +80,7 @@ def watch(command: Sequence[str], folder: Path, stall_s: float) -> None:
                 if grown != size:
                     size, since = grown, now
                 elif now - since > stall_s:
-                    raise DataError(f"nothing arrived for {stall_s:.0f} s")
+                    raise DataError(f"nothing arrived for {stall_s:.0f} s, or next to nothing")
                 time.sleep(_POLL_S)
         finally:
             if process.poll() is None:
@@ -88,23 +95,45 @@ def main(url: str, path: str) -> int:
     """Fetch `url` into the file `path`; 0 when all of it is there."""
     try:
         source = urlopen(url, timeout=SOCKET_TIMEOUT_S)
-    except (OSError, HTTPException) as error:
-        print(f"the server does not answer: {getattr(error, 'reason', error)}")
-        return 1
+    except Exception as error:  # A stranger's answer: whatever urllib stumbles over, the stranger is to blame.
+        return _failed(_refusal(error), url)
+    headers = getattr(source, "headers", None)
+    if headers is not None and headers.get_content_type() == "text/html":
+        source.close()
+        return _failed(f"a web page came in place of the file, from {source.url}: the login of a network or a proxy?",
+                       url)
     # What is still to come; None where the server does not tell.
     size = getattr(source, "length", None)
     bar = tqdm(total=size, unit="B", unit_scale=True, desc=Path(path).name, mininterval=0.5)
     try:
         with bar, source, Path(path).open("wb") as file:
-            while block := source.read(1 << 18):
+            while block := source.read(_BLOCK):
                 bar.update(file.write(block))
-    except (OSError, HTTPException) as error:
-        print(f"the download broke off: {error}")
-        return 1
+    except (OSError, HTTPException, ValueError) as error:
+        return _failed(f"the download broke off: {error}", url)
     if size is not None and bar.n < size:
-        print(f"the download broke off: {size - bar.n} bytes are missing")
-        return 1
+        return _failed(f"the download broke off: {size - bar.n} bytes are missing", url)
     return 0
+
+
+def _refusal(error: Exception) -> str:
+    if isinstance(error, HTTPError):
+        return f"the server answers {error.code}: {error.reason}"
+    if isinstance(error, OSError):
+        return f"the server does not answer: {getattr(error, 'reason', error)}"
+    return f"no web server answers: {error}"
+
+
+def _failed(reason: str, url: str) -> int:
+    """Say why as the last line, whatever a stranger put into it; 1."""
+    place = urlsplit(url)
+    proxy = None if proxy_bypass(place.hostname or "") else getproxies().get(place.scheme)
+    # Its address may hold a password.
+    address = (proxy or "").rpartition("@")[2].rpartition("://")[2]
+    through = f" (through the proxy {address.rstrip('/')})" if proxy else ""
+    line = " ".join(reason.split())
+    print("".join(char if char.isprintable() else "?" for char in line)[:_MOST_SAID] + through)
+    return 1
 
 
 def _size(folder: Path) -> int:

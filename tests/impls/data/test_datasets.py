@@ -1,11 +1,8 @@
 import gzip
 import hashlib
-import io
-import socket
 import struct
 import subprocess
 import sys
-import urllib.error
 
 import numpy as np
 import pytest
@@ -266,49 +263,6 @@ def test_a_download_appears_in_the_folder_only_when_complete(root, cache, monkey
     assert datasets.prepare("cifar10", root, cache, echo=lines.append).name == "cifar10"
     assert [path.name for path in root.iterdir()] == ["x.tar.gz"]
     assert "downloading CIFAR-10 (170 MB) from https://example.org/x" in lines[0]
-
-
-def test_a_download_that_hangs_is_stopped(tmp_path):
-    with pytest.raises(DataError, match="nothing arrived for 0 s"):
-        download.watch([sys.executable, "-c", "import signal; signal.pause()"], tmp_path, stall_s=0)
-
-
-def test_a_download_that_fails_gives_its_reason(tmp_path):
-    with pytest.raises(DataError, match="^the reason$"):
-        download.watch([sys.executable, "-c", "print('chatter\\nthe reason'); raise SystemExit(1)"], tmp_path, 60)
-    with pytest.raises(DataError, match="ended with status 3"):
-        download.watch([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, 60)
-
-
-def test_the_downloader_reports_a_server_that_does_not_answer(tmp_path, monkeypatch, capsys):
-    # Set for the rest of this process, it would reach the sockets of other tests.
-    monkeypatch.setattr(socket, "setdefaulttimeout", lambda _: None)
-    assert download.main("http://127.0.0.1:9/x", str(tmp_path / "x")) == 1
-    assert "the server does not answer" in capsys.readouterr().out
-
-
-def test_the_child_process_writes_the_file_or_says_why_not(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(download, "urlopen", lambda url, timeout: io.BytesIO(b"weights"))
-    monkeypatch.setattr(socket, "setdefaulttimeout", lambda _: None)
-    assert download.main("https://example.org/x", str(tmp_path / "x")) == 0
-    assert (tmp_path / "x").read_bytes() == b"weights"
-
-    def refuse(url, timeout):
-        raise urllib.error.URLError("no route")
-
-    monkeypatch.setattr(download, "urlopen", refuse)
-    assert download.main("https://example.org/x", str(tmp_path / "x")) == 1
-    assert capsys.readouterr().out.splitlines()[-1] == "the server does not answer: no route"
-
-
-def test_a_server_that_ends_too_early_is_told(tmp_path, monkeypatch, capsys):
-    class Short(io.BytesIO):
-        length = 10
-
-    monkeypatch.setattr(download, "urlopen", lambda url, timeout: Short(b"weights"))
-    monkeypatch.setattr(socket, "setdefaulttimeout", lambda _: None)
-    assert download.main("https://example.org/x", str(tmp_path / "x")) == 1
-    assert capsys.readouterr().out.splitlines()[-1] == "the download broke off: 3 bytes are missing"
 
 
 @pytest.mark.slow
