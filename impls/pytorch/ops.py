@@ -15,7 +15,7 @@ class Operators:
     Attributes:
         group_norm: (x (N, C, ...), weight (C,), bias (C,), groups, eps) -> normalised x.
         group_norm_silu: the same, followed by SiLU.
-        attention: (q, k, v), each (N, L, C) -> softmax(q k^T / sqrt(C)) v.
+        attention: (q, k, v), each (N, L, C), heads counted among the N -> softmax(q k^T / sqrt(C)) v.
         upsample: (N, C, H, W) -> (N, C, 2H, 2W) by repeating each pixel.
         names: what each primitive runs, for the report.
     """

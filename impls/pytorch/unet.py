@@ -11,20 +11,31 @@ from impls.pytorch.ops import STOCK, Operators, transpose
 from impls.recipe.config import ModelConfig
 
 
-def timestep_embedding(t: Tensor, width: int) -> Tensor:
-    """Sinusoids [sin, cos] of t (N,) at frequencies 10000^(-i/(half-1)): (N, width), float32 (Vaswani et al. 2017)."""
+def timestep_embedding(t: Tensor, width: int, shift: float = 1.0, cosine_first: bool = False) -> Tensor:
+    """Sinusoids [sin, cos] of t (N,) at frequencies 10000^(-i/(half-shift)), float32 (Vaswani et al. 2017).
+
+    Args:
+        t: timesteps (N,).
+        width: of the embedding; an odd one ends with a zero.
+        shift: 1 puts the last frequency at 1/10000, as in the original code of DDPM.
+        cosine_first: [cos, sin] instead.
+
+    Returns:
+        (N, width).
+    """
     half = width // 2
-    frequencies = torch.exp(torch.arange(half, device=t.device) * (-math.log(10000) / max(half - 1, 1)))
+    frequencies = torch.exp(torch.arange(half, device=t.device) * (-math.log(10000) / ((half - shift) or 1)))
     angles = t.float()[:, None] * frequencies[None, :]
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+    waves = [angles.cos(), angles.sin()] if cosine_first else [angles.sin(), angles.cos()]
+    return torch.cat([*waves, angles.new_zeros(len(t), 1)] if width % 2 else waves, dim=1)
 
 
 class GroupNorm(nn.Module):
     """GroupNorm with per-channel scale and shift, optionally followed by SiLU."""
 
-    def __init__(self, channels: int, config: ModelConfig, operators: Operators, silu: bool) -> None:
+    def __init__(self, channels: int, groups: int, config: ModelConfig, operators: Operators, silu: bool) -> None:
         super().__init__()
-        self.groups, self.eps = config.groups, config.group_norm_eps
+        self.groups, self.eps = groups, config.group_norm_eps
         self.apply_norm = operators.group_norm_silu if silu else operators.group_norm
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -35,15 +46,17 @@ class GroupNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over all pixels with one head; the residual adds the block's own input."""
+    """Self-attention over all pixels; the residual adds the block's own input."""
 
-    def __init__(self, channels: int, config: ModelConfig, operators: Operators) -> None:
+    def __init__(self, channels: int, groups: int, config: ModelConfig, operators: Operators) -> None:
         super().__init__()
         self.linear = config.attention_layout == "linear"
         self.attend = operators.attention
-        self.norm = GroupNorm(channels, config, operators, silu=False)
+        self.heads, inner = config.heads(channels), config.attention_channels(channels)
+        self.norm = GroupNorm(channels, groups, config, operators, silu=False) if groups else nn.Identity()
         self.q, self.k, self.v, self.out = (
-            nn.Linear(channels, channels) if self.linear else nn.Conv2d(channels, channels, 1) for _ in range(4))
+            nn.Linear(*widths) if self.linear else nn.Conv2d(*widths, 1)
+            for widths in (*((channels, inner),) * 3, (inner, channels)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (N, C, H, W) to the same shape."""
@@ -51,31 +64,50 @@ class Attention(nn.Module):
         h = self.norm(x)
         if self.linear:
             h = transpose(h.reshape(n, c, height * width))
-            h = self.out(self.attend(self.q(h), self.k(h), self.v(h)))
+            q, k, v = (self.split(project(h)) for project in (self.q, self.k, self.v))
+            h = self.out(self.join(self.attend(q, k, v)))
             return x + transpose(h).reshape(n, c, height, width)
-        q, k, v = (transpose(project(h).reshape(n, c, height * width)) for project in (self.q, self.k, self.v))
-        return x + self.out(transpose(self.attend(q, k, v)).reshape(n, c, height, width))
+        q, k, v = (transpose(project(h).reshape(n * self.heads, -1, height * width))
+                   for project in (self.q, self.k, self.v))
+        return x + self.out(transpose(self.attend(q, k, v)).reshape(n, -1, height, width))
+
+    def split(self, x: Tensor) -> Tensor:
+        """Map x (N, L, C) to the heads' shares (N heads, L, C / heads)."""
+        n, pixels, c = x.shape
+        return x if self.heads == 1 else transpose(transpose(x).reshape(n * self.heads, c // self.heads, pixels))
+
+    def join(self, x: Tensor) -> Tensor:
+        """The inverse of `split`."""
+        n, pixels, c = x.shape
+        return x if self.heads == 1 else transpose(transpose(x).reshape(n // self.heads, c * self.heads, pixels))
 
 
 class ResBlock(nn.Module):
-    """Two 3x3 convolutions with the timestep added in between, a shortcut around them, then attention if wanted."""
+    """Two 3x3 convolutions with the timestep in between, a shortcut around them, then attention if wanted."""
 
-    def __init__(self, c_in: int, c_out: int, attention: bool, config: ModelConfig, operators: Operators) -> None:
+    def __init__(self, c_in: int, c_out: int, attention: int | None, config: ModelConfig,
+                 operators: Operators) -> None:
         super().__init__()
-        self.norm1 = GroupNorm(c_in, config, operators, silu=True)
+        self.norm1 = GroupNorm(c_in, config.groups, config, operators, silu=True)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.time = nn.Linear(4 * config.base_channels, c_out)
-        self.norm2 = GroupNorm(c_out, config, operators, silu=True)
+        self.scales = config.time_scale_shift
+        self.time = nn.Linear(4 * config.base_channels, 2 * c_out if self.scales else c_out)
+        self.norm2 = GroupNorm(c_out, config.groups, config, operators, silu=not self.scales)
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
-        self.attention = Attention(c_out, config, operators) if attention else nn.Identity()
+        self.attention = nn.Identity() if attention is None else Attention(c_out, attention, config, operators)
 
     def forward(self, x: Tensor, temb: Tensor) -> Tensor:
         """Map x (N, c_in, H, W) and the activated time embedding (N, 4 base) to (N, c_out, H, W)."""
         # A convolution's output is not needed by its own backward pass, so sums may go into it.
-        h = self.conv1(self.norm1(x)).add_(self.time(temb)[:, :, None, None])
-        h = self.conv2(self.dropout(self.norm2(h))).add_(self.shortcut(x))
+        h, time = self.conv1(self.norm1(x)), self.time(temb)[:, :, None, None]
+        if self.scales:
+            scale, shift = time.chunk(2, dim=1)
+            h = nn.functional.silu(self.norm2(h) * (1 + scale) + shift)
+        else:
+            h = self.norm2(h.add_(time))
+        h = self.conv2(self.dropout(h)).add_(self.shortcut(x))
         return self.attention(h)
 
 
@@ -112,8 +144,8 @@ class UNet(nn.Module):
     def __init__(self, config: ModelConfig, operators: Operators = STOCK) -> None:
         super().__init__()
         width, channels, levels = config.base_channels, config.base_channels, len(config.channels)
-        self.width = width
-        attention = [config.image_size // 2**level in config.attention_resolutions for level in range(levels)]
+        self.sinusoids = width, config.time_frequency_shift, config.time_cosine_first
+        attention = [config.attention_groups(config.image_size // 2**level) for level in range(levels)]
 
         self.time1 = nn.Linear(width, 4 * width)
         self.time2 = nn.Linear(4 * width, 4 * width)
@@ -128,8 +160,8 @@ class UNet(nn.Module):
             if level < levels - 1:
                 self.down.append(Downsample(channels, config))
                 skips.append(channels)
-        self.middle = nn.ModuleList(ResBlock(channels, channels, with_attention, config, operators)
-                                    for with_attention in (True, False))
+        self.middle = nn.ModuleList(ResBlock(channels, channels, groups, config, operators)
+                                    for groups in (config.middle_groups, None))
         self.up = nn.ModuleList()
         for level in reversed(range(levels)):
             for block in range(config.blocks_per_level + 1):
@@ -139,7 +171,7 @@ class UNet(nn.Module):
             if level > 0:
                 self.up.append(Upsample(channels, config, operators))
         assert not skips, "every output on the way down is used once on the way up"
-        self.norm_out = GroupNorm(channels, config, operators, silu=True)
+        self.norm_out = GroupNorm(channels, config.groups, config, operators, silu=True)
         self.conv_out = nn.Conv2d(channels, config.image_channels, 3, padding=1)
         if config.init == "ddpm":
             initialise(self)
@@ -154,7 +186,7 @@ class UNet(nn.Module):
         Returns:
             eps (N, C, H, W).
         """
-        temb = timestep_embedding(t, self.width)
+        temb = timestep_embedding(t, *self.sinusoids)
         temb = nn.functional.silu(self.time2(nn.functional.silu(self.time1(temb))))
         h = self.conv_in(x)
         skips = [h]

@@ -5,9 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from impls.errors import UsageError
 
@@ -16,13 +26,32 @@ PRESETS: tuple[PresetName, ...] = get_args(PresetName)
 
 
 class Frozen(BaseModel):
-    """Base of all configuration models: immutable, no unknown keys, no silent coercion of types, no NaN."""
+    """Base of all configuration models: immutable, no unknown keys, no silent coercion of types, no NaN.
+
+    Attributes:
+        later: fields that older records lack. JSON leaves them out at their default, so that a configuration reads and
+            hashes as the equal one that was recorded before there was such a setting.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
+        data = handler(self)
+        if info.mode != "json":
+            return data
+        fields = type(self).model_fields
+        return {key: value for key, value in data.items()
+                if key not in self.later or getattr(self, key) != fields[key].default}
 
 
 class ModelConfig(Frozen):
     """The U-Net's shape (Ho et al. 2020, appendix B)."""
+
+    later = frozenset({"head_channels", "middle_attention", "middle_attention_groups", "time_frequency_shift",
+                       "time_cosine_first", "time_scale_shift"})
 
     image_size: int = Field(32, gt=0, description="height and width of an image in pixels")
     image_channels: int = Field(3, gt=0, description="colour channels in and out")
@@ -46,6 +75,35 @@ class ModelConfig(Frozen):
     init: Literal["ddpm", "framework"] = Field(
         "ddpm", description="variance scaling with zero-init, or the framework's default")
 
+    head_channels: int | None = Field(None, gt=0, description="channels of an attention head, or null for one head")
+    middle_attention: bool = Field(True, description="attention between the two blocks of the coarsest level")
+    middle_attention_groups: int | None = Field(
+        None, ge=0, description="groups of the middle attention's GroupNorm: null for `groups`, 0 for no GroupNorm")
+    time_frequency_shift: float = Field(1.0, description="sinusoid i of n has the frequency 10000^(-i / (n - shift))")
+    time_cosine_first: bool = Field(False, description="cosines before sines in the time sinusoid")
+    time_scale_shift: bool = Field(
+        False, description="the timestep scales and shifts what the second GroupNorm of a block puts out, in place of "
+                           "being added to what it takes in")
+
+    def heads(self, channels: int) -> int:
+        """Attention heads over so many channels; together they may be narrower than those."""
+        return 1 if self.head_channels is None else channels // self.head_channels
+
+    def attention_channels(self, channels: int) -> int:
+        """Width of all heads over so many channels together."""
+        return channels if self.head_channels is None else self.heads(channels) * self.head_channels
+
+    def attention_groups(self, resolution: int) -> int | None:
+        """Groups of the attention's GroupNorm at a feature-map size; None where there is no attention."""
+        return self.groups if resolution in self.attention_resolutions else None
+
+    @property
+    def middle_groups(self) -> int | None:
+        """Groups of the middle attention's GroupNorm, 0 where it has none; None where there is no such attention."""
+        if not self.middle_attention:
+            return None
+        return self.groups if self.middle_attention_groups is None else self.middle_attention_groups
+
     def up_channels(self, level: int, block: int) -> int:
         """Output channels of residual block `block` (from 0) of `level` (0 is the finest) on the way up."""
         if self.up_narrowing == "last" and block == self.blocks_per_level:
@@ -54,15 +112,32 @@ class ModelConfig(Frozen):
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> ModelConfig:
-        if self.base_channels % 2:
-            raise ValueError("base_channels must be even: half of it are sines, half cosines")
+        half = self.base_channels // 2
+        if half < 1:
+            raise ValueError("base_channels must be 2 or more: half of it are sines, half cosines")
+        # One sinusoid has the frequency 1 whatever the shift; with the shift of the default there is no division.
+        if self.time_frequency_shift >= half and (half, self.time_frequency_shift) != (1, 1.0):
+            raise ValueError(f"time_frequency_shift {self.time_frequency_shift} is not below the {half} sinusoids")
         for name, width in [("base_channels", self.base_channels), *(("channels", c) for c in self.channels)]:
             if width % self.groups:
                 raise ValueError(f"{name}: {width} is not a multiple of groups={self.groups}")
+        if self.middle_groups and self.channels[-1] % self.middle_groups:
+            raise ValueError(f"channels: {self.channels[-1]} is not a multiple of "
+                             f"middle_attention_groups={self.middle_groups}")
+        narrowest = min(self._attended(), default=self.channels[-1])
+        if self.head_channels is not None and self.head_channels > narrowest:
+            raise ValueError(
+                f"head_channels: {self.head_channels} is more than the {narrowest} channels of an attention")
         factor = 2 ** (len(self.channels) - 1)
         if self.image_size % factor:
             raise ValueError(f"image_size {self.image_size} cannot be halved {len(self.channels) - 1} times")
         return self
+
+    def _attended(self) -> list[int]:
+        """Widths that attention is over."""
+        levels = [level for level in range(len(self.channels)) if self.attention_groups(self.image_size >> level)]
+        return [*([self.channels[-1]] if self.middle_attention else []), *(self.channels[level] for level in levels),
+                *(self.up_channels(level, self.blocks_per_level) for level in levels)]
 
 
 class DiffusionConfig(Frozen):

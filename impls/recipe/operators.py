@@ -22,8 +22,8 @@ from typing import Literal
 from impls.recipe.config import ModelConfig
 
 Shape = tuple[int, ...]
-Kind = Literal["sinusoid", "linear", "silu", "conv2d", "conv_transpose2d", "group_norm", "add", "dropout", "matmul",
-               "softmax", "concat", "upsample", "pad"]
+Kind = Literal["sinusoid", "linear", "silu", "conv2d", "conv_transpose2d", "group_norm", "add", "multiply", "dropout",
+               "matmul", "softmax", "concat", "upsample", "pad"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def operators(config: ModelConfig) -> Iterator[Operator]:
     layer = 0
     for level, c_out in enumerate(config.channels):
         for _ in range(config.blocks_per_level):
-            yield from _res_block(f"down.{layer}", x, c_out, x[1] in config.attention_resolutions, config)
+            yield from _res_block(f"down.{layer}", x, c_out, config.attention_groups(x[1]), config)
             x = (c_out, *x[1:])
             skips.append(x)
             layer += 1
@@ -83,7 +83,7 @@ def operators(config: ModelConfig) -> Iterator[Operator]:
             skips.append(x)
             layer += 1
 
-    for layer, attention in enumerate((True, False)):
+    for layer, attention in enumerate((config.middle_groups, None)):
         yield from _res_block(f"middle.{layer}", x, x[0], attention, config)
 
     layer = 0
@@ -92,7 +92,7 @@ def operators(config: ModelConfig) -> Iterator[Operator]:
             skip, c_out = skips.pop(), config.up_channels(level, block)
             both = (x[0] + skip[0], *x[1:])
             yield Operator(f"up.{layer}.concat", "", "concat", (x, skip), both)
-            yield from _res_block(f"up.{layer}", both, c_out, x[1] in config.attention_resolutions, config)
+            yield from _res_block(f"up.{layer}", both, c_out, config.attention_groups(x[1]), config)
             x = (c_out, *x[1:])
             layer += 1
         if level > 0:
@@ -104,38 +104,49 @@ def operators(config: ModelConfig) -> Iterator[Operator]:
     yield _conv("conv_out", x, config.image_channels)
 
 
-def _res_block(path: str, x: Shape, c_out: int, attention: bool, config: ModelConfig) -> Iterator[Operator]:
+def _res_block(path: str, x: Shape, c_out: int, attention: int | None, config: ModelConfig) -> Iterator[Operator]:
     y = (c_out, *x[1:])
     yield from _norm_silu(f"{path}.norm1", x)
     yield _conv(f"{path}.conv1", x, c_out)
-    yield _linear(f"{path}.time", (4 * config.base_channels,), c_out)
-    yield Operator(f"{path}.add_time", path, "add", (y, (c_out,)), y)
-    yield from _norm_silu(f"{path}.norm2", y)
+    yield _linear(f"{path}.time", (4 * config.base_channels,), 2 * c_out if config.time_scale_shift else c_out)
+    if config.time_scale_shift:
+        yield _norm(f"{path}.norm2", y)
+        yield Operator(f"{path}.scale_time", path, "multiply", (y, (2 * c_out,)), y)
+        yield Operator(f"{path}.add_time", path, "add", (y, (2 * c_out,)), y)
+        yield _same(f"{path}.norm2.silu", path, "silu", y)
+    else:
+        yield Operator(f"{path}.add_time", path, "add", (y, (c_out,)), y)
+        yield from _norm_silu(f"{path}.norm2", y)
     if config.dropout > 0:
         yield _same(f"{path}.dropout", f"{path}.dropout", "dropout", y)
     yield _conv(f"{path}.conv2", y, c_out)
     if x != y:
         yield _conv(f"{path}.shortcut", x, c_out, kernel=1)
     yield Operator(f"{path}.add_shortcut", path, "add", (y, y), y)
-    if attention:
-        yield from _attention(f"{path}.attention", y, config)
+    if attention is not None:
+        yield from _attention(f"{path}.attention", y, attention, config)
 
 
-def _attention(path: str, x: Shape, config: ModelConfig) -> Iterator[Operator]:
-    channels, pixels = x[0], x[1] * x[2]
-    tokens, scores = (pixels, channels), (pixels, pixels)
+def _attention(path: str, x: Shape, groups: int, config: ModelConfig) -> Iterator[Operator]:
+    channels, pixels, heads = x[0], x[1] * x[2], config.heads(x[0])
+    inner = config.attention_channels(channels)
+    tokens = (pixels, inner)
+    scores = (pixels, pixels) if heads == 1 else (heads, pixels, pixels)
     linear = config.attention_layout == "linear"
 
-    def project(name: str) -> Operator:
-        return _linear(f"{path}.{name}", tokens, channels) if linear else _conv(f"{path}.{name}", x, channels, kernel=1)
+    def project(name: str, c_in: int, c_out: int) -> Operator:
+        if linear:
+            return _linear(f"{path}.{name}", (pixels, c_in), c_out)
+        return _conv(f"{path}.{name}", (c_in, *x[1:]), c_out, kernel=1)
 
-    product = 2 * pixels * pixels * channels
-    yield _norm(f"{path}.norm", x)
-    yield from map(project, ("q", "k", "v"))
+    product = 2 * pixels * pixels * inner
+    if groups:
+        yield _norm(f"{path}.norm", x)
+    yield from (project(name, channels, inner) for name in "qkv")
     yield Operator(f"{path}.scores", path, "matmul", (tokens, tokens), scores, flop=product)
     yield _same(f"{path}.softmax", path, "softmax", scores)
     yield Operator(f"{path}.values", path, "matmul", (scores, tokens), tokens, flop=product)
-    yield project("out")
+    yield project("out", inner, channels)
     yield Operator(f"{path}.add_input", path, "add", (x, x), x)
 
 

@@ -15,8 +15,10 @@ from impls.backend import Arrays
 from impls.errors import CheckpointError, UsageError
 from impls.recipe.config import DiffusionConfig, ExperimentConfig, first_fault, preset, read_json
 from impls.store.checkpoint import Kind, load_params
-from impls.store.diffusers import CONFIG_FILE, WEIGHTS_FILE, load_diffusers
+from impls.store.diffusers import load_diffusers
+from impls.store.diffusers_files import WEIGHTS_FILE, holds_weights, is_weights
 from impls.store.trainfolder import CHECKPOINTS, checkpoints
+from impls.store.unet2d import CONFIG_FILE
 
 SCHEDULER_FILE = "scheduler_config.json"
 
@@ -74,15 +76,15 @@ def load_weights(path: Path, which: Kind | None = None) -> Weights:
 
     Args:
         path: a checkpoint's file, a folder with checkpoints (see `find_checkpoint`), or a diffusers `UNet2DModel`
-            folder, also as the `unet/` of a pipeline's folder.
+            folder, also as the `unet/` of a pipeline's folder, or one of the files of weights there.
         which: averaged or raw weights of a checkpoint; None takes the averaged ones where it has them.
 
     Raises:
         CheckpointError: missing, damaged, foreign, or without the weights that were asked for.
     """
-    folder = _diffusers_folder(path)
+    folder = diffusers_folder(path)
     if folder is not None:
-        return _from_diffusers(folder, which)
+        return _from_diffusers(path, folder, which)
     file = find_checkpoint(path)
     found = load_params(file, which)
     name = "EMA" if found.kind == "ema" else "raw"
@@ -95,22 +97,23 @@ def _newest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def _diffusers_folder(path: Path) -> Path | None:
+def diffusers_folder(path: Path) -> Path | None:
     """The folder of a diffusers model that `path` means; None when it means something else."""
-    if os.path.isfile(path) and path.name == WEIGHTS_FILE:
+    if is_weights(path):
         return path.parent
     # A training's folder has a config.json too, of another kind.
     if _newest(path) is not None:
         return None
-    return next((folder for folder in (path, path / "unet") if os.path.isfile(folder / CONFIG_FILE)), None)
+    return next((folder for folder in (path, path / "unet")
+                 if os.path.isfile(folder / CONFIG_FILE) and holds_weights(folder)), None)
 
 
-def _from_diffusers(folder: Path, which: Kind | None) -> Weights:
+def _from_diffusers(path: Path, folder: Path, which: Kind | None) -> Weights:
     if which == "raw":
         raise CheckpointError(f"{folder}: a diffusers folder has one set of weights and does not say which: "
                               "leave the choice out")
-    model, params = load_diffusers(folder)
-    config = preset("ddpm").model_copy(update={"model": model})
+    model = load_diffusers(folder, path if is_weights(path) else None)
+    config = preset("ddpm").model_copy(update={"model": model.config})
     places = (folder / SCHEDULER_FILE, folder.parent / "scheduler" / SCHEDULER_FILE)
     scheduler = next((file for file in places if file.is_file()), None)
     if scheduler is None:
@@ -118,8 +121,8 @@ def _from_diffusers(folder: Path, which: Kind | None) -> Weights:
     else:
         config = config.model_copy(update={"diffusion": _diffusion(scheduler)})
         origin = f"diffusion of {scheduler}"
-    description = f"diffusers weights of {folder}, {origin}"
-    return Weights(config, params, None, "diffusers", folder / WEIGHTS_FILE, description)
+    description = f"diffusers weights of {model.file} ({model.stored}), {origin}"
+    return Weights(config, model.params, None, "diffusers", model.file, description)
 
 
 def _diffusion(path: Path) -> DiffusionConfig:

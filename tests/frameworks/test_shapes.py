@@ -7,8 +7,9 @@ from small_training import config, images, set_weights, weights
 
 from impls.recipe.config import merged
 
-# Parameters of one element, feature maps of 7x7, groups of 3 and 5 channels.
-ODD = {"image_size": 14, "image_channels": 1, "channels": [24, 40], "attention_resolutions": [7]}
+# Parameters of one element, feature maps of 7x7, groups of 3 and 5 channels, three and five heads.
+ODD = {"image_size": 14, "image_channels": 1, "channels": [24, 40], "attention_resolutions": [7], "head_channels": 8,
+       "attention_layout": "linear"}
 OPTIONS = {"pytorch": ["", "channels_last"], "jittor": ["", "onednn"]}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,23 +17,50 @@ from impls.store.diffusers import load_diffusers
 
 # Runs in a process of its own: diffusers imports PyTorch, which must not meet Jittor.
 REFERENCE = """
-import sys
+import json, sys
 import numpy as np, torch
 from diffusers import UNet2DModel
 
-torch.manual_seed(0)
-model = UNet2DModel(
-    sample_size=32, block_out_channels=(32, 64), layers_per_block=2, norm_eps=1e-6, downsample_padding=0,
-    flip_sin_to_cos=False, freq_shift=1, attention_head_dim=None, norm_num_groups=32,
-    down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D")).eval()
-with torch.no_grad():
-    for p in model.parameters():
-        p.add_(0.05 * torch.randn_like(p))  # biases and norms are not what they start as
-    x, t = torch.randn(3, 3, 32, 32), torch.tensor([0, 17, 999])
-    y = model(x, t).sample
-model.save_pretrained(sys.argv[1])
-np.savez(sys.argv[1] + "/case.npz", x=x.numpy(), t=t.numpy(), y=y.numpy())
+for name, (options, saving) in json.loads(sys.argv[2]).items():
+    torch.manual_seed(0)
+    model = UNet2DModel(sample_size=16, layers_per_block=1, **options).eval()
+    folder = f"{sys.argv[1]}/{name}"
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.05 * torch.randn_like(p))  # biases and norms are not what they start as
+        kind = torch.float16 if saving else torch.float32
+        model.to(kind).save_pretrained(folder, **saving)
+        model.float()
+        x, t = torch.randn(3, options.get("in_channels", 3), 16, 16), torch.tensor([0, 17, 999])
+        y = model(x, t).sample
+    np.savez(folder + "/case.npz", x=x.numpy(), t=t.numpy(), y=y.numpy())
 """
+# Options of UNet2DModel and of save_pretrained; what is not named has diffusers' own default: heads of 8 channels,
+# cosines first, no shift of the frequencies, symmetric padding.
+DDPM = {"block_out_channels": (32, 64), "norm_eps": 1e-6, "downsample_padding": 0, "flip_sin_to_cos": False,
+        "freq_shift": 1, "attention_head_dim": None,
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
+PLACES = {name: DDPM[name] for name in ("down_block_types", "up_block_types")}
+PUBLIC = {
+    "ddpm": (DDPM, {}),
+    "defaults": ({**PLACES, "block_out_channels": (32, 48), "in_channels": 1, "out_channels": 1,
+                  "norm_num_groups": 16}, {}),
+    # Odd widths, heads that do not fill them, no normalisation before the middle attention; shards of a variant.
+    "scale and shift": ({**PLACES, "block_out_channels": (15, 35), "in_channels": 4, "out_channels": 4,
+                         "norm_num_groups": 5, "attention_head_dim": 7, "freq_shift": 0.5,
+                         "resnet_time_scale_shift": "scale_shift"}, {"variant": "fp16", "max_shard_size": "60KB"}),
+    "no attention in the middle": ({**PLACES, "block_out_channels": (32, 32), "add_attention": False,
+                                    "act_fn": "swish", "norm_num_groups": 8}, {}),
+}
+
+
+@pytest.fixture(scope="session")
+def public(tmp_path_factory):
+    """A folder with a diffusers model for every entry of PUBLIC, and what it predicts."""
+    place = tmp_path_factory.mktemp("public")
+    subprocess.run([sys.executable, "-c", REFERENCE, str(place), json.dumps(PUBLIC)], check=True, capture_output=True,
+                   env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    return place
 
 
 @pytest.mark.parametrize(("name", "count"), [("tiny", 2_329_603), ("ddpm", 35_746_307), ("seed", 201_373_315)])
@@ -60,7 +88,9 @@ def test_keys_and_shapes_are_the_documented_ones(fw):
 VARIANTS = {
     "ddpm-like": {},
     "seed-like": {"attention_layout": "linear", "upsample": "transposed", "downsample_padding": "symmetric",
-                  "up_narrowing": "last"}}
+                  "up_narrowing": "last"},
+    "scale and shift": {"image_channels": 1, "base_channels": 15, "channels": [15, 35], "groups": 5,
+                        "head_channels": 8, "time_scale_shift": True, "middle_attention_groups": 0}}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -92,16 +122,18 @@ def test_the_list_of_operators_is_what_runs(fw, variant):
                    for operator in operators(model) if operator.kind in kinds.values()]
 
 
-def test_reproduces_diffusers_unet2dmodel(fw, tmp_path):
-    subprocess.run([sys.executable, "-c", REFERENCE, str(tmp_path)], check=True, capture_output=True,
-                   env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    config, arrays = load_diffusers(tmp_path)
-    case = np.load(tmp_path / "case.npz")
-    subject = trainer(fw, model=config.model_dump())
-    set_weights(subject, arrays)
-    eps = subject.predict(case["x"], case["t"])
+@pytest.mark.parametrize("name", PUBLIC)
+def test_reproduces_diffusers_unet2dmodel(fw, public, name):
+    found = load_diffusers(public / name)
+    assert (found.stored == "float16") == found.file.name.endswith(".json") == (name == "scale and shift")
+    case = np.load(public / name / "case.npz")
     assert np.abs(case["y"]).max() > 0.5
-    np.testing.assert_allclose(eps, case["y"], rtol=0, atol=2e-5)
+    data = images(size=16)[..., [0] * found.config.image_channels]
+    for options in [(), ("onednn",)] if fw.name == "jittor" else [()]:
+        subject = trainer(fw, data, options, model=found.config.model_dump())
+        set_weights(subject, found.params)
+        eps = subject.predict(case["x"], case["t"])
+        np.testing.assert_allclose(eps, case["y"], rtol=0, atol=2e-5, err_msg=str(options))
 
 
 @pytest.mark.parametrize("model", [

@@ -32,8 +32,11 @@ def unet2d(config: ModelConfig) -> UNet2DModel:
         block_out_channels=config.channels, layers_per_block=config.blocks_per_level, dropout=config.dropout,
         down_block_types=tuple("AttnDownBlock2D" if each else "DownBlock2D" for each in attention),
         up_block_types=tuple("AttnUpBlock2D" if each else "UpBlock2D" for each in reversed(attention)),
-        norm_eps=config.group_norm_eps, norm_num_groups=config.groups, attention_head_dim=None,
-        downsample_padding=0 if config.downsample_padding == "asymmetric" else 1, flip_sin_to_cos=False, freq_shift=1)
+        norm_eps=config.group_norm_eps, norm_num_groups=config.groups, attention_head_dim=config.head_channels,
+        downsample_padding=0 if config.downsample_padding == "asymmetric" else 1, add_attention=config.middle_attention,
+        attn_norm_num_groups=config.middle_groups or None, freq_shift=config.time_frequency_shift,
+        flip_sin_to_cos=config.time_cosine_first,
+        resnet_time_scale_shift="scale_shift" if config.time_scale_shift else "default")
 
 
 def outside(name, array):

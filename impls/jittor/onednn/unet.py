@@ -20,7 +20,7 @@ class OneDNNUNet(UNet):
 
     def execute(self, x: Var, t: Var) -> Var:
         """See `UNet.execute`."""
-        temb = timestep_embedding(t, self.width)
+        temb = timestep_embedding(t, *self.sinusoids)
         temb = nn.silu(self.time2(nn.silu(self.time1(temb))))
         h = conv(self.conv_in, x.transpose(0, 2, 3, 1))
         skips = [h]
@@ -56,18 +56,24 @@ def norm(module: GroupNorm, x: Var, silu: bool, shift: Var | None = None, dropou
 def res_block(block: ResBlock, x: Var, temb: Var) -> Var:
     """See `ResBlock.execute`."""
     h = conv(block.conv1, norm(block.norm1, x, silu=True))
-    dropout = block.dropout.p if block.dropout.is_train else 0.0
-    h = conv(block.conv2, norm(block.norm2, h, True, block.time(temb), dropout))
+    if block.scales:
+        scale, shift = block.time(temb).unsqueeze(1).unsqueeze(1).chunk(2, dim=3)
+        h = block.dropout(nn.silu(norm(block.norm2, h, silu=False) * (1 + scale) + shift))
+    else:
+        dropout = block.dropout.p if block.dropout.is_train else 0.0
+        h = norm(block.norm2, h, True, block.time(temb), dropout)
+    h = conv(block.conv2, h)
     h = h + (conv(block.shortcut, x) if isinstance(block.shortcut, nn.Conv2d) else x)
     return attend(block.attention, h) if isinstance(block.attention, Attention) else h
 
 
 def attend(module: Attention, x: Var) -> Var:
     """See `Attention.execute`."""
-    n, height, width, c = x.shape
-    h = norm(module.norm, x, silu=False)
-    q, k, v = (project(layer, h).reshape(n, height * width, c) for layer in (module.q, module.k, module.v))
-    return x + project(module.out, onednn.attention(q, k, v).reshape(n, height, width, c))
+    n, height, width, _ = x.shape
+    h = norm(module.norm, x, silu=False) if isinstance(module.norm, GroupNorm) else x
+    q, k, v = (module.split(project(layer, h).reshape(n, height * width, -1))
+               for layer in (module.q, module.k, module.v))
+    return x + project(module.out, module.join(onednn.attention(q, k, v)).reshape(n, height, width, -1))
 
 
 def downsample(module: Downsample, x: Var) -> Var:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,8 @@ from impls.recipe.config import ExperimentConfig
 from impls.registry import Arm
 from impls.store import trainlog
 from impls.store.checkpoint import Note, load_state, read_note
-from impls.store.diffusers import WEIGHTS_FILE
 from impls.store.trainfolder import TrainFolder, checkpoints, folder_of
-from impls.store.weights import find_checkpoint, load_weights
+from impls.store.weights import diffusers_folder, find_checkpoint, load_weights
 from impls.tools.train.options import TrainOptions, changes, with_defaults
 
 
@@ -49,7 +47,7 @@ def starting_point(model_path: str | None) -> Start | None:
     if model_path is None:
         return None
     path = Path(model_path)
-    if path.name == WEIGHTS_FILE or any(os.path.isfile(folder / WEIGHTS_FILE) for folder in (path, path / "unet")):
+    if diffusers_folder(path) is not None:
         weights = load_weights(path)
         config = with_defaults(weights.config)
         zeros = {name: np.zeros_like(array) for name, array in weights.params.items()}

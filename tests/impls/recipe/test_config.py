@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from impls.errors import UsageError
-from impls.recipe.config import PRESETS, ExperimentConfig, merged, preset, read_json, validated
+from impls.recipe.config import PRESETS, ExperimentConfig, ModelConfig, merged, preset, read_json, validated
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -13,6 +13,15 @@ def test_json_round_trip_keeps_everything(name):
     again = validated(json.loads(config.model_dump_json()), "test")
     assert again == config
     assert again.sha256() == config.sha256()
+
+
+def test_settings_that_came_later_leave_old_records_as_they_were():
+    """The hashes are those of the presets when these were all the settings of a network."""
+    assert not ModelConfig.later & json.loads(preset("ddpm").model_dump_json())["model"].keys()
+    assert [preset(name).sha256()[:12] for name in PRESETS] == ["c2d93f6e65f8", "27b135823348", "dd52f3a3b860"]
+    other = merged(preset("ddpm"), {"model": {"head_channels": 8}}, "test")
+    assert other.sha256() != preset("ddpm").sha256()
+    assert validated(json.loads(other.model_dump_json()), "test") == other
 
 
 def test_presets_differ_and_are_immutable():
@@ -50,7 +59,10 @@ def test_overrides_are_laid_over_group_by_group():
     ({"train": {"batch_size": True}}, "f.json: train.batch_size: Input should be a valid integer, got True"),
     ({"train": 3}, "f.json: train: Input should be a valid dictionary"),
     ({"model": {"channels": [-32]}}, "f.json: model.channels.0: Input should be greater than 0, got -32"),
-    ({"model": {"base_channels": 33, "groups": 3}}, "f.json: model: base_channels must be even"),
+    ({"model": {"base_channels": 1, "groups": 1}}, "f.json: model: base_channels must be 2 or more"),
+    ({"model": {"head_channels": 65}}, "f.json: model: head_channels: 65 is more than the 64 channels of an attention"),
+    ({"model": {"middle_attention_groups": 7}}, "f.json: model: channels: 64 is not a multiple of middle_attention"),
+    ({"model": {"time_frequency_shift": 16}}, "f.json: model: time_frequency_shift 16.0 is not below the 16 sinusoids"),
     ({"model": {"channels": [100]}}, "f.json: model: channels: 100 is not a multiple of groups=32"),
     ({"model": {"image_size": 30}}, "f.json: model: image_size 30 cannot be halved 3 times"),
     ([1], "f.json: expected a JSON object of settings, found list"),

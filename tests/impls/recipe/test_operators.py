@@ -42,6 +42,21 @@ def test_attention_by_hand():
     ]
 
 
+def test_heads_share_the_products_of_attention():
+    """Of 15 channels two heads of 7 leave one out; scale and shift are twice as many numbers of the timestep."""
+    config = ModelConfig(image_size=8, base_channels=15, channels=(15,), groups=5, attention_resolutions=(8,),
+                         blocks_per_level=1, head_channels=7, time_scale_shift=True, middle_attention_groups=0)
+    found = {operator.name: operator for operator in operators(config)}
+    assert found["down.0.attention.q"].weight == (14, 15, 1, 1)
+    assert found["down.0.attention.out"].weight == (15, 14, 1, 1)
+    assert (found["down.0.attention.scores"].output, found["down.0.attention.scores"].flop) == (
+        (2, 64, 64), 2 * 64 * 64 * 14)
+    assert "down.0.attention.norm" in found and "middle.0.attention.norm" not in found
+    assert found["down.0.time"].weight == (30, 60)
+    assert not any(name.startswith("middle.0.attention") for name in (
+        operator.name for operator in operators(config.model_copy(update={"middle_attention": False}))))
+
+
 def test_dropout_is_there_only_where_something_is_dropped():
     kinds = [{operator.kind for operator in operators(ModelConfig(dropout=rate))} for rate in (0.0, 0.1)]
     assert kinds[1] - kinds[0] == {"dropout"}

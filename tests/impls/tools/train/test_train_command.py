@@ -108,9 +108,11 @@ def test_samples_when_they_are_asked_for(trained):
 
 
 def test_the_weights_of_others_start_at_step_0(tmp_path, monkeypatch):
-    (tmp_path / train_start.WEIGHTS_FILE).touch()
+    file = tmp_path / "diffusion_pytorch_model.fp16.safetensors"
+    file.touch()
+    (tmp_path / "config.json").touch()
     params = {"w": np.ones(3, np.float32)}
-    found = Weights(preset("ddpm"), params, None, "diffusers", tmp_path / train_start.WEIGHTS_FILE, "")
+    found = Weights(preset("ddpm"), params, None, "diffusers", file, "")
     monkeypatch.setattr(train_start, "load_weights", lambda path: found)
     start = train_start.starting_point(str(tmp_path))
     assert (start.state.step, start.folder, start.note.arm) == (0, None, None)
