@@ -30,6 +30,10 @@ COMMAND_LIMIT_S = 120.0
 MAX_FAILURES = 2
 
 
+class TimeIsUpError(Exception):
+    """The user's time limit is over; the message says where that was. What was measured is kept."""
+
+
 @dataclass
 class Bench:
     """What is at hand while one part of a run is measured.
@@ -97,11 +101,15 @@ class Bench:
         return replace(self, plan=plan, ledger=replace(self.ledger, part=plan.part.name), part_began=self.clock(),
                        failures=Counter(), once_done=set(), longest_warm_up={})
 
-    @property
-    def in_time(self) -> bool:
-        """Whether something new may start within the user's limit, which is one for the whole run."""
+    def check_time(self, where: str) -> None:
+        """To be asked wherever work can be left and done again by `--resume`; the limit is one for the whole run.
+
+        Raises:
+            TimeIsUpError: it is over.
+        """
         limit = self.plan.time_limit_s
-        return limit is None or self.clock() - self.began <= limit
+        if limit is not None and self.clock() - self.began > limit:
+            raise TimeIsUpError(where)
 
     def given_up(self, slot: ArmSlot) -> bool:
         """Whether an arm failed so often that later blocks do without it."""

@@ -85,8 +85,9 @@ class BenchConfig(Frozen):
     loader: Literal["resident", "native"] = Field("resident", description="where measured windows get their batches")
     num_workers: int | None = Field(None, description="worker processes of the native loader (default: the preset's)")
     seed: int = Field(0, description="seed of data order, weights, and of the order of windows")
-    time_limit: Annotated[float, Shown("MINUTES")] | None = Field(None, allow_inf_nan=True,
-                                     description="minutes after which no new block is started")
+    time_limit: Annotated[float, Shown("MINUTES")] | None = Field(None, allow_inf_nan=True, description=(
+        "minutes after which the run ends with its report, at the next pair of windows or step of parity; --resume "
+        "goes on (only what compiles or starts then is not cut short)"))
     threads: int | None = Field(None, description="CPU threads of every arm (default: OMP_NUM_THREADS, else the CPUs "
                                                   "that this process may use, which are the most)")
     schedule: Literal["resident", "sequential"] = Field(
@@ -162,9 +163,10 @@ class BenchConfig(Frozen):
         return self.interpreters.get(arm.name, self.interpreters.get(arm.backend, sys.executable))
 
 
-# What may differ when a run is resumed: it changes what is shown, not what is measured; the number of threads does, and
-# is held against the recorded environment instead.
-FREE_ON_RESUME = frozenset({"resume", "allow_env_change", "dry_run", "quiet", "config", "out", "threads"})
+# What may differ when a run is resumed: it changes what is shown or how long it goes on, not what is measured; the
+# number of threads does, and is held against the recorded environment instead.
+FREE_ON_RESUME = frozenset({"resume", "allow_env_change", "dry_run", "quiet", "config", "out", "threads",
+                            "time_limit"})
 _AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "num_workers": 0, "seed": 0,
              "num_images": 2, "reference_images": 2}
 # Options that belong to some suites only, and why another refuses them.

@@ -63,7 +63,7 @@ class Plan:
         pairs: stepwise windows of each arm in a block.
         schedule: resident or sequential.
         seed: seed of the orders.
-        time_limit_s: after which no new block starts; None without a limit.
+        time_limit_s: after which the run ends; None without a limit.
         first_block: number of its first block; blocks of one run never share a number.
     """
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
-from harness.bench import COMMAND_LIMIT_S, MAX_FAILURES, Bench
+from harness.bench import COMMAND_LIMIT_S, MAX_FAILURES, Bench, TimeIsUpError
 from harness.blocks.once import measure_once
 from harness.blocks.warmup import Started, check_cache, start, warm_up
 from harness.blocks.windows import HAND_OVER_S, WINDOW_S, alternate_steps, shifts
@@ -78,7 +79,11 @@ class Block:
             pair: its number, which with the block's recorded seed says who begins.
             work: takes the arm's slot, the pair, and the position in it.
             what: is done, for people.
+
+        Raises:
+            TimeIsUpError: the user's time limit is over, so that the block stays unfinished.
         """
+        self.bench.check_time(f"in block {self.number}")
         # From the plan's order of arms, so that the recorded seed tells it.
         group = [slot for slot in self.bench.plan.slots if slot in self._group]
         for position, slot in enumerate(turn_order(group, self._plan.order_seed, pair)):
@@ -131,7 +136,9 @@ class Block:
         for slot in list(self.live):
             self.guarded(slot, self._read)
         self.fresh = {slot: arm for slot, arm in self.live.items() if slot not in self.bench.once_done}
-        measure_once(self)
+        # The windows are complete: without its extras the block counts all the same, and `--resume` makes up for them.
+        with suppress(TimeIsUpError):
+            measure_once(self)
 
     def _warm_up(self, slot: ArmSlot) -> None:
         warm_up(self, self.live[slot])

@@ -22,6 +22,7 @@ def run_cold_starts(bench: Bench) -> None:
     arms = {arm.name: slot for slot, arm in reversed(bench.plan.arms)}
     with bench.progress.bar(len(arms), "cold start"):
         for name, slot in arms.items():
+            bench.check_time("during the cold starts")
             bench.progress.say(f"cold start of {name} with empty compile caches (this can take minutes)")
             log_name = f"{slot}-cold-start"
             try:

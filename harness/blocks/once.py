@@ -33,6 +33,7 @@ EXTRAS = "extras"
 def measure_once(block: Block) -> None:
     """Measure it of every fresh arm; a failure is a case of its own and leaves the block's times alone."""
     for slot, arm in block.fresh.items():
+        block.bench.check_time("beside the blocks")
         block.bench.progress.status(f"{arm.session.arm.name}: overhead, peak")
         done = block.beside(EXTRAS, arm, partial(_overheads, block, arm))
         block.bench.once_done.add(slot)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from harness.bench import Bench
+from harness.bench import Bench, TimeIsUpError
 from harness.blocks.block import Block
 from harness.blocks.once import once_done
 from harness.part import Timed
@@ -34,7 +34,11 @@ class Series:
         bench.once_done |= once_done(recorded, self._plan, part)
 
     def run(self) -> None:
-        """Measure them; a fault of one arm is in the journal, not raised."""
+        """Measure them; a fault of one arm is in the journal, not raised.
+
+        Raises:
+            TimeIsUpError: the user's time limit is over before all that are needed are measured, or within a block.
+        """
         repeats: list[int] = [s.block for s in self._states.values() if s.repeats is not None]
         while (number := self._next()) is not None:
             self._block(number, None)
@@ -61,15 +65,20 @@ class Series:
         return next(number for number in plan.block_numbers if number not in self._states)
 
     def _in_time(self, beyond_minimum: bool) -> bool:
-        """Whether another block may start; running out of an explicit limit is a finding."""
+        """Whether another block may start, which would end in time; that one beyond the minimum may not is a finding.
+
+        Raises:
+            TimeIsUpError: one that is needed may not.
+        """
         limit, bench = self._plan.time_limit_s, self._bench
         # The user's limit is one for the whole run, the default one for every part.
         spent = bench.clock() - (bench.part_began if limit is None else bench.began)
         expected = spent + (statistics.median(self._block_s[-3:]) if self._block_s else 0.0)
-        if limit is not None and expected > limit and self._block_s:
-            bench.ledger.find_once(TIME_LIMIT.found(
-                f"the time limit of {limit / 60:g} min ended the run after {len(self._states)} blocks",
-                mild=beyond_minimum))
+        if limit is not None and expected > limit:
+            where = f"after {len(self._states)} block{'' if len(self._states) == 1 else 's'}"
+            if not beyond_minimum:
+                raise TimeIsUpError(where)
+            bench.ledger.find_once(TIME_LIMIT.found(time_over(limit, where), mild=True))
             return False
         # A number of blocks that the user gave is needed and wanted alike.
         soft = limit is None and self._plan.max_blocks > self._plan.min_blocks
@@ -91,3 +100,8 @@ class Series:
         if repeats is None and left > 0:
             minutes = left * self._block_s[-1] / 60
             bench.progress.say(f"about {minutes:.1f} min for the {left} blocks that are still needed")
+
+
+def time_over(limit_s: float, where: str) -> str:
+    """That a time limit ended something, for people."""
+    return f"the time limit of {limit_s / 60:g} min ended the run {where}"

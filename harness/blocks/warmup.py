@@ -62,9 +62,11 @@ def start(block: Block, slot: ArmSlot) -> None:
     """Have a fresh process of an arm build what is measured and take its first step: then it is live in the block.
 
     Raises:
+        TimeIsUpError: the user's time limit is over.
         WorkerFailedError: it cannot.
     """
     bench = block.bench
+    bench.check_time(f"before block {block.number} was measured")
     bench.progress.status(f"{bench.plan.arm(slot).name}: starting")
     session, created = bench.open(slot, block.log(slot))
     try:
@@ -81,6 +83,7 @@ def warm_up(block: Block, arm: Started) -> None:
     """Take steps until they are steady, and record them.
 
     Raises:
+        TimeIsUpError: the user's time limit is over.
         WorkerFailedError: the arm cannot go on.
     """
     from harness.stats.steady import detect
@@ -89,6 +92,7 @@ def warm_up(block: Block, arm: Started) -> None:
     block.bench.progress.status(f"{arm.session.arm.name}: warm-up")
     chunk, capped = 4, False
     while True:
+        block.bench.check_time(f"in the warm-up of block {block.number}")
         times = arm.session.ask(timing.Stepwise(steps=chunk), SLOW_LIMIT_S)
         arm.start_ns += times.start_ns
         arm.step_ns += times.step_ns

@@ -42,6 +42,11 @@ class Handle:
             return self._process.wait(timeout_s)
         return None
 
+    def ask_to_end(self) -> None:
+        """Ask it by SIGTERM, as an interrupt does, to finish what it is at."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+
     def kill(self) -> None:
         """End the whole group, and whatever left it, at once: loader workers outlive their parent otherwise."""
         # Once it has been waited for, its number may be another's.

@@ -20,6 +20,8 @@ POLL_S = 0.2
 TELL_S = 15.0
 # A tool writes its progress at least every 10 s; compilation, a slow disk and one long chain on a CPU take longer.
 STALL_S = 3600.0
+# A training writes a checkpoint before it ends.
+END_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Tools:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
-    def run(self, tool: str, words: Sequence[str], log: Path, watcher: Progress, text: str, arm: Arm | None = None
-            ) -> float:
+    def run(self, tool: str, words: Sequence[str], log: Path, watcher: Progress, text: str, arm: Arm | None = None,
+            check: Callable[[], None] = lambda: None) -> float:
         """Run one tool to its end.
 
         Args:
@@ -51,6 +53,7 @@ class Tools:
             watcher: told while it runs, with its last line.
             text: what it does, for people.
             arm: whose interpreter runs it; None for this one.
+            check: asked again and again while it runs; what it raises ends the tool, which may finish its step first.
 
         Returns:
             the seconds that it took.
@@ -69,6 +72,12 @@ class Tools:
         try:
             while (status := handle.poll()) is None:
                 self.sleep(POLL_S)
+                try:
+                    check()
+                except BaseException:
+                    handle.ask_to_end()
+                    handle.wait(END_S)
+                    raise
                 now, size = self.clock(), log.stat().st_size
                 if size != heard:
                     heard, spoke = size, now

@@ -115,8 +115,10 @@ UNSYNCHRONISED = Kind(
     "times in a row; or a sampler's chain takes far less than a whole batch. Its case fails, and its comparisons are "
     "`not-comparable`.", "its times mean nothing: make its `synchronize` wait for all enqueued work")
 TIME_LIMIT = Kind(
-    "time-limit", "warning", "end", "`--time-limit` ended the run; an info where as many blocks were measured as a "
-    "verdict needs.", "give --time-limit more minutes for a narrower interval", milder="info")
+    "time-limit", "warning", "end", "`--time-limit` ended the run, also within a block: what is unfinished is measured "
+    "again by `--resume`. An info where as many blocks were measured as a verdict needs.",
+    "go on with --resume, where --time-limit may be given anew; fewer --pairs or --num-images take less time",
+    milder="info")
 MONITOR_FAILED = Kind(
     "monitor-failed", "warning", "during", "A fault in the telemetry ended it.",
     "the measurements are not affected; please report this with the run folder")

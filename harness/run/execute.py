@@ -133,6 +133,8 @@ def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRu
             writer.finish(runner.end("failed", EXIT_FAILED))
         raise
     code = max(end.exit_code, conclude(writer.path, bench.progress.say))
+    if end.status == "interrupted":
+        print(f"the time limit ended the run; go on with: run_bench.py --resume {writer.path}", file=sys.stderr)
     writer.summarise()
     writer.close()
     return code

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.bench import SLOW_LIMIT_S, Bench
+from harness.bench import SLOW_LIMIT_S, Bench, TimeIsUpError
 from harness.blocks.coldstart import run_cold_starts
+from harness.blocks.series import time_over
 from harness.machine.counters import taken
 from harness.machine.disturbance import disturbed_blocks
 from harness.plan import Plan
 from harness.processes.session import WorkerFailedError
 from harness.protocol import life
 from harness.record.events import BlockState, Case, RunEnded
+from harness.record.findings import TIME_LIMIT
+from harness.record.run import finished_blocks
 from harness.run.start import Opening, begin
 from impls.errors import EXIT_FAILED, EXIT_OK
 
@@ -40,11 +43,7 @@ class Runner:
         begin(self._opening, ledger)
         bench.telemetry.start()
         ledger.look_around()
-        self._prewarm()
-        for plan in self._plans:
-            plan.part.ready(bench.of_part(plan))
-        for plan in self._plans:
-            self._measure(plan)
+        unfinished = self._measure_all()
         measured = bench.writer.run
         if any(plan.timed for plan in self._plans):
             ledger.record([*bench.telemetry.findings(), *taken(before, bench.counters()),
@@ -52,12 +51,33 @@ class Runner:
         for plan in self._plans:
             bench.of_part(plan).ledger.record(plan.part.judge(measured.part(plan.part.name), plan))
         failed = any(case.status == "failed" for case in bench.writer.run.of(Case))
-        return self.end("failed" if failed else "complete", EXIT_FAILED if failed else EXIT_OK)
+        status = "interrupted" if unfinished else "failed" if failed else "complete"
+        return self.end(status, EXIT_OK if status == "complete" else EXIT_FAILED)
 
     def end(self, status: str, exit_code: int) -> RunEnded:
         """The last line of the journal."""
         return RunEnded.model_validate({"status": status, "exit_code": exit_code,
                                         "wall_s": self._bench.clock() - self._bench.began})
+
+    def _measure_all(self) -> bool:
+        """Every part; whether the user's time limit came before all of them had what they need."""
+        bench, at = self._bench, self._plans[0]
+        try:
+            self._prewarm()
+            for plan in self._plans:
+                plan.part.ready(bench.of_part(plan))
+            for at in self._plans:
+                self._measure(at)
+        except TimeIsUpError as error:
+            enough = at is self._plans[-1] and at.timed is not None and self._blocks_of(at) >= at.min_blocks
+            bench.ledger.find(TIME_LIMIT.found(
+                time_over(at.time_limit_s or 0.0, str(error)), mild=enough))
+            return not enough
+        return False
+
+    def _blocks_of(self, plan: Plan) -> int:
+        return sum(number in plan.block_numbers and state.repeats is None
+                   for number, state in finished_blocks(self._bench.writer.run).items())
 
     def _measure(self, plan: Plan) -> None:
         """Find out whether the arms do the same, then measure them: what the journal does not hold yet."""

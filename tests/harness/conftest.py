@@ -163,7 +163,10 @@ class FakeTelemetry:
 
 @dataclass
 class Lab:
-    """One in-process run; `step_ns(options, process, step)` says how long a step takes."""
+    """One in-process run; `step_ns(options, process, step)` says how long a step takes.
+
+    `late_s` is added to the run's own clock, not to the workers'.
+    """
 
     tmp_path: Path
     clock: FakeClock
@@ -172,6 +175,7 @@ class Lab:
     stream: io.StringIO
     cpu: dict[int, int] = field(default_factory=dict)
     tools: object | None = None
+    late_s: float = 0.0
     counters: Counters = Counters(monotonic_s=0, raw_s=0, boot_s=0, wall_s=0, processors=2)
 
     def bench(self, config: BenchConfig, writer: RunWriter | None = None) -> tuple[Bench, Opening]:
@@ -186,7 +190,8 @@ class Lab:
         bench = Bench(plan=plan, experiment=recipe, ledger=ledger, sessions=self.sessions, telemetry=self.telemetry,
                       threads=1, data_path=data, images=64, dataset="digits",
                       weights=self.tmp_path / "weights.safetensors", tools=self.tools, sleep=self.clock.sleep,
-                      clock=self.clock.seconds, cpu_ns=lambda pid: self.cpu.get(pid, 0), busy_ns=lambda: None,
+                      clock=lambda: self.clock.seconds() + self.late_s,
+                      cpu_ns=lambda pid: self.cpu.get(pid, 0), busy_ns=lambda: None,
                       counters=lambda: self.counters)
         opening = Opening(Job(config, recipe, plans, "as asked", ["run_bench.py"]),
                           EnvironmentRecorded(facts={"cpu": "x"}),

@@ -30,7 +30,7 @@ class FakeTools:
     calls: list[tuple[str, dict[str, list[str]]]] = field(default_factory=list)
     faults: dict[str, str] = field(default_factory=dict)
 
-    def run(self, tool, words, log, watcher, text, arm=None):
+    def run(self, tool, words, log, watcher, text, arm=None, check=None):
         options: dict[str, list[str]] = {}
         for word in words:
             name, _, value = word.removeprefix("--").partition("=")

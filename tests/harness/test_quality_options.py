@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.bench import TimeIsUpError
 from harness.options import BenchConfig, parse
 from harness.part import Asked
 from harness.plan import make_plans
@@ -73,6 +74,23 @@ def test_a_failing_tool_says_why(tmp_path, code, cause, part):
     with pytest.raises(WorkerFailedError, match=part) as fault:
         tools.run("train", [], tmp_path / "x.log", Progress(stream=io.StringIO()), "training")
     assert fault.value.cause == cause
+
+
+def test_a_tool_whose_time_is_up_may_finish_its_step(tmp_path):
+    """As a training does, which writes its checkpoint at SIGTERM."""
+    log, out = tmp_path / "x.log", tmp_path / "checkpoint"
+
+    def check():
+        if "ready" in log.read_text():
+            raise TimeIsUpError("now")
+
+    code = ("import signal, sys, time\ndef end(*_):\n    open(sys.argv[-1], 'w').close(); sys.exit(130)\n"
+            "signal.signal(signal.SIGTERM, end); print('ready', flush=True)\nwhile True: time.sleep(1)")
+    tools = Tools(1, lambda arm: sys.executable,
+                  lambda command, env, log: launch([sys.executable, "-c", code, str(out)], env, log))
+    with pytest.raises(TimeIsUpError, match="now"):
+        tools.run("train", [], log, Progress(stream=io.StringIO()), "training", None, check)
+    assert out.exists()
 
 
 def test_a_silent_tool_is_ended(tmp_path):

@@ -28,10 +28,10 @@ def test_an_interrupted_run_goes_on_without_doing_anything_twice(lab, dies_at):
     bench, opening = lab.bench(config)
 
     class Killed(FakeTools):
-        def run(self, tool, words, log, watcher, text, arm=None):
+        def run(self, tool, words, log, *others):
             if log.stem == dies_at:
                 raise KeyboardInterrupt
-            return super().run(tool, words, log, watcher, text, arm)
+            return super().run(tool, words, log, *others)
 
     bench.tools = first = Killed()
     with pytest.raises(KeyboardInterrupt):

@@ -218,7 +218,8 @@ def test_the_time_limit_ends_the_run_with_a_finding(lab):
             return super().run(*words, **options)
 
     lab.tools = Slow()
-    _, run = lab.run(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", time_limit=2.0)
+    end, run = lab.run(suite="quality", arms=ARMS, num_images=6, steps="10,50", train_steps="2,4", time_limit=2.0)
+    assert (end.status, end.exit_code) == ("interrupted", 1)
     assert [finding.code for finding in run.of(Finding)].count("time-limit") == 1
     assert len(lab.tools.calls) == 4 and len(run.of(Trained)) == 2
 

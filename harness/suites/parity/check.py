@@ -15,6 +15,7 @@ from impls.store import checkpoint
 
 DEFAULT_BATCH = 4
 STEPS_AT_ONCE = 5
+WHERE = "during the parity check"
 
 
 def run_parity(bench: Bench, steps: int, batch_size: int | None = None) -> None:
@@ -33,6 +34,7 @@ def run_parity(bench: Bench, steps: int, batch_size: int | None = None) -> None:
             bench.progress.bar(steps * (len(slots) + 1), "parity"):
         numbers: dict[ArmSlot, parity.ArmNumbers] = {}
         for slot in slots:
+            bench.check_time(WHERE)
             log_name = f"{slot}-parity"
             try:
                 numbers[slot] = _one_arm(bench, slot, experiment, steps, folder)
@@ -111,6 +113,7 @@ def _losses(bench: Bench, session: Session, steps: int, done: int = 0) -> list[f
     """Losses of `steps` steps, of which `done` have run."""
     bench.progress.advance(done)
     for start in range(done, steps, STEPS_AT_ONCE):
+        bench.check_time(WHERE)
         count = min(STEPS_AT_ONCE, steps - start)
         bench.progress.status(f"{session.arm.name}: matched steps")
         session.ask(timing.Stepwise(steps=count), SLOW_LIMIT_S)

@@ -13,7 +13,7 @@ from harness.bench import Bench
 from harness.processes.session import WorkerFailedError
 from harness.record.events import ArmSlot, Case, Finding, ImagesSampled, ReferenceFeatures, Trained
 from harness.record.events import Quality as Judged
-from harness.record.findings import FEW_IMAGES, ROUGH_EXTRAPOLATION, TIME_LIMIT
+from harness.record.findings import FEW_IMAGES, ROUGH_EXTRAPOLATION
 from harness.record.run import RecordedRun
 from harness.suites.quality.part import Quality
 from harness.suites.quality.steps import draw_set, evaluate, train_to
@@ -55,6 +55,7 @@ def run_stages(job: Stages) -> None:
     """Everything that the plan wants and the journal does not hold yet.
 
     Raises:
+        TimeIsUpError: the user's time limit is over.
         UsageError: something the user can mend, found before anything was measured.
     """
     reference = check_reference(job)
@@ -66,12 +67,12 @@ def run_stages(job: Stages) -> None:
     for number, stage in enumerate(stages):
         last, since = stage == stages[-1], (stages[number - 1] if number else None) or 0
         for slot in job.bench.plan.slots:
-            if stage is not None and slot not in lost and _goes_on(job) and not _train(job, slot, stage, since):
+            if stage is not None and slot not in lost and not _train(job, slot, stage, since):
                 lost.add(slot)
         for cell in job.part.cells if last else (cheapest(job.part.cells),):
             sets = [one for slot in job.bench.plan.slots
-                    if slot not in lost and _goes_on(job) and (one := _set(job, slot, cell, stage))]
-            if sets and _goes_on(job):
+                    if slot not in lost and (one := _set(job, slot, cell, stage))]
+            if sets:
                 _judge(job, sets, nearest=last and cell == nearest_cell(job.part.cells))
     for slot in job.bench.plan.slots:
         if slot not in lost and any(case.case_id == f"quality-{slot}" for case in job.recorded.of(Case)):
@@ -79,16 +80,6 @@ def run_stages(job: Stages) -> None:
     for slot in lost:
         job.bench.ledger.case(Case(case_id=f"quality-{slot}", arm=slot, block=None, status="skipped",
                                    reason="its training failed"))
-
-
-def _goes_on(job: Stages) -> bool:
-    """Whether there is time for more; running out of it is a finding."""
-    if job.bench.in_time:
-        return True
-    job.bench.ledger.find_once(TIME_LIMIT.found(
-        "the time limit ended the run before all sets of images were drawn and judged",
-        advice="give --time-limit more minutes, or --num-images fewer images"))
-    return False
 
 
 def nearest_cell(cells: Sequence[Cell]) -> Cell:

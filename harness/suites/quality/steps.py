@@ -11,7 +11,6 @@ from typing import Any
 
 from harness.bench import Bench, plain
 from harness.processes.session import WorkerFailedError
-from harness.processes.tools import Tools
 from harness.record.events import (
     ArmSlot,
     Event,
@@ -26,6 +25,7 @@ from harness.record.run import RecordedRun
 from harness.suites.sampling.cells import Cell
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, read_json
+from impls.registry import Arm
 from impls.store import trainlog
 from impls.store.trainfolder import CHECKPOINTS, checkpoint_name, checkpoints
 from impls.store.weights import load_weights
@@ -61,8 +61,7 @@ def train_to(bench: Bench, slot: ArmSlot, steps: int, since: int, training: Expe
                   f"--checkpoint_steps={max(50, steps // CHECKPOINTS_PER_TRAINING)}",
                   *([f"--data_root={data_root}"] if data_root else [])]
     whole = newest is None if since == 0 else newest is not None and newest.name == checkpoint_name(since)
-    seconds = _tools(bench).run("train", words, bench.ledger.log(case), bench.progress,
-                                f"{arm.name}: training to {steps} steps", arm)
+    seconds = _run(bench, "train", words, case, f"{arm.name}: training to {steps} steps", arm)
     found = list(root.glob(f"*/{CHECKPOINTS}/{checkpoint_name(steps)}"))
     if not found:
         raise WorkerFailedError("error", f"{arm.name}: the training ended without its checkpoint of {steps} steps")
@@ -95,13 +94,13 @@ def draw_set(bench: Bench, slot: ArmSlot, cell: Cell, train_steps: int | None, w
         words += [f"--steps={cell.steps}", f"--eta={sample.eta if eta is None else eta}", f"--spacing={sample.spacing}"]
     what = f"{arm.name}: {images} images by {cell.name}"
     try:
-        _tools(bench).run("sample", words, bench.ledger.log(case), bench.progress, what, arm)
+        _run(bench, "sample", words, case, what, arm)
     except WorkerFailedError as error:
         if "images of other settings" not in error.message:
             raise
         # Begun by another version of the framework, before the run went on elsewhere.
         shutil.rmtree(folder)
-        _tools(bench).run("sample", words, bench.ledger.log(case), bench.progress, what, arm)
+        _run(bench, "sample", words, case, what, arm)
     facts = _facts(folder / "sampling.json")
     npz, grid = f"samples/{case}.npz", f"samples/{case}.png"
     try:
@@ -133,8 +132,7 @@ def evaluate(bench: Bench, options: Sequence[str], sets: Sequence[ImagesSampled]
     words = [*options, f"--json={output}", *(f"--images={run / one.npz}" for one in sets)]
     words += [] if sets else ["--reference-only"]
     words += [f"--nearest={run / 'samples' / f'.{case}'}", f"--nearest_images={NEAREST}"] if nearest else []
-    _tools(bench).run("evaluate", words, bench.ledger.log(case), bench.progress,
-                      "judging images" if sets else "reference")
+    _run(bench, "evaluate", words, case, "judging images" if sets else "reference")
     result = _facts(output)
     output.unlink()
     features, real = result["features"], result["reference"]
@@ -185,7 +183,13 @@ def _facts(path: Path) -> dict[str, Any]:
         raise WorkerFailedError("error", f"a tool left no readable result: {error}") from error
 
 
-def _tools(bench: Bench) -> Tools:
+def _run(bench: Bench, tool: str, words: Sequence[str], case: str, text: str, arm: Arm | None = None) -> float:
+    """Have a tool do its work, the run's time limit permitting; the seconds that it took."""
     if bench.tools is None:
         raise RuntimeError("a quality part without tools")
-    return bench.tools
+
+    def check() -> None:
+        bench.check_time("before all sets of images were drawn and judged")
+
+    check()
+    return bench.tools.run(tool, words, bench.ledger.log(case), bench.progress, text, arm, check)

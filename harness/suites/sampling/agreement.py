@@ -33,6 +33,7 @@ def run_agreement(bench: Bench, cells: Sequence[Cell]) -> None:
     drawn: dict[ArmSlot, Images] = {}
     with bench.progress.bar(len(slots), f"drawing {DRAWN} images, {cell.name}"):
         for slot in slots:
+            bench.check_time("before the arms' images were compared")
             bench.progress.status(plan.arm(slot).name)
             try:
                 drawn[slot] = _draw(bench, slot, cell)
