@@ -9,6 +9,7 @@ from pathlib import Path
 from impls.command import process
 from impls.command.parser import Parser
 from impls.errors import EXIT_FAILED, EXIT_OK
+from impls.pictures import plot
 
 PROG = "python -m reports"
 
@@ -72,6 +73,7 @@ def compared(options: argparse.Namespace, argv: Sequence[str]) -> int:
 
     comparison = compare.compare(options.runs, options.control, options.allow_env_change)
     # Drawing needs matplotlib, which a refusal must not wait for.
+    plot.imported()
     from reports.compare import write as files
 
     page = files.write(comparison, options.out, ["python", "-m", "reports", *argv])
@@ -94,6 +96,7 @@ def _main(words: list[str]) -> int:
         # What was measured is told even where the pages cannot be written.
         print("".join(f"{line}\n" for line in terminal.lines(run)), end="", flush=True)
         # Drawing needs matplotlib, which a run that cannot be read must not wait for.
+        plot.imported()
         from reports import report
 
         print(report.write(run))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from impls.pictures.plot import style
 from impls.store.files import whole_file
 from impls.store.trainlog import EpochLine
 
@@ -26,6 +28,14 @@ def save_curve(path: Path, steps: Sequence[int], losses: Sequence[float], epochs
     Raises:
         UsageError: the file cannot be written.
     """
+    with style():
+        picture = _drawn(steps, losses, epochs)
+    with whole_file(path) as partial:
+        partial.write_bytes(picture)
+
+
+def _drawn(steps: Sequence[int], losses: Sequence[float], epochs: Sequence[EpochLine]) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -40,8 +50,10 @@ def save_curve(path: Path, steps: Sequence[int], losses: Sequence[float], epochs
     axes.set(xlabel="optimisation step", ylabel="loss: mean squared error of the predicted noise", yscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    with whole_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+    FigureCanvasAgg(figure)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=120)
+    return png.getvalue()
 
 
 def thinned(steps: Sequence[int], losses: Sequence[float]) -> tuple[list[float], list[float], int]:

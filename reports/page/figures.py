@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.record.writer import write_atomically
 from reports.page.blocks import Picture, Prose
+from reports.text import one_line
 
 if TYPE_CHECKING:
     from reports.page.plotting import Drawn
@@ -26,22 +28,50 @@ class FigureMaker:
 
     def make(self, name: str, draw: Draw) -> Picture | Prose:
         """One figure, or a sentence that says why it cannot be drawn."""
-        # matplotlib takes long to load, and the index and the command line's errors draw nothing.
-        from reports.page.plotting import alone, style_context, svg, write_png
-
         name = f"{self.prefix}{name}"
-        with style_context():
-            wide = draw(False)
-            if isinstance(wide, str):
-                return Prose(f"{name.replace('-', ' ').capitalize()}: n/a, {wide}.", small=True)
-            inline = {"wide": svg(wide.figure, f"{name}-w")}
-            if self.folder is not None:
-                write_atomically(self.folder / f"{name}.svg", alone(inline["wide"]))
-                write_png(wide.figure, self.folder / f"{name}.png")
-            phone = draw(True)
-            if not isinstance(phone, str):
-                inline["narrow"] = svg(phone.figure, f"{name}-n")
-        return Picture(name, wide.alt, wide.caption, inline)
+        try:
+            drawn = drawing(name, draw)
+        except Exception as error:
+            # Whatever the drawing library meets on this machine: what was measured is worth more than its picture.
+            drawn = undrawn(error)
+            print(f"figure {name} could not be drawn: {drawn}", file=sys.stderr)
+        if isinstance(drawn, str):
+            return Prose(f"{name.replace('-', ' ').capitalize()}: n/a, {drawn}.", small=True)
+        if self.folder is not None:
+            write_atomically(self.folder / f"{name}.svg", drawn.svg)
+            (self.folder / f"{name}.png").write_bytes(drawn.png)
+        return drawn.picture
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure in all its forms: inside a page, and as files beside it."""
+
+    picture: Picture
+    svg: str
+    png: bytes
+
+
+def drawing(name: str, draw: Draw) -> Drawing | str:
+    """The figure drawn for a desktop and for a phone; or why there is none."""
+    # matplotlib takes long to load, and the index and the command line's errors draw nothing.
+    from reports.page.plotting import alone, png, style_context, svg
+
+    with style_context():
+        wide = draw(False)
+        if isinstance(wide, str):
+            return wide
+        inline = {"wide": svg(wide.figure, f"{name}-w")}
+        file = png(wide.figure)
+        phone = draw(True)
+        if not isinstance(phone, str):
+            inline["narrow"] = svg(phone.figure, f"{name}-n")
+    return Drawing(Picture(name, wide.alt, wide.caption, inline), alone(inline["wide"]), file)
+
+
+def undrawn(error: Exception) -> str:
+    """Why a figure is missing that there should be."""
+    return one_line(f"it cannot be drawn here ({type(error).__name__}: {error})")
 
 
 def numbered(name: str, number: int) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -17,6 +16,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from impls.pictures.plot import style
 from reports.text import Floats, number, time_unit
 
 INK, MUTED, GRID, BAND, PAPER = "#1b1f24", "#5c6670", "#d5dae0", "#e8edf2", "#fffffe"
@@ -231,13 +231,14 @@ def alone(text: str) -> str:
     )
 
 
-def write_png(figure: Figure, path: Path) -> None:
+def png(figure: Figure) -> bytes:
     """The figure on white, for viewers without SVG."""
+    buffer = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(path, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
 
 
-def style_context() -> Any:
+def style_context() -> AbstractContextManager[None]:
     """The house style, for as long as the context lasts."""
-    rc: dict[Any, Any] = {**mpl.rcParamsDefault, **RC, "backend": "agg"}
-    return mpl.rc_context(rc)
+    return style(RC)

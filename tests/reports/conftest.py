@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import synthetic_quality
 import synthetic_sampling
 
 from reports import report as sections
+from reports.page import figures
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,17 @@ def build(folder: Path, scenario: synthetic.Scenario) -> Built:
     else:
         page = sections.build(synthetic.write_run(folder, scenario))
     return Built(folder, page.read_text(encoding="utf-8"), (folder / "report.md").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def figures_fail_aloud() -> Iterator[None]:
+    """A figure that cannot be drawn is told in its place; in a test it is a defect."""
+    def raised(error: Exception) -> str:
+        raise error
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(figures, "undrawn", raised)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,10 @@ from impls.errors import UsageError
 from reports import __main__ as command_line
 from reports import index
 from reports import report as sections
+from reports.page import figures, plotting
 from reports.page.plotting import envelope
 
+UNDRAWN = figures.undrawn
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -137,3 +139,22 @@ def test_starting_up_loads_neither_a_framework_nor_the_plotting_library() -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_figure_that_cannot_be_drawn_is_told_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(figure: object, prefix: str) -> str:
+        raise RuntimeError("no font\nat all")
+
+    monkeypatch.setattr(figures, "undrawn", UNDRAWN)
+    monkeypatch.setattr(plotting, "svg", fails)
+    folder = synthetic.write_run(tmp_path / "run", synthetic.Scenario(blocks=2, pairs=4))
+    assert command_line.main(["build", str(folder)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1] == str(folder / "report.html")
+    reason = "it cannot be drawn here (RuntimeError: no font at all)"
+    assert printed.err.splitlines()[0] == f"figure ratio could not be drawn: {reason}"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"Ratio: n/a, {reason}." in page and page.count(reason) == len(printed.err.splitlines())
+    assert list((folder / "figures").iterdir()) == []

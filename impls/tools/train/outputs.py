@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from impls.backend import Arrays, Images, TrainerState
+from impls.errors import UsageError
 from impls.pictures.curve import save_curve
 from impls.pictures.event_files import Events, open_events
 from impls.pictures.images import save_grid
@@ -53,6 +54,7 @@ class FolderOutputs:
         self.epochs = [line for line in earlier if isinstance(line, EpochLine)]
         self.latest = step if step and folder.checkpoint(step).exists() else None
         self.curve_drawn_s, self.curve_is_old = time.monotonic(), False
+        self.told: set[str] = set()
         live = sys.stderr.isatty()
         with ExitStack() as stack:
             self.bar: tqdm[Any] = stack.enter_context(tqdm(
@@ -119,9 +121,12 @@ class FolderOutputs:
         """Draw a grid of samples with the averaged weights where there are any."""
         if self.log is None:
             return
-        images = self.draw(state.params if state.ema is None else state.ema)
-        if images is not None:
-            save_grid(self.folder.samples(state.step), images)
+        try:
+            images = self.draw(state.params if state.ema is None else state.ema)
+            if images is not None:
+                save_grid(self.folder.samples(state.step), images)
+        except UsageError as error:
+            self._without("samples", error)
 
     def close(self, failed: bool) -> None:
         """Finish the curve, unless the training ended by an error that may hit the curve too, and close all files."""
@@ -132,5 +137,17 @@ class FolderOutputs:
             self.stack.close()
 
     def _save_curve(self) -> None:
-        save_curve(self.folder.curve, self.step_numbers, self.losses, self.epochs)
+        try:
+            save_curve(self.folder.curve, self.step_numbers, self.losses, self.epochs)
+        except Exception as error:
+            # Whatever the drawing library meets on this machine: the training is worth more than its picture.
+            self._without(self.folder.curve.name, error)
         self.curve_drawn_s, self.curve_is_old = time.monotonic(), False
+
+    def _without(self, picture: str, error: Exception) -> None:
+        """Tell, the same only once, that the training goes on without a picture."""
+        what = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+        line = f"{picture} could not be drawn: {' '.join(what.split())}; the training goes on without it"
+        if line not in self.told:
+            self.told.add(line)
+            self.say(line)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from short_training import SHORT, files, last, same
 
+from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, preset
 from impls.store.checkpoint import load_state, read_note
 from impls.store.weights import Weights
+from impls.tools.train import outputs
 from impls.tools.train import run as train
 from impls.tools.train import start as train_start
 from impls.tools.train.options import parse
@@ -129,3 +131,19 @@ def test_help_names_every_option(capsys):
     for name in ("backend", "model-path", "config", "data-root", "num-epochs", "T", "log-root", "only-checkpoint-max",
                  "max-steps", "sample-every"):
         assert f"--{name}" in shown
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("no font\nat all"), UsageError("loss.png: cannot be written: full")])
+def test_a_picture_that_cannot_be_drawn_costs_a_line(trained, monkeypatch, fault):
+    def fails(*_):
+        raise fault
+
+    monkeypatch.setattr(outputs, "save_curve", fails)
+    monkeypatch.setattr(outputs, "save_grid", fails if isinstance(fault, UsageError) else lambda *_: None)
+    monkeypatch.setattr(outputs, "CURVE_EVERY_S", 0)
+    done = trained(*SHORT)
+    assert done.code == 0 and done.steps
+    told = [line for line in done.errors if "could not be drawn" in line]
+    assert sorted(line.split(" could")[0] for line in told) == (
+        ["loss.png", "samples"] if isinstance(fault, UsageError) else ["loss.png"])
+    assert "no font at all" in told[0] or "full" in told[0]
