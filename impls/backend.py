@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from impls.recipe.config import ExperimentConfig
-from impls.recipe.schedule import Spacing
+from impls.recipe.config import ExperimentConfig, Method, Spacing
 
 Arrays = Mapping[str, NDArray[Any]]
 Images = NDArray[np.uint8]
-Method = Literal["ddpm", "ddim"]
 # Called after every step with the number of network calls done and a function that reads the images as they are now.
 OnStep = Callable[[int, Callable[[], Images]], None]
 

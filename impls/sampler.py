@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from impls.backend import Arrays, BackendInfo, Images, Method, OnStep
+from impls.backend import Arrays, BackendInfo, Images, OnStep
 from impls.errors import UsageError
 from impls.pictures.images import to_uint8
 from impls.recipe import randomness
-from impls.recipe.config import ExperimentConfig
-from impls.recipe.schedule import Schedule, Spacing, sampling_timesteps
+from impls.recipe.config import ExperimentConfig, Method, Spacing
+from impls.recipe.schedule import Schedule, steps_down
 from impls.store.diffusers import require_same
 
 STEPS = 50
@@ -84,20 +84,24 @@ class BaseSampler(ABC):
         if n < 1 or first < 0 or not 0 <= eta < float("inf"):
             raise UsageError(f"sampling needs at least one image, a first number and an eta of 0 or more: "
                              f"got {n} images from number {first} with eta {eta}")
-        visited = sampling_timesteps(self.schedule.T, method, steps, spacing)
+        chosen = self.config.sample
+        path = steps_down(self.schedule.T, method, steps, spacing, chosen.steps_offset, chosen.set_alpha_to_one)
+        visited = [t for t, _ in path]
         # All timesteps at once, so that no step has to copy its own to the device.
         t_rows = self.to_device(np.repeat(np.array(visited, np.int64)[:, None], n, axis=1))
         draw = self.noise(n, seed, first)
         x = draw(self.schedule.T)
-        for row, (t, t_prev) in enumerate(zip(visited, [*visited[1:], -1], strict=True)):
+        for row, (t, t_prev) in enumerate(path):
             with self.no_grad():
                 eps = self.network(x, t_rows[row])
                 if method == "ddpm":
                     noise = draw(t) if t > 0 else None
-                    x = self.ddpm_step(self.schedule, x, eps, t, noise, self.config.diffusion.variance)
+                    x = self.ddpm_step(self.schedule, x, eps, t, noise, self.config.diffusion.variance, chosen.clip,
+                                       clip_range=chosen.clip_range)
                 else:
                     noise = draw(t) if eta > 0 and t_prev >= 0 else None
-                    x = self.ddim_step(self.schedule, x, eps, t, t_prev, eta, noise)
+                    x = self.ddim_step(self.schedule, x, eps, t, t_prev, eta, noise, chosen.clip,
+                                       clip_range=chosen.clip_range, recompute_eps=chosen.recompute_eps)
             if launch:
                 self.launch(x)
             yield x

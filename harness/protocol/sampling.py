@@ -6,7 +6,7 @@ from typing import Literal
 
 from harness.protocol.life import Command, Done, Reply
 from harness.protocol.timing import Span
-from impls.backend import Method
+from impls.recipe.config import Method
 
 
 class Batch(Command[Span]):

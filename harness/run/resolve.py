@@ -16,7 +16,7 @@ from harness.suites.weights import model_paths
 from impls.data.datasets import CHANNELS
 from impls.devices import cuda_driver_fault
 from impls.errors import UnavailableError, UsageError
-from impls.recipe.config import ExperimentConfig
+from impls.recipe.config import ExperimentConfig, SampleConfig
 from impls.registry import Arm, Device
 
 if TYPE_CHECKING:
@@ -71,10 +71,13 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
     """
     device, reason = _device(options, progress)
     asked = _for_images(overrides, CHANNELS.get(options.dataset))
-    recipe, given = experiment(options, asked, device), given_weights(options)
+    said = overrides.get("sample", {})
+    recipe, given = experiment(options, asked, device), given_weights(options, said)
     if given is not None:
-        recipe = recipe.model_copy(
-            update={name: getattr(given.config, name) for name in ("preset", "model", "diffusion")})
+        # How the weights' owner samples them, unless the user's file says something else.
+        recipe = recipe.model_copy(update={
+            "sample": recipe.sample.model_copy(update=own_sampling(given, said)),
+            **{name: getattr(given.config, name) for name in ("preset", "model", "diffusion")}})
     plans = make_plans(Asked(options, device, recipe.diffusion.T, asked))
     return Job(options, recipe, plans, reason, command, given, overrides=overrides)
 
@@ -159,12 +162,22 @@ def _cuda_fault(sessions: LocalSessions, arm: Arm, threads: int) -> str | None:
     return None
 
 
-def given_weights(options: BenchConfig) -> Weights | None:
+def own_sampling(weights: Weights, said: Mapping[str, Any]) -> dict[str, Any]:
+    """How the weights' own configuration samples them, but for what the user has said."""
+    own: dict[str, Any] = weights.config.sample.model_dump(include={"spacing", *SampleConfig.later})
+    return {key: value for key, value in own.items() if key not in said}
+
+
+def given_weights(options: BenchConfig, said: Mapping[str, Any] | None = None) -> Weights | None:
     """What is sampled from; None for random weights, and where a training makes them.
+
+    Args:
+        options: of the run.
+        said: what the configuration file says of the sampling; None where that was settled before.
 
     Raises:
         CheckpointError: they cannot be read.
-        UsageError: a part refuses the options, or the weights draw images of different sizes.
+        UsageError: a part refuses the options, or the weights draw images of different sizes or by different samplers.
     """
     for part in SUITES[options.suite].parts:
         why = part.refusal(options)
@@ -177,4 +190,16 @@ def given_weights(options: BenchConfig) -> Weights | None:
     found = [load_weights(path) for path in dict.fromkeys(model_paths(options).values())]
     if len({(one.config.model.image_size, one.config.model.image_channels) for one in found}) > 1:
         raise UsageError("--model-path: the networks draw images of different sizes, which cannot be compared")
+    if said is not None:
+        _require_one_sampling(found, said)
     return found[0]
+
+
+def _require_one_sampling(found: Sequence[Weights], said: Mapping[str, Any]) -> None:
+    first, *others = found
+    for other in others:
+        one, another = own_sampling(first, said), own_sampling(other, said)
+        for key in sorted(one):
+            if one[key] != another[key]:
+                raise UsageError(f"--model-path: {first.path} is sampled with {key} {one[key]}, {other.path} with "
+                                 f"{another[key]}: set experiment.sample.{key} for both in a --config file")

@@ -36,15 +36,15 @@ def q_sample(schedule: Schedule, x0: Var, t: Var, noise: Var) -> Var:
     return add_noise(noise_scales(schedule, x0), x0, t, noise)
 
 
-def predict_x0(schedule: Schedule, x_t: Var, eps: Var, t: int, clip: bool) -> Var:
-    """x_0 = x_t / sqrt(alpha_bar_t) - sqrt(1 / alpha_bar_t - 1) eps, clipped to [-1, 1] if wanted."""
+def predict_x0(schedule: Schedule, x_t: Var, eps: Var, t: int, clip: bool, clip_range: float = 1.0) -> Var:
+    """x_0 = x_t / sqrt(alpha_bar_t) - sqrt(1 / alpha_bar_t - 1) eps, clipped to [-clip_range, clip_range] if wanted."""
     alpha_bar = schedule.alpha_bar(t)
     x0 = x_t * scalar(math.sqrt(1 / alpha_bar), x_t) - eps * scalar(math.sqrt(1 / alpha_bar - 1), x_t)
-    return jt.clamp(x0, -1, 1) if clip else x0
+    return jt.clamp(x0, -clip_range, clip_range) if clip else x0
 
 
 def ddpm_step(schedule: Schedule, x_t: Var, eps: Var, t: int, noise: Var | None,
-              variance: Literal["fixedlarge", "fixedsmall"], clip: bool = True) -> Var:
+              variance: Literal["fixedlarge", "fixedsmall"], clip: bool = True, *, clip_range: float = 1.0) -> Var:
     """x_{t-1} of p(x_{t-1} | x_t) (Ho et al. 2020, equations 6, 7 and 11).
 
     Args:
@@ -54,9 +54,10 @@ def ddpm_step(schedule: Schedule, x_t: Var, eps: Var, t: int, noise: Var | None,
         t: timestep in [0, T).
         noise: standard normal, shaped as x_t; not used at t = 0, where it may be None.
         variance: beta_t ("fixedlarge") or the posterior's ("fixedsmall").
-        clip: clip the predicted x_0 to [-1, 1].
+        clip: clip the predicted x_0 to [-clip_range, clip_range].
+        clip_range: above 0.
     """
-    x0 = predict_x0(schedule, x_t, eps, t, clip)
+    x0 = predict_x0(schedule, x_t, eps, t, clip, clip_range)
     beta, alpha_bar, alpha_bar_prev = float(schedule.betas[t]), schedule.alpha_bar(t), schedule.alpha_bar(t - 1)
     of_x0 = beta * math.sqrt(alpha_bar_prev) / (1 - alpha_bar)
     of_x_t = (1 - alpha_bar_prev) * math.sqrt(1 - beta) / (1 - alpha_bar)
@@ -69,8 +70,8 @@ def ddpm_step(schedule: Schedule, x_t: Var, eps: Var, t: int, noise: Var | None,
 
 
 def ddim_step(schedule: Schedule, x_t: Var, eps: Var, t: int, t_prev: int, eta: float, noise: Var | None,
-              clip: bool = True) -> Var:
-    """x_s for s = t_prev < t (Song et al. 2021, equations 12 and 16).
+              clip: bool = True, *, clip_range: float = 1.0, recompute_eps: bool = True) -> Var:
+    """x_s for s = t_prev <= t (Song et al. 2021, equations 12 and 16).
 
     Args:
         schedule: the noise schedule.
@@ -80,11 +81,13 @@ def ddim_step(schedule: Schedule, x_t: Var, eps: Var, t: int, t_prev: int, eta: 
         t_prev: the next timestep to visit; -1 ends at x_0.
         eta: 0 is deterministic, 1 has the DDPM posterior variance.
         noise: standard normal, shaped as x_t; not used where the step adds none, where it may be None.
-        clip: clip the predicted x_0 to [-1, 1] and make eps consistent with it.
+        clip: clip the predicted x_0 to [-clip_range, clip_range].
+        clip_range: above 0.
+        recompute_eps: after clipping, go on with the eps that x_t and the clipped x_0 imply; else with the predicted.
     """
-    x0 = predict_x0(schedule, x_t, eps, t, clip)
+    x0 = predict_x0(schedule, x_t, eps, t, clip, clip_range)
     alpha_bar, alpha_bar_prev = schedule.alpha_bar(t), schedule.alpha_bar(t_prev)
-    if clip:
+    if clip and recompute_eps:
         eps = (x_t - x0 * scalar(math.sqrt(alpha_bar), x_t)) * scalar(1 / math.sqrt(1 - alpha_bar), x_t)
     variance = eta**2 * (1 - alpha_bar_prev) / (1 - alpha_bar) * (1 - alpha_bar / alpha_bar_prev)
     of_eps = math.sqrt(max(1 - alpha_bar_prev - variance, 0.0))

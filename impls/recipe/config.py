@@ -23,6 +23,10 @@ from impls.errors import UsageError
 
 PresetName = Literal["ddpm", "seed", "tiny"]
 PRESETS: tuple[PresetName, ...] = get_args(PresetName)
+Method = Literal["ddpm", "ddim"]
+Spacing = Literal["uniform", "quad", "trailing", "diffusers-leading", "diffusers-trailing", "diffusers-linspace"]
+# More diffusion steps would fill the memory with tables before anybody could wait for them.
+MOST_T = 100_000
 
 
 class Frozen(BaseModel):
@@ -143,10 +147,11 @@ class ModelConfig(Frozen):
 class DiffusionConfig(Frozen):
     """The forward process and the variance of the reverse one."""
 
-    T: int = Field(1000, gt=1, description="number of diffusion steps")
-    schedule: Literal["linear", "cosine"] = Field("linear", description="shape of the noise schedule")
-    beta_start: float = Field(1e-4, gt=0, lt=1, description="first beta of the linear schedule")
-    beta_end: float = Field(0.02, gt=0, lt=1, description="last beta of the linear schedule")
+    T: int = Field(1000, gt=1, le=MOST_T, description="number of diffusion steps")
+    schedule: Literal["linear", "cosine", "scaled_linear", "sigmoid"] = Field(
+        "linear", description="shape of the noise schedule")
+    beta_start: float = Field(1e-4, gt=0, lt=1, description="first beta; the cosine has its own")
+    beta_end: float = Field(0.02, gt=0, lt=1, description="last beta; the cosine has its own")
     variance: Literal["fixedlarge", "fixedsmall"] = Field(
         "fixedlarge", description="reverse variance: beta or its posterior")
 
@@ -174,12 +179,20 @@ class TrainConfig(Frozen):
 class SampleConfig(Frozen):
     """How images are drawn from a trained network."""
 
+    later = frozenset({"clip", "clip_range", "recompute_eps", "steps_offset", "set_alpha_to_one"})
+
     batch_size: int = Field(64, gt=0, description="images drawn at once")
     steps: int | None = Field(None, gt=0, description="network calls of DDIM; null means DDPM over all T")
     eta: float = Field(0.0, ge=0, description="DDIM's noise level; 1 is the DDPM posterior variance")
-    spacing: Literal["uniform", "quad", "trailing"] = Field("uniform", description="which timesteps DDIM visits")
+    spacing: Spacing = Field("uniform", description="which timesteps DDIM visits")
     randomness: Literal["native", "matched"] = Field(
         "matched", description="a keyed stream per image, the same for both frameworks, or the framework's generator")
+    clip: bool = Field(True, description="clip the predicted x_0 at every step")
+    clip_range: float = Field(1.0, gt=0, description="largest absolute value of a clipped x_0")
+    recompute_eps: bool = Field(True, description="DDIM: after clipping x_0, go on with the eps that x_t and it imply")
+    steps_offset: int = Field(0, ge=0, description="added to every timestep of spacing diffusers-leading")
+    set_alpha_to_one: bool = Field(
+        True, description="DDIM: the last step ends at x_0, where alpha-bar is 1; else at timestep 0")
 
 
 class ExperimentConfig(Frozen):

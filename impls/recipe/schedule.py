@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from impls.errors import UsageError
-from impls.recipe.config import DiffusionConfig
+from impls.recipe.config import DiffusionConfig, Method, Spacing
 
 Float64Array = NDArray[np.float64]
-Spacing = Literal["uniform", "quad", "trailing"]
+# Where images are float32: 1 - alpha-bar and alpha-bar must be more than its rounding and its smallest number.
+LEAST_NOISE, LEAST_SIGNAL = float(np.finfo(np.float32).eps) / 2, float(np.finfo(np.float32).tiny)
 
 
 class Schedule:
@@ -46,11 +47,34 @@ class Schedule:
         return cls(np.minimum(1 - curve[1:] / curve[:-1], max_beta))
 
     @classmethod
+    def scaled_linear(cls, T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Schedule:
+        """Betas whose roots are evenly spaced (Rombach et al. 2022, the public code)."""
+        return cls(np.linspace(beta_start**0.5, beta_end**0.5, T, dtype=np.float64) ** 2)
+
+    @classmethod
+    def sigmoid(cls, T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Schedule:
+        """Betas between `beta_start` and `beta_end` along a logistic curve over -6..6 (Xu et al. 2022, GeoDiff)."""
+        return cls(beta_start + (beta_end - beta_start) / (1 + np.exp(-np.linspace(-6, 6, T, dtype=np.float64))))
+
+    @classmethod
     def from_config(cls, config: DiffusionConfig) -> Schedule:
-        """The schedule that `config` names."""
+        """The schedule that `config` names.
+
+        Raises:
+            UsageError: betas so small or so large that float32 images hold no noise at first, or no signal at last.
+        """
         if config.schedule == "cosine":
-            return cls.cosine(config.T)
-        return cls.linear(config.T, config.beta_start, config.beta_end)
+            made = cls.cosine(config.T)
+        else:
+            shape = {"linear": cls.linear, "scaled_linear": cls.scaled_linear, "sigmoid": cls.sigmoid}[config.schedule]
+            made = shape(config.T, config.beta_start, config.beta_end)
+        if made.betas[0] < LEAST_NOISE:
+            raise UsageError(f"noise schedule: the first beta is {made.betas[0]:.3g}, less than float32 can add to an "
+                             f"image: choose {LEAST_NOISE:.0e} or more")
+        if made.alphas_bar[-1] < LEAST_SIGNAL:
+            raise UsageError(f"noise schedule: alpha-bar falls to {made.alphas_bar[-1]:.3g}, less than float32 can "
+                             "hold: choose smaller betas or fewer steps")
+        return made
 
     @property
     def T(self) -> int:  # noqa: N802 - the field's own name
@@ -88,7 +112,7 @@ class Schedule:
         return 1.0 if t == -1 else float(self.alphas_bar[t])
 
 
-def ddim_timesteps(T: int, steps: int, spacing: Spacing) -> NDArray[np.int64]:
+def ddim_timesteps(T: int, steps: int, spacing: Spacing, offset: int = 0) -> NDArray[np.int64]:
     """The timesteps that a strided sampler visits, ascending and without repeats.
 
     Args:
@@ -96,13 +120,16 @@ def ddim_timesteps(T: int, steps: int, spacing: Spacing) -> NDArray[np.int64]:
         steps: how many timesteps to visit, 1..T.
         spacing: "uniform" is 0, T/S, 2T/S, ... rounded down; "trailing" the same distances counted down from T-1;
             "quad" the squares of S evenly spaced numbers up to sqrt(0.8 T) (Song et al. 2021, appendix D.2).
+            "diffusers-leading", "diffusers-trailing" and "diffusers-linspace" are the values of `timestep_spacing` in
+            diffusers (Lin et al. 2024, table 2) with its rounding, which is another where S does not divide T.
+        offset: added to every timestep of "diffusers-leading", its `steps_offset`; the others have none.
 
     Returns:
-        int64 timesteps in 0..T-1: exactly `steps` of them for "uniform" and "trailing"; "quad" drops the
-        repeats among its small squares, so it may visit fewer.
+        int64 timesteps in 0..T-1: exactly `steps` of them; only "quad" drops the repeats among its small squares, so
+        it may visit fewer.
 
     Raises:
-        UsageError: `steps` is outside 1..T, or the spacing is unknown.
+        UsageError: `steps` is outside 1..T, a timestep would lie outside 0..T-1, or the spacing is unknown.
     """
     if not 1 <= steps <= T:
         raise UsageError(f"sampling steps {steps}: choose 1 to {T}, the number of diffusion steps")
@@ -113,20 +140,62 @@ def ddim_timesteps(T: int, steps: int, spacing: Spacing) -> NDArray[np.int64]:
     if spacing == "quad":
         squares: Float64Array = np.linspace(0, np.sqrt(0.8 * T), steps) ** 2
         return np.unique(squares.astype(np.int64))
-    raise UsageError(f"unknown timestep spacing {spacing!r}: choose uniform, quad or trailing")
+    if spacing == "diffusers-leading":
+        found = np.arange(steps, dtype=np.int64) * (T // steps) + offset
+    elif spacing == "diffusers-trailing":
+        # Their own expression: the rounding of its steps decides how many there are.
+        found = np.round(np.arange(T, 0, -T / steps))[::-1].astype(np.int64) - 1
+    elif spacing == "diffusers-linspace":
+        found = np.linspace(0, T - 1, steps).round().astype(np.int64)
+    else:
+        raise UsageError(f"unknown timestep spacing {spacing!r}: choose {', '.join(get_args(Spacing))}")
+    if found[0] < 0 or found[-1] >= T:
+        outside = int(found[0] if found[0] < 0 else found[-1])
+        with_offset = f" and steps_offset {offset}" if spacing == "diffusers-leading" else ""
+        raise UsageError(f"sampling steps {steps}: spacing {spacing}{with_offset} would visit timestep {outside}, "
+                         f"outside 0..{T - 1}: choose another number of steps, or spacing uniform")
+    return found
 
 
-def sampling_timesteps(T: int, method: Literal["ddpm", "ddim"], steps: int | None, spacing: Spacing) -> list[int]:
+def sampling_timesteps(T: int, method: Method, steps: int | None, spacing: Spacing, offset: int = 0) -> list[int]:
     """The timesteps that a sampler visits, descending; one network call at each.
 
     Raises:
-        UsageError: `steps` is outside 1..T, or DDPM is given other steps than T.
+        UsageError: `steps` is outside 1..T, or DDPM is given other steps than T; see also `ddim_timesteps`.
     """
     if method == "ddpm":
         if steps not in (None, T):
             raise UsageError(f"sampling steps {steps}: DDPM visits all {T} timesteps; leave the steps out or use DDIM")
         return list(range(T - 1, -1, -1))
-    return [int(t) for t in ddim_timesteps(T, T if steps is None else steps, spacing)[::-1]]
+    return [int(t) for t in ddim_timesteps(T, T if steps is None else steps, spacing, offset)[::-1]]
+
+
+def steps_down(T: int, method: Method, steps: int | None, spacing: Spacing, offset: int = 0,
+               set_alpha_to_one: bool = True) -> list[tuple[int, int]]:
+    """The steps of a sampler: (t, s) goes from timestep t to s, where -1 is the clean image.
+
+    Every step ends where the next begins. Only with diffusers' spacings DDIM counts T // S down from t, wherever the
+    next timestep is: the two differ where S does not divide T.
+
+    Args:
+        T: diffusion steps of the training.
+        method: the sampler.
+        steps: timesteps to visit.
+        spacing: which ones; see `ddim_timesteps`.
+        offset: see `ddim_timesteps`.
+        set_alpha_to_one: DDIM's last step ends at the clean image, otherwise at timestep 0.
+
+    Raises:
+        UsageError: as `sampling_timesteps`.
+    """
+    visited = sampling_timesteps(T, method, steps, spacing, offset)
+    ends = [*visited[1:], -1]
+    if method == "ddpm":
+        return list(zip(visited, ends, strict=True))
+    if spacing.startswith("diffusers-"):
+        ends = [t - T // len(visited) for t in visited]
+    least = -1 if set_alpha_to_one else 0
+    return [(t, max(end, least)) for t, end in zip(visited, ends, strict=True)]
 
 
 def _frozen(table: Float64Array) -> Float64Array:

@@ -6,21 +6,19 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import ValidationError
 
 from impls.backend import Arrays
-from impls.errors import CheckpointError, UsageError
-from impls.recipe.config import DiffusionConfig, ExperimentConfig, first_fault, preset, read_json
+from impls.errors import CheckpointError
+from impls.recipe.config import ExperimentConfig, SampleConfig, preset
 from impls.store.checkpoint import Kind, load_params
 from impls.store.diffusers import load_diffusers
 from impls.store.diffusers_files import WEIGHTS_FILE, holds_weights, is_weights
+from impls.store.scheduler import SCHEDULER_FILE, read_scheduler
 from impls.store.trainfolder import CHECKPOINTS, checkpoints
 from impls.store.unet2d import CONFIG_FILE
-
-SCHEDULER_FILE = "scheduler_config.json"
 
 
 @dataclass(frozen=True)
@@ -119,40 +117,15 @@ def _from_diffusers(path: Path, folder: Path, which: Kind | None) -> Weights:
     if scheduler is None:
         origin = "diffusion of preset ddpm (no scheduler_config.json)"
     else:
-        config = config.model_copy(update={"diffusion": _diffusion(scheduler)})
-        origin = f"diffusion of {scheduler}"
+        diffusion, sample = read_scheduler(scheduler)
+        config = config.model_copy(update={"diffusion": diffusion, "sample": sample})
+        origin = f"diffusion and sampling of {scheduler}, as diffusers samples: {_sampling(sample)}"
     description = f"diffusers weights of {model.file} ({model.stored}), {origin}"
     return Weights(config, model.params, None, "diffusers", model.file, description)
 
 
-def _diffusion(path: Path) -> DiffusionConfig:
-    """The forward process and the variance that a diffusers scheduler's configuration describes.
-
-    Raises:
-        CheckpointError: unreadable, or a process that is not ours.
-    """
-    try:
-        raw: dict[str, Any] = read_json(path)
-    except UsageError as error:
-        raise CheckpointError(str(error)) from error
-    # Absent keys have diffusers' own default.
-    for key, wanted in (("prediction_type", "epsilon"), ("trained_betas", None), ("rescale_betas_zero_snr", False)):
-        if raw.get(key, wanted) != wanted:
-            raise CheckpointError(f"{path}: {key} is {raw[key]!r}, our diffusion only knows {wanted!r}")
-    schedules = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
-    schedule = raw.get("beta_schedule", "linear")
-    if schedule not in schedules:
-        raise CheckpointError(f"{path}: beta_schedule is {schedule!r}, ours are {', '.join(schedules)}")
-    # Only diffusers' DDPM has this key; to its other schedulers the preset's variance is as good as any.
-    default = "fixed_small" if raw.get("_class_name") == "DDPMScheduler" else "fixed_large"
-    variance = raw.get("variance_type", default)
-    variances = {"fixed_large": "fixedlarge", "fixed_small": "fixedsmall", "fixed_small_log": "fixedsmall"}
-    if variance not in variances:
-        raise CheckpointError(f"{path}: variance_type is {variance!r}, ours are {', '.join(variances)}")
-    try:
-        return DiffusionConfig.model_validate({
-            "T": raw.get("num_train_timesteps", 1000), "schedule": schedules[schedule],
-            "beta_start": raw.get("beta_start", 1e-4), "beta_end": raw.get("beta_end", 0.02),
-            "variance": variances[variance]})
-    except ValidationError as error:
-        raise CheckpointError(f"{path}: {first_fault(error)}") from error
+def _sampling(sample: SampleConfig) -> str:
+    clipped = f"x_0 clipped to {sample.clip_range:g}, eps of DDIM as predicted" if sample.clip else "x_0 not clipped"
+    offset = f", steps_offset {sample.steps_offset}" if sample.steps_offset else ""
+    end = "" if sample.set_alpha_to_one else ", DDIM ends at timestep 0"
+    return f"{clipped}, {sample.spacing} timesteps{offset}{end}"

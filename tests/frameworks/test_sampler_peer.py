@@ -1,14 +1,10 @@
-"""Whole chains step by step beside diffusers, with its schedulers and with a network that it saved."""
+"""Whole chains step by step beside diffusers' schedulers."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from small_sampling import numpy, oracle, sampler
-
-from impls.recipe import randomness
-from impls.store.weights import load_weights
-from impls.tools.sample.loop import load_into
 
 
 @pytest.fixture(autouse=True)
@@ -44,26 +40,3 @@ def test_chains_agree_with_diffusers_step_by_step(fw, monkeypatch, method, varia
                             variance_noise=draw(t)).prev_sample
         # Diffusers keeps its tables in float32; the differences of the steps add up.
         np.testing.assert_allclose(numpy(ours), numpy(x), rtol=0, atol=2e-4, err_msg=f"t = {t}")
-
-
-def test_a_diffusers_folder_gives_diffusers_images(fw, tmp_path):
-    import torch
-    from diffusers import DDIMScheduler, UNet2DModel
-
-    torch.manual_seed(0)
-    theirs = UNet2DModel(
-        sample_size=16, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, norm_eps=1e-6,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=None, downsample_padding=0, flip_sin_to_cos=False, freq_shift=1).eval()
-    scheduler = DDIMScheduler(num_train_timesteps=100, beta_end=0.15, clip_sample=True)
-    theirs.save_pretrained(tmp_path / "unet")
-    scheduler.save_pretrained(tmp_path / "scheduler")
-    found = load_weights(tmp_path)
-    subject = fw.backend.create((), "cpu", 1).sampler(found.config)
-    load_into(subject, found)
-    scheduler.set_timesteps(10)
-    x = torch.from_numpy(randomness.image_noise(1, range(2), 100, (3, 16, 16)))
-    with torch.no_grad():
-        for t, ours in zip(scheduler.timesteps, subject.chain(2, 1, "ddim", 10, 0.0, "uniform"), strict=True):
-            x = scheduler.step(theirs(x, t).sample, t, x, use_clipped_model_output=True).prev_sample
-            np.testing.assert_allclose(numpy(ours), x.numpy(), rtol=0, atol=1e-3, err_msg=f"t = {t}")

@@ -24,7 +24,7 @@ from harness.record.events import (
 from harness.record.run import RecordedRun
 from harness.suites.sampling.cells import Cell
 from impls.errors import UsageError
-from impls.recipe.config import ExperimentConfig, read_json
+from impls.recipe.config import ExperimentConfig, SampleConfig, read_json
 from impls.registry import Arm
 from impls.store import trainlog
 from impls.store.trainfolder import CHECKPOINTS, checkpoint_name, checkpoints
@@ -93,6 +93,11 @@ def draw_set(bench: Bench, slot: ArmSlot, cell: Cell, train_steps: int | None, w
     if ddim:
         words += [f"--steps={cell.steps}", f"--eta={sample.eta if eta is None else eta}", f"--spacing={sample.spacing}"]
     what = f"{arm.name}: {images} images by {cell.name}"
+    # The run's settings, whatever the weights' own are.
+    settings = run / "samples" / f".{case}-config.json"
+    settings.write_text(json.dumps({"experiment": {"sample": sample.model_dump(include=set(SampleConfig.later))}}),
+                        encoding="utf-8")
+    words.append(f"--config={settings}")
     try:
         _run(bench, "sample", words, case, what, arm)
     except WorkerFailedError as error:
@@ -101,6 +106,8 @@ def draw_set(bench: Bench, slot: ArmSlot, cell: Cell, train_steps: int | None, w
         # Begun by another version of the framework, before the run went on elsewhere.
         shutil.rmtree(folder)
         _run(bench, "sample", words, case, what, arm)
+    finally:
+        settings.unlink()
     facts = _facts(folder / "sampling.json")
     npz, grid = f"samples/{case}.npz", f"samples/{case}.png"
     try:

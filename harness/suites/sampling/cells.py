@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from impls.backend import Method
 from impls.errors import UsageError
+from impls.recipe.config import Method
 from impls.registry import Device
 
 # On the CPU DDPM's T calls of one batch would take minutes; `--steps 10,50,ddpm` adds them.

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from impls.backend import Images, Method, Sampler
+from impls.backend import Images, Sampler
 from impls.errors import CheckpointError, UsageError
 from impls.pictures.images import to_uint8
 from impls.recipe import randomness
-from impls.recipe.config import ModelConfig
-from impls.recipe.schedule import Spacing, sampling_timesteps
+from impls.recipe.config import Method, ModelConfig, Spacing
+from impls.recipe.schedule import sampling_timesteps
 from impls.store.weights import Weights
 
 
@@ -36,8 +36,8 @@ class Request:
     spacing: Spacing
     seed: int
 
-    def nfe(self, T: int) -> int:
-        """Network calls per image of a process of T steps.
+    def nfe(self, T: int, offset: int = 0) -> int:
+        """Network calls per image of a process of T steps; `offset` is that of `SampleConfig.steps_offset`.
 
         Raises:
             UsageError: a number is outside its range, or has no meaning for the method.
@@ -46,7 +46,7 @@ class Request:
             raise UsageError(f"eta {self.eta}: choose a number of 0 or more")
         if self.method == "ddpm" and (self.eta != 0 or self.spacing != "uniform"):
             raise UsageError("eta and spacing belong to DDIM: give the number of steps too")
-        return len(sampling_timesteps(T, self.method, self.steps, self.spacing))
+        return len(sampling_timesteps(T, self.method, self.steps, self.spacing, offset))
 
 
 @dataclass(frozen=True)

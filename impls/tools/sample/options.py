@@ -10,8 +10,7 @@ from pydantic import Field
 
 from impls.errors import UsageError
 from impls.pictures.images import gif_durations
-from impls.recipe.config import ExperimentConfig, Frozen, merged
-from impls.recipe.schedule import Spacing
+from impls.recipe.config import ExperimentConfig, Frozen, SampleConfig, Spacing, merged
 from impls.registry import parse_arm
 from impls.tools.cli import (
     EXPERIMENT,
@@ -40,7 +39,12 @@ class SampleOptions(Frozen):
         None, description="averaged weights or those of the optimiser; by default averaged where there are any")
     steps: int | None = Field(None, description="DDIM with so many network calls; without it, DDPM over all T")
     eta: float = Field(0.0, allow_inf_nan=True, description="DDIM's noise level, 0 or more")
-    spacing: Spacing = Field("uniform", description="which timesteps DDIM visits")
+    spacing: Spacing | None = Field(
+        None, description="which timesteps DDIM visits; by default as the weights' configuration says, mostly uniform")
+    clipped_eps: Literal["recomputed", "predicted"] | None = Field(
+        None, description="DDIM: after clipping x_0, go on with the eps that x_t and it imply, or with the predicted "
+                          "one; by default as the weights' configuration says: recomputed, for a diffusers folder "
+                          "predicted")
     num_images: int = Field(64, description="how many images")
     batch_size: int = Field(64, description="images drawn at once; the images do not depend on it")
     seed: int = Field(0, description="seed of the noise; image i depends on it, the weights and i alone")
@@ -84,10 +88,11 @@ def parse(argv: Sequence[str]) -> tuple[SampleOptions, dict[str, Any]]:
     return options, overrides
 
 
-def request_of(options: SampleOptions) -> Request:
-    """The chain that the options ask for."""
-    method: Literal["ddpm", "ddim"] = "ddpm" if options.steps is None else "ddim"
-    return Request(method, options.steps, options.eta, options.spacing, options.seed)
+def request_of(options: SampleOptions, sample: SampleConfig) -> Request:
+    """The chain that the options ask for; what they leave open is as in `sample`."""
+    if options.steps is None:
+        return Request("ddpm", None, options.eta, options.spacing or "uniform", options.seed)
+    return Request("ddim", options.steps, options.eta, options.spacing or sample.spacing, options.seed)
 
 
 def experiment(options: SampleOptions, overrides: dict[str, Any], trained: ExperimentConfig) -> ExperimentConfig:
@@ -98,10 +103,13 @@ def experiment(options: SampleOptions, overrides: dict[str, Any], trained: Exper
     """
     resolved = merged(trained, overrides, f"{options.config or '--config'}: {EXPERIMENT}")
     # First, because the configuration would refuse the same numbers in its own words.
-    request_of(options).nfe(resolved.diffusion.T)
+    request = request_of(options, resolved.sample)
+    request.nfe(resolved.diffusion.T, resolved.sample.steps_offset)
     # Keyed noise: the same images whatever the batch size and the framework.
-    sample = {"batch_size": options.batch_size, "steps": options.steps, "eta": options.eta, "spacing": options.spacing,
+    sample = {"batch_size": options.batch_size, "steps": options.steps, "eta": options.eta, "spacing": request.spacing,
               "randomness": "matched"}
+    if options.clipped_eps is not None:
+        sample["recompute_eps"] = options.clipped_eps == "recomputed"
     return merged(resolved, {"seed": options.seed, "sample": sample}, "command line")
 
 

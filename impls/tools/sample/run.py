@@ -23,7 +23,7 @@ from impls.backend import Images, Sampler
 from impls.command import process
 from impls.errors import UsageError
 from impls.pictures.images import grid, save_gif, save_grid, save_npy, save_npz, save_png
-from impls.recipe.config import ExperimentConfig
+from impls.recipe.config import ExperimentConfig, SampleConfig
 from impls.registry import Arm, parse_arm
 from impls.store.files import whole_file
 from impls.store.shards import open_shards
@@ -111,13 +111,14 @@ def prepare(options: SampleOptions, overrides: dict[str, Any], say: Callable[[st
     Raises:
         UsageError: a setting, the weights or the device cannot be used.
     """
-    arm, request = parse_arm(options.backend), request_of(options)
+    arm = parse_arm(options.backend)
     root = Path(options.sample_root)
     if os.path.exists(root) and not os.path.isdir(root):
         raise UsageError(f"--sample_root {root}: is a file: name a folder")
     weights = load_weights(Path(options.model_path or ""), options.weights)
     config = experiment(options, overrides, weights.config)
-    nfe = request.nfe(config.diffusion.T)
+    request = request_of(options, config.sample)
+    nfe = request.nfe(config.diffusion.T, config.sample.steps_offset)
     shown = film(options, nfe)
     if options.show_denoised and len(shown) < options.frames:
         say(f"the GIF has {len(shown)} frames: a chain of {nfe} steps has no more moments")
@@ -247,6 +248,8 @@ def identity(job: Job) -> dict[str, Any]:
         **asdict(job.request), "nfe": job.nfe, "batch_size": job.options.batch_size, "backend": job.arm.name,
         "framework_version": info.version, "device": info.device, "dtype": info.dtype,
         "model": job.config.model.model_dump(mode="json"), "diffusion": job.config.diffusion.model_dump(mode="json"),
+        # Only what differs from the defaults: folders from before these settings go on.
+        **job.config.sample.model_dump(mode="json", include=set(SampleConfig.later)),
     }
 
 

@@ -30,6 +30,20 @@ def test_presets_differ_and_are_immutable():
         preset("ddpm").seed = 1
 
 
+def test_later_settings_are_written_only_where_they_are_not_the_default():
+    """Else every record of before would be another experiment than its equal of today."""
+    config = preset("ddpm")
+    assert config.sha256() == "c2d93f6e65f8fabc134e45b0384fb907b7a29f1c501d5c7ba53a30819eea3d4e"
+    data = json.loads(config.model_dump_json())
+    assert set(data["sample"]) == {"batch_size", "steps", "eta", "spacing", "randomness"}
+    other = merged(config, {"sample": {"clip": False}}, "test")
+    assert other.sha256() != config.sha256()
+    assert json.loads(other.model_dump_json())["sample"]["clip"] is False
+    assert validated(json.loads(other.model_dump_json()), "test") == other
+    # What is laid over a configuration must find every field.
+    assert {"clip", "clip_range", "recompute_eps"} <= set(config.model_dump()["sample"])
+
+
 def test_unknown_preset_is_refused():
     with pytest.raises(UsageError, match="unknown preset 'huge': choose one of ddpm, seed, tiny"):
         preset("huge")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from impls.errors import UsageError
 from impls.recipe.config import DiffusionConfig
-from impls.recipe.schedule import Schedule, ddim_timesteps
+from impls.recipe.schedule import Schedule, ddim_timesteps, steps_down
 
 schedules = st.one_of(
     st.builds(Schedule.linear, st.integers(1, 300), st.floats(1e-6, 0.01), st.floats(0.01, 0.99)),
@@ -124,6 +124,49 @@ def test_impossible_numbers_of_steps_are_refused(steps):
         ddim_timesteps(1000, steps, "uniform")
 
 
+def test_diffusers_spacings():
+    """Lin et al. 2024, table 2, in diffusers' own rounding; only the leading one knows an offset."""
+    assert ddim_timesteps(1000, 7, "diffusers-leading", 1).tolist() == [1, 143, 285, 427, 569, 711, 853]
+    assert ddim_timesteps(1000, 7, "diffusers-trailing", 1).tolist() == [142, 285, 428, 570, 713, 856, 999]
+    assert ddim_timesteps(1000, 7, "diffusers-linspace", 1).tolist() == [0, 166, 333, 500, 666, 832, 999]
+    for spacing in ("leading", "trailing", "linspace"):
+        assert ddim_timesteps(50, 50, f"diffusers-{spacing}").tolist() == list(range(50))
+    with pytest.raises(UsageError, match="steps_offset 1 would visit timestep 50, outside 0..49: choose another"):
+        ddim_timesteps(50, 50, "diffusers-leading", 1)
+    # Its floating-point range has one element more than asked for.
+    with pytest.raises(UsageError, match="sampling steps 61: spacing diffusers-trailing would visit timestep -1"):
+        ddim_timesteps(1000, 61, "diffusers-trailing")
+
+
+def test_steps_end_where_the_next_begins_or_as_diffusers_counts():
+    assert steps_down(10, "ddim", 3, "uniform") == [(6, 3), (3, 0), (0, -1)]
+    assert steps_down(10, "ddim", 3, "uniform", set_alpha_to_one=False) == [(6, 3), (3, 0), (0, 0)]
+    assert steps_down(10, "ddim", 3, "diffusers-leading", 2) == [(8, 5), (5, 2), (2, -1)]
+    assert steps_down(10, "ddim", 3, "diffusers-linspace") == [(9, 6), (4, 1), (0, -1)]
+    assert steps_down(10, "ddim", 3, "diffusers-trailing", set_alpha_to_one=False) == [(9, 6), (6, 3), (2, 0)]
+    # DDPM goes through all of them, whatever DDIM would visit.
+    everything = [(t, t - 1) for t in range(9, -1, -1)]
+    assert steps_down(10, "ddpm", None, "diffusers-leading", 2, set_alpha_to_one=False) == everything
+
+
+def test_schedules_by_their_closed_forms():
+    T, first, last = 1000, 0.00085, 0.012
+    scaled = Schedule.from_config(DiffusionConfig(schedule="scaled_linear", beta_start=first, beta_end=last))
+    assert scaled.betas[[0, -1]] == pytest.approx([first, last], rel=1e-12)
+    assert np.diff(np.sqrt(scaled.betas)) == pytest.approx(np.full(T - 1, (last**0.5 - first**0.5) / (T - 1)))
+    sigmoid = Schedule.from_config(DiffusionConfig(schedule="sigmoid", beta_start=first, beta_end=last))
+    share = (sigmoid.betas - first) / (last - first)
+    assert np.log(share / (1 - share)) == pytest.approx(np.linspace(-6, 6, T), abs=1e-9)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"beta_start": 1e-12}, "first beta is 1e-12, less than float32"),
+    ({"beta_end": 0.9}, "alpha-bar falls to .*: choose smaller betas or fewer steps")])
+def test_schedules_that_float32_images_cannot_follow_are_refused(change, message):
+    with pytest.raises(UsageError, match=message):
+        Schedule.from_config(DiffusionConfig(**change))
+
+
 def test_unknown_spacing_is_refused():
-    with pytest.raises(UsageError, match="choose uniform, quad or trailing"):
-        ddim_timesteps(1000, 10, "leading")
+    with pytest.raises(UsageError, match="choose uniform, quad, trailing, diffusers-leading"):
+        ddim_timesteps(1000, 10, "cubic")

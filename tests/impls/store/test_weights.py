@@ -142,29 +142,16 @@ def test_a_diffusers_folder(tmp_path, old_names, layout):
         load_weights(given, "raw")
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"prediction_type": "v_prediction"}, "prediction_type is 'v_prediction'"),
-    ({"beta_schedule": "scaled_linear"}, "beta_schedule is 'scaled_linear'"),
-    ({"trained_betas": [0.1, 0.2]}, "trained_betas"), ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
-    ({"variance_type": "learned"}, "variance_type is 'learned'"), ({"num_train_timesteps": "many"}, "T: "),
-    ({"beta_end": 2.0}, "beta_end: ")])
-def test_other_schedulers_are_refused(tmp_path, change, message):
+def test_a_scheduler_belongs_to_the_weights(tmp_path):
     folder(tmp_path, SMALL)
-    (tmp_path / "scheduler_config.json").write_text(json.dumps(change), encoding="utf-8")
-    with pytest.raises(CheckpointError, match=message):
-        load_weights(tmp_path)
-
-
-def test_the_defaults_of_diffusers_schedulers(tmp_path):
-    """Only DDPMScheduler has a variance of its own by default, the small one."""
-    folder(tmp_path, SMALL)
-    wanted = {"DDPMScheduler": "fixedsmall", "DDIMScheduler": "fixedlarge"}
-    for name, variance in wanted.items():
-        (tmp_path / "scheduler_config.json").write_text(
-            json.dumps({"_class_name": name, "beta_schedule": "squaredcos_cap_v2"}), encoding="utf-8")
-        diffusion = load_weights(tmp_path).config.diffusion
-        assert (diffusion.variance, diffusion.schedule, diffusion.T) == (variance, "cosine", 1000)
-    (tmp_path / "scheduler_config.json").write_text("{", encoding="utf-8")
+    scheduler = tmp_path / "scheduler_config.json"
+    scheduler.write_text(json.dumps({"_class_name": "DDIMScheduler", "clip_sample_range": 2.0, "steps_offset": 1}),
+                         encoding="utf-8")
+    found = load_weights(tmp_path)
+    assert found.config.sample.clip_range == 2.0
+    assert found.description.endswith(f"diffusion and sampling of {scheduler}, as diffusers samples: x_0 clipped to 2, "
+                                      "eps of DDIM as predicted, diffusers-leading timesteps, steps_offset 1")
+    scheduler.write_text("{", encoding="utf-8")
     with pytest.raises(CheckpointError, match="not JSON"):
         load_weights(tmp_path)
 
