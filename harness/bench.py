@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.ledger import Ledger
-from harness.machine.counters import Counters, machine_busy_ns, process_cpu_ns, read_counters
+from harness.machine.counters import Counters, load_average, machine_busy_ns, process_cpu_ns, read_counters
 from harness.plan import Plan
 from harness.processes.session import START_TRIES, Session, WorkerFailedError
 from harness.processes.tools import Tools
@@ -56,6 +56,7 @@ class Bench:
         cpu_ns: CPU time used by a process; None when it cannot be read.
         busy_ns: time that the machine's CPUs were busy; None when it cannot be read.
         counters: what the kernel has taken away so far.
+        load: the machine's load average; None when it cannot be read.
         began: when the run began, on `clock`.
         part_began: when this part of it began.
         failures: failed blocks in a row of each arm.
@@ -80,6 +81,7 @@ class Bench:
     cpu_ns: Callable[[int], int | None] = process_cpu_ns
     busy_ns: Callable[[], int | None] = machine_busy_ns
     counters: Callable[[], Counters] = read_counters
+    load: Callable[[], float | None] = load_average
     began: float = 0.0
     part_began: float = 0.0
     failures: Counter[ArmSlot] = field(default_factory=Counter)

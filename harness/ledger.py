@@ -10,7 +10,7 @@ from harness.processes.scratch import Neighbour
 from harness.processes.session import WorkerFailedError, log_tail
 from harness.progress import Progress
 from harness.record.events import ArmSlot, Case, Event, Finding, PartName
-from harness.record.findings import END_CODES, OTHER_RUN
+from harness.record.findings import BUSY_MACHINE, END_CODES, OTHER_RUN, Kind
 from harness.record.run import RecordedRun
 from harness.record.writer import RunWriter
 from impls.errors import UsageError
@@ -46,7 +46,8 @@ class Ledger:
         """Know what an interrupted run has said."""
         self.failed_before |= {case.case_id for case in resumed.of(Case) if case.status == "failed"}
         self.measured_cases |= {case.case_id for case in resumed.of(Case)}
-        self.found |= {finding.code for finding in resumed.of(Finding)} - END_CODES
+        # The machine may be as busy again.
+        self.found |= {finding.code for finding in resumed.of(Finding)} - END_CODES - {BUSY_MACHINE.code}
 
     @property
     def anything_measured(self) -> bool:
@@ -77,6 +78,10 @@ class Ledger:
         if finding.code not in self.found:
             self.found.add(finding.code)
             self.find(finding)
+
+    def known(self, kind: Kind) -> bool:
+        """Whether a finding of this kind, which is reported once, is there."""
+        return kind.code in self.found
 
     def look_around(self, block: int | None = None) -> None:
         """Record other runs on this machine, each of them once."""

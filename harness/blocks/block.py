@@ -29,6 +29,7 @@ class Block:
         fresh: those of them whose once-a-run measurements are due.
         spent: nanoseconds of a step in every stepwise window, by arm and pair.
         disturbance: what speaks against it.
+        began: when it began, on the bench's clock.
     """
 
     def __init__(self, bench: Bench, plan: BlockPlan, part: Timed) -> None:
@@ -37,7 +38,8 @@ class Block:
         self.fresh: dict[ArmSlot, Started] = {}
         self.spent: dict[ArmSlot, dict[int, float]] = {}
         self.disturbance = Disturbance({slot: arm.name for slot, arm in bench.plan.arms}, bench.cpu_ns, bench.busy_ns,
-                                       counters=bench.counters)
+                                       lambda: round(bench.clock() * 1e9), bench.counters)
+        self.began = bench.clock()
         self._group: list[ArmSlot] = []
         self._failed: set[ArmSlot] = set()
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from harness.blocks.pace import Pace
 from harness.blocks.warmup import WARMUP_MIN_STEPS
 from harness.protocol import timing
 from harness.record.events import ArmSlot, Energy, Window
@@ -24,8 +25,10 @@ METERED_S = 5.0
 
 def alternate_steps(block: Block) -> None:
     """Measure every arm's steps, synchronised one by one, in alternating windows."""
+    pace = Pace(block)
     for pair in range(block.bench.plan.pairs):
         block.turn(pair, partial(_stepwise, block))
+        pace.look(pair + 1)
         block.bench.progress.advance()
 
 

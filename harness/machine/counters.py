@@ -100,6 +100,16 @@ def machine_busy_ns() -> int | None:
     return round(1e9 * sum(map(busy_s, times)))
 
 
+def load_average() -> float | None:
+    """How many processes ran or waited for a processor, over the last minute; None where the system does not say."""
+    import psutil
+
+    try:
+        return float(psutil.getloadavg()[0])
+    except (OSError, RuntimeError):
+        return None
+
+
 def busy_s(times: Any) -> float:
     """Seconds spent on anything but idling, out of psutil's times of one processor or of all."""
     # user already holds guest time, nice guest_nice: these two are left out.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from harness.machine.counters import DIRTY, Counters, read_counters, taken
 from harness.record.events import ArmSlot, BlockState, Finding
 from harness.record.findings import BLOCKS_DISTURBED
+from impls.devices import usable_cpus
 
 MOST_WAITING_SHARE = 0.02
 # Of all CPUs: a desktop's background noise stays well below, and alternation spreads what there is over both arms.
@@ -43,12 +43,17 @@ class Disturbance:
 
     def end(self) -> None:
         """The measured windows are over."""
-        busy, (counted, busy_before, own_before, began) = self._busy_ns(), self._before
+        counted, _, _, _ = self._before
         found = taken(counted, self._counters())
         self._taken += [finding.message for finding in found if finding.code in DIRTY]
-        if busy is not None and busy_before is not None:
-            self._foreign_ns += max(0, busy - busy_before - (self._own_ns() - own_before))
-            self._wall_ns += self._clock() - began
+        foreign_ns, wall_ns = self._since()
+        self._foreign_ns += foreign_ns
+        self._wall_ns += wall_ns
+
+    def others_share(self) -> float | None:
+        """The share of the CPUs that other programs have used since the windows began; None where it is unknown."""
+        foreign_ns, wall_ns = self._since()
+        return foreign_ns / (wall_ns * usable_cpus()) if wall_ns else None
 
     def waited(self, used_ns: Mapping[ArmSlot, int], window_ns: int) -> None:
         """CPU time that the waiting arms used during a window of another."""
@@ -64,12 +69,19 @@ class Disturbance:
             if share > MOST_WAITING_SHARE:
                 found.append(f"{self._names[slot]} used {share:.1%} of a CPU while it should have waited "
                              f"(at most {MOST_WAITING_SHARE:.0%})")
-        available = self._wall_ns * len(os.sched_getaffinity(0))
+        available = self._wall_ns * usable_cpus()
         share = self._foreign_ns / available if available else 0.0
         if share > MOST_FOREIGN_SHARE:
             found.append(f"other programs used {share:.0%} of the CPUs during the windows "
                          f"(at most {MOST_FOREIGN_SHARE:.0%})")
         return [*found, *self._taken]
+
+    def _since(self) -> tuple[int, int]:
+        """CPU time of other programs since the windows began, and how long that is; (0, 0) where it cannot be read."""
+        busy, (_, busy_before, own_before, began) = self._busy_ns(), self._before
+        if busy is None or busy_before is None:
+            return 0, 0
+        return max(0, busy - busy_before - (self._own_ns() - own_before)), self._clock() - began
 
     def _own_ns(self) -> int:
         """CPU time of the measured processes and of this one; a process that has gone counts as idle."""

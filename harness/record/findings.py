@@ -106,6 +106,12 @@ NO_STEADY_STATE = Kind(
 COMPILED_WHILE_MEASURED = Kind(
     "compiled-while-measured", "warning", "during", "Operators were compiled during the measured windows of a block.",
     "repeat the run: everything is compiled now")
+BUSY_MACHINE = Kind(
+    "busy-machine", "warning", "during", "Even in the fastest of its last three windows an arm's step took over three "
+    "times as long as alone in its warm-up, or the load average, less the run's own threads, is above the number of "
+    "processors. Threads of several programs wait for one another then; the finding says how long a block takes "
+    "at this pace.",
+    "end other programs, or give --threads 1; --schedule sequential keeps the arms apart, --time-limit bounds the run")
 EPOCH_PART = Kind(
     "epoch-part", "info", "during", "An epoch was shortened to a part of the data, so that it stays short.",
     "--epochs N runs N whole epochs")

@@ -174,6 +174,8 @@ class Lab:
     telemetry: FakeTelemetry
     stream: io.StringIO
     cpu: dict[int, int] = field(default_factory=dict)
+    load: float | None = None
+    busy_ns: Callable[[], int | None] = lambda: None
     tools: object | None = None
     late_s: float = 0.0
     counters: Counters = Counters(monotonic_s=0, raw_s=0, boot_s=0, wall_s=0, processors=2)
@@ -191,8 +193,8 @@ class Lab:
                       threads=1, data_path=data, images=64, dataset="digits",
                       weights=self.tmp_path / "weights.safetensors", tools=self.tools, sleep=self.clock.sleep,
                       clock=lambda: self.clock.seconds() + self.late_s,
-                      cpu_ns=lambda pid: self.cpu.get(pid, 0), busy_ns=lambda: None,
-                      counters=lambda: self.counters)
+                      cpu_ns=lambda pid: self.cpu.get(pid, 0), busy_ns=self.busy_ns,
+                      counters=lambda: self.counters, load=lambda: self.load)
         opening = Opening(Job(config, recipe, plans, "as asked", ["run_bench.py"]),
                           EnvironmentRecorded(facts={"cpu": "x"}),
                           DatasetRecorded(name="digits", images=64, shape=[32, 32, 3], sha256="0", why="test"))

@@ -1,0 +1,74 @@
+"""Is the machine too busy to measure on? Told from the first pairs of a block, with what to expect of the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.record.events import ArmSlot
+from harness.record.findings import BUSY_MACHINE
+from impls.devices import usable_cpus
+
+if TYPE_CHECKING:
+    from harness.blocks.block import Block
+
+# As long as alone, so many times, and in every one of an arm's last windows: noise does not get there.
+MOST_SLOWDOWN = 3.0
+LOOK_PAIRS = 3
+# Pairs that take so long are looked at before there are so many.
+LOOK_S = 10.0
+# Of all processors: a load average may be that of a machine of which this process sees a part.
+LEAST_OTHERS_SHARE = 0.20
+
+
+class Pace:
+    """Watches how fast a block's pairs come.
+
+    Args:
+        block: whose arms are warmed up; its windows begin now.
+    """
+
+    def __init__(self, block: Block) -> None:
+        self._block, self._began = block, block.bench.clock()
+
+    def look(self, done: int) -> None:
+        """Say once in a run that the machine is busy, as soon as that can be told; `done` pairs are measured."""
+        bench, spent_s = self._block.bench, self._block.bench.clock() - self._began
+        if bench.ledger.known(BUSY_MACHINE) or (done < LOOK_PAIRS and spent_s < LOOK_S):
+            return
+        slowest = self._slowest()
+        slowdown = self._slowdown(slowest) if slowest else 1.0
+        others, load = self._block.disturbance.others_share(), bench.load()
+        why = []
+        if slowest and slowdown > MOST_SLOWDOWN:
+            arm = self._block.live[slowest]
+            why.append(f"a step of {arm.session.arm.name} takes {slowdown:.3g} times as long in turn with the others "
+                       f"as alone ({arm.typical_ns / 1e9:.3g} s)")
+        foreign = load is not None and load - bench.threads > usable_cpus()
+        if foreign and (others is None or others > LEAST_OTHERS_SHARE):
+            why.append("others keep every processor busy")
+        if not why:
+            return
+        if load is not None:
+            why.append(f"the load average is {load:.1f} on {usable_cpus()} processors")
+        if others is not None:
+            why.append(f"other programs use {others:.0%} of them")
+        finding = BUSY_MACHINE.found(f"the machine is too busy to measure on: {', '.join(why)}; "
+                                     f"{self._expected(spent_s / done, slowdown)}", block=self._block.number)
+        bench.ledger.find_once(finding)
+        bench.progress.say(f"  what helps: {finding.advice}")
+
+    def _slowest(self) -> ArmSlot | None:
+        """The arm that suffers most."""
+        return max((slot for slot in self._block.live if self._block.spent.get(slot)), key=self._slowdown, default=None)
+
+    def _slowdown(self, slot: ArmSlot) -> float:
+        """By how much even the fastest of an arm's last windows was slower than its warm-up."""
+        last = list(self._block.spent[slot].values())[-LOOK_PAIRS:]
+        return min(last) / self._block.live[slot].typical_ns
+
+    def _expected(self, pair_s: float, slowdown: float) -> str:
+        block, plan = self._block, self._block.bench.plan
+        beside_s = block.part.windows_s(plan.device, len(block.live)) * max(1.0, slowdown)
+        block_s = self._began - block.began + plan.pairs * pair_s + beside_s
+        return (f"at this pace a block takes about {block_s / 60:.1f} min, the {plan.min_blocks} that are needed about "
+                f"{plan.min_blocks * block_s / 60:.0f} min")
