@@ -30,6 +30,7 @@ class BackendSpec:
         devices: devices the backend can run on at all.
         cpu_only: options that exist on the CPU alone.
         cuda_only: options that exist on CUDA alone.
+        any_threads: options with which the bits of a result on the CPU do not depend on the number of threads.
         prepare_module: module with `prewarm(device, echo)` that fills a compile cache before the first import, or None.
     """
 
@@ -39,6 +40,7 @@ class BackendSpec:
     devices: tuple[Device, ...] = ("cpu", "cuda")
     cpu_only: frozenset[str] = frozenset()
     cuda_only: frozenset[str] = frozenset()
+    any_threads: frozenset[str] = frozenset()
     prepare_module: str | None = None
 
 
@@ -104,6 +106,7 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         },
         cpu_only=frozenset({"onednn"}),
         cuda_only=frozenset({"amp", "tf32"}),
+        any_threads=frozenset({"onednn"}),
         prepare_module="impls.jittor.runtime",
     ),
 )

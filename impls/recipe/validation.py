@@ -13,6 +13,8 @@ from impls.recipe.randomness import stream
 from impls.recipe.schedule import Schedule
 
 MOST_HELD_OUT = 1024
+# Images of a network call at least: forward only, so that they take less memory than a training batch of the paper's.
+LEAST_AT_ONCE = 32
 Predict = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
 
 
@@ -39,14 +41,17 @@ def held_out_loss(predict: Predict, images: NDArray[np.uint8], config: Experimen
     """The mean squared error of the predicted noise (Ho et al. 2020, equation 14) over images (N, H, W, C).
 
     Timesteps are spread evenly over 0..T-1 and noise belongs to an image's number, so that the value depends on
-    (predict, seed, images) alone and differs between two networks by what they do, not by what was drawn.
+    (predict, seed, images) alone and differs between two networks by what they do, not by what was drawn. Every call
+    has the same shape, the last one filled up with zeros: that of a training batch, which is compiled already where
+    a framework compiles, or of more images where that is small.
 
     Args:
         predict: eps from x_t (B, C, H, W) and t (B,), dropout off.
         images: at least one.
         config: seed, diffusion, and the batch size.
     """
-    n, size, T = len(images), config.train.batch_size, config.diffusion.T
+    n, T = len(images), config.diffusion.T
+    size = min(n, max(LEAST_AT_ONCE, config.train.batch_size))
     timesteps = stream(config.seed, "validation timesteps").permutation(np.arange(n, dtype=np.int64) * T // n)
     alphas_bar = Schedule.from_config(config.diffusion).alphas_bar
     squares = 0.0
@@ -57,6 +62,8 @@ def held_out_loss(predict: Predict, images: NDArray[np.uint8], config: Experimen
         noise = np.stack([stream(config.seed, "validation noise", first + i).standard_normal(x0.shape[1:])
                           for i in range(len(x0))])
         ab = alphas_bar[t].reshape(-1, 1, 1, 1)
-        eps = predict((np.sqrt(ab) * x0 + np.sqrt(1 - ab) * noise).astype(np.float32), t)
+        x_t, short = (np.sqrt(ab) * x0 + np.sqrt(1 - ab) * noise).astype(np.float32), size - len(t)
+        filled = np.pad(x_t, ((0, short), (0, 0), (0, 0), (0, 0))), np.pad(t, (0, short))
+        eps = predict(*filled)[: len(t)]
         squares += float(np.sum((eps - noise) ** 2))
     return squares / images.size

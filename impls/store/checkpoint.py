@@ -35,6 +35,9 @@ class Note(BaseModel):
         dataset: name of the data set.
         dataset_sha256: hash of its images.
         validation_loss: loss on the held-out images at this step, of the averaged weights where there are any.
+        framework: what computed it, with its version.
+        processor: on which device.
+        threads: CPU threads of an operator, which decide about the last digits in some arms.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
@@ -42,6 +45,9 @@ class Note(BaseModel):
     dataset: str | None = None
     dataset_sha256: str | None = None
     validation_loss: float | None = None
+    framework: str | None = None
+    processor: str | None = None
+    threads: int | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Literal, NoReturn
 from impls.backend import Backend
 from impls.command.process import catch_interrupts
 from impls.devices import cuda_driver_fault, default_threads, threads_remark, usable_cpus
-from impls.errors import EXIT_INTERRUPTED, UnavailableError
+from impls.errors import EXIT_INTERRUPTED, UnavailableError, UsageError
 from impls.registry import Arm, Device
 
 Choice = Literal["auto", "cpu", "cuda"]
@@ -34,25 +34,30 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None]) -> tuple[Backend, Device]:
+def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None],
+                 threads: int | None = None) -> tuple[Backend, Device]:
     """The arm's framework, imported and on its device; "auto" is CUDA where the arm can use it.
 
     Args:
         arm: what runs.
         choice: the device that was asked for.
         say: told which device was taken and why, and how far a compilation is.
+        threads: inside an operator, on the CPU; None for what OMP_NUM_THREADS says, else one for each processor.
 
     Raises:
         UnavailableError: the framework, the device or an option cannot be used here.
+        UsageError: there are not so many processors.
     """
+    if threads is not None and not 1 <= threads <= usable_cpus():
+        raise UsageError(f"--threads: from 1 to {usable_cpus()}, the CPUs that this process may use, got {threads}")
     os.register_at_fork(after_in_child=_helpers_signals)
     if choice == "cpu":
-        return _created(arm, "cpu", say), "cpu"
+        return _created(arm, "cpu", say, threads), "cpu"
     fault = arm.device_fault("cuda") or cuda_driver_fault()
     refusal: UnavailableError | None = None
     if fault is None:
         try:
-            backend = _created(arm, "cuda", say)
+            backend = _created(arm, "cuda", say, threads)
         except UnavailableError as error:
             fault, refusal = str(error), error
         else:
@@ -62,13 +67,13 @@ def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None]) -> tuple[
         raise UnavailableError(f"--device cuda: {fault}") from refusal
     say(f"device cpu: {arm.name} cannot use CUDA here: {fault}")
     try:
-        return _created(arm, "cpu", say), "cpu"
+        return _created(arm, "cpu", say, threads), "cpu"
     except UnavailableError as error:
         # A framework that was already imported for CUDA may refuse the CPU: the first refusal says why.
         raise refusal or error from error
 
 
-def _created(arm: Arm, device: Device, say: Callable[[str], None]) -> Backend:
+def _created(arm: Arm, device: Device, say: Callable[[str], None], threads: int | None) -> Backend:
     fault = arm.device_fault(device)
     if fault is not None:
         raise UnavailableError(fault)
@@ -76,10 +81,10 @@ def _created(arm: Arm, device: Device, say: Callable[[str], None]) -> Backend:
         prewarm = getattr(import_module(arm.spec.prepare_module), "prewarm", None)
         if prewarm is not None:
             prewarm(device, echo=say)
-    remark = threads_remark(os.environ.get("OMP_NUM_THREADS"), usable_cpus())
+    remark = threads_remark(os.environ.get("OMP_NUM_THREADS"), usable_cpus()) if threads is None else None
     if remark is not None:
         say(remark)
-    backend = arm.create(device, default_threads())
+    backend = arm.create(device, default_threads() if threads is None else threads)
     catch_interrupts()
     return backend
 

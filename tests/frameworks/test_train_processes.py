@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 120
 STEPS = 45
 # Epochs of 106 steps; with dropout, as the preset has it.
-SETTINGS = {"dataset_name": "digits", "batch_size": 16, "max_steps": STEPS, "checkpoint_steps": 3, "sample_every": 0,
-            "device": "cpu", "experiment": {
+SETTINGS = {"dataset_name": "digits", "batch_size": 16, "max_steps": STEPS, "checkpoint_steps": 3, "keep_last": 0,
+            "sample_every": 0, "device": "cpu", "experiment": {
                 "preset": "tiny", "train": {"ema_decay": 0.9, "warmup_steps": 10},
                 "model": {"base_channels": 16, "channels": [16, 16], "groups": 4, "blocks_per_level": 1,
                           "attention_resolutions": [16]}}}

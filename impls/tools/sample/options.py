@@ -56,6 +56,8 @@ class SampleOptions(Frozen):
     sample_root: PathText = Field("samples", description="where the folder of this sampling is made")
     num_workers: int = Field(2, description="threads that write images; 0 writes in between")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where the backend can use it")
+    threads: int | None = Field(None, description="CPU threads of an operator (default: OMP_NUM_THREADS, else the CPUs "
+                                                  "that may be used)")
     log: bool = Field(True, description="also write what is said to a file")
     log_root: PathText = Field("logs", description="folder of these files")
     config: PathText | None = Field(

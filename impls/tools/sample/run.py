@@ -123,7 +123,7 @@ def prepare(options: SampleOptions, overrides: dict[str, Any], say: Callable[[st
     if options.show_denoised and len(shown) < options.frames:
         say(f"the GIF has {len(shown)} frames: a chain of {nfe} steps has no more moments")
     say(weights.description)
-    backend, _ = tool.open_backend(arm, options.device, say)
+    backend, _ = tool.open_backend(arm, options.device, say, options.threads)
     sampler = backend.sampler(config)
     load_into(sampler, weights)
     eta = "" if request.method == "ddpm" else f", eta {request.eta:g}, {request.spacing} timesteps"

@@ -29,6 +29,7 @@ class Plan:
         checkpoint_epochs: epochs between checkpoints; 0 for none but the last.
         checkpoint_steps: steps between further checkpoints; None for none.
         sample_epochs: epochs between grids of samples; 0 for none.
+        checkpoint_s: seconds since the last checkpoint after which a step is followed by one; None for none.
     """
 
     steps_per_epoch: int
@@ -37,6 +38,7 @@ class Plan:
     checkpoint_epochs: int = 0
     checkpoint_steps: int | None = None
     sample_epochs: int = 0
+    checkpoint_s: float | None = None
 
     @property
     def last_step(self) -> int:
@@ -53,7 +55,7 @@ class Plan:
         return step % self.steps_per_epoch == 0 or step == self.last_step
 
     def saves(self, step: int) -> bool:
-        """Whether a checkpoint is written after this step."""
+        """Whether a checkpoint is written after this step, however long it took to get there."""
         if self.checkpoint_steps is not None and step % self.checkpoint_steps == 0:
             return True
         return step == self.last_step or self._every(step, self.checkpoint_epochs)
@@ -107,6 +109,7 @@ class Training:
         self.step = self.step_read = self.step_saved = step
         # Steps and seconds since the last line of an epoch; the work at its end is not training.
         self.steps_timed, self.seconds_timed, self.timed_until = 0, 0.0, clock()
+        self.saved_at = self.timed_until
 
     def run(self) -> bool:
         """Train; whether the end of the plan was reached.
@@ -125,14 +128,16 @@ class Training:
 
     def _after_step(self) -> None:
         plan, step = self.plan, self.step
-        milestone = plan.validates(step) or plan.saves(step) or plan.draws(step)
+        overdue = plan.checkpoint_s is not None and self.clock() - self.saved_at >= plan.checkpoint_s
+        saves = plan.saves(step) or overdue
+        milestone = plan.validates(step) or saves or plan.draws(step)
         late = step - self.step_read >= READ_EVERY_STEPS or self.clock() - self.timed_until >= READ_EVERY_S
         if late or milestone:
             self._read()
         if not milestone:
             return
         validation_loss = self._validate() if plan.validates(step) else None
-        if plan.saves(step):
+        if saves:
             self._save(validation_loss)
         if plan.draws(step) and not self.stopped():
             self.outputs.samples(self.trainer.state())
@@ -171,4 +176,4 @@ class Training:
 
     def _save(self, validation_loss: float | None) -> None:
         self.outputs.checkpoint(self.trainer.state(), validation_loss)
-        self.step_saved = self.step
+        self.step_saved, self.saved_at = self.step, self.clock()

@@ -59,14 +59,18 @@ class TrainOptions(Frozen):
     lr: float | None = Field(None, allow_inf_nan=True, description="Adam's learning rate after warm-up "
                                                                    "(default: the preset's)")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where the backend can use it")
+    threads: int | None = Field(None, description="CPU threads of an operator (default: OMP_NUM_THREADS, else the CPUs "
+                                                  "that may be used)")
     log: bool = Field(True, description="write log.jsonl, loss.png, samples and TensorBoard files; "
                                         "without it only config.json and checkpoints")
     log_root: PathText = Field("logs", description="folder of the trainings' folders")
     checkpoint: int = Field(5, description="epochs between checkpoints; 0: only at the end")
     checkpoint_steps: int | None = Field(None, description="steps between further checkpoints")
+    checkpoint_minutes: float = Field(10.0, allow_inf_nan=True, description="minutes since the last checkpoint after "
+                                                                            "which there is a further one; 0: none")
     only_checkpoint_max: bool = Field(False, description="keep only the newest checkpoint")
-    keep_last: int | None = Field(None, description="keep so many of the newest checkpoints, and the one with the "
-                                                    "least loss on the held-out images (default: keep all)")
+    keep_last: int = Field(1, description="keep so many of the newest checkpoints, and the one with the least loss on "
+                                          "the held-out images; 0: keep all")
     preset: Literal["auto", "ddpm", "seed", "tiny"] = Field(
         "auto", description="network and recipe; auto: ddpm on CUDA, tiny on the CPU")
     seed: int | None = Field(None, description="seed of weights, order, noise and dropout (default: 0)")
@@ -76,7 +80,7 @@ class TrainOptions(Frozen):
 
 
 _LEAST = {"num_epochs": 1, "batch_size": 1, "num_workers": 0, "T": 2, "checkpoint": 0, "checkpoint_steps": 1,
-          "keep_last": 1, "seed": 0, "max_steps": 1, "sample_every": 0}
+          "keep_last": 0, "seed": 0, "max_steps": 1, "sample_every": 0}
 # What the experiment holds, once it is resolved.
 _IN_EXPERIMENT = frozenset({"batch_size", "num_workers", "loader", "T", "lr", "preset", "seed"})
 
@@ -96,7 +100,8 @@ def parse(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
     model_path = option(argv, "--model-path") or data.get("model_path")
     folder = folder_of(Path(model_path)) if isinstance(model_path, str) else None
     # Network and recipe of a training that goes on are in its checkpoint.
-    started_with = {} if folder is None else _read(folder / SETTINGS)[0]
+    # One that does not say how many checkpoints stay was promised all of them.
+    started_with = {} if folder is None else {"keep_last": 0, **_read(folder / SETTINGS)[0]}
     base = validated(TrainOptions, {**started_with, **data}, file)
     options = _checked(command_line(argv, base, PROG))
     if options.backend is not None:
@@ -192,4 +197,7 @@ def _checked(options: TrainOptions, where: str = "") -> TrainOptions:
     check_ranges(options, _LEAST, where)
     if options.lr is not None and not 0 < options.lr < float("inf"):
         raise UsageError(f"{where}--lr: a number above 0, got {options.lr}")
+    if not 0 <= options.checkpoint_minutes < float("inf"):
+        raise UsageError(f"{where}--checkpoint-minutes: a number of minutes, or 0 for none, got "
+                         f"{options.checkpoint_minutes}")
     return options

@@ -115,7 +115,7 @@ class FolderOutputs:
         save_state(self.folder.checkpoint(state.step), state, self.config, note)
         self.latest = state.step
         only_newest = self.options.only_checkpoint_max
-        prune(self.folder.checkpoints, 1 if only_newest else self.options.keep_last, keep_best=not only_newest)
+        prune(self.folder.checkpoints, 1 if only_newest else self.options.keep_last or None, keep_best=not only_newest)
 
     def samples(self, state: TrainerState) -> None:
         """Draw a grid of samples with the averaged weights where there are any."""

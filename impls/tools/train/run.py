@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,13 +18,13 @@ from impls.recipe.validation import held_out
 from impls.registry import Arm, parse_arm
 from impls.store.checkpoint import Note
 from impls.store.files import whole_file
-from impls.store.trainfolder import TrainFolder
 from impls.tools import tool
 from impls.tools.tool import say
+from impls.tools.train.disk import Disk
 from impls.tools.train.loop import Plan, Training
 from impls.tools.train.options import PROG, TrainOptions, as_file, continued, experiment, parse
 from impls.tools.train.outputs import FolderOutputs
-from impls.tools.train.start import Start, open_folder, starting_point
+from impls.tools.train.start import Start, computed_by, drift, open_folder, starting_point
 
 SAMPLE_STEPS, MOST_SAMPLES = 50, 64
 
@@ -68,8 +67,15 @@ def _main(words: list[str]) -> None:
     if start is not None:
         # First, because it needs no framework.
         continued(options, overrides, start.config, start.path)
-    backend, device = tool.open_backend(arm, options.device, say)
+    backend, device = tool.open_backend(arm, options.device, say, options.threads)
     stop.listen()
+    if start is not None:
+        threads = start.note.threads
+        exactly = (f"OMP_NUM_THREADS={threads} {shlex.join([*PROG.split(), *words])}" if options.threads is None
+                   else f"--threads {threads}")
+        remark = drift(start.note, arm, backend.info, exactly)
+        if remark is not None:
+            say(remark)
     config = (experiment(options, overrides, device) if start is None
               else continued(options, overrides, start.config, start.path))
     settled = start is not None or "image_channels" in overrides.get("model", {})
@@ -89,7 +95,8 @@ def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Ba
     images = data.open()
     trained_on, kept_out = split(images, config.train.batch_size)
     plan = Plan(len(trained_on) // config.train.batch_size, options.num_epochs, options.max_steps, options.checkpoint,
-                options.checkpoint_steps, options.checkpoint if options.sample_every is None else options.sample_every)
+                options.checkpoint_steps, options.checkpoint if options.sample_every is None else options.sample_every,
+                60 * options.checkpoint_minutes or None)
     step = 0 if start is None else start.state.step
     if start is not None and step >= plan.last_step:
         say(f"{start.path}: has {step} steps already, the end is at step {plan.last_step}: nothing to do; "
@@ -98,13 +105,16 @@ def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Ba
     trainer = backend.trainer(config, trained_on)
     if start is not None:
         trainer.load_state(start.state)
+    root = Path(options.log_root) if start is None or start.folder is None else start.folder
+    disk = Disk.of(root, plan, step, trainer.parameter_count, config, options)
+    disk.require_one()
     folder, earlier = open_folder(options, config, arm, data, start, say)
     with whole_file(folder.settings) as partial:
         partial.write_text(as_file(options, data.name, arm.name, config), encoding="utf-8")
     say(f"{arm.name} on {backend.info.device}: {trainer.parameter_count:,} parameters, {len(trained_on)} images, "
         f"{len(kept_out)} held out, from step {step} to {plan.last_step}: {folder.path}")
-    _warn_of_disk(folder, plan, step, trainer.parameter_count, options)
-    note = Note(arm=arm.name, dataset=data.name, dataset_sha256=data.sha256)
+    say(disk.sentence())
+    note = Note(arm=arm.name, dataset=data.name, dataset_sha256=data.sha256, **computed_by(backend.info))
     drawer = GridDrawer(backend, config, stop)
     outputs = FolderOutputs(folder, config, plan, note, drawer, options, earlier, step)
     training = Training(trainer, config, plan, kept_out, outputs, stop, step)
@@ -176,17 +186,3 @@ def _dataset(options: TrainOptions, start: Start | None, channels: int | None) -
     if name == "auto" and start is not None and start.note.dataset is not None:
         name = start.note.dataset
     return datasets.prepare(name, Path(options.data_root) if options.data_root else None, echo=say, channels=channels)
-
-
-def _warn_of_disk(folder: TrainFolder, plan: Plan, step: int, parameters: int, options: TrainOptions) -> None:
-    """Say beforehand that the checkpoints to come will not fit on the disk."""
-    # Weights, their average, and two moments, each in float32.
-    size = 4 * 4 * parameters
-    count = sum(plan.saves(one) for one in range(step + 1, plan.last_step + 1))
-    if options.only_checkpoint_max or options.keep_last is not None:
-        # The newest is there before the oldest goes.
-        count = min(count, 2 if options.only_checkpoint_max else (options.keep_last or 0) + 2)
-    free = shutil.disk_usage(folder.path).free
-    if count * size > free:
-        say(f"warning: {count} checkpoints of {size / 1e6:.0f} MB do not fit into the {free / 1e6:.0f} MB left in "
-            f"{folder.path}: choose --keep-last or a larger --checkpoint")

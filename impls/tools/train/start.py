@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from impls.backend import TrainerState
+from impls.backend import BackendInfo, TrainerState
 from impls.data.datasets import Dataset
+from impls.devices import usable_cpus
 from impls.recipe.config import ExperimentConfig
 from impls.registry import Arm
 from impls.store import trainlog
@@ -86,3 +88,39 @@ def open_folder(options: TrainOptions, config: ExperimentConfig, arm: Arm, data:
     if origin is None or not options.log:
         return folder, []
     return folder, trainlog.copy(origin / folder.log.name, folder.log, step)
+
+
+def computed_by(info: BackendInfo) -> dict[str, Any]:
+    """What decides about the last digits of a step on one arm, as a checkpoint's note keeps it."""
+    return {"framework": f"{info.framework} {info.version}", "processor": info.device_name, "threads": info.threads}
+
+
+def drift(note: Note, arm: Arm, info: BackendInfo, exactly: str) -> str | None:
+    """Why a training that goes on will not repeat an uninterrupted one bit for bit, in one line.
+
+    None where it will, where the checkpoint does not say what it was computed by, and for another arm, of which nobody
+    expects it.
+
+    Args:
+        note: of the checkpoint.
+        arm: what goes on.
+        info: what it runs on.
+        exactly: what gives it as many threads as before.
+    """
+    if note.arm != arm.name:
+        return None
+    now = computed_by(info)
+    if info.device != "cpu" or arm.spec.any_threads.intersection(arm.options):
+        now["threads"] = None
+    changed = [name for name, value in now.items() if None not in (value, before := getattr(note, name)) and
+               value != before]
+    if not changed:
+        return None
+    told = ", ".join(f"{name} {getattr(note, name)} -> {now[name]}" for name in changed)
+    if changed != ["threads"]:
+        way_out = "for bit-for-bit the same, use the same framework and machine"
+    elif note.threads is not None and note.threads > usable_cpus():
+        way_out = f"to go on exactly, give the process {note.threads} processors"
+    else:
+        way_out = f"to go on exactly: {exactly}"
+    return f"{told}: the last digits will differ from those of an uninterrupted training; {way_out}"

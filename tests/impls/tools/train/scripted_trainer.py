@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from impls.backend import BackendInfo, TrainerState
@@ -9,7 +11,8 @@ from impls.registry import BackendSpec
 from impls.store.diffusers import require_fit
 
 SHAPES = {"a.weight": (2, 3), "b.bias": (4,)}
-SPEC = BackendSpec(name="scripted-trainer", module="scripted_trainer", options={"other": "another arm"})
+SPEC = BackendSpec(name="scripted-trainer", module="scripted_trainer", options={"other": "another arm"},
+                   any_threads=frozenset({"other"}))
 
 
 class ScriptedTrainer:
@@ -80,4 +83,6 @@ class ScriptedBackend:
 
 
 def create(options, device, threads):
-    return ScriptedBackend()
+    backend = ScriptedBackend()
+    backend.info = replace(backend.info, threads=threads)
+    return backend

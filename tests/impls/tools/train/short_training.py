@@ -6,7 +6,8 @@ import numpy as np
 
 from impls.store.checkpoint import load_state, read_note
 
-SHORT = ("--batch_size", 4, "--num_epochs", 3, "--checkpoint", 1)
+DEFAULT = ("--batch_size", 4, "--num_epochs", 3, "--checkpoint", 1)
+SHORT = (*DEFAULT, "--keep_last", 0)
 
 
 def files(folder):

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from short_training import SHORT, files, last, same
+from short_training import DEFAULT, SHORT, files, last, same
 
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, preset
@@ -39,7 +39,8 @@ def test_the_defaults(trained, monkeypatch):
     monkeypatch.setattr(train, "train", lambda options, config, *_: kept.append((options, config)))
     assert trained().code == 0
     (options, config), = kept
-    assert (options.num_epochs, options.checkpoint, options.keep_last, options.log) == (500, 5, None, True)
+    assert (options.num_epochs, options.checkpoint, options.keep_last, options.log) == (500, 5, 1, True)
+    assert (options.checkpoint_minutes, options.threads) == (10, None)
     assert (config.preset, config.seed, config.diffusion.T, config.train.lr) == ("tiny", 0, 1000, 2e-4)
     assert (config.train.batch_size, config.train.num_workers, config.train.loader, config.train.randomness) == (
         128, 4, "resident", "matched")
@@ -84,18 +85,30 @@ def test_the_settings_in_the_folder_repeat_the_training(trained):
 
 
 @pytest.mark.parametrize(("words", "left"), [
-    (("--only_checkpoint_max",), [27]), (("--keep_last", 2), [18, 27]), (("--keep-last=1",), [27]), ((), [9, 18, 27])])
+    (("--only_checkpoint_max",), [27]), (("--keep_last", 2), [18, 27]), (("--keep-last=1",), [27]), ((), [27]),
+    (("--keep_last", 0), [9, 18, 27])])
 def test_retention(trained, words, left):
-    assert trained(*SHORT, *words).steps == left
+    """The losses fall, so that the newest checkpoint is the best."""
+    assert trained(*DEFAULT, *words).steps == left
 
 
-def test_the_best_checkpoint_stays(trained, scripted, monkeypatch):
+def test_the_newest_and_the_best_checkpoint_stay(trained, scripted, monkeypatch):
     def worse(trainer):
         if trainer.steps == 10:
             trainer.validation_loss = lambda images, use_ema: 9.0
 
     monkeypatch.setattr(scripted, "on_step", worse)
-    assert trained(*SHORT, "--keep_last", 1).steps == [9, 27]
+    assert trained(*DEFAULT).steps == [9, 27]
+
+
+def test_a_training_that_was_promised_all_checkpoints_keeps_them(trained):
+    part = trained(*SHORT, "--max_steps", 18)
+    settings = part.folder / "config.json"
+    before = json.loads(settings.read_text())
+    del before["keep_last"]
+    settings.write_text(json.dumps(before))
+    assert trained("--model_path", part.folder, "--max_steps", "None", backend=None, root=None).code == 0
+    assert part.steps == [9, 18, 27]
 
 
 def test_without_a_log_only_settings_and_checkpoints_are_written(trained):

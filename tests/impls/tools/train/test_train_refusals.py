@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from short_training import SHORT, files, last
+from short_training import DEFAULT, SHORT, files, last
 
 from impls.store import checkpoint
 from impls.store.checkpoint import load_state, save_state
 from impls.store.trainfolder import TrainFolder
+from impls.tools.train import disk
 from impls.tools.train import run as train
 
 
@@ -57,9 +58,22 @@ def test_a_loss_that_is_no_number_ends_the_training(trained, scripted, monkeypat
 
 
 def test_a_disk_that_will_be_full_is_said_beforehand(trained, monkeypatch):
-    monkeypatch.setattr(train.shutil, "disk_usage", lambda path: SimpleNamespace(free=200))
-    assert any("3 checkpoints" in line and "do not fit" in line for line in trained(*SHORT).errors)
-    assert not any("do not fit" in line for line in trained(*SHORT, "--only_checkpoint_max", "--checkpoint", 0).errors)
+    """A checkpoint of the scripted trainer has 160 bytes: four arrays of ten numbers."""
+    free = SimpleNamespace(free=400)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: free)
+
+    def told(*words):
+        (line,) = [line for line in trained(*words).errors if "checkpoint" in line and " of " in line]
+        return line
+
+    assert "3 checkpoints of 0.0 MB at once and one more every 10 minutes do not fit" in told(*SHORT)
+    assert "3 checkpoints of 0.0 MB at once do not fit" in told(*DEFAULT)
+    assert "2 checkpoints of 0.0 MB at once; 0.0 MB are free" in told(*DEFAULT, "--only_checkpoint_max")
+    assert "1 checkpoint of 0.0 MB at once; " in told(*DEFAULT, "--checkpoint", 0, "--checkpoint_minutes", 0)
+    free.free = 159
+    refused = trained(*DEFAULT, root="none")
+    assert refused.code == 2 and "a checkpoint takes 0.0 MB, the disk has 0.0 MB left" in refused.errors[-1]
+    assert refused.folder is None
 
 
 BAD = {
@@ -71,7 +85,9 @@ BAD = {
     "lr": (("--lr", "nan"), "--lr: a number above 0, got nan"),
     "T": (("--T", 1), "--T: must be at least 2, got 1"),
     "seed": (("--seed", 2**63), "--seed: must be below 2**63"),
-    "keep": (("--keep_last", 0), "--keep-last: must be at least 1"),
+    "keep": (("--keep_last", -1), "--keep-last: must be at least 0"),
+    "minutes": (("--checkpoint_minutes", "nan"), "--checkpoint-minutes: a number of minutes, or 0 for none, got nan"),
+    "threads": (("--threads", 0), "--threads: from 1 to "),
     "data set": (("--dataset_name", "imagenet"), "invalid choice 'imagenet'"),
     "cuda": (("--device", "cuda"), "--device cuda"),
     "config": (("--config", "/nonexistent.json"), "/nonexistent.json: cannot read"),

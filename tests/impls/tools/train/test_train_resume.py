@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 from short_training import SHORT, files, last, same
+
+from impls.store.checkpoint import Note, load_state, read_note, save_state
+from impls.tools import tool
+from impls.tools.train import start as train_start
 
 
 def test_going_on_in_the_folder_repeats_the_uninterrupted_training(trained):
@@ -56,6 +62,57 @@ def test_changed_settings_go_on_in_a_new_folder(trained, words, reason):
     assert any(reason in line for line in rest.errors)
     assert rest.folder != part.folder and rest.losses[:9] == part.losses and len(rest.losses) == 18
     assert (part.folder / "log.jsonl").read_text() == log
+
+
+@pytest.mark.parametrize(("before", "now", "line"), [
+    (("--threads", 2), ("--threads", 1), "threads 2 -> 1: the last digits will differ from those of an uninterrupted "
+     "training; to go on exactly: --threads 2"),
+    (("--threads", 2), ("--threads", 3, "--lr", 1e-5), "threads 2 -> 3: the last digits"),
+    (("--threads", 5), (), "threads 5 -> 1: the last digits will differ from those of an uninterrupted training; to go "
+     "on exactly: OMP_NUM_THREADS=5 python -m impls.train --device cpu --model_path {}"),
+    (("--threads", 9), ("--threads", 2), "to go on exactly, give the process 9 processors"),
+    (("--threads", 2), ("--threads", 2), None),
+    (("--threads", 2, "--backend", "scripted-trainer:other"), ("--threads", 1), None),
+    (("--threads", 2), ("--threads", 1, "--backend", "scripted-trainer:other"), None),
+])
+def test_what_cannot_go_on_exactly_says_so_and_how_it_could(trained, monkeypatch, before, now, line):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(tool, "usable_cpus", lambda: 9)
+    part = trained(*SHORT, "--max_steps", 9, *before, backend=None if "--backend" in before else "scripted-trainer")
+    # What a training was started with is its own; here it comes from the surroundings.
+    settings = part.folder / "config.json"
+    own = json.loads(settings.read_text())
+    del own["threads"]
+    settings.write_text(json.dumps(own))
+    monkeypatch.setattr(train_start, "usable_cpus", lambda: 8)
+    rest = trained("--model_path", part.folder, "--max_steps", "None", *now, backend=None, root=None)
+    assert rest.code == 0
+    told = [said for said in rest.errors if "the last digits" in said]
+    assert line.format(part.folder) in told[0] if line else not told
+
+
+def test_the_threads_that_were_asked_for_are_taken_again(trained, monkeypatch):
+    monkeypatch.setattr(tool, "usable_cpus", lambda: 4)
+    part = trained(*SHORT, "--max_steps", 9, "--threads", 3)
+    assert read_note(last(part.folder)).threads == 3
+    rest = trained("--model_path", part.folder, "--max_steps", "None", backend=None, root=None)
+    assert rest.code == 0 and not any("the last digits" in line for line in rest.errors)
+    assert read_note(last(part.folder)).threads == 3
+
+
+def test_another_version_of_the_framework_is_said(trained, scripted, monkeypatch):
+    part = trained(*SHORT, "--max_steps", 9)
+    monkeypatch.setattr(scripted, "info", replace(scripted.info, version="2"))
+    rest = trained("--model_path", part.folder, "--max_steps", "None", backend=None, root=None)
+    assert "framework Scripted 1 -> Scripted 2: the last digits will differ" in "\n".join(rest.errors)
+
+
+def test_a_checkpoint_that_does_not_say_its_threads_goes_on_without_a_word(trained):
+    part = trained(*SHORT, "--max_steps", 9)
+    state, config = load_state(last(part.folder))
+    save_state(last(part.folder), state, config, Note(arm="scripted-trainer"))
+    rest = trained("--model_path", part.folder, "--max_steps", "None", backend=None, root=None)
+    assert rest.code == 0 and not any("the last digits" in line for line in rest.errors)
 
 
 def test_a_bare_file_names_its_backend_and_data(trained, tmp_path):

@@ -76,6 +76,22 @@ def test_checkpoints_and_samples_come_when_they_are_due(plan, saved, drawn):
     assert [line.step for line in told.epochs] == [*range(9, plan.last_step, 9), plan.last_step]
 
 
+@pytest.mark.parametrize(("plan", "saved"), [
+    # A step takes a second.
+    (Plan(9, 4, checkpoint_s=10), [10, 20, 30, 36]),
+    (Plan(9, 4, checkpoint_s=9.5, checkpoint_epochs=2), [10, 18, 28, 36]),
+    (Plan(9, 4, checkpoint_s=100), [36]),
+    (Plan(9, 1, checkpoint_s=0.5), list(range(1, 10))),
+])
+def test_so_much_time_since_the_last_checkpoint_makes_a_further_one(plan, saved):
+    told, _ = run(plan, step_s=1.0)
+    assert [step for step, _ in told.saved] == saved
+    # It changes nothing else.
+    assert [line.step for line in told.epochs] == [9 * epoch for epoch in range(1, plan.num_epochs + 1)]
+    assert told.lines == run(Plan(9, plan.num_epochs), step_s=1.0)[0].lines
+    assert told.rates == pytest.approx([4] * len(told.rates))
+
+
 def test_only_checkpoints_at_an_epochs_end_know_a_validation_loss():
     told, _ = run(Plan(9, 2, checkpoint_steps=6))
     at = dict(told.saved)
