@@ -69,9 +69,11 @@ class Ledger:
                 self.writer.append(event)
 
     def find(self, finding: Finding) -> None:
-        """Record a finding and show it."""
+        """Record a finding and show it, with what helps where it is a warning."""
         self.writer.append(finding)
         self.progress.say(f"{finding.severity}: {finding.message}")
+        if finding.severity != "info" and finding.advice:
+            self.progress.say(f"  what helps: {finding.advice}")
 
     def find_once(self, finding: Finding) -> None:
         """Record a finding unless one of its code is known already."""

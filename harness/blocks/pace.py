@@ -52,10 +52,9 @@ class Pace:
             why.append(f"the load average is {load:.1f} on {usable_cpus()} processors")
         if others is not None:
             why.append(f"other programs use {others:.0%} of them")
-        finding = BUSY_MACHINE.found(f"the machine is too busy to measure on: {', '.join(why)}; "
-                                     f"{self._expected(spent_s / done, slowdown)}", block=self._block.number)
-        bench.ledger.find_once(finding)
-        bench.progress.say(f"  what helps: {finding.advice}")
+        bench.ledger.find_once(BUSY_MACHINE.found(
+            f"the machine is too busy to measure on: {', '.join(why)}; {self._expected(spent_s / done, slowdown)}",
+            block=self._block.number))
 
     def _slowest(self) -> ArmSlot | None:
         """The arm that suffers most."""

@@ -56,7 +56,8 @@ _FREE_MEMORY = "free memory, or choose a smaller batch or --schedule sequential"
 HIGH_LOAD = Kind(
     "high-load", "warning", "before",
     "The load average is above a quarter of the usable processors before anything of ours runs.",
-    "end other programs, or wait: measured steps will share the processors with them")
+    "end other programs, or wait: measured steps will share the processors with them; where those are all busy, "
+    "threads wait for one another, and --threads 1 is many times as fast")
 LOW_MEMORY = Kind(
     "low-memory", "warning", "before", "Less than 1 GiB, or a tenth of the memory that may be used, is free.",
     "end other programs, or choose a smaller preset or --schedule sequential")

@@ -133,6 +133,7 @@ class Told:
         self._count = 0
         self._kept: list[Event] = []
         self._newest: dict[object, Event] = {}
+        self._by_kind: dict[type[Event], dict[object, Event]] = {}
         for event in events:
             self.add(event)
 
@@ -142,7 +143,7 @@ class Told:
         if isinstance(event, Resumed):
             gone = set(event.discarded_blocks)
             self._kept = [old for old in self._kept if not _done_again(old, gone)]
-            self._newest = {}
+            self._newest, self._by_kind = {}, {}
             for old in self._kept:
                 self._put(old)
         self._kept.append(event)
@@ -153,6 +154,11 @@ class Told:
         """What counts, oldest first."""
         return tuple(self._newest.values())
 
+    def of(self, kinds: tuple[type[Event], ...]) -> tuple[Event, ...]:
+        """The same of some kinds alone, kind by kind, without looking at the others."""
+        return tuple(event for kind, found in self._by_kind.items() if issubclass(kind, kinds)
+                     for event in found.values())
+
     @property
     def discarded(self) -> int:
         """How many do not count."""
@@ -160,8 +166,9 @@ class Told:
 
     def _put(self, event: Event) -> None:
         key = event.key or object()
-        self._newest.pop(key, None)
-        self._newest[key] = event
+        for found in (self._newest, self._by_kind.setdefault(type(event), {})):
+            found.pop(key, None)
+            found[key] = event
 
 
 def _done_again(event: Event, blocks: set[int]) -> bool:

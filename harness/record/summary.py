@@ -29,6 +29,7 @@ from harness.record.events import (
     Finding,
     Quality,
     RunEnded,
+    RunStarted,
     Verdict,
 )
 from harness.record.run import RecordedRun, read_run
@@ -36,6 +37,8 @@ from impls.errors import UsageError
 
 SUMMARY = "run.json"
 MOST_BYTES = 20_000_000
+# The lines that it tells of, which are few: it is written after every block.
+SUMMARISED = (RunStarted, RunEnded, DatasetRecorded, EnvironmentRecorded, Case, Finding, Verdict, Quality)
 
 
 class _Forgiving(BaseModel):

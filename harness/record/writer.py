@@ -16,7 +16,7 @@ from pathlib import Path
 from harness.record.events import Event, RunEnded
 from harness.record.lines import DamagedError, Told, decode, decode_line, encode
 from harness.record.run import JOURNAL, RecordedRun
-from harness.record.summary import SUMMARY, summary
+from harness.record.summary import SUMMARISED, SUMMARY, summary
 from impls.errors import StorageError, UsageError
 from impls.store.files import replacement
 
@@ -77,7 +77,7 @@ class RunWriter:
     def run(self) -> RecordedRun:
         """The run as a reader of the journal finds it now, which need not be read for it."""
         with self._lock:
-            return RecordedRun(self.path, self._told.events, self._found.damage_of(self._number), self._told.discarded)
+            return self._recorded(self._told.events)
 
     def append(self, event: Event) -> None:
         """Write one line, stamped now unless the event brings its own stamp.
@@ -111,7 +111,8 @@ class RunWriter:
             os.fsync(self._file)
         except OSError as error:
             raise self._cannot(JOURNAL, error) from error
-        run = self.run
+        with self._lock:
+            run = self._recorded(self._told.of(SUMMARISED))
         try:
             write_atomically(self.path / SUMMARY, summary(run).text())
         except OSError as error:
@@ -134,6 +135,9 @@ class RunWriter:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def _recorded(self, events: tuple[Event, ...]) -> RecordedRun:
+        return RecordedRun(self.path, events, self._found.damage_of(self._number), self._told.discarded)
 
     def _write(self, data: bytes) -> None:
         """Append all bytes or, as far as the file can still be cut, none; an OSError where the disk takes no more."""
