@@ -51,7 +51,24 @@ class Reference:
         centred = rows - self.mean
         values, vectors = np.linalg.eigh(centred.T @ centred / (len(rows) - 1))
         # Rounding makes zeros slightly negative.
-        values = np.maximum(values, 0)
+        self._keep(np.maximum(values, 0), vectors)
+
+    @classmethod
+    def published(cls, mean: Array, covariance: Array, tolerance: float) -> Reference:
+        """The reference with this mean (d,) and symmetric covariance (d, d).
+
+        Raises:
+            ValueError: an eigenvalue is negative by more than `tolerance` of the largest.
+        """
+        values, vectors = np.linalg.eigh(covariance)
+        if values[0] < -tolerance * values[-1]:
+            raise ValueError(f"has a negative eigenvalue ({values[0]:.3g}, the largest is {values[-1]:.3g})")
+        made = cls.__new__(cls)
+        made.mean = mean
+        made._keep(np.maximum(values, 0), vectors)
+        return made
+
+    def _keep(self, values: Array, vectors: Array) -> None:
         self.trace = float(values.sum())
         self.root: Array = (vectors * np.sqrt(values)) @ vectors.T
 

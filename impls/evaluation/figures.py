@@ -27,6 +27,7 @@ from impls.evaluation.distances import Rows
 from impls.evaluation.intervals import NONE, Interval, Partition, Study, jackknife
 from impls.evaluation.networks import Extracted, FeatureSpec, Floats
 from impls.evaluation.results import Difference, Figure, Metric
+from impls.evaluation.statistics import Published
 
 # Fewer leave the covariance of Inception's features without full rank.
 FULL_RANK = 2048
@@ -36,15 +37,37 @@ KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 PRC_MOST = 10_000
 NEIGHBOURS = 3
 IS_SPLITS = 10
+NO_FEATURES = "needs features of the real images; the reference is statistics alone"
 Statistics = dict[str, NDArray[Any]]
 
 
+@dataclass(frozen=True)
 class Real:
-    """The real images' features (m, d), with the Gaussian fitted to them for torch-fidelity's distance and for ours."""
+    """What is known of the real images.
 
-    def __init__(self, features: Floats) -> None:
-        self.features = features
-        self.statistics, self.fitted = statistics(features), distances.Reference(features)
+    Attributes:
+        features: theirs (m, d); None where only statistics were published.
+        statistics: the Gaussian of these for torch-fidelity's distance.
+        fitted: the same for ours.
+    """
+
+    features: Floats | None
+    statistics: Statistics
+    fitted: distances.Reference
+
+    @classmethod
+    def of(cls, features: Floats) -> Real:
+        """With the Gaussian fitted to the features."""
+        return cls(features, statistics(features), distances.Reference(features))
+
+    @classmethod
+    def published(cls, found: Published) -> Real:
+        """The Gaussian alone.
+
+        Raises:
+            UsageError: its covariance is none.
+        """
+        return cls(None, {"mu": found.mean, "sigma": found.covariance}, found.fitted())
 
 
 @dataclass(frozen=True)
@@ -67,7 +90,9 @@ def figures(drawn: Extracted, real: Real, spec: FeatureSpec, seed: int) -> Found
     n = len(drawn.features)
     plan = intervals.partition(n, seed)
     study = intervals.study(distances.Sample(drawn.features, real.fitted), plan)
-    published = fid_statistics_to_metric(statistics(drawn.features), real.statistics, False)
+    # Published means are float64, and torch-fidelity wants both alike.
+    ours = statistics(drawn.features.astype(real.statistics["mu"].dtype, copy=False))
+    published = fid_statistics_to_metric(ours, real.statistics, False)
     value = float(published[KEY_METRIC_FID])
     # The interval lies around the published figure; the two computations agree to rounding.
     found = [_figure("fd", value, jackknife(value, study.left_out))]
@@ -153,6 +178,8 @@ def recall_of_parts(drawn: NDArray[Any], real: NDArray[Any]) -> Callable[[Rows],
 
 def _kid(drawn: Extracted, real: Real, plan: Partition, seed: int) -> Figure:
     """The kernel distance: the mean over random subsets."""
+    if real.features is None:
+        return _none("kid", NO_FEATURES)
     ours, theirs = drawn.features, real.features
     found = kid_features_to_metric(
         torch.from_numpy(ours), torch.from_numpy(theirs), kid_subsets=KID_SUBSETS,
@@ -178,6 +205,8 @@ def _score(drawn: Extracted, plan: Partition, spec: FeatureSpec, seed: int) -> F
 
 
 def _precision_recall(drawn: Extracted, real: Real, seed: int) -> list[Figure]:
+    if real.features is None:
+        return [_none("precision", NO_FEATURES), _none("recall", NO_FEATURES)]
     ours, theirs = drawn.features[: PRC_MOST], real.features[: PRC_MOST]
     if min(len(ours), len(theirs)) <= NEIGHBOURS:
         reason = f"needs {NEIGHBOURS + 1} images"

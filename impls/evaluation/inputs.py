@@ -1,50 +1,88 @@
-"""Image sets: drawn ones from files that are never unpickled, real ones from a data set or a file."""
+"""Image sets: drawn ones from files and folders that are never unpickled, real ones also from a data set."""
 
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from impls.data.datasets import NAMES, prepare
 from impls.errors import UsageError
+from impls.evaluation import arrays
+from impls.evaluation.folder import centre_square, open_folder
+from impls.evaluation.spool import in_order, spooled
+from impls.evaluation.statistics import MU, SIGMA, Published, read_statistics
 
 Images = NDArray[np.uint8]
-KEY = "images"
+# Ours, and that of improved-diffusion and guided-diffusion.
+KEYS = ("images", "arr_0")
 # A spread needs two.
 LEAST = 2
 # What a CPU computes features of in about a minute; CUDA takes all.
 CPU_IMAGES = 5000
 Say = Callable[[str], None]
-_ZIP = b"PK\x03\x04"
 
 
-def read_images(path: Path) -> Images:
-    """The images of a file, uint8 (N, H, W, C) with C = 1 or 3, at least two.
+@dataclass(frozen=True)
+class Source:
+    """Images before they are read.
+
+    Attributes:
+        what: they are images of a "file", a "folder" or a "data set".
+        count: how many there are.
+        size: (H, W) of each.
+        first: the first so many, uint8 (N, H, W, C) with C = 1 or 3, perhaps memory-mapped; whether to be quiet.
+    """
+
+    what: str
+    count: int
+    size: tuple[int, int]
+    first: Callable[[int, bool], Images]
+
+
+def open_images(path: Path, resize: int | None = None) -> Source:
+    """The images of an npz file (`images`, or `arr_0`), of an npy file, or of a folder of PNG and JPEG files.
 
     Args:
-        path: .npz with key `images`, or .npy.
+        path: of the file or folder.
+        resize: side to which every image of another size is brought.
 
     Raises:
-        UsageError: it cannot be read, or holds something else.
+        UsageError: it cannot be read, or holds something else than two images or more.
     """
-    images = _array(path)
+    if arrays.kind(path) == "folder":
+        folder = open_folder(path, resize)
+        return Source("folder", len(folder.files), folder.size, folder.first)
+    return _of_array(_array(path), "file", str(path), resize)
+
+
+def _of_array(images: Images, what: str, name: str, resize: int | None) -> Source:
     if images.dtype != np.uint8:
-        raise UsageError(f"{path}: the images are {images.dtype}, expected uint8 of 0 to 255: round and convert them "
+        raise UsageError(f"{name}: the images are {images.dtype}, expected uint8 of 0 to 255: round and convert them "
                          "(values that are NaN have no image)")
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
-        raise UsageError(f"{path}: the images have shape {images.shape}, expected (N, H, W, C) with C = 1 or 3")
+        raise UsageError(f"{name}: the images have shape {images.shape}, expected (N, H, W, C) with C = 1 or 3")
     if len(images) < LEAST:
-        raise UsageError(f"{path}: holds {len(images)} images, at least {LEAST} are needed, and thousands for a figure "
+        raise UsageError(f"{name}: holds {len(images)} images, at least {LEAST} are needed, and thousands for a figure "
                          "that means something")
-    return images
+    if resize is None or images.shape[1:3] == (resize, resize):
+        return Source(what, len(images), (images.shape[1], images.shape[2]), lambda count, quiet: images[:count])
+
+    def resized(number: int) -> Images:
+        image = images[number]
+        picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+        return np.asarray(centre_square(picture, resize)).reshape(resize, resize, -1)
+
+    def first(count: int, quiet: bool) -> Images:
+        parts = (image.tobytes() for image in in_order(resized, range(count), f"resizing {Path(name).name}", quiet))
+        return spooled(parts, (count, resize, resize, images.shape[3]))
+
+    return Source(what, len(images), (resize, resize), first)
 
 
 def rgb(images: Images) -> Images:
@@ -65,12 +103,12 @@ class Reference:
     """Real images.
 
     Attributes:
-        dataset: name of the data set, or of the file.
-        all_images: every image there is, uint8 (N, H, W, C) with C = 1 or 3, perhaps memory-mapped.
+        dataset: name of the data set, or of the file or folder.
+        source: every image there is.
     """
 
     dataset: str
-    all_images: Images
+    source: Source
 
     def count(self, asked: int | None, device: str) -> int:
         """How many images are used.
@@ -78,59 +116,56 @@ class Reference:
         Raises:
             UsageError: more were asked for than there are.
         """
-        there = len(self.all_images)
+        there = self.source.count
         if asked is None:
             return there if device == "cuda" else min(there, CPU_IMAGES)
         if asked > there:
             raise UsageError(f"--reference_images {asked}: {self.dataset} has {there} images")
         return asked
 
-    def split(self, count: int) -> str:
+    def split(self, count: int, resize: int | None) -> str:
         """Which images are used, for people."""
-        there = len(self.all_images)
+        there, what = self.source.count, self.source.what
         used = f"all {there:,}" if count == there else f"the first {count:,} of {there:,}"
-        return f"{used} training images, without flips" if self.dataset in NAMES else f"{used} images of the file"
+        used += " training images, without flips" if what == "data set" else f" images of the {what}"
+        return used + (f", {brought(resize)}" if resize else "")
 
 
-def open_reference(name: str, data_root: Path | None, say: Say) -> Reference:
-    """The training split of a data set, or the images of a file.
+def brought(resize: int) -> str:
+    """How images got this size, for people."""
+    return f"brought to {resize}x{resize} where they had another size (centre square, Pillow's bicubic filter)"
+
+
+def open_reference(name: str, data_root: Path | None, say: Say, resize: int | None = None) -> Reference | Published:
+    """The training split of a data set, the images of a file or folder, or published statistics of such.
 
     Raises:
-        UsageError: neither a data set nor a usable file.
+        UsageError: neither a data set nor something usable.
     """
     if name in NAMES:
         dataset = prepare(name, data_root, echo=say)
-        return Reference(dataset.name, dataset.open())
-    if not Path(name).exists():
-        raise UsageError(f"--reference {name}: neither a file nor one of {', '.join(NAMES)}")
-    return Reference(Path(name).name, read_images(Path(name)))
-
-
-def _member(path: Path, file: BinaryIO) -> NDArray[Any]:
-    with np.load(file, allow_pickle=False) as archive:
-        if KEY not in archive.files:
-            names = ", ".join(archive.files[:8]) or "nothing"
-            raise UsageError(f"{path}: has no array {KEY!r}, only {names}: save the images under that name")
-        found: NDArray[Any] = archive[KEY]
-        if not isinstance(found, np.ndarray):
-            raise ValueError(f"its member {KEY!r} is no array")
-        return found
-
-
-def _array(path: Path) -> NDArray[Any]:
+        return Reference(dataset.name, _of_array(dataset.open(), "data set", dataset.name, resize))
+    path = Path(name)
     try:
-        with path.open("rb") as file:
-            archive = file.read(len(_ZIP)) == _ZIP
-            file.seek(0)
-            if archive:
-                return _member(path, file)
-        single: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return single
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError, KeyError,
-            OverflowError) as error:
-        raise UsageError(f"{path}: not an npz or npy file of plain arrays ({error}): write it with numpy.savez"
-                         ) from error
+        what = arrays.kind(path)
+    except UsageError as error:
+        raise UsageError(f"--reference {error}; the data sets are {', '.join(NAMES)}") from None
+    held = arrays.names(path) if what == "file" else []
+    if {MU, SIGMA} <= set(held):
+        if not set(KEYS) & set(held):
+            return read_statistics(path)
+        say(f"{path}: holds images and statistics: the images are taken, the statistics are not")
+    return Reference(path.name, open_images(path, resize))
+
+
+def _array(path: Path) -> Images:
+    held = arrays.names(path)
+    if not held:
+        return arrays.load(path, None)
+    key = next((key for key in KEYS if key in held), None)
+    if key is None and {MU, SIGMA} <= set(held):
+        raise UsageError(f"{path}: holds statistics ({MU}, {SIGMA}) and no images: it can be a --reference only")
+    if key is None:
+        raise UsageError(f"{path}: has no array {' or '.join(map(repr, KEYS))}, only {', '.join(held[:8])}: save the "
+                         f"images under the name {KEYS[0]}")
+    return arrays.load(path, key)

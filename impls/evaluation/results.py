@@ -41,6 +41,15 @@ class ReferenceFacts(Result):
     images_per_s: float | None
 
 
+class StatisticsFacts(Result):
+    """Published statistics in place of real images; `sha256` is of their file."""
+
+    dataset: str
+    sha256: str
+    feature_size: int
+    note: str
+
+
 class Figure(Result):
     """One figure with its 95 % interval; what is None has a reason."""
 
@@ -95,19 +104,18 @@ class Evaluation(Result):
     """Everything."""
 
     features: Features
-    reference: ReferenceFacts
+    reference: ReferenceFacts | StatisticsFacts
     sets: list[SetResult]
     differences: list[Difference]
 
 
 def table(found: Evaluation) -> str:
     """An evaluation for people, on several lines."""
-    features, reference = found.features, found.reference
-    rate = "features from the cache" if reference.cached else f"{reference.images_per_s:.0f} images/s"
+    features = found.features
     lines = [
         f"features   {features.extractor}: {features.feature_size} of every image at {features.input_size}x"
         f"{features.input_size}; weights {features.weights_sha256[:16]}...",
-        f"reference  {reference.dataset}: {reference.split}; {rate}",
+        f"reference  {_reference(found.reference)}",
     ]
     for number, one in enumerate(found.sets):
         lines += ["", f"set {number}      {one.path}: {one.images} images, {one.images_per_s:.0f} images/s"]
@@ -116,6 +124,13 @@ def table(found: Evaluation) -> str:
         lines += ["", f"{features.label} of set {difference.a} less that of set {difference.b}: {difference.value:+.4g}"
                   + _between(difference.ci_low, difference.ci_high)]
     return "\n".join(lines)
+
+
+def _reference(found: ReferenceFacts | StatisticsFacts) -> str:
+    if isinstance(found, StatisticsFacts):
+        return f"{found.dataset}: statistics of {found.feature_size} features, SHA-256 {found.sha256}; {found.note}"
+    rate = "features from the cache" if found.cached else f"{found.images_per_s:.0f} images/s"
+    return f"{found.dataset}: {found.split}; {rate}"
 
 
 def _figures(one: SetResult, label: str) -> Iterator[str]:

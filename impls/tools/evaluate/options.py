@@ -20,12 +20,15 @@ class EvaluateOptions(Frozen):
     """Hold sets of drawn images against real ones: Fréchet distance, KID, precision, recall, with intervals."""
 
     images: tuple[PathText, ...] = Field(
-        (), description="npz with key images, or npy: uint8 (N, H, W, C); further sets are compared with the first")
+        (), description="npz with images or arr_0, or npy: uint8 (N, H, W, C); or a folder of PNG and JPEG files; "
+                        "further sets are compared with the first")
     reference: Annotated[str, Shown("NAME|PATH")] = Field(
-        "auto", description="the real images: auto, cifar10, fashion-mnist, digits, synthetic, or a file like those of "
-                            "--images")
+        "auto", description="the real images: auto, cifar10, fashion-mnist, digits, synthetic, or a file or folder "
+                            "like those of --images, or an npz of statistics (mu, sigma)")
     reference_images: int | None = Field(
         None, description="only the first so many; by default all on CUDA, at most 5000 on the CPU")
+    resize: int | None = Field(None, description="bring images of another size to so many pixels a side: the centre "
+                                                 "square, bicubic; it changes every figure")
     data_root: PathText | None = Field(None, description="folder of the data sets")
     features: NameText = Field(
         "auto", description="the network that looks: inception-v3-compat (FID), efficientnet-lite0, or auto: Inception "
@@ -47,7 +50,8 @@ class EvaluateOptions(Frozen):
     quiet: bool = Field(False, description="nothing but the table")
 
 
-_LEAST = {"reference_images": 2, "batch_size": 1, "nearest_images": 1, "seed": 0}
+MOST_SIDE = 4096
+_LEAST = {"reference_images": 2, "resize": 1, "batch_size": 1, "nearest_images": 1, "seed": 0}
 
 
 def parse(argv: Sequence[str]) -> EvaluateOptions:
@@ -62,13 +66,15 @@ def parse(argv: Sequence[str]) -> EvaluateOptions:
         value = getattr(options, name)
         if value is not None and value < least:
             raise UsageError(f"--{name}: must be at least {least}, got {value}")
+    if options.resize is not None and options.resize > MOST_SIDE:
+        raise UsageError(f"--resize: must be at most {MOST_SIDE}, got {options.resize}")
     if options.seed >= 2**32:
         raise UsageError(f"--seed: must be below 2**32, got {options.seed}")
     if options.reference_only and options.images:
         raise UsageError("--reference_only judges no images: leave --images out")
     if not options.images and not options.reference_only:
-        raise UsageError("--images is missing: name an npz or npy file of images, for example images.npz of "
-                         "python -m impls.sample --test")
+        raise UsageError("--images is missing: name an npz or npy file or a folder of images, for example images.npz "
+                         "of python -m impls.sample --test")
     named = options.inception_weights or options.inception_sha256
     if options.features != "auto":
         extractors.find(options.features)

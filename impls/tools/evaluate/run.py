@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from impls.command import process
-from impls.errors import DataError, UsageError
-from impls.evaluation import inception_file
+from impls.errors import UsageError
 from impls.evaluation import networks as extractors
-from impls.evaluation.inputs import Images, open_reference, read_images, rgb
+from impls.evaluation.inputs import Images, Reference, Say, Source, brought, open_images, open_reference, rgb
 from impls.evaluation.nearest import nearest, picture
-from impls.evaluation.networks import Extracted, FeatureNetwork, FeatureSpec, WeightsRequest
-from impls.evaluation.results import Evaluation, Features, NearestFacts, ReferenceFacts, Rung, SetResult, table
+from impls.evaluation.networks import Extracted, FeatureNetwork, WeightsRequest
+from impls.evaluation.results import (
+    Evaluation,
+    Features,
+    NearestFacts,
+    Rung,
+    SetResult,
+    StatisticsFacts,
+    table,
+)
+from impls.evaluation.statistics import Published
 from impls.pictures.images import save_png
 from impls.store.files import whole_file
 from impls.tools import tool
 from impls.tools.evaluate.options import PROG, EvaluateOptions, parse
-
-Say = Callable[[str], None]
+from impls.tools.evaluate.reference import of_images, of_statistics
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,77 +53,67 @@ def evaluate(options: EvaluateOptions, say: Say) -> Evaluation:
     Raises:
         UsageError: the images, the reference, the network or the device cannot be used.
     """
-    sets = [read_images(Path(path)) for path in options.images]
-    reference = open_reference(options.reference, _path(options.data_root), say)
-    for path, images in zip(options.images, sets, strict=True):
-        if images.shape[1:3] != reference.all_images.shape[1:3]:
-            raise UsageError(f"{path}: images of {_size(images)}, those of {reference.dataset} have "
-                             f"{_size(reference.all_images)}: choose the reference that the images imitate")
+    sources = [open_images(Path(path), options.resize) for path in options.images]
+    reference = open_reference(options.reference, _path(options.data_root), say, options.resize)
+    _check_together(options, sources, reference)
     # From here on torch is needed, which takes seconds to import.
     from impls.evaluation import features, figures
 
     device = features.open_device(options.device)
-    count = reference.count(options.reference_images, device)
-    spec = _choose(options, reference.dataset, count, say)
-    features.check_size(spec, reference.dataset, count)
+    spec, see = (of_statistics(options, reference, say) if isinstance(reference, Published)
+                 else of_images(options, reference, device, say))
+    # Whatever is wrong with a file shows before the network is built.
+    sets = [source.first(source.count, options.quiet) for source in sources]
     net = extractors.create(spec, WeightsRequest(_path(options.inception_weights), options.inception_sha256, say))
 
     def look(images: Images, title: str) -> Extracted:
         return features.extract(net, images, options.batch_size, device, title, options.quiet)
 
-    real_images = reference.all_images[:count]
-    wanted = features.identity(net, real_images, options.batch_size, device)
-    real_features, rate = features.cached(wanted, lambda: look(real_images, reference.dataset), say)
     about = Features(extractor=spec.name, label=net.label, weights_sha256=net.weights_sha256,
                      feature_size=spec.feature_size, input_size=spec.input_size)
-    facts = ReferenceFacts(dataset=reference.dataset, split=reference.split(count), images=count,
-                           images_sha256=str(wanted["images_sha256"]), cached=rate is None, images_per_s=rate)
+    seen = see(net, look)
     if options.reference_only:
-        return Evaluation(features=about, reference=facts, sets=[], differences=[])
-    real = figures.Real(real_features)
+        return Evaluation(features=about, reference=seen.facts, sets=[], differences=[])
+    real = seen.real()
+    notes = [f"images were {brought(options.resize)}, which changes every figure: compare it only with figures of "
+             "images treated alike"] if options.resize else []
+    notes += [seen.facts.note] if isinstance(seen.facts, StatisticsFacts) else []
     found, results = [], []
     for number, (path, images) in enumerate(zip(options.images, sets, strict=True)):
         drawn = look(images, Path(path).name)
         say(f"{path}: figures of {len(images)} images")
         one = figures.figures(drawn, real, spec, options.seed)
         shown = None
-        if options.nearest is not None:
+        if options.nearest is not None and seen.images is not None and real.features is not None:
             file = Path(options.nearest) / f"nearest-{number}.png"
-            shown = _nearest(file, images[: options.nearest_images], drawn.features, real_images, real_features, net)
+            shown = _nearest(file, images[: options.nearest_images], drawn.features, seen.images, real.features, net)
         found.append(one)
         results.append(SetResult(
             path=path, images=len(images), figures=one.figures,
             ladder=[Rung(images=size, value=value) for size, value in one.study.ladder], interval=one.interval,
-            images_per_s=drawn.images_per_s, warnings=figures.warnings(len(images), spec), nearest=shown))
+            images_per_s=drawn.images_per_s, warnings=[*notes, *figures.warnings(len(images), spec)], nearest=shown))
     differences = [figures.difference(0, b, found[0], found[b], len(images))
                    for b, images in enumerate(sets) if b > 0 and len(images) == len(sets[0])]
-    return Evaluation(features=about, reference=facts, sets=results, differences=differences)
+    return Evaluation(features=about, reference=seen.facts, sets=results, differences=differences)
 
 
-def _choose(options: EvaluateOptions, dataset: str, count: int, say: Say) -> FeatureSpec:
-    """The network of `--features`; "auto" says what it took and why."""
-    if options.features != "auto":
-        return extractors.find(options.features)
-    inception = extractors.find(extractors.INCEPTION)
-    if options.inception_weights or options.inception_sha256:
-        return inception
-    if count <= inception.feature_size:
-        why = f"{count} reference images are too few for {inception.name}"
-    elif (path := inception_file.find()) is not None:
-        say(f"features {inception.name}: its weights are in {path}")
-        return inception
-    elif dataset == "cifar10":
-        try:
-            path = inception_file.download(say)
-        except DataError as error:
-            why = str(error)
-        else:
-            say(f"features {inception.name}: its weights were downloaded")
-            return inception
-    else:
-        why = f"Inception's weights are neither in {inception_file.own_folder()} nor in {inception_file.hub_folder()}"
-    say(f"features {extractors.EFFICIENTNET}: {why}")
-    return extractors.find(extractors.EFFICIENTNET)
+def _check_together(options: EvaluateOptions, sources: Sequence[Source], reference: Reference | Published) -> None:
+    """Make sure that sets, reference and options fit one another, as far as sizes tell.
+
+    Raises:
+        UsageError: the first fault.
+    """
+    if isinstance(reference, Published):
+        for name, value in (("nearest", options.nearest), ("reference_images", options.reference_images)):
+            if value is not None:
+                raise UsageError(f"--{name}: needs the real images, {reference.path} holds statistics alone: leave it "
+                                 "out or name images")
+        return
+    for path, source in zip(options.images, sources, strict=True):
+        if source.size != reference.source.size:
+            raise UsageError(f"{path}: images of {_size(source.size)}, those of {reference.dataset} have "
+                             f"{_size(reference.source.size)}: choose the reference that the images imitate, or bring "
+                             "both to one size with --resize N")
 
 
 def _nearest(path: Path, drawn: Images, drawn_features: extractors.Floats, real: Images, features: extractors.Floats,
@@ -150,5 +147,5 @@ def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
-def _size(images: Images) -> str:
-    return f"{images.shape[1]}x{images.shape[2]} pixels"
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]} pixels"

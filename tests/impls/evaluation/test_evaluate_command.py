@@ -16,7 +16,7 @@ from impls.evaluation import networks as extractors
 from impls.evaluation import results
 from impls.evaluation.intervals import partition
 from impls.tools.evaluate import options as evaluate_options
-from impls.tools.evaluate import run as evaluate
+from impls.tools.evaluate import reference as evaluate
 
 
 def features(images):
@@ -254,7 +254,7 @@ def test_auto_downloads_only_for_cifar10(cache, monkeypatch, dataset, count, rea
     monkeypatch.setattr(evaluate.inception_file, "download", download)
     said = []
     options = evaluate_options.parse(["--images", "x.npz"])
-    assert evaluate._choose(options, dataset, count, said.append).name == wanted
+    assert evaluate.choose(options, dataset, count, said.append).name == wanted
     assert wanted in said[-1]
 
 
@@ -263,7 +263,7 @@ def test_auto_takes_inception_where_its_file_is(cache, monkeypatch):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"weights")
     said = []
-    assert evaluate._choose(evaluate_options.parse(["--images", "x"]), "digits", 2049, said.append).name == (
+    assert evaluate.choose(evaluate_options.parse(["--images", "x"]), "digits", 2049, said.append).name == (
         "inception-v3-compat")
     assert str(path) in said[0]
 

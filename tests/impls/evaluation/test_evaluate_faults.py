@@ -39,7 +39,7 @@ WRONG_FILES = {
     "pickle": (lambda path: path.write_bytes(pickle.dumps(Bomb(path.parent / "executed"))), "not an npz or npy file"),
     "objects": (objects, "not an npz or npy file"),
     "truncated": (truncated, "not an npz or npy file"),
-    "key": (lambda path: np.savez(path, samples=draw(20)), "has no array 'images', only samples"),
+    "key": (lambda path: np.savez(path, samples=draw(20)), "has no array 'images' or 'arr_0', only samples"),
     "floats": (lambda path: np.savez(path, images=np.full((20, 8, 8, 3), np.nan, "f4")), "float32, expected uint8"),
     "channels first": (lambda path: np.savez(path, images=draw(20).transpose(0, 3, 1, 2)), "(20, 3, 8, 8), expected"),
     "one dimension": (lambda path: np.savez(path, images=np.zeros(8, np.uint8)), "shape (8,)"),
@@ -47,7 +47,8 @@ WRONG_FILES = {
     "one image": (lambda path: np.savez(path, images=draw(1)), "holds 1 images"),
     "other size": (lambda path: np.savez(path, images=draw(20, size=4)), "4x4 pixels, those of real.npz have 8x8"),
     "absent": (lambda path: None, "no such file"),
-    "folder": (lambda path: path.mkdir(), "Is a directory"),
+    "folder": (lambda path: path.mkdir(), "holds 0 PNG or JPEG files"),
+    "statistics": (lambda path: np.savez(path, mu=np.zeros(12), sigma=np.eye(12)), "can be a --reference only"),
 }
 
 
@@ -74,8 +75,10 @@ def test_wrong_reference_files(evaluated, files, tmp_path, cache, kind):
     (["--reference_images", 12], "12 reference images of real.npz are too few: quarters has 12 features"),
     (["--reference_images", 201], "--reference_images 201: real.npz has 200 images"),
     (["--reference_images", 1], "--reference_images: must be at least 2, got 1"),
-    (["--reference", "cifar11"], "--reference cifar11: neither a file nor one of auto, cifar10"),
+    (["--reference", "cifar11"], "--reference cifar11: no such file or folder; the data sets are auto, cifar10"),
     (["--features", "vgg"], "--features vgg: unknown: choose auto or one of inception-v3-compat, efficientnet-lite0"),
+    (["--resize", 0], "--resize: must be at least 1, got 0"),
+    (["--resize", 5000], "--resize: must be at most 4096, got 5000"),
     (["--batch_size", 0], "--batch_size: must be at least 1, got 0"),
     (["--seed", -1], "--seed: must be at least 0"),
     (["--seed", 2**32], "--seed: must be below 2**32"),

@@ -7,18 +7,21 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import load_file
 from small_evaluation import evaluate_here
 from torch.utils.data import Dataset
 from torch_fidelity import FeatureExtractorInceptionV3, calculate_metrics
+from torch_fidelity.datasets import ImagesPathDataset
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-from torch_fidelity.utils import get_featuresdict_from_dataset
+from torch_fidelity.utils import get_featuresdict_from_dataset, glob_samples_paths
 
 from impls.data.datasets import prepare
 from impls.errors import UsageError
 from impls.evaluation import efficientnet, features, inception, inception_file
 from impls.evaluation import networks as extractors
 from impls.evaluation.distances import Reference, Sample
+from impls.evaluation.inputs import open_images
 from impls.evaluation.networks import WeightsRequest
 
 BATCH = 50
@@ -107,6 +110,17 @@ def test_it_equals_an_independent_computation_in_float64(run, digits, lite, real
 def test_features_are_the_bits_of_torch_fidelitys_loop(digits, lite):
     wanted = get_featuresdict_from_dataset(Pictures(digits[:110]), lite.network, BATCH, False, True, False)
     np.testing.assert_array_equal(look(lite, digits[:110]), wanted["1280"].numpy())
+
+
+# Torch-fidelity leaves files open.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_folder_of_pictures_gives_the_bits_of_torch_fidelitys_own_folder(digits, lite, tmp_path):
+    for number, image in enumerate(digits[:60]):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    theirs = ImagesPathDataset(glob_samples_paths(str(tmp_path), False, "png,jpg,jpeg", verbose=False))
+    wanted = get_featuresdict_from_dataset(theirs, lite.network, BATCH, False, True, False)
+    found = look(lite, open_images(tmp_path).first(60, True))
+    np.testing.assert_array_equal(found, wanted["1280"].numpy())
 
 
 def test_more_noise_is_further_away(digits, lite, real_features):

@@ -1,0 +1,74 @@
+"""Published statistics of real images' features, as pytorch-fid keeps them: `mu` and `sigma` of an npz file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from impls.data.array_cache import file_digest
+from impls.errors import UsageError
+from impls.evaluation import arrays
+from impls.evaluation.distances import Array, Reference
+
+MU, SIGMA = "mu", "sigma"
+# Of the largest variance: what single precision leaves.
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Published:
+    """A Gaussian that somebody fitted to features.
+
+    Attributes:
+        path: its file.
+        sha256: of the file.
+        mean: (d,) float64.
+        covariance: (d, d) float64, symmetric.
+    """
+
+    path: Path
+    sha256: str
+    mean: Array
+    covariance: Array
+
+    def fitted(self) -> Reference:
+        """The Gaussian for distances to it.
+
+        Raises:
+            UsageError: the covariance is none.
+        """
+        try:
+            return Reference.published(self.mean, self.covariance, TOLERANCE)
+        except ValueError as error:
+            raise UsageError(f"{self.path}: {SIGMA} {error}: no covariance: get the file again") from error
+
+
+def read_statistics(path: Path) -> Published:
+    """The statistics of a file, with everything checked that costs nothing.
+
+    Raises:
+        UsageError: shapes, types or values are not those of a mean and a covariance.
+    """
+    mean, covariance = _floats(path, MU), _floats(path, SIGMA)
+    d = len(mean) if mean.ndim == 1 else 0
+    if d < 2 or covariance.shape != (d, d):
+        raise UsageError(f"{path}: {MU} has shape {mean.shape} and {SIGMA} {covariance.shape}, expected (d,) and "
+                         "(d, d) of the same d")
+    for name, found in ((MU, mean), (SIGMA, covariance)):
+        if not np.isfinite(found).all():
+            raise UsageError(f"{path}: {name} holds NaN or infinity: get the file again")
+    scale = float(np.abs(covariance.diagonal()).max())
+    if float(np.abs(covariance - covariance.T).max()) > TOLERANCE * scale:
+        raise UsageError(f"{path}: {SIGMA} is not symmetric: no covariance: get the file again")
+    return Published(path, file_digest(path), mean, (covariance + covariance.T) / 2)
+
+
+def _floats(path: Path, name: str) -> NDArray[Any]:
+    found = arrays.load(path, name)
+    if found.dtype.kind != "f":
+        raise UsageError(f"{path}: {name} is {found.dtype}, expected float64")
+    return np.array(found, np.float64)
