@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from impls.backend import Arrays, BackendInfo, Images, OnStep
 from impls.errors import UsageError
-from impls.pictures.images import to_uint8
+from impls.pictures.images import require_finite, to_uint8
 from impls.recipe import randomness
 from impls.recipe.config import ExperimentConfig, Method, Spacing
 from impls.recipe.schedule import Schedule, steps_down
@@ -34,6 +34,7 @@ class BaseSampler(ABC):
         ddpm_step: of the framework's `diffusion`.
         ddim_step: of the framework's `diffusion`.
         latest: the images after the latest call of `step` or `enqueue`.
+        predicted: sum of the noise predicted by the latest chain, which shows what clipping hides.
     """
 
     network: Any
@@ -46,6 +47,7 @@ class BaseSampler(ABC):
         self.schedule = Schedule.from_config(config.diffusion)
         self.endless = self.walk()
         self.latest: Tensor | None = None
+        self.predicted: Tensor | None = None
 
     @property
     def parameter_count(self) -> int:
@@ -71,8 +73,8 @@ class BaseSampler(ABC):
         """Images number `first` to `first + n - 1` of a seed: uint8 (n, H, W, C); see `impls.backend.Sampler`."""
         for calls, x in enumerate(self.chain(n, seed, method, steps, eta, spacing, first), start=1):
             if on_step is not None:
-                on_step(calls, partial(self.images, x))
-        return self.images(x)
+                on_step(calls, partial(self.images, x, self.predicted, first, f" after network call {calls}"))
+        return self.images(x, self.predicted, first, f" after {calls} network call{'s' if calls > 1 else ''}")
 
     def chain(self, n: int, seed: int, method: Method, steps: int | None, eta: float, spacing: Spacing,
               first: int = 0, launch: bool = True) -> Iterator[Tensor]:
@@ -90,10 +92,13 @@ class BaseSampler(ABC):
         # All timesteps at once, so that no step has to copy its own to the device.
         t_rows = self.to_device(np.repeat(np.array(visited, np.int64)[:, None], n, axis=1))
         draw = self.noise(n, seed, first)
-        x = draw(self.schedule.T)
+        with self.no_grad():
+            x, predicted = draw(self.schedule.T), None
         for row, (t, t_prev) in enumerate(path):
             with self.no_grad():
                 eps = self.network(x, t_rows[row])
+                # Clipping makes ordinary numbers of infinity and, in kernels that assume there is none, of NaN.
+                predicted = eps if predicted is None else predicted + eps
                 if method == "ddpm":
                     noise = draw(t) if t > 0 else None
                     x = self.ddpm_step(self.schedule, x, eps, t, noise, self.config.diffusion.variance, chosen.clip,
@@ -103,12 +108,18 @@ class BaseSampler(ABC):
                     x = self.ddim_step(self.schedule, x, eps, t, t_prev, eta, noise, chosen.clip,
                                        clip_range=chosen.clip_range, recompute_eps=chosen.recompute_eps)
             if launch:
-                self.launch(x)
+                self.launch([x, predicted])
+            self.predicted = predicted
             yield x
 
-    def images(self, x: Tensor) -> Images:
-        """Images (n, C, H, W) in [-1, 1] as uint8 (n, H, W, C) on the host; waits for the device."""
-        return to_uint8(self.to_host(x))
+    def images(self, x: Tensor, predicted: Tensor, first: int, when: str) -> Images:
+        """Images (n, C, H, W) in [-1, 1] as uint8 (n, H, W, C) on the host; waits for the device.
+
+        Raises:
+            UsageError: they, or the noise predicted on their way, are not finite.
+        """
+        require_finite(self.to_host(predicted), first, when)
+        return to_uint8(self.to_host(x), first, when)
 
     def noise(self, n: int, seed: int, first: int) -> Callable[[int], Tensor]:
         """What draws standard normal noise (n, C, H, W): for the start at T, then for the step down from t."""
@@ -137,8 +148,8 @@ class BaseSampler(ABC):
         chain = self.chain(n, seed, "ddim", steps, chosen.eta, chosen.spacing, launch=False)
         self.latest = deque(chain, maxlen=1).pop()
 
-    def launch(self, x: Tensor) -> None:  # noqa: B027 - an eager framework has nothing to do
-        """Start what computes x, where the framework would only note it down."""
+    def launch(self, tensors: list[Tensor]) -> None:  # noqa: B027 - an eager framework has nothing to do
+        """Start what computes these, where the framework would only note it down."""
 
     @abstractmethod
     def native_noise(self, shape: tuple[int, ...], seed: int) -> Callable[[int], Tensor]:
@@ -154,4 +165,4 @@ class BaseSampler(ABC):
 
     def close(self) -> None:
         """Release device memory."""
-        del self.endless, self.latest, self.network
+        del self.endless, self.latest, self.predicted, self.network

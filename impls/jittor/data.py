@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -126,18 +128,91 @@ def start_generator(seed: int) -> None:
             raise UnavailableError("cuRAND refuses to start its sequence anew: check the CUDA libraries")
 
 
-@cache
+class Generator:
+    """A generator of its own beside the one that Jittor draws from, which knows no other: put in its place for a while.
+
+    Args:
+        seed: where it starts.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.curand = _new_curand(seed) if jt.flags.use_cuda else None
+        # Of C++'s minimal standard engine, which consists of nothing else.
+        self.state = seed % (2**31 - 1) or 1
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """What is drawn inside comes from this generator, what is drawn after as if nothing had been."""
+        # Jittor draws when it must: what was asked for before, before, and what is asked for inside, inside.
+        jt.sync_all()
+        place: Any = _engine() if self.curand is None else _curand_place()
+        kept, place.value = place.value, self.state if self.curand is None else self.curand.value
+        try:
+            yield
+            jt.sync_all()
+        finally:
+            self.state, place.value = place.value, kept
+
+    def normal(self, shape: tuple[int, ...]) -> Var:
+        """Standard normal noise of `shape`."""
+        with self.in_use():
+            noise = jt.randn(shape)
+            jt.sync([noise])
+        return noise
+
+
+def _engine() -> ctypes.c_uint64:
+    """The state of the engine that Jittor draws from on the CPU; every new seed makes a new one."""
+    try:
+        address = ctypes.CDLL(jt.jittor_core.__file__)._ZN6jittor17get_random_engineEv
+    except (AttributeError, OSError) as error:
+        raise UnavailableError(f"Jittor's generator cannot be reached ({error}): install jittor==1.3.11.0") from error
+    address.restype = ctypes.c_void_p
+    return ctypes.c_uint64.from_address(address())
+
+
+class _OwnCurand(ctypes.c_void_p):
+    """A generator of cuRAND, which goes with its last user."""
+
+
+def _new_curand(seed: int) -> _OwnCurand:
+    library, made = _curand_library(), _OwnCurand()
+    pseudo_default = 100
+    if library.curandCreateGenerator(ctypes.byref(made), pseudo_default) != 0 or (
+            library.curandSetPseudoRandomGeneratorSeed(made, ctypes.c_ulonglong(seed)) != 0):
+        raise UnavailableError("cuRAND refuses a second generator: check the CUDA libraries")
+    weakref.finalize(made, library.curandDestroyGenerator, ctypes.c_void_p(made.value))
+    return made
+
+
 def _curand() -> tuple[Callable[[ctypes.c_void_p, int], int], ctypes.c_void_p]:
     """The function of cuRAND for the place in a sequence, and the generator that Jittor draws from."""
-    module = jt.compile_extern.curand
-    try:
-        library = ctypes.CDLL(module.__file__)
-        set_offset, generator = library.curandSetGeneratorOffset, ctypes.c_void_p.in_dll(library, "_ZN6jittor3genE")
-    except (AttributeError, OSError, ValueError) as error:
-        raise UnavailableError(f"Jittor's generator on CUDA cannot be reached ({error}): install jittor==1.3.11.0"
-                               ) from error
+    set_offset = _curand_library().curandSetGeneratorOffset
     set_offset.argtypes = [ctypes.c_void_p, ctypes.c_ulonglong]
-    return set_offset, generator
+    return set_offset, _curand_place()
+
+
+def _curand_place() -> ctypes.c_void_p:
+    """Where Jittor keeps the generator that it draws from on CUDA."""
+    try:
+        return ctypes.c_void_p.in_dll(_curand_library(), "_ZN6jittor3genE")
+    except ValueError as error:
+        raise _no_curand(error) from error
+
+
+@cache
+def _curand_library() -> ctypes.CDLL:
+    """Jittor's module of cuRAND, and through it cuRAND."""
+    try:
+        library = ctypes.CDLL(jt.compile_extern.curand.__file__)
+        library.curandSetGeneratorOffset  # noqa: B018
+    except (AttributeError, OSError) as error:
+        raise _no_curand(error) from error
+    return library
+
+
+def _no_curand(error: Exception) -> UnavailableError:
+    return UnavailableError(f"Jittor's generator on CUDA cannot be reached ({error}): install jittor==1.3.11.0")
 
 
 def to_device(array: NDArray[Any]) -> Var:

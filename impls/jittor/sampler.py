@@ -11,7 +11,7 @@ from jittor import Var
 from numpy.typing import NDArray
 
 from impls.backend import BackendInfo, MemoryReading
-from impls.jittor.data import start_generator, to_device
+from impls.jittor.data import Generator, to_device
 from impls.jittor.diffusion import ddim_step, ddpm_step
 from impls.jittor.network import Network, device_memory
 from impls.jittor.ops import Operators
@@ -29,17 +29,19 @@ class Sampler(BaseSampler):
     def __init__(self, config: ExperimentConfig, info: BackendInfo, options: frozenset[str],
                  operators: Operators) -> None:
         super().__init__(config, info)
-        self.network = Network(config.model, options, operators, training=False)
+        # A training in this process must not notice that there is a sampler.
+        with Generator(config.seed).in_use():
+            self.network = Network(config.model, options, operators, training=False)
 
-    def launch(self, x: Var) -> None:
-        """Start what computes x."""
+    def launch(self, tensors: list[Var]) -> None:
+        """Start what computes these."""
         # Left to itself, the lazy graph would grow over all steps, and its memory with it.
-        jt.sync([x])
+        jt.sync(tensors)
 
     def native_noise(self, shape: tuple[int, ...], seed: int) -> Callable[[int], Var]:
-        """What draws standard normal noise of `shape` from Jittor's only generator, started from `seed`."""
-        start_generator(seed)
-        return lambda _t: jt.randn(shape)
+        """What draws standard normal noise of `shape` from a generator of its own, started from `seed`."""
+        generator = Generator(seed)
+        return lambda _t: generator.normal(shape)
 
     def synchronize(self) -> None:
         """Return only when all enqueued work is finished."""

@@ -23,11 +23,36 @@ GIF_UNIT_MS = 10
 GIF_MOST_MS = (2**16 - 1) * GIF_UNIT_MS
 
 
-def to_uint8(x: NDArray[Any]) -> NDArray[np.uint8]:
+def require_finite(x: NDArray[Any], first: int = 0, when: str = "") -> None:
+    """Refuse what would become black and white pixels as if a network had drawn them.
+
+    Args:
+        x: of images (N, ...).
+        first: number of the first image.
+        when: words for the place in the chain, where it is known.
+
+    Raises:
+        UsageError: NaN or infinity; the message names the images.
+    """
+    finite = np.isfinite(x).reshape(len(x), -1).all(axis=1)
+    if finite.all():
+        return
+    numbers = [first + int(index) for index in np.flatnonzero(~finite)]
+    named = ", ".join(map(str, numbers[:3])) + (f" and {len(numbers) - 3} more" if len(numbers) > 3 else "")
+    raise UsageError(f"image{'s' if len(numbers) > 1 else ''} {named} of this batch: NaN or infinity{when}: the "
+                     "network overflows: choose other weights (an earlier checkpoint, --weights ema or raw), or "
+                     "an arm without half precision")
+
+
+def to_uint8(x: NDArray[Any], first: int = 0, when: str = "") -> NDArray[np.uint8]:
     """Images (N, C, H, W) in [-1, 1] as uint8 (N, H, W, C): clipped, then rounded, never truncated.
 
     The inverse of x / 127.5 - 1 for all 256 values.
+
+    Raises:
+        UsageError: as `require_finite`, which takes `first` and `when`.
     """
+    require_finite(x, first, when)
     scaled = np.rint((np.clip(x, -1, 1) + 1) * 127.5)
     return np.ascontiguousarray(scaled.astype(np.uint8).transpose(0, 2, 3, 1))
 

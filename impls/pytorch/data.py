@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,30 @@ def batches(config: ExperimentConfig, images: NDArray[np.uint8], device: torch.d
 def start_generator(seed: int) -> None:
     """Have the framework's own generator start from a seed."""
     torch.manual_seed(seed)
+
+
+class Generator:
+    """A generator of its own beside the one that PyTorch draws from by itself.
+
+    Args:
+        seed: where it starts.
+        device: where it draws.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.seed, self.device = seed, device
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """What is drawn inside starts from this seed, what is drawn after is as if nothing had been."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self.seed)
+            yield
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal noise of `shape`."""
+        return torch.randn(shape, generator=self.generator, device=self.device)
 
 
 def to_device(array: NDArray[Any], device: torch.device) -> Tensor:

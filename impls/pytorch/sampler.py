@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from impls.backend import BackendInfo, MemoryReading
-from impls.pytorch.data import to_device
+from impls.pytorch.data import Generator, to_device
 from impls.pytorch.diffusion import ddim_step, ddpm_step
 from impls.pytorch.network import Network, device_memory
 from impls.pytorch.ops import Operators
@@ -30,12 +30,14 @@ class Sampler(BaseSampler):
                  options: frozenset[str], operators: Operators) -> None:
         super().__init__(config, info)
         self.device = device
-        self.network = Network(config.model, device, options, operators, training=False)
+        # A training in this process must not notice that there is a sampler.
+        with Generator(config.seed, device).in_use():
+            self.network = Network(config.model, device, options, operators, training=False)
 
     def native_noise(self, shape: tuple[int, ...], seed: int) -> Callable[[int], Tensor]:
         """What draws standard normal noise of `shape` from a generator of its own, started from `seed`."""
-        generator = torch.Generator(self.device).manual_seed(seed)
-        return lambda _t: torch.randn(shape, generator=generator, device=self.device)
+        generator = Generator(seed, self.device)
+        return lambda _t: generator.normal(shape)
 
     def synchronize(self) -> None:
         """Return only when all enqueued work is finished; on the CPU it always is."""

@@ -127,6 +127,57 @@ def test_native_randomness_is_a_function_of_the_seed(fw):
     assert not np.array_equal(one, sampler(fw, T=6).sample(2, 3))
 
 
+def test_sampling_between_two_draws_of_a_training_changes_nothing(fw):
+    """Else every grid of samples would have a training with native randomness repeat its timesteps and its noise."""
+    if fw.name == "pytorch":
+        import torch as framework
+    else:
+        import jittor as framework
+
+    def draws(between):
+        fw.data.start_generator(3)
+        first = framework.randn((4,)).numpy().copy()
+        between()
+        return np.concatenate([first, framework.randn((4,)).numpy(), framework.rand((4,)).numpy()])
+
+    def sampling():
+        subject = sampler(fw, T=6, randomness="native", loaded=False)
+        chain = subject.chain(1, 1, "ddpm", None, 0.0, "uniform")
+        next(chain)
+        subject.sample(2, 4, "ddim", 3, 0.5)
+        next(chain)
+
+    np.testing.assert_array_equal(draws(sampling), draws(lambda: None))
+    # Nor do chains of one process change each other.
+    one = sampler(fw, T=6, randomness="native", loaded=False)
+    whole = [numpy(x) for x in one.chain(1, 1, "ddpm", None, 0.0, "uniform")]
+    for x, y in zip(whole, one.chain(1, 1, "ddpm", None, 0.0, "uniform"), strict=True):
+        one.sample(1, 9, "ddim", 1)
+        np.testing.assert_array_equal(numpy(y), x)
+
+
+@pytest.mark.parametrize(("method", "steps"), [("ddpm", None), ("ddim", 3)])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_images_that_are_not_finite_are_refused(fw, method, steps, wrong):
+    """Whatever clipping makes of them: a comparison with NaN may go either way, and Jittor's kernels assume none."""
+    subject = sampler(fw, T=6, loaded=False)
+    place = device(subject)
+
+    def network(x, t):
+        eps = np.zeros(x.shape, np.float32)
+        if int(np.asarray(t.numpy()).reshape(-1)[0]) > 2:
+            eps[1, 0, 3, 4] = wrong
+        return fw.data.to_device(eps, *place)
+
+    subject.network = network
+    with pytest.raises(UsageError, match="image 8 .*NaN or infinity.*choose") as caught:
+        subject.sample(3, 1, method, steps, first=7)
+    assert "\n" not in str(caught.value)
+    # A film stops where it happened.
+    with pytest.raises(UsageError, match="image 8 .*after network call 1: "):
+        subject.sample(3, 1, method, steps, on_step=lambda _calls, read: read(), first=7)
+
+
 def test_steps_walk_along_an_endless_chain(fw):
     subject = sampler(fw, T=50, steps=4, eta=0.5)
     wanted = list(map(numpy, subject.chain(3, subject.config.seed, "ddim", 4, 0.5, "uniform")))

@@ -109,6 +109,7 @@ class PeerSampler(sampler.Sampler):
         for t in scheduler.timesteps:
             with torch.no_grad():
                 eps = self.unet(x, t).sample
+                self.predicted = eps
                 x = scheduler.step(eps, t, x, eta=eta, use_clipped_model_output=True).prev_sample
             yield x
 

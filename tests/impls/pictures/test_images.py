@@ -29,6 +29,17 @@ def test_every_uint8_value_survives_the_round_trip():
     np.testing.assert_array_equal(to_uint8(np.array([-1.2, 1.2, 0.0]).reshape(1, 1, 1, 3)).ravel(), [0, 255, 128])
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_no_picture(wrong):
+    x = np.zeros((5, 3, 2, 2), np.float32)
+    x[[1, 3], 0, 1, 0] = wrong
+    with pytest.raises(UsageError, match="images 11, 13 of this batch: NaN or infinity after network call 3: .*choose"):
+        to_uint8(x, first=10, when=" after network call 3")
+    x[:] = wrong
+    with pytest.raises(UsageError, match="images 0, 1, 2 and 2 more of this batch"):
+        to_uint8(x)
+
+
 @pytest.mark.parametrize(("n", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (5, 2, 3), (16, 4, 4), (17, 4, 5)])
 def test_a_grid_is_near_square_and_holds_every_image(n, rows, columns):
     images = some(n)
