@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jittor as jt
@@ -9,9 +10,9 @@ import numpy as np
 from jittor import Var, nn
 from numpy.typing import NDArray
 
-from impls.backend import Arrays, MemoryReading
+from impls.backend import Arrays, BackendInfo, MemoryReading
 from impls.jittor.data import to_numpy
-from impls.jittor.ops import Operators
+from impls.jittor.ops import Operators, graph, transpose
 from impls.jittor.unet import UNet, parameter_count
 from impls.recipe.config import ModelConfig
 
@@ -27,7 +28,7 @@ class Network:
     """
 
     def __init__(self, config: ModelConfig, options: frozenset[str], operators: Operators, training: bool) -> None:
-        self.unet = _unet(config, options, operators)
+        self.unet, self.operators = _unet(config, options, operators), operators
         if training:
             # Without this, dropout in a new module is off.
             self.unet.train()
@@ -67,6 +68,22 @@ class Network:
             p.update(jt.array(params[name]))
         # A lazy array of one element would be written into the kernel that uses it, which then does not compile.
         jt.sync(list(self.params.values()))
+
+    def told(self, info: BackendInfo, batch: int) -> BackendInfo:
+        """`info` with the kernels of attention and transposition, which differ between CPU and CUDA.
+
+        They are read from the graph of a small case, before it is computed.
+        """
+        if type(self.unet) is not UNet:
+            # Operators of our own: their names say all.
+            return info
+        x = jt.zeros((min(batch, 2), 2, 2))
+        found = graph(lambda: self.operators.attention(x, x, x))
+        library = sorted(name for name in found if "matmul" in name)
+        kernels = " and ".join(library) or "generated loops (broadcast, multiply, reduce)"
+        turned = " and ".join(sorted(graph(lambda: transpose(x)) & {"transpose", "cutt_transpose", "reindex"}))
+        names = {**info.operators, "attention": f"{info.operators['attention']}: {kernels}", "transpose": turned}
+        return replace(info, operators=names)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Copies of the weights by name."""

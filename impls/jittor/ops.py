@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ class Operators:
         group_norm_silu: the same, followed by SiLU.
         attention: (q, k, v), each (N, L, C), heads counted among the N -> softmax(q k^T / sqrt(C)) v.
         upsample: (N, C, H, W) -> (N, C, 2H, 2W) by repeating each pixel.
-        names: what each primitive runs, for the report.
+        names: what each primitive runs, for the report; what the framework chooses itself `Network.told` adds.
     """
 
     group_norm: Callable[[Var, Var, Var, int, float], Var]
@@ -90,6 +91,15 @@ def upsample(x: Var) -> Var:
     return x.reindex([n, c, 2 * height, 2 * width], ["i0", "i1", "i2/2", "i3/2"])
 
 
+def graph(make: Callable[[], Var]) -> set[str]:
+    """The operators that Jittor's graph holds for what `make` returns, which is not computed, e.g. "reduce.add"."""
+    before = set(jt.dump_all_graphs().nodes_info)
+    kept = make()
+    found = [node for node in jt.dump_all_graphs().nodes_info if node.startswith("Op(") and node not in before]
+    del kept
+    return {match[1] for node in found if (match := re.search(r",([\w.]+)->", node))}
+
+
 STOCK = Operators(
     group_norm=group_norm,
     group_norm_silu=group_norm_silu,
@@ -99,6 +109,7 @@ STOCK = Operators(
         "group_norm": "two-pass mean and variance from Jittor's reductions",
         "group_norm_silu": "group_norm, then jittor.nn.silu",
         "attention": "jittor.nn.bmm, softmax, bmm",
+        "transpose": "jittor.Var.transpose, on CUDA reindex",
         "upsample": "jittor.Var.reindex",
         "optimizer": "jittor.optim.AdamW with weight_decay 0, which is torch.optim.Adam, with a safe root",
     },

@@ -32,6 +32,7 @@ class Sampler(BaseSampler):
         # A training in this process must not notice that there is a sampler.
         with Generator(config.seed).in_use():
             self.network = Network(config.model, options, operators, training=False)
+        self.info = self.network.told(info, config.sample.batch_size)
 
     def launch(self, tensors: list[Var]) -> None:
         """Start what computes these."""

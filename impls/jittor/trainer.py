@@ -28,6 +28,7 @@ class Trainer(BaseTrainer):
         super().__init__(config, info)
         self.seed_generator(0)
         self.network = Network(config.model, options, operators, training=True)
+        self.info = self.network.told(info, config.train.batch_size)
         # Half-precision gradients of a mean over a batch's pixels would vanish unscaled.
         loss_scale = 1024.0 if "amp" in options else 1.0
         if "onednn" in options:

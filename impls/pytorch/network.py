@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from impls.backend import Arrays, MemoryReading
+from impls.backend import Arrays, BackendInfo, MemoryReading
 from impls.pytorch.data import to_numpy
-from impls.pytorch.ops import Operators
-from impls.pytorch.unet import UNet, parameter_count
+from impls.pytorch.ops import Called, Operators
+from impls.pytorch.unet import Attention, UNet, parameter_count
 from impls.recipe.config import ModelConfig
+from impls.recipe.operators import operators as listed
 
 
 class Network:
@@ -29,7 +32,7 @@ class Network:
 
     def __init__(self, config: ModelConfig, device: torch.device, options: frozenset[str], operators: Operators,
                  training: bool) -> None:
-        self.device = device
+        self.config, self.device = config, device
         self.unet = UNet(config, operators).to(device).train(training).requires_grad_(training)
         if "channels_last" in options:
             self.unet = self.unet.to(memory_format=torch.channels_last)
@@ -43,8 +46,7 @@ class Network:
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The predicted noise of x_t (N, C, H, W) at t (N,); half precision, where chosen, stays inside."""
         x_t = x_t.contiguous(memory_format=self.memory_format)
-        half = torch.autocast(self.device.type, self.autocast_dtype) if self.autocast_dtype else nullcontext()
-        with half:
+        with self.half():
             eps = self.forward(x_t, t)
         return eps.float()
 
@@ -67,6 +69,35 @@ class Network:
         """Take over weights that fit, by name."""
         for name, p in self.params.items():
             p.copy_(torch.tensor(params[name]))
+
+    def told(self, info: BackendInfo, batch: int) -> BackendInfo:
+        """`info` with the kernels of attention: PyTorch chooses among several, by strides, sizes and number types.
+
+        Each attention of a shape of its own computes zeros once, below PyTorch's dispatcher, which tells what it ran.
+        """
+        if self.forward is not self.unet:
+            # Compiled code chooses for itself, when it is first called.
+            return info
+        shapes = {one.inputs[0]: one.module for one in listed(self.config) if one.name.endswith(".attention.add_input")}
+        modules = dict(self.unet.named_modules())
+        kernels: set[str] = set()
+        for shape, name in shapes.items():
+            module = modules.get(name)
+            if isinstance(module, Attention):
+                # Two images stand for more; of a single one the strides say less.
+                x = torch.zeros(min(batch, 2), *shape, device=self.device).contiguous(memory_format=self.memory_format)
+                with Called() as called, self.half():
+                    module(x)
+                fused = {kernel for kernel in called.names if "scaled_dot_product" in kernel}
+                kernels |= fused or {"products and softmax apart (math)"}
+        if not kernels:
+            return info
+        chosen = f"{info.operators['attention']}: {' and '.join(sorted(kernels))}"
+        return replace(info, operators={**info.operators, "attention": chosen})
+
+    def half(self) -> AbstractContextManager[Any]:
+        """The autocast that the options ask for."""
+        return torch.autocast(self.device.type, self.autocast_dtype) if self.autocast_dtype else nullcontext()
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Copies of the weights by name."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Operators:
         group_norm_silu: the same, followed by SiLU.
         attention: (q, k, v), each (N, L, C), heads counted among the N -> softmax(q k^T / sqrt(C)) v.
         upsample: (N, C, H, W) -> (N, C, 2H, 2W) by repeating each pixel.
-        names: what each primitive runs, for the report.
+        names: what each primitive runs, for the report; what the framework chooses itself `Network.told` adds.
     """
 
     group_norm: Callable[[Tensor, Tensor, Tensor, int, float], Tensor]
@@ -39,6 +41,8 @@ def group_norm_silu(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: f
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Scaled dot-product attention with one head (Vaswani et al. 2017, equation 1)."""
+    # Of transposed tensors PyTorch computes the products and the softmax apart; its fused kernels want contiguous ones.
+    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     return nn.functional.scaled_dot_product_attention(q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)).squeeze(1)
 
 
@@ -52,6 +56,23 @@ def upsample(x: Tensor) -> Tensor:
     return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
+class Called(TorchDispatchMode):
+    """Collects what PyTorch's dispatcher runs inside its block, below all composite functions.
+
+    Attributes:
+        names: such as "aten::bmm".
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Note the name and call."""
+        self.names.add(function.name())
+        return function(*args, **(kwargs or {}))
+
+
 STOCK = Operators(
     group_norm=group_norm,
     group_norm_silu=group_norm_silu,
@@ -61,6 +82,7 @@ STOCK = Operators(
         "group_norm": "torch.nn.functional.group_norm",
         "group_norm_silu": "group_norm, then torch.nn.functional.silu",
         "attention": "torch.nn.functional.scaled_dot_product_attention",
+        "transpose": "torch.Tensor.transpose, a view",
         "upsample": "torch.nn.functional.interpolate",
         "optimizer": "torch.optim.Adam",
     },

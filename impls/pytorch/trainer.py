@@ -29,6 +29,7 @@ class Trainer(BaseTrainer):
         self.device = device
         self.seed_generator(0)
         self.network = Network(config.model, device, options, operators, training=True)
+        self.info = self.network.told(info, config.train.batch_size)
         self.optimizer = Adam(self.network.params, config.train.grad_clip, config.train.ema_decay)
         self.scales = noise_scales(Schedule.from_config(config.diffusion), torch.empty(0, device=device))
         self.batches = batches(config, images, device)

@@ -289,10 +289,27 @@ def test_info_tells_what_runs(fw):
     info = subject.info
     assert (info.framework.lower(), info.device, info.dtype, info.tf32, info.threads) == (
         fw.name, "cpu", "float32", False, 1)
-    assert set(info.operators) == {"group_norm", "group_norm_silu", "attention", "upsample", "optimizer"}
+    assert set(info.operators) == {"group_norm", "group_norm_silu", "attention", "transpose", "upsample", "optimizer"}
     assert info.flags["mkldnn"] == "True"
     assert info.device_uuid is None
     assert subject.parameter_count == sum(p.size for p in subject.state().params.values())
+
+
+def test_the_kernels_of_attention_are_read_not_believed(fw, monkeypatch):
+    """Both frameworks choose by themselves; what is put in the place of their attention is what is told."""
+    told = trainer(fw).info.operators
+    if fw.name == "pytorch":
+        assert "aten::_scaled_dot_product_flash_attention_for_cpu" in told["attention"]
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        with sdpa_kernel(SDPBackend.MATH):
+            assert "softmax apart (math)" in trainer(fw).info.operators["attention"]
+    else:
+        assert told["attention"].endswith("generated loops (broadcast, multiply, reduce)")
+        assert told["transpose"] == "transpose"
+        monkeypatch.setattr("impls.jittor.network.transpose", lambda x: x.reindex(x.shape, ["i0", "i1", "i2"]))
+        assert trainer(fw).info.operators["transpose"] == "reindex"
+        assert "own C++" in trainer(fw, options=("onednn",)).info.operators["attention"]
 
 
 def test_matmul_flops_is_a_rate(fw):

@@ -101,6 +101,7 @@ def operators() -> Operators:
         "group_norm": "own C++ operator",
         "group_norm_silu": "own C++ operator, fused with the timestep's sum and dropout",
         "attention": "own C++ operator over oneDNN's sgemm, fused",
+        "transpose": "none but that of several heads: feature maps are channels-last",
         "upsample": "own C++ operator",
         "optimizer": "own C++ operator, torch.optim.Adam's formula, fused with clipping and averaging",
     })
