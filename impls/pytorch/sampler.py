@@ -30,14 +30,10 @@ class Sampler(BaseSampler):
                  options: frozenset[str], operators: Operators) -> None:
         super().__init__(config, info)
         self.device = device
-<<<<<<< HEAD
         # A training in this process must not notice that there is a sampler.
         with Generator(config.seed, device).in_use():
             self.network = Network(config.model, device, options, operators, training=False)
-=======
-        self.network = Network(config.model, device, options, operators, training=False)
         self.info = self.network.told(info, config.sample.batch_size)
->>>>>>> dce637f (Let plain PyTorch use its fused attention, and tell which kernels really ran)
 
     def native_noise(self, shape: tuple[int, ...], seed: int) -> Callable[[int], Tensor]:
         """What draws standard normal noise of `shape` from a generator of its own, started from `seed`."""

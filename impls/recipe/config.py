@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -209,6 +210,17 @@ class ExperimentConfig(Frozen):
         """Hash of the canonical JSON: equal exactly when every setting is equal."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def with_later(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded experiment with the later settings that its record leaves out at their default (`Frozen.later`)."""
+    groups: dict[str, type[Frozen]] = {
+        "model": ModelConfig, "diffusion": DiffusionConfig, "train": TrainConfig, "sample": SampleConfig}
+    data = dict(recorded)
+    for part, group in groups.items():
+        if isinstance(data.get(part), dict):
+            data[part] = {**{name: group.model_fields[name].default for name in sorted(group.later)}, **data[part]}
+    return data
 
 
 def preset(name: PresetName) -> ExperimentConfig:

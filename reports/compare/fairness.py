@@ -9,6 +9,7 @@ from typing import Any, Literal
 from harness.record.events import DatasetRecorded, EnvironmentRecorded, WorkerStarted
 from harness.record.run import RecordedRun, machines, moves
 from impls.errors import UsageError
+from impls.recipe.config import with_later
 from reports.chapters.machine import plain
 from reports.suites.registry import settings_of
 from reports.text import one_line
@@ -109,7 +110,7 @@ def _kind(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
 
 
 def _experiment(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
-    one, other = (run.started.experiment if run.started else {} for run in (before, after))
+    one, other = (with_later(run.started.experiment) if run.started else {} for run in (before, after))
     used = settings_of(before) & settings_of(after)
     left, right = _flat(one), _flat(other)
     for key in dict.fromkeys([*left, *right]):

@@ -33,6 +33,7 @@ REFUSED = {
     "preset: tiny against ddpm": experiment(preset="ddpm"),
     "model: base channels: 32 against 64": experiment(model__base_channels=64),
     "model: channels: 32, 64 against 32": experiment(model__channels=[32]),
+    "model: head channels: not recorded against 8": experiment(model__head_channels=8),
     "diffusion: T: 1000 against 10": experiment(diffusion__T=10),
     "train: batch size: 8 against 16": experiment(train__batch_size=16),
     "train: loader: resident against native": experiment(train__loader="native"),
@@ -56,6 +57,12 @@ def test_unfair_pairs_are_refused_with_the_field_named_whatever_is_allowed(field
         pair(tmp_path, REFUSED[field], allow=True)
     assert field in str(refusal.value) and "\n" not in str(refusal.value)
     assert "cannot be compared with" in str(refusal.value)
+
+
+def test_a_later_setting_at_its_default_is_as_none(tmp_path: Path) -> None:
+    """Older records have no such setting, newer ones leave it out at its default."""
+    later = experiment(model__head_channels=None, model__time_scale_shift=False, model__time_frequency_shift=1.0)
+    assert not pair(tmp_path, later).pairs[0].differences
 
 
 def test_tf32_counts_on_a_gpu_only(tmp_path: Path) -> None:
