@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Literal
 
 from impls.backend import Backend
 from impls.errors import UsageError
+from impls.plugins import offered
 
 Device = Literal["cpu", "cuda"]
 ENTRY_POINT_GROUP = "ddpm_bench.backends"
@@ -116,20 +116,24 @@ def specs() -> dict[str, BackendSpec]:
     """Every known backend by name: the built-in ones, then those of the entry-point group `ddpm_bench.backends`.
 
     An entry point names a `BackendSpec`.
+
+    Raises:
+        UsageError: an entry point cannot be loaded, or names something else.
     """
     known = {spec.name: spec for spec in BUILT_IN}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        spec = point.load()
+    for spec, where in offered(ENTRY_POINT_GROUP):
         if not isinstance(spec, BackendSpec) or spec.name in known:
-            raise UsageError(
-                f"entry point {point.name!r} ({point.value}): expected a BackendSpec with a name of its own"
-            )
+            raise UsageError(f"{where}: expected a BackendSpec with a name of its own")
         known[spec.name] = spec
     return known
 
 
-def parse_arm(text: str) -> Arm:
+def parse_arm(text: str, known: Mapping[str, BackendSpec] | None = None) -> Arm:
     """An `Arm` from "backend" or "backend:option+option".
+
+    Args:
+        text: the arm.
+        known: the backends by name, where they are looked up already.
 
     Raises:
         UsageError: unknown backend or option, or an option twice.
@@ -137,7 +141,7 @@ def parse_arm(text: str) -> Arm:
     match = re.fullmatch(r"([A-Za-z0-9_-]+)(?::([A-Za-z0-9_+-]+))?", text.strip())
     if not match:
         raise UsageError(f"arm {text!r}: expected backend or backend:option+option, e.g. pytorch:channels_last+compile")
-    known = specs()
+    known = specs() if known is None else known
     spec = known.get(match[1])
     if spec is None:
         raise UsageError(f"arm {text!r}: unknown backend {match[1]!r}: choose one of {', '.join(known)}")
@@ -158,7 +162,10 @@ def parse_arms(text: str) -> tuple[Arm, ...]:
     Raises:
         UsageError: as `parse_arm`, or no arm at all.
     """
-    arms = tuple(parse_arm(part) for part in text.split(",") if part.strip())
-    if not arms:
+    parts = text.split(",")
+    if not any(part.strip() for part in parts):
         raise UsageError("--arms is empty: give at least one, e.g. --arms pytorch,jittor")
-    return arms
+    if not all(part.strip() for part in parts):
+        raise UsageError(f"--arms {text}: a name is missing beside a comma")
+    known = specs()
+    return tuple(parse_arm(part, known) for part in parts)

@@ -14,7 +14,7 @@ FRAMEWORKS = {"pytorch": ("torch", "torchvision"), "jittor": ("jittor",)}
 OWNERS = {**FRAMEWORKS, "evaluation": FRAMEWORKS["pytorch"]}
 # What both implementations share: numpy only.
 SHARED = ("impls.recipe", "impls.data", "impls.store", "impls.pictures")
-CONTRACT = ("impls.backend", "impls.errors", "impls.devices", "impls.command")
+CONTRACT = ("impls.backend", "impls.errors", "impls.devices", "impls.command", "impls.plugins")
 # The halves of the twins that know no framework.
 HALVES = ("impls.trainer", "impls.sampler")
 ANY_FRAMEWORK = tuple(module for modules in FRAMEWORKS.values() for module in modules)

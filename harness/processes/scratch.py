@@ -51,8 +51,8 @@ class Scratch:
         sweep(Path(temp))
         # Isolated and without packages: it starts in milliseconds, and nothing installed can break it.
         self._janitor = subprocess.Popen(
-            [sys.executable, "-I", "-S", janitor.__file__, temp], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, start_new_session=True, cwd="/",
+            [sys.executable, "-I", "-S", "-X", "utf8", janitor.__file__, temp], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, encoding="utf-8", errors="surrogateescape", start_new_session=True, cwd="/",
             env={name: value for name, value in os.environ.items() if name != MARK})
         made = self._janitor.stdout.readline().strip() if self._janitor.stdout else ""
         if not made:

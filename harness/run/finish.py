@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,7 +51,9 @@ def report_command(verb: Literal["build", "index"], folder: Path) -> bool:
     """Have the reports package do its work in a process of its own, since the harness must not depend on it."""
     root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "reports", verb, str(folder.resolve())]
-    done = subprocess.run(command, cwd=root, check=False, stdout=subprocess.PIPE, text=True)
+    # Words for people in the one encoding that has them all, whatever this terminal's is.
+    done = subprocess.run(command, cwd=root, check=False, stdout=subprocess.PIPE, encoding="utf-8",
+                          errors="surrogateescape", env={**os.environ, "PYTHONIOENCODING": "utf-8:surrogateescape"})
     if verb == "build":
         print(done.stdout, end="")
     return done.returncode == 0

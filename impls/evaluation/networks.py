@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impls.errors import UsageError
+from impls.plugins import offered
 
 ENTRY_POINT_GROUP = "ddpm_bench.features"
 Floats = NDArray[np.float32]
@@ -98,18 +98,12 @@ def specs() -> dict[str, FeatureSpec]:
     An entry point names a `FeatureSpec`.
 
     Raises:
-        UsageError: an entry point names something else, or a name that is taken.
+        UsageError: an entry point cannot be loaded, or names something else or a name that is taken.
     """
     known = {spec.name: spec for spec in BUILT_IN}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        try:
-            spec = point.load()
-        except Exception as error:
-            raise UsageError(f"entry point {point.name!r} ({point.value}): cannot be imported: {error}: mend or remove "
-                             "the package that brings it") from error
+    for spec, where in offered(ENTRY_POINT_GROUP):
         if not isinstance(spec, FeatureSpec) or spec.name in {*known, "auto"}:
-            raise UsageError(
-                f"entry point {point.name!r} ({point.value}): expected a FeatureSpec with a name of its own")
+            raise UsageError(f"{where}: expected a FeatureSpec with a name of its own")
         known[spec.name] = spec
     return known
 

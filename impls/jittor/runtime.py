@@ -153,7 +153,7 @@ def jittor_home() -> Path:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         remembered = cache / "config.json"
-        settings = json.loads(remembered.read_text()) if remembered.exists() else {}
+        settings = json.loads(remembered.read_text(encoding="utf-8")) if remembered.exists() else {}
         home = Path(os.environ.get("JITTOR_HOME") or settings.get("JITTOR_HOME") or Path.home()).absolute()
         (home / ".cache" / "jittor").mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,10 @@ def command_line(argv: Sequence[str], base: Settings, prog: str) -> Settings:
     for word in argv:
         if not is_text(word):
             # Journals, logs and configuration files are UTF-8, and they hold the options.
-            raise UsageError(f"{word!r:.80}: holds bytes that are no UTF-8: rename the file or folder")
+            encoding = sys.getfilesystemencoding()
+            raise UsageError(f"{word!r:.80}: " + (
+                "holds bytes that are no UTF-8: rename the file or folder" if encoding == "utf-8" else
+                f"file names are {encoding} in this locale, which has not all these characters: set PYTHONUTF8=1"))
     given = {name: tuple(value) if isinstance(value, list) else value
              for name, value in vars(parser(base, prog).parse_args(argv)).items()}
     try:

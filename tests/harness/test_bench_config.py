@@ -77,6 +77,7 @@ def test_the_preset_follows_the_device(device, name):
     (["--arms", "tensorflow"], ["tensorflow", "pytorch", "jittor"]),
     (["--arms", "pytorch:fast"], ["fast", "channels_last"]),
     (["--arms", ","], ["--arms"]),
+    (["--arms", "pytorch,,jittor"], ["--arms pytorch,,jittor", "missing"]),
     (["--interpreter", "jittor"], ["--interpreter", "ARM=PYTHON"]),
     (["--interpreter", "jittor=/nonexistent"], ["/nonexistent", "executable"]),
     (["--arms", "pytorch", "--interpreter", "jittor=/bin/sh"], ["jittor", "--arms"]),

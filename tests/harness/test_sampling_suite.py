@@ -223,7 +223,7 @@ def test_cells_of_a_command_line():
 
 @pytest.mark.parametrize(("text", "word"), [
     ("", "empty"), ("0", "from 1 to 100"), ("101", "from 1 to 100"), ("-1", "from 1 to 100"), ("ten", "'ten'"),
-    ("10,10", "twice"), ("1e9", "1e9")])
+    ("10,10", "twice"), ("10,,50", "missing"), ("10,", "missing"), (",", "empty"), ("1e9", "1e9")])
 def test_bad_cells_are_one_line(text, word):
     with pytest.raises(UsageError, match=word) as fault:
         cells(text, 100)

@@ -43,18 +43,20 @@ def cells(text: str, T: int) -> tuple[Cell, ...]:
         UsageError: a part is neither, outside 1..T, or there twice.
     """
     found: list[Cell] = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    if not text.strip(" ,"):
+        raise UsageError("--steps is empty: give DDIM steps and 'ddpm', e.g. --steps 10,50,ddpm")
+    for part in (part.strip() for part in text.split(",")):
         if part.lower() == "ddpm":
             cell = Cell("ddpm", T)
         elif re.fullmatch(r"\d{1,9}", part) and 1 <= int(part) <= T:
             cell = Cell("ddim", int(part))
+        elif not part:
+            raise UsageError(f"--steps {text}: a number is missing beside a comma")
         else:
             raise UsageError(f"--steps {text}: {part!r} is neither a number of DDIM steps from 1 to {T} nor 'ddpm'")
         if cell in found:
             raise UsageError(f"--steps {text}: {part} is there twice")
         found.append(cell)
-    if not found:
-        raise UsageError("--steps is empty: give DDIM steps and 'ddpm', e.g. --steps 10,50,ddpm")
     return tuple(found)
 
 

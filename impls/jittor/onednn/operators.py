@@ -42,7 +42,7 @@ def load() -> Path:
         raise UnavailableError("the onednn option needs Jittor's oneDNN, which use_mkl=0 switched off: unset use_mkl")
     compiler = jt.flags.cc_path
     headers = onednn_wheels.folder(runtime.jittor_home()) / "include"
-    texts = [source.read_text() for source in SOURCES]
+    texts = [source.read_text(encoding="utf-8") for source in SOURCES]
     key = hashlib.sha256("\0".join((*texts, compiler, *COMPILE, *LINK)).encode()).hexdigest()[:16]
     library = Path(jt.flags.cache_path) / "ddpm_bench" / f"operators-{key}.so"
     if not library.exists():

@@ -281,7 +281,7 @@ class Point:
 def test_entry_points_add_networks(monkeypatch):
     import scripted_features
 
-    monkeypatch.setattr(extractors, "entry_points", lambda group: {"ddpm_bench.features": [
+    monkeypatch.setattr("impls.plugins.entry_points", lambda group: {"ddpm_bench.features": [
         Point(scripted_features.SPEC)]}[group])
     assert extractors.find("quarters") is scripted_features.SPEC
     made = extractors.create(extractors.find("quarters"), extractors.WeightsRequest())
@@ -290,7 +290,7 @@ def test_entry_points_add_networks(monkeypatch):
 
 @pytest.mark.parametrize("found", ["text", extractors.BUILT_IN[0], extractors.FeatureSpec("auto", "m", 2, 2)])
 def test_entry_points_must_name_a_new_network(monkeypatch, found):
-    monkeypatch.setattr(extractors, "entry_points", lambda group: [Point(found)])
+    monkeypatch.setattr("impls.plugins.entry_points", lambda group: [Point(found)])
     with pytest.raises(extractors.UsageError, match="expected a FeatureSpec with a name of its own"):
         extractors.specs()
 

@@ -1,0 +1,37 @@
+"""A package that cannot be loaded is named in one line, by every command, and breaks nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from impls.registry import parse_arms
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(("group", "command"), [
+    ("backends", ["run_bench.py", "--dry-run"]), ("suites", ["run_bench.py", "--dry-run"]),
+    ("backends", ["-m", "impls.train", "--backend", "pytorch"]),
+    ("features", ["-m", "impls.evaluate", "--images", "x", "--features", "efficientnet-lite0"])])
+def test_a_broken_package_is_one_line(tmp_path, group, command):
+    (tmp_path / "broken_things.py").write_text("import nowhere_at_all\n")
+    info = tmp_path / "broken_things-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-things\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(f"[ddpm_bench.{group}]\nmine = broken_things:SPEC\n")
+    done = subprocess.run([sys.executable, *command], check=False, cwd=ROOT, capture_output=True, text=True, timeout=60,
+                          env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (2, "") and len(done.stderr.splitlines()) == 1
+    assert ("entry point 'mine' (broken_things:SPEC) of broken-things 1.2: cannot be loaded: ModuleNotFoundError: "
+            "No module named 'nowhere_at_all': mend or remove that package") in done.stderr
+
+
+def test_the_packages_are_asked_once_for_all_arms(monkeypatch):
+    asked = []
+    monkeypatch.setattr("impls.plugins.entry_points", lambda group: asked.append(group) or [])
+    assert [arm.name for arm in parse_arms("pytorch,jittor, pytorch:bf16")] == ["pytorch", "jittor", "pytorch:bf16"]
+    assert asked == ["ddpm_bench.backends"]
