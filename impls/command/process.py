@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from types import FrameType
 
 from impls.command import streams
@@ -28,6 +30,7 @@ def run(prog: str, work: Callable[[list[str]], int | None], argv: Sequence[str] 
         argv: those words; by default the process's own.
     """
     streams.mend()
+    _guard_helpers()
     catch_interrupts()
     status = _status(prog, work, list(sys.argv[1:] if argv is None else argv))
     lost = streams.settle()
@@ -63,6 +66,23 @@ def catch_interrupts() -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _interrupt)
         signal.signal(signal.SIGTERM, _interrupt)
+
+
+@cache
+def _guard_helpers() -> None:
+    # Once, because hooks of fork cannot be taken back.
+    os.register_at_fork(after_in_child=_helpers_signals)
+
+
+def _helpers_signals() -> None:
+    """What forked helpers do with signals (loaders, Jittor's compilers): die by SIGTERM, leave Ctrl-C to their parent.
+
+    Jittor ends its compilers by SIGTERM, and they must not unwind with our handler. Ctrl-C reaches the whole job, but
+    the step that is to be finished may need them, and Jittor ends its process with status 1 when a child has died
+    first. Blocked, because Jittor's own handler in them cannot be replaced.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -50,7 +49,6 @@ def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None],
     """
     if threads is not None and not 1 <= threads <= usable_cpus():
         raise UsageError(f"--threads: from 1 to {usable_cpus()}, the CPUs that this process may use, got {threads}")
-    os.register_at_fork(after_in_child=_helpers_signals)
     if choice == "cpu":
         return _created(arm, "cpu", say, threads), "cpu"
     fault = arm.device_fault("cuda") or cuda_driver_fault()
@@ -87,14 +85,3 @@ def _created(arm: Arm, device: Device, say: Callable[[str], None], threads: int 
     backend = arm.create(device, default_threads() if threads is None else threads)
     catch_interrupts()
     return backend
-
-
-def _helpers_signals() -> None:
-    """What forked helpers do with signals (loaders, Jittor's compilers): die by SIGTERM, leave Ctrl-C to their parent.
-
-    Jittor ends its compilers by SIGTERM, and they must not unwind with our handler. Ctrl-C reaches the whole job, but
-    the step that is to be finished may need them, and Jittor ends its process with status 1 when a child has died
-    first. Blocked, because Jittor's own handler in them cannot be replaced.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
