@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.record.events import ArmSlot, Case, Finding, PartName, Verdict
     from harness.record.run import RecordedRun
     from impls.data.datasets import Dataset
-    from impls.recipe.config import ExperimentConfig
+    from impls.recipe.config import ExperimentConfig, Spacing
     from impls.registry import Device
     from impls.store.weights import Weights
 
@@ -49,6 +49,8 @@ class Asked:
         options: what the user asked for.
         device: where the arms run.
         T: diffusion steps of the experiment.
+        spacing: which of them DDIM visits, where a part does not decide it.
+        offset: `steps_offset` of that spacing.
         overrides: what the configuration file says of the experiment.
         recorded: what the run that goes on had declared; empty for a new one.
     """
@@ -58,6 +60,8 @@ class Asked:
     T: int = 1000
     overrides: Mapping[str, Any] = field(default_factory=dict)
     recorded: Mapping[str, Any] = field(default_factory=dict)
+    spacing: Spacing = "uniform"
+    offset: int = 0
 
 
 class Part(ABC):
@@ -106,6 +110,10 @@ class Part(ABC):
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """Its plan for people, as printed by `--dry-run`."""
+        return []
+
+    def notes(self, recipe: ExperimentConfig) -> list[str]:
+        """Settings of its plan that are allowed and rarely meant, said before anything runs."""
         return []
 
     def remarks(self, options: BenchConfig) -> list[Finding]:

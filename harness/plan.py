@@ -207,7 +207,7 @@ def describe(plan: Plan, experiment: ExperimentConfig) -> str:
     lines = [f"suite {plan.suite.name}{parts}: {plan.suite.summary}", f"device {plan.device}"]
     lines += [f"  {slot}  {arm.name}" for slot, arm in plan.arms]
     lines += [f"  compare {c.a} with {c.b}{' (self-check)' if c.selfcheck else ''}" for c in plan.comparisons]
-    lines += plan.part.described(experiment)
+    lines += [*plan.part.described(experiment), *(f"note: {note}" for note in plan.part.notes(experiment))]
     if plan.timed:
         most = f" to {plan.max_blocks}" if plan.max_blocks > plan.min_blocks else ""
         lines.append(f"{plan.min_blocks}{most} blocks of {plan.pairs} pairs, {plan.schedule}, at most "

@@ -78,7 +78,10 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
         recipe = recipe.model_copy(update={
             "sample": recipe.sample.model_copy(update=own_sampling(given, said)),
             **{name: getattr(given.config, name) for name in ("preset", "model", "diffusion")}})
-    plans = make_plans(Asked(options, device, recipe.diffusion.T, asked))
+    plans = make_plans(asked_of(options, device, recipe, asked))
+    if not options.dry_run:
+        for note in dict.fromkeys(note for plan in plans for note in plan.part.notes(recipe)):
+            progress.say(f"note: {note}")
     return Job(options, recipe, plans, reason, command, given, overrides=overrides)
 
 
@@ -88,7 +91,14 @@ def fitted(job: Job, channels: int) -> Job:
         return job
     device, asked = job.plans[0].device, _for_images(job.overrides, channels)
     recipe = experiment(job.options, asked, device)
-    return replace(job, recipe=recipe, plans=make_plans(Asked(job.options, device, recipe.diffusion.T, asked)))
+    return replace(job, recipe=recipe, plans=make_plans(asked_of(job.options, device, recipe, asked)))
+
+
+def asked_of(options: BenchConfig, device: Device, recipe: ExperimentConfig, overrides: Mapping[str, Any],
+             recorded: Mapping[str, Any] | None = None) -> Asked:
+    """What the parts plan themselves from."""
+    return Asked(options, device, recipe.diffusion.T, overrides, recorded or {}, recipe.sample.spacing,
+                 recipe.sample.steps_offset)
 
 
 def _for_images(overrides: Mapping[str, Any], channels: int | None) -> Mapping[str, Any]:

@@ -11,12 +11,11 @@ from pydantic import ValidationError
 
 from harness import PROG
 from harness.options import FREE_ON_RESUME, BenchConfig, check_threads
-from harness.part import Asked
 from harness.plan import make_plans
 from harness.record.events import EnvironmentRecorded, Finding, RunStarted
 from harness.record.findings import ENVIRONMENT_CHANGED
 from harness.record.run import RecordedRun, finished_blocks, read_run, report_due
-from harness.run.resolve import Job, given_weights
+from harness.run.resolve import Job, asked_of, given_weights
 from impls.errors import UsageError
 from impls.recipe.config import validated
 from impls.registry import Device
@@ -71,7 +70,7 @@ def go_on(resumed: Resumption, command: Sequence[str]) -> Job:
     recipe = validated(resumed.started.experiment, f"{resumed.run.path}: experiment")
     given = given_weights(options)
     device: Device = "cuda" if declared.get("device") == "cuda" else "cpu"
-    plans = make_plans(Asked(options, device, recipe.diffusion.T, recorded=declared))
+    plans = make_plans(asked_of(options, device, recipe, {}, declared))
     return Job(options, recipe, plans, "as before the interruption", command, given, resumed.run)
 
 

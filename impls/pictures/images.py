@@ -16,11 +16,23 @@ from impls.errors import UsageError
 from impls.store.files import whole_file
 
 GAP, GAP_VALUE = 2, 255
+CHANNELS = (1, 3)
 # Browsers show frames of less than this for 100 ms.
 GIF_LEAST_MS = 20
 GIF_UNIT_MS = 10
 # One frame is shown for at most 16 bits of units, and equal frames that follow each other become one.
 GIF_MOST_MS = (2**16 - 1) * GIF_UNIT_MS
+
+
+def require_picture(channels: int) -> None:
+    """Refuse images that no picture can show, before they are drawn.
+
+    Raises:
+        UsageError: neither grey nor of three colours.
+    """
+    if channels not in CHANNELS:
+        raise UsageError(f"image_channels {channels}: a picture is grey (1) or of three colours (3), so that images of "
+                         "this network cannot be written: sample it with Sampler.sample of impls.backend instead")
 
 
 def require_finite(x: NDArray[Any], first: int = 0, when: str = "") -> None:
@@ -149,6 +161,6 @@ def save_npy(path: Path, images: NDArray[np.uint8]) -> None:
 
 
 def _pillow(image: NDArray[np.uint8]) -> Image.Image:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in CHANNELS:
         raise UsageError(f"a picture needs uint8 (H, W, 1) or (H, W, 3), got {image.dtype} {image.shape}")
     return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)

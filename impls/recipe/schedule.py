@@ -12,6 +12,8 @@ from impls.errors import UsageError
 from impls.recipe.config import DiffusionConfig, Method, Spacing
 
 Float64Array = NDArray[np.float64]
+# A chain that begins above this share of signal hardly changes what it begins with.
+MOSTLY_SIGNAL = 0.5
 # Where images are float32: 1 - alpha-bar and alpha-bar must be more than its rounding and its smallest number.
 LEAST_NOISE, LEAST_SIGNAL = float(np.finfo(np.float32).eps) / 2, float(np.finfo(np.float32).tiny)
 
@@ -196,6 +198,27 @@ def steps_down(T: int, method: Method, steps: int | None, spacing: Spacing, offs
         ends = [t - T // len(visited) for t in visited]
     least = -1 if set_alpha_to_one else 0
     return [(t, max(end, least)) for t, end in zip(visited, ends, strict=True)]
+
+
+def chain_remarks(config: DiffusionConfig, method: Method, steps: int | None, eta: float, spacing: Spacing,
+                  offset: int = 0) -> list[str]:
+    """What somebody who asks for this chain should know, a line each: settings that are allowed and rarely meant.
+
+    Raises:
+        UsageError: as `sampling_timesteps`.
+    """
+    visited = sampling_timesteps(config.T, method, steps, spacing, offset)
+    if method == "ddpm":
+        return []
+    found, alpha_bar = [], Schedule.from_config(config).alpha_bar(visited[0])
+    if alpha_bar > MOSTLY_SIGNAL:
+        found.append(f"steps {len(visited)}: the first timestep visited is {visited[0]}, where the network takes its "
+                     f"input for an image with little noise (alpha-bar {alpha_bar:.4g}): what comes out is about the "
+                     "start noise, clipped: choose more steps, or spacing trailing, which starts from noise")
+    if eta > 1:
+        found.append(f"eta {eta:g}: adds more noise than DDPM (eta 1), and more than the steps take away: the images "
+                     "stay noisy: choose 0 to 1")
+    return found
 
 
 def _frozen(table: Float64Array) -> Float64Array:

@@ -19,6 +19,7 @@ from harness.progress import Progress
 from harness.suites.quality.part import milestones
 from harness.suites.weights import model_paths
 from impls.errors import UsageError
+from impls.recipe.config import preset
 
 
 @pytest.mark.parametrize(("words", "part"), [
@@ -99,3 +100,21 @@ def test_a_silent_tool_is_ended(tmp_path):
                   lambda wait: None)
     with pytest.raises(WorkerFailedError, match="no sign of life"):
         tools.run("train", [], tmp_path / "x.log", Progress(stream=io.StringIO()), "training")
+
+
+def test_cells_are_named_by_the_network_calls_that_are_made():
+    """Spacing quad visits fewer timesteps than it is asked for, wherever the cell is shown."""
+    options = BenchConfig(suite="quality", steps="1,50,100,ddpm", eta=3.0)
+    part = make_plans(Asked(options, "cpu", spacing="quad"))[0].part
+    assert [cell.name for cell in part.cells] == ["ddim-1", "ddim-49", "ddim-96", "ddpm-1000"]
+    assert [cell.steps for cell in part.cells] == [1, 50, 100, 1000]
+    recipe = preset("tiny")
+    recipe = recipe.model_copy(update={"sample": recipe.sample.model_copy(update={"spacing": "quad"})})
+    assert "ddim-49: 50 steps of spacing quad are 49 network calls" in part.described(recipe)
+    notes = part.notes(recipe)
+    assert notes[0].startswith("ddim-1: steps 1: the first timestep visited is 0")
+    assert [note.split(":")[0] for note in notes[1:]] == ["ddim-1", "ddim-49", "ddim-96"]
+    with pytest.raises(UsageError, match="--steps 14,15: 15 is there twice, with 11 network calls"):
+        make_plans(Asked(BenchConfig(suite="quality", steps="14,15"), "cpu", 20, spacing="quad"))
+    with pytest.raises(UsageError, match="sampling steps 61: .*would visit timestep -1"):
+        make_plans(Asked(BenchConfig(suite="quality", steps="61"), "cpu", spacing="diffusers-trailing"))

@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from harness.part import Asked, Needs, Part
 from harness.record.events import ImagesSampled
-from harness.suites.sampling.cells import Cell, cells
+from harness.suites.sampling.cells import Cell, cell_notes, cells
 from harness.suites.weights import model_paths
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, validated
@@ -89,7 +89,7 @@ class Quality(Part):
             training = (training_recipe(options, asked.overrides, device) if declared is None
                         else validated(declared, f"{options.resume}: {TRAINING}"))
         return cls(
-            cells=cells(options.steps or DEFAULT_STEPS[device], asked.T),
+            cells=cells(options.steps or DEFAULT_STEPS[device], asked.T, asked.spacing, asked.offset),
             milestones=() if weights else milestones(steps or DEFAULT_TRAIN_STEPS[device]),
             images=DEFAULT_IMAGES[device] if options.num_images is None else options.num_images,
             reference_images=options.reference_images, features=options.features, weights=weights, training=training,
@@ -113,7 +113,16 @@ class Quality(Part):
                   else "weights of " + ", ".join(f"{arm}: {path}" for arm, path in self.weights.items()))
         names, size = ", ".join(cell.name for cell in self.cells), self.reference_images
         reference = "training images" if size is None else f"{size} training images"
-        return [f"quality: {source}; {names}; {self.images} images each, held against {reference} by {self.features}"]
+        lines = [f"quality: {source}; {names}; {self.images} images each, held against {reference} by {self.features}"]
+        lines += [f"{cell.name}: {cell.steps} steps of spacing {recipe.sample.spacing} are {cell.calls} network calls"
+                  for cell in self.cells if cell.calls is not None]
+        return lines
+
+    def notes(self, recipe: ExperimentConfig) -> list[str]:
+        """On its chains."""
+        sample = recipe.sample
+        return cell_notes(self.cells, recipe.diffusion, sample.eta if self.eta is None else self.eta, sample.spacing,
+                          sample.steps_offset)
 
     def batch_size(self, recipe: ExperimentConfig) -> int:
         """Those of a step of the trainings."""

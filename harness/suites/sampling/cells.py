@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from impls.errors import UsageError
-from impls.recipe.config import Method
+from impls.recipe.config import DiffusionConfig, Method, Spacing
+from impls.recipe.schedule import chain_remarks, ddim_timesteps
 from impls.registry import Device
 
 # On the CPU DDPM's T calls of one batch would take minutes; `--steps 10,50,ddpm` adds them.
@@ -24,23 +25,25 @@ class Cell:
 
     Attributes:
         method: "ddpm" or "ddim".
-        steps: network calls of a batch (NFE).
+        steps: as the sampler is asked for.
+        calls: network calls of a batch (NFE) where they are fewer; None where they are `steps`.
     """
 
     method: Method
     steps: int
+    calls: int | None = None
 
     @property
     def name(self) -> str:
-        """As in the journal, e.g. "ddim-50"."""
-        return f"{self.method}-{self.steps}"
+        """As in the journal, by its network calls, e.g. "ddim-50"."""
+        return f"{self.method}-{self.calls or self.steps}"
 
 
-def cells(text: str, T: int) -> tuple[Cell, ...]:
-    """The cells of `--steps`: numbers are DDIM's network calls, "ddpm" is DDPM over all T.
+def cells(text: str, T: int, spacing: Spacing = "uniform", offset: int = 0) -> tuple[Cell, ...]:
+    """The cells of `--steps`: numbers are DDIM's steps, "ddpm" is DDPM over all T.
 
     Raises:
-        UsageError: a part is neither, outside 1..T, or there twice.
+        UsageError: a part is neither, outside 1..T, not possible with the spacing, or there twice.
     """
     found: list[Cell] = []
     if not text.strip(" ,"):
@@ -49,15 +52,25 @@ def cells(text: str, T: int) -> tuple[Cell, ...]:
         if part.lower() == "ddpm":
             cell = Cell("ddpm", T)
         elif re.fullmatch(r"\d{1,9}", part) and 1 <= int(part) <= T:
-            cell = Cell("ddim", int(part))
+            steps = int(part)
+            calls = len(ddim_timesteps(T, steps, spacing, offset))
+            cell = Cell("ddim", steps, None if calls == steps else calls)
         elif not part:
             raise UsageError(f"--steps {text}: a number is missing beside a comma")
         else:
             raise UsageError(f"--steps {text}: {part!r} is neither a number of DDIM steps from 1 to {T} nor 'ddpm'")
-        if cell in found:
-            raise UsageError(f"--steps {text}: {part} is there twice")
+        if cell.name in (other.name for other in found):
+            raise UsageError(f"--steps {text}: {part} is there twice" + (
+                f", with {cell.calls} network calls" if cell.calls else ""))
         found.append(cell)
     return tuple(found)
+
+
+def cell_notes(chosen: Sequence[Cell], diffusion: DiffusionConfig, eta: float = 0.0, spacing: Spacing = "uniform",
+               offset: int = 0) -> list[str]:
+    """What is allowed in these cells and rarely meant, a line each."""
+    return [f"{cell.name}: {remark}" for cell in chosen
+            for remark in chain_remarks(diffusion, cell.method, cell.steps, eta, spacing, offset)]
 
 
 def cheapest(chosen: Sequence[Cell]) -> Cell:

@@ -13,7 +13,7 @@ from typing_extensions import Self
 from harness.part import Asked, Metric, Metrics, Needs, Timed
 from harness.record.events import ArmSlot, Finding, SampleAgreement, SamplesDrawn, Trap, Window
 from harness.record.findings import NO_DDPM
-from harness.suites.sampling.cells import DEFAULT_BATCH, DEFAULT_STEPS, SWEEP, Cell, cells, cheapest
+from harness.suites.sampling.cells import DEFAULT_BATCH, DEFAULT_STEPS, SWEEP, Cell, cell_notes, cells, cheapest
 from harness.suites.weights import build_sampler, model_paths, origin
 from impls.errors import UsageError
 from impls.recipe.flops import forward_flop_per_image
@@ -92,6 +92,10 @@ class Sampling(Timed):
         """The cells and the sweep."""
         return [f"cells: {', '.join(cell.name for cell in self.cells)}, batches of {recipe.sample.batch_size}; sweep "
                 f"of {cheapest(self.cells).name} over batches of {', '.join(map(str, self.sweep))}"]
+
+    def notes(self, recipe: ExperimentConfig) -> list[str]:
+        """On its chains."""
+        return cell_notes(self.cells, recipe.diffusion)
 
     def remarks(self, options: BenchConfig) -> list[Finding]:
         """What the default cells do not cover."""

@@ -22,8 +22,9 @@ from tqdm import tqdm
 from impls.backend import Images, Sampler
 from impls.command import process
 from impls.errors import UsageError
-from impls.pictures.images import grid, save_gif, save_grid, save_npy, save_npz, save_png
+from impls.pictures.images import grid, require_picture, save_gif, save_grid, save_npy, save_npz, save_png
 from impls.recipe.config import ExperimentConfig, SampleConfig
+from impls.recipe.schedule import chain_remarks
 from impls.registry import Arm, parse_arm
 from impls.store.files import whole_file
 from impls.store.shards import open_shards
@@ -120,9 +121,13 @@ def prepare(options: SampleOptions, overrides: dict[str, Any], say: Callable[[st
     request = request_of(options, config.sample)
     nfe = request.nfe(config.diffusion.T, config.sample.steps_offset)
     shown = film(options, nfe)
+    require_picture(config.model.image_channels)
     if options.show_denoised and len(shown) < options.frames:
         say(f"the GIF has {len(shown)} frames: a chain of {nfe} steps has no more moments")
     say(weights.description)
+    for remark in chain_remarks(config.diffusion, request.method, request.steps, request.eta, request.spacing,
+                                config.sample.steps_offset):
+        say(f"note: {remark}")
     backend, _ = tool.open_backend(arm, options.device, say, options.threads)
     sampler = backend.sampler(config)
     load_into(sampler, weights)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from impls.errors import UsageError
 from impls.recipe.config import DiffusionConfig
-from impls.recipe.schedule import Schedule, ddim_timesteps, steps_down
+from impls.recipe.schedule import Schedule, chain_remarks, ddim_timesteps, steps_down
 
 schedules = st.one_of(
     st.builds(Schedule.linear, st.integers(1, 300), st.floats(1e-6, 0.01), st.floats(0.01, 0.99)),
@@ -165,6 +165,17 @@ def test_schedules_by_their_closed_forms():
 def test_schedules_that_float32_images_cannot_follow_are_refused(change, message):
     with pytest.raises(UsageError, match=message):
         Schedule.from_config(DiffusionConfig(**change))
+
+
+def test_chains_that_are_rarely_meant_get_a_remark():
+    config = DiffusionConfig()
+    (one,) = chain_remarks(config, "ddim", 1, 0.0, "uniform")
+    assert "first timestep visited is 0" in one and "start noise, clipped" in one and "choose" in one
+    (three,) = chain_remarks(config, "ddim", 50, 3.0, "uniform")
+    assert three.startswith("eta 3: adds more noise than DDPM")
+    assert len(chain_remarks(config, "ddim", 1, 1.5, "quad")) == 2
+    for quiet in (("ddim", 1, 0.0, "trailing"), ("ddim", 2, 1.0, "uniform"), ("ddpm", None, 0.0, "uniform")):
+        assert chain_remarks(config, *quiet) == []
 
 
 def test_unknown_spacing_is_refused():

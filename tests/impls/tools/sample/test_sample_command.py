@@ -57,6 +57,21 @@ def test_steps_mean_ddim_and_a_short_chain_has_a_short_film(sampled, tmp_path):
     assert not (tmp_path / "logs").exists()
 
 
+def test_what_is_rarely_meant_is_said_before_drawing(sampled):
+    code, out, _ = sampled("--steps=1", "--eta=3", "--num-images=2", "--no-log")
+    places = [out.index(words) for words in ("note: steps 1: the first timestep", "note: eta 3: ", "NFE 1")]
+    assert code == 0 and places == sorted(places)
+    assert "note: " not in sampled("--num-images=2", "--no-log")[1]
+
+
+def test_images_that_no_picture_can_show_are_refused_before_they_are_drawn(sampled, scripted, tmp_path):
+    (tmp_path / "two.json").write_text('{"experiment": {"model": {"image_channels": 2}}}', encoding="utf-8")
+    for more in ([], ["--test"]):
+        code, out, err = sampled("--steps=5", f"--config={tmp_path / 'two.json'}", "--no-log", *more)
+        assert code == 2 and "NFE" not in out
+        assert "image_channels 2: a picture is grey (1) or of three colours (3)" in err[0]
+
+
 def test_a_huge_number_of_images_keeps_the_grid_small(sampled, scripted, tmp_path):
     assert sampled("--steps", 1, "--num_images", SHOWN + 3, "--batch_size", 100, "--show_denoised=true")[0] == 0
     folder = only(tmp_path / "out")
