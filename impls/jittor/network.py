@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from impls.backend import Arrays, BackendInfo, MemoryReading
 from impls.jittor.data import to_numpy
-from impls.jittor.ops import Operators, graph, transpose
+from impls.jittor.ops import Operators, called, transpose
 from impls.jittor.unet import UNet, parameter_count
 from impls.recipe.config import ModelConfig
 
@@ -78,10 +78,10 @@ class Network:
             # Operators of our own: their names say all.
             return info
         x = jt.zeros((min(batch, 2), 2, 2))
-        found = graph(lambda: self.operators.attention(x, x, x))
+        found = called(lambda: self.operators.attention(x, x, x))
         library = sorted(name for name in found if "matmul" in name)
         kernels = " and ".join(library) or "generated loops (broadcast, multiply, reduce)"
-        turned = " and ".join(sorted(graph(lambda: transpose(x)) & {"transpose", "cutt_transpose", "reindex"}))
+        turned = " and ".join(sorted(called(lambda: transpose(x)) & {"transpose", "cutt_transpose", "reindex"}))
         names = {**info.operators, "attention": f"{info.operators['attention']}: {kernels}", "transpose": turned}
         return replace(info, operators=names)
 

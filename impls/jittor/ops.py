@@ -91,7 +91,7 @@ def upsample(x: Var) -> Var:
     return x.reindex([n, c, 2 * height, 2 * width], ["i0", "i1", "i2/2", "i3/2"])
 
 
-def graph(make: Callable[[], Var]) -> set[str]:
+def called(make: Callable[[], Var]) -> set[str]:
     """The operators that Jittor's graph holds for what `make` returns, which is not computed, e.g. "reduce.add"."""
     before = set(jt.dump_all_graphs().nodes_info)
     kept = make()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from impls.backend import Arrays, BackendInfo, MemoryReading
 from impls.pytorch.data import to_numpy
-from impls.pytorch.ops import Called, Operators
+from impls.pytorch.ops import Operators, called
 from impls.pytorch.unet import Attention, UNet, parameter_count
 from impls.recipe.config import ModelConfig
 from impls.recipe.operators import operators as listed
@@ -86,9 +87,9 @@ class Network:
             if isinstance(module, Attention):
                 # Two images stand for more; of a single one the strides say less.
                 x = torch.zeros(min(batch, 2), *shape, device=self.device).contiguous(memory_format=self.memory_format)
-                with Called() as called, self.half():
-                    module(x)
-                fused = {kernel for kernel in called.names if "scaled_dot_product" in kernel}
+                with self.half():
+                    names = called(partial(module, x))
+                fused = {kernel for kernel in names if "scaled_dot_product" in kernel}
                 kernels |= fused or {"products and softmax apart (math)"}
         if not kernels:
             return info

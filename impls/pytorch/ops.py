@@ -56,12 +56,8 @@ def upsample(x: Tensor) -> Tensor:
     return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
-class Called(TorchDispatchMode):
-    """Collects what PyTorch's dispatcher runs inside its block, below all composite functions.
-
-    Attributes:
-        names: such as "aten::bmm".
-    """
+class _Dispatched(TorchDispatchMode):
+    """Collects the names of what PyTorch's dispatcher runs inside its block, below all composite functions."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -71,6 +67,13 @@ class Called(TorchDispatchMode):
         """Note the name and call."""
         self.names.add(function.name())
         return function(*args, **(kwargs or {}))
+
+
+def called(make: Callable[[], Tensor]) -> set[str]:
+    """What PyTorch runs for what `make` returns, below all composite functions, e.g. "aten::bmm"."""
+    with _Dispatched() as dispatched:
+        make()
+    return dispatched.names
 
 
 STOCK = Operators(
