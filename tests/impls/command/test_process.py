@@ -26,5 +26,6 @@ sys.exit(process.run("prog", work, []))
 
 
 def test_forked_helpers_die_at_once_and_leave_ctrl_c_to_their_parent():
-    done = subprocess.run([sys.executable, "-c", CODE], check=False, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", CODE], check=False, cwd=ROOT, capture_output=True, text=True,
+                          timeout=60)
     assert (done.returncode, done.stderr) == (130, "\nprog: interrupted\n" * 2)
