@@ -32,6 +32,7 @@ from harness.machine.counters import Counters  # noqa: E402
 from harness.options import BenchConfig, experiment  # noqa: E402
 from harness.part import Asked  # noqa: E402
 from harness.plan import make_plans  # noqa: E402
+from harness.processes.janitor import MARK  # noqa: E402
 from harness.processes.scratch import Scratch  # noqa: E402
 from harness.processes.session import Session  # noqa: E402
 from harness.progress import Progress  # noqa: E402
@@ -260,6 +261,7 @@ def scratch():
 @pytest.fixture
 def real_env(tmp_path):
     """Environment of a real run in which the scripted backend is installed as an outside package."""
-    env = dict(os.environ)
+    # Without the mark of a scratch folder that the test has open: monkeypatch would put it back after it is closed.
+    env = {name: value for name, value in os.environ.items() if name != MARK}
     scripted_site.install(env, tmp_path)
     return env
