@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from impls.backend import Arrays, BackendInfo, MemoryReading
 from impls.pytorch.data import to_numpy
@@ -42,6 +42,11 @@ class Network:
         mode = "reduce-overhead" if device.type == "cuda" and not training else None
         self.forward = torch.compile(self.unet, mode=mode) if "compile" in options else self.unet
         self.autocast_dtype = torch.bfloat16 if "bf16" in options else None
+        if self.autocast_dtype and not training:
+            # An autocast keeps its casts of weights only where they have gradients, else it makes them at every call.
+            for module in self.unet.modules():
+                if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+                    module.to(self.autocast_dtype)
         self.params = dict(self.unet.named_parameters())
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:

@@ -178,6 +178,43 @@ def test_images_that_are_not_finite_are_refused(fw, method, steps, wrong):
         subject.sample(3, 1, method, steps, on_step=lambda _calls, read: read(), first=7)
 
 
+def test_every_network_call_gets_tensors_of_one_kind(fw):
+    """Else torch.compile compiles the first call of every chain apart from the others."""
+    if fw.name != "pytorch":
+        pytest.skip("PyTorch alone has tensors of two kinds")
+    for randomness_kind in ("matched", "native"):
+        subject, kinds, network = sampler(fw, T=6, loaded=False, randomness=randomness_kind), [], None
+        network = subject.network
+        subject.network = lambda x, t, kinds=kinds, network=network: (
+            kinds.append((x.is_inference(), t.is_inference(), x.stride(), t.stride())) or network(x, t))
+        subject.sample(2, 1, "ddim", 4, 0.5)
+        assert len(kinds) == 4 and len(set(kinds)) == 1
+
+
+def test_a_half_precision_sampler_casts_its_weights_once(fw):
+    if fw.name != "pytorch":
+        pytest.skip("bf16 is an option of PyTorch")
+    import torch
+
+    from impls.pytorch.network import Network
+    from impls.pytorch.ops import STOCK
+
+    device_, model = torch.device("cpu"), sampler(fw, T=6, loaded=False).config.model
+    sampling, training = (Network(model, device_, frozenset({"bf16"}), STOCK, training=wanted)
+                          for wanted in (False, True))
+    rng = np.random.default_rng(2)
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) * np.float32(0.1)
+              for name, shape in sampling.shapes.items()}
+    for network in (sampling, training):
+        network.load(arrays)
+        network.switch_dropout(False)
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([3, 5])
+    with torch.inference_mode():
+        assert torch.equal(sampling(x, t), training(x, t))
+    kinds = {name: p.dtype for name, p in sampling.params.items()}
+    assert all(kind == (torch.float32 if "norm" in name else torch.bfloat16) for name, kind in kinds.items())
+
+
 def test_steps_walk_along_an_endless_chain(fw):
     subject = sampler(fw, T=50, steps=4, eta=0.5)
     wanted = list(map(numpy, subject.chain(3, subject.config.seed, "ddim", 4, 0.5, "uniform")))
