@@ -6,7 +6,6 @@ import math
 import os
 import stat
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 from impls.errors import UsageError
 from impls.evaluation.spool import spooled
 
-_ZIP, _NPY = b"PK\x03\x04", ".npy"
+# Of a zip file with members, and of one without.
+_ZIPS, _NPY = (b"PK\x03\x04", b"PK\x05\x06"), ".npy"
 _HEADERS: Any = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _CHUNK = 1 << 20
 # Photographs pack to a half, drawings to a tenth: what shrinks so far and is so large was made to fill a disk.
@@ -45,15 +45,15 @@ def kind(path: Path) -> str:
     return "file"
 
 
-def names(path: Path) -> list[str]:
-    """Names of the arrays in an npz file; none for anything else.
+def names(path: Path) -> list[str] | None:
+    """Names of the arrays in an npz file; None for anything else.
 
     Raises:
         UsageError: the file cannot be read.
     """
     with _reading(path), path.open("rb") as file:
         if not _is_archive(file):
-            return []
+            return None
         with zipfile.ZipFile(file) as archive:
             return [name.removesuffix(_NPY) for name in archive.namelist()]
 
@@ -97,7 +97,7 @@ def _unpacked(member: IO[bytes], info: zipfile.ZipInfo) -> NDArray[Any]:
 
 
 def _is_archive(file: IO[bytes]) -> bool:
-    found = file.read(len(_ZIP)) == _ZIP
+    found = file.read(len(_ZIPS[0])) in _ZIPS
     file.seek(0)
     return found
 
@@ -107,9 +107,16 @@ def _reading(path: Path) -> Iterator[None]:
     """Translate what reading a damaged or foreign file raises."""
     try:
         yield
+    except UsageError:
+        raise
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError, KeyError,
-            OverflowError, NotImplementedError) as error:
-        raise UsageError(f"{path}: not an npz or npy file of plain arrays ({error}): write it with numpy.savez"
+    except Exception as error:  # Bytes of a stranger: whatever zipfile or numpy stumbles over, the file is to blame.
+        reason = plain(str(error)) or type(error).__name__
+        raise UsageError(f"{path}: not an npz or npy file of plain arrays ({reason}): write it with numpy.savez"
                          ) from error
+
+
+def plain(text: str) -> str:
+    """A stranger's words in one line that no terminal obeys."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))[:300]

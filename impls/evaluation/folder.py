@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from impls.errors import UsageError
-from impls.evaluation.arrays import kind
+from impls.evaluation.arrays import kind, plain
 from impls.evaluation.spool import in_order, spooled
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -106,13 +106,13 @@ def _rgb(path: Path, size: tuple[int, int] | None, resize: int | None) -> NDArra
                 picture.load()
                 fault = _hidden(picture)
             if fault is None:
-                plain = picture.convert("RGB")
-                return np.asarray(plain if resize is None else centre_square(plain, resize))
+                whole = picture.convert("RGB")
+                return np.asarray(whole if resize is None else centre_square(whole, resize))
     except PermissionError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except Exception as error:  # Bytes of a stranger: whatever the decoder stumbles over, the file is to blame.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{path}: cannot be decoded as PNG or JPEG ({reason:.120}): replace it or take it away"
+        reason = plain(str(error)) or type(error).__name__
+        raise UsageError(f"{path}: cannot be decoded as PNG or JPEG ({reason}): replace it or take it away"
                          ) from error
     raise UsageError(f"{path}: {fault}")
 

@@ -150,7 +150,7 @@ def open_reference(name: str, data_root: Path | None, say: Say, resize: int | No
         what = arrays.kind(path)
     except UsageError as error:
         raise UsageError(f"--reference {error}; the data sets are {', '.join(NAMES)}") from None
-    held = arrays.names(path) if what == "file" else []
+    held = (arrays.names(path) if what == "file" else None) or []
     if {MU, SIGMA} <= set(held):
         if not set(KEYS) & set(held):
             return read_statistics(path)
@@ -160,12 +160,13 @@ def open_reference(name: str, data_root: Path | None, say: Say, resize: int | No
 
 def _array(path: Path) -> Images:
     held = arrays.names(path)
-    if not held:
+    if held is None:
         return arrays.load(path, None)
     key = next((key for key in KEYS if key in held), None)
     if key is None and {MU, SIGMA} <= set(held):
         raise UsageError(f"{path}: holds statistics ({MU}, {SIGMA}) and no images: it can be a --reference only")
     if key is None:
-        raise UsageError(f"{path}: has no array {' or '.join(map(repr, KEYS))}, only {', '.join(held[:8])}: save the "
-                         f"images under the name {KEYS[0]}")
+        others = arrays.plain(", ".join(held[:8])) or "nothing"
+        raise UsageError(f"{path}: has no array {' or '.join(map(repr, KEYS))}, only {others}: save the images under "
+                         f"the name {KEYS[0]}")
     return arrays.load(path, key)

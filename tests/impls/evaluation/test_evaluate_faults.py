@@ -33,6 +33,12 @@ def truncated(path):
     path.write_bytes(path.read_bytes()[:-200])
 
 
+def torn_header(path):
+    """A string in it does not end, at which Python's own tokenizer gives up."""
+    np.savez(path, images=draw(20))
+    path.write_bytes(path.read_bytes().replace(b"'shape': (20", b"'shape : (20"))
+
+
 WRONG_FILES = {
     "text": (lambda path: path.write_text("no archive"), "not an npz or npy file"),
     "empty": (lambda path: path.write_bytes(b""), "not an npz or npy file"),
@@ -46,6 +52,8 @@ WRONG_FILES = {
     "no images": (lambda path: np.savez(path, images=draw(20)[:0]), "holds 0 images"),
     "one image": (lambda path: np.savez(path, images=draw(1)), "holds 1 images"),
     "other size": (lambda path: np.savez(path, images=draw(20, size=4)), "4x4 pixels, those of real.npz have 8x8"),
+    "no members": (lambda path: path.write_bytes(b"PK\x05\x06" + bytes(18)), "or 'arr_0', only nothing"),
+    "torn header": (torn_header, "not an npz or npy file of plain arrays"),
     "absent": (lambda path: None, "no such file"),
     "folder": (lambda path: path.mkdir(), "holds 0 PNG or JPEG files"),
     "statistics": (lambda path: np.savez(path, mu=np.zeros(12), sigma=np.eye(12)), "can be a --reference only"),

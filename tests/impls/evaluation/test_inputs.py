@@ -270,6 +270,14 @@ def test_an_npz_bomb_is_not_unpacked(tmp_path, monkeypatch):
         open_images(tmp_path / "bomb.npz")
 
 
+def test_names_in_an_archive_are_no_commands_to_the_terminal(tmp_path):
+    with zipfile.ZipFile(tmp_path / "odd.npz", "w") as file:
+        file.writestr("\x1b[2J.npy", b"")
+    with pytest.raises(UsageError, match=r"only \?\[2J: save") as fault:
+        open_images(tmp_path / "odd.npz")
+    assert str(fault.value).isprintable()
+
+
 @pytest.mark.parametrize(("shape", "content"), [((1 << 20, 64, 64, 3), bytes(64)), ((2, 2, 2, 3), bytes(25)),
                                                 ((-1, 2, 2, 3), bytes(12))])
 def test_a_header_that_promises_other_than_there_is_is_refused(tmp_path, shape, content):
