@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from impls.store.weights import Weights
 
 
+# Of a recipe: its training, its sampling.
+Section = Literal["train", "sample"]
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a part cannot do without.
@@ -78,7 +82,7 @@ class Part(ABC):
     name: ClassVar[PartName]
     needs: ClassVar[Needs] = Needs()
     takes: ClassVar[frozenset[str]] = frozenset()
-    batch: ClassVar[Literal["train", "sample"]] = "train"
+    batch: ClassVar[Section] = "train"
     pairs: ClassVar[int] = 0
 
     @classmethod
@@ -120,9 +124,12 @@ class Part(ABC):
         """What is worth knowing before anything runs."""
         return []
 
-    def batch_size(self, recipe: ExperimentConfig) -> int:
-        """Images that it needs at least, for one step."""
-        return 1
+    def batch_sizes(self, recipe: ExperimentConfig) -> dict[Section, int]:
+        """Images of an optimisation step and of a sampled batch, as far as it takes any: what the run declares.
+
+        Whatever says which batch a part was run with asks here, since some have recipes of their own.
+        """
+        return {}
 
     def check(self, given: Weights | None, images: Dataset | None, resumed: RecordedRun | None) -> None:
         """Refuse what does not fit, before there is a run folder.

@@ -176,13 +176,14 @@ def _planned(asked: Asked, part: type[Part], first_block: int) -> Plan:
         time_limit_s=None if config.time_limit is None else config.time_limit * 60, first_block=first_block)
 
 
-def declared(plans: Sequence[Plan]) -> dict[str, Any]:
+def declared(plans: Sequence[Plan], recipe: ExperimentConfig) -> dict[str, Any]:
     """What a run fixes before its first measurement; of several parts, all of each and the words of the first."""
     of = {plan.part.name: plan.part.declared(plan) for plan in plans}
     together: dict[str, Any] = {}
     for said in reversed(of.values()):
         together = {**together, **{key: value for key, value in said.items() if value or key not in together}}
-    return {**together, **({"by_part": of} if len(plans) > 1 else {}), "parts": list(of)}
+    sizes = {plan.part.name: plan.part.batch_sizes(recipe) for plan in plans}
+    return {**together, **({"by_part": of} if len(plans) > 1 else {}), "parts": list(of), "batch_sizes": sizes}
 
 
 def order_seed(seed: int, block: int) -> int:
@@ -232,7 +233,7 @@ def dry_run(config: BenchConfig, experiment: ExperimentConfig, plans: Sequence[P
         channels: of the network's images; None where the data set decides.
     """
     resolved = {"bench": config.model_dump(mode="json"), "experiment": experiment.model_dump(mode="json"),
-                "declared": declared(plans), "threads": config.cpu_threads}
+                "declared": declared(plans, experiment), "threads": config.cpu_threads}
     for plan in plans:
         resolved |= {name: own.model_dump(mode="json")["train"] for name, own in plan.part.recipes().items()}
     described = "\n".join(describe(plan, experiment) for plan in plans)

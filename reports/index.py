@@ -19,8 +19,8 @@ from reports.page.render import page
 from reports.suites.registry import chapter_of, chapters_of, whole
 from reports.terminal import told
 from reports.text import NA, utc
-from reports.view.run import nested
-from reports.view.words import decided
+from reports.view.run import batch_sizes, nested
+from reports.view.words import batch_words, decided
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,13 @@ def statements(path: Path, parts: Sequence[Chapter]) -> tuple[str, ...]:
 
 def setting(summary: Summary, parts: Sequence[Chapter]) -> str:
     """Preset, data set, device, and the batch size of what was measured first."""
-    group = parts[0].unit.settings if parts else ""
-    batch = nested(summary.config, ("experiment", group, "batch_size"))
+    experiment = nested(summary.config, ("experiment",))
+    sizes = batch_sizes(summary.declared, experiment, parts[0].part, parts[0].unit) if parts else {}
     facts = (
         nested(summary.config, ("experiment", "preset")),
         nested(summary.dataset, ("name",)),
         nested(summary.declared, ("device",)) or nested(summary.config, ("bench", "device")),
-        f"batch {batch}" if isinstance(batch, int) else None,
+        batch_words(sizes),
     )
     return ", ".join(fact for fact in facts if isinstance(fact, str)) or NA
 

@@ -58,7 +58,8 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
     if dataset is not None:
         job = fitted(job, dataset.shape[-1])
         model = job.recipe.model
-        check_data(max(plan.part.batch_size(job.recipe) for plan in job.plans), dataset.images, dataset.shape,
+        batches = [plan.part.batch_sizes(job.recipe).get("train", 1) for plan in job.plans]
+        check_data(max(batches), dataset.images, dataset.shape,
                    (model.image_size, model.image_size, model.image_channels))
     first = job.plans[0]
     for plan in job.plans:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import Self
 
-from harness.part import Asked, Metrics, Needs, Timed
+from harness.part import Asked, Metrics, Needs, Section, Timed
 from harness.record.events import ArmSlot, Epoch, Losses, Window
 from harness.record.findings import EPOCH_PART
 from harness.suites.parity.part import DEFAULT_STEPS, STEP_TIME, Parity, fair
@@ -65,9 +65,9 @@ class Training(Timed):
         """The gate."""
         return self.parity.described(recipe) if self.parity else []
 
-    def batch_size(self, recipe: ExperimentConfig) -> int:
+    def batch_sizes(self, recipe: ExperimentConfig) -> dict[Section, int]:
         """Those of a step."""
-        return recipe.train.batch_size
+        return {"train": recipe.train.batch_size}
 
     def gate(self, bench: Bench, recorded: RecordedRun) -> None:
         """The parity check, where there is anything to compare."""

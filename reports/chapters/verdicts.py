@@ -8,7 +8,7 @@ from harness.record.events import SELF_CHECK, BlockState, DatasetRecorded, Verdi
 from reports.page.blocks import Part, VerdictCard
 from reports.text import DASH, TIMES, number, percent, plural, sentence, with_interval
 from reports.view.run import RunView, is_self_check
-from reports.view.words import cell_words, level_words, margin_words, reason_words
+from reports.view.words import batch_words, cell_words, level_words, margin_words, reason_words
 
 TONES = {"A-faster": "decided", "B-faster": "decided", "equivalent": "even", "inconclusive": "open"}
 
@@ -212,9 +212,9 @@ def same_arm(view: RunView, verdict: Verdict) -> str | None:
 def setting(view: RunView) -> str:
     """Where and with what it was measured: device, preset, batch, data."""
     parts: list[str | None] = [" and ".join(device.upper() for device in view.devices) or None]
-    preset, batch, run = view.setting("preset"), view.batch_size, view.run
+    preset, batch, run = view.setting("preset"), batch_words(view.batch_sizes), view.run
     data = run.last(DatasetRecorded)
-    parts += [f"preset {preset}" if preset else None, f"batch {batch}" if batch else None, data.name if data else None]
+    parts += [f"preset {preset}" if preset else None, batch, data.name if data else None]
     dirty = sum(1 for state in run.of(BlockState) if state.dirty)
     parts.append(f"{plural(dirty, 'disturbed block')} (kept and flagged)" if dirty else None)
     return "Measured on " + ", ".join(part for part in parts if part) if any(parts) else "Setting not recorded"

@@ -69,22 +69,29 @@ def finite(value: float | None) -> float | None:
 
 def _run(run: RecordedRun, run_id: str) -> RunRow:
     started, data = run.started, run.last(DatasetRecorded)
-    experiment = started.experiment if started else {}
+    experiment, declared = (started.experiment, started.declared) if started else ({}, {})
 
     def setting(kind: type[Kind], source: Any, *keys: str) -> Kind | None:
         value = nested(source, keys)
         return value if isinstance(value, kind) and not isinstance(value, bool) else None
+
+    def batch(section: str) -> int | None:
+        """As the first part declares it that takes any; of runs that declare none, the recipe's."""
+        if nested(declared, ("batch_sizes",)) is None:
+            return setting(int, experiment, section, "batch_size")
+        told = (setting(int, declared, "batch_sizes", part, section) for part in run.parts)
+        return next((size for size in told if size is not None), None)
 
     return RunRow(
         run_id,
         started.suite if started else None,
         started.started_utc if started else None,
         run.status,
-        setting(str, started.declared if started else {}, "device"),
+        setting(str, declared, "device"),
         setting(str, experiment, "preset"),
         data.name if data else None,
-        setting(int, experiment, "train", "batch_size"),
-        setting(int, experiment, "sample", "batch_size"),
+        batch("train"),
+        batch("sample"),
         setting(int, experiment, "seed"),
         started.config_sha256 if started else None,
     )

@@ -46,8 +46,10 @@ def parts_of(run: RecordedRun) -> tuple[PartName, ...]:
 
 def whole(run: RecordedRun) -> RunView:
     """The run in the words that hold for all that it timed."""
-    units = [chapter.unit for chapter in map(chapter_of, parts_of(run)) if isinstance(chapter, Timed)]
-    return view(run, EITHER if len(units) > 1 else units[0] if units else STEPS)
+    chapters = [chapter_of(part) for part in parts_of(run)]
+    units = [chapter.unit for chapter in chapters if isinstance(chapter, Timed)] or [one.unit for one in chapters[:1]]
+    first = chapters[0].part if chapters else ""
+    return view(run, EITHER if len(units) > 1 else units[0] if units else STEPS, part=first)
 
 
 def settings_of(run: RecordedRun) -> set[str]:
@@ -61,4 +63,4 @@ def chapters_of(seen: RunView) -> list[tuple[Chapter, RunView]]:
     if len(chapters) == 1:
         return [(chapters[0], seen)]
     alone = sum(isinstance(chapter, Timed) for chapter in chapters) < 2
-    return [(one, view(seen.run.part(one.part), one.unit, whole=seen, alone=alone)) for one in chapters]
+    return [(one, view(seen.run.part(one.part), one.unit, whole=seen, alone=alone, part=one.part)) for one in chapters]

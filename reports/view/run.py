@@ -15,6 +15,7 @@ from harness.record.events import (
     BlockState,
     Event,
     MonitorState,
+    PartName,
     Peak,
     Sample,
     StepCost,
@@ -92,6 +93,7 @@ class RunView:
         unit: what a step is called here.
         alone: whether the run times nothing else.
         origin: what happened at `t0_ns`, in words.
+        part: which part of a run this is; of the whole run, the first.
         restarted: which part of a run this is that a restart of the machine cut in two, as a sentence; else "".
     """
 
@@ -102,6 +104,7 @@ class RunView:
     alone: bool = True
     origin: str = "the start of the run"
     restarted: str = ""
+    part: PartName = ""
 
     @cached_property
     def peak(self) -> Peak | None:
@@ -140,11 +143,16 @@ class RunView:
         """A value declared before measuring; None when not recorded."""
         return nested(self.run.started.declared, keys) if self.run.started else None
 
+    @cached_property
+    def batch_sizes(self) -> dict[str, int]:
+        """Images of a training step ("train") and of a sampled batch ("sample"), of those that this part takes."""
+        started = self.run.started
+        return batch_sizes(started.declared, started.experiment, self.part, self.unit) if started else {}
+
     @property
     def batch_size(self) -> int | None:
         """Images per step."""
-        value = self.setting(self.unit.settings, "batch_size")
-        return value if isinstance(value, int) else None
+        return self.batch_sizes.get(self.unit.settings)
 
     @property
     def cells(self) -> list[str]:
@@ -173,7 +181,9 @@ class RunView:
         return next((state.reason for state in reversed(states) if not state.available and state.reason), None)
 
 
-def view(run: RecordedRun, unit: Unit = STEPS, whole: RunView | None = None, alone: bool = True) -> RunView:
+def view(
+    run: RecordedRun, unit: Unit = STEPS, whole: RunView | None = None, alone: bool = True, part: PartName = ""
+) -> RunView:
     """Sort a run's events for the report.
 
     Args:
@@ -181,6 +191,7 @@ def view(run: RecordedRun, unit: Unit = STEPS, whole: RunView | None = None, alo
         unit: what a step is called in it.
         whole: the run that it is a part of, whose arms and origin it shares.
         alone: whether that run times nothing else.
+        part: the part's name; of the whole run, that of the first.
     """
     lines: dict[str, dict[type[Event], list[Event]]] = {}
     for event in run.events:
@@ -195,7 +206,18 @@ def view(run: RecordedRun, unit: Unit = STEPS, whole: RunView | None = None, alo
         for slot, name in names.items()
     )
     stamps = [event.t_ns for event in run.events if event.t_ns]
-    return RunView(run, arms, whole.t0_ns if whole else min(stamps, default=0), unit, alone)
+    return RunView(run, arms, whole.t0_ns if whole else min(stamps, default=0), unit, alone, part=part)
+
+
+def batch_sizes(declared: Any, experiment: Any, part: PartName, unit: Unit) -> dict[str, int]:
+    """Images of a training step ("train") and of a sampled batch ("sample"), of those that a part takes.
+
+    Declared by the part; where it declares none, as before parts did, the recipe's, where that is the part's.
+    """
+    told = nested(declared, ("batch_sizes", part))
+    if not isinstance(told, dict) or not told:
+        told = {unit.settings: nested(experiment, (unit.settings, "batch_size"))}
+    return {section: size for section, size in told.items() if isinstance(size, int)}
 
 
 def facts_of(arm: ArmView, group: str) -> dict[str, Any]:

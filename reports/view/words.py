@@ -95,6 +95,14 @@ def is_ddim(name: str) -> bool:
     return name.startswith("ddim")
 
 
+def batch_words(sizes: Mapping[str, int]) -> str | None:
+    """How many images a part took at once, in few words; None where it is not known."""
+    if len(set(sizes.values())) < 2:
+        return next((f"batch {size}" for size in sizes.values()), None)
+    named = {"train": "training", "sample": "sampling"}
+    return "batch " + ", ".join(f"{size} {named.get(section, section)}" for section, size in sizes.items())
+
+
 def _method_and_calls(name: str) -> tuple[str, int] | None:
     known = re.fullmatch(r"(ddim|ddpm)-(\d{1,7})", name)
     return (known[1].upper(), int(known[2])) if known else None

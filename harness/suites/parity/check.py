@@ -13,22 +13,21 @@ from harness.suites.parity import numbers as parity
 from impls.recipe.config import ExperimentConfig
 from impls.store import checkpoint
 
-DEFAULT_BATCH = 4
 STEPS_AT_ONCE = 5
 # Steps that take so long are asked for one by one, so that a time limit and a person see each end.
 SLOW_S = 10.0
 WHERE = "during the parity check"
 
 
-def run_parity(bench: Bench, steps: int, batch_size: int | None = None) -> None:
+def run_parity(bench: Bench, steps: int, batch_size: int) -> None:
     """Compare every further arm with the first and record the results.
 
     Args:
         bench: the run.
         steps: matched optimisation steps.
-        batch_size: images per step; a small default, because agreement does not depend on it.
+        batch_size: images per step, where there are so many.
     """
-    experiment = parity.parity_experiment(bench.experiment, batch_size or min(bench.images, DEFAULT_BATCH))
+    experiment = parity.parity_experiment(bench.experiment, min(bench.images, batch_size))
     pairs = [(c.a, c.b) for c in bench.plan.comparisons if not c.selfcheck]
     reference = pairs[0][0]
     slots: list[ArmSlot] = [reference, *(b for _, b in pairs)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import Self
 
-from harness.part import Asked, Metric, Metrics, Needs, Part
+from harness.part import Asked, Metric, Metrics, Needs, Part, Section
 from harness.record.events import Case, ParityResult
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from impls.recipe.config import ExperimentConfig
 
 DEFAULT_STEPS = 50
+DEFAULT_BATCH = 4
 STEP_TIME = Metrics(Metric("step time", "stepwise"), (Metric("free-running step time", "free"),))
 
 
@@ -48,9 +49,9 @@ class Parity(Part):
         """How many steps."""
         return [f"parity: {self.steps} matched steps and a control"]
 
-    def batch_size(self, recipe: ExperimentConfig) -> int:
-        """Those of a training."""
-        return recipe.train.batch_size
+    def batch_sizes(self, recipe: ExperimentConfig) -> dict[Section, int]:
+        """A few images, unless the user says so: its agreement does not depend on them."""
+        return {"train": self.images or DEFAULT_BATCH}
 
     def gate(self, bench: Bench, recorded: RecordedRun) -> None:
         """Run the check, unless every comparison has its result and its case.
@@ -63,7 +64,7 @@ class Parity(Part):
         said = {case.case_id for case in recorded.of(Case)}
         pairs = [(c.a, c.b) for c in bench.plan.comparisons if not c.selfcheck]
         if not all(pair in have and f"parity-{pair[1]}" in said for pair in pairs):
-            run_parity(bench, self.steps, self.images)
+            run_parity(bench, self.steps, self.batch_sizes(bench.experiment)["train"])
 
 
 def fair(recorded: RecordedRun, pair: Comparison) -> str | None:

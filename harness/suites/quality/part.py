@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import Self
 
-from harness.part import Asked, Needs, Part
+from harness.part import Asked, Needs, Part, Section
 from harness.record.events import ImagesSampled
 from harness.suites.sampling.cells import Cell, cell_notes, cells
 from harness.suites.weights import model_paths
@@ -59,7 +59,7 @@ class Quality(Part):
     needs: ClassVar[Needs] = Needs(images=True, weights=True)
     takes: ClassVar[frozenset[str]] = frozenset({"model_path", "train_steps", "num_images", "eta", "inception_weights",
                                                  "inception_sha256", "reference_images", "features"})
-    batch: ClassVar[Literal["train", "sample"]] = "sample"
+    batch: ClassVar[Section] = "sample"
 
     cells: tuple[Cell, ...]
     milestones: tuple[int, ...]
@@ -111,9 +111,11 @@ class Quality(Part):
         """The sets."""
         source = (f"training to {', '.join(map(str, self.milestones))} steps" if self.milestones
                   else "weights of " + ", ".join(f"{arm}: {path}" for arm, path in self.weights.items()))
+        sizes = " and ".join(f"{size} to {section}" for section, size in self.batch_sizes(recipe).items())
         names, size = ", ".join(cell.name for cell in self.cells), self.reference_images
         reference = "training images" if size is None else f"{size} training images"
-        lines = [f"quality: {source}; {names}; {self.images} images each, held against {reference} by {self.features}"]
+        lines = [f"quality: {source}; {names}; {self.images} images each, held against {reference} by {self.features}; "
+                 f"batches of {sizes}"]
         lines += [f"{cell.name}: {cell.steps} steps of spacing {recipe.sample.spacing} are {cell.calls} network calls"
                   for cell in self.cells if cell.calls is not None]
         return lines
@@ -124,9 +126,10 @@ class Quality(Part):
         return cell_notes(self.cells, recipe.diffusion, sample.eta if self.eta is None else self.eta, sample.spacing,
                           sample.steps_offset)
 
-    def batch_size(self, recipe: ExperimentConfig) -> int:
-        """Those of a step of the trainings."""
-        return 1 if self.training is None else self.training.train.batch_size
+    def batch_sizes(self, recipe: ExperimentConfig) -> dict[Section, int]:
+        """Those of a step of the trainings, which have a recipe of their own, and those of a sampled batch."""
+        trained: dict[Section, int] = {} if self.training is None else {"train": self.training.train.batch_size}
+        return {**trained, "sample": recipe.sample.batch_size}
 
     def check(self, given: Weights | None, images: Dataset | None, resumed: RecordedRun | None) -> None:
         """Refuse weights that draw images of another shape than the data set's, or others than before.

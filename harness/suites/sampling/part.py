@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import Self
 
-from harness.part import Asked, Metric, Metrics, Needs, Timed
+from harness.part import Asked, Metric, Metrics, Needs, Section, Timed
 from harness.record.events import ArmSlot, Finding, SampleAgreement, SamplesDrawn, Trap, Window
 from harness.record.findings import NO_DDPM
 from harness.suites.sampling.cells import DEFAULT_BATCH, DEFAULT_STEPS, SWEEP, Cell, cell_notes, cells, cheapest
@@ -52,7 +52,7 @@ class Sampling(Timed):
     name: ClassVar[str] = "sampling"
     needs: ClassVar[Needs] = Needs(weights=True)
     takes: ClassVar[frozenset[str]] = frozenset({"model_path", "selfcheck"})
-    batch: ClassVar[Literal["train", "sample"]] = "sample"
+    batch: ClassVar[Section] = "sample"
     pairs: ClassVar[int] = 20
     metrics: ClassVar[Metrics] = Metrics(SAMPLING_TIME, (SAMPLING_MEAN, CALL_TIME), whole=SAMPLING_MEAN.name,
                                          when=" when sampling")
@@ -96,6 +96,10 @@ class Sampling(Timed):
     def notes(self, recipe: ExperimentConfig) -> list[str]:
         """On its chains."""
         return cell_notes(self.cells, recipe.diffusion)
+
+    def batch_sizes(self, recipe: ExperimentConfig) -> dict[Section, int]:
+        """Those of a batch in a window; the sweep has others."""
+        return {"sample": recipe.sample.batch_size}
 
     def remarks(self, options: BenchConfig) -> list[Finding]:
         """What the default cells do not cover."""
