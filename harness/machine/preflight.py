@@ -39,7 +39,8 @@ def _short(numbers: Mapping[str, float]) -> Iterator[Finding]:
     total = min(numbers.get("memory_total_bytes", math.inf), limit)
     available = min(numbers.get("memory_available_bytes", math.inf), limit)
     if available < max(LEAST_FREE_MEMORY_BYTES, LEAST_FREE_MEMORY_SHARE * total):
-        yield findings.LOW_MEMORY.found(f"{available / GIB:.1f} of {total / GIB:.1f} GiB of memory are free")
+        of = f" of {total / GIB:.1f}" if math.isfinite(total) else ""
+        yield findings.LOW_MEMORY.found(f"{available / GIB:.1f}{of} GiB of memory are free")
     swap = numbers.get("swap_used_bytes", 0.0)
     if swap > MOST_SWAP_BYTES:
         yield findings.SWAP_IN_USE.found(f"{swap / GIB:.1f} GiB are swapped out")

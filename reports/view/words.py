@@ -99,8 +99,7 @@ def batch_words(sizes: Mapping[str, int]) -> str | None:
     """How many images a part took at once, in few words; None where it is not known."""
     if len(set(sizes.values())) < 2:
         return next((f"batch {size}" for size in sizes.values()), None)
-    named = {"train": "training", "sample": "sampling"}
-    return "batch " + ", ".join(f"{size} {named.get(section, section)}" for section, size in sizes.items())
+    return "batch " + ", ".join(f"{size} to {section}" for section, size in sizes.items())
 
 
 def _method_and_calls(name: str) -> tuple[str, int] | None:

@@ -34,7 +34,7 @@ def test_a_quality_run_tells_the_batches_of_its_trainings_and_samplings(lab, giv
     assert trained == 16 != TINY.train.batch_size and sampled == (given or TINY.sample.batch_size)
     asked = {options["batch_size"][0] for tool, options in lab.tools.calls if tool == "sample"}
     assert asked == {str(sampled)}
-    words = "batch 16" if sampled == trained else f"batch {trained} training, {sampled} sampling"
+    words = "batch 16" if sampled == trained else f"batch {trained} to train, {sampled} to sample"
     index, card, train, sample = shown(run)
     assert index.endswith(words) and words in card and (train, sample) == (trained, sampled)
 

@@ -59,6 +59,11 @@ def test_each_cause_has_its_finding(changes, code):
     assert codes(**changes) == [code]
 
 
+def test_memory_of_an_unknown_size_is_told_without_it():
+    (finding,) = preflight(EnvironmentRecorded(facts={"memory_available_bytes": GIB // 2}))
+    assert finding.message == "0.5 GiB of memory are free"
+
+
 def test_threads_that_are_as_asked_for_and_fit_have_no_finding():
     assert codes(cpu_limit_cores=1.5, threads=1) == []
     assert codes(env_OMP_NUM_THREADS="2,1", threads=2) == []
