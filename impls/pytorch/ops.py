@@ -39,10 +39,16 @@ def group_norm_silu(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: f
     return nn.functional.silu(group_norm(x, weight, bias, groups, eps))
 
 
+# Channels of a head up to which PyTorch's fused attention is no slower than its parts on a CPU.
+FUSED_WIDTH = 256
+
+
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Scaled dot-product attention with one head (Vaswani et al. 2017, equation 1)."""
     # Of transposed tensors PyTorch computes the products and the softmax apart; its fused kernels want contiguous ones.
-    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    # For wider heads the fused kernel was the slower one: see docs/performance.md.
+    if q.shape[-1] <= FUSED_WIDTH:
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     return nn.functional.scaled_dot_product_attention(q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)).squeeze(1)
 
 
