@@ -189,7 +189,7 @@ class SampleConfig(Frozen):
     randomness: Literal["native", "matched"] = Field(
         "matched", description="a keyed stream per image, the same for both frameworks, or the framework's generator")
     clip: bool = Field(True, description="clip the predicted x_0 at every step")
-    clip_range: float = Field(1.0, gt=0, description="largest absolute value of a clipped x_0")
+    clip_range: float = Field(1.0, gt=0, le=1e30, description="largest absolute value of a clipped x_0")
     recompute_eps: bool = Field(True, description="DDIM: after clipping x_0, go on with the eps that x_t and it imply")
     steps_offset: int = Field(0, ge=0, description="added to every timestep of spacing diffusers-leading")
     set_alpha_to_one: bool = Field(

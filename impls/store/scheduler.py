@@ -35,7 +35,7 @@ class SchedulerFile(Frozen):
     trained_betas: None = None
     variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large"] = "fixed_small"
     clip_sample: bool = True
-    clip_sample_range: float = Field(1.0, gt=0)
+    clip_sample_range: float = Field(1.0, gt=0, le=1e30)
     prediction_type: Literal["epsilon"] = "epsilon"
     thresholding: Literal[False] = False
     set_alpha_to_one: bool = True

@@ -52,6 +52,7 @@ def test_every_key_is_honoured(tmp_path):
     ('"beta_start": NaN', "beta_start: "), ('"beta_start": 1e-12', "the first beta is 1e-12"),
     ('"beta_end": 0.9', "alpha-bar falls to"), ('"clip_sample": 1', "clip_sample: "),
     ('"clip_sample": null', "clip_sample: "), ('"clip_sample_range": 0', "clip_sample_range: "),
+    (f'"clip_sample_range": {10**50}', "clip_sample_range: .*less than"),
     ('"clip_sample_range": [[1]]', "clip_sample_range: "), ('"steps_offset": -1', "steps_offset: "),
     ('"timestep_spacing": "karras"', "timestep_spacing: "), ('"use_karras_sigmas": true', "unknown key.*delete it"),
     ('"_use_default_values": "clip_sample"', "_use_default_values is 'clip_sample'"),
