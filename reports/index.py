@@ -17,10 +17,10 @@ from impls.errors import UsageError
 from reports.chapters.chapter import Chapter, Timed
 from reports.page.render import page
 from reports.suites.registry import chapter_of, chapters_of, whole
-from reports.terminal import told
+from reports.terminal import said, told
 from reports.text import NA, utc
 from reports.view.run import batch_sizes, nested
-from reports.view.words import batch_words, decided
+from reports.view.words import batch_words
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,6 @@ def family(verdict: Decided) -> tuple[str, str, str]:
 
 
 def cells_line(metric: str, a: str, b: str, verdicts: Sequence[Decided]) -> str:
-    """Several cells of one metric and pair of arms: word and ratio of each."""
-    each = (
-        f"{one.cell}: {decided(one.word or NA, a, b)}, {NA if one.ratio is None else f'{one.ratio:.3f}'}"
-        for one in verdicts
-    )
+    """Several cells of one metric and pair of arms: what is said of each, and its ratio."""
+    each = (f"{one.cell}: {said(one, a, b)}, {NA if one.ratio is None else f'{one.ratio:.3f}'}" for one in verdicts)
     return f"{metric} by cell, time {a} / time {b}: {'; '.join(each)}"

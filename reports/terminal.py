@@ -9,7 +9,7 @@ from harness.record.findings import SELF_CHECK_CODES
 from harness.record.run import RecordedRun
 from harness.record.summary import Decided
 from reports.text import NA, one_line, plural, with_interval
-from reports.view.words import decided
+from reports.view.words import outcome
 
 
 def lines(run: RecordedRun) -> list[str]:
@@ -44,10 +44,17 @@ def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
 
 
 def told(verdict: Verdict | Decided, a: str, b: str) -> str:
-    """What a verdict says of arms of these names, in few words: its word, and the ratio as recorded."""
+    """What a verdict says of arms of these names, in few words, and the ratio as recorded."""
     metric = f"{verdict.metric or NA}, {verdict.cell}" if verdict.cell else verdict.metric or NA
+    text = said(verdict, a, b, f"in {metric}")
     if verdict.ratio is None:
-        return f"{metric}: {a} against {b}: {verdict.word or NA}"
+        return text
     ratio = with_interval(verdict.ratio, verdict.ci_low, verdict.ci_high)
-    blocks = plural(verdict.blocks or 0, "block")
-    return f"{metric}: {decided(verdict.word or NA, a, b)}: time {a} / time {b} = {ratio}, {blocks}"
+    return f"{text}: time {a} / time {b} = {ratio}, {plural(verdict.blocks or 0, 'block')}"
+
+
+def said(verdict: Verdict | Decided, a: str, b: str, what: str = "") -> str:
+    """The sentence of a verdict on arms of these names, as its card has it, with its word for those who look for it."""
+    word = verdict.word or NA
+    twice = a.removesuffix(" (A)") == b.removesuffix(" (B)")
+    return f"{''.join(outcome(word, a, b, verdict.ratio, verdict.ci_low, verdict.ci_high, what, twice))} [{word}]"

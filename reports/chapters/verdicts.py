@@ -6,10 +6,11 @@ import math
 
 from harness.record.events import SELF_CHECK, BlockState, DatasetRecorded, Verdict, Window
 from reports.page.blocks import Part, VerdictCard
-from reports.text import DASH, TIMES, number, percent, plural, sentence, with_interval
+from reports.text import DASH, number, percent, plural, sentence, with_interval
 from reports.view.run import RunView, is_self_check
-from reports.view.words import batch_words, cell_words, level_words, margin_words, reason_words
+from reports.view.words import batch_words, cell_words, gain, level_words, margin_words, outcome, reason_words, turned
 
+FIGURES = {"equivalent": "=", "not-comparable": "\N{NOT EQUAL TO}"}
 TONES = {"A-faster": "decided", "B-faster": "decided", "equivalent": "even", "inconclusive": "open"}
 
 
@@ -71,38 +72,24 @@ def oriented(verdict: Verdict) -> tuple[str, str, float | None, float | None, fl
     Returns:
         numerator slot, denominator slot, ratio, low end, high end of the interval.
     """
-    ratio, low, high = (
-        value if value is not None and math.isfinite(value) and value > 0 else None
-        for value in (verdict.ratio, verdict.ci_low, verdict.ci_high)
-    )
-    if verdict.word == "A-faster" and ratio is not None:
-        return verdict.arm_b, verdict.arm_a, 1 / ratio, 1 / high if high else None, 1 / low if low else None
-    return verdict.arm_a, verdict.arm_b, ratio, low, high
+    above, ratio, low, high = turned(verdict.word, verdict.ratio, verdict.ci_low, verdict.ci_high)
+    arms = (verdict.arm_a, verdict.arm_b) if above == "A" else (verdict.arm_b, verdict.arm_a)
+    return (*arms, ratio, low, high)
 
 
 def card(view: RunView, verdict: Verdict) -> VerdictCard:
     """One verdict as a card."""
     slow, fast, ratio, low, high = oriented(verdict)
-    above, below = Part(view.label(slow), slow), Part(view.label(fast), fast)
     what = per_what(view, verdict.kind, verdict.cell) or f"in {verdict.metric}"
     detail = is_detail(view, verdict)
+    a, b = Part(view.label(verdict.arm_a), verdict.arm_a), Part(view.label(verdict.arm_b), verdict.arm_b)
+    said = outcome(verdict.word, a, b, verdict.ratio, verdict.ci_low, verdict.ci_high, what, same_name(view, verdict))
+    headline = tuple(Part(piece) if isinstance(piece, str) else piece for piece in said)
+    figure = FIGURES.get(verdict.word, "?")
     if verdict.word in ("A-faster", "B-faster") and ratio is not None:
-        figure, headline = faster(below, above, ratio, low, high, what)
-    elif verdict.word == "equivalent":
-        figure = "="
-        headline = (above, Part(" and "), below, Part(f" take the same time {what}, within the declared margin"))
+        figure = gain(ratio, low, high)
     elif verdict.word == "inconclusive" and same_name(view, verdict):
         figure = "\N{ALMOST EQUAL TO}"
-        headline = (above, Part(" and "), below, Part(f", the same arm twice, cannot be told apart {what}"))
-    elif verdict.word == "not-comparable":
-        figure = "\N{NOT EQUAL TO}"
-        headline = (above, Part(" and "), below, Part(f" cannot be compared {what}"))
-    elif verdict.word == "inconclusive":
-        figure = "?"
-        headline = (Part("It is not decided whether "), above, Part(" or "), below, Part(f" is faster {what}"))
-    else:
-        figure = "?"
-        headline = (above, Part(" against "), below, Part(f" {what}: {verdict.word}, no ratio recorded"))
     more = verdict.further_blocks
     blocks = f"To decide it, about {plural(more, 'further block')} would be needed" if more else None
     facts = (
@@ -132,24 +119,6 @@ def cells(view: RunView, verdict: Verdict) -> str | None:
     if not over_cells(view, verdict) or not view.cells:
         return None
     return f"A cell is {view.unit.cell}: {', '.join(view.cells)}"
-
-
-def faster(
-    fast: Part, slow: Part, ratio: float, low: float | None, high: float | None, what: str
-) -> tuple[str, tuple[Part, ...]]:
-    """A figure and a sentence such as "fast is 2.93 times as fast as slow", in per cent below a ratio of 1.1."""
-    if ratio < 1.1:
-        share = percent(ratio - 1)
-        return f"+{share}", (fast, Part(f" is {share} faster than "), slow, Part(f" {what}"))
-    text = headline_ratio(ratio, low, high)
-    return f"{text}{TIMES}", (fast, Part(f" is {text} times as fast as "), slow, Part(f" {what}"))
-
-
-def headline_ratio(ratio: float, low: float | None, high: float | None) -> str:
-    """At most two decimals, and none that the interval makes worthless."""
-    if low is None or high is None or high <= low:
-        return number(ratio)
-    return f"{ratio:.{max(0, min(2, 1 - math.floor(math.log10((high - low) / 2))))}f}"
 
 
 def evidence(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from harness.stats.interval import MARGIN
-from reports.text import count, percent, plural
+from reports.text import TIMES, count, number, percent, plural
+
+# A name as text, or as a piece of a page.
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,56 @@ REASONS = {
 }
 
 
-def decided(word: str, a: str, b: str) -> str:
-    """The word of a verdict on arms of these names."""
-    said = {"A-faster": f"{a} is faster", "B-faster": f"{b} is faster", "equivalent": f"equivalent within {MARGIN:.0%}"}
-    return said.get(word, word)
+def outcome(word: str, a: Name, b: Name, ratio: float | None, low: float | None, high: float | None,
+            what: str = "", twice: bool = False) -> tuple[Name | str, ...]:
+    """What a verdict on arms of these names says, in pieces: the one sentence of terminal, index and page.
+
+    Args:
+        word: the verdict's.
+        a: name of arm A.
+        b: name of arm B.
+        ratio: time A / time B; None where there is none.
+        low: lower end of its interval.
+        high: upper end.
+        what: is compared, e.g. "in step time".
+        twice: whether both are the same arm.
+    """
+    end = f" {what}" if what else ""
+    slower, size, below, above = turned(word, ratio, low, high)
+    if word in ("A-faster", "B-faster") and size is not None:
+        fast, slow = (b, a) if slower == "A" else (a, b)
+        text = gain(size, below, above)
+        more = f"{text[1:]} faster than" if text.startswith("+") else f"{text.rstrip(TIMES)} times as fast as"
+        return fast, f" is {more} ", slow, end
+    if word == "equivalent":
+        return a, " and ", b, f" take the same time{end}, within the declared margin"
+    if word == "inconclusive" and twice:
+        return a, " and ", b, f", the same arm twice, cannot be told apart{end}"
+    if word == "not-comparable":
+        return a, " and ", b, f" cannot be compared{end}"
+    if word == "inconclusive":
+        return "It is not decided whether ", a, " or ", b, f" is faster{end}"
+    return a, " against ", b, f"{end}: {word}, no ratio recorded"
+
+
+def turned(word: str, ratio: float | None, low: float | None,
+           high: float | None) -> tuple[str, float | None, float | None, float | None]:
+    """The letter of the arm whose time is above the line, and the ratio with its interval: above 1 once decided."""
+    ratio, low, high = (
+        value if value is not None and math.isfinite(value) and value > 0 else None for value in (ratio, low, high)
+    )
+    if word == "A-faster" and ratio is not None:
+        return "B", 1 / ratio, 1 / high if high else None, 1 / low if low else None
+    return "A", ratio, low, high
+
+
+def gain(ratio: float, low: float | None, high: float | None) -> str:
+    """How much faster, in short: a factor without decimals that the interval makes worthless; below 1.1 per cent."""
+    if ratio < 1.1:
+        return f"+{percent(ratio - 1)}"
+    if low is None or high is None or high <= low:
+        return f"{number(ratio)}{TIMES}"
+    return f"{ratio:.{max(0, min(2, 1 - math.floor(math.log10((high - low) / 2))))}f}{TIMES}"
 
 
 def reason_words(reason: str | None) -> str | None:

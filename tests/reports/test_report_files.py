@@ -119,7 +119,7 @@ def test_index_lists_runs_newest_first_and_damaged_ones_too(tmp_path: Path) -> N
     assert page.index(">newer&lt;b&gt;<") < page.index(">older<") < page.index(">broken<")
     assert 'href="newer%3Cb%3E/report.html"' in page and ">notes<" not in page and ">link<" not in page
     assert page.count("cannot be read") == 2 and "run.json is not JSON" in page
-    assert "step time: pytorch is faster: time pytorch / time jittor = 0.3" in page
+    assert "times as fast as jittor in step time [A-faster]: time pytorch / time jittor = 0.3" in page
     assert "tiny, fashion-mnist, cpu, batch 8" in page
 
 
