@@ -28,6 +28,7 @@ else:
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 DatasetName = Literal["auto", "cifar10", "fashion-mnist", "digits", "synthetic"]
+ABOUT = "Run one benchmark suite and write a report."
 MIN_BLOCKS, MOST_BLOCKS = 6, 1000
 EXPERIMENT = "experiment"
 
@@ -186,7 +187,7 @@ def parse(argv: Sequence[str]) -> tuple[BenchConfig, dict[str, Any]]:
     argv = [alias(word) for word in argv]
     file = option(argv, "--config")
     base, overrides = (BenchConfig(), {}) if file is None else read_config(Path(file))
-    return checked(command_line(argv, base, PROG)), overrides
+    return checked(command_line(argv, base, PROG, ABOUT)), overrides
 
 
 def read_config(path: Path) -> tuple[BenchConfig, dict[str, Any]]:

@@ -10,6 +10,7 @@ from impls.command import process
 from impls.command.parser import Parser
 from impls.errors import EXIT_FAILED, EXIT_OK
 from impls.pictures import plot
+from impls.tools.cli import alias
 
 PROG = "python -m reports"
 
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(words: list[str]) -> int:
-    options = parser().parse_args(words)
+    options = parser().parse_args([alias(word) for word in words])
     if options.command == "build":
         from harness.record.run import read_run
         from reports import terminal

@@ -42,7 +42,7 @@ GOOD = {"arms": ["pytorch", "jittor", "pytorch,pytorch", "pytorch,jittor:onednn"
                  "pytorch:tf32", ",".join(["pytorch"] * 8), ",".join(["jittor"] * 9)],
         "backend": ["pytorch", "jittor:onednn", "jittor:amp", "pytorch:compile"],
         "steps": ["5", "10,50", "ddpm", "1,1000,ddpm"], "interpreter": ["pytorch=/bin/sh", "jittor:onednn=/bin/sh"]}
-ELSEWHERE = ("-h", "--help", "--bogus", "--dry-run=true", "--no-quiet", "--config_path", "--tyro-print-completion")
+ELSEWHERE = ("-h", "--help", "--bogus", "--dry-run=true", "--no-quiet", "--config_path")
 
 
 def words_of(annotation):

@@ -200,6 +200,10 @@ def given_weights(options: BenchConfig, said: Mapping[str, Any] | None = None) -
     found = [load_weights(path) for path in dict.fromkeys(model_paths(options).values())]
     if len({(one.config.model.image_size, one.config.model.image_channels) for one in found}) > 1:
         raise UsageError("--model-path: the networks draw images of different sizes, which cannot be compared")
+    for other in found[1:]:
+        if other.config.diffusion != found[0].config.diffusion:
+            raise UsageError(f"--model-path: {found[0].path} and {other.path} have different diffusions (noise "
+                             "schedule, number of timesteps or variance), which cannot be compared")
     if said is not None:
         _require_one_sampling(found, said)
     return found[0]

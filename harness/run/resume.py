@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness import PROG
-from harness.options import FREE_ON_RESUME, BenchConfig, check_threads
+from harness.options import ABOUT, FREE_ON_RESUME, BenchConfig, check_threads
 from harness.plan import make_plans
 from harness.record.events import EnvironmentRecorded, Finding, RunStarted
 from harness.record.findings import ENVIRONMENT_CHANGED
@@ -38,7 +38,7 @@ def resumption(argv: Sequence[str]) -> Resumption:
         UsageError: no such run, nothing left to do, or options that differ from those of the run, all of them named.
     """
     words = [alias(word) for word in argv]
-    asked = command_line(words, BenchConfig(), PROG)
+    asked = command_line(words, BenchConfig(), PROG, ABOUT)
     path = Path(asked.resume or "")
     run = read_run(path)
     started = run.started

@@ -72,7 +72,8 @@ class Parser(argparse.ArgumentParser):
             UsageError: always.
         """
         told = re.sub(r"^argument (--\S+?)(?:/\S+)?: ", r"\1: ", message)
-        told = re.sub(r": expected (one|at least one) argument$", ": its value is missing", told)
+        told = re.sub(r": expected (one|at least one) argument$", ": its value is missing (one that begins with - is "
+                      "written --name=-1)", told)
         raise UsageError(f"{told} (see {self.prog} --help)")
 
 

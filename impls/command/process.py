@@ -31,7 +31,7 @@ def run(prog: str, work: Callable[[list[str]], int | None], argv: Sequence[str] 
     """
     streams.mend()
     _guard_helpers()
-    catch_interrupts()
+    catch_interrupts(also_ignored=False)
     status = _status(prog, work, list(sys.argv[1:] if argv is None else argv))
     lost = streams.settle()
     if lost is None:
@@ -53,7 +53,7 @@ def _status(prog: str, work: Callable[[list[str]], int | None], words: list[str]
         print(f"\n{prog}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else EXIT_OK
+        return _fault(prog, stop.code, EXIT_FAILED) if isinstance(stop.code, str) else stop.code or EXIT_OK
 
 
 def said(message: object) -> str:
@@ -61,10 +61,15 @@ def said(message: object) -> str:
     return " ".join(str(message).encode("utf-8", "backslashreplace").decode("utf-8").split())
 
 
-def catch_interrupts() -> None:
-    """Make Ctrl-C and SIGTERM a KeyboardInterrupt, also after the import of Jittor, which installs a quick exit."""
+def catch_interrupts(also_ignored: bool = True) -> None:
+    """Make Ctrl-C and SIGTERM a KeyboardInterrupt, also after the import of Jittor, which installs a quick exit.
+
+    Args:
+        also_ignored: where Ctrl-C is ignored, too, as a shell has it for what it runs in the background.
+    """
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _interrupt)
+        if also_ignored or signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, _interrupt)
         signal.signal(signal.SIGTERM, _interrupt)
 
 

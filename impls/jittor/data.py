@@ -26,7 +26,7 @@ class ResidentBatches:
 
     def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> None:
         self.config, self.count = config, len(images)
-        self.images = jt.array(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        self.images = jt.array(np.array(images.transpose(0, 3, 1, 2), order="C"))
         self.order = jt.empty((0,), dtype="int32")
 
     def batch(self, step: int) -> Var:

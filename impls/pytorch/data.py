@@ -23,7 +23,7 @@ class ResidentBatches:
 
     def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8], device: torch.device) -> None:
         self.config, self.device, self.count = config, device, len(images)
-        self.images = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(device)
+        self.images = torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C")).to(device)
         self.order = torch.empty(0, dtype=torch.int64, device=device)
 
     def batch(self, step: int) -> Tensor:

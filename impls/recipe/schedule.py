@@ -60,23 +60,24 @@ class Schedule:
 
     @classmethod
     def from_config(cls, config: DiffusionConfig) -> Schedule:
-        """The schedule that `config` names.
+        """The schedule that `config` names."""
+        if config.schedule == "cosine":
+            return cls.cosine(config.T)
+        shape = {"linear": cls.linear, "scaled_linear": cls.scaled_linear, "sigmoid": cls.sigmoid}[config.schedule]
+        return shape(config.T, config.beta_start, config.beta_end)
+
+    def require_float32(self) -> None:
+        """Refuse betas so small or so large that float32 images hold no noise at first, or no signal at last.
 
         Raises:
-            UsageError: betas so small or so large that float32 images hold no noise at first, or no signal at last.
+            UsageError: they are.
         """
-        if config.schedule == "cosine":
-            made = cls.cosine(config.T)
-        else:
-            shape = {"linear": cls.linear, "scaled_linear": cls.scaled_linear, "sigmoid": cls.sigmoid}[config.schedule]
-            made = shape(config.T, config.beta_start, config.beta_end)
-        if made.betas[0] < LEAST_NOISE:
-            raise UsageError(f"noise schedule: the first beta is {made.betas[0]:.3g}, less than float32 can add to an "
+        if self.betas[0] < LEAST_NOISE:
+            raise UsageError(f"noise schedule: the first beta is {self.betas[0]:.3g}, less than float32 can add to an "
                              f"image: choose {LEAST_NOISE:.0e} or more")
-        if made.alphas_bar[-1] < LEAST_SIGNAL:
-            raise UsageError(f"noise schedule: alpha-bar falls to {made.alphas_bar[-1]:.3g}, less than float32 can "
+        if self.alphas_bar[-1] < LEAST_SIGNAL:
+            raise UsageError(f"noise schedule: alpha-bar falls to {self.alphas_bar[-1]:.3g}, less than float32 can "
                              "hold: choose smaller betas or fewer steps")
-        return made
 
     @property
     def T(self) -> int:  # noqa: N802 - the field's own name

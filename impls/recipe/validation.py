@@ -27,7 +27,8 @@ def require_usable(images: NDArray[np.uint8], config: ExperimentConfig) -> None:
     model, size = config.model, config.train.batch_size
     wanted = (model.image_size, model.image_size, model.image_channels)
     if images.dtype != np.uint8 or images.shape[1:] != wanted:
-        raise DataError(f"images are {images.dtype} {images.shape[1:]}, the network needs uint8 {wanted}")
+        raise DataError(f"images are {images.dtype} {images.shape[1:]}, the network needs uint8 {wanted}: choose "
+                        "another data set, or another model.image_size for a new network")
     if len(images) < size:
         raise DataError(f"batch size {size}: the data set has only {len(images)} images: lower it")
 

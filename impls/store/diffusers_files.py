@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,22 @@ def is_weights(path: Path) -> bool:
 def holds_weights(folder: Path) -> bool:
     """Whether a folder holds weights by diffusers' names, also such as cannot be read."""
     return any(folder.glob(f"{_STEM}*"))
+
+
+def at_default(raw: Mapping[str, Any], path: Path) -> frozenset[str]:
+    """The keys that a configuration of diffusers lists as left at their default, whatever it says of them.
+
+    Args:
+        raw: the configuration.
+        path: its file.
+
+    Raises:
+        CheckpointError: the list is none.
+    """
+    keys = raw.get("_use_default_values", [])
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise CheckpointError(f"{path}: _use_default_values is {keys!r:.80}, not a list of keys: correct the file")
+    return frozenset(keys)
 
 
 def weights_file(folder: Path) -> Path:

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from impls.errors import CheckpointError, UsageError
 from impls.recipe.config import MOST_T, DiffusionConfig, Frozen, SampleConfig, first_fault, read_json
 from impls.recipe.schedule import Schedule
+from impls.store.diffusers_files import at_default
 
 SCHEDULER_FILE = "scheduler_config.json"
 
@@ -61,10 +62,7 @@ def read_scheduler(path: Path) -> tuple[DiffusionConfig, SampleConfig]:
     if name not in CLASSES:
         raise CheckpointError(f"{path}: _class_name is {name!r:.80}, our samplers follow {', '.join(CLASSES)}: save "
                               "the scheduler that the network was trained with as one of these")
-    defaults = raw.get("_use_default_values", [])
-    if not isinstance(defaults, list) or not all(isinstance(key, str) for key in defaults):
-        raise CheckpointError(f"{path}: _use_default_values is {defaults!r:.80}, not a list of keys: correct the file")
-    left_out = HARMLESS.union(defaults)
+    left_out = HARMLESS | at_default(raw, path)
     try:
         file = SchedulerFile.model_validate({key: value for key, value in raw.items() if key not in left_out})
         diffusion = DiffusionConfig.model_validate({
@@ -74,7 +72,7 @@ def read_scheduler(path: Path) -> tuple[DiffusionConfig, SampleConfig]:
             "spacing": f"diffusers-{file.timestep_spacing}", "clip": file.clip_sample,
             "clip_range": file.clip_sample_range, "recompute_eps": False, "steps_offset": file.steps_offset,
             "set_alpha_to_one": file.set_alpha_to_one})
-        Schedule.from_config(diffusion)
+        Schedule.from_config(diffusion).require_float32()
     except ValidationError as error:
         raise CheckpointError(f"{path}: {_refusal(error)}") from error
     except UsageError as error:

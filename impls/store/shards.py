@@ -98,5 +98,7 @@ def first_difference(found: Mapping[str, Any], wanted: Mapping[str, Any], at: st
             continue
         if isinstance(there, dict) and isinstance(here, dict):
             return first_difference(there, here, f"{at}{key}.")
-        return f"{at}{key}", f"{json.dumps(there):.70}", f"{json.dumps(here):.70}"
+        # What is at its default may be left out.
+        there, here = (f"{json.dumps(side[key]):.70}" if key in side else "at its default" for side in (found, wanted))
+        return f"{at}{key}", there, here
     return at.rstrip("."), "other", "this"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import re
 import secrets
@@ -105,7 +106,7 @@ def best(paths: list[Path]) -> Path | None:
         # A damaged file is not the best one, and must not end the training that writes a better one.
         with suppress(CheckpointError):
             loss = read_note(path).validation_loss
-            if loss is not None:
+            if loss is not None and math.isfinite(loss):
                 losses[path] = loss
     return min(reversed(losses), key=lambda path: losses[path]) if losses else None
 

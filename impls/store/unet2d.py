@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, ValidationError
 
 from impls.errors import CheckpointError, UsageError
 from impls.recipe.config import Frozen, ModelConfig, first_fault, read_json
+from impls.store.diffusers_files import at_default
 
 CONFIG_FILE = "config.json"
 
@@ -77,7 +78,8 @@ def read_config(path: Path) -> ModelConfig:
     if isinstance(raw.get("act_fn"), str):
         raw["act_fn"] = raw["act_fn"].lower()
     try:
-        file = UNet2DFile.model_validate({key: value for key, value in raw.items() if key not in HARMLESS})
+        left_out = HARMLESS | at_default(raw, path)
+        file = UNet2DFile.model_validate({key: value for key, value in raw.items() if key not in left_out})
         return _model(file, path)
     except ValidationError as error:
         fault = first_fault(error)

@@ -119,7 +119,7 @@ def _from_diffusers(path: Path, folder: Path, which: Kind | None) -> Weights:
     else:
         diffusion, sample = read_scheduler(scheduler)
         config = config.model_copy(update={"diffusion": diffusion, "sample": sample})
-        origin = f"diffusion and sampling of {scheduler}, as diffusers samples: {_sampling(sample)}"
+        origin = f"diffusion and sampling of {scheduler}, which says: {_sampling(sample)}"
     description = f"diffusers weights of {model.file} ({model.stored}), {origin}"
     return Weights(config, model.params, None, "diffusers", model.file, description)
 

@@ -18,8 +18,8 @@ from impls.recipe.config import Frozen, first_fault, is_text, read_json
 
 Settings = TypeVar("Settings", bound=Frozen)
 EXPERIMENT = "experiment"
-EPILOG = ("Names of options may have - or _. What was switched on, by a file too, is switched off by --no-NAME, and a "
-          "value is taken back by the word none.")
+EPILOG = ("Names of options may have - or _. What was switched on, by a file too, is switched off by --no-NAME, and "
+          "what a file says of an option without a default is taken back by the word none.")
 COMMAND_LINE_ONLY = ("config", "config_path")
 
 
@@ -49,8 +49,14 @@ def alias(word: str) -> str:
     return ("--config" if name == "--config-path" else name) + equals + value
 
 
-def command_line(argv: Sequence[str], base: Settings, prog: str) -> Settings:
+def command_line(argv: Sequence[str], base: Settings, prog: str, about: str = "") -> Settings:
     """`base` with the options of `argv` laid over it.
+
+    Args:
+        argv: the words of the command line.
+        base: what holds where it says nothing.
+        prog: the command.
+        about: what it does, for its help.
 
     Raises:
         UsageError: an option is unknown, or its value is wrong; or a word is no UTF-8.
@@ -63,27 +69,22 @@ def command_line(argv: Sequence[str], base: Settings, prog: str) -> Settings:
             raise UsageError(f"{word!r:.80}: " + (
                 "holds bytes that are no UTF-8: rename the file or folder" if encoding == "utf-8" else
                 f"file names are {encoding} in this locale, which has not all these characters: set PYTHONUTF8=1"))
-    given = {name: tuple(value) if isinstance(value, list) else value
-             for name, value in vars(parser(base, prog).parse_args(argv)).items()}
+    parsed = vars(parser(base, prog, about).parse_args(argv))
+    given = {name: value if not isinstance(value, list) else () if value == ["none"] else tuple(value)
+             for name, value in parsed.items()}
     try:
         return type(base).model_validate({**base.model_dump(), **given})
     except ValidationError as error:
         raise UsageError(f"--{first_fault(error)} (see {prog} --help)") from error
 
 
-def parser(base: Frozen, prog: str) -> Parser:
+def parser(base: Frozen, prog: str, about: str) -> Parser:
     """The command line of a settings model; only options that were given appear in what it parses."""
-    made = Parser(prog=prog, usage=f"{prog} [options]", description=_summary(type(base)),
-                  epilog=EPILOG,
+    made = Parser(prog=prog, usage=f"{prog} [options]", description=about, epilog=EPILOG,
                   argument_default=argparse.SUPPRESS)
     for name, field in type(base).model_fields.items():
         _add(made, name, field, getattr(base, name))
     return made
-
-
-def _summary(settings: type[Frozen]) -> str:
-    """What the command does: the first paragraph, since what follows is for readers of the code."""
-    return " ".join((settings.__doc__ or "").split("\n\n")[0].split())
 
 
 def _add(made: Parser, name: str, field: FieldInfo, default: Any) -> None:

@@ -98,8 +98,6 @@ def test_random_schedulers_are_sampled_as_diffusers_does_or_refused(fw, tmp_path
     assert counts["equal"] > 30 and counts.total() == 100, counts
 
 
-
-
 COMMON = {"num_train_timesteps": 20, "beta_end": 0.6}
 FOLDERS = [
     ({"_class_name": "DDPMScheduler"}, {"method": "ddpm"}),

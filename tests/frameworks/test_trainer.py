@@ -222,6 +222,18 @@ def test_an_epoch_shows_every_image_once(fw, train):
         subject.close()
 
 
+def test_grey_images_in_a_file_are_read_once_and_never_written(fw, tmp_path):
+    """Of one channel they lie in the file as the network takes them, and nothing would have to copy them."""
+    np.save(tmp_path / "grey.npy", np.full((8, 16, 16, 1), 30, np.uint8))
+    kept = np.load(tmp_path / "grey.npy", mmap_mode="r")
+    subject = trainer(fw, kept, model={"image_channels": 1})
+    try:
+        assert epochs(subject, 2).tolist() == [[30] * 4] * 2
+        assert not np.shares_memory(np.asarray(subject.batches.images.numpy()), kept)
+    finally:
+        subject.close()
+
+
 @pytest.mark.parametrize("loader", ["resident", "native"])
 def test_half_of_the_images_are_flipped(fw, loader):
     data = np.zeros((64, 16, 16, 3), np.uint8)

@@ -14,6 +14,7 @@ from impls.recipe.config import Frozen
 from impls.tools.cli import NameText, PathText, Shown, alias, command_line
 
 PROG = "python -m impls.evaluate"
+ABOUT = "Hold sets of drawn images against real ones: Fréchet distance, KID, precision, recall, with intervals."
 
 
 class EvaluateOptions(Frozen):
@@ -61,7 +62,7 @@ def parse(argv: Sequence[str]) -> EvaluateOptions:
         UsageError: anything wrong with them, in one line.
         SystemExit: `--help`, with status 0.
     """
-    options = command_line([alias(word) for word in argv], EvaluateOptions(), PROG)
+    options = command_line([alias(word) for word in argv], EvaluateOptions(), PROG, ABOUT)
     for name, least in _LEAST.items():
         value = getattr(options, name)
         if value is not None and value < least:

@@ -26,6 +26,7 @@ from impls.tools.cli import (
 from impls.tools.sample.loop import Request, moments
 
 PROG = "python -m impls.sample"
+ABOUT = "Draw images from a trained network, with DDPM or DDIM, in either framework."
 
 
 class SampleOptions(Frozen):
@@ -78,7 +79,7 @@ def parse(argv: Sequence[str]) -> tuple[SampleOptions, dict[str, Any]]:
     argv = [alias(word) for word in argv]
     file = option(argv, "--config")
     data, overrides = ({}, {}) if file is None else option_file(Path(file))
-    options = command_line(argv, validated(SampleOptions, data, file), PROG)
+    options = command_line(argv, validated(SampleOptions, data, file), PROG, ABOUT)
     check_ranges(options, _LEAST)
     parse_arm(options.backend)
     if options.model_path is None:
@@ -91,7 +92,13 @@ def parse(argv: Sequence[str]) -> tuple[SampleOptions, dict[str, Any]]:
 
 
 def request_of(options: SampleOptions, sample: SampleConfig) -> Request:
-    """The chain that the options ask for; what they leave open is as in `sample`."""
+    """The chain that the options ask for; what they leave open is as in `sample`.
+
+    Raises:
+        UsageError: DDPM, which knows no other eps than the predicted one, is told which one to take.
+    """
+    if options.steps is None and options.clipped_eps is not None:
+        raise UsageError("--clipped-eps belongs to DDIM: give the number of steps too")
     if options.steps is None:
         return Request("ddpm", None, options.eta, options.spacing or "uniform", options.seed)
     return Request("ddim", options.steps, options.eta, options.spacing or sample.spacing, options.seed)

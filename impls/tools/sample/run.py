@@ -132,6 +132,8 @@ def prepare(options: SampleOptions, overrides: dict[str, Any], say: Callable[[st
     sampler = backend.sampler(config)
     load_into(sampler, weights)
     eta = "" if request.method == "ddpm" else f", eta {request.eta:g}, {request.spacing} timesteps"
+    if eta and config.sample.clip:
+        eta += f", eps {'recomputed after clipping' if config.sample.recompute_eps else 'as predicted'}"
     say(f"{arm.name} on {backend.info.device}: {options.num_images} images, {request.method.upper()}{eta}, NFE {nfe}, "
         f"seed {request.seed} (the first call may compile for a while)")
     return Job(options, config, request, nfe, shown, arm, sampler, weights, weights.sha256(), say)

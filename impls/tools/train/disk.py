@@ -46,7 +46,7 @@ class Disk:
         """
         # Weights, two moments and, where they are kept, averaged weights, each in float32.
         size = 4 * (3 if config.train.ema_decay is None else 4) * parameters
-        count = sum(plan.saves(one) for one in range(step + 1, plan.last_step + 1))
+        count = plan.checkpoints_after(step)
         every = options.checkpoint_minutes or None
         if options.only_checkpoint_max or options.keep_last:
             # The newest is there before the oldest goes; beside them stays the best.
@@ -68,12 +68,13 @@ class Disk:
 
     def sentence(self) -> str:
         """How much is needed and how much there is, as a warning where that is too little."""
-        more = "" if self.every_min is None else f" and one more every {self.every_min:g} minutes"
-        need = f"{self.count} checkpoint{'' if self.count == 1 else 's'} of {megabytes(self.size_bytes)} at once{more}"
+        need = f"{self.count} checkpoint{'' if self.count == 1 else 's'} of {megabytes(self.size_bytes)}"
+        need += " at once" if self.every_min is None else f", and one more every {self.every_min:g} minutes,"
         if self.count * self.size_bytes > self.free_bytes:
             return (f"warning: {need} do not fit into the {megabytes(self.free_bytes)} left in {self.folder}: choose a "
                     "smaller --keep-last (0 keeps all), or --only-checkpoint-max")
-        return f"on the disk at most {need}; {megabytes(self.free_bytes)} are free"
+        most = "at most " if self.every_min is None else ""
+        return f"on the disk {most}{need.rstrip(',')}; {megabytes(self.free_bytes)} are free"
 
 
 def megabytes(size: int) -> str:

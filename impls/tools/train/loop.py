@@ -60,6 +60,16 @@ class Plan:
             return True
         return step == self.last_step or self._every(step, self.checkpoint_epochs)
 
+    def checkpoints_after(self, step: int) -> int:
+        """How many checkpoints come after this step, without those by time."""
+        last, many = max(self.last_step, step), self.checkpoint_steps or 0
+        epochs = self.checkpoint_epochs * self.steps_per_epoch
+        every = [one for one in (many, epochs) if one]
+        # Those that both ask for are one; the last comes anyway.
+        both = math.lcm(many, epochs)
+        count = sum(last // one - step // one for one in every) - (last // both - step // both if both else 0)
+        return count + (step < last and all(last % one for one in every))
+
     def draws(self, step: int) -> bool:
         """Whether samples are drawn after this step."""
         return self.sample_epochs > 0 and (step == self.last_step or self._every(step, self.sample_epochs))

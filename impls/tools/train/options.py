@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from impls.data.datasets import DatasetName
+from impls.devices import usable_cpus
 from impls.errors import CheckpointError, UsageError
 from impls.recipe.config import PRESETS, ExperimentConfig, Frozen, merged, preset
 from impls.registry import parse_arm
@@ -28,6 +29,7 @@ from impls.tools.cli import (
 )
 
 PROG = "python -m impls.train"
+ABOUT = "Train a diffusion model, or go on with a training exactly where it stopped."
 BATCH_SIZE, NUM_WORKERS = 128, 4
 
 
@@ -100,10 +102,13 @@ def parse(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
     model_path = option(argv, "--model-path") or data.get("model_path")
     folder = folder_of(Path(model_path)) if isinstance(model_path, str) else None
     # Network and recipe of a training that goes on are in its checkpoint.
-    # One that does not say how many checkpoints stay was promised all of them.
-    started_with = {} if folder is None else {"keep_last": 0, **_read(folder / SETTINGS)[0]}
+    # One that does not say how many checkpoints stay was promised all of them, and none by time.
+    started_with = {} if folder is None else {"keep_last": 0, "checkpoint_minutes": 0.0, **_read(folder / SETTINGS)[0]}
+    if isinstance(threads := started_with.get("threads"), int) and threads > usable_cpus():
+        # A machine with fewer processors must not lock a training out; what it changes is said where it begins.
+        del started_with["threads"]
     base = validated(TrainOptions, {**started_with, **data}, file)
-    options = _checked(command_line(argv, base, PROG))
+    options = _checked(command_line(argv, base, PROG, ABOUT))
     if options.backend is not None:
         parse_arm(options.backend)
     return options, overrides

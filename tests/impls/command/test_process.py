@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from impls.command import process
+from impls.errors import EXIT_FAILED
+
 ROOT = Path(__file__).parents[3]
 CODE = """
 import os, signal, sys
@@ -23,6 +26,14 @@ def work(words):
 process.run("prog", work, [])
 sys.exit(process.run("prog", work, []))
 """
+
+
+def test_an_exit_with_words_says_them_and_is_no_success(capsys):
+    def work(words):
+        raise SystemExit("the library gives up")
+
+    assert process.run("prog", work, []) == EXIT_FAILED
+    assert capsys.readouterr().err == "prog: error: the library gives up\n"
 
 
 def test_forked_helpers_die_at_once_and_leave_ctrl_c_to_their_parent():

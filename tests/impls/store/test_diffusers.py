@@ -98,6 +98,7 @@ def test_absent_keys_have_diffusers_own_defaults(tmp_path):
     ({"resnet_time_scale_shift": "scale_shift", "attn_norm_num_groups": 8},
      {"time_scale_shift": True, "middle_attention_groups": 8}),
     ({"attn_norm_num_groups": 8}, {"middle_attention_groups": 8}), ({"attn_norm_num_groups": 16}, {}),
+    ({"norm_eps": 0.5, "_use_default_values": ["norm_eps"]}, {}),
     ({"add_attention": False}, {"middle_attention": False}), ({"dropout": 0.25}, {"dropout": 0.25}),
     ({"downsample_padding": 0}, {"downsample_padding": "asymmetric"}), ({"sample_size": [32, 32]}, {}),
     ({"norm_num_groups": 8, "norm_eps": 1}, {"groups": 8, "group_norm_eps": 1.0}), ({"time_embedding_dim": 192}, {}),

@@ -67,4 +67,4 @@ def test_a_folder_of_unknown_origin_is_refused(tmp_path):
 
 def test_differences_are_named_by_their_place():
     assert first_difference({"a": {"b": 1}}, {"a": {"b": "x"}}) == ("a.b", "1", '"x"')
-    assert first_difference({"a": 1, "more": 2}, {"a": 1}) == ("more", "2", "null")
+    assert first_difference({"a": 1, "more": 2}, {"a": 1}) == ("more", "2", "at its default")

@@ -149,7 +149,7 @@ def test_a_scheduler_belongs_to_the_weights(tmp_path):
                          encoding="utf-8")
     found = load_weights(tmp_path)
     assert found.config.sample.clip_range == 2.0
-    assert found.description.endswith(f"diffusion and sampling of {scheduler}, as diffusers samples: x_0 clipped to 2, "
+    assert found.description.endswith(f"diffusion and sampling of {scheduler}, which says: x_0 clipped to 2, "
                                       "eps of DDIM as predicted, diffusers-leading timesteps, steps_offset 1")
     scheduler.write_text("{", encoding="utf-8")
     with pytest.raises(CheckpointError, match="not JSON"):

@@ -53,7 +53,8 @@ def test_steps_mean_ddim_and_a_short_chain_has_a_short_film(sampled, tmp_path):
     folder = only(tmp_path / "out")
     facts = json.loads((folder / "sampling.json").read_text())
     assert (code, facts["method"], facts["nfe"], facts["eta"], facts["film"]) == (0, "ddim", 5, 0.5, [0, 1, 2, 3, 4, 5])
-    assert "the GIF has 6 frames" in out and "DDIM, eta 0.5, uniform timesteps, NFE 5" in out
+    assert "the GIF has 6 frames" in out
+    assert "DDIM, eta 0.5, uniform timesteps, eps recomputed after clipping, NFE 5" in out
     assert not (tmp_path / "logs").exists()
 
 
@@ -97,6 +98,7 @@ def test_options_from_a_file_lose_to_the_command_line(sampled, tmp_path, checkpo
     (["--steps", "0"], "sampling steps 0: choose 1 to 20"), (["--steps", "21"], "sampling steps 21: choose 1 to 20"),
     (["--steps", "1.5"], "--steps: expected a whole number"), (["--steps", "5", "--eta", "-1"], "eta -1.0: choose"),
     (["--steps", "5", "--eta", "nan"], "eta nan: choose"), (["--eta", "nan"], "eta nan: choose"),
+    (["--clipped_eps", "predicted"], "--clipped-eps belongs to DDIM: give the number of steps too"),
     (["--eta", "1"], "eta and spacing belong to DDIM"), (["--num_images", "0"], "--num-images: must be at least 1"),
     (["--batch_size", "0"], "--batch-size: must be at least 1"), (["--seed", "-1"], "--seed: must be at least 0"),
     (["--seed", str(2**63)], "--seed: must be below 2**63"), (["--spacing", "cubic"], "invalid choice 'cubic'"),

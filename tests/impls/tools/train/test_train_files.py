@@ -73,6 +73,13 @@ def test_of_two_equals_the_later_is_best_and_a_damaged_one_never(tmp_path):
     assert best([]) is None
 
 
+def test_a_loss_that_is_no_number_is_never_the_least(tmp_path):
+    paths = [save(tmp_path, step, loss) for step, loss in ((1, float("nan")), (2, 0.5), (3, float("nan")), (4, None))]
+    assert best(paths) == paths[1]
+    prune(tmp_path, 1, keep_best=True)
+    assert steps(tmp_path) == [2, 4]
+
+
 def test_what_a_killed_process_left_goes(tmp_path):
     kept = save(tmp_path, 1)
     for name in (".step-00000002.safetensors.77.partial", ".tmp1foaOP"):

@@ -66,7 +66,7 @@ def test_a_disk_that_will_be_full_is_said_beforehand(trained, monkeypatch):
         (line,) = [line for line in trained(*words).errors if "checkpoint" in line and " of " in line]
         return line
 
-    assert "3 checkpoints of 0.0 MB at once and one more every 10 minutes do not fit" in told(*SHORT)
+    assert "3 checkpoints of 0.0 MB, and one more every 10 minutes, do not fit" in told(*SHORT)
     assert "3 checkpoints of 0.0 MB at once do not fit" in told(*DEFAULT)
     assert "2 checkpoints of 0.0 MB at once; 0.0 MB are free" in told(*DEFAULT, "--only_checkpoint_max")
     assert "1 checkpoint of 0.0 MB at once; " in told(*DEFAULT, "--checkpoint", 0, "--checkpoint_minutes", 0)

@@ -12,7 +12,9 @@ from short_training import SHORT, files, last, same
 
 from impls.store.checkpoint import Note, load_state, read_note, save_state
 from impls.tools import tool
+from impls.tools.train import options as train_options
 from impls.tools.train import start as train_start
+from impls.tools.train.options import parse
 
 
 def test_going_on_in_the_folder_repeats_the_uninterrupted_training(trained):
@@ -92,12 +94,35 @@ def test_what_cannot_go_on_exactly_says_so_and_how_it_could(trained, monkeypatch
 
 
 def test_the_threads_that_were_asked_for_are_taken_again(trained, monkeypatch):
-    monkeypatch.setattr(tool, "usable_cpus", lambda: 4)
+    for module in (tool, train_options):
+        monkeypatch.setattr(module, "usable_cpus", lambda: 4)
     part = trained(*SHORT, "--max_steps", 9, "--threads", 3)
     assert read_note(last(part.folder)).threads == 3
     rest = trained("--model_path", part.folder, "--max_steps", "None", backend=None, root=None)
     assert rest.code == 0 and not any("the last digits" in line for line in rest.errors)
     assert read_note(last(part.folder)).threads == 3
+
+
+def test_a_machine_with_fewer_processors_locks_no_training_out(trained, monkeypatch):
+    with monkeypatch.context() as large:
+        large.setattr(tool, "usable_cpus", lambda: 10**6)
+        part = trained(*SHORT, "--max_steps", 9, "--threads", 10**6)
+    go_on = ("--model_path", part.folder, "--max_steps", "None")
+    asked = trained(*go_on, "--threads", 10**6, backend=None, root=None)
+    assert asked.code == 2 and "the CPUs that this process may use, got 1000000" in asked.errors[-1]
+    rest = trained(*go_on, backend=None, root=None)
+    assert rest.code == 0
+    assert any("the last digits" in line and "give the process 1000000 processors" in line for line in rest.errors)
+
+
+def test_a_folder_from_before_has_no_further_checkpoints_by_time(trained):
+    part = trained(*SHORT, "--max_steps", 9)
+    settings = json.loads((part.folder / "config.json").read_text(encoding="utf-8"))
+    for name in ("keep_last", "checkpoint_minutes"):
+        del settings[name]
+    (part.folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    options, _ = parse(["--model_path", str(part.folder)])
+    assert (options.keep_last, options.checkpoint_minutes) == (0, 0)
 
 
 def test_another_version_of_the_framework_is_said(trained, scripted, monkeypatch):

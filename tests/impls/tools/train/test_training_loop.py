@@ -74,6 +74,13 @@ def test_checkpoints_and_samples_come_when_they_are_due(plan, saved, drawn):
     assert [step for step, _ in told.saved] == saved
     assert told.drawn == drawn
     assert [line.step for line in told.epochs] == [*range(9, plan.last_step, 9), plan.last_step]
+    assert [plan.checkpoints_after(step) for step in range(40)] == [sum(one > step for one in saved)
+                                                                    for step in range(40)]
+
+
+def test_a_plan_without_end_is_counted_at_once():
+    plan = Plan(25_000, 10**9, checkpoint_epochs=5, checkpoint_steps=1000)
+    assert plan.checkpoints_after(0) == 25_000 * 10**9 // 1000
 
 
 @pytest.mark.parametrize(("plan", "saved"), [
