@@ -37,8 +37,7 @@ def test_a_dry_run_parses_the_arms_once_and_resolves_every_recipe_once(suite, re
     counted(options, "preset")
     assert cli.main(["--suite", suite, "--device", "cpu", "--dry-run"]) == 0
     assert '"experiment"' in capsys.readouterr().out
-    # Every parsed arm looks its backend up: there are two.
-    assert called == {"parse_arms": 1, "specs": 2, "preset": recipes}
+    assert called == {"parse_arms": 1, "specs": 1, "preset": recipes}
 
 
 def test_a_part_may_refuse_any_option_not_only_weights(monkeypatch, capsys):

@@ -160,8 +160,8 @@ def warm_up(steps):
     session = SimpleNamespace(slot="A", arm=SimpleNamespace(name="scripted"), ask=ask, pid=1, spawn_ns=1)
     created = SimpleNamespace(import_ns=1, compiled_files=None)
     built = SimpleNamespace(build_ns=1, parameter_count=1, info=INFO)
-    block = SimpleNamespace(bench=SimpleNamespace(progress=progress, longest_warm_up={}), number=0,
-                            append=recorded.append)
+    bench = SimpleNamespace(progress=progress, longest_warm_up={}, check_time=lambda where: None)
+    block = SimpleNamespace(bench=bench, number=0, append=recorded.append)
     warmup.warm_up(block, warmup.Started(session, created, built, [0], [round(steps[0])], float(steps[0])))
     return next(event for event in recorded if isinstance(event, WarmUp))
 
