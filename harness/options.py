@@ -88,7 +88,7 @@ class BenchConfig(Frozen):
     seed: int = Field(0, description="seed of data order, weights, and of the order of windows")
     time_limit: Annotated[float, Shown("MINUTES")] | None = Field(None, allow_inf_nan=True, description=(
         "minutes after which the run ends with its report, at the next pair of windows or step of parity; --resume "
-        "goes on (only what compiles or starts then is not cut short)"))
+        "goes on (only what compiles or starts then, a whole epoch, and the proofs beside it are not cut short)"))
     threads: int | None = Field(None, description="CPU threads of every arm (default: OMP_NUM_THREADS, else the CPUs "
                                                   "that this process may use, which are the most)")
     schedule: Literal["resident", "sequential"] = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.record.events import ArmSlot
-from harness.record.findings import BUSY_MACHINE
+from harness.record.findings import APART, BUSY_MACHINE
 from impls.devices import usable_cpus
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ MOST_SLOWDOWN = 3.0
 LOOK_PAIRS = 3
 # Pairs that take so long are looked at before there are so many.
 LOOK_S = 10.0
-# Of all processors: a load average may be that of a machine of which this process sees a part.
-LEAST_OTHERS_SHARE = 0.20
+# Of all processors: a load average is a minute old, and may be that of a machine of which this process sees a part.
+LEAST_OTHERS_SHARE = 0.50
 
 
 class Pace:
@@ -44,8 +44,8 @@ class Pace:
             why.append(f"a step of {arm.session.arm.name} takes {slowdown:.3g} times as long in turn with the others "
                        f"as alone ({arm.typical_ns / 1e9:.3g} s)")
         foreign = load is not None and load - bench.threads > usable_cpus()
-        if foreign and (others is None or others > LEAST_OTHERS_SHARE):
-            why.append("others keep every processor busy")
+        if foreign and (others is None or others >= LEAST_OTHERS_SHARE):
+            why.append("more processes want a processor than there are")
         if not why:
             return
         if load is not None:
@@ -54,7 +54,8 @@ class Pace:
             why.append(f"other programs use {others:.0%} of them")
         bench.ledger.find_once(BUSY_MACHINE.found(
             f"the machine is too busy to measure on: {', '.join(why)}; {self._expected(spent_s / done, slowdown)}",
-            block=self._block.number))
+            block=self._block.number,
+            advice=f"end other programs, or wait until they end; {APART}" if bench.threads == 1 else None))
 
     def _slowest(self) -> ArmSlot | None:
         """The arm that suffers most."""

@@ -8,10 +8,11 @@ from harness.bench import Bench, TimeIsUpError
 from harness.blocks.block import Block
 from harness.blocks.once import once_done
 from harness.part import Timed
-from harness.record.events import BlockState, Resumed
+from harness.record.events import BlockState, Finding, Resumed
 from harness.record.findings import TIME_LIMIT
 from harness.record.run import RecordedRun, finished_blocks
 
+ENOUGH = "for a narrower interval start a new run with a longer --time-limit"
 # Without an explicit --blocks or --time-limit, blocks beyond the minimum must end within this.
 SOFT_LIMIT_S = 300.0
 
@@ -31,6 +32,7 @@ class Series:
         self._states: dict[int, BlockState] = {number: state for number, state in finished_blocks(recorded).items()
                                                if number in self._plan.block_numbers}
         self._block_s: list[float] = []
+        self._said = False
         bench.once_done |= once_done(recorded, self._plan, part)
 
     def run(self) -> None:
@@ -78,7 +80,11 @@ class Series:
             where = f"after {len(self._states)} block{'' if len(self._states) == 1 else 's'}"
             if not beyond_minimum:
                 raise TimeIsUpError(where)
-            bench.ledger.find_once(TIME_LIMIT.found(time_over(limit, where), mild=True))
+            if not self._said:
+                self._said = True
+                last = self._plan.suite.parts[-1].name == self._part.name
+                what = "the run" if last else f"part {self._part.name}"
+                bench.ledger.find(time_over(limit, where, mild=True, what=what))
             return False
         # A number of blocks that the user gave is needed and wanted alike.
         soft = limit is None and self._plan.max_blocks > self._plan.min_blocks
@@ -102,6 +108,14 @@ class Series:
             bench.progress.say(f"about {minutes:.1f} min for the {left} blocks that are still needed")
 
 
-def time_over(limit_s: float, where: str) -> str:
-    """That a time limit ended something, for people."""
-    return f"the time limit of {limit_s / 60:g} min ended the run {where}"
+def time_over(limit_s: float, where: str, mild: bool, what: str = "the run") -> Finding:
+    """That a time limit ended something.
+
+    Args:
+        limit_s: the limit.
+        where: it was over.
+        mild: whether there are as many blocks as a verdict needs, so that a run that ends so is complete.
+        what: was ended.
+    """
+    return TIME_LIMIT.found(f"the time limit of {limit_s / 60:g} min ended {what} {where}", mild=mild,
+                            advice=ENOUGH if mild else None)

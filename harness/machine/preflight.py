@@ -22,19 +22,25 @@ DEBUG_SWITCHES = {"CUDA_LAUNCH_BLOCKING": ("1",), "PYTHONDEVMODE": ("1",), "MALL
 SLOW_CLOCKS = ("hpet", "acpi_pm", "jiffies", "refined-jiffies")
 
 
-def preflight(environment: EnvironmentRecorded) -> list[Finding]:
-    """What about this machine may spoil a measurement, known before anything is measured."""
+def preflight(environment: EnvironmentRecorded, threads_given: bool = False) -> list[Finding]:
+    """What about this machine may spoil a measurement, known before anything is measured.
+
+    Args:
+        environment: the machine.
+        threads_given: whether the user gave the number of threads, so that no variable decides about it.
+    """
     facts = environment.facts
     numbers = {name: float(value) for name, value in facts.items() if value is not None and not isinstance(value, str)}
     measured = f"{facts.get('gpu_measured') or 'gpu'}_"
-    return [*_short(numbers), *_slowed(facts, numbers), *_shared_gpus(numbers, measured)]
+    return [*_short(numbers), *_slowed(facts, numbers, threads_given), *_shared_gpus(numbers, measured)]
 
 
 def _short(numbers: Mapping[str, float]) -> Iterator[Finding]:
     """Processors and memory that others use."""
     load, cores = numbers.get("load1", 0.0), numbers.get("cpu_usable") or numbers.get("cpu_logical", math.inf)
     if load > MOST_LOAD_PER_CORE * cores:
-        yield findings.HIGH_LOAD.found(f"the load before the run is {load:.2f} on {cores:.0f} usable processors")
+        yield findings.HIGH_LOAD.found(f"the load before the run is {load:.2f} on {cores:.0f} usable processors",
+                                       advice=findings.SHARED_PROCESSORS if numbers.get("threads") == 1 else None)
     limit = numbers.get("memory_limit_bytes", math.inf)
     total = min(numbers.get("memory_total_bytes", math.inf), limit)
     available = min(numbers.get("memory_available_bytes", math.inf), limit)
@@ -46,14 +52,14 @@ def _short(numbers: Mapping[str, float]) -> Iterator[Finding]:
         yield findings.SWAP_IN_USE.found(f"{swap / GIB:.1f} GiB are swapped out")
 
 
-def _slowed(facts: Mapping[str, object], numbers: Mapping[str, float]) -> Iterator[Finding]:
+def _slowed(facts: Mapping[str, object], numbers: Mapping[str, float], threads_given: bool) -> Iterator[Finding]:
     """Settings that make everything slower than it need be."""
     governor = str(facts.get("cpu_governor"))
     if "powersave" in governor:
         yield findings.GOVERNOR_POWERSAVE.found(f"the CPU's frequency governor is {governor!r}")
     limit, usable = numbers.get("cpu_limit_cores", math.inf), numbers.get("cpu_usable", 0.0)
     remark = threads_remark(_text(facts.get("env_OMP_NUM_THREADS")), int(usable))
-    if remark and numbers.get("threads") == usable:
+    if remark and not threads_given and numbers.get("threads") == usable:
         yield findings.THREADS_SETTING.found(remark)
     if limit < min(usable, numbers.get("threads", usable)):
         yield findings.CPU_LIMIT.found(f"a cgroup allows {limit:g} cores' worth of time on {usable:.0f} processors")

@@ -50,14 +50,17 @@ class Kind:
                        arm=arm, block=block)
 
 
+# What helps where one thread is used already.
+SHARED_PROCESSORS = "end other programs, or wait: measured steps will share the processors with them"
+APART = "--schedule sequential keeps the arms apart, --time-limit bounds the run"
 _FREE_MEMORY = "free memory, or choose a smaller batch or --schedule sequential"
 
 # The machine before the run
 HIGH_LOAD = Kind(
     "high-load", "warning", "before",
     "The load average is above a quarter of the usable processors before anything of ours runs.",
-    "end other programs, or wait: measured steps will share the processors with them; where those are all busy, "
-    "threads wait for one another, and --threads 1 is many times as fast")
+    f"{SHARED_PROCESSORS}; where those are all busy, threads wait for one another, and --threads 1 is many times as "
+    "fast")
 LOW_MEMORY = Kind(
     "low-memory", "warning", "before", "Less than 1 GiB, or a tenth of the memory that may be used, is free.",
     "end other programs, or choose a smaller preset or --schedule sequential")
@@ -110,9 +113,10 @@ COMPILED_WHILE_MEASURED = Kind(
 BUSY_MACHINE = Kind(
     "busy-machine", "warning", "during", "Even in the fastest of its last three windows an arm's step took over three "
     "times as long as alone in its warm-up, or the load average, less the run's own threads, is above the number of "
-    "processors. Threads of several programs wait for one another then; the finding says how long a block takes "
+    "processors while other programs use at least half of them. Threads of several programs wait "
+    "for one another then; the finding says how long a block takes "
     "at this pace.",
-    "end other programs, or give --threads 1; --schedule sequential keeps the arms apart, --time-limit bounds the run")
+    f"end other programs, or give --threads 1; {APART}")
 EPOCH_PART = Kind(
     "epoch-part", "info", "during", "An epoch was shortened to a part of the data, so that it stays short.",
     "--epochs N runs N whole epochs")
@@ -123,7 +127,9 @@ UNSYNCHRONISED = Kind(
     "`not-comparable`.", "its times mean nothing: make its `synchronize` wait for all enqueued work")
 TIME_LIMIT = Kind(
     "time-limit", "warning", "end", "`--time-limit` ended the run, also within a block: what is unfinished is measured "
-    "again by `--resume`. An info where as many blocks were measured as a verdict needs.",
+    "again by `--resume`. An info where as many blocks were measured as a verdict needs: the run, "
+    "or the part that it names, is "
+    "complete then, and a new run with a longer limit gives a narrower interval.",
     "go on with --resume, where --time-limit may be given anew; fewer --pairs or --num-images take less time",
     milder="info")
 MONITOR_FAILED = Kind(

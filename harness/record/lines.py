@@ -61,7 +61,7 @@ class Lines:
     def damage_of(self, numbered: int) -> list[str]:
         """The same once so many lines have a number."""
         if not self.lost:
-            return self.faults
+            return list(self.faults)
         count = sum(last - first + 1 for first, last in self.lost)
         return [*self.faults, f"{count} of {numbered} numbered lines are lost: {_spans(self.lost)}"]
 

@@ -96,10 +96,14 @@ class RunWriter:
             except OSError as error:
                 self._fault = self._cannot(JOURNAL, error)
                 raise self._fault from error
-            self._number += 1
-            # A reader takes an absurd number for damage, and the run goes on all the same.
-            with contextlib.suppress(DamagedError):
+            try:
                 self._told.add(decode_line(line.rstrip(), self.path)[0])
+            except DamagedError as error:
+                # An absurd number; the run goes on, and the next line takes this one's number, which no reader sees.
+                place = (self.path / JOURNAL).read_bytes().count(b"\n")
+                self._found.faults.append(f"line {place} cannot be read: {error}")
+            else:
+                self._number += 1
 
     def summarise(self) -> None:
         """Make everything appended so far survive a power cut, and write `run.json`, atomically; as often as wanted.

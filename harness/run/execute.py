@@ -68,7 +68,8 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
         _check_dataset(resumed, dataset)
     opening = Opening(
         job, environment, None if dataset is None else _recorded(dataset), changed=changed,
-        findings=[*preflight(environment), *(one for plan in job.plans for one in plan.part.remarks(options))])
+        findings=[*preflight(environment, options.threads is not None),
+                  *(one for plan in job.plans for one in plan.part.remarks(options))])
     writer = _continued(resumed) if resumed else RunWriter.create(Path(options.out), first.suite.name)
     progress.say(f"run folder {writer.path}")
     scratch.writes(writer.path)

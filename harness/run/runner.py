@@ -13,7 +13,6 @@ from harness.plan import Plan
 from harness.processes.session import WorkerFailedError
 from harness.protocol import life
 from harness.record.events import BlockState, Case, RunEnded
-from harness.record.findings import TIME_LIMIT
 from harness.record.run import finished_blocks
 from harness.run.start import Opening, begin
 from impls.errors import EXIT_FAILED, EXIT_OK
@@ -70,8 +69,7 @@ class Runner:
                 self._measure(at)
         except TimeIsUpError as error:
             enough = at is self._plans[-1] and at.timed is not None and self._blocks_of(at) >= at.min_blocks
-            bench.ledger.find(TIME_LIMIT.found(
-                time_over(at.time_limit_s or 0.0, str(error)), mild=enough))
+            bench.ledger.find(time_over(at.time_limit_s or 0.0, str(error), mild=enough))
             return not enough
         return False
 

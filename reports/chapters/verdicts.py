@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from harness.record.events import SELF_CHECK, BlockState, DatasetRecorded, Verdict, Window
+from harness.record.events import SELF_CHECK, BlockState, DatasetRecorded, Verdict
 from reports.page.blocks import Part, VerdictCard
 from reports.text import DASH, number, percent, plural, sentence, with_interval
 from reports.view.run import RunView, is_self_check
@@ -138,8 +138,8 @@ def evidence(
 def pairs_per_block(view: RunView, verdict: Verdict) -> str | None:
     """How many pairs of windows the blocks of a verdict have: "40 pairs", or "38-40 pairs"."""
     counts: dict[tuple[int, str | None], set[int]] = {}
-    for window in view.run.of(Window):
-        if window.kind == verdict.kind and verdict.cell in (None, window.cell):
+    for window in (window for arm in view.arms for window in arm.windows(verdict.kind or "")):
+        if verdict.cell in (None, window.cell):
             counts.setdefault((window.block, window.cell), set()).add(window.pair)
     sizes = sorted({len(pairs) for pairs in counts.values()})
     if not sizes:

@@ -20,7 +20,8 @@ Position = Annotated[int, "0 for the arm that ran first in the pair"]
 Kind = Annotated[str, "stepwise, free, sample or sweep; see `window` in the results schema"]
 Cell = Annotated[str | None, "sampling: method and network calls, such as ddim-50; else null"]
 Images = Annotated[int | None, "images in a sampled batch; null where the journal gives none"]
-Dirty = Annotated[bool | None, "whether the machine was disturbed during the block; null where the block has no end"]
+Dirty = Annotated[bool | None, "whether the machine was disturbed during the block; null where the block has no end: "
+                               "it was cut short, and reports and verdicts leave it out"]
 
 
 class RunRow(NamedTuple):

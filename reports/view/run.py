@@ -17,6 +17,7 @@ from harness.record.events import (
     MonitorState,
     PartName,
     Peak,
+    RunEnded,
     Sample,
     StepCost,
     Verdict,
@@ -37,20 +38,26 @@ class ArmView:
         name: its text in `--arms`.
         label: what the report calls it: the name, with the letter where two arms share it.
         lines: its lines by their class, oldest first.
+        blocks: those whose windows count; None for all.
     """
 
     slot: str
     name: str
     label: str
     lines: Mapping[type[Event], Sequence[Any]]
+    blocks: frozenset[int] | None = None
 
     def of(self, kind: type[SomeEvent]) -> Sequence[SomeEvent]:
         """All its lines of one class, oldest first."""
         return self.lines.get(kind, ())
 
     def windows(self, kind: str) -> list[Window]:
-        """Its windows of one kind."""
-        return [window for window in self.of(Window) if window.kind == kind]
+        """Its windows of one kind, in blocks that count."""
+        return [
+            window
+            for window in self.of(Window)
+            if window.kind == kind and (self.blocks is None or window.block in self.blocks)
+        ]
 
     @property
     def workers(self) -> list[WorkerStarted]:
@@ -201,8 +208,10 @@ def view(
     known = {arm.slot: arm.name for arm in whole.arms} if whole else run.arms
     names = known | {slot: slot for slot in lines if slot not in known}
     shared = {name for name, times in Counter(names.values()).items() if times > 1}
+    # As for its verdicts, a block cut short counts for nothing once the run has ended, unless it is all there is.
+    blocks = frozenset(state.block for state in run.of(BlockState)) if run.last(RunEnded) else None
     arms = tuple(
-        ArmView(slot, name, f"{name} ({slot})" if name in shared else name, lines.get(slot, {}))
+        ArmView(slot, name, f"{name} ({slot})" if name in shared else name, lines.get(slot, {}), blocks or None)
         for slot, name in names.items()
     )
     stamps = [event.t_ns for event in run.events if event.t_ns]

@@ -85,7 +85,7 @@ def step_marks(arm: ArmView) -> list[int]:
     """Starts of all steps that have a stamp of their own or follow from a window's durations."""
     marks: list[int] = [stamp for epoch in arm.of(Epoch) for stamp in epoch.step_start_ns]
     marks += [stamp for warm in arm.of(WarmUp) for stamp in warm.start_ns]
-    for window in arm.stepwise:
+    for window in (window for window in arm.of(Window) if window.kind == "stepwise"):
         at = window.start_ns
         for ns in window.step_ns:
             marks.append(at)

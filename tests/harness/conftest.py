@@ -179,6 +179,7 @@ class Lab:
     busy_ns: Callable[[], int | None] = lambda: None
     tools: object | None = None
     late_s: float = 0.0
+    threads: int = 1
     counters: Counters = Counters(monotonic_s=0, raw_s=0, boot_s=0, wall_s=0, processors=2)
 
     def bench(self, config: BenchConfig, writer: RunWriter | None = None) -> tuple[Bench, Opening]:
@@ -191,7 +192,7 @@ class Lab:
         writer = writer or RunWriter.create(self.tmp_path / "results", plan.suite.name, self.clock)
         ledger = Ledger(writer, Progress(stream=self.stream), {slot: arm.name for slot, arm in plan.arms})
         bench = Bench(plan=plan, experiment=recipe, ledger=ledger, sessions=self.sessions, telemetry=self.telemetry,
-                      threads=1, data_path=data, images=64, dataset="digits",
+                      threads=self.threads, data_path=data, images=64, dataset="digits",
                       weights=self.tmp_path / "weights.safetensors", tools=self.tools, sleep=self.clock.sleep,
                       clock=lambda: self.clock.seconds() + self.late_s,
                       cpu_ns=lambda pid: self.cpu.get(pid, 0), busy_ns=self.busy_ns,

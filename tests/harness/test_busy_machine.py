@@ -48,7 +48,7 @@ def test_steps_over_three_times_as_long_as_alone_are_said_once(slowed, lab, fact
         assert f"a step of scripted takes {factor:.3g} times as long" in finding.message
         assert "alone (0.1 s)" in finding.message
         assert said == [f"warning: {finding.message}"]
-        assert "what helps: end other programs, or give --threads 1" in lab.stream.getvalue()
+        assert "what helps: end other programs, or wait until they end; --schedule" in lab.stream.getvalue()
 
 
 def test_it_is_said_after_three_pairs_with_what_a_block_takes(slowed):
@@ -83,7 +83,7 @@ def test_one_window_of_noise_is_no_busy_machine(slowed):
 
 
 @pytest.mark.parametrize(("load", "others", "found"), [
-    (None, None, 0), (2.9, None, 0), (3.1, None, 1), (3.1, 0.5, 1), (3.1, 0.1, 0), (2.0, 0.9, 0)])
+    (None, None, 0), (2.9, None, 0), (3.1, None, 1), (3.1, 0.6, 1), (3.1, 0.4, 0), (2.0, 0.9, 0)])
 def test_a_load_above_the_processors_is_said_though_the_warm_up_was_as_slow(slowed, lab, load, others, found):
     """Of which one is the run's own thread, and which counts only where others use these processors."""
     lab.load = load
@@ -94,7 +94,15 @@ def test_a_load_above_the_processors_is_said_though_the_warm_up_was_as_slow(slow
     if found:
         (finding,) = busy(run)
         assert "the load average is 3.1 on 2 processors" in finding.message and finding.block == 0
-        assert ("other programs use 50% of them" in finding.message) == (others is not None)
+        assert "more processes want a processor than there are" in finding.message
+        assert ("other programs use 60% of them" in finding.message) == (others is not None)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_thread_is_advised_where_there_are_more(slowed, lab, threads):
+    lab.threads = threads
+    (finding,) = busy(slowed(lambda count: 10.0))
+    assert ("--threads 1" in finding.advice) == (threads > 1)
 
 
 def test_what_was_said_before_an_interruption_is_said_again(lab, slowed):

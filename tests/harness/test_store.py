@@ -175,6 +175,16 @@ def test_a_writer_that_goes_on_holds_what_a_reader_finds_damage_included(writer,
     again.close()
 
 
+def test_a_line_that_a_reader_takes_for_damage_is_damage_to_the_writer(writer):
+    absurd = window(0).model_copy(update={"end_ns": 2**70})
+    for event in (started(), absurd, window(0), absurd):
+        writer.append(event)
+        assert writer.run == read_run(writer.path)
+    assert writer.run.damage == [f"line {place} cannot be read: it holds a number beyond 64 bits" for place in (2, 4)]
+    writer.summarise()
+    assert read_summary(writer.path).damage == writer.run.damage
+
+
 def test_the_summary_is_read_back_as_it_was_written(writer):
     for event in (started(), Case(case_id="c", arm="A", block=0, status="failed", reason="x"), VERDICT,
                   VERDICT.model_copy(update={"cell": "ddim-10", "ratio": math.nan})):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import pytest
+from fake_tools import ARMS, FakeTools
+
 from harness.options import BenchConfig
-from harness.protocol import timing
-from harness.record.events import BlockState, Finding, ParityResult, Peak, Verdict, Window
+from harness.protocol import sampling, timing, training
+from harness.record.events import BlockState, Epoch, Finding, ParityResult, Peak, Verdict, Window
 from harness.record.run import finished_blocks, read_run, unfinished_blocks
 from harness.record.writer import RunWriter
 from harness.run.resume import resumption
 from harness.run.runner import Runner
+from harness.suites.sampling import batches
+from reports.export.rows import tables
+from reports.view.run import view
 
 SHORT = {"arms": "scripted,scripted", "blocks": 6, "pairs": 4, "epochs": 0}
 MS = 1_000_000
@@ -87,23 +95,59 @@ def test_the_warm_up_and_the_parity_check_are_bounded(lab):
     assert end.status == "interrupted"
 
 
-def test_a_block_whose_windows_are_complete_counts_without_what_is_measured_once(lab):
-    over_when(lab, lambda command: isinstance(command, timing.ProveSync))
-    _, run = lab.run(**SHORT, time_limit=100.0)
-    assert sorted(finished_blocks(run)) == [0] and len(run.of(Peak)) == 1
-    assert limits(run) == [("warning", "the time limit of 100 min ended the run after 1 block")]
-    end, run = go_on(lab, run.path)
+@pytest.mark.parametrize("last", [timing.ProveSync, training.Epochs])
+def test_a_block_is_measured_again_where_only_what_is_measured_once_is_missing(lab, last):
+    """Whose epochs would differ in length, were those of one arm kept."""
+    over_when(lab, lambda command: isinstance(command, last))
+    end, run = lab.run(**{**SHORT, "epochs": None, "time_limit": 100.0})
+    assert end.status == "interrupted" and not finished_blocks(run) and len(run.of(Peak)) == 1
+    assert limits(run) == [("warning", "the time limit of 100 min ended the run beside the blocks")]
+    lab.script(lambda options, process, step: 800 * MS)
+    end, run = go_on(lab, run.path, epochs=None)
     assert end.status == "complete" and {peak.arm for peak in run.of(Peak)} == {"A", "B"}
-    assert {state.block for state in run.of(BlockState) if state.repeats is None} == set(range(6))
+    assert {state.block for state in run.of(BlockState)} == set(range(6))
+    epochs = sorted((epoch.arm, epoch.epoch) for epoch in run.of(Epoch))
+    assert epochs == [("A", 0), ("A", 1), ("B", 0), ("B", 1)] and len({epoch.images for epoch in run.of(Epoch)}) == 1
+
+
+def test_a_sweep_that_was_cut_short_is_whole_after_resume(lab, monkeypatch):
+    monkeypatch.setattr(batches, "CELL_S", {"cpu": 4.0})
+    monkeypatch.setattr("harness.suites.sampling.part.SWEEP", {"cpu": (1, 2, 4), "cuda": (1, 128)})
+    options = {**SHORT, "suite": "sample-speed", "steps": "5", "pairs": 2}
+    over_when(lab, lambda command: isinstance(command, sampling.Batch) and command.images == 2)
+    end, run = lab.run(**{**options, "time_limit": 100.0})
+    assert end.status == "interrupted" and {w.images for w in run.of(Window) if w.kind == "sweep"} == {1}
+    end, run = go_on(lab, run.path, **options)
+    swept = Counter((window.images, window.arm) for window in run.of(Window) if window.kind == "sweep")
+    assert end.status == "complete" and set(swept) == {(size, arm) for size in (1, 2, 4) for arm in "AB"}
+    assert set(swept.values()) == {batches.SWEEP_PAIRS}
 
 
 def test_with_as_many_blocks_as_a_verdict_needs_the_run_is_complete(lab):
-    """Block 7 of 8 takes longer than any before it."""
+    """The seventh block takes longer than any before it."""
     lab.script(lambda options, process, step: 100 * MS if process < 2 + 6 * 2 + 1 else 1e9)
     end, run = lab.run(**{**SHORT, "blocks": None, "pairs": 40, "time_limit": 3.0})
     assert len(finished_blocks(run)) >= 6 and unfinished_blocks(run)
     assert [severity for severity, _ in limits(run)] == ["info"]
     assert (end.status, end.exit_code) == ("complete", 0)
+    advice = {finding.advice for finding in run.of(Finding) if finding.code == "time-limit"}
+    assert advice == {"for a narrower interval start a new run with a longer --time-limit"}
+    assert {window.block for window in run.of(Window)} - set(finished_blocks(run)) == {6}
+    seen = view(run).arms[0]
+    assert {window.block for window in seen.stepwise} == set(finished_blocks(run))
+    assert seen.step_ns.max() < 1e9, "the slow half block is left out"
+    assert {row.dirty for row in tables(run)["steps"] if row.block == 6} == {None}
+
+
+def test_of_several_parts_the_one_whose_blocks_it_ended_is_named(lab, monkeypatch):
+    """The first part has as many blocks as it needs, the second has no time left."""
+    monkeypatch.setattr(batches, "CELL_S", {"cpu": 4.0})
+    lab.tools = FakeTools()
+    end, run = lab.run(suite="all", arms=ARMS, pairs=4, epochs=0, steps="5", num_images=6, train_steps="2",
+                       time_limit=1.7)
+    assert end.status == "interrupted"
+    assert limits(run) == [("info", "the time limit of 1.7 min ended part training after 6 blocks"),
+                           ("warning", "the time limit of 1.7 min ended the run in the warm-up of block 11")]
 
 
 def test_the_limit_may_be_given_anew_when_a_run_goes_on(lab):

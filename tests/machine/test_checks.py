@@ -68,6 +68,14 @@ def test_threads_that_are_as_asked_for_and_fit_have_no_finding():
     assert codes(cpu_limit_cores=1.5, threads=1) == []
     assert codes(env_OMP_NUM_THREADS="2,1", threads=2) == []
     assert codes(env_OMP_NUM_THREADS="two", threads=1) == [], "--threads 1"
+    facts = {**QUIET, "env_OMP_NUM_THREADS": "99", "threads": 2}
+    assert preflight(EnvironmentRecorded(facts=facts), threads_given=True) == [], "--threads 2"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_thread_is_advised_where_there_are_more(threads):
+    (finding,) = preflight(EnvironmentRecorded(facts={**QUIET, "load1": 2.0, "threads": threads}))
+    assert ("--threads 1" in finding.advice) == (threads > 1)
 
 
 def test_work_of_others_on_a_gpu_that_is_not_measured_is_no_finding():
