@@ -1,6 +1,6 @@
 # make setup | bench | test | lint     (everything lives in .venv and the user's cache folder)
 .DELETE_ON_ERROR:
-.PHONY: setup bench test lint check-machine clean
+.PHONY: setup bench test test-pytorch test-jittor lint check-machine clean
 
 # The first interpreter that Jittor 1.3.11 supports; override with `make PYTHON=/path/to/python ...`.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
@@ -30,12 +30,15 @@ setup: $(STAMP)
 bench: setup
 	$(BIN)/python run_bench.py --suite train-speed
 
-# One process never holds both frameworks, hence three runs; some tests of the first start either in a process of its own.
+# One process never holds both frameworks, hence three runs, the last two side by side: each leaves a core idle for long.
+# Some tests of the first start either framework in a process of its own.
 test: setup
 	$(BIN)/python -m impls.jittor.runtime --prewarm
 	$(BIN)/python -m pytest -n 2 --dist loadfile
-	$(BIN)/python -m pytest tests/frameworks --framework pytorch
-	$(BIN)/python -m pytest tests/frameworks --framework jittor
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-pytorch test-jittor
+
+test-pytorch test-jittor: test-%: setup
+	$(BIN)/python -m pytest tests/frameworks --framework $*
 
 lint: setup
 	$(BIN)/ruff check .
