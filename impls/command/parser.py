@@ -91,25 +91,14 @@ def perhaps(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda text: None if text in ("none", "None") else kind(text)
 
 
-def whole_number(text: str) -> int:
-    """An option's value as a whole number.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    try:
-        return int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected a whole number, got {text[:80]!r}") from error
+def _number(kind: Callable[[str], Any], what: str) -> Callable[[str], Any]:
+    def number(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"expected {what}, got {text[:80]!r}") from error
+    return number
 
 
-def any_number(text: str) -> float:
-    """An option's value as a number.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    try:
-        return float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected a number, got {text[:80]!r}") from error
+# What parse an option's value.
+whole_number, any_number = _number(int, "a whole number"), _number(float, "a number")
