@@ -55,8 +55,16 @@ def fails(error):
     (lambda _: signal.raise_signal(signal.SIGTERM), 130, "\nprog: interrupted\n"),
     (lambda _: signal.raise_signal(signal.SIGINT), 130, "\nprog: interrupted\n")])
 def test_exit_codes(work, code, line, capsys):
+    # The tests themselves may run in the background, where Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     assert process.run("prog", work, []) == code
     assert capsys.readouterr().err == line
+
+
+def test_in_the_background_of_a_script_ctrl_c_stays_ignored(capsys):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert process.run("prog", lambda _: signal.raise_signal(signal.SIGINT), []) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_our_own_bugs_keep_their_traceback():
