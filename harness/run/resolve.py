@@ -69,16 +69,21 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
     Raises:
         UsageError: options that contradict each other, weights that cannot be read, or a device that cannot be had.
     """
-    device, reason = _device(options, progress)
-    asked = _for_images(overrides, CHANNELS.get(options.dataset))
-    said = overrides.get("sample", {})
-    recipe, given = experiment(options, asked, device), given_weights(options, said)
-    if given is not None:
-        # How the weights' owner samples them, unless the user's file says something else.
-        recipe = recipe.model_copy(update={
-            "sample": recipe.sample.model_copy(update=own_sampling(given, said)),
-            **{name: getattr(given.config, name) for name in ("preset", "model", "diffusion")}})
-    plans = make_plans(asked_of(options, device, recipe, asked))
+    asked, said = _for_images(overrides, CHANNELS.get(options.dataset)), overrides.get("sample", {})
+    given = given_weights(options, said)
+
+    def planned(device: Device) -> tuple[ExperimentConfig, tuple[Plan, ...]]:
+        recipe = experiment(options, asked, device)
+        if given is not None:
+            # How the weights' owner samples them, unless the user's file says something else.
+            recipe = recipe.model_copy(update={
+                "sample": recipe.sample.model_copy(update=own_sampling(given, said)),
+                **{name: getattr(given.config, name) for name in ("preset", "model", "diffusion")}})
+        return recipe, make_plans(asked_of(options, device, recipe, asked))
+
+    # What is refused is refused before a framework is started, which takes long.
+    device, reason = _device(options, progress, check=lambda: planned("cpu"))
+    recipe, plans = planned(device)
     if not options.dry_run:
         for note in dict.fromkeys(note for plan in plans for note in plan.part.notes(recipe)):
             progress.say(f"note: {note}")
@@ -133,8 +138,14 @@ def common_device(choice: str, arms: Sequence[Arm], driver_fault: Callable[[], s
     return "cuda", "as asked" if choice == "cuda" else "every arm can use it"
 
 
-def _device(options: BenchConfig, progress: Progress) -> tuple[Device, str]:
-    """The device of a new run; the arms' frameworks are asked in workers of their own, where there is a driver."""
+def _device(options: BenchConfig, progress: Progress, check: Callable[[], object]) -> tuple[Device, str]:
+    """The device of a new run; the arms' frameworks are asked in workers of their own, where there is a driver.
+
+    Args:
+        options: what the user said.
+        progress: told what is being asked.
+        check: called before the first worker is started.
+    """
     with ExitStack() as opened:
 
         @cache
@@ -142,6 +153,7 @@ def _device(options: BenchConfig, progress: Progress) -> tuple[Device, str]:
             from harness.processes.scratch import Scratch
             from harness.processes.workers import LocalSessions
 
+            check()
             made = LocalSessions(options.cpu_threads, opened.enter_context(Scratch()), options.python, watcher=progress)
             opened.callback(made.close)
             return made

@@ -9,13 +9,15 @@ import pytest
 
 from harness import cli, options
 from harness.options import parse
+from harness.processes import workers
 from harness.progress import Progress
+from harness.run import resolve as resolving
 from harness.run.execute import _dataset
 from harness.run.resolve import fitted, resolve
 from harness.suites import training
 from impls import registry
 from impls.data import datasets
-from impls.errors import DataError
+from impls.errors import DataError, UsageError
 
 
 @pytest.mark.parametrize(("suite", "recipes"), [("train-speed", 1), ("sample-speed", 1), ("parity", 1), ("quality", 2),
@@ -94,3 +96,19 @@ def test_colour_for_a_network_of_one_channel_is_refused(tmp_path):
     grey = job(tmp_path, "--suite", "parity", "--dataset", "synthetic", model={"image_channels": 1})
     with pytest.raises(DataError, match="synthetic has images of 3 channels, the network is for 1"):
         datasets.prepare("synthetic", cache_dir=tmp_path, echo=lambda _: None, channels=grey.channels)
+
+
+@pytest.mark.parametrize(("words", "line"), [
+    (["--suite", "sample-speed", "--steps", "10,,50"], "a number is missing beside a comma"),
+    (["--suite", "sample-speed", "--model-path", "no-such-weights"], "no-such-weights: no such file"),
+    (["--suite", "quality", "--eta", "-1"], "eta")])
+def test_what_is_refused_is_refused_before_a_framework_is_asked(words, line, monkeypatch, tmp_path):
+    def started(*arguments, **more):
+        raise AssertionError("a worker is started")
+
+    monkeypatch.setattr(resolving, "cuda_driver_fault", lambda: None)
+    monkeypatch.setattr(workers, "LocalSessions", started)
+    with pytest.raises(UsageError, match=line):
+        resolve(*parse([*words, "--out", str(tmp_path)]), [], Progress(quiet=True))
+    with pytest.raises(AssertionError, match="a worker is started"):
+        resolve(*parse(["--out", str(tmp_path)]), [], Progress(quiet=True))
