@@ -6,7 +6,19 @@ import ctypes
 import os
 import platform
 import re
+from pathlib import Path
 
+DEV = Path("/dev")
+# Errors of cuInit that have a known cause (CUresult in cuda.h).
+NO_DEVICE, OPERATING_SYSTEM, UNKNOWN = 100, 304, 999
+DRIVER_ERRORS = {
+    NO_DEVICE: "it sees no GPU: check nvidia-smi",
+    OPERATING_SYSTEM: "the system denies it its device files: check the rights of /dev/nvidia*",
+    802: "the GPUs are not ready: start nvidia-fabricmanager",
+    803: "the driver's library and its kernel module are of different versions: restart the machine",
+    804: "this GPU does not take a newer driver's library: remove the compatibility libraries of CUDA",
+    UNKNOWN: "the driver is in a bad state (usual after sleep): load its kernel modules anew, or restart the machine",
+}
 # What C's isspace takes.
 BLANKS = " \t\n\v\f\r"
 
@@ -19,10 +31,22 @@ def cuda_driver_fault() -> str | None:
         return "there is no NVIDIA driver (libcuda.so.1) on this machine"
     status = driver.cuInit(0)
     if status != 0:
-        return f"the CUDA driver does not start (error {status})"
+        return f"the CUDA driver does not start (error {status}): {_why(status)}"
     count = ctypes.c_int(0)
     status = driver.cuDeviceGetCount(ctypes.byref(count))
-    return None if status == 0 and count.value > 0 else "the CUDA driver shows no device"
+    return None if status == 0 and count.value > 0 else f"the CUDA driver shows no device: {_why(NO_DEVICE)}"
+
+
+def _why(status: int) -> str:
+    """What an error of the driver's start comes from, as far as can be told, and what to do."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if status == NO_DEVICE and hidden is not None:
+        return f"CUDA_VISIBLE_DEVICES={hidden[:80]!r} leaves none: unset it, or name one that nvidia-smi -L lists"
+    if status in (NO_DEVICE, UNKNOWN, OPERATING_SYSTEM) and not any(DEV.glob("nvidia[0-9]*")) and (
+            not (DEV / "dxg").exists()):
+        return (f"there are no device files {DEV}/nvidia*: give the container the GPU (docker run --gpus all), or load "
+                "the driver's kernel module (nvidia-smi does)")
+    return DRIVER_ERRORS.get(status, "check nvidia-smi")
 
 
 def usable_cpus() -> int:

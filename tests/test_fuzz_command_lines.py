@@ -183,7 +183,7 @@ def check(code, printed, argv):
 def nothing_starts(monkeypatch):
     """Where a run would begin it ends, and no graphics driver is asked."""
     monkeypatch.setattr(local, "execute", lambda *args: 0)
-    monkeypatch.setattr(resolve, "cuda_driver_fault", lambda: "no driver in this test")
+    monkeypatch.setattr(resolve.gpu, "fault", lambda: "no driver in this test")
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from harness.machine import gpu
 from harness.machine.files import ROOT, SystemFiles, git_state, tool_version
 from harness.machine.monitors.host import cpu_frequency_mhz
 from harness.machine.monitors.nvml import open_nvml
@@ -188,8 +189,7 @@ def _gpus(facts: _Facts, visible: str | None) -> list[str]:
     gpus = [state for state in states if state.source != "gpu"]
     reason = "; ".join(state.reason for state in states if state.reason) or "NVML shows no GPU"
     facts.add("gpu_count", len(gpus) if gpus else None, reason)
-    # The first that answers is the one that is measured on.
-    measured = next((state for state in gpus if state.available), None)
+    measured = gpu.measured(gpus)
     facts.add("gpu_measured", measured.source.replace(":", "_") if measured else None, reason)
     facts.add("gpu_driver", measured.static.get("driver") if measured else None, reason)
     facts.add("gpu_cuda_driver", measured.static.get("cuda_driver") if measured else None, reason)

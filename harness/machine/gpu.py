@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 
-from harness.machine.monitors.nvml import open_nvml
+from harness.machine.monitors.nvml import NoGpu, open_nvml
+from harness.record.events import MonitorState
+from impls.devices import cuda_driver_fault
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+GIB = 1 << 30
+# Less than any arm takes to start: CUDA and its libraries alone take about half of it.
+LEAST_FREE_BYTES = GIB
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The GPU of a run.
+
+    Attributes:
+        uuid: of the GPU or the MIG instance; None where NVML names none.
+        fault: why CUDA has none, as NVML says; None where there is one, or where NVML does not answer.
+        words: which it is, for people; empty where there is none.
+    """
+
+    uuid: str | None = None
+    fault: str | None = None
+    words: str = ""
 
 
 @cache
-def chosen(visible: str | None) -> str | None:
-    """UUID of the first GPU that CUDA may use and that answers; None where NVML names none (a MIG slice, no driver).
+def chosen(visible: str | None) -> Choice:
+    """The first GPU that CUDA may use and that answers.
 
     Args:
         visible: the value of CUDA_VISIBLE_DEVICES; None when unset.
     """
     monitor = open_nvml(visible)
     try:
-        uuids = [state.static.get("uuid") for state in monitor.sources() if state.available]
+        states = monitor.sources()
     finally:
         monitor.close()
-    return next((uuid for uuid in uuids if isinstance(uuid, str)), None)
+    if isinstance(monitor, NoGpu):
+        return Choice(fault=states[0].reason)
+    first = measured(states)
+    return Choice() if first is None else Choice(str(first.static["uuid"]), words=_words(first, states))
+
+
+def measured(states: list[MonitorState]) -> MonitorState | None:
+    """Of the GPUs that CUDA may use, in its order, the one that a run takes: the first that answers."""
+    return next((state for state in states if state.available and state.static.get("uuid")), None)
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
@@ -29,5 +62,59 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
     Args:
         base: the environment that the process gets otherwise.
     """
-    uuid = chosen(base.get("CUDA_VISIBLE_DEVICES"))
-    return {} if uuid is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": uuid}
+    uuid = chosen(base.get(VISIBLE)).uuid
+    return {} if uuid is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", VISIBLE: uuid}
+
+
+def fault() -> str | None:
+    """Why nothing can use CUDA here, found without a framework; None when there is a GPU with room."""
+    visible = os.environ.get(VISIBLE)
+    choice = chosen(visible)
+    if choice.fault is not None:
+        return choice.fault
+    with _laid_over(environment(os.environ)):
+        return cuda_driver_fault() or _full(choice)
+
+
+def words() -> str:
+    """Which GPU a run takes, for people; empty where NVML names none."""
+    return chosen(os.environ.get(VISIBLE)).words
+
+
+def _words(first: MonitorState, states: list[MonitorState]) -> str:
+    """Which it is, and that there are others of another kind where there are."""
+    name = first.static.get("name") or "a GPU without a name"
+    others = [state for state in states if state.available and state.static.get("name") != first.static.get("name")]
+    unlike = "".join(f", not {state.source} ({state.static.get('name')})" for state in others)
+    return f"{first.source} ({name}){unlike}" + (f": the first by bus address, {VISIBLE} chooses" if others else "")
+
+
+def _full(choice: Choice) -> str | None:
+    """That others have taken the GPU's memory; None where there is room, or where it cannot be read."""
+    if choice.uuid is None:
+        return None
+    monitor = open_nvml(choice.uuid)
+    try:
+        state, sample = next(iter(monitor.sources())), next(iter(monitor.sample()), None)
+    finally:
+        monitor.close()
+    total, used = state.static.get("memory_total_bytes"), sample.values.get("memory_used_bytes") if sample else None
+    if not isinstance(total, int) or used is None or total - used >= LEAST_FREE_BYTES:
+        return None
+    return (f"{choice.words} has only {(total - used) / GIB:.2f} of {total / GIB:.1f} GiB of memory free: end the "
+            f"programs that hold the rest (nvidia-smi lists them), or choose another GPU by {VISIBLE}")
+
+
+@contextmanager
+def _laid_over(variables: Mapping[str, str]) -> Iterator[None]:
+    """These variables for as long as the block: the driver reads them once, when it starts."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -32,7 +32,8 @@ def preflight(environment: EnvironmentRecorded, threads_given: bool = False) -> 
     facts = environment.facts
     numbers = {name: float(value) for name, value in facts.items() if value is not None and not isinstance(value, str)}
     measured = f"{facts.get('gpu_measured') or 'gpu'}_"
-    return [*_short(numbers), *_slowed(facts, numbers, threads_given), *_shared_gpus(numbers, measured)]
+    return [*_short(numbers), *_slowed(facts, numbers, threads_given), *_shared_gpus(numbers, measured),
+            *_unlike_gpus(facts)]
 
 
 def _short(numbers: Mapping[str, float]) -> Iterator[Finding]:
@@ -86,3 +87,14 @@ def _shared_gpus(numbers: Mapping[str, float], measured: str) -> Iterator[Findin
         if name.startswith(measured) and name.endswith("_foreign_processes") and count:
             gpu = name.removesuffix("_foreign_processes").replace("_", ":")
             yield findings.GPU_SHARED.found(f"{count:.0f} process{'' if count == 1 else 'es'} of others on {gpu}")
+
+
+def _unlike_gpus(facts: Mapping[str, object]) -> Iterator[Finding]:
+    """GPUs of other kinds beside the one that is measured on: which one that is must be no guess."""
+    names = {name.removesuffix("_name"): value for name, value in facts.items()
+             if name.startswith("gpu_") and name.endswith("_name") and value is not None}
+    first = facts.get("gpu_measured")
+    others = [f"{gpu.replace('_', ':')} ({name})" for gpu, name in names.items() if name != names.get(str(first))]
+    if first is not None and others:
+        yield findings.UNLIKE_GPUS.found(f"this machine has GPUs of several kinds: {str(first).replace('_', ':')} "
+                                         f"({names.get(str(first))}) is the run's, not {', '.join(others)}")

@@ -38,7 +38,7 @@ class Telemetry:
         self._host = HostMonitor({})
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         # What others do on another GPU is nobody's business here.
-        self._gpu = open_nvml(gpu.chosen(visible) or visible)
+        self._gpu = open_nvml(gpu.chosen(visible).uuid or visible)
         self._recorder = Recorder((self._host, self._gpu), self._sink, INTERVAL_S)
         self._samples: list[Sample] = []
         self._marked = 0

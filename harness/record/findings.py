@@ -94,6 +94,9 @@ SLOW_CLOCK = Kind(
 GPU_SHARED = Kind(
     "gpu-shared", "warning", "before", "Processes of others run on a GPU that this run may use.",
     "choose another GPU with CUDA_VISIBLE_DEVICES, or wait until it is free")
+UNLIKE_GPUS = Kind(
+    "unlike-gpus", "info", "before", "The machine has GPUs of several kinds; a run takes the first by bus address that "
+    "answers.", "CUDA_VISIBLE_DEVICES chooses another")
 NO_DDPM = Kind(
     "no-ddpm", "info", "before", "On the CPU the default cells of a sampling suite leave DDPM out, which takes minutes "
     "a batch.", "--steps 10,50,ddpm adds it")

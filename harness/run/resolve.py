@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from harness.machine import gpu
 from harness.options import BenchConfig, experiment
 from harness.part import Asked
 from harness.plan import Plan, make_plans
 from harness.suites.registry import SUITES
 from harness.suites.weights import model_paths
 from impls.data.datasets import CHANNELS
-from impls.devices import cuda_driver_fault
 from impls.errors import UnavailableError, UsageError
 from impls.recipe.config import ExperimentConfig, SampleConfig
 from impls.registry import Arm, Device
@@ -162,7 +162,9 @@ def _device(options: BenchConfig, progress: Progress, check: Callable[[], object
             progress.say(f"asking {arm.name} whether it can use CUDA")
             return _cuda_fault(sessions(), arm, options.cpu_threads)
 
-        device, reason = common_device(options.device, options.compared, cuda_driver_fault, probe)
+        device, reason = common_device(options.device, options.compared, gpu.fault, probe)
+    if device == "cuda" and gpu.words():
+        reason += f"; on {gpu.words()}"
     if not options.dry_run:
         progress.say(f"device {device}: {reason}")
     return device, reason

@@ -106,7 +106,7 @@ def test_what_is_refused_is_refused_before_a_framework_is_asked(words, line, mon
     def started(*arguments, **more):
         raise AssertionError("a worker is started")
 
-    monkeypatch.setattr(resolving, "cuda_driver_fault", lambda: None)
+    monkeypatch.setattr(resolving.gpu, "fault", lambda: None)
     monkeypatch.setattr(workers, "LocalSessions", started)
     with pytest.raises(UsageError, match=line):
         resolve(*parse([*words, "--out", str(tmp_path)]), [], Progress(quiet=True))

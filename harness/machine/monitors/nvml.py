@@ -107,12 +107,7 @@ class NvmlMonitor:
         try:
             result = read(device)
         except ReadingError as fault:
-            # The first reason stays, so that a reading that fails now and then is reported once.
-            device.unreadable.setdefault(name, str(fault))
-            if fault.kind == "unsupported":
-                device.hopeless.add(name)
-            elif fault.kind == "gone":
-                device.lost = str(fault)
+            device.cannot(name, fault)
             return False
         values.update(result if isinstance(result, dict) else {name: result})
         return True
@@ -172,11 +167,16 @@ class NvmlMonitor:
         return max(0, len(pids) - ours)
 
 
+class NoGpu(NullMonitor):
+    """NVML answers, and there is no GPU that CUDA may use; the reason says why."""
+
+
 def open_nvml(visible: str | None) -> NvmlMonitor | NullMonitor:
-    """The GPUs that CUDA may use, or a null object that says why there are none.
+    """The GPUs that CUDA may use, or a null object that says why there are none: `NoGpu` where NVML says so itself.
 
     Args:
-        visible: the value of CUDA_VISIBLE_DEVICES (indices and "GPU-..." UUIDs or their beginnings); None when unset.
+        visible: the value of CUDA_VISIBLE_DEVICES (indices, UUIDs of GPUs and MIG instances, or their beginnings);
+            None when unset.
     """
     try:
         nvml = Nvml(import_module("pynvml"))
@@ -187,19 +187,26 @@ def open_nvml(visible: str | None) -> NvmlMonitor | NullMonitor:
     except ReadingError as fault:
         return NullMonitor("gpu", f"NVML does not start: {fault}")
     try:
-        devices = open_devices(nvml, visible)
+        devices, reason = open_devices(nvml, visible), _why_none(visible)
     except ReadingError as fault:
         devices, reason = [], f"no GPU can be opened: {fault}"
-    else:
-        reason = "NVML shows no GPU" if visible is None else f"CUDA_VISIBLE_DEVICES={visible!r} leaves no whole GPU"
-        lost = [device.lost for device in devices if device.lost is not None]
-        if devices and len(lost) == len(devices):
-            devices, reason = [], f"no GPU can be opened: {lost[0]}"
+    if devices and all(device.lost is not None for device in devices):
+        each = [f"{device.source}: {device.lost}" for device in devices]
+        devices, reason = [], f"no GPU can be used: {'; '.join(each)}"
     monitor = NvmlMonitor(nvml, devices)
     if devices:
         return monitor
     monitor.close()
-    return NullMonitor("gpu", reason)
+    return NoGpu("gpu", reason)
+
+
+def _why_none(visible: str | None) -> str:
+    """Why CUDA shows nothing, where it does."""
+    if visible is None:
+        return "NVML shows no GPU"
+    if not visible.strip():
+        return "CUDA_VISIBLE_DEVICES is empty, which hides every GPU: unset it, or name one"
+    return f"CUDA_VISIBLE_DEVICES={visible[:80]!r} names no GPU that answers: nvidia-smi -L lists them"
 
 
 def _state(device: Device) -> MonitorState:

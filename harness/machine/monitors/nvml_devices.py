@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,28 +13,62 @@ Fact = str | int | float | None
 
 @dataclass
 class Device:
-    """One GPU and what is known of it.
+    """One GPU, or one MIG instance of it, and what is known of it.
 
     Attributes:
-        index: NVML's index, as nvidia-smi shows it.
+        index: NVML's index of the GPU, as nvidia-smi shows it.
+        instance: number of the MIG instance on it; None for a whole GPU.
         seen_us: stamp of the newest utilisation reading taken from the ring buffer, in NVML's own microseconds.
         unreadable: reading -> why it gives None.
         hopeless: readings that will never work here and are not asked for again.
         lost: why the device stopped answering; None while it answers.
+        aliases: other names by which CUDA_VISIBLE_DEVICES may call it.
     """
 
     index: int
     handle: Any
     static: dict[str, Fact]
+    instance: int | None = None
     seen_us: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
     hopeless: set[str] = field(default_factory=set)
     lost: str | None = None
+    aliases: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
         """The name of this device in the journal."""
-        return f"gpu:{self.index}"
+        return f"gpu:{self.index}" if self.instance is None else f"gpu:{self.index}.{self.instance}"
+
+    @property
+    def uuid(self) -> str:
+        """Empty where it is not known."""
+        return str(self.static["uuid"] or "")
+
+    def cannot(self, reading: str, fault: ReadingError) -> None:
+        """Remember why a reading gives None: the first reason stays, so that what fails now and then is told once."""
+        if fault.kind == "gone":
+            self.lost = str(fault)
+        elif self.instance is not None:
+            # NVML has most readings for whole GPUs only, and not one error for it.
+            self.hopeless.add(reading)
+            fault = ReadingError("unsupported", "NVML does not give it for a MIG instance")
+        elif fault.kind == "unsupported":
+            self.hopeless.add(reading)
+        self.unreadable.setdefault(reading, str(fault))
+
+
+@dataclass
+class Gpu:
+    """One GPU of the machine: itself, or its MIG instances, of which CUDA takes the first where the GPU is named.
+
+    Attributes:
+        uuid: empty where it is not known.
+        devices: what CUDA may run on; never empty.
+    """
+
+    uuid: str
+    devices: list[Device]
 
 
 def open_devices(nvml: Nvml, visible: str | None) -> list[Device]:
@@ -48,11 +82,9 @@ def open_devices(nvml: Nvml, visible: str | None) -> list[Device]:
         ReadingError: the library does not tell how many there are.
     """
     every = [_opened(nvml, index) for index in range(int(nvml.call("nvmlDeviceGetCount")))]
-    devices = []
-    for ordinal, index in enumerate(visible_indices(visible, [str(device.static["uuid"] or "") for device in every])):
-        device = every[index]
+    devices = visible_devices(visible, every)
+    for ordinal, device in enumerate(devices):
         device.static["cuda_ordinal"] = ordinal
-        devices.append(device)
         if device.lost is not None:
             continue
         _read_static(nvml, device)
@@ -65,35 +97,75 @@ def open_devices(nvml: Nvml, visible: str | None) -> list[Device]:
     return devices
 
 
-def _opened(nvml: Nvml, index: int) -> Device:
-    """One device with its UUID, or with the reason why it gives none."""
+def _opened(nvml: Nvml, index: int) -> Gpu:
+    """One GPU with its UUID and its MIG instances, or with the reason why it gives none."""
     device = Device(index, None, {"uuid": None})
+    gpu = Gpu("", [device])
     try:
         device.handle = nvml.call("nvmlDeviceGetHandleByIndex", index)
-        device.static["uuid"] = str(nvml.call("nvmlDeviceGetUUID", device.handle))
+        gpu.uuid = str(nvml.call("nvmlDeviceGetUUID", device.handle))
+        device.static["uuid"] = gpu.uuid
+        if _is_divided(nvml, device):
+            gpu.devices = _instances(nvml, device) or [device]
+            device.lost = "it is in MIG mode and has no instance (nvidia-smi mig makes one)"
     except ReadingError as fault:
         device.lost = str(fault)
-    return device
+    return gpu
 
 
-def visible_indices(visible: str | None, uuids: list[str]) -> list[int]:
-    """NVML indices of the devices that CUDA shows, in CUDA's order (CUDA C Programming Guide, "Environment Variables").
+def _is_divided(nvml: Nvml, device: Device) -> bool:
+    """Whether a GPU is in MIG mode; most cannot be."""
+    try:
+        return bool(nvml.call("nvmlDeviceGetMigMode", device.handle)[0])
+    except ReadingError as fault:
+        if fault.kind == "gone":
+            raise
+        return False
 
-    The list ends at the first entry that names no device, as in CUDA; a MIG slice ends it too, because NVML has most
-    readings only for whole GPUs. Indices are taken in PCI bus order.
+
+def _instances(nvml: Nvml, gpu: Device) -> list[Device]:
+    """The MIG instances of a GPU; their numbers have gaps where some were destroyed."""
+    found = []
+    for number in range(int(nvml.call("nvmlDeviceGetMaxMigDeviceCount", gpu.handle))):
+        try:
+            handle = nvml.call("nvmlDeviceGetMigDeviceHandleByIndex", gpu.handle, number)
+            static: dict[str, Fact] = {"uuid": str(nvml.call("nvmlDeviceGetUUID", handle))}
+            parts = [int(nvml.call(f"nvmlDeviceGet{part}InstanceId", handle)) for part in ("Gpu", "Compute")]
+        except ReadingError as fault:
+            if fault.kind == "gone":
+                raise
+            continue
+        # Before driver 470 an instance had no UUID of its own; CUDA still knows it by that name.
+        found.append(Device(gpu.index, handle, static, number, aliases=(f"MIG-{gpu.uuid}/{parts[0]}/{parts[1]}",)))
+    return found
+
+
+def visible_devices(visible: str | None, gpus: Sequence[Gpu]) -> list[Device]:
+    """The devices that CUDA shows, in CUDA's order (CUDA C Programming Guide, "Environment Variables").
+
+    The list ends at the first entry that names no device, as in CUDA. Indices are taken in PCI bus order.
     """
     if visible is None:
-        return list(range(len(uuids)))
-    chosen: list[int] = []
+        return [gpu.devices[0] for gpu in gpus]
+    chosen: list[Device] = []
     for entry in (part.strip() for part in visible.split(",")):
-        if entry.isdecimal():
-            found = [int(entry)] if int(entry) < len(uuids) else []
-        else:
-            found = [i for i, uuid in enumerate(uuids) if entry.startswith("GPU-") and uuid.startswith(entry)]
-        if len(found) != 1 or found[0] in chosen:
+        found = _named(entry, gpus)
+        if len(found) != 1 or any(found[0] is one for one in chosen):
             break
-        chosen.append(found[0])
+        chosen += found
     return chosen
+
+
+def _named(entry: str, gpus: Sequence[Gpu]) -> list[Device]:
+    """All devices that an entry may mean: an index, a UUID or its beginning."""
+    if entry.isdecimal():
+        return [gpu.devices[0] for gpu in gpus[int(entry):][:1]]
+    if entry.startswith("GPU-"):
+        return [gpu.devices[0] for gpu in gpus if gpu.uuid.startswith(entry)]
+    if entry.startswith("MIG-"):
+        return [device for gpu in gpus for device in gpu.devices
+                if device.instance is not None and (device.uuid.startswith(entry) or entry in device.aliases)]
+    return []
 
 
 def _read_static(nvml: Nvml, device: Device) -> None:
@@ -113,7 +185,7 @@ def _read_static(nvml: Nvml, device: Device) -> None:
             device.static[name] = read()
         except ReadingError as fault:
             device.static[name] = None
-            device.unreadable[name] = str(fault)
+            device.cannot(name, fault)
 
 
 def _cuda_version(code: int) -> str:

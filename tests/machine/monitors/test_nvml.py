@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from scripted_nvml import start
 
-from harness.machine.monitors.nvml_devices import visible_indices
 from harness.record.events import MonitorState, Sample
 
-ROOT = Path(__file__).parents[3]
 POLL = r"""
 import json, os, subprocess, sys
 from harness.machine.monitors import nvml
@@ -38,33 +33,10 @@ print(json.dumps(polls))
 """
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler to build the fake NVML with")
-    folder = tmp_path_factory.mktemp("nvml")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o",
-                    str(folder / "libnvidia-ml.so.1"), str(Path(__file__).with_name("fake_nvml.c"))], check=True)
-    return folder
-
-
 class Polls(list):
     """The polls of one subprocess, and what it wrote to stderr."""
 
     stderr = ""
-
-
-def start(program: str, folder: Path | None, **script: object) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items()
-                   if key not in ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")}
-    environment |= {(key if key in ("CUDA_VISIBLE_DEVICES", "POLLS", "ENERGY", "NAMESPACE") else f"FAKE_NVML_{key}"):
-                    str(value) for key, value in script.items()}
-    environment["LD_LIBRARY_PATH"] = str(folder)
-    done = subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=ROOT, env=environment,
-                          capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 def run(folder: Path | None, **script: object) -> Polls:
@@ -186,6 +158,21 @@ def test_a_device_of_which_nothing_can_be_read_any_more_is_unavailable(library):
     assert (state["available"], state["reason"]) == (False, "Unknown Error")
 
 
+def test_a_mig_instance_gives_memory_and_processes_and_says_why_the_rest_is_none(library):
+    polls = run(library, MIG="0=2", CUDA_VISIBLE_DEVICES="MIG-02", POLLS=2, PIDS="own,stranger", NAMESPACE="host",
+                UTILISATION="1;20", ENERGY=1)
+    for poll in polls:
+        values, state = only(poll["samples"])["values"], only(poll["states"])
+        told = {name for name, value in values.items() if value is not None}
+        assert told == {"memory_used_bytes", "processes", "foreign_processes"}
+        assert (values["foreign_processes"], poll["energy"]) == (1, {"gpu:0.2": None})
+        assert (state["source"], state["available"]) == ("gpu:0.2", True)
+        assert state["static"]["name"] == "Fake GPU MIG 1g.10gb" and state["static"]["uuid"] == "MIG-02000000-fake"
+        for name in ("utilisation_percent", "power_mw", "energy_mj", "ecc"):
+            assert f"{name}: NVML does not give it for a MIG instance" in state["reason"]
+    assert polls[0]["states"] == polls[1]["states"]
+
+
 @pytest.mark.parametrize(("visible", "sources"), [
     ("1", ["gpu:1"]), ("2,0", ["gpu:2", "gpu:0"]), ("GPU-1", ["gpu:1"]), ("GPU-20000000-fake,1", ["gpu:2", "gpu:1"])])
 def test_cuda_visible_devices_by_index_and_uuid(library, visible, sources):
@@ -203,34 +190,13 @@ def test_a_lost_and_a_forbidden_gpu_hide_no_healthy_one(library):
     assert [sample["source"] for sample in polls[0]["samples"]] == [f"gpu:{i}" for i in (1, 2, 4, 5, 6, 7)]
 
 
-GPU_FACTS = r"""
-import json, os
-from harness.machine import gpu
-from harness.machine.facts import capture
-print(json.dumps([gpu.environment(os.environ), capture().facts["gpu_measured"]]))
-"""
-
-
-@pytest.mark.parametrize(("script", "uuid", "measured"), [
-    ({}, "GPU-00000000-fake", "gpu_0"), ({"CUDA_VISIBLE_DEVICES": "2,1"}, "GPU-20000000-fake", "gpu_2"),
-    ({"CUDA_VISIBLE_DEVICES": "GPU-1"}, "GPU-10000000-fake", "gpu_1"),
-    ({"CLOSED": "0=15"}, "GPU-10000000-fake", "gpu_1"),
-    ({"CUDA_VISIBLE_DEVICES": "0,2", "CLOSED": "0=15"}, "GPU-20000000-fake", "gpu_2"),
-    ({"CUDA_VISIBLE_DEVICES": ""}, None, None), ({"CUDA_VISIBLE_DEVICES": "MIG-1"}, None, None),
-    ({"CLOSED": "0=15,1=15,2=4"}, None, None), ({"COUNT": 0}, None, None)])
-def test_a_run_has_one_gpu_by_uuid(library, script, uuid, measured):
-    environment, fact = json.loads(start(GPU_FACTS, library, **{"COUNT": 3, **script}).stdout)
-    assert fact == measured
-    assert environment == ({} if uuid is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": uuid})
-
-
 @pytest.mark.parametrize(("script", "reason"), [
-    ({"CUDA_VISIBLE_DEVICES": ""}, "CUDA_VISIBLE_DEVICES='' leaves no whole GPU"),
-    ({"CUDA_VISIBLE_DEVICES": "MIG-1"}, "CUDA_VISIBLE_DEVICES='MIG-1' leaves no whole GPU"),
+    ({"MIG": "0=0"}, "no GPU can be used: gpu:0: it is in MIG mode and has no instance (nvidia-smi mig makes one)"),
     ({"COUNT": 0}, "NVML shows no GPU"),
     ({"INIT_ERROR": 9}, "NVML does not start: Driver Not Loaded"),
     ({"INIT_ERROR": 18}, "NVML does not start: RM has detected an NVML/RM version mismatch."),
-    ({"ERRORS": "nvmlDeviceGetHandleByIndex_v2=15"}, "no GPU can be opened: GPU is lost"),
+    ({"ERRORS": "nvmlDeviceGetHandleByIndex_v2=15"}, "no GPU can be used: gpu:0: GPU is lost"),
+    ({"ERRORS": "nvmlDeviceGetCount_v2=999"}, "no GPU can be opened: Unknown Error"),
 ])
 def test_no_device_is_a_null_object_with_the_reason(library, script, reason):
     polls = run(library, ENERGY=1, **script)
@@ -252,13 +218,3 @@ def test_no_library_is_a_null_object_with_the_reason(tmp_path):
 def test_foreign_processes_by_number_on_the_host_and_by_count_in_a_container(library, namespace, pids, foreign):
     values = only(run(library, PIDS=pids, NAMESPACE=namespace)[0]["samples"])["values"]
     assert (values["processes"], values["foreign_processes"]) == (len(list(filter(None, pids.split(",")))), foreign)
-
-
-UUIDS = ["GPU-aa11", "GPU-aa22", "GPU-bb33"]
-
-
-@pytest.mark.parametrize(("visible", "indices"), [
-    (None, [0, 1, 2]), ("", []), ("-1", []), ("0, 2", [0, 2]), ("0,7,1", [0]), ("1,1", [1]), ("NoDevFiles", []),
-    ("GPU-bb", [2]), ("GPU-aa", []), ("GPU-", []), ("2,GPU-aa1", [2, 0]), ("bb33", [])])
-def test_visible_devices_as_cuda_reads_them(visible, indices):
-    assert visible_indices(visible, UUIDS) == indices
