@@ -22,7 +22,8 @@ from typing import Literal
 from impls.command import process
 from impls.command.parser import Parser
 from impls.errors import EXIT_OK, EXIT_USAGE, UnavailableError
-from impls.jittor.setup import onednn_wheels, requirements
+from impls.jittor.setup import cuda_toolkit, onednn_wheels, requirements
+from impls.jittor.setup.cuda_toolkit import TF32_SWITCH
 
 Device = Literal["cpu", "cuda"]
 PROG = "python -m impls.jittor.runtime"
@@ -31,9 +32,6 @@ PREWARM_TRIES = 3
 PREWARM_LIMIT_S = 1800
 ECHO_EVERY_S = 5
 LAST_LINES = 40
-
-# NVIDIA's libraries obey it whatever a program asks for; "0": no TF32 in products or convolutions of float32.
-TF32_SWITCH = "NVIDIA_TF32_OVERRIDE"
 
 _prepared: tuple[Device, bool] | None = None
 
@@ -83,6 +81,10 @@ def prepare(device: Device = "cpu", tf32: bool = False) -> None:
         # Both would be downloaded at import, and nothing here uses them.
         os.environ.setdefault("use_cutt", "0")
         os.environ.setdefault("use_cutlass", "0")
+        flag, flags = cuda_toolkit.compiler_flag(), os.environ.get("nvcc_flags", "")
+        # A process that started this one may have added it.
+        if flag not in flags.split():
+            os.environ["nvcc_flags"] = f"{flags} {flag}".strip()
         if not tf32:
             os.environ[TF32_SWITCH] = "0"
         elif os.environ.get(TF32_SWITCH) == "0":

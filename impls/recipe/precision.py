@@ -18,6 +18,7 @@ TOLERANCES = {FINE: 2.0**-13, COARSE: 2.0**-10, SMALL: 0.5}
 FORMATS: dict[tuple[bool, bool, bool], Precision] = {
     (True, True, True): "float32", (False, True, True): "tf32",
     (False, True, False): "float16", (False, False, True): "bfloat16"}
+ADVICE = "check the driver and the CUDA libraries, or choose --device cpu"
 # From the finest to the coarsest.
 ORDER: tuple[Precision, ...] = ("float32", "tf32", "float16", "bfloat16")
 
@@ -31,15 +32,19 @@ def recognise(compute: Callable[[float], float], what: str) -> Precision:
         what: the operation, for the message.
 
     Raises:
-        UnavailableError: what came back fits no format: the device does not compute.
+        UnavailableError: what came back fits no format, or nothing came back: the device does not compute.
     """
-    errors = {value: compute(value) / value - 1 for value in TOLERANCES}
+    try:
+        errors = {value: compute(value) / value - 1 for value in TOLERANCES}
+    except RuntimeError as error:
+        # What frameworks raise for a library or kernel that does not start.
+        told = (str(error) or repr(error)).splitlines()[0][:200]
+        raise UnavailableError(f"{what} fail on this device ({told}): {ADVICE}") from error
     kept = tuple(abs(errors[value]) < tolerance for value, tolerance in TOLERANCES.items())
     found = FORMATS.get(kept)  # type: ignore[arg-type]
     if found is None:
         wrong = ", ".join(f"{error:+.1e}" for error in errors.values())
-        raise UnavailableError(f"{what} give wrong numbers on this device (relative errors {wrong}): check the driver "
-                               "and the CUDA libraries, or choose --device cpu")
+        raise UnavailableError(f"{what} give wrong numbers on this device (relative errors {wrong}): {ADVICE}")
     return found
 
 

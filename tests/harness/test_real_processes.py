@@ -97,8 +97,8 @@ def test_a_crash_of_one_arm_is_reported_and_the_other_measured(real_env, tmp_pat
 def test_ctrl_c_leaves_a_readable_journal_and_the_run_can_be_resumed(real_env, tmp_path):
     out = tmp_path / "results"
     options = [*SHORT, "--arms", "scripted,scripted"]
-    # Where tests run in the background of a shell, Ctrl-C is ignored and children inherit that. Not by preexec_fn: with it
-    # the hooks of fork run as well, and those of a command line that another test ran in this process block Ctrl-C.
+    # Where tests run in the background of a shell, Ctrl-C is ignored and children inherit that. Not by preexec_fn: with
+    # it the hooks of fork run as well, and those of a command line that another test ran in this process block Ctrl-C.
     process = subprocess.Popen(["env", "--default-signal=INT", *command(*options, out=out)],
                                env={**real_env, "SCRIPTED_WAIT_S": "0.005"}, cwd=tmp_path, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)

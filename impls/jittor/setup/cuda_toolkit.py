@@ -25,9 +25,11 @@ LIBRARIES = ("nvidia-cuda-runtime", "nvidia-cublas", "nvidia-curand", "nvidia-cu
 CUDNN = "nvidia-cudnn-cu13"
 COMPILER = ("nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-crt", "nvidia-cuda-cccl")
 INSTALL = "pip install 'ddpm-bench[cuda]'"
-# Raised when what is written below changes: a folder of an older format is built anew.
-FORMAT = 1
+# Raised when what is written below changes: a folder of an older format is built anew, and kernels are compiled anew.
+FORMAT = 2
 MANIFEST = "manifest.json"
+# NVIDIA's libraries obey it whatever a program asks for; "0": no TF32 in products or convolutions of float32.
+TF32_SWITCH = "NVIDIA_TF32_OVERRIDE"
 
 # Jittor opens these by name; cuDNN 9 divided its libraries differently.
 CUDNN_8_NAMES = {f"libcudnn_{part}_{way}.so": f"libcudnn_{part}.so"
@@ -54,7 +56,33 @@ CUDNN_H = """#pragma once
 // its convolutions: here they compile, and refuse to run.
 #include "{real}"
 #if defined(__cplusplus) && CUDNN_MAJOR >= 9
+#include <cstdlib>
 {gone}
+// Jittor leaves a float32 convolution to cuDNN's default, which takes TF32 where that is fastest, and on its option
+// permits conversions, half precision among them. PyTorch says what is meant, and so is it said here: FMA where TF32
+// is forbidden, the default where it is allowed. Half-precision convolutions stay as Jittor sets them.
+inline cudnnStatus_t stand_in_math(cudnnConvolutionDescriptor_t convolution, cudnnMathType_t math) {{
+  int length, pad[3], stride[3], dilation[3];
+  cudnnConvolutionMode_t mode;
+  cudnnDataType_t compute;
+  const cudnnStatus_t told =
+      cudnnGetConvolutionNdDescriptor(convolution, 3, &length, pad, stride, dilation, &mode, &compute);
+  if (told != CUDNN_STATUS_SUCCESS) return told;
+  if (compute == CUDNN_DATA_FLOAT) {{
+    const char* tf32 = std::getenv("{switch}");
+    math = tf32 && tf32[0] == '0' && !tf32[1] ? CUDNN_FMA_MATH : CUDNN_DEFAULT_MATH;
+  }}
+  return cudnnSetConvolutionMathType(convolution, math);
+}}
+inline cudnnStatus_t stand_in_convolution(cudnnConvolutionDescriptor_t convolution, int length, const int pad[],
+                                          const int stride[], const int dilation[], cudnnConvolutionMode_t mode,
+                                          cudnnDataType_t compute) {{
+  const cudnnStatus_t set =
+      cudnnSetConvolutionNdDescriptor(convolution, length, pad, stride, dilation, mode, compute);
+  return set == CUDNN_STATUS_SUCCESS ? stand_in_math(convolution, CUDNN_DEFAULT_MATH) : set;
+}}
+#define cudnnSetConvolutionNdDescriptor stand_in_convolution
+#define cudnnSetConvolutionMathType stand_in_math
 #endif
 """
 DROPPED = "template <class... Any> cudnnStatus_t {name}(Any&&...) {{ return CUDNN_STATUS_NOT_SUPPORTED; }}"
@@ -146,6 +174,11 @@ def ready(own: str | None = None) -> Path:
         raise UnavailableError(f"Jittor on CUDA: {place} cannot be written ({error.strerror or error}): make room, "
                                "or set XDG_CACHE_HOME to a writable folder") from error
     return place / "bin" / "nvcc"
+
+
+def compiler_flag() -> str:
+    """A word for the compiler that tells the stand-ins' format: Jittor compiles anew what other words compiled."""
+    return f"-DSTAND_INS={FORMAT}"
 
 
 def compiler_of(place: Path) -> str | None:
@@ -269,7 +302,7 @@ def _fill(scratch: Path, found: Parts) -> None:
     for name, real in CUDNN_8_NAMES.items():
         _link(lib / real, lib / name, relative=True)
     gone = "\n".join(DROPPED.format(name=name) for name in CUDNN_8_FUNCTIONS)
-    _stand_in(include / "cudnn.h", CUDNN_H, gone=gone)
+    _stand_in(include / "cudnn.h", CUDNN_H, gone=gone, switch=TF32_SWITCH)
     _stand_in(include / "cuda_runtime.h", CUDA_RUNTIME_H)
     if not (include / "npp.h").exists():
         (include / "npp.h").write_text(NPP_H, encoding="utf-8")

@@ -37,6 +37,18 @@ def test_a_device_that_computes_nothing_is_refused(through):
         recognise(product(through), "products")
 
 
+@pytest.mark.parametrize(("error", "told"), [
+    (RuntimeError("CUDA error: no kernel image\nand pages more"), "CUDA error: no kernel image"),
+    (RuntimeError(), r"RuntimeError\(\)")])
+def test_a_library_that_does_not_start_is_one_line(error, told):
+    def compute(value):
+        raise error
+
+    with pytest.raises(UnavailableError, match=rf"^products fail on this device \({told}\): check") as refused:
+        recognise(compute, "products")
+    assert "\n" not in str(refused.value)
+
+
 def test_the_coarsest_of_several_counts():
     assert coarsest("float32", "tf32", "float32") == "tf32"
     assert coarsest("float32", "float32") == "float32"
