@@ -286,7 +286,10 @@ def first_fault(error: ValidationError) -> str:
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if fault["type"] == "value_error":
         return f"{place}: {fault['ctx']['error']}{more}"
-    return f"{place}: {fault['msg']}, got {fault['input']!r:.80}{more}"
+    given = fault["input"]
+    # As the file has it: null, not None.
+    shown = repr(given) if isinstance(given, str) else json.dumps(given, default=repr)
+    return f"{place}: {fault['msg']}, got {shown:.80}{more}"
 
 
 def read_json(path: Path) -> dict[str, Any]:
