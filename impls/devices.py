@@ -8,6 +8,10 @@ import platform
 import re
 from pathlib import Path
 
+from impls.errors import UnavailableError
+
+# NVIDIA's libraries obey it whatever a program asks for; "0": no TF32 in products or convolutions of float32.
+TF32_SWITCH = "NVIDIA_TF32_OVERRIDE"
 DEV = Path("/dev")
 # Errors of cuInit that have a known cause (CUresult in cuda.h).
 NO_DEVICE, OPERATING_SYSTEM, UNKNOWN = 100, 304, 999
@@ -47,6 +51,23 @@ def _why(status: int) -> str:
         return (f"there are no device files {DEV}/nvidia*: give the container the GPU (docker run --gpus all), or load "
                 "the driver's kernel module (nvidia-smi does)")
     return DRIVER_ERRORS.get(status, "check nvidia-smi")
+
+
+def require_tf32_switch(tf32: bool) -> None:
+    """Refuse a setting of NVIDIA's libraries that overrules what an arm computes in.
+
+    Args:
+        tf32: whether the arm computes in TF32.
+
+    Raises:
+        UnavailableError: the switch is set the other way.
+    """
+    value = os.environ.get(TF32_SWITCH, "")
+    if tf32 and value == "0":
+        raise UnavailableError(f"option tf32: {TF32_SWITCH}=0 in the environment forbids it: unset it")
+    if not tf32 and value not in ("", "0"):
+        raise UnavailableError(f"{TF32_SWITCH}={value[:20]!r} in the environment makes every arm compute in TF32: "
+                               "unset it (option tf32 asks for TF32)")
 
 
 def usable_cpus() -> int:

@@ -1,5 +1,9 @@
 """The project's exceptions and exit codes: every fault becomes one line, and exit code 2 where the user caused it."""
 
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 EXIT_OK = 0
 # Something was done, but not all of it: what there is, is kept.
 EXIT_FAILED = 1
@@ -33,3 +37,63 @@ class StorageError(Exception):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+_ROOM = "make room on the disk"
+_OLDER = "give Jittor an older g++ by cc_path (Debian: apt install g++-14, then cc_path=/usr/bin/g++-14)"
+_TOOLS = "install the C++ compiler (Debian: apt install g++), or name another by cc_path"
+_GPU = "the driver lost the GPU or a kernel crashed: see dmesg for Xid, then nvidia-smi"
+# What says why in the pages of a compiler, a driver, or a framework that quotes them, and what to do about it. The
+# first that is found anywhere counts: others in those pages are its consequence.
+_CAUSES = tuple((re.compile(pattern, re.IGNORECASE), advice) for pattern, advice in (
+    (r"no space left on device|disk quota exceeded", _ROOM),
+    (r"file too large|file size limit exceeded", "raise the limit on the size of files (ulimit -f)"),
+    (r"read-only file system", "set HOME to a writable folder"),
+    (r"unsupported (gnu|clang) version(! gcc versions later than \d+ are not supported)?", _OLDER),
+    (r"(^|[/ ])(g\+\+|gcc|c\+\+|cc)[-\d.]*: (no such file or directory|(command )?not found)|cannot execute .?cc1plus",
+     _TOOLS),
+    (r"failed to preprocess host compiler", _TOOLS),
+    (r"cannot find -l\S+", "install the library, or set up the environment again"),
+    (r"virtual memory exhausted|cannot allocate memory|killed signal terminated program",
+     "the compiler ran out of memory: end other programs"),
+    (r"out of memory|memory is overflow|cudaErrorMemoryAllocation|unable to alloc cuda device memory",
+     "choose a smaller batch, or end what else holds the memory"),
+    (r"unspecified launch failure|cudaErrorLaunchFailure|device lost|gpu is lost|cudaErrorDevicesUnavailable|"
+     r"uncorrectable (ecc|nvlink) error|cudaErrorECCUncorrectable|fallen off the bus", _GPU),
+    (r"nvcc fatal", "see its whole output in the log"),
+))
+_LONGEST = 160
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why something failed, in a compiler's or a driver's own words.
+
+    Attributes:
+        line: the words.
+        advice: what to do about it.
+    """
+
+    line: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.line}: {self.advice}"
+
+    def after(self, message: str) -> str:
+        """A message with the cause, of which it may hold the words already."""
+        return f"{message}: {self.advice if self.line[:80] in message else self}"
+
+
+def cause(lines: Iterable[str]) -> Cause | None:
+    """Why something failed, out of pages of output; None where no line is known to say it."""
+    clean = [" ".join(_COLOURS.sub("", line).split()) for line in lines]
+    for pattern, advice in _CAUSES:
+        for line in clean:
+            found = pattern.search(line)
+            if found:
+                # What stands around the words may be long.
+                near = line[max(0, found.end() - _LONGEST) : found.end()].partition(" ")[2]
+                return Cause(line if len(line) <= _LONGEST else near, advice)
+    return None

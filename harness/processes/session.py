@@ -17,6 +17,7 @@ from harness.processes.launcher import Handle
 from harness.progress import Progress
 from harness.protocol.life import Command, Failure, Note, R, Stop
 from harness.record.events import ArmSlot
+from impls.errors import cause
 from impls.registry import Arm
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ Cause = Literal["usage", "memory", "error", "crash", "hang"]
 
 START_TRIES = 3
 HEARTBEAT_S = 1.0
+# Of a log, in which pages of consequences may follow.
+CAUSE_LINES = 400
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,8 @@ class Session:
         except ValidationError as error:
             raise self._garbled(error) from error
         if isinstance(answer, Failure):
-            raise WorkerFailedError(answer.cause, answer.message, answer.traceback)
+            message = answer.message if answer.cause == "usage" else self._with_cause(answer.message, answer.traceback)
+            raise WorkerFailedError(answer.cause, message, answer.traceback)
         reply = command.reply()
         if not isinstance(answer, reply):
             raise WorkerFailedError("error", f"{self.arm.name}: answered {type(answer).__name__}, not {reply.__name__}")
@@ -160,7 +164,13 @@ class Session:
 
     def _ended(self) -> WorkerFailedError:
         status = self.handle.wait(self.limits.stop_s)
-        return WorkerFailedError("crash", f"{self.arm.name}: the worker {ending(status)}", status=status)
+        return WorkerFailedError("crash", self._with_cause(f"{self.arm.name}: the worker {ending(status)}"),
+                                 status=status)
+
+    def _with_cause(self, message: str, more: str = "") -> str:
+        """The message with the line that says why: a compiler's or a driver's words are in the log alone."""
+        why = cause([*more.splitlines(), *log_tail(self.log, CAUSE_LINES)])
+        return message if why is None else why.after(message)
 
 
 def ending(status: int | None) -> str:
@@ -177,7 +187,7 @@ def log_tail(log: Path, lines: int = 20) -> list[str]:
     """The last lines of a log; empty when there is none."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 16384))
+            file.seek(max(0, log.stat().st_size - 65536))
             text = file.read().decode(errors="replace")
     except OSError:
         return []

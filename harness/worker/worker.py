@@ -213,7 +213,9 @@ def compiled_files(spec: BackendSpec | None) -> int | None:
 def out_of_memory(error: Exception) -> bool:
     """Whether an exception of any framework means that memory ran out."""
     text = f"{type(error).__name__} {error}".lower()
-    return isinstance(error, MemoryError) or "outofmemory" in text or "out of memory" in text
+    # The last two are Jittor's.
+    words = ("outofmemory", "out of memory", "memory is overflow", "unable to alloc cuda device memory")
+    return isinstance(error, MemoryError) or any(word in text for word in words)
 
 
 def _made(made: T | None, asked: str) -> T:

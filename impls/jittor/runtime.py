@@ -21,9 +21,9 @@ from typing import Literal
 
 from impls.command import process
 from impls.command.parser import Parser
-from impls.errors import EXIT_OK, EXIT_USAGE, UnavailableError
+from impls.devices import TF32_SWITCH, require_tf32_switch
+from impls.errors import EXIT_OK, EXIT_USAGE, UnavailableError, cause
 from impls.jittor.setup import cuda_toolkit, onednn_wheels, requirements
-from impls.jittor.setup.cuda_toolkit import TF32_SWITCH
 
 Device = Literal["cpu", "cuda"]
 PROG = "python -m impls.jittor.runtime"
@@ -85,10 +85,9 @@ def prepare(device: Device = "cpu", tf32: bool = False) -> None:
         # A process that started this one may have added it.
         if flag not in flags.split():
             os.environ["nvcc_flags"] = f"{flags} {flag}".strip()
+        require_tf32_switch(tf32)
         if not tf32:
             os.environ[TF32_SWITCH] = "0"
-        elif os.environ.get(TF32_SWITCH) == "0":
-            raise UnavailableError(f"option tf32: {TF32_SWITCH}=0 in the environment forbids it: unset it")
     else:
         os.environ["nvcc_path"] = ""  # a CUDA compiler without a driver, or a too new one, breaks the import
     os.environ["FIX_TORCH_ERROR"] = "0"  # Jittor would import PyTorch into its own process
@@ -134,6 +133,9 @@ def _prewarm(device: Device, echo: Callable[[str], None], log: Path) -> None:
         refusal = re.search(r"^UnavailableError: (.*)$", output, re.MULTILINE)
         if refusal:
             raise UnavailableError(refusal[1])
+        why = cause(output.splitlines())
+        if why is not None:
+            raise CompilationError(f"Jittor cannot be compiled here: {why} (all output: {log})")
         echo("Jittor: it asked to be started again")
     last = [line.strip() for line in output.splitlines() if line.strip()][-1:] or ["no output"]
     raise CompilationError(f"Jittor does not import after {PREWARM_TRIES} tries: {last[0][:300]} (all output: {log})")

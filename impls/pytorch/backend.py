@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from impls.backend import BackendInfo
-from impls.devices import cpu_name
+from impls.devices import cpu_name, require_tf32_switch
 from impls.errors import UnavailableError
 from impls.pytorch import precision
 from impls.pytorch.ops import STOCK
@@ -79,6 +79,7 @@ def require_available(options: tuple[str, ...], device: str) -> None:
         UnavailableError: no CUDA device, TF32 without CUDA, or no C++ compiler for `compile`.
     """
     if device == "cuda":
+        require_tf32_switch("tf32" in options)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             available = torch.cuda.is_available()

@@ -17,7 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from impls.data.array_cache import default_folder
-from impls.errors import UnavailableError
+from impls.devices import TF32_SWITCH
+from impls.errors import UnavailableError, cause
 from impls.store.files import replacement, staging
 
 # What is linked: the release of CUDA is that of the first one.
@@ -28,8 +29,8 @@ INSTALL = "pip install 'ddpm-bench[cuda]'"
 # Raised when what is written below changes: a folder of an older format is built anew, and kernels are compiled anew.
 FORMAT = 2
 MANIFEST = "manifest.json"
-# NVIDIA's libraries obey it whatever a program asks for; "0": no TF32 in products or convolutions of float32.
-TF32_SWITCH = "NVIDIA_TF32_OVERRIDE"
+# An empty file takes a second or two; a loaded machine many times that.
+TRIAL_S = 300
 
 # Jittor opens these by name; cuDNN 9 divided its libraries differently.
 CUDNN_8_NAMES = {f"libcudnn_{part}_{way}.so": f"libcudnn_{part}.so"
@@ -273,6 +274,7 @@ def _build(place: Path, found: Parts) -> None:
         shutil.rmtree(target, ignore_errors=True)
         with staging(target) as scratch:
             _fill(scratch, found)
+            _check_compiler(scratch)
             (scratch / MANIFEST).write_text(text, encoding="utf-8")
             try:
                 scratch.rename(target)
@@ -313,6 +315,23 @@ def _fill(scratch: Path, found: Parts) -> None:
     wrapper = scratch / "bin" / "nvcc"
     wrapper.write_text(WRAPPER.format(nvcc=found.nvcc), encoding="utf-8")
     wrapper.chmod(0o755)
+
+
+def _check_compiler(scratch: Path) -> None:
+    """Refuse a compiler that compiles nothing, as Jittor would find out minutes later: g++ may be missing or too new.
+
+    Raises:
+        UnavailableError: it does not; with its own words.
+    """
+    host = os.environ.get("cc_path") or "g++"  # noqa: SIM112 - Jittor's name
+    command = [str(scratch / "bin" / "nvcc"), f"-I{scratch / 'include'}", "-ccbin", host, "-x", "cu", "-c", os.devnull,
+               "-o", str(scratch / "empty.o")]
+    told = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=TRIAL_S)
+    (scratch / "empty.o").unlink(missing_ok=True)
+    if told.returncode != 0:
+        lines = [*told.stderr.splitlines(), *told.stdout.splitlines()]
+        why = cause(lines) or next((line for line in lines if "error" in line), f"exit status {told.returncode}")
+        raise UnavailableError(f"Jittor on CUDA: the compiler does not work: {why}")
 
 
 def _link_tree(source: Path, target: Path, skip: tuple[str, ...] = ()) -> None:

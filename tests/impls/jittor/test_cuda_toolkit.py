@@ -168,3 +168,20 @@ def test_a_cache_folder_that_takes_nothing_is_one_clear_line(wheels, tmp_path):
             requirements.nvcc()
     finally:
         del os.environ["XDG_CACHE_HOME"]
+
+
+@pytest.mark.parametrize(("page", "told"), [
+    ("gcc: No such file or directory\nnvcc fatal   : Failed to preprocess host compiler properties.",
+     "the compiler does not work: gcc: No such file or directory: install the C\\+\\+ compiler"),
+    ("/x/host_config.h:137:2: error: error -- unsupported GNU version! gcc versions later than 15 are not supported! x",
+     "unsupported GNU version! gcc versions later than 15 are not supported.*older g\\+\\+ by cc_path"),
+    ("<built-in>: fatal error: when writing output to /tmp/x.ii: No space left on device", "No space left.*make room"),
+    ("/x/a.h:1:1: error: something new", "the compiler does not work: /x/a.h:1:1: error: something new")])
+def test_a_compiler_that_compiles_nothing_is_refused_before_the_folder_is_there(wheels, page, told):
+    nvcc = wheels.site / "nvidia" / "cu13" / "bin" / "nvcc"
+    nvcc.write_text(nvcc.read_text().replace("*) for", f"*-ccbin*) cat >&2 <<'END'\n{page}\nEND\nexit 1 ;;\n*) for")
+                    .replace("case $1", 'case "$*"').replace("--version)", "*--version*)").replace("--dryrun)",
+                                                                                                   "*--dryrun*)"))
+    with pytest.raises(UnavailableError, match=told) as refused:
+        requirements.nvcc()
+    assert "\n" not in str(refused.value) and not cuda_toolkit.folder().exists()

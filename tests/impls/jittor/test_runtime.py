@@ -163,6 +163,9 @@ def test_cuda_sets_the_compiler_and_forbids_tf32_unless_it_is_asked_for(monkeypa
     assert os.environ["nvcc_flags"].split() == ["-lineinfo", cuda_toolkit.compiler_flag()]
     with pytest.raises(UnavailableError, match="option tf32: NVIDIA_TF32_OVERRIDE=0"):
         runtime.prepare("cuda", tf32=True)
+    monkeypatch.setenv(runtime.TF32_SWITCH, "1")
+    with pytest.raises(UnavailableError, match="NVIDIA_TF32_OVERRIDE='1' in the environment makes every arm"):
+        runtime.prepare("cuda")
 
 
 def test_another_device_after_the_import_is_refused(monkeypatch):
@@ -200,9 +203,16 @@ def test_prewarm_tries_again_after_a_silent_exit(monkeypatch):
 
 
 def test_prewarm_gives_up_with_the_last_words(monkeypatch, tmp_path):
-    children(monkeypatch, *["one\nfatal error: no space left on device\n\n"] * 3)
-    with pytest.raises(UnavailableError, match="no space left on device.*own.log"):
+    children(monkeypatch, *["one\nfatal error: never seen\n\n"] * 3)
+    with pytest.raises(UnavailableError, match="after 3 tries: fatal error: never seen.*own.log"):
         runtime.prewarm("cpu", lambda text: None, tmp_path / "own.log")
+
+
+def test_prewarm_says_why_at_once_where_the_compiler_does(monkeypatch, tmp_path):
+    tries = children(monkeypatch, "/usr/bin/ld: final link failed: No space left on device\nKeyError: 3\n")
+    with pytest.raises(UnavailableError, match="compiled here: .*No space left on device: make room.*own.log"):
+        runtime.prewarm("cpu", lambda text: None, tmp_path / "own.log")
+    assert len(tries) == 1
 
 
 @pytest.mark.parametrize("output", ["one\nfatal error: no space left on device\n", runtime.READY])
