@@ -1,6 +1,6 @@
 # make setup | bench | test | lint     (everything lives in .venv and the user's cache folder)
 .DELETE_ON_ERROR:
-.PHONY: setup bench test test-pytorch test-jittor lint check-machine clean
+.PHONY: setup bench test test-pytorch test-jittor test-fake-cuda lint check-machine clean
 
 # The first interpreter that Jittor 1.3.11 supports; override with `make PYTHON=/path/to/python ...`.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
@@ -39,6 +39,14 @@ test: setup
 
 test-pytorch test-jittor: test-%: setup
 	$(BIN)/python -m pytest tests/frameworks --framework $*
+
+# Jittor's CUDA path on a machine without a GPU, half an hour the first time. The compiler (100 MB) and what it compiles lie
+# in a folder of their own: the environment stays as it is.
+FAKE_CUDA ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ddpm-bench/fake-cuda
+test-fake-cuda: setup
+	$(BIN)/python -m pip install --disable-pip-version-check --upgrade --no-deps -c constraints.txt --target '$(FAKE_CUDA)/compiler' \
+		$$($(BIN)/python -c 'from impls.jittor.setup.cuda_toolkit import COMPILER; print(*COMPILER)')
+	FAKE_CUDA_COMPILER='$(FAKE_CUDA)/compiler' FAKE_CUDA_HOME='$(FAKE_CUDA)/home' $(BIN)/python -m pytest tests/fake_cuda
 
 lint: setup
 	$(BIN)/ruff check .

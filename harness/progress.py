@@ -55,15 +55,22 @@ class Progress:
         if self._bar is not None and not self._quiet:
             self._bar.set_postfix_str(text, refresh=self._stream.isatty())
 
-    def tick(self, text: str, seconds: float) -> None:
-        """A sign of life of something that has taken `seconds` so far; a new line only now and then."""
+    def tick(self, text: str, seconds: float, detail: str | None = None) -> None:
+        """A sign of life of something that has taken `seconds` so far; a new line only now and then.
+
+        Args:
+            text: what it is; the same each time.
+            seconds: since it began.
+            detail: how far it is, where that is known.
+        """
         if self._quiet:
             return
+        more = f", {detail}" if detail else ""
         if self._bar is not None and self._stream.isatty():
-            self._bar.set_postfix_str(f"{text}, {seconds:.0f} s")
+            self._bar.set_postfix_str(f"{text}, {seconds:.0f} s{more}")
             return
         last = self._last_line.get(text)
         if seconds < HEARTBEAT_LINE_S or (last is not None and last <= seconds < last + HEARTBEAT_LINE_S):
             return
         self._last_line[text] = seconds
-        self.say(f"  {text} ({seconds:.0f} s)")
+        self.say(f"  {text} ({seconds:.0f} s{more})")

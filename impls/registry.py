@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Literal
+from typing import Any, Literal
 
 from impls.backend import Backend
 from impls.errors import UsageError
@@ -31,7 +31,9 @@ class BackendSpec:
         cpu_only: options that exist on the CPU alone.
         cuda_only: options that exist on CUDA alone.
         any_threads: options with which the bits of a result on the CPU do not depend on the number of threads.
-        prepare_module: module with `prewarm(device, echo)` that fills a compile cache before the first import, or None.
+        prepare_module: module, or None, for a framework that compiles: it may have `prewarm(device, echo)`, which fills
+            a cache before the first import; `compiled_files()`, which counts it; `compiling(log)`, which tells how
+            far compiling is by the end of a process's output, None where it is not at it.
     """
 
     name: str
@@ -42,6 +44,10 @@ class BackendSpec:
     cuda_only: frozenset[str] = frozenset()
     any_threads: frozenset[str] = frozenset()
     prepare_module: str | None = None
+
+    def prepares(self, what: str) -> Callable[..., Any] | None:
+        """A function of the prepare module; None where it has none."""
+        return None if self.prepare_module is None else getattr(import_module(self.prepare_module), what, None)
 
 
 @dataclass(frozen=True)

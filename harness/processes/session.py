@@ -157,7 +157,12 @@ class Session:
             # A loader process of a dead worker may hold the socket open, so its end alone is not enough.
             if self.handle.poll() is not None and not self.channel.poll(0):
                 raise self._ended()
-            self.watcher.tick(f"{self.arm.name}: {name}", self.clock() - start)
+            self.watcher.tick(f"{self.arm.name}: {name}", self.clock() - start, self._compiling())
+
+    def _compiling(self) -> str | None:
+        """How far the worker's framework is with compiling, as it says in its output; it cannot speak meanwhile."""
+        told = self.arm.spec.prepares("compiling")
+        return None if told is None else told(log_end(self.log))
 
     def _garbled(self, error: Exception) -> WorkerFailedError:
         return WorkerFailedError("error", f"{self.arm.name}: its answer cannot be understood", str(error))
@@ -185,10 +190,14 @@ def ending(status: int | None) -> str:
 
 def log_tail(log: Path, lines: int = 20) -> list[str]:
     """The last lines of a log; empty when there is none."""
+    return [line.rstrip()[:500] for line in log_end(log).replace("\r", "\n").splitlines() if line.strip()][-lines:]
+
+
+def log_end(log: Path) -> str:
+    """The last 64 KiB of a log; empty when there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 65536))
-            text = file.read().decode(errors="replace")
+            return file.read().decode(errors="replace")
     except OSError:
-        return []
-    return [line.rstrip()[:500] for line in text.replace("\r", "\n").splitlines() if line.strip()][-lines:]
+        return ""

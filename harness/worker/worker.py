@@ -12,7 +12,6 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,11 +88,9 @@ class Worker:
 
     def prewarm(self, command: life.Prewarm) -> life.Done:
         """Fill the arm's compile cache where it has one."""
-        spec = parse_arm(command.arm).spec
-        if spec.prepare_module is not None:
-            prewarm = getattr(import_module(spec.prepare_module), "prewarm", None)
-            if prewarm is not None:
-                prewarm(command.device, echo=self._note)
+        prewarm = parse_arm(command.arm).spec.prepares("prewarm")
+        if prewarm is not None:
+            prewarm(command.device, echo=self._note)
         return life.Done()
 
     def create(self, command: life.Create) -> life.Created:
@@ -204,9 +201,7 @@ def plain_info(info: BackendInfo) -> dict[str, Any]:
 
 def compiled_files(spec: BackendSpec | None) -> int | None:
     """Files in the arm's compile cache, through its prepare module; None where it has none or cannot count."""
-    if spec is None or spec.prepare_module is None:
-        return None
-    count = getattr(import_module(spec.prepare_module), "compiled_files", None)
+    count = None if spec is None else spec.prepares("compiled_files")
     return None if count is None else int(count())
 
 

@@ -21,7 +21,7 @@ from typing import Literal
 
 from impls.command import process
 from impls.command.parser import Parser
-from impls.devices import TF32_SWITCH, require_tf32_switch
+from impls.devices import TF32_SWITCH, require_tf32_switch, usable_cpus
 from impls.errors import EXIT_OK, EXIT_USAGE, UnavailableError, cause
 from impls.jittor.setup import cuda_toolkit, onednn_wheels, requirements
 
@@ -65,6 +65,8 @@ def prepare(device: Device = "cpu", tf32: bool = False) -> None:
         "gdb_path": "",  # a crash would attach gdb and print pages
         "cache_name": "default",  # else the git branch around the virtual environment: a rebuild per branch
         "python_config_path": requirements.python_config(),
+        # Kernels at a time; by itself one for every 3 GiB of memory, at most 16. One alone would show no progress.
+        "use_parallel_op_compiler": str(max(2, usable_cpus())),
     }
     under_mpi = "OMPI_COMM_WORLD_SIZE" in os.environ
     if not under_mpi:
@@ -146,6 +148,20 @@ def compiled_files() -> int:
     return sum(1 for _ in (jittor_home() / ".cache" / "jittor").glob("jt*/**/*.so"))
 
 
+def compiling(log: str) -> str | None:
+    """How far the kernels of a step are compiled, from the end of a process's output; None when they are not at it.
+
+    Jittor compiles all that a step lacks at once, in parallel, and rewrites one line: "Compiling Operators(i/n) ...".
+    """
+    lines = [line for line in re.split(r"[\r\n]+", log) if line.strip()]
+    found = re.match(r"Compiling Operators\((\d+)/(\d+)\) used: *\S+ eta: *([\d.e+]+)s", lines[-1]) if lines else None
+    if found is None or found[1] == found[2]:
+        return None
+    left_s = float(found[3])
+    left = f"{left_s / 60:.0f} min" if left_s >= 90 else f"{left_s:.0f} s"
+    return f"{found[1]} of {found[2]} kernels compiled, about {left} left"
+
+
 def jittor_home() -> Path:
     """The folder whose .cache/jittor Jittor writes to: JITTOR_HOME, else the one it remembered, else the home folder.
 
@@ -185,17 +201,20 @@ def _import_in_child(device: Device, echo: Callable[[str], None], log: Path) -> 
     environment = dict(os.environ, log_silent="0", PYTHONUNBUFFERED="1")
     command = [sys.executable, "-m", "impls.jittor.runtime", "--import", "--device", device]
     root = Path(__file__).parents[2]
-    started = time.monotonic()
+    started = spoke = time.monotonic()
+    heard = 0
     with (
         log.open("wb") as sink,
         subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=environment, cwd=root) as child,
     ):
         try:
             while child.poll() is None:
-                elapsed_s = time.monotonic() - started
-                if elapsed_s > PREWARM_LIMIT_S:
+                now, size = time.monotonic(), log.stat().st_size
+                if size != heard:
+                    heard, spoke = size, now
+                if now - spoke > PREWARM_LIMIT_S:
                     raise CompilationError(
-                        f"Jittor is not compiled after {elapsed_s / 60:.0f} minutes (all output: {log})")
+                        f"Jittor's compiling gave no sign of life for {(now - spoke) / 60:.0f} minutes (all output: {log})")
                 try:
                     child.wait(timeout=ECHO_EVERY_S)
                 except subprocess.TimeoutExpired:

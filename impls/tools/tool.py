@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from typing import Literal, NoReturn
 
 from impls.backend import Backend
@@ -75,10 +74,9 @@ def _created(arm: Arm, device: Device, say: Callable[[str], None], threads: int 
     fault = arm.device_fault(device)
     if fault is not None:
         raise UnavailableError(fault)
-    if arm.spec.prepare_module is not None:
-        prewarm = getattr(import_module(arm.spec.prepare_module), "prewarm", None)
-        if prewarm is not None:
-            prewarm(device, echo=say)
+    prewarm = arm.spec.prepares("prewarm")
+    if prewarm is not None:
+        prewarm(device, echo=say)
     remark = threads_remark(os.environ.get("OMP_NUM_THREADS"), usable_cpus()) if threads is None else None
     if remark is not None:
         say(remark)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from multiprocessing.connection import Pipe
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,7 +18,7 @@ import scripted_backend
 from harness import protocol
 from harness.machine import counters, disturbance
 from harness.processes.launcher import launch, worker_environment
-from harness.processes.session import WorkerFailedError, ending, log_tail
+from harness.processes.session import Session, WorkerFailedError, ending, log_tail
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
 from harness.protocol import life, timing
@@ -245,7 +246,40 @@ def test_a_quiet_progress_writes_nothing_and_a_loud_one_has_a_heartbeat():
             progress.advance()
             progress.say("a line")
             for second in range(30):
-                progress.tick("busy", float(second))
+                progress.tick("busy", float(second), f"{second} of 30" if second > 20 else None)
         text = stream.getvalue()
         assert (text == "") == quiet
         assert text.count("busy (") == (0 if quiet else 3)
+        assert quiet or ("busy (24 s, 24 of 30)" in text and "busy (16 s)" in text)
+
+
+class Compiling:
+    """A worker that is heard again only after three waits, and its clock."""
+
+    def __init__(self):
+        self.waits, self.sent = 0, []
+        self.send_bytes = self.sent.append
+
+    def poll(self, timeout=None):
+        self.waits += timeout is not None
+        return self.waits > 3
+
+    def recv_bytes(self, _most):
+        return protocol.encode(life.CacheCount(compiled_files=7))
+
+    def clock(self):
+        return 10.0 * self.waits
+
+
+def test_who_waits_for_a_compiling_worker_sees_how_far_it_is(tmp_path):
+    log, stream, worker = tmp_path / "log", io.StringIO(), Compiling()
+    log.write_text("a warning\n\nCompiling Operators(3/42) used: 2.1s eta: 31.5s \r"
+                   "Compiling Operators(12/42) used: 10.1s eta: 25.2s \r")
+    handle = SimpleNamespace(poll=lambda: None)
+    session = Session("A", parse_arm("jittor"), 1, 1, log, worker, handle, Progress(stream=stream), worker.clock)
+    assert session.ask(life.ReadCache(), 60).compiled_files == 7
+    assert "jittor: cache (20 s, 12 of 42 kernels compiled, about 25 s left)" in stream.getvalue()
+    worker.waits = 0
+    session.arm = parse_arm("pytorch")
+    session.ask(life.ReadCache(), 60)
+    assert "pytorch: cache (20 s)" in stream.getvalue()

@@ -58,6 +58,7 @@ def test_prepare_sets_every_build_setting_once_and_is_idempotent(tmp_path):
     assert dict(os.environ) == first
     assert first["nvcc_path"] == "" and first["use_mpi"] == "0" and first["FIX_TORCH_ERROR"] == "0"
     assert Path(first["python_config_path"]).is_file()
+    assert int(first["use_parallel_op_compiler"]) == max(2, len(os.sched_getaffinity(0)))
     assert (onednn(tmp_path) / "include" / "oneapi" / "dnnl" / "dnnl.hpp").is_file()
     assert ctypes.CDLL(str(onednn(tmp_path) / "lib" / "libmkldnn.so")).dnnl_sgemm
 
@@ -251,6 +252,18 @@ def test_progress_is_the_newest_count(tmp_path):
     assert runtime._progress(log) == " (10 of 150 files)"
     log.write_text("")
     assert runtime._progress(log) == ""
+
+
+@pytest.mark.parametrize(("log", "told"), [
+    ("", None), ("a warning\n", None),
+    ("\nCompiling Operators(3/42) used: 2.11s eta: 31.5s \r", "3 of 42 kernels compiled, about 32 s left"),
+    ("\nCompiling Operators(3/42) used: 2.11s eta:   90s \rCompiling Operators(5/42) used: 12.1s eta: 1.2e+03s \r",
+     "5 of 42 kernels compiled, about 20 min left"),
+    # Done, and nothing said since; or something else said since.
+    ("Compiling Operators(42/42) used: 40.1s eta:    0s \r\n", None),
+    ("Compiling Operators(3/42) used: 2.11s eta: 31.5s \r\nTraceback\n", None)])
+def test_how_far_kernels_are_is_read_from_the_end_of_the_output(log, told):
+    assert runtime.compiling(log) == told
 
 
 def test_compiled_files_counts_kernels_and_not_onednn(tmp_path):
