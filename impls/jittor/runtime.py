@@ -214,7 +214,7 @@ def _import_in_child(device: Device, echo: Callable[[str], None], log: Path) -> 
                     heard, spoke = size, now
                 if now - spoke > PREWARM_LIMIT_S:
                     raise CompilationError(
-                        f"Jittor's compiling gave no sign of life for {(now - spoke) / 60:.0f} minutes (all output: {log})")
+                        f"Jittor's compiler is silent for {(now - spoke) / 60:.0f} minutes (all output: {log})")
                 try:
                     child.wait(timeout=ECHO_EVERY_S)
                 except subprocess.TimeoutExpired:
