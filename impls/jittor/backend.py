@@ -42,7 +42,7 @@ class Backend:
         from impls.jittor import ops
 
         jt.flags.use_cuda = int(device == "cuda")
-        # On CUDA 1 is TF32 in products; convolutions follow cuda_toolkit.TF32_SWITCH.
+        # On CUDA 1 is TF32 in products; convolutions follow devices.TF32_SWITCH.
         jt.flags.use_tensorcore = int("tf32" in self.options)
         if device == "cuda":
             jt.cudnn.set_algorithm_cache_size(ALGORITHMS)
