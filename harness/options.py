@@ -29,6 +29,8 @@ else:
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 DatasetName = Literal["auto", "cifar10", "fashion-mnist", "digits", "synthetic"]
 ABOUT = "Run one benchmark suite and write a report."
+# What `--arms auto` means, and what it adds where the GPU has TF32.
+AUTO, STRICT_PAIR, TF32_PAIR = "auto", "pytorch,jittor", "pytorch:tf32,jittor:tf32"
 MIN_BLOCKS, MOST_BLOCKS = 6, 1000
 EXPERIMENT = "experiment"
 
@@ -44,8 +46,9 @@ class BenchConfig(Frozen):
 
     suite: SuiteName = Field(next(iter(SUITES)), description=SUITE_LINES)
     arms: Annotated[str, Shown("ARM,ARM")] = Field(
-        "pytorch,jittor", description="comma-separated arms, each backend[:option+option]; the same one twice is an "
-                                      "A/A test")
+        AUTO, description=f"comma-separated arms, each backend[:option+option]; each is compared with the first one of "
+                          f"its number format, one alone in its format with the first of all; the same one twice is an "
+                          f"A/A test; auto: {STRICT_PAIR}, and on a GPU with TF32 a second pair, {TF32_PAIR}")
     preset: Literal["auto", "ddpm", "seed", "tiny"] = Field(
         "auto", description="network and recipe; auto: ddpm on CUDA, tiny on the CPU")
     dataset: DatasetName = Field("auto", description="images; auto takes the first that is there or can be had")
@@ -126,12 +129,12 @@ class BenchConfig(Frozen):
 
     @cached_property
     def compared(self) -> tuple[Arm, ...]:
-        """The arms of `--arms`, in order.
+        """The arms of `--arms`, in order; of `auto`, before a device is chosen, those that are there on any.
 
         Raises:
             UsageError: none, or one that there is not.
         """
-        return parse_arms(self.arms)
+        return parse_arms(STRICT_PAIR if self.arms == AUTO else self.arms)
 
     @cached_property
     def interpreters(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -15,6 +16,7 @@ from harness.stats.interval import ALPHA, MARGIN
 from harness.suites.registry import SUITES
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.precision import ORDER, WORDS, Precision
 from impls.registry import Arm, Device
 
 SLOTS: tuple[ArmSlot, ...] = get_args(ArmSlot)
@@ -56,12 +58,12 @@ class Plan:
         suite: what is measured.
         part: which of its parts this is, with its own settings.
         arms: slot and arm, in the order of `--arms`; the self-check's second copies last.
-        comparisons: every further arm against the first, then every arm against itself.
+        comparisons: what `paired` says, then every arm against itself.
         device: where all of them run.
         min_blocks: blocks that are needed.
         max_blocks: blocks that are run if the time allows, dirty ones' repeats excluded.
         pairs: stepwise windows of each arm in a block.
-        schedule: resident or sequential.
+        schedule: resident, or sequential: one arm after another.
         seed: seed of the orders.
         time_limit_s: after which the run ends; None without a limit.
         first_block: number of its first block; blocks of one run never share a number.
@@ -101,6 +103,15 @@ class Plan:
         return tuple(slot for slot, _ in self.arms)
 
     @property
+    def groups(self) -> tuple[tuple[ArmSlot, ...], ...]:
+        """The arms that comparisons join, which take turns in a block and are in memory together."""
+        of = {slot: {slot} for slot in self.slots}
+        for comparison in self.comparisons:
+            joined = of[comparison.a] | of[comparison.b]
+            of.update(dict.fromkeys(joined, joined))
+        return tuple(dict.fromkeys(tuple(slot for slot in self.slots if slot in of[one]) for one in self.slots))
+
+    @property
     def extra_blocks(self) -> int:
         """How many dirty blocks may be repeated at the end."""
         return int(self.max_blocks * EXTRA_SHARE)
@@ -108,6 +119,22 @@ class Plan:
     def arm(self, slot: ArmSlot) -> Arm:
         """The arm in a slot."""
         return dict(self.arms)[slot]
+
+    def precision(self, comparison: Comparison) -> Precision | None:
+        """The number format that the options of both arms ask for; None where they ask for different ones."""
+        formats = {self.arm(slot).precision for slot in (comparison.a, comparison.b)}
+        return formats.pop() if len(formats) == 1 else None
+
+    def turns(self, block: BlockPlan) -> list[list[ArmSlot]]:
+        """Who is in memory together, one group after another, in the order of a block.
+
+        The block's seed decides which group begins and, in each, which arm.
+        """
+        order = turn_order(self.slots, block.order_seed, 0)
+        if self.schedule == "sequential":
+            return [[slot] for slot in order]
+        first = sorted(self.groups, key=lambda group: min(map(order.index, group)))
+        return [turn_order(group, block.order_seed, 0) for group in first]
 
     def block(self, number: int, repeats: int | None = None) -> BlockPlan:
         """The plan of block `number`."""
@@ -132,8 +159,9 @@ class Plan:
             "looks": 1, "blocks": {"least": self.min_blocks, "most": self.max_blocks, "repeats": self.extra_blocks},
             "pairs": self.pairs, "window": "one step where a step takes 0.1 s or more, else as many as fill 0.1 s",
             "schedule": self.schedule, "seed": self.seed, "time_limit_s": self.time_limit_s,
-            "multiple_comparisons": "Holm over the arms compared with the first" + " and the cells" * bool(cells),
-            "comparisons": [{"a": c.a, "b": c.b, "selfcheck": c.selfcheck} for c in self.comparisons],
+            "multiple_comparisons": "Holm over the comparisons" + " and the cells" * bool(cells),
+            "comparisons": [{"a": c.a, "b": c.b, "selfcheck": c.selfcheck, "precision": self.precision(c)}
+                            for c in self.comparisons],
             "block_numbers": [self.block_numbers.start, self.block_numbers.stop - 1],
             "cells": list(cells), "sweep": sweep,
         }
@@ -165,7 +193,7 @@ def _planned(asked: Asked, part: type[Part], first_block: int) -> Plan:
         if fault:
             raise UsageError(f"--device {asked.device}: {fault}")
     slots = SLOTS[: len(doubled)]
-    comparisons = [Comparison(slots[0], slot) for slot in slots[1 : len(named)]]
+    comparisons = [Comparison(slots[a], slots[b]) for a, b in paired(named)]
     if len(doubled) > len(named):
         comparisons += [Comparison(slots[i], slots[len(named) + i], selfcheck=True) for i in range(len(named))]
     return Plan(
@@ -174,6 +202,22 @@ def _planned(asked: Asked, part: type[Part], first_block: int) -> Plan:
         min_blocks=config.blocks or MIN_BLOCKS, max_blocks=config.blocks or DEFAULT_BLOCKS,
         pairs=config.pairs or part.pairs, schedule=config.schedule, seed=config.seed,
         time_limit_s=None if config.time_limit is None else config.time_limit * 60, first_block=first_block)
+
+
+def paired(arms: Sequence[Arm]) -> list[tuple[int, int]]:
+    """Which arms are compared, as positions in `arms`, the earlier one first.
+
+    Each with the first arm of its own number format, since arms of different ones cannot be judged. An arm that is
+    alone in its format is compared with the first of all, or as that with the second: its ratio describes what a format
+    brings.
+    """
+    formats = [arm.precision for arm in arms]
+    count, pairs = Counter(formats), []
+    for number, name in enumerate(formats[1:], 1):
+        first = 0 if count[name] == 1 else formats.index(name)
+        pairs += [(first, number)] if first != number else []
+    alone = len(arms) > 1 and not any(0 in pair for pair in pairs)
+    return [(0, 1), *pairs] if alone else pairs
 
 
 def declared(plans: Sequence[Plan], recipe: ExperimentConfig) -> dict[str, Any]:
@@ -207,18 +251,30 @@ def describe(plan: Plan, experiment: ExperimentConfig) -> str:
     parts = f", part {plan.part.name}" if len(plan.suite.parts) > 1 else ""
     lines = [f"suite {plan.suite.name}{parts}: {plan.suite.summary}", f"device {plan.device}"]
     lines += [f"  {slot}  {arm.name}" for slot, arm in plan.arms]
-    lines += [f"  compare {c.a} with {c.b}{' (self-check)' if c.selfcheck else ''}" for c in plan.comparisons]
+    lines += [f"  compare {c.a} with {c.b}{_what(plan, c)}" for c in plan.comparisons]
     lines += [*plan.part.described(experiment), *(f"note: {note}" for note in plan.part.notes(experiment))]
     if plan.timed:
         most = f" to {plan.max_blocks}" if plan.max_blocks > plan.min_blocks else ""
         lines.append(f"{plan.min_blocks}{most} blocks of {plan.pairs} pairs, {plan.schedule}, at most "
                      f"{plan.extra_blocks} repeats of disturbed blocks")
+        if plan.schedule == "resident" and len(plan.groups) > 1:
+            lines.append(f"{len(plan.arms)} arms, in memory at once are only those that are compared, at most "
+                         f"{max(map(len, plan.groups))}; a block takes one such group after another")
         for number in plan.block_numbers[: plan.max_blocks]:
             block = plan.block(number)
-            order = "".join(turn_order(plan.slots, block.order_seed, 0))
+            order = ", then ".join("".join(group) for group in plan.turns(block))
             lines.append(f"  block {number}: first pair {order}, order seed {block.order_seed}")
     lines.append(f"experiment {experiment.preset}, configuration {experiment.sha256()[:12]}")
     return "\n".join(lines)
+
+
+def _what(plan: Plan, comparison: Comparison) -> str:
+    """What a comparison is about, where that must be said."""
+    formats = {plan.arm(slot).precision for slot in (comparison.a, comparison.b)}
+    several = len({arm.precision for _, arm in plan.arms}) > 1
+    kinds = [" against ".join(WORDS[name] for name in ORDER if name in formats)] if several else []
+    kinds += ["self-check"] if comparison.selfcheck else []
+    return f" ({', '.join(kinds)})" if kinds else ""
 
 
 def dry_run(config: BenchConfig, experiment: ExperimentConfig, plans: Sequence[Plan], device_reason: str,

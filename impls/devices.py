@@ -25,6 +25,8 @@ DRIVER_ERRORS = {
 }
 # What C's isspace takes.
 BLANKS = " \t\n\v\f\r"
+# CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h.
+CAPABILITY = (75, 76)
 
 
 def cuda_driver_fault() -> str | None:
@@ -68,6 +70,20 @@ def require_tf32_switch(tf32: bool) -> None:
     if not tf32 and value not in ("", "0"):
         raise UnavailableError(f"{TF32_SWITCH}={value[:20]!r} in the environment makes every arm compute in TF32: "
                                "unset it (option tf32 asks for TF32)")
+
+
+def cuda_capability() -> tuple[int, int] | None:
+    """Compute capability, as (major, minor), of the first GPU that the driver shows; None where it does not tell."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, parts = ctypes.c_int(0), (ctypes.c_int(0), ctypes.c_int(0))
+    if driver.cuInit(0) != 0 or driver.cuDeviceGet(ctypes.byref(device), 0) != 0:
+        return None
+    failed = [driver.cuDeviceGetAttribute(ctypes.byref(part), attribute, device)
+              for part, attribute in zip(parts, CAPABILITY, strict=True)]
+    return None if any(failed) else (parts[0].value, parts[1].value)
 
 
 def usable_cpus() -> int:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from impls.backend import Backend
 from impls.errors import UsageError
 from impls.plugins import offered
+from impls.recipe.precision import Precision, coarsest
 
 Device = Literal["cpu", "cuda"]
 ENTRY_POINT_GROUP = "ddpm_bench.backends"
@@ -31,6 +32,7 @@ class BackendSpec:
         cpu_only: options that exist on the CPU alone.
         cuda_only: options that exist on CUDA alone.
         any_threads: options with which the bits of a result on the CPU do not depend on the number of threads.
+        formats: options that change the number format of products and convolutions -> that format.
         prepare_module: module, or None, for a framework that compiles: it may have `prewarm(device, echo)`, which fills
             a cache before the first import; `compiled_files()`, which counts it; `compiling(log)`, which tells how
             far compiling is by the end of a process's output, None where it is not at it.
@@ -43,6 +45,7 @@ class BackendSpec:
     cpu_only: frozenset[str] = frozenset()
     cuda_only: frozenset[str] = frozenset()
     any_threads: frozenset[str] = frozenset()
+    formats: Mapping[str, Precision] = field(default_factory=dict)
     prepare_module: str | None = None
 
     def prepares(self, what: str) -> Callable[..., Any] | None:
@@ -68,6 +71,11 @@ class Arm:
     def name(self) -> str:
         """Canonical text, e.g. "pytorch:bf16+compile"."""
         return self.backend + (":" + "+".join(self.options) if self.options else "")
+
+    @property
+    def precision(self) -> Precision:
+        """The coarsest number format that its options ask for; what it computes in, its worker proves."""
+        return coarsest("float32", *(self.spec.formats[name] for name in self.options if name in self.spec.formats))
 
     def device_fault(self, device: Device) -> str | None:
         """Why this arm cannot run on `device` whatever the machine; None when it can."""
@@ -101,6 +109,7 @@ BUILT_IN: tuple[BackendSpec, ...] = (
             "tf32": "TF32 matrix products and convolutions (CUDA)",
         },
         cuda_only=frozenset({"tf32"}),
+        formats={"bf16": "bfloat16", "tf32": "tf32"},
     ),
     BackendSpec(
         name="jittor",
@@ -113,6 +122,7 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         cpu_only=frozenset({"onednn"}),
         cuda_only=frozenset({"amp", "tf32"}),
         any_threads=frozenset({"onednn"}),
+        formats={"amp": "float16", "tf32": "tf32"},
         prepare_module="impls.jittor.runtime",
     ),
 )

@@ -20,7 +20,10 @@ from reports.suites.registry import chapter_of, chapters_of, whole
 from reports.terminal import said, told
 from reports.text import NA, utc
 from reports.view.run import batch_sizes, nested
-from reports.view.words import batch_words
+from reports.view.words import batch_words, metric_words
+
+# What verdicts are about, arm A, arm B.
+Family = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -129,22 +132,27 @@ def setting(summary: Summary, parts: Sequence[Chapter]) -> str:
 
 def verdict_lines(verdicts: Sequence[Decided]) -> tuple[str, ...]:
     """What a run decided, in few lines: the cells of a pair of arms share one, below what covers them all."""
-    cells: dict[tuple[str, str, str], list[Decided]] = {}
+    cells: dict[Family, list[Decided]] = {}
     others: list[Decided] = []
     for verdict in verdicts:
         (others if verdict.cell is None else cells.setdefault(family(verdict), [])).append(verdict)
     # The machine's noise comes last.
     others.sort(key=lambda one: SELF_CHECK in (one.metric or ""))
     return (
-        *(told(one, *family(one)[1:]) for one in others),
+        *(told(one, *names(one)) for one in others),
         *(cells_line(*of, found) for of, found in cells.items()),
     )
 
 
-def family(verdict: Decided) -> tuple[str, str, str]:
-    """What verdicts of several cells have in common: the metric and the names of both arms, told apart."""
+def family(verdict: Decided) -> Family:
+    """What verdicts of several cells have in common: what they are about, and the names of both arms."""
+    return (metric_words(verdict.metric, None, verdict.precision), *names(verdict))
+
+
+def names(verdict: Decided) -> tuple[str, str]:
+    """The names of both arms, told apart."""
     a, b = verdict.arm_a or NA, verdict.arm_b or NA
-    return (verdict.metric or NA, a, b) if a != b else (verdict.metric or NA, f"{a} (A)", f"{b} (B)")
+    return (a, b) if a != b else (f"{a} (A)", f"{b} (B)")
 
 
 def cells_line(metric: str, a: str, b: str, verdicts: Sequence[Decided]) -> str:

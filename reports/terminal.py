@@ -9,7 +9,7 @@ from harness.record.findings import SELF_CHECK_CODES
 from harness.record.run import RecordedRun
 from harness.record.summary import Decided
 from reports.text import NA, one_line, plural, with_interval
-from reports.view.words import outcome
+from reports.view.words import metric_words, outcome
 
 
 def lines(run: RecordedRun) -> list[str]:
@@ -45,8 +45,7 @@ def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
 
 def told(verdict: Verdict | Decided, a: str, b: str) -> str:
     """What a verdict says of arms of these names, in few words, and the ratio as recorded."""
-    metric = f"{verdict.metric or NA}, {verdict.cell}" if verdict.cell else verdict.metric or NA
-    text = said(verdict, a, b, f"in {metric}")
+    text = said(verdict, a, b, f"in {metric_words(verdict.metric, verdict.cell, verdict.precision)}")
     if verdict.ratio is None:
         return text
     ratio = with_interval(verdict.ratio, verdict.ci_low, verdict.ci_high)

@@ -40,22 +40,27 @@ class Block:
                                        lambda: round(bench.clock() * 1e9), bench.counters)
         self.began = bench.clock()
         self._group: list[ArmSlot] = []
+        self._groups_s: list[float] = []
         self._failed: set[ArmSlot] = set()
 
     def run(self) -> BlockState:
         """Measure every arm that has not failed for good; the state also goes into the journal."""
         bench, plan = self.bench, self.bench.plan
-        order = [slot for slot in turn_order(plan.slots, self._plan.order_seed, 0) if self._may_run(slot)]
+        turns = plan.turns(self._plan)
+        may = {slot for group in turns for slot in group if self._may_run(slot)}
         bench.telemetry.mark()
         bench.ledger.look_around(self.number)
-        for self._group in [order] if plan.schedule == "resident" else [[slot] for slot in order]:
+        for group in turns:
+            self._group = [slot for slot in group if slot in may]
+            if not self._group:
+                continue
             try:
                 self._measure()
             except BaseException:
                 self._stop(at_once=True)
                 raise
             self._stop()
-        for slot in order:
+        for slot in may:
             bench.failures[slot] = bench.failures[slot] + 1 if slot in self._failed else 0
         bench.ledger.look_around(self.number)
         reasons = [*self.disturbance.reasons(), *bench.telemetry.disturbances(),
@@ -153,7 +158,7 @@ class Block:
                                         log=f"logs/{self.log(slot)}.log"))
 
     def _estimate(self) -> None:
-        """Say once, from the steps measured so far, how long the run will take."""
+        """Say from the steps measured so far how long the run will take; groups yet to come are taken to be alike."""
         if self.number or not self.live:
             return
         plan = self.bench.plan
@@ -161,7 +166,8 @@ class Block:
         starts = sum((arm.session.spawn_ns + arm.created.import_ns + arm.built.build_ns + sum(arm.step_ns)) / 1e9
                      for arm in self.live.values())
         windows = sum(max(second, WINDOW_S) + HAND_OVER_S for second in steps.values()) * plan.pairs
-        block_s = starts + windows + self.part.windows_s(plan.device, len(steps))
+        self._groups_s.append(starts + windows + self.part.windows_s(plan.device, len(steps)))
+        block_s = sum(self._groups_s) / len(self._groups_s) * len(plan.turns(self._plan))
         known = ", ".join(f"{name} {second:.3g} s" for name, second in steps.items())
         self.bench.progress.say(f"a step takes: {known}; a block takes about {block_s:.0f} s, the {plan.min_blocks} "
                                 f"blocks that are needed about {plan.min_blocks * block_s / 60:.1f} min")

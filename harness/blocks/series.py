@@ -94,10 +94,10 @@ class Series:
         bench, plan = self._bench, self._plan
         shown = (number if repeats is None else repeats) - plan.first_block + 1
         text = f"block {shown}/{plan.max_blocks}" if repeats is None else f"block {shown} again"
-        groups = 1 if plan.schedule == "resident" else len(plan.arms)
+        block = plan.block(number, repeats)
         start = bench.clock()
-        with bench.progress.bar(plan.pairs * groups, text):
-            state = self._states[number] = Block(bench, plan.block(number, repeats), self._part).run()
+        with bench.progress.bar(plan.pairs * len(plan.turns(block)), text):
+            state = self._states[number] = Block(bench, block, self._part).run()
         self._block_s.append(bench.clock() - start)
         bench.writer.summarise()
         if state.dirty:

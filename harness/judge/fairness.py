@@ -8,6 +8,7 @@ from harness.plan import Comparison
 from harness.record.events import ArmSlot, BlockState, WorkerStarted
 from harness.record.run import RecordedRun, machines
 from impls.backend import BackendInfo
+from impls.recipe.precision import ORDER, Precision, coarsest
 
 # What every process of one arm must prove alike, in whatever block it runs.
 CONSTANT = ("framework", "version", "device", "device_uuid", "device_name", "dtype", "tf32", "threads")
@@ -69,6 +70,42 @@ def unfair(info_a: BackendInfo, info_b: BackendInfo, count_a: int, count_b: int)
         fields.append(("TF32", info_a.tf32, info_b.tf32))
     fields += [("threads", info_a.threads, info_b.threads), ("parameter count", count_a, count_b)]
     return next((f"{name}: {a} against {b}" for name, a, b in fields if a != b), None)
+
+
+def precision(info: BackendInfo) -> Precision:
+    """The number format of an arm's products and convolutions, as its worker proved it; a finer one is float32's."""
+    dtype: Precision = next((name for name in ORDER if name == info.dtype), "float32")
+    return coarsest(dtype, "tf32" if info.tf32 else "float32")
+
+
+def common_precision(run: RecordedRun, comparison: Comparison) -> Precision | None:
+    """The number format of both arms; None where they differ or are not known, and for float32 on the CPU.
+
+    There nothing else is usual, so that it need not be told.
+    """
+    workers = {w.arm: BackendInfo(**w.info) for w in run.of(WorkerStarted) if w.role == "measure"}
+    infos = [workers[slot] for slot in (comparison.a, comparison.b) if slot in workers]
+    found = {precision(info) for info in infos}
+    if len(infos) < 2 or len(found) > 1 or (found == {"float32"} and infos[0].device == "cpu"):
+        return None
+    return found.pop()
+
+
+def exact_pairs(run: RecordedRun, pair: Comparison) -> list[Comparison]:
+    """The declared float32 comparisons of the same two implementations, where a pair is of a coarser format; else none.
+
+    Where those do not compute the same, a coarser format only hides it: they stand as a gate before this pair too.
+    """
+    declared = run.started.declared.get("comparisons", []) if run.started else []
+    formats = {Comparison(one["a"], one["b"]): one.get("precision") for one in declared if not one["selfcheck"]}
+
+    def implementations(one: Comparison) -> set[str]:
+        return {run.arms.get(slot, slot).partition(":")[0] for slot in (one.a, one.b)}
+
+    if formats.get(pair) in (None, "float32"):
+        return []
+    return [one for one, precision in formats.items()
+            if precision == "float32" and implementations(one) == implementations(pair)]
 
 
 def plain_uuid(uuid: str) -> str:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.judge.fairness import refusal
+from harness.judge.fairness import common_precision, refusal
 from harness.part import Timed
 from harness.plan import Comparison
 from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Case, Finding, Verdict, Window, Word
@@ -151,7 +151,7 @@ def _verdict(run: RecordedRun, question: Question, ratios: Ratios, alpha: float,
         ratio=judgement.ratio, ci_low=judgement.ci_low, ci_high=judgement.ci_high, blocks=judgement.blocks,
         word=word, reason=reason, next_action=action, mean_ratio=mean, sign_flip_p=judgement.sign_flip_p,
         block_log_ratios=ratios.medians, further_blocks=judgement.further_blocks, alpha=alpha,
-        part=part.name, kind=question.kind)
+        part=part.name, kind=question.kind, precision=common_precision(run, comparison))
 
 
 def _findings(run: RecordedRun, question: Question, verdict: Verdict, ratios: Ratios) -> list[Finding]:

@@ -10,7 +10,7 @@ from functools import cache
 
 from harness.machine.monitors.nvml import NoGpu, open_nvml
 from harness.record.events import MonitorState
-from impls.devices import cuda_driver_fault
+from impls.devices import cuda_capability, cuda_driver_fault
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 GIB = 1 << 30
@@ -74,6 +74,12 @@ def fault() -> str | None:
         return choice.fault
     with _laid_over(environment(os.environ)):
         return cuda_driver_fault() or _full(choice)
+
+
+def capability() -> tuple[int, int] | None:
+    """Compute capability of the GPU that a run takes, as (major, minor); None where the driver does not tell."""
+    with _laid_over(environment(os.environ)):
+        return cuda_capability()
 
 
 def words() -> str:

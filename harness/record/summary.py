@@ -34,6 +34,7 @@ from harness.record.events import (
 )
 from harness.record.run import RecordedRun, read_run
 from impls.errors import UsageError
+from impls.recipe.precision import Precision
 
 SUMMARY = "run.json"
 MOST_BYTES = 20_000_000
@@ -69,10 +70,12 @@ class Decided(_Forgiving):
     reason: str | None = None
     next_action: str | None = None
     cell: str | None = None
+    precision: Precision | None = None
 
     @model_serializer(mode="wrap")
-    def _without_cell(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in handler(self).items() if name != "cell" or value is not None}
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items()
+                if name not in ("cell", "precision") or value is not None}
 
 
 class Named(_Forgiving):

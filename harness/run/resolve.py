@@ -9,12 +9,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from harness.machine import gpu
-from harness.options import BenchConfig, experiment
+from harness.options import AUTO, STRICT_PAIR, TF32_PAIR, BenchConfig, experiment
 from harness.part import Asked
 from harness.plan import Plan, make_plans
 from harness.suites.registry import SUITES
 from harness.suites.weights import model_paths
 from impls.data.datasets import CHANNELS
+from impls.devices import require_tf32_switch
 from impls.errors import UnavailableError, UsageError
 from impls.recipe.config import ExperimentConfig, SampleConfig
 from impls.registry import Arm, Device
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from harness.progress import Progress
     from harness.record.run import RecordedRun
     from impls.store.weights import Weights
+
+
+# The first GPUs with TF32: Ampere.
+TF32_CAPABILITY = (8, 0)
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
     asked, said = _for_images(overrides, CHANNELS.get(options.dataset)), overrides.get("sample", {})
     given = given_weights(options, said)
 
-    def planned(device: Device) -> tuple[ExperimentConfig, tuple[Plan, ...]]:
+    def planned(options: BenchConfig, device: Device) -> tuple[ExperimentConfig, tuple[Plan, ...]]:
         recipe = experiment(options, asked, device)
         if given is not None:
             # How the weights' owner samples them, unless the user's file says something else.
@@ -82,9 +87,12 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
         return recipe, make_plans(asked_of(options, device, recipe, asked))
 
     # What is refused is refused before a framework is started, which takes long.
-    device, reason = _device(options, progress, check=lambda: planned("cpu"))
-    recipe, plans = planned(device)
+    device, reason = _device(options, progress, check=lambda: planned(options, "cpu"))
+    options, without = default_arms(options, device)
+    reason += f"; {without}" if without else ""
+    recipe, plans = planned(options, device)
     if not options.dry_run:
+        progress.say(f"device {device}: {reason}")
         for note in dict.fromkeys(note for plan in plans for note in plan.part.notes(recipe)):
             progress.say(f"note: {note}")
     return Job(options, recipe, plans, reason, command, given, overrides=overrides)
@@ -165,9 +173,37 @@ def _device(options: BenchConfig, progress: Progress, check: Callable[[], object
         device, reason = common_device(options.device, options.compared, gpu.fault, probe)
     if device == "cuda" and gpu.words():
         reason += f"; on {gpu.words()}"
-    if not options.dry_run:
-        progress.say(f"device {device}: {reason}")
     return device, reason
+
+
+def default_arms(options: BenchConfig, device: Device) -> tuple[BenchConfig, str | None]:
+    """The options with the arms that `auto` means on a device, and why there is no second pair on a GPU.
+
+    The second pair is measured beside the first, which alone would tell users of either framework about a setting that
+    most of them do not run: convolutions take TF32 unasked in both.
+    """
+    if options.arms != AUTO:
+        return options, None
+    without = None if device == "cpu" else _no_tf32(options)
+    if device == "cpu" or without:
+        return options.model_copy(update={"arms": STRICT_PAIR}), without
+    # Built anew, because a copy keeps the arms that were worked out before.
+    return BenchConfig(**{**options.model_dump(), "arms": f"{STRICT_PAIR},{TF32_PAIR}"}), None
+
+
+def _no_tf32(options: BenchConfig) -> str | None:
+    """Why the default arms on CUDA are the strict pair alone; None where they are not."""
+    if len(set(model_paths(options).values())) > 1:
+        return "only the strict float32 pair, because --model-path gives weights arm by arm"
+    try:
+        require_tf32_switch(tf32=True)
+    except UnavailableError as error:
+        return f"only the strict float32 pair: {error}"
+    found = gpu.capability()
+    if found is not None and found >= TF32_CAPABILITY:
+        return None
+    what = "cannot be read" if found is None else f"is {found[0]}.{found[1]}"
+    return f"only the strict float32 pair: TF32 needs compute capability 8.0, that of this GPU {what}"
 
 
 def _cuda_fault(sessions: LocalSessions, arm: Arm, threads: int) -> str | None:

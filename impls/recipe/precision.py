@@ -21,6 +21,9 @@ FORMATS: dict[tuple[bool, bool, bool], Precision] = {
 ADVICE = "check the driver and the CUDA libraries, or choose --device cpu"
 # From the finest to the coarsest.
 ORDER: tuple[Precision, ...] = ("float32", "tf32", "float16", "bfloat16")
+# What a pair of arms of one format compares.
+WORDS: dict[Precision, str] = {
+    "float32": "strict float32", "tf32": "TF32", "float16": "float16", "bfloat16": "bfloat16"}
 
 
 def recognise(compute: Callable[[float], float], what: str) -> Precision:

@@ -17,7 +17,7 @@ from reports.page.figures import FigureMaker, numbered
 from reports.page.plotting import BAND, GRID, INK, MUTED, PAPER, Drawn, sheet
 from reports.text import Floats, Value, missing, number, tag, with_interval
 from reports.view.run import RunView, is_self_check, paired_ratios
-from reports.view.words import margin_words
+from reports.view.words import margin_words, metric_words
 
 
 def blocks_of(view: RunView, verdict: Verdict, slow: str, fast: str) -> dict[int, tuple[float, float, float]]:
@@ -60,7 +60,7 @@ def ratio_forest(view: RunView, verdict: Verdict, narrow: bool) -> Drawn | str:
     axis.axhline(len(rows) - 0.4, color=GRID, linewidth=0.8)
     ticks = [f"block {block}{' (disturbed)' if block in view.dirty else ''}" for block in rows]
     axis.set_yticks([*range(len(rows)), bottom], [*ticks, "all blocks"])
-    axis.set_title(tag(verdict.metric, 22 if narrow else 34), loc="right")
+    axis.set_title(tag(metric_words(verdict.metric, None, verdict.precision), 22 if narrow else 44), loc="right")
     axis.grid(axis="y", visible=False)
     axis.set_ylim(len(rows) + 0.8, -0.6)
     values = [v for row in rows.values() for v in row] + [left, right]
@@ -153,7 +153,7 @@ def recorded_row(seen: RunView, verdict: Verdict) -> tuple[Value, ...]:
     reason = verdict.reason or "none recorded"
     mean = Value(f"{verdict.mean_ratio:.3f}") if verdict.mean_ratio is not None else missing("none recorded")
     return (
-        Value(verdict.metric),
+        Value(metric_words(verdict.metric, None, verdict.precision)),
         *((Value(verdict.cell or "all"),) if seen.unit.cell else ()),
         Value(seen.label(verdict.arm_a), slot=verdict.arm_a),
         Value(seen.label(verdict.arm_b), slot=verdict.arm_b),

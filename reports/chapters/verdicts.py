@@ -5,10 +5,21 @@ from __future__ import annotations
 import math
 
 from harness.record.events import SELF_CHECK, BlockState, DatasetRecorded, Verdict
+from impls.recipe.precision import WORDS
 from reports.page.blocks import Part, VerdictCard
 from reports.text import DASH, number, percent, plural, sentence, with_interval
 from reports.view.run import RunView, is_self_check
-from reports.view.words import batch_words, cell_words, gain, level_words, margin_words, outcome, reason_words, turned
+from reports.view.words import (
+    batch_words,
+    cell_words,
+    gain,
+    level_words,
+    margin_words,
+    outcome,
+    pair_words,
+    reason_words,
+    turned,
+)
 
 FIGURES = {"equivalent": "=", "not-comparable": "\N{NOT EQUAL TO}"}
 TONES = {"A-faster": "decided", "B-faster": "decided", "equivalent": "even", "inconclusive": "open"}
@@ -81,6 +92,7 @@ def card(view: RunView, verdict: Verdict) -> VerdictCard:
     """One verdict as a card."""
     slow, fast, ratio, low, high = oriented(verdict)
     what = per_what(view, verdict.kind, verdict.cell) or f"in {verdict.metric}"
+    what += f", {WORDS[verdict.precision]}" if verdict.precision else ""
     detail = is_detail(view, verdict)
     a, b = Part(view.label(verdict.arm_a), verdict.arm_a), Part(view.label(verdict.arm_b), verdict.arm_b)
     said = outcome(verdict.word, a, b, verdict.ratio, verdict.ci_low, verdict.ci_high, what, same_name(view, verdict))
@@ -93,6 +105,7 @@ def card(view: RunView, verdict: Verdict) -> VerdictCard:
     more = verdict.further_blocks
     blocks = f"To decide it, about {plural(more, 'further block')} would be needed" if more else None
     facts = (
+        None if detail else pair_words(verdict.precision),
         evidence(view, verdict, slow, fast, ratio, low, high),
         reason_words(verdict.reason),
         means(verdict, slow),

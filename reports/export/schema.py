@@ -99,6 +99,8 @@ class VerdictRow(NamedTuple):
     sign_flip_p: Annotated[float | None, "exact p-value of no difference"]
     further_blocks: Annotated[int | None, "blocks missing for a decision at the spread seen"]
     alpha: Annotated[float | None, "1 - level of the interval"]
+    precision: Annotated[str | None, "the number format of both arms: float32, tf32, float16 or bfloat16; null where "
+                                     "they differ, and for float32 on the CPU"]
 
 
 class CaseRow(NamedTuple):

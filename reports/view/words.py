@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from reports.text import TIMES, count, number, percent, plural
+from impls.recipe.precision import WORDS, Precision
+from reports.text import NA, TIMES, count, number, percent, plural
 
 # A name as text, or as a piece of a page.
 Name = TypeVar("Name")
@@ -107,6 +108,26 @@ def gain(ratio: float, low: float | None, high: float | None) -> str:
     if low is None or high is None or high <= low:
         return f"{number(ratio)}{TIMES}"
     return f"{ratio:.{max(0, min(2, 1 - math.floor(math.log10((high - low) / 2))))}f}{TIMES}"
+
+
+# What a pair of arms of one number format compares.
+PAIRS: dict[Precision, str] = {
+    "float32": "strict float32: no product or convolution is rounded in either arm, so that both do equal arithmetic",
+    "tf32": "TF32: both arms round what goes into products and convolutions to 10 bits; on a GPU that has TF32 both "
+            "frameworks do so in convolutions unless they are told not to",
+    "float16": "float16: both arms round what goes into products and convolutions to 10 bits and a small range",
+    "bfloat16": "bfloat16: both arms round what goes into products and convolutions to 7 bits",
+}
+
+
+def metric_words(metric: str | None, cell: str | None, precision: Precision | None) -> str:
+    """What a verdict is about, so that it can be told from those on other cells and on arms of other formats."""
+    return ", ".join(part for part in (metric or NA, cell, WORDS[precision] if precision else None) if part)
+
+
+def pair_words(precision: Precision | None) -> str | None:
+    """What a pair of arms compares, as a sentence; None where that is what every run compares."""
+    return f"What is compared is {PAIRS[precision]}" if precision else None
 
 
 def reason_words(reason: str | None) -> str | None:

@@ -21,10 +21,13 @@ SPEC = BackendSpec(
     options={
         "slow": "every step takes twice as long", "crash": "the process ends at a step", "raise": "a step raises",
         "oom": "a step runs out of memory", "unusable": "cannot be created", "wrong": "computes something else",
-        "half": "says it computes in bfloat16", "eager": "does not wait for its work", "leaky": "leaves work pending",
+        "warped": "computes what no rounding explains",
+        "half": "says it computes in bfloat16", "tf32": "says it computes in TF32",
+        "eager": "does not wait for its work", "leaky": "leaves work pending",
         "quit": "the process ends with status 0 while it is created",
         **{name: f"a step does as its name says: {name}" for name in scripted_faults.FAULTS},
-    })
+    },
+    formats={"half": "bfloat16", "tf32": "tf32"})
 
 
 class OwnTime:
@@ -127,7 +130,8 @@ class ScriptedTrainer:
         self.params, self.steps = dict(state.params), state.step
 
     def predict(self, x, t):
-        factor = self.params["conv.weight"].mean() * (1.01 if "wrong" in self.options else 1.0)
+        more = 0.01 * ("wrong" in self.options) + 9 * ("warped" in self.options)
+        factor = self.params["conv.weight"].mean() * (1 + more)
         return (x * np.float32(factor)).astype(np.float32)
 
     def gradients(self):
@@ -196,9 +200,9 @@ class ScriptedSampler:
 
 
 class ScriptedBackend:
-    def __init__(self, options, threads):
+    def __init__(self, options, device, threads):
         self.options, self.process = options, next(process_numbers)
-        self.info = info(options, threads)
+        self.info = info(options, device, threads)
 
     def trainer(self, config, images):
         return ScriptedTrainer(config, images, self.options, self.process, self.info)
@@ -210,9 +214,9 @@ class ScriptedBackend:
         return 1e9
 
 
-def info(options, threads):
-    return BackendInfo(framework="Scripted", version="1", device="cpu", device_name="none", device_uuid=None,
-                       dtype="bfloat16" if "half" in options else "float32", tf32=False, threads=threads)
+def info(options, device, threads):
+    return BackendInfo(framework="Scripted", version="1", device=device, device_name="none", device_uuid=None,
+                       dtype="bfloat16" if "half" in options else "float32", tf32="tf32" in options, threads=threads)
 
 
 def create(options, device, threads):
@@ -220,4 +224,4 @@ def create(options, device, threads):
         raise UnavailableError("scripted: this backend was told to be unusable")
     if "quit" in options:
         raise SystemExit(0)
-    return ScriptedBackend(frozenset(options), threads)
+    return ScriptedBackend(frozenset(options), device, threads)

@@ -186,8 +186,10 @@ class Lab:
         data = self.tmp_path / "images.npy"
         if not data.exists():
             np.save(data, np.zeros((64, 32, 32, 3), np.uint8))
-        recipe = experiment(config, {}, "cpu")
-        plans = make_plans(Asked(config, "cpu", recipe.diffusion.T))
+        # Scripted arms compute nothing, so that they run on any device.
+        device = "cuda" if config.device == "cuda" else "cpu"
+        recipe = experiment(config, {}, device)
+        plans = make_plans(Asked(config, device, recipe.diffusion.T))
         plan = plans[0]
         writer = writer or RunWriter.create(self.tmp_path / "results", plan.suite.name, self.clock)
         ledger = Ledger(writer, Progress(stream=self.stream), {slot: arm.name for slot, arm in plan.arms})

@@ -58,14 +58,22 @@ def test_every_block_has_every_arm_in_a_balanced_order(config):
 
 @quick
 @given(CONFIGS)
-def test_comparisons_are_every_further_arm_against_the_first_then_every_arm_against_itself(config):
+def test_comparisons_are_within_a_number_format_then_every_arm_against_itself(config):
     plan = planned(config)
     if plan is None:
         return
     named = config.arms.split(",")
     fair = [c for c in plan.comparisons if not c.selfcheck]
     own = [c for c in plan.comparisons if c.selfcheck]
-    assert [(c.a, c.b) for c in fair] == [("A", slot) for slot in SLOTS[1 : len(named)]]
+    formats = {slot: arm.precision for slot, arm in plan.arms[: len(named)]}
+    shared = {name for name, times in Counter(formats.values()).items() if times > 1}
+    assert all(c.a < c.b for c in fair) and len(set(fair)) == len(fair)
+    assert {slot for c in fair for slot in (c.a, c.b)} == (set(formats) if len(named) > 1 else set())
+    for c in fair:
+        alone = {formats[c.a], formats[c.b]} - shared
+        assert formats[c.a] == formats[c.b] or alone, "arms that have a partner are judged with that"
+    if len(set(formats.values())) == 1:
+        assert [(c.a, c.b) for c in fair] == [("A", slot) for slot in SLOTS[1 : len(named)]]
     assert len(own) == (len(named) if config.selfcheck and plan.timed else 0)
     assert all(plan.arm(c.a) == plan.arm(c.b) and c.a != c.b for c in own)
     if isinstance(plan.part, Training):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from harness.suites import weights
 from harness.suites.parity import numbers as parity
+from harness.suites.parity.tolerances import TOLERANCES
 from impls.recipe.config import preset
+from impls.recipe.precision import WORDS
 
 TINY = parity.parity_experiment(preset("tiny"), 4)
 SHAPES = {"conv.weight": (8, 4, 3, 3), "out.weight": (3, 8, 3, 3), "norm.weight": (8,), "norm.bias": (8,)}
@@ -22,7 +25,7 @@ def numbers(seed=0):
     return parity.ArmNumbers(
         eps=rng.standard_normal((4, 3, 8, 8)).astype(np.float32), gradients=arrays,
         after_one={name: value + 1 for name, value in arrays.items()}, losses=[1.0 / (1 + i) for i in range(50)],
-        control=[1.0 / (1 + i) for i in range(50)], dtype="float32", tf32=False)
+        control=[1.0 / (1 + i) for i in range(50)], precision="float32")
 
 
 def check(b, a=None, experiment=TINY):
@@ -106,11 +109,41 @@ def test_adam_is_not_compared_where_the_clipped_gradient_is_negligible():
     assert result.adam_max_abs is None and result.passed
 
 
-def test_reduced_precision_is_said_and_held_to_the_losses_alone():
-    half = replace(numbers(), dtype="bfloat16", eps=numbers().eps * np.float32(1.05))
-    result = check(half)
-    assert result.passed and "bfloat16" in result.reason and result.tolerances == {"loss": 0.05}
-    assert not check(replace(half, losses=[2 * value for value in half.losses])).passed
+@pytest.mark.parametrize("precision", ["tf32", "float16", "bfloat16"])
+def test_the_coarser_format_of_both_arms_says_what_is_allowed_and_every_figure_is_still_held_to_it(precision):
+    allowed = TOLERANCES[precision]
+    same = replace(numbers(), precision=precision)
+    off = replace(same, eps=same.eps + np.float32(0.9 * allowed.forward))
+    for one, other in ((numbers(), off), (off, numbers()), (same, off)):
+        result = check(other, one)
+        assert result.passed and result.reason is None and result.precision == precision
+        assert result.tolerances == allowed.of("tiny")
+    assert not check(replace(off, precision="float32")).passed
+    bad = {"forward": replace(same, eps=same.eps + np.float32(1.1 * allowed.forward)),
+           "gradient": replace(same, gradients={name: value * np.float32(1 + 1.1 * allowed.gradient)
+                                                for name, value in same.gradients.items()}),
+           "adam": replace(same, after_one={name: value + np.float32(1e-4) for name, value in same.after_one.items()}),
+           "loss": replace(same, losses=[value * (1 + 1.1 * allowed.loss_tiny) for value in same.losses])}
+    for word, other in bad.items():
+        result = check(other)
+        assert not result.passed and word in result.reason and WORDS[precision] in result.reason, word
+
+
+def test_tolerances_grow_with_the_coarseness_of_the_format():
+    for finer, coarser in pairwise(["float32", "tf32", "float16", "bfloat16"]):
+        one, other = TOLERANCES[finer].of("ddpm"), TOLERANCES[coarser].of("ddpm")
+        assert all(one[name] <= other[name] for name in one)
+
+
+def test_adam_is_not_compared_where_rounding_may_turn_a_gradients_sign():
+    same = numbers()
+    name = "norm.bias"
+    weak, turned = same.gradients[name].copy(), same.after_one[name].copy()
+    weak[1], turned[1] = np.abs(weak).max() * TOLERANCES["bfloat16"].gradient / 2, turned[1] + 4e-4
+    one = replace(same, gradients={**same.gradients, name: weak})
+    other = replace(one, after_one={**same.after_one, name: turned})
+    assert "adam" in check(other, one).reason
+    assert check(replace(other, precision="bfloat16"), one).passed
 
 
 def test_random_weights_are_keyed_nowhere_zero_and_perturbed_by_little():

@@ -55,6 +55,54 @@ def test_further_arms_are_compared_with_the_first():
     assert (plan.min_blocks, plan.max_blocks, plan.pairs, plan.part.parity.steps) == (6, 8, 40, 20)
 
 
+def pairs(arms, device="cuda", **options):
+    plan = make_plans(Asked(BenchConfig(arms=arms, **options), device))[0]
+    return "".join(f" {c.a}{c.b}" for c in plan.comparisons).strip(), plan
+
+
+@pytest.mark.parametrize(("arms", "compared", "together"), [
+    ("pytorch,jittor,pytorch:tf32,jittor:tf32", "AB CD", ["AB", "CD"]),
+    ("pytorch,pytorch:tf32,jittor,jittor:tf32", "AC BD", ["AC", "BD"]),
+    ("pytorch,jittor,pytorch:bf16,pytorch:bf16+compile", "AB CD", ["AB", "CD"]),
+    ("pytorch,jittor,pytorch:tf32,jittor:amp", "AB AC AD", ["ABCD"]),
+    ("pytorch,jittor,jittor:tf32", "AB AC", ["ABC"]),
+    ("pytorch,pytorch:tf32,jittor:tf32", "AB BC", ["ABC"]),
+    ("pytorch,jittor:amp", "AB", ["AB"]),
+    ("pytorch,pytorch", "AB", ["AB"]),
+    ("pytorch:tf32,jittor:tf32,pytorch:tf32+compile", "AB AC", ["ABC"]),
+])
+def test_arms_are_compared_within_a_number_format_and_only_those_are_in_memory_together(arms, compared, together):
+    found, plan = pairs(arms)
+    assert found == compared and ["".join(group) for group in plan.groups] == together
+
+
+def test_the_second_copies_of_a_selfcheck_stay_with_their_pair():
+    found, plan = pairs("pytorch,jittor,pytorch:tf32,jittor:tf32", selfcheck=True)
+    assert found == "AB CD AE BF CG DH" and ["".join(group) for group in plan.groups] == ["ABEF", "CDGH"]
+
+
+def test_pairs_of_a_block_begin_by_its_seed_and_every_arm_has_its_turn():
+    _, plan = pairs("pytorch,jittor,pytorch:tf32,jittor:tf32")
+    turns = [plan.turns(plan.block(number)) for number in range(40)]
+    assert {tuple(sorted(map("".join, map(sorted, turn)))) for turn in turns} == {("AB", "CD")}
+    firsts = Counter(turn[0][0] for turn in turns)
+    assert set(firsts) == set("ABCD") and min(firsts.values()) >= 3
+    _, apart = pairs("pytorch,jittor,pytorch:tf32,jittor:tf32", schedule="sequential")
+    assert all(len(group) == 1 for group in apart.turns(apart.block(0))) and len(apart.turns(apart.block(0))) == 4
+
+
+def test_the_description_says_what_each_pair_compares_and_what_is_in_memory():
+    _, plan = pairs("pytorch,jittor,pytorch:tf32,jittor:tf32")
+    text = describe(plan, preset("ddpm"))
+    for line in ("compare A with B (strict float32)", "compare C with D (TF32)",
+                 "4 arms, in memory at once are only those that are compared, at most 2", ", then "):
+        assert line in text
+    _, unlike = pairs("pytorch,jittor:tf32")
+    assert "compare A with B (strict float32 against TF32)" in describe(unlike, preset("ddpm"))
+    _, plain = pairs("pytorch,jittor", device="cpu")
+    assert "compare A with B\n" in describe(plain, preset("tiny"))
+
+
 def test_selfcheck_puts_every_arm_beside_itself():
     plan = make_plans(Asked(BenchConfig(selfcheck=True, blocks=12), "cpu"))[0]
     assert [(slot, arm.name) for slot, arm in plan.arms] == [

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from harness.record.events.base import ArmSlot, Event
+from impls.recipe.precision import Precision
 
 
 class ParityResult(Event):
@@ -28,5 +31,7 @@ class ParityResult(Event):
     loss_rel_diff: list[float]
     control_rel_diff: list[float]
     tolerances: dict[str, float]
+    precision: Precision | None = Field(None, description="the coarser of both arms' number formats, whose tolerances "
+                                                          "these are; None in older runs")
     passed: bool
     reason: str | None = None

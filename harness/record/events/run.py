@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from harness.record.events.base import SCHEMA_VERSION, ArmEntry, ArmSlot, Event, PartName, Severity, Word
+from impls.recipe.precision import Precision
 
 
 class RunStarted(Event):
@@ -111,6 +112,8 @@ class Verdict(Event):
     cell: str | None = Field(None, description="sampling: method and network calls, e.g. ddim-50; None for their mean")
     part: PartName | None = Field(None, description="what was timed")
     kind: str | None = Field(None, description="kind of the windows that it rests on")
+    precision: Precision | None = Field(None, description="the number format that both arms proved; None where they "
+                                                          "differ, and for float32 on the CPU")
 
 
 class Resumed(Event):

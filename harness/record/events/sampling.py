@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from harness.record.events.base import ArmSlot, Event, PartName
+from impls.recipe.precision import Precision
 
 
 class Trap(Event):
@@ -58,5 +59,7 @@ class SampleAgreement(Event):
     within_one: float
     largest: int = Field(description="largest difference in levels")
     tolerance: float
+    precision: Precision | None = Field(None, description="the coarser of both arms' number formats, whose tolerance "
+                                                          "this is; None in older runs")
     passed: bool
     reason: str | None = None

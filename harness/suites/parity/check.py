@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.bench import SLOW_LIMIT_S, Bench
+from harness.judge.fairness import precision
 from harness.plan import BEFORE_BLOCKS
 from harness.processes.session import Session, WorkerFailedError
 from harness.protocol import timing, training
 from harness.record.events import ArmSlot, Case, Losses, WorkerStarted
 from harness.suites.parity import numbers as parity
+from impls.backend import BackendInfo
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.precision import WORDS
 from impls.store import checkpoint
 
 STEPS_AT_ONCE = 5
@@ -20,7 +23,7 @@ WHERE = "during the parity check"
 
 
 def run_parity(bench: Bench, steps: int, batch_size: int) -> None:
-    """Compare every further arm with the first and record the results.
+    """Compare what the plan compares and record the results.
 
     Args:
         bench: the run.
@@ -29,17 +32,19 @@ def run_parity(bench: Bench, steps: int, batch_size: int) -> None:
     """
     experiment = parity.parity_experiment(bench.experiment, min(bench.images, batch_size))
     pairs = [(c.a, c.b) for c in bench.plan.comparisons if not c.selfcheck]
-    reference = pairs[0][0]
-    slots: list[ArmSlot] = [reference, *(b for _, b in pairs)]
+    references = {a for a, _ in pairs}
+    slots: list[ArmSlot] = sorted({slot for pair in pairs for slot in pair})
+    own_case = {b for _, b in pairs}
+    several = len({arm.precision for _, arm in bench.plan.arms}) > 1
     with bench.sessions.folder("parity") as folder, \
-            bench.progress.bar(steps * (len(slots) + 1), "parity"):
+            bench.progress.bar(steps * (len(slots) + len(references)), "parity"):
         numbers: dict[ArmSlot, parity.ArmNumbers] = {}
         for slot in slots:
             bench.check_time(WHERE)
             log_name = f"{slot}-parity"
             try:
-                numbers[slot] = _one_arm(bench, slot, experiment, steps, folder)
-                if slot == reference:
+                numbers[slot] = _one_arm(bench, slot, experiment, steps, folder, control=slot in references)
+                if slot not in own_case:
                     # It has no case of its own unless it fails: its result is in those of the others.
                     bench.ledger.recovered(f"parity-{slot}", slot, log_name)
             except WorkerFailedError as error:
@@ -49,10 +54,12 @@ def run_parity(bench: Bench, steps: int, batch_size: int) -> None:
             result = parity.compare((a, b), numbers[a], numbers[b], experiment)
             bench.writer.append(result)
             verdict = "agree" if result.passed else "DISAGREE"
+            within = (f" within the tolerances of {WORDS[result.precision]}"
+                      if result.passed and several and result.precision else "")
             names = f"{bench.plan.arm(a).name} and {bench.plan.arm(b).name}"
             worst = max(result.loss_rel_diff[:parity.LOSS_STEPS], default=0.0)
             bench.progress.say(
-                f"parity: {names} {verdict}: forward {_short(result.forward_max_abs)}, gradients "
+                f"parity: {names} {verdict}{within}: forward {_short(result.forward_max_abs)}, gradients "
                 f"{_short(result.gradient_worst_rel)}, Adam step {_short(result.adam_max_abs)}, losses {worst:.1e}"
                 + (f" ({result.reason})" if result.reason else ""))
             bench.ledger.measured(Case(case_id=f"parity-{b}", arm=b, block=None,
@@ -63,12 +70,12 @@ def run_parity(bench: Bench, steps: int, batch_size: int) -> None:
                                    reason=f"{bench.plan.arm(a).name}, which it is compared with, failed"))
 
 
-def _one_arm(bench: Bench, slot: ArmSlot, experiment: ExperimentConfig, steps: int, folder: Path) -> parity.ArmNumbers:
+def _one_arm(bench: Bench, slot: ArmSlot, experiment: ExperimentConfig, steps: int, folder: Path,
+             control: bool) -> parity.ArmNumbers:
     bench.progress.status(f"{bench.plan.arm(slot).name}: starting")
     session, created = bench.open(slot, f"{slot}-parity")
     with session:
         built = bench.build(session, experiment)
-        reference = slot == bench.plan.slots[0]
         start, inputs = folder / "start.safetensors", folder / "inputs.safetensors"
         if not start.exists():
             _write_start(session, experiment, folder)
@@ -83,18 +90,18 @@ def _one_arm(bench: Bench, slot: ArmSlot, experiment: ExperimentConfig, steps: i
             import_ns=created.import_ns, build_ns=built.build_ns, first_step_ns=first.step_ns[0],
             first_stamp_ns=first.start_ns[0], parameter_count=built.parameter_count, info=built.info))
         losses = _losses(bench, session, steps, done=1)
-        control: list[float] = []
-        if reference:
+        perturbed: list[float] = []
+        if control:
             session.ask(training.LoadState(path=str(folder / "control.safetensors")), SLOW_LIMIT_S)
-            control = _losses(bench, session, steps)
+            perturbed = _losses(bench, session, steps)
             bench.writer.append(Losses(
-                arm=slot, block=BEFORE_BLOCKS, randomness="control", first_step=0, losses=control))
+                arm=slot, block=BEFORE_BLOCKS, randomness="control", first_step=0, losses=perturbed))
         bench.writer.append(Losses(arm=slot, block=BEFORE_BLOCKS, randomness="matched", first_step=0, losses=losses))
         return parity.ArmNumbers(
             eps=checkpoint.load_arrays(Path(f"{own}-eps.safetensors"))["eps"],
             gradients=checkpoint.load_arrays(Path(f"{own}-gradients.safetensors")),
             after_one=checkpoint.load_state(Path(f"{own}-after.safetensors"))[0].params,
-            losses=losses, control=control, dtype=str(built.info["dtype"]), tf32=bool(built.info["tf32"]))
+            losses=losses, control=perturbed, precision=precision(BackendInfo(**built.info)))
 
 
 def _write_start(session: Session, experiment: ExperimentConfig, folder: Path) -> None:

@@ -15,23 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.record.events import ArmSlot, ParityResult
+from harness.suites.parity.tolerances import TOLERANCES
 from harness.suites.weights import random_weights
 from impls.backend import Arrays, TrainerState
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.precision import WORDS, Precision, coarsest
 from impls.recipe.randomness import stream
 
-FORWARD_ATOL = 2e-5
-GRADIENT_RTOL = 1e-4
 # Biases before a GroupNorm have a gradient of exactly zero: without a floor, rounding noise counts as 100 % error.
 GRADIENT_FLOOR = 1e-4
-ADAM_ATOL = 1e-6
 # Below this gradient, Adam's first update g / (|g| + eps) turns rounding noise into a difference as large as the step.
 ADAM_MIN_GRADIENT = 1e-5
-LOSS_RTOL = {"tiny": 1e-4}
-LOSS_RTOL_LARGE = 5e-3
 # Differences grow with every step in any network, so the tolerance holds for as many steps as it was chosen for.
 LOSS_STEPS = 20
-REDUCED_LOSS_RTOL = 0.05
 PERTURBATION = 1e-7
 PROBES = 4
 
@@ -48,8 +44,7 @@ class ArmNumbers:
         after_one: the weights after one Adam step, by name.
         losses: of the matched steps.
         control: losses of the same steps from perturbed weights; empty where no control ran.
-        dtype: what the network computed with.
-        tf32: whether its products may have used TF32.
+        precision: what its products and convolutions were computed in.
     """
 
     eps: Floats
@@ -57,8 +52,7 @@ class ArmNumbers:
     after_one: Arrays
     losses: Sequence[float]
     control: Sequence[float]
-    dtype: str
-    tf32: bool
+    precision: Precision
 
 
 def parity_experiment(experiment: ExperimentConfig, batch_size: int) -> ExperimentConfig:
@@ -92,13 +86,14 @@ def compare(slots: tuple[ArmSlot, ArmSlot], a: ArmNumbers, b: ArmNumbers, experi
     """Hold arm B's numbers against arm A's."""
     same = {name: g.shape for name, g in a.gradients.items()} == {name: g.shape for name, g in b.gradients.items()}
     forward = worst_absolute(a.eps, b.eps)
-    gradient, gradient_name = worst_gradient(a.gradients, b.gradients) if same else (None, None)
-    adam = worst_adam(a, b, experiment.train.grad_clip) if same else None
+    precision = coarsest(a.precision, b.precision)
+    allowed = TOLERANCES[precision]
+    scales = gradient_scales(a.gradients)
+    gradient, gradient_name = worst_gradient(a.gradients, b.gradients, scales) if same else (None, None)
+    tolerances = allowed.of(experiment.preset)
+    signs = {name: allowed.gradient * scale for name, scale in scales.items()}
+    adam = worst_adam(a, b, experiment.train.grad_clip, signs) if same else None
     losses = relative(a.losses, b.losses)
-    loss_rtol = LOSS_RTOL.get(experiment.preset, LOSS_RTOL_LARGE)
-    reduced = a.dtype != "float32" or b.dtype != "float32" or a.tf32 or b.tf32
-    tolerances = {"loss": REDUCED_LOSS_RTOL} if reduced else {
-        "forward": FORWARD_ATOL, "gradient": GRADIENT_RTOL, "adam": ADAM_ATOL, "loss": loss_rtol}
     measured = {"forward": forward, "gradient": gradient, "adam": adam, "loss": worst(losses[:LOSS_STEPS])}
     faults = [] if same else ["names or shapes of the parameters differ"]
     for name, tolerance in tolerances.items():
@@ -106,16 +101,13 @@ def compare(slots: tuple[ArmSlot, ArmSlot], a: ArmNumbers, b: ArmNumbers, experi
         # Written so that NaN is a fault.
         if value is not None and not value <= tolerance:
             where = f" in {gradient_name}" if name == "gradient" else ""
-            faults.append(f"{name} differs by {value:.2g}{where}, at most {tolerance:.0e} allowed")
-    reason = "; ".join(faults) or None
-    if reduced and not faults:
-        kinds = " against ".join(f"{n.dtype}{' with TF32' if n.tf32 else ''}" for n in (a, b))
-        reason = f"{kinds}: float32 tolerances do not apply, only the losses are held to {REDUCED_LOSS_RTOL:.0%}"
+            faults.append(f"{name} differs by {value:.2g}{where}, at most {tolerance:.0e} allowed"
+                          + (f" in {WORDS[precision]}" if precision != "float32" else ""))
     return ParityResult(
         arm_a=slots[0], arm_b=slots[1], preset=experiment.preset, batch_size=experiment.train.batch_size,
         parameters_equal=same, forward_max_abs=forward, gradient_worst_rel=gradient, gradient_worst_name=gradient_name,
         adam_max_abs=adam, loss_rel_diff=losses, control_rel_diff=relative(a.losses, a.control),
-        tolerances=tolerances, passed=not faults, reason=reason)
+        tolerances=tolerances, precision=precision, passed=not faults, reason="; ".join(faults) or None)
 
 
 def worst_absolute(a: Floats, b: Floats) -> float:
@@ -125,22 +117,31 @@ def worst_absolute(a: Floats, b: Floats) -> float:
     return float(np.max(np.abs(a.astype(np.float64) - b), initial=0.0))
 
 
-def worst_gradient(a: Arrays, b: Arrays) -> tuple[float, str]:
-    """Largest max|a - b| / max(max|a|, floor) over all tensors, and the tensor's name."""
-    scales = {name: max(float(np.max(np.abs(value), initial=0.0)), GRADIENT_FLOOR) for name, value in a.items()}
+def gradient_scales(gradients: Arrays) -> dict[str, float]:
+    """What each tensor's differences are relative to: its largest gradient, or the floor where that is larger."""
+    return {name: max(float(np.max(np.abs(value), initial=0.0)), GRADIENT_FLOOR) for name, value in gradients.items()}
+
+
+def worst_gradient(a: Arrays, b: Arrays, scales: Mapping[str, float]) -> tuple[float, str]:
+    """Largest max|a - b| / scale over all tensors, and the tensor's name."""
     errors = {name: worst_absolute(a[name], b[name]) / scale for name, scale in scales.items()}
     # A NaN must win: it never would in a plain maximum.
     name = max(errors, key=lambda key: math.inf if math.isnan(errors[key]) else errors[key])
     return errors[name], name
 
 
-def worst_adam(a: ArmNumbers, b: ArmNumbers, grad_clip: float | None) -> float | None:
-    """Largest difference of a weight after one step where the clipped gradient counts; None if it does nowhere."""
+def worst_adam(a: ArmNumbers, b: ArmNumbers, grad_clip: float | None, signs: Mapping[str, float]) -> float | None:
+    """Largest difference of a weight after one step where the clipped gradient counts; None if it does nowhere.
+
+    Adam's first step has the size of the learning rate and the sign of the gradient, so that a gradient counts where
+    the two arms' may not differ in sign: where it is larger than its tensor's entry in `signs`.
+    """
     norm = math.sqrt(sum(float(np.sum(np.square(g.astype(np.float64)))) for g in a.gradients.values()))
     scale = 1.0 if grad_clip is None else min(1.0, grad_clip / (norm + 1e-6))
     found = []
     for name, gradient in a.gradients.items():
-        counted = np.abs(gradient) * scale > ADAM_MIN_GRADIENT
+        size = np.abs(gradient)
+        counted = (size * scale > ADAM_MIN_GRADIENT) & (size > signs[name])
         if counted.any():
             found.append(worst_absolute(a.after_one[name][counted], b.after_one[name][counted]))
     return worst(found) if found else None

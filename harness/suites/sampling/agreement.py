@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.bench import SLOW_LIMIT_S, Bench
+from harness.judge.fairness import precision as precision_of
 from harness.processes.session import WorkerFailedError
 from harness.protocol import sampling
 from harness.record.events import ArmSlot, Case, SampleAgreement, SamplesDrawn
 from harness.suites.sampling.cells import Cell, shown
 from harness.suites.weights import build_sampler
+from impls.backend import BackendInfo
 from impls.pictures import images
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.precision import Precision, coarsest
 from impls.store import checkpoint
 
 DRAWN = 16
 FRAMES = 16
 GIF_MS = 4000
 # Rounding of float32 differs between frameworks; a value that it carries over a level's edge differs by one.
-TOLERANCE = 0.999
+TOLERANCES: Mapping[Precision, float] = {"float32": 0.999, "tf32": 0.99, "float16": 0.99, "bfloat16": 0.9}
 
 Images = NDArray[np.uint8]
 
@@ -30,7 +33,7 @@ def run_agreement(bench: Bench, cells: Sequence[Cell]) -> None:
     """Have every arm draw the same images once, keep them as pictures, and hold further arms against the first."""
     plan, cell = bench.plan, shown(cells)
     slots = list({arm.name: slot for slot, arm in reversed(plan.arms)}.values())[::-1]
-    drawn: dict[ArmSlot, Images] = {}
+    drawn: dict[ArmSlot, tuple[Images, Precision]] = {}
     with bench.progress.bar(len(slots), f"drawing {DRAWN} images, {cell.name}"):
         for slot in slots:
             bench.check_time("before the arms' images were compared")
@@ -51,7 +54,8 @@ def run_agreement(bench: Bench, cells: Sequence[Cell]) -> None:
         if a not in drawn:
             bench.ledger.case(case)
             continue
-        result = compare(comparison.a, comparison.b, cell, drawn[a], drawn[b])
+        precision = coarsest(drawn[a][1], drawn[b][1])
+        result = compare(comparison.a, comparison.b, cell, drawn[a][0], drawn[b][0], precision)
         # The case first: a run that goes on after an interruption between the two lines compares again.
         bench.ledger.measured(case.model_copy(update={
             "status": "measured" if result.passed else "failed", "reason": result.reason,
@@ -62,17 +66,20 @@ def run_agreement(bench: Bench, cells: Sequence[Cell]) -> None:
                            f"{result.within_one:.4%} of the values within one level, worst {result.largest}")
 
 
-def compare(arm_a: ArmSlot, arm_b: ArmSlot, cell: Cell, a: Images, b: Images) -> SampleAgreement:
-    """Hold arm B's images against arm A's."""
+def compare(arm_a: ArmSlot, arm_b: ArmSlot, cell: Cell, a: Images, b: Images,
+            precision: Precision) -> SampleAgreement:
+    """Hold arm B's images against arm A's; `precision` is the coarser of their number formats."""
     same = a.shape == b.shape
     apart = np.abs(a.astype(np.int16) - b) if same else np.full(1, 255, np.int16)
     share = float(np.mean(apart <= 1))
-    passed = share >= TOLERANCE
+    tolerance = TOLERANCES[precision]
+    passed = share >= tolerance
     reason = None if passed else (
-        f"only {share:.2%} of the values are within one level, at least {TOLERANCE:.1%} wanted" if same
+        f"only {share:.2%} of the values are within one level, at least {tolerance:.1%} wanted" if same
         else f"the images have other shapes: {a.shape} and {b.shape}")
     return SampleAgreement(arm_a=arm_a, arm_b=arm_b, cell=cell.name, images=len(a), within_one=share,
-                           largest=int(apart.max()), tolerance=TOLERANCE, passed=passed, reason=reason)
+                           largest=int(apart.max()), tolerance=tolerance, precision=precision, passed=passed,
+                           reason=reason)
 
 
 def matched(experiment: ExperimentConfig) -> ExperimentConfig:
@@ -81,9 +88,9 @@ def matched(experiment: ExperimentConfig) -> ExperimentConfig:
     return experiment.model_copy(update={"sample": sample})
 
 
-def _draw(bench: Bench, slot: ArmSlot, cell: Cell) -> Images:
+def _draw(bench: Bench, slot: ArmSlot, cell: Cell) -> tuple[Images, Precision]:
     log, seed = f"{slot}-samples", bench.experiment.seed
-    session, _ = bench.open(slot, log)
+    session, created = bench.open(slot, log)
     with session, bench.sessions.folder("samples") as folder:
         build_sampler(bench, session, matched(bench.experiment))
         output = folder / "drawn.safetensors"
@@ -98,4 +105,4 @@ def _draw(bench: Bench, slot: ArmSlot, cell: Cell) -> Images:
     bench.ledger.measured(Case(case_id=f"samples-{slot}", arm=slot, block=None, status="measured",
                                log=f"logs/{log}.log"))
     drawn: Images = arrays["images"]
-    return drawn
+    return drawn, precision_of(BackendInfo(**created.info))

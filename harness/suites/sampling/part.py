@@ -132,11 +132,16 @@ class Sampling(Timed):
             run_agreement(bench, self.cells)
 
     def fair(self, recorded: RecordedRun, pair: Comparison) -> str | None:
-        """Only arms that draw the same images may be compared."""
-        agreed = [one for one in recorded.of(SampleAgreement) if (one.arm_a, one.arm_b) == (pair.a, pair.b)]
-        if not agreed:
-            return "images: the arms' images were not compared"
-        return None if agreed[-1].passed else f"images: {agreed[-1].reason}"
+        """Only arms that draw the same images may be compared, in a coarser number format those in float32 as well."""
+        from harness.judge.fairness import exact_pairs
+
+        agreed = {(result.arm_a, result.arm_b): result for result in recorded.of(SampleAgreement)}
+        for one in (*exact_pairs(recorded, pair), pair):
+            result = agreed.get((one.a, one.b))
+            where = "images" if one == pair else f"images of {recorded.arms[one.a]} and {recorded.arms[one.b]}"
+            if result is None or not result.passed:
+                return f"{where}: {'the images were not compared' if result is None else result.reason}"
+        return None
 
     def early(self, recorded: RecordedRun, slot: ArmSlot) -> str | None:
         """Where a chain of network calls was over long before a whole batch of the same block."""

@@ -12,6 +12,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from impls.devices import CAPABILITY
 from impls.errors import UnavailableError
 from impls.jittor.setup import cuda_toolkit
 
@@ -19,8 +20,6 @@ from impls.jittor.setup import cuda_toolkit
 CUDA, DRIVER, OLDEST_GPU = (13, 0), 580, (7, 5)
 # The only cuDNN that Jittor knows, where no stand-ins are put around it.
 KNOWN_CUDNN = 8
-# CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h.
-CAPABILITY = (75, 76)
 
 
 def check_python() -> None:

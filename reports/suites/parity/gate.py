@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from harness.record.events import ParityResult
+from impls.recipe.precision import WORDS
 from reports.page.blocks import Block, Prose, Section, Table, head
 from reports.page.figures import FigureMaker, numbered
 from reports.page.plotting import INK, MUTED, SERIES, Drawn, legend_above, sheet
@@ -68,8 +69,14 @@ def parity(view: RunView, result: ParityResult) -> Table:
     rows.append(parity_row(words, worst, allowed, note, result))
     one, other = view.label(result.arm_a), view.label(result.arm_b)
     state = "passed" if result.passed else "failed"
-    caption = f"{other} against {one}, preset {result.preset}, batch {result.batch_size}: {state}"
+    caption = f"{other} against {one}, preset {result.preset}, batch {result.batch_size}{held(result)}: {state}"
     return Table(caption, head("check", "found", "allowed", "result"), tuple(rows))
+
+
+def held(result: ParityResult) -> str:
+    """Whose tolerances apply, where they are not the usual ones."""
+    coarser = result.precision is not None and result.precision != "float32"
+    return f", tolerances of {WORDS[result.precision]}" if coarser and result.precision else ""
 
 
 def worst_of(differences: Sequence[float]) -> float | None:

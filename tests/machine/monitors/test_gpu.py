@@ -114,6 +114,14 @@ def test_the_driver_is_asked_about_that_gpu_alone_and_the_variable_stays_as_it_w
     assert json.loads(answer)[3] is None and after == "1"
 
 
+@pytest.mark.parametrize(("script", "found"), [
+    ({"FAKE_DRIVER_CAPABILITY": 75}, [7, 5]), ({"FAKE_DRIVER_CAPABILITY": 120}, [12, 0]),
+    ({"FAKE_DRIVER_INIT": 999}, None)])
+def test_compute_capability_is_the_drivers_word(library, script, found):
+    source = "import json\nfrom harness.machine import gpu\nprint(json.dumps(gpu.capability()))\n"
+    assert json.loads(start(source, library, **script).stdout) == found
+
+
 NO_FILES = ("there are no device files /dev/nvidia*: give the container the GPU (docker run --gpus all), or load the "
             "driver's kernel module (nvidia-smi does)")
 
