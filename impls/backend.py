@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impls.recipe.config import ExperimentConfig, Method, Spacing
+from impls.recipe.scaling import LossScale
 
 Arrays = Mapping[str, NDArray[Any]]
 Images = NDArray[np.uint8]
@@ -56,6 +57,7 @@ class TrainerState:
         ema: the averaged weights; None where the recipe keeps none.
         exp_avg: Adam's first moment per parameter.
         exp_avg_sq: Adam's second moment per parameter.
+        loss_scale: how the loss is scaled for gradients in float16; None where it never was.
     """
 
     step: int
@@ -63,6 +65,7 @@ class TrainerState:
     ema: Arrays | None
     exp_avg: Arrays
     exp_avg_sq: Arrays
+    loss_scale: LossScale | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ class Stepper(Protocol):
 class Trainer(Stepper, Protocol):
     """One training; a step is one optimisation step on the next batch.
 
-    Images are uint8 NHWC outside and float NCHW in [-1, 1] inside.
+    Images are uint8 NHWC outside and float NCHW in [-1, 1] inside. One that scales its loss also has a method
+    `loss_scale() -> LossScale | None`, which waits for the device: see `loss_scale_of`.
     """
 
     def losses(self) -> list[float]:
@@ -163,6 +167,12 @@ class Trainer(Stepper, Protocol):
         Needs `randomness="matched"` and the resident loader, where that batch is a function of (seed, step).
         """
         ...
+
+
+def loss_scale_of(trainer: Trainer) -> LossScale | None:
+    """How a trainer scales its loss now; None where it does not, and never did; waits for the device."""
+    told: Callable[[], LossScale | None] | None = getattr(trainer, "loss_scale", None)
+    return None if told is None else told()
 
 
 class Sampler(Stepper, Protocol):

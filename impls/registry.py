@@ -14,7 +14,7 @@ from typing import Any, Literal
 from impls.backend import Backend
 from impls.errors import UsageError
 from impls.plugins import offered
-from impls.recipe.precision import Precision, coarsest
+from impls.recipe.precision import HALVES, Precision, coarsest
 
 Device = Literal["cpu", "cuda"]
 ENTRY_POINT_GROUP = "ddpm_bench.backends"
@@ -106,23 +106,24 @@ BUILT_IN: tuple[BackendSpec, ...] = (
             "channels_last": "store feature maps as NHWC",
             "compile": "torch.compile the network",
             "bf16": "autocast the network to bfloat16",
+            "fp16": "autocast the network to float16, the loss scaled by GradScaler (CUDA)",
             "tf32": "TF32 matrix products and convolutions (CUDA)",
         },
-        cuda_only=frozenset({"tf32"}),
-        formats={"bf16": "bfloat16", "tf32": "tf32"},
+        cuda_only=frozenset({"fp16", "tf32"}),
+        formats={"bf16": HALVES["bf16"], "fp16": HALVES["fp16"], "tf32": "tf32"},
     ),
     BackendSpec(
         name="jittor",
         module="impls.jittor.backend",
         options={
-            "amp": "convolutions and products of the network in float16, loss scaled (CUDA)",
+            "amp": "convolutions and products of the network in float16, the loss scaled as by GradScaler (CUDA)",
             "tf32": "TF32 matrix products and convolutions (CUDA)",
             "onednn": "the network channels-last, and Adam, by C++ operators of our own over oneDNN (CPU)",
         },
         cpu_only=frozenset({"onednn"}),
         cuda_only=frozenset({"amp", "tf32"}),
         any_threads=frozenset({"onednn"}),
-        formats={"amp": "float16", "tf32": "tf32"},
+        formats={"amp": HALVES["amp"], "tf32": "tf32"},
         prepare_module="impls.jittor.runtime",
     ),
 )
@@ -169,6 +170,9 @@ def parse_arm(text: str, known: Mapping[str, BackendSpec] | None = None) -> Arm:
             )
     if len(set(options)) < len(options):
         raise UsageError(f"arm {text!r}: an option is given twice")
+    halves = {option for option in options if spec.formats.get(option, "tf32") != "tf32"}
+    if len(both := sorted(halves)) > 1:
+        raise UsageError(f"arm {text!r}: {' and '.join(both)} exclude each other: choose one")
     return Arm(spec.name, tuple(sorted(options)), spec)
 
 

@@ -13,6 +13,7 @@ from impls.backend import BackendInfo, TrainerState
 from impls.errors import UsageError
 from impls.recipe import randomness
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.scaling import BACKOFF, LossScale
 from impls.recipe.validation import held_out_loss
 from impls.store.diffusers import require_fit
 
@@ -41,6 +42,8 @@ class BaseTrainer(ABC):
     def __init__(self, config: ExperimentConfig, info: BackendInfo) -> None:
         self.config, self.info = config, info
         self.steps_done = 0
+        # Of a training that this one goes on from.
+        self.earlier_scale: LossScale | None = None
         self.unread_losses: list[Tensor] = []
         self.waits_ns: list[int] = []
 
@@ -87,11 +90,23 @@ class BaseTrainer(ABC):
         waits, self.waits_ns = self.waits_ns, []
         return waits
 
+    def loss_scale(self) -> LossScale | None:
+        """How the loss is scaled now, or was in the training that this one goes on from; waits for the device.
+
+        None where it never was.
+        """
+        earlier = self.earlier_scale
+        if self.optimizer.scaler is None:
+            return earlier
+        now = self.optimizer.loss_scale()
+        return now if earlier is None else now.model_copy(update={"skipped": earlier.skipped + now.skipped})
+
     def state(self) -> TrainerState:
         """A copy of everything needed to go on exactly; waits for the device."""
         arrays = self.optimizer.arrays
         ema = None if self.config.train.ema_decay is None else arrays("ema")
-        return TrainerState(self.steps_done, self.network.arrays(), ema, arrays("exp_avg"), arrays("exp_avg_sq"))
+        return TrainerState(self.steps_done, self.network.arrays(), ema, arrays("exp_avg"), arrays("exp_avg_sq"),
+                            self.loss_scale())
 
     def load_state(self, state: TrainerState) -> None:
         """Go on from `state`.
@@ -102,7 +117,11 @@ class BaseTrainer(ABC):
         require_fit(state, self.network.shapes, self.config.train.ema_decay is not None)
         self.network.load(state.params)
         arrays = {"exp_avg": state.exp_avg, "exp_avg_sq": state.exp_avg_sq, "ema": state.ema}
-        self.optimizer.load_arrays(arrays, state.step)
+        scale = state.loss_scale or LossScale()
+        self.optimizer.load_arrays(arrays, state.step - scale.skipped)
+        if self.optimizer.scaler is not None:
+            self.optimizer.load_loss_scale(scale)
+        self.earlier_scale = state.loss_scale
         self.steps_done = state.step
         self.seed_generator(state.step)
 
@@ -129,11 +148,23 @@ class BaseTrainer(ABC):
         """
         if self.config.train.randomness != "matched":
             raise UsageError("gradients need train.randomness matched: only then is the next batch known beforehand")
-        return self.differentiate(self.batches.batch(self.steps_done))
+        x0 = self.batches.batch(self.steps_done)
+        scale = 1.0 if self.optimizer.scaler is None else self.optimizer.loss_scale().scale
+        loss, grads = self.differentiate(x0, scale)
+        # A training would leave this step out and try the next one with less.
+        while scale > 1 and not all(np.isfinite(grad).all() for grad in grads.values()):
+            scale *= BACKOFF
+            loss, grads = self.differentiate(x0, scale)
+        return loss, grads
 
     @abstractmethod
-    def differentiate(self, x0: Tensor) -> tuple[float, dict[str, NDArray[np.float32]]]:
-        """Loss and every unclipped gradient for the batch x0; changes nothing."""
+    def differentiate(self, x0: Tensor, scale: float) -> tuple[float, dict[str, NDArray[np.float32]]]:
+        """Loss and every unclipped gradient for the batch x0; changes nothing.
+
+        Args:
+            x0: the batch.
+            scale: of the loss in the backward pass; the gradients are divided by it.
+        """
 
     def close(self) -> None:
         """Release loader workers and device memory."""

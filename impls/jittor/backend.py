@@ -21,9 +21,10 @@ from impls.devices import cpu_name
 from impls.errors import UnavailableError
 from impls.jittor import runtime
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.precision import Measured, half
 
 if TYPE_CHECKING:
-    from impls.jittor.precision import Measured
+    from impls.jittor.ops import Operators
     from impls.jittor.sampler import Sampler
     from impls.jittor.trainer import Trainer
 
@@ -54,7 +55,8 @@ class Backend:
             from impls.jittor.onednn import unet as onednn_unet
 
             self.operators = onednn_unet.operators()
-        self.info = describe(self.options, device, self.operators.names, measured(self.options, device))
+        found = measured(self.options, device, self.operators)
+        self.info = describe(self.options, device, self.operators.names, found)
 
     def trainer(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> Trainer:
         """A trainer over `images` (N, H, W, C)."""
@@ -110,19 +112,18 @@ def require_available(options: tuple[str, ...], device: Literal["cpu", "cuda"]) 
         raise UnavailableError("Jittor cannot use CUDA here: no usable nvcc, driver or GPU; choose --device cpu")
 
 
-def measured(options: frozenset[str], device: str) -> Measured | None:
-    """What products and convolutions are computed in; None on the CPU, where there is no choice.
+def measured(options: frozenset[str], device: str, operators: Operators) -> Measured | None:
+    """What products and convolutions are computed in; None for float32 on the CPU, where there is no choice.
 
     Raises:
-        UnavailableError: wrong numbers, or an option that this GPU has not.
+        UnavailableError: wrong numbers, or another format than the options ask for.
     """
-    if device == "cpu":
+    if device == "cpu" and not half(options):
         return None
     from impls.jittor import precision
 
-    found = precision.measured()
-    if "tf32" in options and found.products != "tf32":
-        raise UnavailableError("option tf32: this GPU computes float32 products exactly: leave the option out")
+    found = precision.measured(options, operators)
+    found.require(options)
     return found
 
 
@@ -135,7 +136,8 @@ def describe(options: frozenset[str], device: str, operators: Mapping[str, str],
     name, gpu_uuid = _gpu_identity() if cuda else (cpu_name(), None)
     flags = {
         "memory_format": "channels-last inside the network" if "onednn" in options else "contiguous (NCHW)",
-        "autocast": "float16, convolutions and products of the network" if "amp" in options else "off",
+        "autocast": f"{half(options)}, convolutions and products of the network" if half(options) else "off",
+        "loss_scale": "GradScaler's rule, of our own" if "amp" in options else "off",
         "use_tensorcore": str(jt.flags.use_tensorcore),
         "mkldnn": str(bool(jt.compile_extern.use_mkl and jt.compile_extern.mkl_ops)),
         "compiler": " ".join([jt.flags.cc_path, *re.findall(r"-(?:O|march=)\S+", jt.flags.cc_flags)]),
@@ -147,7 +149,7 @@ def describe(options: frozenset[str], device: str, operators: Mapping[str, str],
     }
     return BackendInfo(
         framework="Jittor", version=jt.__version__, device=device, device_name=name, device_uuid=gpu_uuid,
-        dtype="float16" if "amp" in options else "float32", tf32=found is not None and found.tf32,
+        dtype=found.dtype if found else "float32", tf32=found is not None and found.tf32,
         threads=_openmp().omp_get_max_threads(), operators=dict(operators), flags=flags)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 
@@ -15,6 +16,7 @@ from impls.jittor.data import to_numpy
 from impls.jittor.ops import Operators, called, transpose
 from impls.jittor.unet import UNet, parameter_count
 from impls.recipe.config import ModelConfig
+from impls.recipe.precision import half
 
 
 class Network:
@@ -35,15 +37,16 @@ class Network:
         else:
             # Also stops every parameter's gradient for good, which is right for a network that only predicts.
             self.unet.eval()
-        if "amp" in options:
-            _halve(self.unet)
+        self.forward = as_run(self.unet, options)
+        if not training:
+            cast_weights(self.unet, options)
         self.params = dict(self.unet.named_parameters())
         # Else the first weights would be drawn at their first use, after whatever else is drawn until then.
         jt.sync(list(self.params.values()))
 
     def __call__(self, x_t: Var, t: Var) -> Var:
         """The predicted noise of x_t (N, C, H, W) at t (N,); half precision, where chosen, stays inside."""
-        return self.unet(x_t, t).float32()
+        return self.forward(x_t, t).float32()
 
     @property
     def parameter_count(self) -> int:
@@ -65,7 +68,7 @@ class Network:
     def load(self, params: Arrays) -> None:
         """Take over weights that fit, by name."""
         for name, p in self.params.items():
-            p.update(jt.array(params[name]))
+            p.update(jt.array(params[name]).cast(p.dtype))
         # A lazy array of one element would be written into the kernel that uses it, which then does not compile.
         jt.sync(list(self.params.values()))
 
@@ -90,24 +93,36 @@ class Network:
         return to_numpy(self.params)
 
 
+def as_run(module: nn.Module, options: Collection[str]) -> Callable[..., Var]:
+    """The network, or a part of it, as an arm with these options runs it: with layers that take float16.
+
+    They give float32, as under an autocast. Jittor's own, auto_mixed_precision_level 4, cannot compile a convolution on
+    CUDA ("Check failed" in var_relay.cc).
+    """
+    if half(options) is None:
+        return module
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.execute = partial(_half_convolution, layer)
+        elif isinstance(layer, nn.Linear):
+            layer.execute = partial(_half_linear, layer)
+    return module
+
+
+def cast_weights(unet: nn.Module, options: Collection[str]) -> None:
+    """Cast once, for calls without gradients, what half precision casts: else it would be done at every call."""
+    if half(options) is None:
+        return
+    for layer in unet.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            layer.weight = layer.weight.float16().stop_grad()
+
+
 def device_memory(device: str) -> MemoryReading:
     """Device memory as Jittor's allocator reports it."""
     reading = jt.core.get_mem_info()
     taken = reading.total_cuda_used if device == "cuda" else reading.total_cpu_used
     return MemoryReading(reserved_bytes=taken, reason="Jittor tells only what its allocator took from the system")
-
-
-def _halve(unet: UNet) -> None:
-    """Let convolutions and linear layers take float16 and give float32, as an autocast does.
-
-    Jittor's own switch, auto_mixed_precision_level 4, cannot compile a convolution on CUDA ("Check failed" in
-    var_relay.cc).
-    """
-    for module in unet.modules():
-        if isinstance(module, nn.Conv2d):
-            module.execute = partial(_half_convolution, module)
-        elif isinstance(module, nn.Linear):
-            module.execute = partial(_half_linear, module)
 
 
 def _half_convolution(layer: nn.Conv2d, x: Var) -> Var:

@@ -1,67 +1,78 @@
-"""What products and convolutions of float32 are really computed in: proven by their rounding, not read from a flag."""
+"""What an arm's products and convolutions are really computed in: proven by their rounding, not read from a flag."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
 from functools import partial
 
 import jittor as jt
+import numpy as np
 from jittor import Var, nn
+from numpy.typing import NDArray
 
-from impls.recipe.precision import Precision, coarsest, recognise
+from impls.jittor.network import as_run
+from impls.jittor.ops import STOCK, Operators
+from impls.recipe.precision import Measured, coarsest, half, recognise
 
 # Large enough that the libraries take the kernels that they take for the network, and no shape of the presets: Jittor
 # remembers the fastest algorithm by shape alone, whatever the format.
 SIDE, BATCH, CHANNELS, PIXELS = 256, 8, 96, 16
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The coarsest format that was seen in each kind of operation.
-
-    Attributes:
-        products: matrix products.
-        convolutions: convolutions, forward and backward.
-    """
-
-    products: Precision
-    convolutions: Precision
-
-    @property
-    def tf32(self) -> bool:
-        """Whether anything was computed in TF32."""
-        return "tf32" in (self.products, self.convolutions)
-
-
-def measured() -> Measured:
-    """Compute a product and a convolution with its gradients, and see what they keep.
+def measured(options: Collection[str] = (), operators: Operators = STOCK) -> Measured:
+    """Compute a product and a convolution with its gradients as the arm's network does, and see what they keep.
 
     Raises:
         UnavailableError: the numbers are wrong.
     """
-    passes = [recognise(partial(convolution, which), "convolutions") for which in range(3)]
-    return Measured(recognise(product, "matrix products"), coarsest(*passes))
+    passes = [recognise(partial(convolution, options, which), "convolutions") for which in range(3)]
+    products = [recognise(partial(product, options), "matrix products")]
+    if half(options):
+        # Attention chooses its formats itself.
+        products.append(recognise(partial(attention, operators), "attention's products"))
+    return Measured(coarsest(*products), coarsest(*passes))
 
 
-def product(value: float) -> float:
-    """An entry of a product of `value` and one, by its number of terms."""
-    return float(jt.matmul(full((SIDE, SIDE), value), full((SIDE, SIDE), 1)).numpy()[1, 2]) / SIDE
+def product(options: Collection[str], value: float) -> float:
+    """What an identity as a linear layer makes of `value`."""
+    layer = nn.Linear(SIDE, SIDE)
+    layer.weight.update(held(np.eye(SIDE)))
+    layer.bias.update(held(np.zeros(SIDE)))
+    return float(as_run(layer, options)(full((SIDE, SIDE), value)).numpy()[1, 2])
 
 
-def convolution(which: int, value: float) -> float:
-    """An entry of a convolution of `value` (0), of its gradient by input (1) or weight (2), by its number of terms."""
+def attention(operators: Operators, value: float) -> float:
+    """What attention of each to itself alone makes of `value`."""
+    # So far apart that softmax gives one and zeros.
+    apart = held(np.broadcast_to(32 * np.eye(SIDE), (2, SIDE, SIDE)))
+    values = full((2, SIDE, SIDE), value)
+    return float(operators.attention(apart, apart, values).numpy()[1, 2, 3])
+
+
+def convolution(options: Collection[str], which: int, value: float) -> float:
+    """What an identity as a convolution (0), its gradient by input (1) and by weight (2) make of `value`."""
+    layer = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+    weight = np.zeros(tuple(layer.weight.shape))
+    weight[:, :, 1, 1] = np.eye(CHANNELS)
+    layer.weight.update(held(weight))
+    layer.bias.update(held(np.zeros(CHANNELS)))
     x = full((BATCH, CHANNELS, PIXELS, PIXELS), value)
-    weight = full((CHANNELS, CHANNELS, 3, 3), 1)
-    y = nn.conv2d(x, weight, padding=1)
-    by_input, by_weight = jt.grad((y * value).sum(), [x, weight], retain_graph=False)
-    middle = PIXELS // 2
-    terms = CHANNELS * 9
-    return (float(y.numpy()[1, 2, middle, middle]) / terms, float(by_input.numpy()[1, 2, middle, middle]) / terms,
-            float(by_weight.numpy()[1, 2, 1, 1]) / (BATCH * PIXELS**2) / value)[which]
+    y = as_run(layer, options)(x)
+    place = (1, 2, PIXELS // 2, PIXELS // 2)
+    above = np.zeros(tuple(y.shape))
+    above[place] = value
+    by_input, by_weight = jt.grad((y * held(above)).sum(), [x, layer.weight], retain_graph=False)
+    found = y.numpy()[place], by_input.numpy()[place], by_weight.numpy()[2, 2, 1, 1] / value
+    return float(found[which])
 
 
 def full(shape: tuple[int, ...], value: float) -> Var:
-    """A variable of one number, held in memory: one that is only described would be folded into the operation."""
-    x = jt.full(shape, value, dtype="float32")
+    """A variable of one number."""
+    return held(np.full(shape, value))
+
+
+def held(array: NDArray[np.float64]) -> Var:
+    """A variable held in memory: one that is only described would be folded into the operation."""
+    x = jt.array(array.astype(np.float32))
     x.sync()
     return x

@@ -29,14 +29,13 @@ class Trainer(BaseTrainer):
         self.seed_generator(0)
         self.network = Network(config.model, options, operators, training=True)
         self.info = self.network.told(info, config.train.batch_size)
-        # Half-precision gradients of a mean over a batch's pixels would vanish unscaled.
-        loss_scale = 1024.0 if "amp" in options else 1.0
         if "onednn" in options:
             from impls.jittor.onednn.adam import OneDNNAdam
 
             self.optimizer = OneDNNAdam(self.network.params, config.train.grad_clip, config.train.ema_decay)
         else:
-            self.optimizer = Adam(self.network.params, config.train.grad_clip, config.train.ema_decay, loss_scale)
+            self.optimizer = Adam(self.network.params, config.train.grad_clip, config.train.ema_decay,
+                                  scaled="amp" in options)
         self.scales = noise_scales(Schedule.from_config(config.diffusion), jt.empty((0,)))
         self.batches = batches(config, images)
 
@@ -94,12 +93,13 @@ class Trainer(BaseTrainer):
         self.network.switch_dropout(True)
         return eps
 
-    def differentiate(self, x0: Var) -> tuple[float, dict[str, NDArray[np.float32]]]:
+    def differentiate(self, x0: Var, scale: float) -> tuple[float, dict[str, NDArray[np.float32]]]:
         """Loss and every unclipped gradient for the batch x0; changes nothing."""
         params = self.network.params
         loss = self.loss(x0)
-        grads = jt.grad(loss, list(params.values()), retain_graph=False)
-        return loss.item(), to_numpy(dict(zip(params, grads, strict=True)))
+        grads = jt.grad(loss if scale == 1 else loss * scale, list(params.values()), retain_graph=False)
+        arrays = to_numpy(dict(zip(params, grads, strict=True)))
+        return loss.item(), {name: grad / np.float32(scale) for name, grad in arrays.items()}
 
     def close(self) -> None:
         """Release loader workers and device memory."""

@@ -16,11 +16,11 @@ from impls.backend import BackendInfo
 from impls.devices import cpu_name, require_tf32_switch
 from impls.errors import UnavailableError
 from impls.pytorch import precision
-from impls.pytorch.ops import STOCK
-from impls.pytorch.precision import Measured
+from impls.pytorch.ops import STOCK, Operators
 from impls.pytorch.sampler import Sampler
 from impls.pytorch.trainer import Trainer
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.precision import Measured, half
 
 
 class Backend:
@@ -35,7 +35,8 @@ class Backend:
         torch.backends.cudnn.allow_tf32 = "tf32" in self.options
         torch.backends.cudnn.benchmark = device == "cuda"
         self.operators = STOCK
-        self.info = describe(self.options, self.device, self.operators.names, measured(self.options, self.device))
+        found = measured(self.options, self.device, self.operators)
+        self.info = describe(self.options, self.device, self.operators.names, found)
 
     def trainer(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> Trainer:
         """A trainer over `images` (N, H, W, C)."""
@@ -76,7 +77,7 @@ def require_available(options: tuple[str, ...], device: str) -> None:
     """Refuse what this machine cannot do, instead of running something else.
 
     Raises:
-        UnavailableError: no CUDA device, TF32 without CUDA, or no C++ compiler for `compile`.
+        UnavailableError: no CUDA device, TF32 or float16 without CUDA, or no C++ compiler for `compile`.
     """
     if device == "cuda":
         require_tf32_switch("tf32" in options)
@@ -87,23 +88,23 @@ def require_available(options: tuple[str, ...], device: str) -> None:
             reason = ("this PyTorch was built without CUDA" if torch.version.cuda is None
                       else str(caught[0].message).splitlines()[0] if caught else "no usable NVIDIA driver or GPU")
             raise UnavailableError(f"PyTorch cannot use CUDA here: {reason}; choose --device cpu")
-    elif "tf32" in options:
-        raise UnavailableError("option tf32 exists only on CUDA: leave it out or choose --device cuda")
+    for option in ("fp16", "tf32"):
+        if device == "cpu" and option in options:
+            raise UnavailableError(f"option {option} exists only on CUDA: leave it out or choose --device cuda")
     if "compile" in options and shutil.which("g++") is None:
         raise UnavailableError("option compile needs the C++ compiler g++: install it or leave the option out")
 
 
-def measured(options: frozenset[str], device: torch.device) -> Measured | None:
-    """What products and convolutions are computed in; None on the CPU, where there is no choice.
+def measured(options: frozenset[str], device: torch.device, operators: Operators) -> Measured | None:
+    """What products and convolutions are computed in; None for float32 on the CPU, where there is no choice.
 
     Raises:
-        UnavailableError: wrong numbers, or an option that this GPU has not.
+        UnavailableError: wrong numbers, or another format than the options ask for.
     """
-    if device.type == "cpu":
+    if device.type == "cpu" and not half(options):
         return None
-    found = precision.measured(device)
-    if "tf32" in options and found.products != "tf32":
-        raise UnavailableError("option tf32: this GPU computes float32 products exactly: leave the option out")
+    found = precision.measured(device, options, operators)
+    found.require(options)
     return found
 
 
@@ -115,7 +116,8 @@ def describe(options: frozenset[str], device: torch.device, operators: Mapping[s
     flags = {
         "memory_format": "channels_last" if "channels_last" in options else "contiguous (NCHW)",
         "compile": "torch.compile (inductor)" if "compile" in options else "eager",
-        "autocast": "bfloat16, network only" if "bf16" in options else "off",
+        "autocast": f"{half(options)}, network only" if half(options) else "off",
+        "loss_scale": "torch.amp.GradScaler" if "fp16" in options else "off",
         "mkldnn": str(torch.backends.mkldnn.is_available()),
         "mkl": str(torch.backends.mkl.is_available()),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -130,5 +132,5 @@ def describe(options: frozenset[str], device: torch.device, operators: Mapping[s
         framework="PyTorch", version=torch.__version__, device=device.type,
         device_name=properties.name if properties else cpu_name(),
         device_uuid=f"GPU-{properties.uuid}" if properties else None,
-        dtype="bfloat16" if "bf16" in options else "float32", tf32=found is not None and found.tf32,
+        dtype=found.dtype if found else "float32", tf32=found is not None and found.tf32,
         threads=torch.get_num_threads(), operators=dict(operators), flags=flags)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from impls.pytorch.ops import Operators, called
 from impls.pytorch.unet import Attention, UNet, parameter_count
 from impls.recipe.config import ModelConfig
 from impls.recipe.operators import operators as listed
+from impls.recipe.precision import half
 
 
 class Network:
@@ -33,28 +33,22 @@ class Network:
 
     def __init__(self, config: ModelConfig, device: torch.device, options: frozenset[str], operators: Operators,
                  training: bool) -> None:
-        self.config, self.device = config, device
+        self.config, self.device, self.options = config, device, options
         self.unet = UNet(config, operators).to(device).train(training).requires_grad_(training)
         if "channels_last" in options:
             self.unet = self.unet.to(memory_format=torch.channels_last)
         self.memory_format = torch.channels_last if "channels_last" in options else torch.contiguous_format
         # Without gradients the calls are all alike, so that on CUDA a graph of the kernels can be replayed.
         mode = "reduce-overhead" if device.type == "cuda" and not training else None
-        self.forward = torch.compile(self.unet, mode=mode) if "compile" in options else self.unet
-        self.autocast_dtype = torch.bfloat16 if "bf16" in options else None
-        if self.autocast_dtype and not training:
-            # An autocast keeps its casts of weights only where they have gradients, else it makes them at every call.
-            for module in self.unet.modules():
-                if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-                    module.to(self.autocast_dtype)
+        computed = torch.compile(self.unet, mode=mode) if "compile" in options else self.unet
+        self.forward = as_run(computed, device, options)
+        if not training:
+            cast_weights(self.unet, options)
         self.params = dict(self.unet.named_parameters())
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The predicted noise of x_t (N, C, H, W) at t (N,); half precision, where chosen, stays inside."""
-        x_t = x_t.contiguous(memory_format=self.memory_format)
-        with self.half():
-            eps = self.forward(x_t, t)
-        return eps.float()
+        return self.forward(x_t.contiguous(memory_format=self.memory_format), t).float()
 
     @property
     def parameter_count(self) -> int:
@@ -81,7 +75,7 @@ class Network:
 
         Each attention of a shape of its own computes zeros once, below PyTorch's dispatcher, which tells what it ran.
         """
-        if self.forward is not self.unet:
+        if "compile" in self.options:
             # Compiled code chooses for itself, when it is first called.
             return info
         shapes = {one.inputs[0]: one.module for one in listed(self.config) if one.name.endswith(".attention.add_input")}
@@ -92,8 +86,7 @@ class Network:
             if isinstance(module, Attention):
                 # Two images stand for more; of a single one the strides say less.
                 x = torch.zeros(min(batch, 2), *shape, device=self.device).contiguous(memory_format=self.memory_format)
-                with self.half():
-                    names = called(partial(module, x))
+                names = called(partial(as_run(module, self.device, self.options), x))
                 fused = {kernel for kernel in names if "scaled_dot_product" in kernel}
                 kernels |= fused or {"products and softmax apart (math)"}
         if not kernels:
@@ -101,13 +94,32 @@ class Network:
         chosen = f"{info.operators['attention']}: {' and '.join(sorted(kernels))}"
         return replace(info, operators={**info.operators, "attention": chosen})
 
-    def half(self) -> AbstractContextManager[Any]:
-        """The autocast that the options ask for."""
-        return torch.autocast(self.device.type, self.autocast_dtype) if self.autocast_dtype else nullcontext()
-
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Copies of the weights by name."""
         return to_numpy(self.params)
+
+
+def as_run(module: Callable[..., Tensor], device: torch.device, options: Collection[str]) -> Callable[..., Tensor]:
+    """The network, or a part of it, as an arm with these options runs it: under the autocast that they ask for."""
+    dtype = half(options)
+    if dtype is None:
+        return module
+
+    def call(*inputs: Tensor) -> Tensor:
+        with torch.autocast(device.type, getattr(torch, dtype)):
+            return module(*inputs)
+
+    return call
+
+
+def cast_weights(unet: nn.Module, options: Collection[str]) -> None:
+    """Cast once, for calls without gradients, what half precision casts: an autocast would do so at every call."""
+    dtype = half(options)
+    if dtype is None:
+        return
+    for layer in unet.modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            layer.to(getattr(torch, dtype))
 
 
 def device_memory(device: torch.device) -> MemoryReading:

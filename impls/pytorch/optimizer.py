@@ -1,15 +1,18 @@
-"""One update of the weights: clipping by the global norm, Adam (Kingma & Ba 2015), averaged weights."""
+"""One update of the weights: loss scaling, clipping by the global norm, Adam (Kingma & Ba 2015), averaged weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from impls.pytorch.data import to_numpy
+from impls.recipe.scaling import BACKOFF, GROWTH, GROWTH_INTERVAL, INITIAL, LossScale
 
 
 class Adam:
@@ -19,11 +22,22 @@ class Adam:
         params: parameters by state-dict name; updated in place.
         grad_clip: largest global gradient norm, or None.
         ema_decay: decay of the averaged weights, or None for no average.
+        scaled: the loss is scaled, and a step whose gradients overflow is left out: see `impls.recipe.scaling`.
+
+    Attributes:
+        scaler: what scales the loss; None where nothing does.
     """
 
-    def __init__(self, params: Mapping[str, Tensor], grad_clip: float | None, ema_decay: float | None) -> None:
+    def __init__(self, params: Mapping[str, Tensor], grad_clip: float | None, ema_decay: float | None,
+                 scaled: bool = False) -> None:
         self.params, self.grad_clip, self.ema_decay = dict(params), grad_clip, ema_decay
+        # Fused, it is told on the device whether a step counts, so that nobody waits for the answer.
         self.optimizer = torch.optim.Adam(self.params.values(), fused=True)
+        self.scaler: GradScaler | None = None
+        if scaled:
+            self.device = next(iter(self.params.values())).device
+            self.scaler = GradScaler(self.device.type, INITIAL, GROWTH, BACKOFF, GROWTH_INTERVAL)
+            self.skipped = torch.zeros((), device=self.device)
         self.ema: dict[str, Tensor] = {}
         if ema_decay is not None:
             self.ema = {name: p.detach().clone() for name, p in self.params.items()}
@@ -31,13 +45,40 @@ class Adam:
     def step(self, loss: Tensor, lr: float) -> None:
         """Enqueue backward pass and update of one training step."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        overflow: Any = None
+        if self.scaler is None:
+            loss.backward()
+        else:
+            self.scaler.scale(loss).backward()
+            self.scaler.unscale_(self.optimizer)
+            # The scaler itself only waits for it.
+            overflow = next(iter(self.scaler._found_inf_per_device(self.optimizer).values()))
         if self.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.params.values(), self.grad_clip, foreach=True)
         self.optimizer.param_groups[0]["lr"] = lr
-        self.optimizer.step()
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.skipped += overflow
         if self.ema_decay is not None:
-            update_average(self.ema, self.params, self.ema_decay)
+            update_average(self.ema, self.params, self.ema_decay, overflow)
+
+    def loss_scale(self) -> LossScale | None:
+        """How the loss is scaled, with the steps left out since `load_loss_scale`; waits for the device."""
+        if self.scaler is None:
+            return None
+        state = self.scaler.state_dict()
+        return LossScale(scale=state["scale"], good_steps=state["_growth_tracker"], skipped=int(self.skipped))
+
+    def load_loss_scale(self, state: LossScale) -> None:
+        """Go on from `state`, counting the steps that are left out from 0; where nothing is scaled, do nothing."""
+        if self.scaler is None:
+            return
+        numbers = {"scale": state.scale, "_growth_tracker": state.good_steps}
+        self.scaler.load_state_dict({**self.scaler.state_dict(), **numbers})
+        self.skipped.zero_()
 
     def arrays(self, what: str) -> dict[str, NDArray[np.float32]]:
         """A copy of "exp_avg", "exp_avg_sq" or "ema" by parameter name; waits for the device."""
@@ -59,6 +100,13 @@ class Adam:
 
 
 @torch.no_grad()
-def update_average(average: Mapping[str, Tensor], params: Mapping[str, Tensor], decay: float) -> None:
-    """Set average to decay average + (1 - decay) params, in place."""
-    torch._foreach_lerp_(list(average.values()), list(params.values()), 1 - decay)
+def update_average(average: Mapping[str, Tensor], params: Mapping[str, Tensor], decay: float,
+                   overflow: Tensor | None = None) -> None:
+    """Set average to decay average + (1 - decay) params, in place; where `overflow` is 1, leave it."""
+    means, values = list(average.values()), list(params.values())
+    if overflow is None:
+        torch._foreach_lerp_(means, values, 1 - decay)
+        return
+    changes = torch._foreach_sub(values, means)
+    torch._foreach_mul_(changes, (1 - decay) * (1 - overflow))
+    torch._foreach_add_(means, changes)

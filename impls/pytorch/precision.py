@@ -1,40 +1,24 @@
-"""What products and convolutions of float32 are really computed in: proven by their rounding, not read from a flag."""
+"""What an arm's products and convolutions are really computed in: proven by their rounding, not read from a flag."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from impls.recipe.precision import Precision, coarsest, recognise
+from impls.pytorch.network import as_run
+from impls.pytorch.ops import Operators
+from impls.recipe.precision import Measured, coarsest, half, recognise
 
 # Large enough that the libraries take the kernels that they take for the network, and no shape of the presets: Jittor
 # remembers the fastest algorithm by shape alone, whatever the format.
 SIDE, BATCH, CHANNELS, PIXELS = 256, 8, 96, 16
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The coarsest format that was seen in each kind of operation.
-
-    Attributes:
-        products: matrix products.
-        convolutions: convolutions, forward and backward.
-    """
-
-    products: Precision
-    convolutions: Precision
-
-    @property
-    def tf32(self) -> bool:
-        """Whether anything was computed in TF32."""
-        return "tf32" in (self.products, self.convolutions)
-
-
-def measured(device: torch.device) -> Measured:
-    """Compute a product and a convolution with its gradients, and see what they keep.
+def measured(device: torch.device, options: Collection[str], operators: Operators) -> Measured:
+    """Compute a product and a convolution with its gradients as the arm's network does, and see what they keep.
 
     Raises:
         UnavailableError: the numbers are wrong.
@@ -43,27 +27,43 @@ def measured(device: torch.device) -> Measured:
     # A search for the fastest algorithm takes seconds, and these shapes are used here alone.
     torch.backends.cudnn.benchmark = False
     try:
-        passes = [recognise(partial(convolution, device, which), "convolutions") for which in range(3)]
-        return Measured(recognise(partial(product, device), "matrix products"), coarsest(*passes))
+        passes = [recognise(partial(convolution, device, options, which), "convolutions") for which in range(3)]
+        products = [recognise(partial(product, device, options), "matrix products")]
+        if half(options):
+            # Attention chooses its formats itself.
+            products.append(recognise(partial(attention, device, options, operators), "attention's products"))
+        return Measured(coarsest(*products), coarsest(*passes))
     finally:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def product(device: torch.device, value: float) -> float:
-    """An entry of a product of `value` and one, by its number of terms."""
-    return float(torch.mm(full((SIDE, SIDE), value, device), full((SIDE, SIDE), 1, device))[1, 2]) / SIDE
+def product(device: torch.device, options: Collection[str], value: float) -> float:
+    """What an identity as a linear layer makes of `value`."""
+    layer = nn.Linear(SIDE, SIDE, bias=False).to(device)
+    nn.init.eye_(layer.weight)
+    return float(as_run(layer, device, options)(full((SIDE, SIDE), value, device))[1, 2].detach())
 
 
-def convolution(device: torch.device, which: int, value: float) -> float:
-    """An entry of a convolution of `value` (0), of its gradient by input (1) or weight (2), by its number of terms."""
+def attention(device: torch.device, options: Collection[str], operators: Operators, value: float) -> float:
+    """What attention of each to itself alone makes of `value`."""
+    # So far apart that softmax gives one and zeros.
+    apart = 32 * torch.eye(SIDE, device=device).expand(2, SIDE, SIDE)
+    values = full((2, SIDE, SIDE), value, device)
+    return float(as_run(operators.attention, device, options)(apart, apart, values)[1, 2, 3])
+
+
+def convolution(device: torch.device, options: Collection[str], which: int, value: float) -> float:
+    """What an identity as a convolution (0), its gradient by input (1) and by weight (2) make of `value`."""
+    layer = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False).to(device)
+    nn.init.dirac_(layer.weight)
     x = full((BATCH, CHANNELS, PIXELS, PIXELS), value, device).requires_grad_()
-    weight = full((CHANNELS, CHANNELS, 3, 3), 1, device).requires_grad_()
-    y = nn.functional.conv2d(x, weight, padding=1)
-    by_input, by_weight = torch.autograd.grad(y, [x, weight], torch.full_like(y, value))
-    middle = PIXELS // 2
-    terms = CHANNELS * 9
-    return (float(y.detach()[1, 2, middle, middle]) / terms, float(by_input[1, 2, middle, middle]) / terms,
-            float(by_weight[1, 2, 1, 1]) / (BATCH * PIXELS**2) / value)[which]
+    y = as_run(layer, device, options)(x)
+    place = (1, 2, PIXELS // 2, PIXELS // 2)
+    above = torch.zeros_like(y)
+    above[place] = value
+    by_input, by_weight = torch.autograd.grad(y, [x, layer.weight], above)
+    found = y.detach()[place], by_input[place], by_weight[2, 2, 1, 1] / value
+    return float(found[which])
 
 
 def full(shape: tuple[int, ...], value: float, device: torch.device) -> Tensor:

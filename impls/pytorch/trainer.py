@@ -30,7 +30,8 @@ class Trainer(BaseTrainer):
         self.seed_generator(0)
         self.network = Network(config.model, device, options, operators, training=True)
         self.info = self.network.told(info, config.train.batch_size)
-        self.optimizer = Adam(self.network.params, config.train.grad_clip, config.train.ema_decay)
+        self.optimizer = Adam(self.network.params, config.train.grad_clip, config.train.ema_decay,
+                              scaled="fp16" in options)
         self.scales = noise_scales(Schedule.from_config(config.diffusion), torch.empty(0, device=device))
         self.batches = batches(config, images, device)
 
@@ -77,13 +78,14 @@ class Trainer(BaseTrainer):
         self.network.switch_dropout(True)
         return eps.cpu().numpy()
 
-    def differentiate(self, x0: Tensor) -> tuple[float, dict[str, NDArray[np.float32]]]:
+    def differentiate(self, x0: Tensor, scale: float) -> tuple[float, dict[str, NDArray[np.float32]]]:
         """Loss and every unclipped gradient for the batch x0; changes nothing."""
         params = self.network.params
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             loss = self.loss(x0)
-            grads = torch.autograd.grad(loss, list(params.values()))
-        return loss.item(), to_numpy(dict(zip(params, grads, strict=True)))
+            grads = torch.autograd.grad(loss if scale == 1 else loss * scale, list(params.values()))
+        arrays = to_numpy(dict(zip(params, grads, strict=True)))
+        return loss.item(), {name: grad / np.float32(scale) for name, grad in arrays.items()}
 
     def close(self) -> None:
         """Release loader workers and device memory."""

@@ -5,7 +5,8 @@ float32 keeps 23 bits behind the leading one, TF32 and float16 10, bfloat16 7; f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Literal
 
 from impls.errors import UnavailableError
@@ -24,14 +25,60 @@ ORDER: tuple[Precision, ...] = ("float32", "tf32", "float16", "bfloat16")
 # What a pair of arms of one format compares.
 WORDS: dict[Precision, str] = {
     "float32": "strict float32", "tf32": "TF32", "float16": "float16", "bfloat16": "bfloat16"}
+# Options of arms whose network computes in half precision.
+HALVES: dict[str, Precision] = {"bf16": "bfloat16", "fp16": "float16", "amp": "float16"}
+
+
+def half(options: Collection[str]) -> Precision | None:
+    """The half precision that an arm's options ask for; None where they ask for none."""
+    return next((HALVES[option] for option in options if option in HALVES), None)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The coarsest format that was seen in each kind of operation.
+
+    Attributes:
+        products: matrix products, where the network is in half precision those of attention too.
+        convolutions: convolutions, forward and backward.
+    """
+
+    products: Precision
+    convolutions: Precision
+
+    @property
+    def tf32(self) -> bool:
+        """Whether anything was computed in TF32."""
+        return "tf32" in (self.products, self.convolutions)
+
+    @property
+    def dtype(self) -> str:
+        """The numbers that the network computes with; TF32 is a way of computing with float32."""
+        return "float32" if self.products == "tf32" else self.products
+
+    def require(self, options: Collection[str]) -> None:
+        """Make sure that this is what the options ask for.
+
+        Raises:
+            UnavailableError: another format, or another in products than in convolutions.
+        """
+        wanted, found = half(options), {self.products, self.convolutions}
+        if wanted is None and "tf32" in options and self.products != "tf32":
+            raise UnavailableError("option tf32: this GPU computes float32 products exactly: leave the option out")
+        if found - ({"float32", "tf32"} if wanted is None else {wanted}):
+            option = next((option for option in options if option in HALVES), None)
+            asked = f"option {option}" if option else "an arm in float32"
+            raise UnavailableError(f"{asked}: products are computed in {self.products} and convolutions in "
+                                   f"{self.convolutions} here: " + ("leave the option out" if option else
+                                                                    "check what the environment asks CUDA for"))
 
 
 def recognise(compute: Callable[[float], float], what: str) -> Precision:
     """The format of an operation's inputs.
 
     Args:
-        compute: the operation on arrays that are `value` and one everywhere, divided by the number of its terms, so
-            that exact arithmetic gives back `value`.
+        compute: the operation on `value`, an identity, so that exact arithmetic gives back `value`: no sum is in it
+            whose own format would show instead.
         what: the operation, for the message.
 
     Raises:

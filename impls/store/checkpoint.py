@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from impls.backend import Arrays, TrainerState
 from impls.errors import CheckpointError, UsageError
 from impls.recipe.config import ExperimentConfig, validated
+from impls.recipe.scaling import LossScale
 from impls.store.files import replacement
 from impls.store.tensors import TensorFile
 
@@ -88,6 +89,8 @@ def save_state(path: Path, state: TrainerState, config: ExperimentConfig, note: 
         "config": config.model_dump_json(),
         "note": (note or Note()).model_dump_json(),
     }
+    if state.loss_scale is not None:
+        metadata["loss_scale"] = state.loss_scale.model_dump_json()
     save_arrays(path, tensors, metadata)
 
 
@@ -98,13 +101,16 @@ def load_state(path: Path) -> tuple[TrainerState, ExperimentConfig]:
         CheckpointError: the file is missing, truncated, a pickle, of another program, inconsistent or not finite.
     """
     file, has_ema = _opened(path)
+    step = _step(path, file.metadata)
+    scale = _loss_scale(path, file.metadata, step)
     groups = {group: _read_group(file, group) for group in _GROUPS}
     state = TrainerState(
-        step=_step(path, file.metadata),
+        step=step,
         params=groups["params"],
         ema=groups["ema"] if has_ema else None,
         exp_avg=groups["exp_avg"],
         exp_avg_sq=groups["exp_avg_sq"],
+        loss_scale=scale,
     )
     return state, _config(path, file.metadata)
 
@@ -228,6 +234,18 @@ def _step(path: Path, metadata: Mapping[str, str]) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise CheckpointError(f"{path}: step {text!r:.40} is not a step number: the file is damaged")
     return int(text)
+
+
+def _loss_scale(path: Path, metadata: Mapping[str, str], step: int) -> LossScale | None:
+    if "loss_scale" not in metadata:
+        return None
+    try:
+        scale = LossScale.model_validate_json(metadata["loss_scale"])
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: the loss scale inside is not readable: the file is damaged") from error
+    if scale.skipped > step:
+        raise CheckpointError(f"{path}: {scale.skipped} of {step} steps were left out: the file is damaged")
+    return scale
 
 
 def _config(path: Path, metadata: Mapping[str, str]) -> ExperimentConfig:

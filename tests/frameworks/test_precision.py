@@ -1,9 +1,40 @@
-"""The numbers that tell a format apart go through each framework unharmed where there is only one format."""
+"""The numbers that tell a format apart go through each framework unharmed, and show what an arm really computes in."""
+
+from __future__ import annotations
 
 from importlib import import_module
 
+import pytest
+
+from impls.errors import UnavailableError
+from impls.recipe.precision import Measured
+
+HALF = {"pytorch": ("fp16", "bf16"), "jittor": ("amp",)}
+DTYPES = {"fp16": "float16", "bf16": "bfloat16", "amp": "float16"}
+
+
+def measured(fw, *options: str) -> Measured:
+    if fw.name == "pytorch":
+        return fw.precision.measured(import_module("torch").device("cpu"), options, fw.ops.STOCK)
+    return fw.precision.measured(options, fw.ops.HALF if options else fw.ops.STOCK)
+
 
 def test_products_and_convolutions_of_the_cpu_are_float32(fw):
-    device = (import_module("torch").device("cpu"),) if fw.name == "pytorch" else ()
-    found = fw.precision.measured(*device)
-    assert (found.products, found.convolutions, found.tf32) == ("float32", "float32", False)
+    assert measured(fw) == Measured("float32", "float32")
+
+
+def test_half_precision_is_proven_by_the_arms_own_layers(fw, monkeypatch):
+    # Jittor's loops for float16 on the CPU are plain ones.
+    for name, size in (("SIDE", 32), ("BATCH", 2), ("CHANNELS", 8), ("PIXELS", 8)):
+        monkeypatch.setattr(fw.precision, name, size)
+    for option in HALF[fw.name]:
+        found = measured(fw, option)
+        assert found == Measured(DTYPES[option], DTYPES[option]) and found.dtype == DTYPES[option]
+        found.require((option,))
+        # Layers that stay in float32 are no half precision, whatever the arm is called.
+        with monkeypatch.context() as patch:
+            patch.setattr(fw.precision, "as_run", lambda layer, *_: layer)
+            plain = measured(fw, option)
+        assert plain.convolutions == "float32"
+        with pytest.raises(UnavailableError, match=f"option {option}: .* convolutions in float32 here: leave the opt"):
+            plain.require((option,))

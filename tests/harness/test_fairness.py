@@ -26,11 +26,18 @@ def test_equal_arms_are_fair():
     ({"device_uuid": "GPU-2"}, "device UUID: 1 against 2"),
     ({"device_uuid": None, "device_name": "Other"}, "device name: GPU against Other"),
     ({"dtype": "bfloat16"}, "dtype: float32 against bfloat16"),
+    ({"dtype": "float16"}, "dtype: float32 against float16"),
     ({"tf32": True}, "TF32: False against True"),
     ({"threads": 2}, "threads: 4 against 2"),
 ])
 def test_the_field_that_differs_is_named(change, named):
     assert unfair(INFO, replace(INFO, **change), 7, 7) == named
+
+
+def test_halves_are_compared_with_halves_of_their_kind():
+    half = replace(INFO, dtype="float16")
+    assert unfair(half, replace(half, framework="Jittor"), 7, 7) is None
+    assert unfair(replace(INFO, dtype="bfloat16"), half, 7, 7) == "dtype: bfloat16 against float16"
 
 
 def test_another_network_is_named():

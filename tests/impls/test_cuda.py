@@ -31,7 +31,8 @@ for _ in range(3):
     trainer.step()
 trainer.synchronize()
 info = {**vars(backend.info), "flags": dict(backend.info.flags)}
-print(json.dumps({"info": info, "losses": trainer.losses()}, default=str))
+scale = trainer.loss_scale()
+print(json.dumps({"info": info, "losses": trainer.losses(), "scale": scale and scale.model_dump()}, default=str))
 """
 DRAW = START + """
 from importlib import import_module
@@ -67,16 +68,56 @@ def answer(program: str, arm: str) -> object:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+SCALE = START + """
+from impls.recipe.scaling import LossScale
+from dataclasses import replace
+trainer = backend.trainer(config, images)
+start = trainer.state()
+# No gradient in float16 stands this.
+trainer.load_state(replace(start, loss_scale=LossScale(scale=2.0**40)))
+seen = []
+for _ in range(40):
+    trainer.step()
+    seen.append(trainer.loss_scale().model_dump())
+first = next(i for i, one in enumerate(seen) if one["good_steps"])
+one = backend.trainer(config, images)
+one.load_state(replace(start, loss_scale=LossScale(scale=2.0**40)))
+one.step()
+left = one.state()
+same = all(np.array_equal(left.params[name], array) for name, array in start.params.items())
+same &= all(np.array_equal(left.ema[name], array) for name, array in start.ema.items())
+same &= not any(array.any() for array in left.exp_avg.values())
+state = trainer.state()
+print(json.dumps({"seen": seen, "first": first, "same": bool(same), "step": state.step,
+                  "scale": state.loss_scale.model_dump(), "losses": trainer.losses()}))
+"""
+
+
 @pytest.mark.parametrize(("arm", "products", "dtype"), [
-    ("pytorch", "float32", "float32"), ("pytorch:tf32", "tf32", "float32"), ("pytorch:bf16", "float32", "bfloat16"),
-    ("jittor", "float32", "float32"), ("jittor:tf32", "tf32", "float32"), ("jittor:amp", "float32", "float16")])
+    ("pytorch", "float32", "float32"), ("pytorch:tf32", "tf32", "float32"), ("pytorch:bf16", "bfloat16", "bfloat16"),
+    ("pytorch:fp16", "float16", "float16"), ("jittor", "float32", "float32"), ("jittor:tf32", "tf32", "float32"),
+    ("jittor:amp", "float16", "float16")])
 def test_an_arm_trains_and_tells_what_it_computes_in(arm, products, dtype):
     told = answer(TRAIN, arm)
     info, flags = told["info"], told["info"]["flags"]
     assert (flags["products"], info["dtype"], info["tf32"]) == (products, dtype, products == "tf32")
-    if products == "float32":
-        assert flags["convolutions"] == "float32"
+    if products != "tf32":
+        assert flags["convolutions"] == products
     assert all(0.5 < loss < 2 for loss in told["losses"]) and len(told["losses"]) == 3
+    assert (told["scale"] is not None) == (dtype == "float16")
+    if told["scale"]:
+        assert told["scale"]["scale"] == 65536 / 2 ** told["scale"]["skipped"]
+
+
+@pytest.mark.parametrize("arm", ["pytorch:fp16", "jittor:amp"])
+def test_steps_that_overflow_are_left_out_on_the_device(arm):
+    told = answer(SCALE, arm)
+    assert told["same"] and told["first"] > 0 and told["step"] == 40
+    for number, one in enumerate(told["seen"][:told["first"]], start=1):
+        assert one == {"scale": 2.0 ** (40 - number), "good_steps": 0, "skipped": number}
+    end = told["scale"]
+    assert end["scale"] == 2.0 ** (40 - end["skipped"]) and end["good_steps"] > 0
+    assert all(0.2 < loss < 2 for loss in told["losses"])
 
 
 @pytest.mark.parametrize("framework", ["pytorch", "jittor"])

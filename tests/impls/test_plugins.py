@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from impls.registry import parse_arms
+from impls.errors import UsageError
+from impls.registry import parse_arm, parse_arms
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,6 +29,14 @@ def test_a_broken_package_is_one_line(tmp_path, group, command):
     assert (done.returncode, done.stdout) == (2, "") and len(done.stderr.splitlines()) == 1
     assert ("entry point 'mine' (broken_things:SPEC) of broken-things 1.2: cannot be loaded: ModuleNotFoundError: "
             "No module named 'nowhere_at_all': mend or remove that package") in done.stderr
+
+
+def test_an_arm_has_one_half_precision():
+    assert parse_arm("pytorch:tf32+fp16").name == "pytorch:fp16+tf32"
+    with pytest.raises(UsageError, match=r"^arm 'pytorch:fp16\+bf16': bf16 and fp16 exclude each other: choose one$"):
+        parse_arm("pytorch:fp16+bf16")
+    fault = parse_arm("pytorch:fp16").device_fault("cpu")
+    assert fault == "pytorch:fp16: option 'fp16' exists only on CUDA"
 
 
 def test_the_packages_are_asked_once_for_all_arms(monkeypatch):

@@ -46,6 +46,9 @@ class OneDNNAdam:
         eps: added to the root of the second moment.
     """
 
+    # There is no float16 here, whose gradients want a scaled loss.
+    scaler = None
+
     def __init__(self, params: Mapping[str, jt.Var], grad_clip: float | None, ema_decay: float | None,
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
         load()

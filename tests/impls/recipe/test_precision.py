@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from impls.errors import UnavailableError
-from impls.recipe.precision import coarsest, recognise
-
-TERMS = 64
+from impls.recipe.precision import Measured, coarsest, half, recognise
 
 
 def rounded(value: float, bits: int) -> float:
@@ -18,8 +16,8 @@ def rounded(value: float, bits: int) -> float:
 
 
 def product(through) -> float:
-    """What a device does that rounds its inputs and adds in float32."""
-    return lambda value: float(np.sum(np.full(TERMS, through(value), np.float32), dtype=np.float32)) / TERMS
+    """What a device does that rounds its inputs, with an identity."""
+    return lambda value: float(np.sum(np.float32(through(value)) * np.eye(8, dtype=np.float32)[3]))
 
 
 @pytest.mark.parametrize(("through", "found"), [
@@ -52,3 +50,28 @@ def test_a_library_that_does_not_start_is_one_line(error, told):
 def test_the_coarsest_of_several_counts():
     assert coarsest("float32", "tf32", "float32") == "tf32"
     assert coarsest("float32", "float32") == "float32"
+
+
+@pytest.mark.parametrize(("options", "products", "convolutions", "dtype"), [
+    ((), "float32", "float32", "float32"), (("tf32",), "tf32", "tf32", "float32"), ((), "float32", "tf32", "float32"),
+    (("bf16", "tf32"), "bfloat16", "bfloat16", "bfloat16"), (("compile", "fp16"), "float16", "float16", "float16"),
+    (("amp",), "float16", "float16", "float16")])
+def test_the_number_type_is_what_was_seen(options, products, convolutions, dtype):
+    found = Measured(products, convolutions)
+    found.require(options)
+    assert found.dtype == dtype and found.tf32 == ("tf32" in (products, convolutions))
+    assert (half(options) or "float32") == dtype
+
+
+@pytest.mark.parametrize(("options", "products", "convolutions", "line"), [
+    (("tf32",), "float32", "tf32", "option tf32: this GPU computes float32 products exactly: leave the option out"),
+    (("amp",), "float16", "tf32",
+     "option amp: products are computed in float16 and convolutions in tf32 here: leave the option out"),
+    (("fp16",), "bfloat16", "bfloat16",
+     "option fp16: products are computed in bfloat16 and convolutions in bfloat16 here: leave the option out"),
+    ((), "float16", "float32", "an arm in float32: products are computed in float16 and convolutions in float32 here: "
+     "check what the environment asks CUDA for")])
+def test_another_format_than_asked_for_is_refused(options, products, convolutions, line):
+    with pytest.raises(UnavailableError) as caught:
+        Measured(products, convolutions).require(options)
+    assert str(caught.value) == line

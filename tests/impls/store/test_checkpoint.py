@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 from impls.backend import TrainerState
 from impls.errors import CheckpointError
 from impls.recipe.config import preset
+from impls.recipe.scaling import LossScale
 from impls.store import checkpoint
 
 CONFIG = preset("tiny")
@@ -51,6 +52,25 @@ def test_round_trip_is_exact(path, ema):
     for group in ("params", "ema", "exp_avg", "exp_avg_sq"):
         assert_same(getattr(state, group), getattr(again, group))
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_loss_scale_comes_back_and_others_do_not_mention_any(path):
+    told = LossScale(scale=2.0**-3, good_steps=5, skipped=12)
+    checkpoint.save_state(path, dataclasses.replace(make_state(), loss_scale=told), CONFIG)
+    assert checkpoint.load_state(path)[0].loss_scale == told
+    checkpoint.save_state(path, make_state(), CONFIG)
+    assert checkpoint.load_state(path)[0].loss_scale is None and b"loss_scale" not in path.read_bytes()
+
+
+@pytest.mark.parametrize(("told", "line"), [
+    ("{", "the loss scale inside is not readable: the file is damaged"),
+    ('{"scale": "NaN"}', "the loss scale inside is not readable: the file is damaged"),
+    ('{"skipped": 2}', "2 of 1 steps were left out: the file is damaged")])
+def test_a_damaged_loss_scale_is_one_line(path, told, line):
+    save_file({}, path, {**METADATA, "loss_scale": told})
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load_state(path)
+    assert str(caught.value) == f"{path}: {line}"
 
 
 def test_views_that_are_not_contiguous_are_stored_right(path):
