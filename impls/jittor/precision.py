@@ -36,15 +36,15 @@ def measured(options: Collection[str] = (), operators: Operators = STOCK) -> Mea
 def product(options: Collection[str], value: float) -> float:
     """What an identity as a linear layer makes of `value`."""
     layer = nn.Linear(SIDE, SIDE)
-    layer.weight.update(held(np.eye(SIDE)))
-    layer.bias.update(held(np.zeros(SIDE)))
+    layer.weight.update(_held(np.eye(SIDE)))
+    layer.bias.update(_held(np.zeros(SIDE)))
     return float(as_run(layer, options)(full((SIDE, SIDE), value)).numpy()[1, 2])
 
 
 def attention(operators: Operators, value: float) -> float:
     """What attention of each to itself alone makes of `value`."""
     # So far apart that softmax gives one and zeros.
-    apart = held(np.broadcast_to(32 * np.eye(SIDE), (2, SIDE, SIDE)))
+    apart = _held(np.broadcast_to(32 * np.eye(SIDE), (2, SIDE, SIDE)))
     values = full((2, SIDE, SIDE), value)
     return float(operators.attention(apart, apart, values).numpy()[1, 2, 3])
 
@@ -54,24 +54,24 @@ def convolution(options: Collection[str], which: int, value: float) -> float:
     layer = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
     weight = np.zeros(tuple(layer.weight.shape))
     weight[:, :, 1, 1] = np.eye(CHANNELS)
-    layer.weight.update(held(weight))
-    layer.bias.update(held(np.zeros(CHANNELS)))
+    layer.weight.update(_held(weight))
+    layer.bias.update(_held(np.zeros(CHANNELS)))
     x = full((BATCH, CHANNELS, PIXELS, PIXELS), value)
     y = as_run(layer, options)(x)
     place = (1, 2, PIXELS // 2, PIXELS // 2)
     above = np.zeros(tuple(y.shape))
     above[place] = value
-    by_input, by_weight = jt.grad((y * held(above)).sum(), [x, layer.weight], retain_graph=False)
+    by_input, by_weight = jt.grad((y * _held(above)).sum(), [x, layer.weight], retain_graph=False)
     found = y.numpy()[place], by_input.numpy()[place], by_weight.numpy()[2, 2, 1, 1] / value
     return float(found[which])
 
 
 def full(shape: tuple[int, ...], value: float) -> Var:
     """A variable of one number."""
-    return held(np.full(shape, value))
+    return _held(np.full(shape, value))
 
 
-def held(array: NDArray[np.float64]) -> Var:
+def _held(array: NDArray[np.float64]) -> Var:
     """A variable held in memory: one that is only described would be folded into the operation."""
     x = jt.array(array.astype(np.float32))
     x.sync()

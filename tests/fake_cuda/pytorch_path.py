@@ -17,8 +17,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from impls.errors import UnavailableError, UsageError
 from impls.pytorch import data, diffusion, precision, trainer
-from impls.pytorch.precision import Measured
 from impls.recipe.config import ExperimentConfig, preset, validated
+from impls.recipe.precision import Measured, half
 from impls.registry import BUILT_IN, parse_arm
 
 SPEC = next(spec for spec in BUILT_IN if spec.name == "pytorch")
@@ -63,8 +63,12 @@ def train(backend, config: ExperimentConfig, steps: int = 1) -> list[str]:
                 **{f"average of {name}": value for name, value in adam.ema.items()},
                 **{f"{what} {index}": value for index, state in enumerate(adam.optimizer.state.values())
                    for what, value in state.items()}}
+        if adam.scaler:
+            held |= {"loss scale": adam.scaler._scale, "good steps": adam.scaler._growth_tracker,
+                     "skipped steps": adam.skipped}
         made.close()
-    assert len(held) == 1 + 5 * len(params), "weights, averages, and Adam's two moments and count of steps"
+    assert len(held) == 1 + 5 * len(params) + (3 if adam.scaler else 0), (
+        "weights, averages, Adam's two moments and count of steps, and what scales a loss")
     return [name for name, tensor in held.items() if tensor.device.type != "cuda"]
 
 
@@ -95,7 +99,7 @@ def create(arm: str, known: Measured | None = None):
     """The arm's backend; its probe of numbers answers `known`, or speaks for itself."""
     with ExitStack() as stack:
         if known:
-            stack.enter_context(patch.object(precision, "measured", lambda device: known))
+            stack.enter_context(patch.object(precision, "measured", lambda *_: known))
         return parse_arm(arm).create("cuda", 1)
 
 
@@ -141,7 +145,8 @@ def main() -> None:
     with patch.object(torch.Tensor, "pin_memory", pinned), patch.object(torch.nn.Module, "to", moved):
         names = arms()
         for arm in names:
-            backend = create(arm, Measured("tf32", "tf32") if "tf32" in arm else Measured("float32", "float32"))
+            format_ = half(parse_arm(arm).options) or ("tf32" if "tf32" in arm else "float32")
+            backend = create(arm, Measured(format_, format_))
             # Where numbers are drawn has nothing to do with an arm's options.
             for randomness in ("matched", "native") if arm == names[0] else ("native",):
                 for run in (train, sample):

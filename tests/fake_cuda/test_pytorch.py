@@ -22,7 +22,8 @@ def told(stand_in) -> dict:
 def test_every_arm_trains_and_samples_on_the_device_alone(told):
     assert {name: said for name, said in told["found"].items() if said != "ok"} == {}
     arms = {name.split()[0] for name in told["found"]}
-    assert {"pytorch", "pytorch:channels_last", "pytorch:bf16", "pytorch:tf32", "pytorch:bf16+channels_last"} <= arms
+    assert {"pytorch", "pytorch:channels_last", "pytorch:bf16", "pytorch:fp16", "pytorch:tf32",
+            "pytorch:bf16+channels_last", "pytorch:channels_last+fp16"} <= arms
 
 
 def test_a_wrong_device_is_noticed(told):
