@@ -35,6 +35,9 @@ def test_an_arm_has_one_half_precision():
     assert parse_arm("pytorch:tf32+fp16").name == "pytorch:fp16+tf32"
     with pytest.raises(UsageError, match=r"^arm 'pytorch:fp16\+bf16': bf16 and fp16 exclude each other: choose one$"):
         parse_arm("pytorch:fp16+bf16")
+    with pytest.raises(UsageError, match="exclude each other"):
+        parse_arm("pytorch:compile+fp16+bf16+tf32")
+    assert (parse_arm("pytorch:fp16").precision, parse_arm("pytorch:bf16+tf32").precision) == ("float16", "bfloat16")
     fault = parse_arm("pytorch:fp16").device_fault("cpu")
     assert fault == "pytorch:fp16: option 'fp16' exists only on CUDA"
 
