@@ -1,6 +1,6 @@
-# make setup | bench | test | lint     (everything lives in .venv and the user's cache folder)
+# make setup | bench | test | lint | gpu-check     (everything lives in .venv and the user's cache folder)
 .DELETE_ON_ERROR:
-.PHONY: setup bench test test-pytorch test-jittor test-fake-cuda lint check-machine clean
+.PHONY: setup bench test test-pytorch test-jittor test-fake-cuda lint gpu-check check-machine clean
 
 # The first interpreter that Jittor 1.3.11 supports; override with `make PYTHON=/path/to/python ...`.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
@@ -47,6 +47,12 @@ test-fake-cuda: setup
 	$(BIN)/python -m pip install --disable-pip-version-check --upgrade --no-deps -c constraints.txt --target '$(FAKE_CUDA)/compiler' \
 		$$($(BIN)/python -c 'from impls.jittor.setup.cuda_toolkit import COMPILER; print(*COMPILER)')
 	FAKE_CUDA_COMPILER='$(FAKE_CUDA)/compiler' FAKE_CUDA_HOME='$(FAKE_CUDA)/home' $(BIN)/python -m pytest tests/fake_cuda
+
+# Everything that only a GPU can show, in about a quarter of an hour, into gpu-evidence/; goes on where it was stopped.
+gpu-check:
+	@test -n "$(CUDA)" || { echo "error: there is no GPU to check: no NVIDIA driver (libcuda.so.1) is on this machine" >&2; exit 2; }
+	@$(MAKE) --no-print-directory setup
+	@$(BIN)/python -m harness.gpucheck
 
 lint: setup
 	$(BIN)/ruff check .

@@ -135,7 +135,7 @@ def test_the_rules_allow_what_the_design_wants(module, source):
 FLOORS = {
     "harness": (
         ("record",), ("stats",), ("protocol", "machine", "progress"), ("processes", "ledger", "worker"), ("part",),
-        ("options",), ("plan",), ("judge", "bench"), ("blocks",), ("run",), ("cli",)),
+        ("options",), ("plan",), ("judge", "bench"), ("blocks",), ("run",), ("cli", "gpucheck")),
     "reports": (
         ("text",), ("page",), ("view",), ("chapters",), ("report", "compare", "export", "index", "serve", "terminal"),
         ("__main__",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,3 +54,86 @@ def test_no_python_at_all(bare_path: Path) -> None:
 def test_complete_machine(bare_path: Path) -> None:
     (bare_path / "g++").symlink_to("/bin/true")
     assert check(bare_path).returncode == 0
+
+
+@pytest.fixture
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a library of the driver's name."""
+    folder = tmp_path_factory.mktemp("driver")
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler to build the library with")
+    subprocess.run([compiler, "-shared", "-x", "c", os.devnull, "-o", str(folder / "libcuda.so.1")], check=True)
+    return folder
+
+
+def make(*words: str, libraries: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("LD_LIBRARY_PATH", "MAKEFLAGS", "MAKELEVEL")}
+    if libraries is not None:
+        environment["LD_LIBRARY_PATH"] = str(libraries)
+    return subprocess.run(["make", "--no-print-directory", f"PYTHON={sys.executable}", *words], check=False, cwd=ROOT,
+                          env=environment, capture_output=True, text=True, timeout=60)
+
+
+def scripted_venv(folder: Path) -> Path:
+    """A virtual environment whose Python writes down what it is told."""
+    (folder / "bin").mkdir(parents=True)
+    python = folder / "bin" / "python"
+    python.write_text(f'#!/bin/sh\necho "$@" >> {folder}/told\n')
+    python.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_setup_installs_the_cuda_compiler_where_a_driver_is(driver: Path, tmp_path: Path, there: bool) -> None:
+    if not there and make("-n", "setup", f"VENV={tmp_path}/none").stdout.count(",cuda"):
+        pytest.skip("this machine has a driver")
+    venv = scripted_venv(tmp_path / "venv")
+    done = make("setup", f"VENV={venv}", libraries=driver if there else None)
+    assert done.returncode == 0, done.stderr
+    asked = "-m pip install --disable-pip-version-check -c constraints.txt -e .[test" + (",cuda]\n" if there else "]\n")
+    assert (venv / "told").read_text() == asked
+    assert ("installing the CUDA compiler" in done.stdout) == there
+    # Once: what follows installs nothing.
+    assert make("setup", f"VENV={venv}", libraries=driver if there else None).returncode == 0
+    assert (venv / "told").read_text() == asked
+
+
+def test_a_benchmark_after_the_set_up_is_one_command(tmp_path: Path) -> None:
+    venv = scripted_venv(tmp_path / "venv")
+    assert make("setup", f"VENV={venv}", "CUDA=").returncode == 0
+    lines = make("-n", "bench", f"VENV={venv}", "CUDA=").stdout.splitlines()
+    assert lines == [f"{venv}/bin/python run_bench.py --suite train-speed"]
+
+
+def test_gpu_check_without_a_driver_is_one_line_before_any_set_up(tmp_path: Path) -> None:
+    venv = scripted_venv(tmp_path / "venv")
+    done = make("gpu-check", f"VENV={venv}", "CUDA=")
+    first, *rest = done.stderr.splitlines()
+    assert done.returncode == 2 and done.stdout == "" and not (venv / "told").exists()
+    assert first == "error: there is no GPU to check: no NVIDIA driver (libcuda.so.1) is on this machine"
+    assert [line[:5] for line in rest] == ["make:"]
+
+
+def test_gpu_check_with_a_driver_sets_up_and_checks(driver: Path, tmp_path: Path) -> None:
+    venv = scripted_venv(tmp_path / "venv")
+    assert make("gpu-check", f"VENV={venv}", libraries=driver).returncode == 0
+    assert (venv / "told").read_text().splitlines()[-1] == "-m harness.gpucheck"
+
+
+def test_the_image_has_what_a_machine_needs_and_nothing_of_cuda() -> None:
+    text = "\n".join(line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#"))
+    base = re.search(r"^FROM python:(3\.\d+)-slim-(\w+)$", text, re.MULTILINE)
+    assert base is not None and base[1] in ("3.10", "3.11", "3.12")
+    packages = re.search(r"apt-get install -y --no-install-recommends (.+?) &&", text)
+    assert packages is not None
+    needed = {"g++", "make"}
+    assert set(packages[1].split()) == needed
+    # A Python image has Python's headers and venv; the rest is what is asked for elsewhere.
+    ci, makefile = (ROOT / ".ci" / "run").read_text(), (ROOT / "Makefile").read_text()
+    assert all(f"command -v {name} " in ci for name in needed) and "command -v g++ " in makefile
+    assert "make setup CUDA=,cuda" in text and text.endswith('CMD ["make", "bench"]')
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in text
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert {".git", ".venv", "results", "gpu-evidence"} <= set(ignored)

@@ -1,0 +1,57 @@
+"""What is checked on a GPU, cheap facts first: each part is one of this program's own command lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Arms that compute alike, from what everybody needs to what few do.
+GROUPS = {"float32": ("pytorch", "jittor"), "tf32": ("pytorch:tf32", "jittor:tf32"),
+          "half": ("pytorch:fp16", "jittor:amp", "pytorch:bf16")}
+ARMS = tuple(arm for arms in GROUPS.values() for arm in arms)
+BENCH = "run_bench.py --device cuda --dataset synthetic --preset ddpm --batch-size 32"
+# Where compilation is in it; what it measures has a limit of its own.
+COMPILED_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One command of the check.
+
+    Attributes:
+        name: of its log and of what it writes.
+        what: it does, for people.
+        command: words after the interpreter; {arms} and {out} are filled in.
+        arms: of these the ones whose probe worked take part; empty where it needs none.
+        limit_s: how long it may take before it counts as hung.
+    """
+
+    name: str
+    what: str
+    command: str
+    arms: tuple[str, ...] = ()
+    limit_s: float = COMPILED_S
+
+
+def probe_of(arm: str) -> str:
+    """The name of the part that asks an arm whether it works."""
+    return f"probe-{arm.replace(':', '-')}"
+
+
+def all_parts() -> list[Part]:
+    """The whole check, in its order: 10 to 15 minutes where everything is compiled."""
+    minutes = {"float32": 2, "tf32": 2, "half": 3}
+    return [
+        Part("toolkit", "Jittor compiled for this GPU; a kernel and a convolution computed and checked",
+             "-m impls.jittor.runtime --prewarm --device cuda"),
+        *(Part(probe_of(arm), f"{arm} computes a product and a convolution with its gradients, checked",
+               f"{BENCH} --suite parity --dry-run --arms {arm},{arm}") for arm in ARMS),
+        Part("parity", "both frameworks compute the same in strict float32",
+             f"{BENCH} --suite parity --arms {{arms}} --out {{out}}", GROUPS["float32"]),
+        *(Part(f"train-{name}", f"training steps, {name}, {minutes[name]} minutes at most",
+               f"{BENCH} --suite train-speed --pairs 5 --epochs 0 --time-limit {minutes[name]} --arms {{arms}} --out "
+               "{out}", arms) for name, arms in GROUPS.items()),
+        Part("sample-float32", "DDIM with 10 network calls, 4 minutes at most",
+             f"{BENCH} --suite sample-speed --pairs 5 --steps 10 --time-limit 4 --arms {{arms}} --out {{out}}",
+             GROUPS["float32"]),
+        Part("tests", "the tests that need a GPU", "-m pytest -q -m gpu -p no:cacheprovider"),
+    ]
