@@ -86,8 +86,9 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
                 **{name: getattr(given.config, name) for name in ("preset", "model", "diffusion")}})
         return recipe, make_plans(asked_of(options, device, recipe, asked))
 
-    # What is refused is refused before a framework is started, which takes long.
-    device, reason = _device(options, progress, check=lambda: planned(options, "cpu"))
+    # What is refused is refused before a framework is started, which takes long; some arms exist on CUDA alone.
+    either: Device = "cuda" if any(arm.device_fault("cpu") for arm in options.compared) else "cpu"
+    device, reason = _device(options, progress, check=lambda: planned(options, either))
     options, without = default_arms(options, device)
     reason += f"; {without}" if without else ""
     recipe, plans = planned(options, device)

@@ -112,3 +112,14 @@ def test_what_is_refused_is_refused_before_a_framework_is_asked(words, line, mon
         resolve(*parse([*words, "--out", str(tmp_path)]), [], Progress(quiet=True))
     with pytest.raises(AssertionError, match="a worker is started"):
         resolve(*parse(["--out", str(tmp_path)]), [], Progress(quiet=True))
+
+
+def test_arms_that_exist_on_cuda_alone_are_asked_there(monkeypatch, tmp_path):
+    def started(*arguments, **more):
+        raise AssertionError("a worker is started")
+
+    monkeypatch.setattr(resolving.gpu, "fault", lambda: None)
+    monkeypatch.setattr(workers, "LocalSessions", started)
+    words = ["--device", "cuda", "--arms", "pytorch:tf32,jittor:tf32", "--out", str(tmp_path)]
+    with pytest.raises(AssertionError, match="a worker is started"):
+        resolve(*parse(words), [], Progress(quiet=True))
