@@ -53,5 +53,6 @@ def all_parts() -> list[Part]:
         Part("sample-float32", "DDIM with 10 network calls, 4 minutes at most",
              f"{BENCH} --suite sample-speed --pairs 5 --steps 10 --time-limit 4 --arms {{arms}} --out {{out}}",
              GROUPS["float32"]),
-        Part("tests", "the tests that need a GPU", "-m pytest -q -m gpu -p no:cacheprovider --continue-on-collection-errors"),
+        Part("tests", "the tests that need a GPU",
+             "-m pytest -q -m gpu -p no:cacheprovider --continue-on-collection-errors"),
     ]
