@@ -170,7 +170,7 @@ class Trainer(Stepper, Protocol):
 
 
 def loss_scale_of(trainer: Trainer) -> LossScale | None:
-    """How a trainer scales its loss now; None where it does not, and never did; waits for the device."""
+    """How a trainer scales its loss now; None where it does not; waits for the device."""
     told: Callable[[], LossScale | None] | None = getattr(trainer, "loss_scale", None)
     return None if told is None else told()
 

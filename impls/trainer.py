@@ -42,7 +42,7 @@ class BaseTrainer(ABC):
     def __init__(self, config: ExperimentConfig, info: BackendInfo) -> None:
         self.config, self.info = config, info
         self.steps_done = 0
-        # Of a training that this one goes on from.
+        # Of a training that this one goes on from: its steps left out are missing in Adam's count for good.
         self.earlier_scale: LossScale | None = None
         self.unread_losses: list[Tensor] = []
         self.waits_ns: list[int] = []
@@ -91,22 +91,18 @@ class BaseTrainer(ABC):
         return waits
 
     def loss_scale(self) -> LossScale | None:
-        """How the loss is scaled now, or was in the training that this one goes on from; waits for the device.
-
-        None where it never was.
-        """
-        earlier = self.earlier_scale
+        """How the loss is scaled now; None where it is not; waits for the device."""
         if self.optimizer.scaler is None:
-            return earlier
-        now = self.optimizer.loss_scale()
-        return now if earlier is None else now.model_copy(update={"skipped": earlier.skipped + now.skipped})
+            return None
+        now, earlier = self.optimizer.loss_scale(), self.earlier_scale or LossScale()
+        return now.model_copy(update={"skipped": earlier.skipped + now.skipped})
 
     def state(self) -> TrainerState:
         """A copy of everything needed to go on exactly; waits for the device."""
         arrays = self.optimizer.arrays
         ema = None if self.config.train.ema_decay is None else arrays("ema")
         return TrainerState(self.steps_done, self.network.arrays(), ema, arrays("exp_avg"), arrays("exp_avg_sq"),
-                            self.loss_scale())
+                            self.loss_scale() or self.earlier_scale)
 
     def load_state(self, state: TrainerState) -> None:
         """Go on from `state`.

@@ -39,6 +39,8 @@ class LossValues(Reply):
 
     kind: Literal["loss-values"] = "loss-values"
     losses: list[float]
+    loss_scale: float | None = Field(None, description="what the loss is multiplied by now; None where it is not")
+    skipped: int | None = Field(None, description="steps left out since the trainer began, for their overflow")
 
 
 class ReadLosses(Command[LossValues]):

@@ -114,8 +114,9 @@ class Training(Timed):
         from harness.bench import COMMAND_LIMIT_S
         from harness.protocol.training import ReadLosses
 
-        losses = arm.session.ask(ReadLosses(), COMMAND_LIMIT_S).losses
-        block.append(Losses(arm=arm.session.slot, block=block.number, randomness="native", first_step=0, losses=losses))
+        told = arm.session.ask(ReadLosses(), COMMAND_LIMIT_S)
+        block.append(Losses(arm=arm.session.slot, block=block.number, randomness="native", first_step=0,
+                            losses=told.losses, loss_scale=told.loss_scale, skipped=told.skipped))
 
     def once(self, block: Block, arm: Started) -> None:
         """Whole epochs through the framework's own loader, by a second trainer in the same process.

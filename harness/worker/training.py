@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.protocol import life, training
 from harness.worker.loops import Clock, undisturbed
-from impls.backend import Trainer
+from impls.backend import Trainer, loss_scale_of
 from impls.recipe.config import ExperimentConfig
 from impls.store import checkpoint
 
@@ -36,8 +36,11 @@ def epochs(trainer: Trainer, command: training.Epochs, clock: Clock) -> training
 
 
 def losses(trainer: Trainer) -> training.LossValues:
-    """Losses since the last reading."""
-    return training.LossValues(losses=trainer.losses())
+    """Losses since the last reading, and how they are scaled."""
+    losses, scale = trainer.losses(), loss_scale_of(trainer)
+    if scale is None:
+        return training.LossValues(losses=losses)
+    return training.LossValues(losses=losses, loss_scale=scale.scale, skipped=scale.skipped)
 
 
 def save_state(trainer: Trainer, command: training.SaveState, config: ExperimentConfig) -> life.Done:

@@ -137,7 +137,6 @@ def describe(options: frozenset[str], device: str, operators: Mapping[str, str],
     flags = {
         "memory_format": "channels-last inside the network" if "onednn" in options else "contiguous (NCHW)",
         "autocast": f"{half(options)}, convolutions and products of the network" if half(options) else "off",
-        "loss_scale": "GradScaler's rule, of our own" if "amp" in options else "off",
         "use_tensorcore": str(jt.flags.use_tensorcore),
         "mkldnn": str(bool(jt.compile_extern.use_mkl and jt.compile_extern.mkl_ops)),
         "compiler": " ".join([jt.flags.cc_path, *re.findall(r"-(?:O|march=)\S+", jt.flags.cc_flags)]),
@@ -147,6 +146,8 @@ def describe(options: frozenset[str], device: str, operators: Mapping[str, str],
         "convolutions": found.convolutions if found else "not measured",
         "fast_math": str("--use_fast_math" in jt.flags.nvcc_flags) if cuda else "not used",
     }
+    if "amp" in options:
+        flags["loss_scale"] = "as torch.amp.GradScaler, of our own"
     return BackendInfo(
         framework="Jittor", version=jt.__version__, device=device, device_name=name, device_uuid=gpu_uuid,
         dtype=found.dtype if found else "float32", tf32=found is not None and found.tf32,

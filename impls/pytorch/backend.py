@@ -117,7 +117,6 @@ def describe(options: frozenset[str], device: torch.device, operators: Mapping[s
         "memory_format": "channels_last" if "channels_last" in options else "contiguous (NCHW)",
         "compile": "torch.compile (inductor)" if "compile" in options else "eager",
         "autocast": f"{half(options)}, network only" if half(options) else "off",
-        "loss_scale": "torch.amp.GradScaler" if "fp16" in options else "off",
         "mkldnn": str(torch.backends.mkldnn.is_available()),
         "mkl": str(torch.backends.mkl.is_available()),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -128,6 +127,8 @@ def describe(options: frozenset[str], device: torch.device, operators: Mapping[s
         "convolutions": found.convolutions if found else "not measured",
         "git_version": torch.version.git_version,
     }
+    if "fp16" in options:
+        flags["loss_scale"] = "torch.amp.GradScaler"
     return BackendInfo(
         framework="PyTorch", version=torch.__version__, device=device.type,
         device_name=properties.name if properties else cpu_name(),

@@ -40,6 +40,8 @@ class EpochLine:
         validation_loss_ema: loss on the held-out images with the averaged weights; None where there are none.
         validation_loss: the same with the weights as they are; None where no images are held out.
         images_per_s: images trained on per second since the line before or the start of the process.
+        loss_scale: what the loss is multiplied by; None where it is not scaled.
+        skipped: steps left out so far because a gradient overflowed; None where the loss is not scaled.
     """
 
     step: int
@@ -47,8 +49,12 @@ class EpochLine:
     validation_loss_ema: float | None
     validation_loss: float | None
     images_per_s: float
+    loss_scale: float | None = None
+    skipped: int | None = None
 
 
+# Absent from a line where they are None, as from all lines before there was any.
+_OPTIONAL = ("loss_scale", "skipped")
 Line = StepLine | EpochLine
 
 
@@ -72,7 +78,7 @@ class TrainLog:
             UsageError: the disk is full.
         """
         with written(self.path):
-            self._file.write("".join(json.dumps(asdict(line)) + "\n" for line in lines))
+            self._file.write("".join(map(_text, lines)))
             self._file.flush()
 
     def sync(self) -> None:
@@ -110,8 +116,13 @@ def copy(source: Path, target: Path, last_step: int) -> list[Line]:
     """
     lines = list(read(source, last_step))
     with whole_file(target, durable=True) as partial, partial.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(line)) + "\n" for line in lines)
+        file.writelines(map(_text, lines))
     return lines
+
+
+def _text(line: Line) -> str:
+    data = {name: value for name, value in asdict(line).items() if value is not None or name not in _OPTIONAL}
+    return json.dumps(data) + "\n"
 
 
 def _parse(text: str) -> Line | None:

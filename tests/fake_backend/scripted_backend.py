@@ -12,6 +12,7 @@ import scripted_faults
 
 from impls.backend import BackendInfo, MemoryReading, TrainerState
 from impls.errors import UnavailableError
+from impls.recipe.scaling import LossScale
 from impls.registry import BackendSpec
 
 SHAPES = {"conv.weight": (4, 3, 3, 3), "norm.weight": (4,), "norm.bias": (4,)}
@@ -23,11 +24,12 @@ SPEC = BackendSpec(
         "oom": "a step runs out of memory", "unusable": "cannot be created", "wrong": "computes something else",
         "warped": "computes what no rounding explains",
         "half": "says it computes in bfloat16", "tf32": "says it computes in TF32",
+        "scaled": "says it computes in float16, and that it scales its loss and left two steps out",
         "eager": "does not wait for its work", "leaky": "leaves work pending",
         "quit": "the process ends with status 0 while it is created",
         **{name: f"a step does as its name says: {name}" for name in scripted_faults.FAULTS},
     },
-    formats={"half": "bfloat16", "tf32": "tf32"})
+    formats={"half": "bfloat16", "tf32": "tf32", "scaled": "float16"})
 
 
 class OwnTime:
@@ -129,6 +131,9 @@ class ScriptedTrainer:
     def load_state(self, state):
         self.params, self.steps = dict(state.params), state.step
 
+    def loss_scale(self):
+        return LossScale(scale=16384.0, skipped=2) if "scaled" in self.options else None
+
     def predict(self, x, t):
         more = 0.01 * ("wrong" in self.options) + 9 * ("warped" in self.options)
         factor = self.params["conv.weight"].mean() * (1 + more)
@@ -216,7 +221,8 @@ class ScriptedBackend:
 
 def info(options, device, threads):
     return BackendInfo(framework="Scripted", version="1", device=device, device_name="none", device_uuid=None,
-                       dtype="bfloat16" if "half" in options else "float32", tf32="tf32" in options, threads=threads)
+                       dtype="bfloat16" if "half" in options else "float16" if "scaled" in options else "float32",
+                       tf32="tf32" in options, threads=threads)
 
 
 def create(options, device, threads):

@@ -34,7 +34,7 @@ Free {"op":"free","steps":7}
 Gradients {"op":"gradients","output":"text"}
 Hello {"kind":"hello","token":"text","pid":7}
 LoadState {"op":"load-state","path":"text"}
-LossValues {"kind":"loss-values","losses":[1.5,"NaN","Infinity"]}
+LossValues {"kind":"loss-values","losses":[1.5,"NaN","Infinity"],"loss_scale":2.5,"skipped":7}
 Matmul {"op":"matmul","n":7,"repeats":7}
 MemoryValues {"kind":"memory-values","rss_peak_bytes":7,"device_allocated_bytes":7,"device_peak_bytes":7,\
 "device_reserved_bytes":7,"reason":"text"}

@@ -99,6 +99,20 @@ def test_every_kind_of_fact_is_recorded(lab):
     assert run.started.declared["margin"] == 0.01
 
 
+def test_float16_is_compared_with_float16_and_its_scale_is_recorded(lab):
+    end, run = lab.run(**{**SHORT, "arms": "scripted:scaled,scripted:scaled,scripted:half"})
+    scaled, half = ([one for one in run.of(Losses) if one.arm in arms and one.randomness == "native"]
+                    for arms in ("AB", "C"))
+    assert {(one.loss_scale, one.skipped) for one in scaled} == {(16384.0, 2)}
+    assert {(one.loss_scale, one.skipped) for one in half} == {(None, None)}
+    verdicts = {verdict.arm_b: verdict for verdict in run.of(Verdict) if verdict.metric == "step time"}
+    assert verdicts["B"].word == "equivalent" and verdicts["B"].precision == "float16"
+    assert verdicts["C"].word == "not-comparable" and "dtype: float16 against bfloat16" in verdicts["C"].reason
+    # A line of before, which knows of no scale.
+    assert Losses.model_validate({name: value for name, value in half[0].model_dump().items()
+                                  if name not in ("loss_scale", "skipped")}) == half[0]
+
+
 def test_windows_alternate_and_never_overlap(lab):
     _, run = lab.run(**SHORT)
     windows = sorted(run.of(Window), key=lambda w: w.start_ns)

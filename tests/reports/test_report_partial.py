@@ -166,6 +166,24 @@ def test_a_recorded_pass_of_parity_stands_when_later_steps_drift(journal: list[s
     assert losses[1].text == "0.50" and losses[3].text == "pass" and "first steps only" in str(losses[1].note)
 
 
+def test_steps_left_out_for_overflow_are_shown_where_a_loss_is_scaled(journal: list[str], tmp_path: Path) -> None:
+    def scaled(line: str) -> str:
+        event = json.loads(line)
+        if event["type"] == "losses" and event["arm"] == "B" and event["randomness"] == "native":
+            event |= {"loss_scale": 32768.0, "skipped": 3}
+        return json.dumps(event)
+
+    def suspects(lines: list[str]) -> Table:
+        report = report_of(write(tmp_path, lines))
+        blocks = next(section for section in report.sections if section.anchor == "why").blocks
+        return next(one for one in blocks if isinstance(one, Table) and one.caption.startswith("The usual suspects"))
+
+    name, plain, told = suspects([scaled(line) for line in journal]).rows[0]
+    assert name.text == "steps left out for overflow" and (plain.text, plain.note) == ("n/a", "its loss is not scaled")
+    assert told.text == "3 of 300 steps" and told.note == "loss scale at the end 32\u202f768"
+    assert all(row[0].text != name.text for row in suspects(journal).rows)
+
+
 def test_numbers_that_are_not_finite_are_not_shown_as_numbers(journal: list[str], tmp_path: Path) -> None:
     def spoil(line: str) -> str:
         event = json.loads(line)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from harness.record.events.base import ArmSlot, Event, PartName
 
 
@@ -43,3 +45,6 @@ class Losses(Event):
     randomness: Literal["native", "matched", "control"]
     first_step: int
     losses: list[float]
+    loss_scale: float | None = Field(None, description="what the loss is multiplied by after these steps, for "
+                                                       "gradients in float16; None where it is not scaled")
+    skipped: int | None = Field(None, description="how many of these steps were left out because a gradient overflowed")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Protocol
 
-from impls.backend import Images, Trainer, TrainerState
+from impls.backend import Images, Trainer, TrainerState, loss_scale_of
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
 from impls.store.trainlog import EpochLine, StepLine
@@ -181,7 +181,10 @@ class Training:
         images = self.steps_timed * self.config.train.batch_size
         rate = images / max(self.seconds_timed, 1e-9)
         self.steps_timed, self.seconds_timed = 0, 0.0
-        self.outputs.epoch(EpochLine(self.step, self.plan.epoch(self.step), averaged, raw, round(rate, 3)))
+        scale = loss_scale_of(self.trainer)
+        self.outputs.epoch(EpochLine(
+            self.step, self.plan.epoch(self.step), averaged, raw, round(rate, 3),
+            loss_scale=None if scale is None else scale.scale, skipped=None if scale is None else scale.skipped))
         return raw if averaged is None else averaged
 
     def _save(self, validation_loss: float | None) -> None:

@@ -99,6 +99,10 @@ class FolderOutputs:
             if value is not None:
                 text += f", {label} {value:.4f}"
                 self.events.scalar(name, value, line.step)
+        if line.loss_scale is not None and line.skipped is not None:
+            text += f", loss scale {line.loss_scale:g}, {line.skipped} steps left out so far"
+            self.events.scalar("loss_scale", line.loss_scale, line.step)
+            self.events.scalar("skipped", line.skipped, line.step)
         self.events.scalar("images_per_s", line.images_per_s, line.step)
         self.say(f"{text}, {line.images_per_s:.0f} images/s")
         if self.log is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.record.events import Epoch, Window
+from harness.record.events import Epoch, Losses, Window
 from reports.chapters import key_figures as shared
 from reports.chapters.key_figures import NO_WINDOWS
 from reports.page.blocks import Table, head, table_of
@@ -75,15 +75,28 @@ def energy(view: RunView, arm: ArmView) -> Value:
 
 
 def where_time_goes(view: RunView) -> Table:
-    """Data loading beside the suspects of every part."""
+    """Data loading beside the suspects of every part, and where a loss is scaled, how."""
+    scaled = any(part.loss_scale is not None for arm in view.arms for part in arm.of(Losses))
     return shared.suspects(
         view,
         [
+            *([("steps left out for overflow", skipped_steps)] if scaled else []),
             ("waiting for data, native loader", lambda v, a: loader_share(a, "native")),
             ("waiting for data, resident data", lambda v, a: loader_share(a, "resident")),
             ("gap between epochs, median", epoch_gap),
         ],
     )
+
+
+def skipped_steps(view: RunView, arm: ArmView) -> Value:
+    """How many of its steps moved no weight, and what its loss was multiplied by in the end."""
+    found = [part for part in arm.of(Losses) if part.loss_scale is not None]
+    if not found:
+        return missing("its loss is not scaled")
+    left_out, steps = sum(part.skipped or 0 for part in found), sum(len(part.losses) for part in found)
+    scales = sorted({part.loss_scale for part in found if part.loss_scale is not None})
+    told = " to ".join(dict.fromkeys(number(scale) for scale in (scales[0], scales[-1])))
+    return Value(f"{count(left_out)} of {plural(steps, 'step')}", f"loss scale at the end {told}")
 
 
 def loader_share(arm: ArmView, loader: str) -> Value:

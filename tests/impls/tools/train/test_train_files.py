@@ -103,6 +103,17 @@ def test_the_log_comes_back_line_by_line(tmp_path):
     assert json.loads(path.read_text().splitlines()[0]) == {"step": 1, "epoch": 1, "loss": 1.0, "lr": 1e-4}
 
 
+def test_a_loss_scale_is_in_the_log_where_there_is_one(tmp_path):
+    path = tmp_path / "log.jsonl"
+    told = EpochLine(8, 2, None, None, 100.0, loss_scale=512.0, skipped=7)
+    write(path, [EPOCHS[0], told])
+    assert list(trainlog.read(path, 100)) == [EPOCHS[0], told]
+    first, second = map(json.loads, path.read_text().splitlines())
+    assert second == {**dict.fromkeys(first), "step": 8, "epoch": 2, "images_per_s": 100.0, "loss_scale": 512.0,
+                      "skipped": 7}
+    assert "loss_scale" not in first and "skipped" not in first
+
+
 @pytest.mark.parametrize("step", [0, 3, 4, 8])
 def test_lines_after_the_checkpoint_go(tmp_path, step):
     path = tmp_path / "log.jsonl"

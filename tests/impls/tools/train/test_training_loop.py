@@ -8,6 +8,7 @@ from scripted_trainer import ScriptedTrainer
 
 from impls.errors import UsageError
 from impls.recipe.config import merged, preset
+from impls.recipe.scaling import LossScale
 from impls.tools.train.loop import Plan, Training
 
 CONFIG = merged(preset("tiny"), {"train": {"batch_size": 4, "warmup_steps": 10}}, "test")
@@ -167,3 +168,14 @@ def test_a_diverged_training_ends_and_saves_nothing(value):
         Training(trainer, CONFIG, Plan(9, 2), np.zeros((0, 4, 4, 3), np.uint8), told, lambda: False).run()
     assert [line.step for line in told.lines] == [1, 2, 3]
     assert told.saved == []
+
+
+def test_an_epoch_tells_how_the_loss_is_scaled_where_it_is():
+    class Scaled(ScriptedTrainer):
+        def loss_scale(self):
+            return LossScale(scale=65536 / 2**self.steps, skipped=self.steps)
+
+    told, _ = run(Plan(3, 2), trainer=Scaled(CONFIG, np.zeros((40, 4, 4, 3), np.uint8)))
+    assert [(line.loss_scale, line.skipped) for line in told.epochs] == [(8192.0, 3), (1024.0, 6)]
+    told, _ = run(Plan(3, 2))
+    assert [(line.loss_scale, line.skipped) for line in told.epochs] == [(None, None)] * 2
