@@ -43,6 +43,15 @@ def cuda_driver_fault() -> str | None:
     return None if status == 0 and count.value > 0 else f"the CUDA driver shows no device: {_why(NO_DEVICE)}"
 
 
+def has_driver() -> bool:
+    """Whether an NVIDIA driver is installed, whatever its state."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
 def _why(status: int) -> str:
     """What an error of the driver's start comes from, as far as can be told, and what to do."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")

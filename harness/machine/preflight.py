@@ -77,6 +77,20 @@ def _slowed(facts: Mapping[str, object], numbers: Mapping[str, float], threads_g
         yield findings.SLOW_CLOCK.found(f"the kernel reads the time from {source!r}, which takes long")
 
 
+def unused_gpu(asked: str, taken: str, reason: str, driver: bool) -> list[Finding]:
+    """That a run which might have taken the GPU is on the CPU.
+
+    Args:
+        asked: the value of `--device`.
+        taken: where the run is.
+        reason: why there.
+        driver: whether this machine has an NVIDIA driver.
+    """
+    if (asked, taken) != ("auto", "cpu") or not driver:
+        return []
+    return [findings.GPU_UNUSED.found(f"the run is on the CPU although this machine has an NVIDIA driver: {reason}")]
+
+
 def _text(fact: object) -> str | None:
     return None if fact is None else str(fact)
 

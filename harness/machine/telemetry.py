@@ -10,7 +10,14 @@ from harness.machine.monitors.host import HostMonitor
 from harness.machine.monitors.nvml import open_nvml
 from harness.machine.monitors.recorder import Recorder
 from harness.record.events import ArmSlot, Finding, MonitorState, Sample
-from harness.record.findings import CPU_FREQUENCY_DRIFT, GPU_DISTURBED, GPU_POWER_LIMITED, MEMORY_NEARLY_FULL, SWAPPING
+from harness.record.findings import (
+    CPU_FREQUENCY_DRIFT,
+    GPU_DISTURBED,
+    GPU_LOST,
+    GPU_POWER_LIMITED,
+    MEMORY_NEARLY_FULL,
+    SWAPPING,
+)
 from harness.record.writer import RunWriter
 
 GIB = 1 << 30
@@ -41,6 +48,8 @@ class Telemetry:
         self._gpu = open_nvml(gpu.chosen(visible).uuid or visible)
         self._recorder = Recorder((self._host, self._gpu), self._sink, INTERVAL_S)
         self._samples: list[Sample] = []
+        # Those that answered before and do so no more, with the reason.
+        self._gone: dict[str, str] = {}
         self._marked = 0
 
     def start(self) -> None:
@@ -75,17 +84,23 @@ class Telemetry:
         self._marked = len(self._samples)
 
     def disturbances(self) -> list[str]:
-        """What the samples since `mark` say against the block."""
-        return disturbances(self._samples[self._marked :], self._device)
+        """What the samples since `mark` say against the block, and a GPU that is gone against all from then on."""
+        return [*disturbances(self._samples[self._marked :], self._device), *self._missing()]
 
     def findings(self) -> list[Finding]:
         """What the samples of the whole run say against it."""
-        return during_run(self._samples, self._device)
+        return [*during_run(self._samples, self._device), *(GPU_LOST.found(text) for text in self._missing())]
+
+    def _missing(self) -> list[str]:
+        return [f"{source} stopped answering: {why}" for source, why in self._gone.items()
+                if self._device == "cuda"]
 
     def _sink(self, event: Sample | MonitorState | Finding) -> None:
         self._writer.append(event)
         if isinstance(event, Sample):
             self._samples.append(event)
+        elif isinstance(event, MonitorState) and event.source.startswith("gpu:") and not event.available:
+            self._gone.setdefault(event.source, event.reason or "no reason is known")
 
 
 def during_run(samples: Sequence[Sample], device: str) -> list[Finding]:

@@ -172,9 +172,11 @@ class Session:
         return WorkerFailedError("crash", self._with_cause(f"{self.arm.name}: the worker {ending(status)}"),
                                  status=status)
 
-    def _with_cause(self, message: str, more: str = "") -> str:
-        """The message with the line that says why: a compiler's or a driver's words are in the log alone."""
-        why = cause([*more.splitlines(), *log_tail(self.log, CAUSE_LINES)])
+    def _with_cause(self, message: str, trace: str = "") -> str:
+        """The message with the line that says why: a compiler's words may be in the log alone."""
+        # Indented are lines of our own code.
+        said = [line for line in trace.splitlines() if not line.startswith("  ")]
+        why = cause([message]) or cause([*said, *log_tail(self.log, CAUSE_LINES)])
         return message if why is None else why.after(message)
 
 

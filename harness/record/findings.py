@@ -94,6 +94,10 @@ SLOW_CLOCK = Kind(
 GPU_SHARED = Kind(
     "gpu-shared", "warning", "before", "Processes of others run on a GPU that this run may use.",
     "choose another GPU with CUDA_VISIBLE_DEVICES, or wait until it is free")
+GPU_UNUSED = Kind(
+    "gpu-unused", "warning", "before", "`--device auto` took the CPU on a machine with an NVIDIA driver, because an "
+    "arm cannot use CUDA here; the finding says why.",
+    "see docs/gpu.md; --device cuda makes it an error, --device cpu asks for the CPU")
 UNLIKE_GPUS = Kind(
     "unlike-gpus", "info", "before", "The machine has GPUs of several kinds; a run takes the first by bus address that "
     "answers.", "CUDA_VISIBLE_DEVICES chooses another")
@@ -174,6 +178,10 @@ CLOCK_STEPPED = Kind(
 GPU_DISTURBED = Kind(
     "gpu-disturbed", "warning", "during", "A GPU lowered its clock by heat or supply, or others used it; in a block, "
     "it is dirty.", "see the clock and process panels of the timeline")
+GPU_LOST = Kind(
+    "gpu-lost", "warning", "during", "The run's GPU stopped answering: it fell off the bus, or the driver ended. "
+    "Blocks from then on are dirty, and what failed in them says so; those before stand.",
+    "look for Xid in the kernel's log (dmesg), restart the machine where nvidia-smi misses the GPU too, then --resume")
 GPU_POWER_LIMITED = Kind(
     "gpu-power-limited", "info", "during", "A GPU ran at its power limit.",
     "usual under full load; it may hold a faster arm back more than a slower one")

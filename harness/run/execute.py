@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.bench import Bench
 from harness.ledger import Ledger
 from harness.machine.facts import capture
-from harness.machine.preflight import preflight
+from harness.machine.preflight import preflight, unused_gpu
 from harness.machine.telemetry import Telemetry
 from harness.processes.scratch import Scratch
 from harness.processes.tools import Tools
@@ -28,6 +28,7 @@ from harness.run.start import Opening
 from harness.suites.weights import origin
 from impls.data import datasets
 from impls.data.array_cache import default_folder
+from impls.devices import has_driver
 from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, StorageError, UsageError
 from impls.store.checkpoint import save_arrays
 
@@ -69,6 +70,7 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
     opening = Opening(
         job, environment, None if dataset is None else _recorded(dataset), changed=changed,
         findings=[*preflight(environment, options.threads is not None),
+                  *unused_gpu(options.device, first.device, job.device_reason, has_driver()),
                   *(one for plan in job.plans for one in plan.part.remarks(options))])
     writer = _continued(resumed) if resumed else RunWriter.create(Path(options.out), first.suite.name)
     progress.say(f"run folder {writer.path}")

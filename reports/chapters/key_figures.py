@@ -46,7 +46,7 @@ def key_figures(view: RunView, typical: Rows, used: Rows = ()) -> Table:
             (f"time to first {view.unit.step}", first_step),
             ("warm-up", warm_up),
             ("peak host memory", host_memory),
-            ("peak device memory", device_memory),
+            ("device memory", device_memory),
             *used,
             ("parameters", parameters),
         ],
@@ -112,12 +112,13 @@ def host_memory(view: RunView, arm: ArmView) -> Value:
 
 
 def device_memory(view: RunView, arm: ArmView) -> Value:
-    """The most device memory held by live tensors."""
-    found = [memory.device_peak_bytes for memory in arm.of(Memory) if memory.device_peak_bytes is not None]
-    if not found:
+    """The most that a framework took from the driver, which each tells, and what its tensors held, where it tells."""
+    taken = [memory.device_reserved_bytes for memory in arm.of(Memory) if memory.device_reserved_bytes is not None]
+    if not taken:
         return missing(memory_reason(arm))
-    reserved = [memory.device_reserved_bytes for memory in arm.of(Memory) if memory.device_reserved_bytes is not None]
-    return Value(size(max(found)), f"{size(max(reserved))} reserved" if reserved else None)
+    held = [memory.device_peak_bytes for memory in arm.of(Memory) if memory.device_peak_bytes is not None]
+    of = f"its tensors at most {size(max(held))} after the warm-up" if held else "n/a what its tensors held: "
+    return Value(size(max(taken)), f"taken from the driver; {of if held else of + memory_reason(arm)}")
 
 
 def memory_reason(arm: ArmView) -> str:

@@ -21,7 +21,9 @@ SPEC = BackendSpec(
     name="scripted", module="scripted_backend",
     options={
         "slow": "every step takes twice as long", "crash": "the process ends at a step", "raise": "a step raises",
-        "oom": "a step runs out of memory", "unusable": "cannot be created", "wrong": "computes something else",
+        "oom": "a step runs out of memory", "lost": "the GPU is gone at a step",
+        "full": "the disk is full while a step compiles", "unusable": "cannot be created",
+        "wrong": "computes something else",
         "warped": "computes what no rounding explains",
         "half": "says it computes in bfloat16", "tf32": "says it computes in TF32",
         "scaled": "says it computes in float16, and that it scales its loss and left two steps out",
@@ -94,6 +96,10 @@ class ScriptedTrainer:
             raise RuntimeError("the step went wrong")
         if "oom" in self.options:
             raise MemoryError("no room for the step")
+        if "lost" in self.options:
+            raise RuntimeError("CUDA error: unspecified launch failure\nSearch for `cudaErrorLaunchFailure' there")
+        if "full" in self.options:
+            raise RuntimeError("Run cmd failed: g++ a.cc\n/usr/bin/ld: final link failed: No space left on device\nx")
         for name in self.options & scripted_faults.FAULTS.keys():
             print(f"about to {name}", flush=True)
             scripted_faults.FAULTS[name]()

@@ -17,7 +17,7 @@ def verdict(run, metric="step time"):
     return next(v for v in run.of(Verdict) if v.metric == metric)
 
 
-@pytest.mark.parametrize("how", ["crash", "raise", "oom"])
+@pytest.mark.parametrize("how", ["crash", "raise", "oom", "lost", "full"])
 def test_a_failing_arm_leaves_the_other_measured(lab, how, monkeypatch):
     monkeypatch.setattr(scripted_backend, "CRASH_AT", 24)
     end, run = lab.run(**{**SHORT, "arms": f"scripted:{how},scripted"})
@@ -26,7 +26,10 @@ def test_a_failing_arm_leaves_the_other_measured(lab, how, monkeypatch):
     assert {case.arm for case in failed} == {"A"}
     assert [case.block for case in failed] == [0, 1], "an arm that failed twice in a row is not tried again"
     assert "hello from the log" in failed[0].log_tail
-    assert {"crash": "status 3", "raise": "went wrong", "oom": "no room"}[how] in failed[0].reason
+    words = {"crash": "status 3", "raise": "went wrong", "oom": "no room",
+             "lost": "RuntimeError: CUDA error: unspecified launch failure: the driver lost the GPU",
+             "full": "Run cmd failed: g++ a.cc: /usr/bin/ld: final link failed: No space left on device: make room"}
+    assert words[how] in failed[0].reason and "\n" not in failed[0].reason
     assert {case.block for case in run.of(Case) if case.arm == "B" and case.status == "measured"} >= set(range(6))
     assert Counter(w.arm for w in run.of(Window) if w.kind == "stepwise")["B"] == 6 * 4
     assert verdict(run).ratio is None and verdict(run).reason == "no block measured both arms"

@@ -283,3 +283,16 @@ def test_who_waits_for_a_compiling_worker_sees_how_far_it_is(tmp_path):
     session.arm = parse_arm("pytorch")
     session.ask(life.ReadCache(), 60)
     assert "pytorch: cache (20 s)" in stream.getvalue()
+
+
+def test_a_worker_that_dies_is_told_with_the_line_of_its_log_that_says_why(tmp_path):
+    log = tmp_path / "log"
+    pages = "\n".join(f"    {number} | more" for number in range(200))
+    log.write_text(f"/usr/bin/ld: final link failed: No space left on device\n{pages}\nterminate called\n")
+    closed = SimpleNamespace(send_bytes=lambda data: None, poll=lambda timeout=None: False)
+    handle = SimpleNamespace(poll=lambda: -6, wait=lambda timeout: -6)
+    session = Session("A", parse_arm("jittor"), 1, 1, log, closed, handle, Progress(quiet=True))
+    with pytest.raises(WorkerFailedError) as fault:
+        session.ask(life.ReadCache(), 60)
+    assert fault.value.message == ("jittor: the worker was killed by signal 6: /usr/bin/ld: final link failed: "
+                                   "No space left on device: make room on the disk")

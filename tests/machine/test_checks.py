@@ -10,7 +10,7 @@ import time
 import pytest
 
 from harness.machine.counters import process_cpu_ns
-from harness.machine.preflight import preflight
+from harness.machine.preflight import preflight, unused_gpu
 from harness.machine.telemetry import disturbances, during_run
 from harness.record.events import EnvironmentRecorded, Sample
 
@@ -51,6 +51,7 @@ def test_a_machine_that_shows_nothing_has_no_findings():
     ({"python_tracing": True}, "traced"),
     ({"gpu_0_foreign_processes": 2}, "gpu-shared"),
     ({"gpu_measured": "gpu_1", "gpu_1_foreign_processes": 2}, "gpu-shared"),
+    ({"gpu_measured": "gpu_1", "gpu_0_name": "Small", "gpu_1_name": "Large"}, "unlike-gpus"),
     ({"env_CUDA_LAUNCH_BLOCKING": "1"}, "debug-switch"),
     ({"env_PYTHONMALLOC": "malloc_debug", "env_debug": "1"}, "debug-switch"),
     ({"clock_source": "hpet"}, "slow-clock"),
@@ -76,6 +77,19 @@ def test_threads_that_are_as_asked_for_and_fit_have_no_finding():
 def test_one_thread_is_advised_where_there_are_more(threads):
     (finding,) = preflight(EnvironmentRecorded(facts={**QUIET, "load1": 2.0, "threads": threads}))
     assert ("--threads 1" in finding.advice) == (threads > 1)
+
+
+def test_gpus_of_one_kind_and_lost_ones_are_no_finding():
+    assert codes(gpu_measured="gpu_0", gpu_0_name="Large", gpu_1_name="Large", gpu_2_name=None) == []
+
+
+@pytest.mark.parametrize(("asked", "taken", "driver", "said"), [
+    ("auto", "cpu", True, True), ("auto", "cpu", False, False), ("cpu", "cpu", True, False),
+    ("auto", "cuda", True, False)])
+def test_a_gpu_that_auto_leaves_unused_is_a_finding_with_the_reason(asked, taken, driver, said):
+    found = unused_gpu(asked, taken, "jittor: no CUDA compiler", driver)
+    assert [one.code for one in found] == ["gpu-unused"] * said
+    assert all(one.message.endswith("has an NVIDIA driver: jittor: no CUDA compiler") for one in found)
 
 
 def test_work_of_others_on_a_gpu_that_is_not_measured_is_no_finding():

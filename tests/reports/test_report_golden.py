@@ -75,7 +75,7 @@ def test_key_figures(lines: Lines, cells: dict[str, list[list[str]]], column: in
     worst_rss = max(m["rss_peak_bytes"] for m in of(lines, "memory", arm=arm))
     assert close(shown("peak host memory"), worst_rss / (2**20 if "MiB" in shown("peak host memory") else 2**30))
     assert shown("energy per image") == "n/a | NVML could not be loaded: no NVIDIA driver"
-    assert shown("peak device memory") == "n/a | no GPU in use"
+    assert shown("device memory") == "n/a | no GPU in use"
     assert shown("parameters").replace("\u202f", "") == str(workers[0]["parameter_count"])
 
 

@@ -114,6 +114,20 @@ def test_every_kind_of_run_renders(scenario: synthetic.Scenario, said: str, tmp_
     assert said in words(report_of(synthetic.write_run(tmp_path / "run", scenario)))
 
 
+def test_device_memory_is_compared_as_both_frameworks_tell_it(tmp_path: Path) -> None:
+    run = synthetic.write_run(tmp_path / "run", synthetic.Scenario(gpu=True, blocks=2, pairs=4))
+    journal = run / "journal.jsonl"
+    lines = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        if line["type"] == "memory" and line["arm"] == "B":
+            line |= {"device_peak_bytes": None, "device_allocated_bytes": None, "reason": "it tells only what it took"}
+    text = sealed(json.dumps({name: line[name] for name in line if name not in ("seq", "crc")}) for line in lines)
+    journal.write_text("\n".join(text) + "\n", encoding="utf-8")
+    shown = re.sub(r"\s", " ", words(report_of(run)))
+    assert "3.00 GiB<small>taken from the driver; its tensors at most 3.00 GiB after the warm-up" in shown
+    assert "3.00 GiB<small>taken from the driver; n/a what its tensors held: it tells only what it took" in shown
+
+
 def test_arms_of_one_name_are_told_apart(tmp_path: Path) -> None:
     scenario = synthetic.Scenario(arms=("pytorch",) * 2, step_ms=(60.0, 60.0), blocks=4, pairs=4)
     report = report_of(synthetic.write_run(tmp_path / "run", scenario))

@@ -162,3 +162,33 @@ print(json.dumps(disturbances(Telemetry(None, "cuda")._gpu.sample(), "cuda")))
 def test_only_load_on_the_run_s_gpu_makes_a_block_dirty(library, busy, visible, reasons):
     done = start(LOAD, library, **MACHINE, BUSY=busy, CUDA_VISIBLE_DEVICES=visible)
     assert json.loads(done.stdout) == reasons
+
+
+GONE = r"""
+import json, os, sys
+from harness.machine.telemetry import Telemetry
+written = []
+class Writer:
+    append = staticmethod(written.append)
+telemetry = Telemetry(Writer, sys.argv[1])
+recorder = telemetry._recorder
+recorder._write_changed_states()
+recorder._tick()
+before = telemetry.disturbances()
+os.environ["FAKE_NVML_VANISH_AFTER"] = "0"
+for _ in range(2):
+    telemetry.mark()
+    recorder._tick()
+print(json.dumps([before, telemetry.disturbances(), [finding.code for finding in telemetry.findings()],
+                  [one.reason for one in written if one.type == "monitor" and not one.available]]))
+"""
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_a_gpu_that_vanishes_makes_every_later_block_dirty(library, device):
+    before, after, codes, reasons = json.loads(start(GONE, library, device).stdout)
+    assert before == [] and reasons == ["GPU is lost"]
+    if device == "cpu":
+        assert after == [] and codes == []
+    else:
+        assert after == ["gpu:0 stopped answering: GPU is lost"] and codes == ["gpu-lost"]
