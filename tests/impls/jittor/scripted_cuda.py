@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,26 +19,26 @@ LIBRARIES = {"nvidia-cuda-runtime": "libcudart.so.13", "nvidia-cublas": "libcubl
 
 
 class Driver:
-    """What stands in for libcuda.so.1: one GPU, its driver and its age.
+    """What stands in for libcuda.so.1: GPUs, their driver and their age.
 
     Args:
         cuda: newest CUDA of the driver, times 1000.
-        capability: major and minor.
-        count: GPUs.
+        capabilities: major and minor of each GPU.
+        status: what the driver answers when it is started.
     """
 
-    def __init__(self, cuda: int = 13000, capability: tuple[int, int] = (9, 0), count: int = 1) -> None:
-        self.cuda, self.capability, self.count = cuda, capability, count
+    def __init__(self, cuda: int = 13000, capabilities: Sequence[tuple[int, int]] = ((9, 0),), status: int = 0) -> None:
+        self.cuda, self.capabilities, self.status = cuda, capabilities, status
 
     def __call__(self, name: str) -> Driver:
         assert name == "libcuda.so.1"
         return self
 
     def cuInit(self, flags: int) -> int:  # noqa: N802
-        return 0
+        return self.status
 
     def cuDeviceGetCount(self, count) -> int:  # noqa: N802
-        count._obj.value = self.count
+        count._obj.value = len(self.capabilities)
         return 0
 
     def cuDriverGetVersion(self, version) -> int:  # noqa: N802
@@ -49,7 +50,7 @@ class Driver:
         return 0
 
     def cuDeviceGetAttribute(self, value, attribute: int, device) -> int:  # noqa: N802
-        value._obj.value = self.capability[{75: 0, 76: 1}[attribute]]
+        value._obj.value = self.capabilities[device.value][{75: 0, 76: 1}[attribute]]
         return 0
 
 

@@ -97,8 +97,12 @@ def test_a_compiler_of_another_release_than_the_libraries_is_refused(wheels):
 
 
 @pytest.mark.parametrize(("driver", "told"), [
-    (Driver(cuda=12040), r"up to 12\.4.*driver 580 or newer"), (Driver(capability=(7, 0)), r"capability 7\.0.*7\.5"),
-    (Driver(count=0), "no GPU is visible")])
+    (Driver(cuda=12040), r"up to 12\.4.*driver 580 or newer"),
+    (Driver(cuda=12090), r"up to 12\.9.*driver 580 or newer"),
+    (Driver(capabilities=[(7, 0)]), r"GPU 0 has compute capability 7\.0.*7\.5"),
+    # Jittor compiles for every GPU that it sees.
+    (Driver(capabilities=[(9, 0), (6, 1)]), r"GPU 1 has compute capability 6\.1.*CUDA_VISIBLE_DEVICES"),
+    (Driver(capabilities=[]), "no GPU is visible"), (Driver(status=999), "no GPU is visible")])
 def test_an_old_driver_and_an_old_gpu_are_refused(wheels, monkeypatch, driver, told):
     monkeypatch.setattr(ctypes, "CDLL", driver)
     with pytest.raises(UnavailableError, match=told):
@@ -107,7 +111,7 @@ def test_an_old_driver_and_an_old_gpu_are_refused(wheels, monkeypatch, driver, t
 
 
 def test_the_oldest_gpu_and_driver_that_go_are_taken(wheels, monkeypatch):
-    monkeypatch.setattr(ctypes, "CDLL", Driver(capability=(7, 5)))
+    monkeypatch.setattr(ctypes, "CDLL", Driver(capabilities=[(7, 5), (12, 0)]))
     assert Path(requirements.nvcc()).is_file()
 
 
@@ -157,6 +161,26 @@ def test_cuda_12_is_used_as_it_is_with_the_cudnn_that_jittor_knows(monkeypatch, 
     else:
         with pytest.raises(UnavailableError, match=told):
             requirements.nvcc()
+
+
+@pytest.mark.parametrize(("release", "driver", "told"), [
+    ("13.0", Driver(cuda=12080), r"up to 12\.8, the toolkit is CUDA 13: install driver 580 or newer"),
+    ("12.2", Driver(cuda=11080), r"up to 11\.8, the toolkit is CUDA 12: install a newer driver")])
+def test_a_compiler_of_ones_own_needs_a_driver_that_knows_it(wheels, monkeypatch, tmp_path, release, driver, told):
+    monkeypatch.setenv("nvcc_path", str(compiler(tmp_path / "cuda" / "bin" / "nvcc", release)))
+    monkeypatch.setattr(ctypes, "CDLL", driver)
+    with pytest.raises(UnavailableError, match=told):
+        requirements.nvcc()
+    assert not cuda_toolkit.folder().exists()
+
+
+def test_stand_ins_of_an_older_release_are_replaced_and_what_they_compiled_too(wheels, monkeypatch):
+    requirements.nvcc()
+    place, flag = cuda_toolkit.folder(), cuda_toolkit.compiler_flag()
+    before = place.resolve()
+    monkeypatch.setattr(cuda_toolkit, "FORMAT", cuda_toolkit.FORMAT + 1)
+    requirements.nvcc()
+    assert place.resolve() != before and cuda_toolkit.compiler_flag() != flag
 
 
 def test_a_cache_folder_that_takes_nothing_is_one_clear_line(wheels, tmp_path):
