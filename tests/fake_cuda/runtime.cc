@@ -90,11 +90,13 @@ void stand_in_told(char* text, size_t length) {
            all.registered.size(), all.launched.size(), all.launches, all.refused, calls.c_str());
 }
 
-// Jittor has each library look among its own first, where CUDA's real ones are.
-void* dlopen(const char* name, int flags) {
-  static auto real = reinterpret_cast<void* (*)(const char*, int)>(dlsym(RTLD_NEXT, "dlopen"));
-  return real(name, flags & ~RTLD_DEEPBIND);
+// Jittor has each library look among its own first, where CUDA's real ones are. A jump and no call: libraries are
+// searched for where the caller says, cuDNN's beside itself.
+static void* (*real_dlopen)(const char*, int);
+__attribute__((constructor)) static void find_dlopen() {
+  real_dlopen = reinterpret_cast<void* (*)(const char*, int)>(dlsym(RTLD_NEXT, "dlopen"));
 }
+void* dlopen(const char* name, int flags) { return real_dlopen(name, flags & ~RTLD_DEEPBIND); }
 
 // Memory.
 int cudaMalloc(void** memory, size_t bytes) { return host(memory, bytes); }
