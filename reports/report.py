@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,7 +117,19 @@ def shared_sections(
 
 
 def title_names(seen: RunView) -> str:
-    """The arms for the title; the copies that a self-check adds are left out."""
+    """The arms for the title, those together that are compared; the copies that a self-check adds are left out."""
     checks = {verdict.arm_b for verdict in seen.run.of(Verdict) if is_self_check(verdict)}
-    arms = [arm for arm in seen.arms if arm.slot not in checks]
-    return " against ".join(arm.name if checks else arm.label for arm in arms)
+    names = {arm.slot: arm.name if checks else arm.label for arm in seen.arms if arm.slot not in checks}
+    return ", ".join(" against ".join(names[slot] for slot in group) for group in groups(seen, list(names)))
+
+
+def groups(seen: RunView, slots: Sequence[str]) -> list[list[str]]:
+    """The slots of these that the run's comparisons join; all in one where it declared none."""
+    of = {slot: {slot} for slot in slots}
+    for one, other in seen.compared:
+        if one.slot in of and other.slot in of:
+            joined = of[one.slot] | of[other.slot]
+            of.update(dict.fromkeys(joined, joined))
+    if not seen.compared:
+        return [list(slots)]
+    return [list(group) for group in dict.fromkeys(tuple(slot for slot in slots if slot in of[one]) for one in slots)]

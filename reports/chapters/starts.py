@@ -14,7 +14,7 @@ from reports.page.blocks import Section, Table, head, present, table_of
 from reports.page.figures import FigureMaker
 from reports.page.plotting import MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.text import Value, duration, missing, plural, tick
-from reports.view.run import ArmView, RunView, by_cache, nested, start_up_ns
+from reports.view.run import ArmView, RunView, by_cache, start_up_ns
 from reports.view.words import Unit
 
 # Stage of a start, the worker's field that holds its time, face strength and hatch of its bar.
@@ -60,21 +60,12 @@ def start_row(state: str, workers: Sequence[WorkerStarted]) -> tuple[Value, ...]
 def break_even(view: RunView) -> Table | None:
     """After how many steps the arm with the dearer start has caught up: n* = (C_A - C_B) / (s_B - s_A)."""
     rows = []
-    for one, other in compared(view):
+    for one, other in view.compared or combinations(view.arms, 2):
         for state in ("cold", "warm", "unknown"):
             rows += break_even_row(view, one, other, state)
     names = ("arms", "compile cache", "start of the first", "start of the second", "break-even")
     caption = f"Break-even: {view.unit.steps} after which the slower starter has caught up"
     return table_of(caption, names, rows)
-
-
-def compared(view: RunView) -> list[tuple[ArmView, ArmView]]:
-    """The pairs of arms that the run compares; of a run that declared none, all."""
-    declared = view.declared("comparisons")
-    pairs = [(view.arm(str(nested(one, ("a",)))), view.arm(str(nested(one, ("b",))))) for one in declared or []
-             if not nested(one, ("selfcheck",))] if isinstance(declared, list) else []
-    known = [(one, other) for one, other in pairs if one and other]
-    return known or list(combinations(view.arms, 2))
 
 
 def break_even_row(view: RunView, one: ArmView, other: ArmView, state: str) -> list[tuple[Value, ...]]:

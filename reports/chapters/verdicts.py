@@ -104,9 +104,10 @@ def card(view: RunView, verdict: Verdict) -> VerdictCard:
         figure = "\N{ALMOST EQUAL TO}"
     more = verdict.further_blocks
     blocks = f"To decide it, about {plural(more, 'further block')} would be needed" if more else None
+    main = verdict.kind == view.unit.windows and not detail
     facts = (
-        None if detail else pair_words(verdict.precision),
         evidence(view, verdict, slow, fast, ratio, low, high),
+        pair_words(verdict.precision) if main else None,
         reason_words(verdict.reason),
         means(verdict, slow),
         None if detail else certainty(verdict),

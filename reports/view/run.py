@@ -113,10 +113,13 @@ class RunView:
     restarted: str = ""
     part: PartName = ""
 
-    @cached_property
-    def peak(self) -> Peak | None:
-        """The best matrix-product rate of the machine in this run; None when not measured."""
-        found = [peak for peak in self.run.of(Peak) if np.isfinite(peak.flops) and peak.flops]
+    def peak(self, of: ArmView) -> Peak | None:
+        """The best matrix-product rate of the machine in this run; None when not measured.
+
+        In TF32 it is several times that in float32: it is sought among the arms that have the same of both as `of`.
+        """
+        alike = {arm.slot for arm in self.arms if bool(arm.info("tf32")) == bool(of.info("tf32"))}
+        found = [peak for peak in self.run.of(Peak) if np.isfinite(peak.flops) and peak.flops and peak.arm in alike]
         return max(found, key=lambda peak: peak.flops, default=None)
 
     @cached_property
@@ -132,6 +135,14 @@ class RunView:
     def arm(self, slot: str) -> ArmView | None:
         """The arm with this letter."""
         return next((arm for arm in self.arms if arm.slot == slot), None)
+
+    @cached_property
+    def compared(self) -> list[tuple[ArmView, ArmView]]:
+        """The pairs of arms that the run declared to compare, self-checks aside; none where it declared none."""
+        declared = self.declared("comparisons")
+        pairs = [tuple(self.arm(str(nested(one, (key,)))) for key in "ab") for one in declared
+                 if not nested(one, ("selfcheck",))] if isinstance(declared, list) else []
+        return [(one, other) for one, other in pairs if one and other]
 
     def label(self, slot: str | None) -> str:
         """The name of an arm in the report."""

@@ -26,6 +26,7 @@ def exact(fw, recipe):
     return arm_numbers(fw.backend, recipe, images(), STEPS)
 
 
+@pytest.mark.slow
 def test_emulated_tf32_convolutions_in_either_arm_fail_the_strict_gate_and_pass_that_of_tf32(fw, recipe, exact):
     with coarse(fw.name, TF32, products=False):
         rounded = arm_numbers(fw.backend, recipe, images(), STEPS)

@@ -64,6 +64,7 @@ def pairs(arms, device="cuda", **options):
     ("pytorch,jittor,pytorch:tf32,jittor:tf32", "AB CD", ["AB", "CD"]),
     ("pytorch,pytorch:tf32,jittor,jittor:tf32", "AC BD", ["AC", "BD"]),
     ("pytorch,jittor,pytorch:bf16,pytorch:bf16+compile", "AB CD", ["AB", "CD"]),
+    ("pytorch,jittor,pytorch:fp16,jittor:amp", "AB CD", ["AB", "CD"]),
     ("pytorch,jittor,pytorch:tf32,jittor:amp", "AB AC AD", ["ABCD"]),
     ("pytorch,jittor,jittor:tf32", "AB AC", ["ABC"]),
     ("pytorch,pytorch:tf32,jittor:tf32", "AB BC", ["ABC"]),

@@ -20,7 +20,11 @@ from harness.run.resolve import default_arms, resolve
 from harness.run.runner import Runner
 from harness.suites.parity.tolerances import TOLERANCES
 from reports import index, terminal
+from reports.chapters.starts import break_even
 from reports.export.rows import tables
+from reports.report import title_names
+from reports.suites.parity import gate
+from reports.suites.registry import chapters_of, whole
 
 ARMS = "scripted,scripted:slow,scripted:tf32,scripted:slow+tf32"
 PAIRS = {("A", "B"): "float32", ("C", "D"): "tf32"}
@@ -54,6 +58,17 @@ def test_each_pair_has_its_parity_its_verdicts_and_its_words(lab):
     assert [line.partition(" [")[0] for line in index.verdict_lines(summary(run).verdicts)] == [
         line.partition(" [")[0] for line in lines]
     assert [row.precision for row in tables(run)["verdicts"]] == ["float32", "tf32"] * 2
+    ((chapter, seen),) = chapters_of(whole(run))
+    assert title_names(seen) == "scripted against scripted:slow, scripted:tf32 against scripted:slow+tf32"
+    headlines = ["".join(part.text for part in card.headline) for card in chapter.cards(seen)]
+    assert [text.rpartition(", ")[2] for text in headlines] == ["strict float32", "TF32"] * 2
+    facts = [" ".join(card.facts) for card in chapter.cards(seen)]
+    assert ["What is compared is TF32" in text for text in facts] == [False, True, False, False]
+    captions = [gate.parity(seen, one).caption for one in run.of(ParityResult)]
+    assert ["tolerances of TF32: passed" in caption for caption in captions] == [False, True]
+    assert [row[0].text for row in break_even(seen).rows] == [
+        "scripted against scripted:slow", "scripted:tf32 against scripted:slow+tf32"]
+    assert all(seen.peak(arm).arm in pair for pair in PAIRS for arm in seen.arms if arm.slot in pair)
 
 
 def test_only_the_arms_that_are_compared_are_in_memory_together(lab):

@@ -45,30 +45,41 @@ def batch_row(view: RunView, arm: ArmView, cell: str) -> tuple[Value, ...]:
         Value(duration(float(np.median(times))), f"{spread(times)}, {plural(len(windows), 'batch', 'batches')}"),
         Value(number(rate)) if rate else missing("the batch size is not in the journal"),
         Value(duration(float(np.median(calls)))) if calls else missing("no network call was recorded"),
-        *cost(view, windows),
+        *cost(view, arm, windows),
     )
 
 
-def cost(view: RunView, windows: Sequence[Window]) -> tuple[Value, Value]:
+def cost(view: RunView, arm: ArmView, windows: Sequence[Window]) -> tuple[Value, Value]:
     """Achieved rate and its share of the peak measured in the same run."""
-    achieved = sampling.flop_per_s(view, windows)
+    achieved, best = sampling.flop_per_s(view, windows), view.peak(arm)
     if achieved is None:
         return missing("the cost of a network call was not recorded"), missing("no achieved rate")
     shown = Value(number(achieved / 1e9))
-    if not view.peak:
+    if not best:
         return shown, missing("no peak was measured in this run")
-    return shown, Value(percent(achieved / view.peak.flops))
+    return shown, Value(percent(achieved / best.flops))
 
 
 def peak(view: RunView) -> str | None:
     """What the shares of the peak refer to."""
-    if not view.peak:
+    found = {best.arm: best for arm in view.arms if (best := view.peak(arm))}
+    if not found:
         return None
-    return (
-        f"GFLOP/s are the analytic cost of the network calls over the time of whole batches; the peak of "
-        f"{number(view.peak.flops / 1e9)} GFLOP/s is the best matrix product of this run, by "
-        f"{view.label(view.peak.arm)}."
+    first, *others = (
+        f"{number(best.flops / 1e9)} GFLOP/s is the best matrix product of this run"
+        f"{' in TF32' if in_tf32(view, slot) else ''}, by {view.label(slot)}"
+        for slot, best in found.items()
     )
+    return (
+        "GFLOP/s are the analytic cost of the network calls over the time of whole batches; the peak of "
+        f"{'; that of '.join([first, *others])}."
+    )
+
+
+def in_tf32(view: RunView, slot: str) -> bool:
+    """Whether an arm proved to compute in TF32."""
+    arm = view.arm(slot)
+    return arm is not None and bool(arm.info("tf32"))
 
 
 def energy(view: RunView, arm: ArmView) -> Value:

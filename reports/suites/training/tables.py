@@ -59,14 +59,14 @@ def achieved(view: RunView, arm: ArmView) -> Value:
 
 
 def peak_share(view: RunView, arm: ArmView) -> Value:
-    """Achieved rate over the best matrix-product rate measured in the same run by any arm."""
-    found = flop_rate(view, arm)
-    if not view.peak:
+    """Achieved rate over the best matrix-product rate measured in the same run."""
+    found, peak = flop_rate(view, arm), view.peak(arm)
+    if not peak:
         return missing("no peak was measured in this run")
     if found is None:
         return missing("no achieved rate")
-    source = f"of {number(view.peak.flops / 1e9)} GFLOP/s, matmul by {view.label(view.peak.arm)}"
-    return Value(percent(found[0] / view.peak.flops), source)
+    source = f"of {number(peak.flops / 1e9)} GFLOP/s, matmul by {view.label(peak.arm)}"
+    return Value(percent(found[0] / peak.flops), source)
 
 
 def energy(view: RunView, arm: ArmView) -> Value:
