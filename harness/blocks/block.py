@@ -29,6 +29,8 @@ class Block:
         spent: nanoseconds of a step in every stepwise window, by arm and pair.
         disturbance: what speaks against it.
         began: when it began, on the bench's clock.
+        groups: of arms that take turns with one another in it.
+        done: how many of them have had theirs, the one whose turn it is included.
     """
 
     def __init__(self, bench: Bench, plan: BlockPlan, part: Timed) -> None:
@@ -40,6 +42,7 @@ class Block:
                                        lambda: round(bench.clock() * 1e9), bench.counters)
         self.began = bench.clock()
         self._group: list[ArmSlot] = []
+        self.done, self.groups = 0, len(bench.plan.turns(plan))
         self._groups_s: list[float] = []
         self._failed: set[ArmSlot] = set()
 
@@ -50,7 +53,7 @@ class Block:
         may = {slot for group in turns for slot in group if self._may_run(slot)}
         bench.telemetry.mark()
         bench.ledger.look_around(self.number)
-        for group in turns:
+        for self.done, group in enumerate(turns, 1):
             self._group = [slot for slot in group if slot in may]
             if not self._group:
                 continue
@@ -167,7 +170,7 @@ class Block:
                      for arm in self.live.values())
         windows = sum(max(second, WINDOW_S) + HAND_OVER_S for second in steps.values()) * plan.pairs
         self._groups_s.append(starts + windows + self.part.windows_s(plan.device, len(steps)))
-        block_s = sum(self._groups_s) / len(self._groups_s) * len(plan.turns(self._plan))
+        block_s = sum(self._groups_s) / len(self._groups_s) * self.groups
         known = ", ".join(f"{name} {second:.3g} s" for name, second in steps.items())
         self.bench.progress.say(f"a step takes: {known}; a block takes about {block_s:.0f} s, the {plan.min_blocks} "
                                 f"blocks that are needed about {plan.min_blocks * block_s / 60:.1f} min")

@@ -69,6 +69,8 @@ class Pace:
     def _expected(self, pair_s: float, slowdown: float) -> str:
         block, plan = self._block, self._block.bench.plan
         beside_s = block.part.windows_s(plan.device, len(block.live)) * max(1.0, slowdown)
+        # Of the groups until now; those to come are taken to be alike.
         block_s = self._began - block.began + plan.pairs * pair_s + beside_s
+        block_s *= block.groups / block.done
         return (f"at this pace a block takes about {block_s / 60:.1f} min, the {plan.min_blocks} that are needed about "
                 f"{plan.min_blocks * block_s / 60:.0f} min")

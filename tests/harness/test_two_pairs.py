@@ -12,7 +12,7 @@ from harness import cli
 from harness.options import AUTO, BenchConfig, parse
 from harness.progress import Progress
 from harness.protocol import training
-from harness.record.events import Case, ParityResult, SampleAgreement, Verdict, WarmUp, Window, WorkerStarted
+from harness.record.events import Case, ParityResult, Quality, SampleAgreement, Verdict, WarmUp, Window, WorkerStarted
 from harness.record.run import read_run
 from harness.record.summary import summary
 from harness.run import resolve as resolving
@@ -129,6 +129,14 @@ def test_every_suite_measures_and_judges_both_pairs(lab):
     assert end.status == "complete" and max(map(len, lab.telemetry.watched)) == 4
     assert set(words(run)) == set(PAIRS)
     assert set(words(run, "step time (self-check)")) == {("A", "E"), ("B", "F"), ("C", "G"), ("D", "H")}
+
+
+def test_all_suites_in_one_run_take_both_pairs(quality):
+    end, run = quality(suite="all", arms=ARMS, **GPU)
+    assert end.status == "complete" and list(run.parts) == ["training", "sampling", "quality"]
+    assert words(run) == words(run, "sampling time, geometric mean over cells") == {
+        pair: ("A-faster", None) for pair in PAIRS}
+    assert {one.arm for one in run.of(Quality)} == set("ABCD")
 
 
 def test_on_the_cpu_nothing_is_said_of_formats(lab):
