@@ -55,7 +55,8 @@ def markdown(folder: Path, machine: EnvironmentRecorded, results: Sequence[Resul
     """
     known = {name: value for name in TOLD if (value := machine.facts.get(name)) is not None}
     rows = [f"| {one.name} | {one.status} | {one.seconds:.0f} | {_cell(one.told)} | "
-            f"{f'[report]({one.run}/report.md), ' if one.run else ''}[log](logs/{one.name}.log) |" for one in results]
+            f"{f'[report]({one.run}/report.md), ' if one.run else ''}"
+            f"{'' if one.status == 'skipped' else f'[log](logs/{one.name}.log)'} |" for one in results]
     ran = [(one.name, read_run(folder / one.run)) for one in results if one.run]
     failed = [one.name for one in results if one.status == "failed"]
     return "\n".join([

@@ -76,11 +76,12 @@ def test_each_failing_part_costs_its_own_line(machine, tmp_path):
 
 def test_arms_whose_probe_fails_are_left_out_of_what_follows(machine, tmp_path):
     echo = "import sys; print(sys.argv[1])"
-    _, told, _ = check(
+    _, told, page = check(
         tmp_path, part(probe_of("a:x"), "pass"), part(probe_of("b"), "import sys; sys.exit(2)"),
         part("both", echo, "{arms}", arms=("a:x", "b")), part("none", echo, "{arms}", arms=("b", "unknown")))
     assert told["both"]["told"] == "a:x" and told["both"]["status"] == "done"
     assert (told["none"]["status"], told["none"]["told"]) == ("skipped", "none of its arms works")
+    assert "logs/both.log" in page and "logs/none.log" not in page
 
 
 def test_what_is_done_is_not_done_again_and_what_failed_is(machine, tmp_path):

@@ -304,3 +304,14 @@ def test_an_interrupted_run_goes_on_where_it_stopped(lab):
         (number, arm): 4 for number in range(6) for arm in "AB"}
     assert len(run.of(ParityResult)) == 1 and run.status == "complete"
     assert verdict(run).word == "equivalent" and verdict(run).blocks == 6
+
+
+def test_the_peak_of_memory_begins_after_the_warm_up(lab):
+    asked = []
+    lab.sessions.spy = lambda command: asked.append(command.op)
+    lab.run(arms="scripted", blocks=6, pairs=4, epochs=0)
+    readings = [at for at, op in enumerate(asked) if op == "memory"]
+    # Two in a block: the first, whose answer counts for nothing, ends the warm-up, the second what was measured.
+    assert len(readings) == 2 * 6
+    for begin, end in zip(readings[::2], readings[1::2], strict=True):
+        assert asked[begin - 1] == "cache" and asked[begin + 1 : end].count("stepwise") == 4
