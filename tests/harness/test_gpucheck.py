@@ -13,8 +13,10 @@ import pytest
 
 from harness.gpucheck import check as checking
 from harness.gpucheck.check import Check
-from harness.gpucheck.parts import GROUPS, Part, all_parts, probe_of
-from harness.options import parse
+from harness.gpucheck.parts import Part, all_parts, probe_of
+from harness.options import experiment, parse
+from harness.part import Asked
+from harness.plan import make_plans
 from harness.progress import Progress
 from harness.record.events import EnvironmentRecorded
 from impls.errors import UsageError
@@ -144,9 +146,9 @@ def test_without_a_gpu_it_is_one_line_and_nothing_is_left(tmp_path):
 
 
 @pytest.mark.parametrize("one", [one for one in all_parts() if "run_bench.py" in one.command], ids=lambda one: one.name)
-def test_every_benchmark_of_the_check_is_a_command_that_is_understood(one, tmp_path):
-    words = shlex.split(one.command.format(arms=",".join(GROUPS["float32"]), out=tmp_path))
-    if "fp16" not in one.command:
-        options, _ = parse(words[1:])
-        assert options.device == "cuda"
-    assert words[0] == "run_bench.py" and (ROOT / words[0]).is_file()
+def test_every_benchmark_of_the_check_can_be_planned(one, tmp_path):
+    program, *words = shlex.split(one.command.format(arms=",".join(one.arms), out=tmp_path))
+    options, overrides = parse(words)
+    recipe = experiment(options, overrides, "cuda")
+    assert make_plans(Asked(options, "cuda", recipe.diffusion.T))[0].device == "cuda"
+    assert options.device == "cuda" and (ROOT / program).is_file()
