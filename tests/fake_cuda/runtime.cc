@@ -93,10 +93,22 @@ void stand_in_told(char* text, size_t length) {
 // Jittor has each library look among its own first, where CUDA's real ones are. A jump and no call: libraries are
 // searched for where the caller says, cuDNN's beside itself.
 static void* (*real_dlopen)(const char*, int);
-__attribute__((constructor)) static void find_dlopen() {
-  real_dlopen = reinterpret_cast<void* (*)(const char*, int)>(dlsym(RTLD_NEXT, "dlopen"));
+static void* (*real_dlsym)(void*, const char*);
+static void* self;
+__attribute__((constructor)) static void find_real() {
+  void* found = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
+  if (!found) found = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.2.5");
+  real_dlsym = reinterpret_cast<void* (*)(void*, const char*)>(found);
+  real_dlopen = reinterpret_cast<void* (*)(const char*, int)>(real_dlsym(RTLD_NEXT, "dlopen"));
+  self = real_dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
 }
 void* dlopen(const char* name, int flags) { return real_dlopen(name, flags & ~RTLD_DEEPBIND); }
+// What is asked of one library by name, as ctypes does, would pass by what stands before all.
+void* dlsym(void* library, const char* name) {
+  if (!strncmp(name, "cu", 2))
+    if (void* own = real_dlsym(self, name)) return own;
+  return real_dlsym(library, name);
+}
 
 // Memory.
 int cudaMalloc(void** memory, size_t bytes) { return host(memory, bytes); }
