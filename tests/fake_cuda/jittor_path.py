@@ -16,6 +16,7 @@ import numpy as np
 from impls.errors import UnavailableError
 from impls.jittor import runtime
 from impls.recipe.config import ExperimentConfig, preset
+from impls.recipe.precision import Measured
 from impls.registry import parse_arm
 
 IMAGES = np.zeros((16, 32, 32, 3), np.uint8)
@@ -68,9 +69,8 @@ def main(name: str) -> None:
         refused = str(error)
     from impls.jittor import precision
 
-    formats = ("tf32", "tf32") if "tf32" in arm.options else ("float32", "float32")
     before = called()["calls"]
-    with patch.object(precision, "measured", lambda: precision.Measured(*formats)):
+    with patch.object(precision, "measured", lambda *_: Measured(arm.precision, arm.precision)):
         backend = arm.create("cuda", 1)
     for randomness in ("matched", "native"):
         train(backend, randomness)

@@ -191,6 +191,26 @@ def test_every_network_call_gets_tensors_of_one_kind(fw):
         assert len(kinds) == 4 and len(set(kinds)) == 1
 
 
+@pytest.mark.parametrize("options", [(), ("fp16",)])
+def test_what_a_sampler_calls_is_compiled_once(fw, options):
+    if fw.name != "pytorch":
+        pytest.skip("compile is an option of PyTorch")
+    import torch
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    subject = sampler(fw, T=6, loaded=False, randomness="native")
+    # Counted is how often a network is traced; tracing ours, and generating its code, would take a minute.
+    layer = torch.nn.Conv2d(3, 3, 1).requires_grad_(False)
+    compiled = torch.compile(lambda x, t: layer(x) * t.reshape(-1, 1, 1, 1), backend="eager")
+    subject.network.forward = fw.network.as_run(compiled, *device(subject), options)
+    for seed in (1, 2):
+        subject.sample(2, seed, "ddim", 4, 0.5)
+    assert counters["stats"]["unique_graphs"] == 1
+    torch._dynamo.reset()
+
+
 def test_a_half_precision_sampler_casts_its_weights_once(fw):
     subject = sampler(fw, T=6, loaded=False)
     place, model, rng = device(subject), subject.config.model, np.random.default_rng(2)
