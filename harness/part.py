@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.plan import Comparison, Plan
     from harness.processes.session import Session
     from harness.protocol import life
-    from harness.record.events import ArmSlot, Case, Finding, PartName, Verdict
+    from harness.record.events import ArmSlot, Event, Finding, PartName
     from harness.record.run import RecordedRun
     from impls.data.datasets import Dataset
     from impls.recipe.config import ExperimentConfig, Spacing
@@ -160,7 +160,7 @@ class Part(ABC):
         """Measure what the journal does not hold yet."""
         return
 
-    def judge(self, recorded: RecordedRun, plan: Plan) -> list[Verdict | Finding | Case]:
+    def judge(self, recorded: RecordedRun, plan: Plan) -> Sequence[Event]:
         """What its lines, and those that belong to no part, amount to; pure."""
         return []
 
@@ -213,7 +213,7 @@ class Timed(Part):
 
         Series(bench, self, recorded).run()
 
-    def judge(self, recorded: RecordedRun, plan: Plan) -> list[Verdict | Finding | Case]:
+    def judge(self, recorded: RecordedRun, plan: Plan) -> Sequence[Event]:
         """Arms that do not wait for their work, every comparison in every metric, and what a self-check says."""
         from harness.judge.selfcheck import selfcheck
         from harness.judge.synchronisation import accusations

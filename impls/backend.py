@@ -16,6 +16,8 @@ Arrays = Mapping[str, NDArray[Any]]
 Images = NDArray[np.uint8]
 # Called after every step with the number of network calls done and a function that reads the images as they are now.
 OnStep = Callable[[int, Callable[[], Images]], None]
+# Called with a phase's name when that phase of a step, and all work that it enqueued, is finished.
+Mark = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,14 @@ class Stepper(Protocol):
 
     def close(self) -> None:
         """Release loader workers and device memory."""
+        ...
+
+
+class Phased(Protocol):
+    """What a `Stepper` may offer beside: without it an arm is timed as ever, and not explained."""
+
+    def step_in_phases(self, mark: Mark) -> None:
+        """One step as `step` does it, but waiting for the device at the end of each of its phases."""
         ...
 
 

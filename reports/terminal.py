@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harness.record.events import Case, Finding, Quality, Verdict
+from harness.record.events import Case, Finding, Quality, Share, Verdict
 from harness.record.findings import SELF_CHECK_CODES
 from harness.record.run import RecordedRun
 from harness.record.summary import Decided
@@ -20,6 +20,8 @@ def lines(run: RecordedRun) -> list[str]:
 def _lines(run: RecordedRun) -> Iterator[str]:
     for verdict in run.of(Verdict):
         yield sentence(verdict, run.arms)
+    for share in run.of(Share):
+        yield share.sentence(run.arms)
     for result in run.of(Quality):
         yield result.sentence(run.arms.get(result.arm, result.arm))
     if run.started is not None and run.started.bench.get("selfcheck"):

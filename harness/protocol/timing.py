@@ -23,6 +23,20 @@ class Stepwise(Command[StepTimes]):
     steps: int
 
 
+class PhaseTimes(Reply):
+    """Duration of every phase of every step, by phase in order; empty where the arm does not cut its steps."""
+
+    kind: Literal["phase-times"] = "phase-times"
+    phase_ns: dict[str, list[int]]
+
+
+class Phased(Command[PhaseTimes]):
+    """Run steps, synchronised after each of their phases."""
+
+    op: Literal["phased"] = "phased"
+    steps: int
+
+
 class Span(Reply):
     """Monotonic ends of a window."""
 

@@ -59,7 +59,7 @@ class Training(Timed):
     @classmethod
     def planned(cls, asked: Asked) -> Self:
         """`--steps` are those of a window."""
-        return cls(_gate(asked, GATE_STEPS), asked.options.step_count, asked.options.epochs)
+        return cls(gate_of(asked, GATE_STEPS), asked.options.step_count, asked.options.epochs)
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """The gate."""
@@ -164,7 +164,8 @@ class Training(Timed):
                                num_workers=train.num_workers, images=steps * train.batch_size, **epoch.model_dump()))
 
 
-def _gate(asked: Asked, steps: int) -> Parity | None:
+def gate_of(asked: Asked, steps: int) -> Parity | None:
+    """The gate of a training; None where there is nothing to compare."""
     return Parity(steps) if len(asked.options.compared) > 1 else None
 
 
@@ -174,4 +175,4 @@ class GatedTraining(Training):
     @classmethod
     def planned(cls, asked: Asked) -> Self:
         """With windows of as many steps as fill their time."""
-        return cls(_gate(asked, DEFAULT_STEPS), None, asked.options.epochs)
+        return cls(gate_of(asked, DEFAULT_STEPS), None, asked.options.epochs)

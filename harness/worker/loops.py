@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from harness.protocol import timing
-from impls.backend import Stepper
+from impls.backend import Mark, Stepper
 
 Clock = Callable[[], int]
 
@@ -41,6 +41,24 @@ def stepwise(stepper: Stepper, command: timing.Stepwise, clock: Clock) -> timing
             stamps[index] = clock()
     return timing.StepTimes(start_ns=stamps[:-1], end_ns=stamps[-1],
                             step_ns=[after - before for before, after in zip(stamps, stamps[1:], strict=False)])
+
+
+def phased(stepper: Stepper, command: timing.Phased, clock: Clock) -> timing.PhaseTimes:
+    """Steps cut into their phases, where the arm offers that; nothing is pending before the first."""
+    cut: Callable[[Mark], None] | None = getattr(stepper, "step_in_phases", None)
+    found: dict[str, list[int]] = {}
+    if cut is None:
+        return timing.PhaseTimes(phase_ns=found)
+    stamps: list[tuple[str, int]] = []
+    stepper.synchronize()
+    with undisturbed():
+        for _ in range(command.steps):
+            stamps.append(("", clock()))
+            cut(lambda name: stamps.append((name, clock())))
+    for (_, before), (name, after) in zip(stamps, stamps[1:], strict=False):
+        if name:
+            found.setdefault(name, []).append(after - before)
+    return timing.PhaseTimes(phase_ns=found)
 
 
 def free(stepper: Stepper, command: timing.Free, clock: Clock) -> timing.Span:

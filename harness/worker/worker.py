@@ -176,6 +176,7 @@ ANSWERS: Mapping[type[Command[Any]], Callable[..., Reply]] = {
     timing.Matmul: matmul,
     timing.ReadMemory: memory,
     timing.Stepwise: loops.stepwise,
+    timing.Phased: loops.phased,
     timing.Free: loops.free,
     timing.Overhead: loops.overhead,
     timing.ProveSync: loops.prove_sync,

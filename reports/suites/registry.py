@@ -11,10 +11,11 @@ from reports.suites.parity.chapter import Parity
 from reports.suites.quality.chapter import Quality
 from reports.suites.sampling.chapter import Sampling
 from reports.suites.training.chapter import Training
+from reports.suites.why.chapter import Why
 from reports.view.run import RunView, view
 from reports.view.words import EITHER, STEPS
 
-CHAPTERS: tuple[Chapter, ...] = (Training(), Sampling(), Quality(), Parity())
+CHAPTERS: tuple[Chapter, ...] = (Training(), Sampling(), Quality(), Parity(), Why())
 
 
 def chapter_of(part: PartName) -> Chapter:

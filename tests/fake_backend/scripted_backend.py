@@ -28,7 +28,7 @@ SPEC = BackendSpec(
         "half": "says it computes in bfloat16", "tf32": "says it computes in TF32",
         "scaled": "says it computes in float16, and that it scales its loss and left two steps out",
         "eager": "does not wait for its work", "leaky": "leaves work pending",
-        "quit": "the process ends with status 0 while it is created",
+        "quit": "the process ends with status 0 while it is created", "uncut": "has no phases",
         **{name: f"a step does as its name says: {name}" for name in scripted_faults.FAULTS},
     },
     formats={"half": "bfloat16", "tf32": "tf32", "scaled": "float16"})
@@ -53,7 +53,18 @@ def scripted_spend(options: frozenset[str], process: int, step: int) -> None:
         time.sleep(wait)
 
 
+PHASES_NS = {"data": 5_000_000, "forward": 25_000_000, "backward": 50_000_000, "optimizer": 20_000_000}
+
+
+def scripted_spend_phase(options: frozenset[str], process: int, step: int, phase: str) -> None:
+    """A phase of a step: together they take as long as `scripted_spend`."""
+    if not isinstance(time.perf_counter_ns, OwnTime):
+        time.perf_counter_ns = OwnTime()
+    time.perf_counter_ns.ns += PHASES_NS[phase] * (2 if "slow" in options else 1)
+
+
 # A test in this process replaces these.
+spend_phase: Callable[[frozenset[str], int, int, str], None] = scripted_spend_phase
 spend: Callable[[frozenset[str], int, int], None] = scripted_spend
 enqueue: Callable[[frozenset[str], int, int], None] = lambda options, process, step: None  # noqa: E731
 crash: Callable[[], None] = lambda: os._exit(3)  # noqa: E731
@@ -72,6 +83,8 @@ class ScriptedTrainer:
         self.info = info
         self.parameter_count = sum(value.size for value in self.params.values())
         self.closed = False
+        if "uncut" in options:
+            self.step_in_phases = None
 
     def step(self):
         if "eager" in self.options:
@@ -80,6 +93,15 @@ class ScriptedTrainer:
             self.enqueued.append(self.steps)
         else:
             spend(self.options, self.process, self.steps)
+        self._advance()
+
+    def step_in_phases(self, mark):
+        for phase in PHASES_NS:
+            spend_phase(self.options, self.process, self.steps, phase)
+            mark(phase)
+        self._advance()
+
+    def _advance(self):
         if self.steps == CRASH_AT:
             self._fault()
         self.unread.append(self._loss())

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from harness.record.events import parity, quality, run, sampling, telemetry, timing, training
+from harness.record.events import parity, quality, run, sampling, telemetry, timing, training, why
 from harness.record.events.base import SCHEMA_VERSION as SCHEMA_VERSION
 from harness.record.events.base import SELF_CHECK as SELF_CHECK
 from harness.record.events.base import ArmEntry as ArmEntry
@@ -57,10 +57,12 @@ from harness.record.events.timing import Window as Window
 from harness.record.events.timing import WorkerStarted as WorkerStarted
 from harness.record.events.training import Epoch as Epoch
 from harness.record.events.training import Losses as Losses
+from harness.record.events.why import Phases as Phases
+from harness.record.events.why import Share as Share
 from harness.record.plugins import offered
 from impls.errors import UsageError
 
-SUBJECTS = (run, timing, training, sampling, quality, parity, telemetry)
+SUBJECTS = (run, timing, training, sampling, quality, parity, why, telemetry)
 # Every kind of line that these files define.
 KINDS: tuple[type[Event], ...] = tuple(
     kind for subject in SUBJECTS for kind in vars(subject).values()

@@ -1,0 +1,1 @@
+"""Where the gap between two arms comes from."""

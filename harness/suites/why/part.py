@@ -1,0 +1,79 @@
+"""Why is one arm slower? Training steps, whole and cut into their phases, in alternating windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from typing_extensions import Self
+
+from harness.part import Asked, Metric, Metrics
+from harness.record.events import ArmSlot, Event, Phases
+from harness.suites.training import GATE_STEPS, Training, gate_of
+
+if TYPE_CHECKING:
+    from harness.blocks.block import Block
+    from harness.plan import Plan
+    from harness.record.run import RecordedRun
+    from impls.recipe.config import ExperimentConfig
+    from impls.registry import Device
+
+CUT_PAIRS = 12
+# A turn of one arm: a whole window and a cut one.
+TURN_S = 0.25
+
+
+@dataclass(frozen=True)
+class Why(Training):
+    """Blocks of training steps, and of steps that are cut beside them; parity is the gate."""
+
+    name: ClassVar[str] = "why"
+    takes: ClassVar[frozenset[str]] = frozenset()
+    pairs: ClassVar[int] = 12
+    metrics: ClassVar[Metrics] = Metrics(Metric("step time", "stepwise"))
+    beside: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def planned(cls, asked: Asked) -> Self:
+        """`--steps` are those of a window; no epochs."""
+        return cls(gate_of(asked, GATE_STEPS), asked.options.step_count, 0)
+
+    def described(self, recipe: ExperimentConfig) -> list[str]:
+        """The gate, and what is cut."""
+        return [*super().described(recipe), f"cut steps beside whole ones: {CUT_PAIRS} turns of each arm in a block"]
+
+    def windows(self, block: Block) -> None:
+        """Whole and cut windows, in turn."""
+        for pair in range(CUT_PAIRS):
+            block.turn(pair, partial(self._cut, block), "cut steps")
+
+    def windows_s(self, device: Device, arms: int) -> float:
+        """One turn after another."""
+        return arms * CUT_PAIRS * TURN_S
+
+    def judge(self, recorded: RecordedRun, plan: Plan) -> Sequence[Event]:
+        """What every timed part says, and the shares of each gap."""
+        from harness.suites.why.shares import shares
+
+        return [*super().judge(recorded, plan), *(found for pair in plan.comparisons if not pair.selfcheck
+                                                  for found in shares(recorded, pair, self.name))]
+
+    def _cut(self, block: Block, slot: ArmSlot, pair: int, position: int) -> None:
+        from harness.blocks.windows import HAND_OVER_S, WINDOW_S
+        from harness.protocol.timing import Phased, Stepwise
+
+        arm = block.live[slot]
+        steps = self.window_steps or arm.steps_for(WINDOW_S)
+        block.bench.sleep(HAND_OVER_S)
+        whole: list[int] = []
+        cut: dict[str, list[int]] = {}
+        # Turn about, so that neither always comes first.
+        for which in (0, 1) if pair % 2 else (1, 0):
+            if which:
+                whole = arm.session.ask(Stepwise(steps=steps), arm.limit_s(steps)).step_ns
+            else:
+                cut = arm.session.ask(Phased(steps=steps), arm.limit_s(steps)).phase_ns
+        block.append(Phases(part=self.name, arm=slot, block=block.number, pair=pair, position=position, whole_ns=whole,
+                            phase_ns=cut))

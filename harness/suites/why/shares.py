@@ -1,0 +1,137 @@
+"""From recorded phases to shares of the gap: pure, as verdicts are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import NamedTuple
+
+from harness.plan import Comparison
+from harness.record.events import ArmSlot, BlockState, Case, PartName, Phases, Share
+from harness.record.run import RecordedRun
+from harness.stats.interval import Interval
+from harness.stats.share import SHARE_MARGIN, gap_of, midmean, share_of, word_of
+
+# The sum of all phases; how far it may be from the whole gap.
+ALL = "all"
+MOST_LEFT_OVER = 0.03
+
+
+class Cut(NamedTuple):
+    """What one block says of an arm's step, in nanoseconds.
+
+    Attributes:
+        whole_ns: a whole step.
+        phase_ns: each of its phases.
+    """
+
+    whole_ns: float
+    phase_ns: Mapping[str, float]
+
+
+def shares(run: RecordedRun, pair: Comparison, part: PartName) -> list[Share]:
+    """A share for every phase, then that of all together; one line with the reason where there is nothing to share.
+
+    Args:
+        run: what the part recorded.
+        pair: whose gap it is.
+        part: the part's name.
+    """
+    of_a, of_b = cuts(run, pair.a), cuts(run, pair.b)
+    blocks = sorted(of_a.keys() & of_b.keys())
+    gap = _Gap(part, pair, [of_a[block] for block in blocks], [of_b[block] for block in blocks])
+    fault = gap.fault(run.arms)
+    if fault is not None:
+        return [fault]
+    return [*(gap.share(cause) for cause in gap.causes), gap.together()]
+
+
+def cuts(run: RecordedRun, slot: ArmSlot) -> dict[int, Cut]:
+    """What every finished block says of an arm."""
+    measured = {case.block for case in run.of(Case) if case.status == "measured" and case.arm == slot}
+    found: dict[int, Cut] = {}
+    for block in [state.block for state in run.of(BlockState) if state.block in measured]:
+        lines = [line for line in run.of(Phases) if line.arm == slot and line.block == block]
+        if lines:
+            phases = dict.fromkeys(name for line in lines for name in line.phase_ns)
+            found[block] = Cut(midmean([ns for line in lines for ns in line.whole_ns]),
+                               {name: midmean([ns for line in lines for ns in line.phase_ns.get(name, ())])
+                                for name in phases})
+    return found
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """The gap of one pair, with the blocks that tell of it."""
+
+    part: PartName
+    pair: Comparison
+    a: Sequence[Cut]
+    b: Sequence[Cut]
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """Phases that both arms have, in order."""
+        return tuple(self.a[0].phase_ns) if all(tuple(cut.phase_ns) == tuple(self.a[0].phase_ns)
+                                                for cut in (*self.a, *self.b)) else ()
+
+    @property
+    def whole_ns(self) -> list[float]:
+        """The gap in each block."""
+        return [one.whole_ns - other.whole_ns for one, other in zip(self.a, self.b, strict=True)]
+
+    def fault(self, names: Mapping[ArmSlot, str]) -> Share | None:
+        """Why there is nothing to share out; None where there is."""
+        if len(self.a) < 2:
+            return self._line(ALL, "not-measured", None, "fewer than two blocks in which both arms were cut",
+                              "run at least two blocks")
+        if not self.causes:
+            without = [names.get(slot, slot) for slot, cuts_ in ((self.pair.a, self.a), (self.pair.b, self.b))
+                       if not all(cut.phase_ns for cut in cuts_)]
+            why = (f"{' and '.join(without)} cannot be cut" if without else "the two arms have other phases")
+            return self._line(ALL, "not-measured", None, why, "a backend that offers step_in_phases is explained, too")
+        fault = gap_of([cut.whole_ns for cut in self.a], [cut.whole_ns for cut in self.b]).fault
+        return None if fault is None else self._line(ALL, "no-gap", None, fault,
+                                                     "more blocks, or a quieter machine, would narrow it")
+
+    def share(self, cause: str) -> Share:
+        """What one phase holds."""
+        found = share_of(self._differences(cause), self.whole_ns)
+        word = word_of(found)
+        open_ = word == "inconclusive"
+        return self._line(cause, word, found, f"its interval crosses {SHARE_MARGIN:.0%} of the gap" if open_ else None,
+                          "more blocks, or a quieter machine, would narrow it" if open_ else None)
+
+    def together(self) -> Share:
+        """What all phases hold: the whole gap, unless cutting changes a step."""
+        sums = [sum(column) for column in zip(*map(self._differences, self.causes), strict=True)]
+        found, bound = share_of(sums, self.whole_ns), MOST_LEFT_OVER
+        if abs(found.low - 1) <= bound and abs(found.high - 1) <= bound:
+            return self._line(ALL, "adds-up", found)
+        outside = found.low > 1 + bound or found.high < 1 - bound
+        return self._line(
+            ALL, "does-not-add-up" if outside else "inconclusive", found,
+            f"the phases hold {found.mean:.0%} of the gap: {cutting(self.a, self.b)}" if outside else
+            f"the interval of their sum is wider than {1 - bound:.0%} to {1 + bound:.0%} of the gap",
+            "read the shares as rough" if outside else "more blocks, or a quieter machine, would narrow it")
+
+    def _differences(self, cause: str) -> list[float]:
+        return [one.phase_ns[cause] - other.phase_ns[cause] for one, other in zip(self.a, self.b, strict=True)]
+
+    def _line(self, cause: str, word: str, found: Interval | None, reason: str | None = None,
+              next_action: str | None = None) -> Share:
+        def spent(cuts_: Sequence[Cut]) -> float | None:
+            return mean(cut.whole_ns if cause == ALL else cut.phase_ns[cause] for cut in cuts_) if cuts_ else None
+
+        return Share.model_validate({
+            "part": self.part, "arm_a": self.pair.a, "arm_b": self.pair.b, "method": "cuts", "cause": cause,
+            "a_ns": spent(self.a), "b_ns": spent(self.b), "share": found and found.mean,
+            "ci_low": found and found.low, "ci_high": found and found.high, "blocks": len(self.a), "word": word,
+            "reason": reason, "next_action": next_action})
+
+
+def cutting(*arms: Sequence[Cut]) -> str:
+    """What cutting costs each arm, in words."""
+    costs = [mean(sum(cut.phase_ns.values()) / cut.whole_ns - 1 for cut in cuts_) for cuts_ in arms]
+    return "cutting changes a step of A by {:+.1%} and of B by {:+.1%}".format(*costs)

@@ -1,0 +1,55 @@
+"""The chapter on causes: what each phase of a step holds of the gap, then what every timed part has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.record.events import PartName
+from reports.chapters import chapter
+from reports.page.blocks import Section, VerdictCard
+from reports.page.figures import FigureMaker
+from reports.suites.why import causes
+from reports.view.run import RunView
+from reports.view.words import Unit
+
+METHOD = (
+    "Cut steps wait for the device at the end of each phase; as many whole steps run beside them, turn about. A share "
+    "is the difference of a phase's times over the difference of whole steps' times, both averaged over blocks; its "
+    "interval is the jackknife's. Of the steps of a block the middle half is averaged. A phase explains the gap where "
+    "the interval lies above 5 % of it, and works against it below \N{MINUS SIGN}5 %."
+)
+
+
+@dataclass(frozen=True)
+class Why(chapter.Timed):
+    """Training steps, whole and in phases."""
+
+    part: PartName = "why"
+    unit: Unit = Unit(per={"stepwise": "per training step"})
+
+    def cards(self, seen: RunView) -> Iterable[VerdictCard]:
+        """The verdict, then its largest cause."""
+        return (*super().cards(seen), *causes.cards(seen))
+
+    def sections(self, seen: RunView, figures: FigureMaker) -> Iterable[Section | None]:
+        """The causes first."""
+        from reports.chapters import losses, ratio, starts, steps, telemetry
+        from reports.suites.parity import gate
+
+        yield causes.section(seen, figures)
+        yield ratio.section(seen, figures)
+        yield steps.section(seen, figures)
+        yield telemetry.section(seen, figures) if seen.alone else None
+        yield starts.section(seen, figures)
+        yield losses.section(seen, figures)
+        yield gate.section(seen, figures)
+
+    def method(self, seen: RunView) -> Iterable[str]:
+        """What a cut step and a share are."""
+        return (METHOD,)
+
+    def limits(self, seen: RunView) -> Iterable[str]:
+        """What phases do not tell."""
+        yield from super().limits(seen)
+        yield "A phase says when time is lost, not in which operator."

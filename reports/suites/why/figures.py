@@ -1,0 +1,50 @@
+"""A gap as a picture: from the fast arm's step to the slow one's, phase by phase."""
+
+from __future__ import annotations
+
+from reports.page.plotting import BAND, INK, MUTED, PAPER, SERIES, Drawn, sheet
+from reports.suites.why.causes import Told, name_of
+from reports.text import number, percent, tag, tick, time_unit
+from reports.view.run import RunView
+
+
+def waterfall(view: RunView, one: Told, narrow: bool) -> Drawn | str:
+    """What each phase adds to the fast arm's step until it is the slow arm's."""
+    slow_ns, fast_ns = one.times_ns(one.together)
+    if slow_ns is None or fast_ns is None or slow_ns <= fast_ns:
+        return "there is no gap to draw"
+    gap = slow_ns - fast_ns
+    factor, unit = time_unit(slow_ns)
+    figure, (axis,) = sheet(narrow, 1.3 + 0.34 * (len(one.phases) + 3))
+    slow, fast = view.label(one.slow), view.label(one.fast)
+    rows = [tick(fast, narrow)]
+    axis.barh(0, fast_ns / factor, color=SERIES[one.fast].color, hatch=SERIES[one.fast].hatch, edgecolor=PAPER)
+    level, messages = fast_ns, []
+    for share in one.phases:
+        size = (share.share or 0.0) * gap
+        axis.barh(len(rows), size / factor, left=level / factor, color=MUTED)
+        if share.ci_low is not None and share.ci_high is not None:
+            ends = [(level + end * gap) / factor for end in (share.ci_low, share.ci_high)]
+            axis.plot(ends, [len(rows)] * 2, color=INK, linewidth=1.4, solid_capstyle="butt")
+            axis.plot(ends, [len(rows)] * 2, "|", color=INK, markersize=7)
+        messages.append(f"{name_of(share.cause)} {percent(share.share)}")
+        axis.annotate(f" {number(size / factor)} {unit}", (max(level, level + size) / factor, len(rows)), (6, 0),
+                      textcoords="offset points", va="center", fontsize=8)
+        rows.append(tick(name_of(share.cause).split(" (")[0], narrow))
+        level += size
+    axis.barh(len(rows), (slow_ns - level) / factor, left=level / factor, color=BAND, edgecolor=MUTED, hatch="....")
+    rows.append("not explained")
+    axis.barh(len(rows), slow_ns / factor, color=SERIES[one.slow].color, hatch=SERIES[one.slow].hatch, edgecolor=PAPER)
+    rows.append(tick(slow, narrow))
+    axis.set_yticks(range(len(rows)), rows)
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.set_xlim(0, max(slow_ns, level) / factor * (1.3 if narrow else 1.12))
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel(f"time of a training step, {unit}")
+    return Drawn(
+        figure,
+        f"From a step of {tag(fast)} ({number(fast_ns / factor)} {unit}) to one of {tag(slow)} "
+        f"({number(slow_ns / factor)} {unit}), shares of the gap: {'; '.join(messages)}.",
+        "Grey: what each phase takes longer in the slow arm, with its 95 % interval. Dotted: what the phases leave "
+        "over, or hold too much.",
+    )
