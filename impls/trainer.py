@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from impls.backend import BackendInfo, TrainerState
+from impls.backend import BackendInfo, Mark, TrainerState
 from impls.errors import UsageError
 from impls.recipe import randomness
 from impls.recipe.config import ExperimentConfig
@@ -54,14 +55,45 @@ class BaseTrainer(ABC):
 
     def step(self) -> None:
         """Enqueue one optimisation step on the next batch."""
+        loss = self.loss(self.next_batch())
+        self.optimizer.step(loss, self.learning_rate())
+        self.stepped(loss)
+
+    def step_in_phases(self, mark: Mark) -> None:
+        """One step as `step` does it, but waiting for the device at the end of each of its phases."""
+        x0 = self.next_batch()
+        self.finish([x0])
+        mark("data")
+        loss = self.loss(x0)
+        self.finish([loss])
+        mark("forward")
+        grads = self.optimizer.backward(loss)
+        self.finish(grads)
+        mark("backward")
+        self.optimizer.update(grads, self.learning_rate())
+        self.stepped(loss)
+        self.synchronize()
+        mark("optimizer")
+
+    def next_batch(self) -> Tensor:
+        """Images (B, C, H, W) of this step."""
         started_ns = time.perf_counter_ns()
         x0 = self.batches.batch(self.steps_done)
         self.waits_ns.append(time.perf_counter_ns() - started_ns)
+        return x0
 
-        loss = self.loss(x0)
-        self.optimizer.step(loss, self.learning_rate())
+    def stepped(self, loss: Tensor) -> None:
+        """Count a step."""
         self.unread_losses.append(loss.detach())
         self.steps_done += 1
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Return only when all enqueued work is finished."""
+
+    @abstractmethod
+    def finish(self, tensors: Sequence[Tensor]) -> None:
+        """Return only when these are computed."""
 
     @abstractmethod
     def loss(self, x0: Tensor) -> Tensor:

@@ -129,12 +129,21 @@ class Adam:
 
     def step(self, loss: Var, lr: float) -> None:
         """Enqueue backward pass and update of one training step."""
+        self.update(self.backward(loss), lr)
+
+    def backward(self, loss: Var) -> list[Var]:
+        """Enqueue the backward pass; returns the gradients, which also stand beside the parameters."""
         self.optimizer.zero_grad()
-        overflow = None
         if self.scaler is None:
             self.optimizer.backward(loss)
         else:
             self.optimizer.backward(self.scaler.scaled(loss))
+        return list(self.optimizer.param_groups[0]["grads"])
+
+    def update(self, _grads: Sequence[Var], lr: float) -> None:
+        """Enqueue the update by the gradients of `backward`."""
+        overflow = None
+        if self.scaler is not None:
             overflow = self.scaler.unscale(self.optimizer.param_groups[0]["grads"])
         if self.grad_clip is not None:
             self.optimizer.clip_grad_norm(self.grad_clip)

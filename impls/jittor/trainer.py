@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jittor as jt
 import numpy as np
 from jittor import Var, nn
@@ -76,6 +78,10 @@ class Trainer(BaseTrainer):
     def outputs(self) -> list[Var]:
         """Everything that a step computes: what must be asked for so that Jittor's lazy graph is run."""
         return [*self.optimizer.outputs(), *self.unread_losses[-1:]]
+
+    def finish(self, tensors: Sequence[Var]) -> None:
+        """Return only when these are computed."""
+        jt.sync(list(tensors), True)
 
     def pending_work(self) -> int | None:
         """Operations that Jittor's graph still holds; more than after `synchronize` means unfinished work."""

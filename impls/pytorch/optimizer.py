@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+        if self.scaler is None:
+            loss.backward()
+        else:
+            self.scaler.scale(loss).backward()
+        return [p.grad for p in self.params.values() if p.grad is not None]
+
+    def update(self, _grads: Sequence[Tensor], lr: float) -> None:
+        """Enqueue the update by the gradients of `backward`."""
+        overflow: Any = None
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+            # The scaler itself only waits for it.
+            overflow = next(iter(self.scaler._found_inf_per_device(self.optimizer).values()))
 
 import numpy as np
 import torch
@@ -44,12 +55,21 @@ class Adam:
 
     def step(self, loss: Tensor, lr: float) -> None:
         """Enqueue backward pass and update of one training step."""
+        self.update(self.backward(loss), lr)
+
+    def backward(self, loss: Tensor) -> list[Tensor]:
+        """Enqueue the backward pass; returns the gradients, which also stand beside the parameters."""
         self.optimizer.zero_grad(set_to_none=True)
-        overflow: Any = None
         if self.scaler is None:
             loss.backward()
         else:
             self.scaler.scale(loss).backward()
+        return [p.grad for p in self.params.values() if p.grad is not None]
+
+    def update(self, _grads: Sequence[Tensor], lr: float) -> None:
+        """Enqueue the update by the gradients of `backward`."""
+        overflow: Any = None
+        if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
             # The scaler itself only waits for it.
             overflow = next(iter(self.scaler._found_inf_per_device(self.optimizer).values()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -61,6 +63,10 @@ class Trainer(BaseTrainer):
         """Return only when all enqueued work is finished; on the CPU it always is."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    def finish(self, tensors: Sequence[Tensor]) -> None:
+        """Return only when these are computed."""
+        self.synchronize()
 
     def pending_work(self) -> int | None:
         """None: PyTorch does not tell how much is enqueued on CUDA, and enqueues nothing on the CPU."""

@@ -87,3 +87,10 @@ def test_an_arm_that_cannot_be_cut_is_compared_all_the_same(why):
     assert end.exit_code == 0 and share.word == "not-measured"
     assert share.reason == "scripted:uncut cannot be cut" and share.a_ns == pytest.approx(160e6, rel=0.05)
     assert {line.arm: bool(line.phase_ns) for line in run.of(Phases)} == {"A": True, "B": False}
+
+
+def test_arms_that_compute_something_else_are_not_explained(why):
+    end, run = why({"forward": 60e6}, arms="scripted:slow,scripted:wrong")
+    (share,) = run.of(Share)
+    assert end.exit_code == 1 and share.word == "not-measured" and share.reason.startswith("parity: ")
+

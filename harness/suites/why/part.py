@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from typing_extensions import Self
 
 from harness.part import Asked, Metric, Metrics
-from harness.record.events import ArmSlot, Event, Phases
+from harness.record.events import ArmSlot, Event, Phases, Verdict
 from harness.suites.training import GATE_STEPS, Training, gate_of
 
 if TYPE_CHECKING:
@@ -57,8 +57,11 @@ class Why(Training):
         """What every timed part says, and the shares of each gap."""
         from harness.suites.why.shares import shares
 
-        return [*super().judge(recorded, plan), *(found for pair in plan.comparisons if not pair.selfcheck
-                                                  for found in shares(recorded, pair, self.name))]
+        found = super().judge(recorded, plan)
+        unlike = {(one.arm_a, one.arm_b): one.reason for one in found
+                  if isinstance(one, Verdict) and one.word == "not-comparable"}
+        return [*found, *(share for pair in plan.comparisons
+                          for share in shares(recorded, pair, self.name, unlike.get((pair.a, pair.b))))]
 
     def _cut(self, block: Block, slot: ArmSlot, pair: int, position: int) -> None:
         from harness.blocks.windows import HAND_OVER_S, WINDOW_S

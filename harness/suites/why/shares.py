@@ -30,18 +30,19 @@ class Cut(NamedTuple):
     phase_ns: Mapping[str, float]
 
 
-def shares(run: RecordedRun, pair: Comparison, part: PartName) -> list[Share]:
+def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | None = None) -> list[Share]:
     """A share for every phase, then that of all together; one line with the reason where there is nothing to share.
 
     Args:
         run: what the part recorded.
         pair: whose gap it is.
         part: the part's name.
+        refused: why the two must not be compared; None where they may.
     """
     of_a, of_b = cuts(run, pair.a), cuts(run, pair.b)
     blocks = sorted(of_a.keys() & of_b.keys())
     gap = _Gap(part, pair, [of_a[block] for block in blocks], [of_b[block] for block in blocks])
-    fault = gap.fault(run.arms)
+    fault = gap.fault(run.arms, refused)
     if fault is not None:
         return [fault]
     return [*(gap.share(cause) for cause in gap.causes), gap.together()]
@@ -81,8 +82,10 @@ class _Gap:
         """The gap in each block."""
         return [one.whole_ns - other.whole_ns for one, other in zip(self.a, self.b, strict=True)]
 
-    def fault(self, names: Mapping[ArmSlot, str]) -> Share | None:
+    def fault(self, names: Mapping[ArmSlot, str], refused: str | None) -> Share | None:
         """Why there is nothing to share out; None where there is."""
+        if refused is not None:
+            return self._line(ALL, "not-measured", None, refused, "make both arms alike in this first")
         if len(self.a) < 2:
             return self._line(ALL, "not-measured", None, "fewer than two blocks in which both arms were cut",
                               "run at least two blocks")

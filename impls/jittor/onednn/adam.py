@@ -66,10 +66,14 @@ class OneDNNAdam:
 
     def step(self, loss: jt.Var, lr: float) -> None:
         """Enqueue backward pass and update of one training step."""
-        # Without the default of keeping the graph, which our operators would hold for good.
-        self.apply(jt.grad(loss, list(self.params.values()), retain_graph=False), lr)
+        self.update(self.backward(loss), lr)
 
-    def apply(self, grads: Sequence[jt.Var], lr: float) -> jt.Var:
+    def backward(self, loss: jt.Var) -> list[jt.Var]:
+        """Enqueue the backward pass; returns the gradients."""
+        # Without the default of keeping the graph, which our operators would hold for good.
+        return list(jt.grad(loss, list(self.params.values()), retain_graph=False))
+
+    def update(self, grads: Sequence[jt.Var], lr: float) -> jt.Var:
         """Enqueue one update; returns the gradients' global norm before clipping, shape (1,).
 
         Args:

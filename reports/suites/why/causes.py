@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from harness.record.events import Share
-from reports.page.blocks import Part, Prose, Section, Table, VerdictCard, head
+from harness.record.events import Share, Verdict
+from reports.page.blocks import Block, Part, Prose, Section, Table, VerdictCard, head
 from reports.page.blocks import section as section_of
 from reports.page.figures import FigureMaker, numbered
 from reports.text import NA, Value, duration, missing, number, percent, sentence
@@ -90,24 +90,29 @@ def cards(seen: RunView) -> tuple[VerdictCard, ...]:
 def card(seen: RunView, one: Told) -> VerdictCard:
     """The largest cause of a gap, or that there is none to name."""
     names = Part(seen.label(one.slow), one.slow), Part(seen.label(one.fast), one.fast)
-    facts = tuple(sentence(text) for text in (one.together.reason,) if text)
+    facts = [sentence(text) for text in (one.together.reason,) if text]
     if one.ranked:
-        top = one.ranked[0]
-        more = ", ".join(f"{name_of(share.cause)} {with_limits(share)}" for share in one.ranked[1:])
-        return VerdictCard(
-            percent(top.share), (Part(f"{name_of(top.cause).capitalize()}: {with_limits(top)} of what "), names[0],
-                                 Part(" takes longer than "), names[1]),
-            (*((f"Then {more}.",) if more else ()), *facts), one.together.next_action, top.word, "decided")
-    words = {"no-gap": "There is no gap to explain between ", "not-measured": "The gap was not cut between "}
-    start = words.get(one.together.word, "No phase explains the gap between ")
+        top, *rest = one.ranked
+        if rest:
+            facts.insert(0, f"Then {', '.join(f'{name_of(share.cause)} {with_limits(share)}' for share in rest)}.")
+        words = [found.word for found in seen.run.of(Verdict) if {found.arm_a, found.arm_b} == {one.slow, one.fast}]
+        decided = words[:1] in (["A-faster"], ["B-faster"])
+        if not decided:
+            facts.append("The verdict on the gap itself is open: read this as a description.")
+        headline = (Part(f"{name_of(top.cause).capitalize()}: {with_limits(top)} of what "), names[0],
+                    Part(" takes longer than "), names[1])
+        return VerdictCard(percent(top.share), headline, tuple(facts), one.together.next_action, top.word,
+                           "decided" if decided else "open")
+    starts = {"no-gap": "There is no gap to explain between ", "not-measured": "The gap was not cut between "}
+    start = starts.get(one.together.word, "No phase explains the gap between ")
     tone = "even" if one.together.word == "no-gap" else "open"
-    return VerdictCard("=" if tone == "even" else "?", (Part(start), names[0], Part(" and "), names[1]), facts,
+    return VerdictCard("=" if tone == "even" else "?", (Part(start), names[0], Part(" and "), names[1]), tuple(facts),
                        one.together.next_action, one.together.word, tone)
 
 
 def section(seen: RunView, figures: FigureMaker) -> Section | None:
     """Every pair: its sentence, its waterfall, its table."""
-    blocks: list[Prose | Table | object] = []
+    blocks: list[Block] = []
     for count, one in enumerate(told(seen)):
         blocks.append(Prose(said(seen, one)))
         if one.phases:
