@@ -82,7 +82,7 @@ class _Gap:
         """The gap in each block."""
         return [one.whole_ns - other.whole_ns for one, other in zip(self.a, self.b, strict=True)]
 
-    def fault(self, names: Mapping[ArmSlot, str], refused: str | None) -> Share | None:
+    def fault(self, names: Mapping[str, str], refused: str | None) -> Share | None:
         """Why there is nothing to share out; None where there is."""
         if refused is not None:
             return self._line(ALL, "not-measured", None, refused, "make both arms alike in this first")
