@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-        if self.scaler is None:
-            loss.backward()
-        else:
-            self.scaler.scale(loss).backward()
-        return [p.grad for p in self.params.values() if p.grad is not None]
-
-    def update(self, _grads: Sequence[Tensor], lr: float) -> None:
-        """Enqueue the update by the gradients of `backward`."""
-        overflow: Any = None
-        if self.scaler is not None:
-            self.scaler.unscale_(self.optimizer)
-            # The scaler itself only waits for it.
-            overflow = next(iter(self.scaler._found_inf_per_device(self.optimizer).values()))
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
