@@ -9,86 +9,46 @@ from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import Self
 
-from harness.part import Asked, Metrics, Needs, Section, Timed
-from harness.record.events import ArmSlot, Epoch, Losses, Window
+from harness.part import Asked, Metrics
+from harness.record.events import ArmSlot, Epoch, Window
 from harness.record.findings import EPOCH_PART
-from harness.suites.parity.part import DEFAULT_STEPS, STEP_TIME, Parity, fair
-from impls.recipe.flops import training_step_flop
+from harness.suites.parity.part import DEFAULT_STEPS, GATE_STEPS, STEP_TIME, TrainingSteps, gate_of
 
 if TYPE_CHECKING:
     from harness.bench import Bench
     from harness.blocks.block import Block
     from harness.blocks.warmup import Started
-    from harness.plan import Comparison
-    from harness.processes.session import Session
-    from harness.protocol import life
     from harness.record.run import RecordedRun
-    from impls.recipe.config import ExperimentConfig
     from impls.registry import Device
 
 # Energy counters are too coarse for less than 5 s on a GPU.
 FREE_WINDOW_S: dict[Device, float] = {"cpu": 2.0, "cuda": 5.0}
 FREE_PAIRS = 1
-GATE_STEPS = 20
 DEFAULT_EPOCHS = 2
 # An epoch of the slowest arm takes about this long, unless --epochs asks for whole ones.
 EPOCH_S: dict[Device, float] = {"cpu": 4.0, "cuda": 60.0}
 
 
 @dataclass(frozen=True)
-class Training(Timed):
+class Training(TrainingSteps):
     """Blocks of optimisation steps; parity is the gate.
 
     Attributes:
-        parity: the gate; None when there is nothing to compare.
-        window_steps: fixed number of steps in a window; None for as many as fill its time.
         epochs: whole epochs through the framework's own loader; None for a few, shortened so that they end soon.
     """
 
     name: ClassVar[str] = "training"
-    needs: ClassVar[Needs] = Needs(images=True)
     takes: ClassVar[frozenset[str]] = frozenset({"selfcheck"})
     pairs: ClassVar[int] = 40
     metrics: ClassVar[Metrics] = STEP_TIME
     beside: ClassVar[tuple[str, ...]] = ("epochs",)
 
-    parity: Parity | None = None
-    window_steps: int | None = None
     epochs: int | None = None
 
     @classmethod
     def planned(cls, asked: Asked) -> Self:
         """`--steps` are those of a window."""
         return cls(gate_of(asked, GATE_STEPS), asked.options.step_count, asked.options.epochs)
-
-    def described(self, recipe: ExperimentConfig) -> list[str]:
-        """The gate."""
-        return self.parity.described(recipe) if self.parity else []
-
-    def batch_sizes(self, recipe: ExperimentConfig) -> dict[Section, int]:
-        """Those of a step."""
-        return {"train": recipe.train.batch_size}
-
-    def gate(self, bench: Bench, recorded: RecordedRun) -> None:
-        """The parity check, where there is anything to compare."""
-        if self.parity:
-            self.parity.gate(bench, recorded)
-
-    def fair(self, recorded: RecordedRun, pair: Comparison) -> str | None:
-        """Only arms that compute the same may be compared."""
-        return fair(recorded, pair)
-
-    def build(self, bench: Bench, session: Session) -> life.Built:
-        """A trainer.
-
-        Raises:
-            WorkerFailedError: it cannot be built.
-        """
-        return bench.build(session, bench.experiment)
-
-    def step_flop(self, recipe: ExperimentConfig) -> int:
-        """Forward and backward pass of a batch."""
-        return training_step_flop(recipe.model, recipe.train.batch_size)
 
     def windows(self, block: Block) -> None:
         """Windows that are synchronised at their ends only, as in a real training."""
@@ -108,15 +68,6 @@ class Training(Timed):
         span = metered(block, slot, Free(steps=steps), arm.limit_s(steps))
         block.append(Window(kind="free", arm=slot, block=block.number, pair=pair, position=position,
                             start_ns=span.start_ns, end_ns=span.end_ns, steps=steps, step_ns=[]))
-
-    def read(self, block: Block, arm: Started) -> None:
-        """The losses of all its steps."""
-        from harness.bench import COMMAND_LIMIT_S
-        from harness.protocol.training import ReadLosses
-
-        told = arm.session.ask(ReadLosses(), COMMAND_LIMIT_S)
-        block.append(Losses(arm=arm.session.slot, block=block.number, randomness="native", first_step=0,
-                            losses=told.losses, loss_scale=told.loss_scale, skipped=told.skipped))
 
     def once(self, block: Block, arm: Started) -> None:
         """Whole epochs through the framework's own loader, by a second trainer in the same process.
@@ -162,11 +113,6 @@ class Training(Timed):
         for number, epoch in enumerate(times.epochs):
             block.append(Epoch(arm=arm.session.slot, block=block.number, epoch=number, loader="native",
                                num_workers=train.num_workers, images=steps * train.batch_size, **epoch.model_dump()))
-
-
-def gate_of(asked: Asked, steps: int) -> Parity | None:
-    """The gate of a training; None where there is nothing to compare."""
-    return Parity(steps) if len(asked.options.compared) > 1 else None
 
 
 class GatedTraining(Training):

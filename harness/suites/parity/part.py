@@ -1,4 +1,4 @@
-"""Do the arms compute the same? A suite of its own, and the gate of one that trains."""
+"""Do the arms compute the same? A suite of its own, and the gate of those that time training steps."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import Self
 
-from harness.part import Asked, Metric, Metrics, Needs, Part, Section
-from harness.record.events import Case, ParityResult
+from harness.part import Asked, Metric, Metrics, Needs, Part, Section, Timed
+from harness.record.events import Case, Losses, ParityResult
+from impls.recipe.flops import training_step_flop
 
 if TYPE_CHECKING:
     from harness.bench import Bench
+    from harness.blocks.block import Block
+    from harness.blocks.warmup import Started
     from harness.plan import Comparison, Plan
+    from harness.processes.session import Session
+    from harness.protocol import life
     from harness.record.run import RecordedRun
     from impls.recipe.config import ExperimentConfig
 
 DEFAULT_STEPS = 50
+# Where the check is the gate of a timed part.
+GATE_STEPS = 20
 DEFAULT_BATCH = 4
 STEP_TIME = Metrics(Metric("step time", "stepwise"), (Metric("free-running step time", "free"),))
 
@@ -82,3 +89,61 @@ def fair(recorded: RecordedRun, pair: Comparison) -> str | None:
         if result is None or not result.passed:
             return f"{where}: {'the check did not run to its end' if result is None else result.reason}"
     return None
+
+
+@dataclass(frozen=True)
+class TrainingSteps(Timed):
+    """Timed optimisation steps behind the parity check.
+
+    Attributes:
+        parity: the gate; None when there is nothing to compare.
+        window_steps: fixed number of steps in a window; None for as many as fill its time.
+    """
+
+    needs: ClassVar[Needs] = Needs(images=True)
+
+    parity: Parity | None = None
+    window_steps: int | None = None
+
+    def described(self, recipe: ExperimentConfig) -> list[str]:
+        """The gate."""
+        return self.parity.described(recipe) if self.parity else []
+
+    def batch_sizes(self, recipe: ExperimentConfig) -> dict[Section, int]:
+        """Those of a step."""
+        return {"train": recipe.train.batch_size}
+
+    def gate(self, bench: Bench, recorded: RecordedRun) -> None:
+        """The parity check, where there is anything to compare."""
+        if self.parity:
+            self.parity.gate(bench, recorded)
+
+    def fair(self, recorded: RecordedRun, pair: Comparison) -> str | None:
+        """Only arms that compute the same may be compared."""
+        return fair(recorded, pair)
+
+    def build(self, bench: Bench, session: Session) -> life.Built:
+        """A trainer.
+
+        Raises:
+            WorkerFailedError: it cannot be built.
+        """
+        return bench.build(session, bench.experiment)
+
+    def step_flop(self, recipe: ExperimentConfig) -> int:
+        """Forward and backward pass of a batch."""
+        return training_step_flop(recipe.model, recipe.train.batch_size)
+
+    def read(self, block: Block, arm: Started) -> None:
+        """The losses of all its steps."""
+        from harness.bench import COMMAND_LIMIT_S
+        from harness.protocol.training import ReadLosses
+
+        told = arm.session.ask(ReadLosses(), COMMAND_LIMIT_S)
+        block.append(Losses(arm=arm.session.slot, block=block.number, randomness="native", first_step=0,
+                            losses=told.losses, loss_scale=told.loss_scale, skipped=told.skipped))
+
+
+def gate_of(asked: Asked, steps: int) -> Parity | None:
+    """The gate of a training; None where there is nothing to compare."""
+    return Parity(steps) if len(asked.options.compared) > 1 else None

@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from harness.part import Asked, Metric, Metrics
 from harness.record.events import ArmSlot, Event, Phases, Verdict
-from harness.suites.training import GATE_STEPS, Training, gate_of
+from harness.suites.parity.part import GATE_STEPS, TrainingSteps, gate_of
 
 if TYPE_CHECKING:
     from harness.blocks.block import Block
@@ -26,19 +26,17 @@ TURN_S = 0.25
 
 
 @dataclass(frozen=True)
-class Why(Training):
+class Why(TrainingSteps):
     """Blocks of training steps, and of steps that are cut beside them; parity is the gate."""
 
     name: ClassVar[str] = "why"
-    takes: ClassVar[frozenset[str]] = frozenset()
     pairs: ClassVar[int] = 12
     metrics: ClassVar[Metrics] = Metrics(Metric("step time", "stepwise"))
-    beside: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def planned(cls, asked: Asked) -> Self:
-        """`--steps` are those of a window; no epochs."""
-        return cls(gate_of(asked, GATE_STEPS), asked.options.step_count, 0)
+        """`--steps` are those of a window."""
+        return cls(gate_of(asked, GATE_STEPS), asked.options.step_count)
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """The gate, and what is cut."""
