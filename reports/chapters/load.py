@@ -277,5 +277,5 @@ def told(seen: RunView, figures: FigureMaker) -> tuple[Block, ...]:
 
 def why(seen: RunView, figures: FigureMaker, suspects: Table) -> Section | None:
     """Where the time goes; parts that were timed in one run share a timeline, told elsewhere."""
-    return Section("why", "Where the time goes", (suspects, *(told(seen, figures) if seen.alone else ()))) \
+    return Section("load", "Where the time goes", (suspects, *(told(seen, figures) if seen.alone else ()))) \
         if seen.arms else None  # fmt: skip

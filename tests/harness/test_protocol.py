@@ -49,6 +49,8 @@ ReadCache {"op":"cache"}
 ReadLosses {"op":"losses"}
 ReadMemory {"op":"memory"}
 SaveState {"op":"save-state","path":"text"}
+Phased {"op":"phased","steps":7}
+PhaseTimes {"kind":"phase-times","phase_ns":{"x":[7]}}
 Span {"kind":"span","start_ns":7,"end_ns":7,"steps":7}
 SpringTrap {"op":"trap","steps":7,"images":7,"seed":7}
 StepTimes {"kind":"step-times","start_ns":[1,2],"step_ns":[1,2],"end_ns":7}
@@ -112,7 +114,7 @@ def test_a_worker_answers_every_command(lab, tmp_path):
     asked = [
         life.Prewarm(arm="scripted", device="cpu"), life.Create(arm="scripted", device="cpu", threads=1),
         life.Build(experiment=plain(recipe), data_path=str(data)), life.ReadCache(),
-        timing.Stepwise(steps=1), timing.Free(steps=1), timing.Overhead(pairs=1, steps=1),
+        timing.Stepwise(steps=1), timing.Phased(steps=1), timing.Free(steps=1), timing.Overhead(pairs=1, steps=1),
         timing.ProveSync(steps_short=1, steps_long=2), timing.Matmul(n=1, repeats=1), timing.ReadMemory(),
         training.Epochs(epochs=1, steps=1), training.ReadLosses(), training.SaveState(path=state),
         training.LoadState(path=state), training.Predict(inputs=str(inputs), output=str(tmp_path / "eps")),

@@ -59,7 +59,7 @@ def test_a_part_without_a_chapter_is_told_as_far_as_it_is_like_others(monkeypatc
     offer(monkeypatch)
     report = sections.report_of(run_of("outside"), Sketches())
     anchors = [section.anchor for section in report.sections]
-    assert anchors[:5] == ["key-figures", "ratio", "steps", "why", "memory"] and "reproduce" in anchors
+    assert anchors[:5] == ["key-figures", "ratio", "steps", "load", "memory"] and "reproduce" in anchors
     assert not {"throughput", "losses", "parity", "over-calls", "quality", "reference"} & set(anchors)
     (note,) = [note for note in report.notes if "No chapter on outside is installed" in note.message]
     assert note.advice and "the suite leaps (entry points ddpm_bench.suites)" in note.advice

@@ -42,7 +42,7 @@ def table(report: Report, anchor: str, start: str) -> Table:
 def test_a_quality_report_without_one_kind_of_event(kind: str, journal: list[str], tmp_path: Path) -> None:
     report = report_of(write(tmp_path, [line for line in journal if json.loads(line)["type"] != kind]))
     anchors = {section.anchor for section in report.sections}
-    assert "quality" in anchors and not {"steps", "throughput", "cold-start", "losses", "trust", "why"} & anchors
+    assert "quality" in anchors and not {"steps", "throughput", "cold-start", "losses", "trust", "load"} & anchors
     if kind == "sampled":
         assert "the journal does not say how these images were drawn" in words(report)
     if kind == "quality":

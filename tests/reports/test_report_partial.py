@@ -189,7 +189,7 @@ def test_steps_left_out_for_overflow_are_shown_where_a_loss_is_scaled(journal: l
 
     def suspects(lines: list[str]) -> Table:
         report = report_of(write(tmp_path, lines))
-        blocks = next(section for section in report.sections if section.anchor == "why").blocks
+        blocks = next(section for section in report.sections if section.anchor == "load").blocks
         return next(one for one in blocks if isinstance(one, Table) and one.caption.startswith("The usual suspects"))
 
     name, plain, told = suspects([scaled(line) for line in journal]).rows[0]

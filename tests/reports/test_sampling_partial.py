@@ -102,7 +102,7 @@ def test_a_block_that_was_cut_off_does_not_bend_the_line(journal: list[str], tmp
 
 def test_an_intercept_that_may_be_none_is_called_so(tmp_path: Path) -> None:
     report = made(tmp_path, blocks=3, outside_ms=(-1.0, 40.0))
-    row = table(report, "why", "The usual suspects").rows[0]
+    row = table(report, "load", "The usual suspects").rows[0]
     assert row[1].note and "lost in the noise" in row[1].note and "of a batch with 10 network calls" in str(row[2].note)
 
 
