@@ -155,4 +155,5 @@ def row(one: Told, share: Share) -> tuple[Value, ...]:
     of_time = Value(percent(slow_ns / whole_ns)) if slow_ns is not None and whole_ns else missing("no whole step")
     name = "whole step; the sum of the phases" if share.cause == ALL else name_of(share.cause)
     return (Value(name), Value(duration(slow_ns)), Value(duration(fast_ns)), ratio, of_time,
-            Value(with_limits(share)), Value(share.word.replace("-", " "), share.reason))
+            Value(with_limits(share)) if share.share is not None else missing(share.reason or "none recorded"),
+            Value(share.word.replace("-", " "), share.reason))

@@ -1,0 +1,85 @@
+"""The chapter on causes, from recorded shares: its sentence, its card, its picture, its table, and what is missing."""
+
+from pathlib import Path
+
+import pytest
+from test_report_partial import Sketches
+
+from harness.record.events import ArmEntry, RunStarted, Share, Verdict
+from harness.record.run import RecordedRun
+from reports import terminal
+from reports.page.blocks import Picture, Prose, Table
+from reports.suites.registry import chapters_of, whole
+
+MS = 1e6
+PHASES = {"data": (0.0, 0.0, 0.001, "does-not-explain"), "forward": (0.2, 0.15, 0.25, "explains"),
+          "backward": (0.9, 0.85, 0.95, "explains"), "optimizer": (-0.1, -0.12, -0.08, "works-against")}
+
+
+def share(cause, found, word, times=(200 * MS, 100 * MS), reason=None, turned=False):
+    value, low, high = found or (None, None, None)
+    a_ns, b_ns = reversed(times) if turned else times
+    return Share(part="why", arm_a="A", arm_b="B", method="cuts", cause=cause, a_ns=a_ns, b_ns=b_ns, share=value,
+                 ci_low=low, ci_high=high, blocks=6, word=word, reason=reason, next_action="wait" if reason else None)
+
+
+def recorded(*events, word="B-faster"):
+    start = RunStarted(run_id="r", suite="why", started_utc="2026-01-01T00:00:00+00:00", command=[], bench={},
+                       arms=[ArmEntry(slot="A", name="slow"), ArmEntry(slot="B", name="fast")], experiment={},
+                       config_sha256="", declared={"parts": ["why"]})
+    verdict = Verdict(metric="step time", arm_a="A", arm_b="B", ratio=2.0, ci_low=1.9, ci_high=2.1, blocks=6, word=word,
+                      kind="stepwise")
+    return RecordedRun(Path("r"), (start, verdict, *events))
+
+
+def told(run):
+    ((chapter, seen),) = chapters_of(whole(run))
+    section = next(one for one in chapter.sections(seen, Sketches()) if one and one.anchor == "causes")
+    return section.blocks, list(chapter.cards(seen))[-1]
+
+
+def full(turned=False):
+    lines = [share(cause, found[:3], found[3], (100 * MS * max(found[0], 0) + 9 * MS, 9 * MS), turned=turned)
+             for cause, found in PHASES.items()]
+    return [*lines, share("all", (1.0, 0.99, 1.01), "adds-up", turned=turned)]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_largest_cause_comes_first_whichever_arm_is_slow(turned):
+    (said, picture, table), card = told(recorded(*full(turned)))
+    slow, fast = ("fast", "slow") if turned else ("slow", "fast")
+    assert isinstance(said, Prose) and said.text == (
+        f"A step of {slow} takes 100 ms longer than one of {fast}. Of that: backward pass 90 % [85, 95], forward pass "
+        "20 % [15, 25]; against it works optimiser (clipping, Adam, averaged weights) −10 % [−12, −8]. All phases "
+        "together hold 100 % of the gap.")
+    assert card.figure == "90 %" and card.tone == "decided" and card.word == "explains"
+    assert card.sentence == f"Backward pass: 90 % [85, 95] of what {slow} takes longer than {fast}"
+    assert card.facts == ("Then forward pass 20 % [15, 25].",)
+    assert isinstance(picture, Picture) and "backward pass 90 %" in picture.alt
+    assert isinstance(table, Table)
+    assert [[cell.text for cell in row][-2:] for row in table.rows] == [
+        ["0 % [0, 0.1]", "does not explain"], ["20 % [15, 25]", "explains"], ["90 % [85, 95]", "explains"],
+        ["−10 % [−12, −8]", "works against"], ["100 % [99, 101]", "adds up"]]
+    assert [row[1].text for row in table.rows][-1] == "200 ms"
+
+
+def test_an_open_verdict_leaves_the_causes_a_description():
+    _, card = told(recorded(*full(), word="inconclusive"))
+    assert card.tone == "open" and card.facts[-1].startswith("The verdict on the gap itself is open")
+
+
+@pytest.mark.parametrize(("word", "figure", "start"), [
+    ("no-gap", "=", "There is no gap to explain between slow and fast"),
+    ("not-measured", "?", "The gap was not cut between slow and fast")])
+def test_without_shares_the_reason_is_told(word, figure, start):
+    line = share("all", None, word, reason="too little of it")
+    blocks, card = told(recorded(line))
+    assert (card.figure, card.sentence, card.facts) == (figure, start, ("too little of it.",))
+    assert [block.text for block in blocks] == [f"slow and fast: {word.replace('-', ' ')}, too little of it."]
+    assert terminal.lines(recorded(line))[1] == f"why: all phases of slow and fast: {word}: too little of it"
+
+
+def test_the_terminal_has_a_line_for_each_phase():
+    lines = terminal.lines(recorded(*full()))
+    assert lines[3] == "why: backward: 90% [85%, 95%] of the gap between slow and fast [explains]"
+    assert len(lines) == 6
