@@ -93,7 +93,10 @@ def cause(lines: Iterable[str]) -> Cause | None:
         for line in clean:
             found = pattern.search(line)
             if found:
-                # What stands around the words may be long.
-                near = line[max(0, found.end() - _LONGEST) : found.end()].partition(" ")[2]
+                # What stands around the words may be long. Whole words are shown before them, where there are any.
+                least = max(0, found.end() - _LONGEST)
+                first = line.find(" ", least - 1, found.start()) + 1 if least else 0
+                near = line[(first or min(least, found.start())) : found.end()]
                 return Cause(line if len(line) <= _LONGEST else near, advice)
     return None
+

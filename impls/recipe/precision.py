@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from impls.errors import UnavailableError
+from impls.errors import UnavailableError, cause
 
 Precision = Literal["float32", "tf32", "float16", "bfloat16"]
 # A bit that only float32 has; one that bfloat16 has not; a size that float16 has not.
@@ -88,8 +88,10 @@ def recognise(compute: Callable[[float], float], what: str) -> Precision:
         errors = {value: compute(value) / value - 1 for value in TOLERANCES}
     except RuntimeError as error:
         # What frameworks raise for a library or kernel that does not start.
-        told = (str(error) or repr(error)).splitlines()[0][:200]
-        raise UnavailableError(f"{what} fail on this device ({told}): {ADVICE}") from error
+        lines = (str(error) or repr(error)).splitlines()
+        why = cause(lines)
+        raise UnavailableError(
+            f"{what} fail on this device ({lines[0][:200]}): {why.advice if why else ADVICE}") from error
     kept = tuple(abs(errors[value]) < tolerance for value, tolerance in TOLERANCES.items())
     found = FORMATS.get(kept)  # type: ignore[arg-type]
     if found is None:

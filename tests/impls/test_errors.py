@@ -33,6 +33,15 @@ PAGES = {
         "/tmp/cc1.s: Fatal error: /tmp/b.o: No such file or directory", "'No space left on device'", "make room"),
     "full, in Python, behind a long command": (
         f"{LONG} OSError: [Errno 28] No space left on device", "No space left on device", "make room"),
+    "full, in Python, before a long path": (
+        f"[Errno 28] No space left on device: '/home/user/{'x' * 200}'", "[Errno 28] No space left on device",
+        "make room"),
+    "PyTorch, memory": (
+        "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79.00 GiB of which 10.00 MiB "
+        "is free. Including non-PyTorch memory, this process has 70.00 GiB memory in use.", "CUDA out of memory",
+        "smaller batch"),
+    "inside a word without end": (
+        f"/{'x' * 200}cudaErrorMemoryAllocation", "xcudaErrorMemoryAllocation", "smaller batch"),
     "a limit": ("File size limit exceeded (core dumped)", "File size limit exceeded", "ulimit -f"),
     "read-only": (
         "OSError: [Errno 30] Read-only file system: '/root/.cache/jittor/x'", "Read-only file system", "HOME"),
