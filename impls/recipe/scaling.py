@@ -23,6 +23,8 @@ class LossScale(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    scale: float = Field(INITIAL, ge=0)
-    good_steps: int = Field(0, ge=0)
+    # Both frameworks keep it in float32.
+    scale: float = Field(INITIAL, ge=0, lt=2.0**128)
+    # From there on the count would pass by the interval, and the scale never grow again.
+    good_steps: int = Field(0, ge=0, lt=GROWTH_INTERVAL)
     skipped: int = Field(0, ge=0)

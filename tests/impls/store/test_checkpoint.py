@@ -65,6 +65,8 @@ def test_a_loss_scale_comes_back_and_others_do_not_mention_any(path):
 @pytest.mark.parametrize(("told", "line"), [
     ("{", "the loss scale inside is not readable: the file is damaged"),
     ('{"scale": "NaN"}', "the loss scale inside is not readable: the file is damaged"),
+    ('{"scale": 1e39}', "the loss scale inside is not readable: the file is damaged"),
+    ('{"good_steps": 2000}', "the loss scale inside is not readable: the file is damaged"),
     ('{"skipped": 2}', "2 of 1 steps were left out: the file is damaged")])
 def test_a_damaged_loss_scale_is_one_line(path, told, line):
     save_file({}, path, {**METADATA, "loss_scale": told})
