@@ -43,8 +43,9 @@ class Backend:
         from impls.jittor import ops
 
         jt.flags.use_cuda = int(device == "cuda")
-        # On CUDA 1 is TF32 in products; convolutions follow devices.TF32_SWITCH.
-        jt.flags.use_tensorcore = int("tf32" in self.options)
+        # On CUDA 1 is TF32 in products of float32, but products of float16 would be added up in float16; convolutions
+        # follow devices.TF32_SWITCH.
+        jt.flags.use_tensorcore = int("tf32" in self.options and half(self.options) is None)
         if device == "cuda":
             jt.cudnn.set_algorithm_cache_size(ALGORITHMS)
         _set_threads(threads)

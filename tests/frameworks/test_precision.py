@@ -38,3 +38,20 @@ def test_half_precision_is_proven_by_the_arms_own_layers(fw, monkeypatch):
         assert plain.convolutions == "float32"
         with pytest.raises(UnavailableError, match=f"option {option}: .* convolutions in float32 here: leave the opt"):
             plain.require((option,))
+
+
+def test_half_precision_with_tf32_adds_up_as_without(fw, monkeypatch):
+    if fw.name != "jittor":
+        pytest.skip("one switch of Jittor is both TF32 in products of float32 and float16 sums in products of float16")
+    import jittor as jt
+
+    monkeypatch.setattr(fw.backend, "require_available", lambda options, device: None)
+    monkeypatch.setattr(fw.backend, "measured", lambda options, device, operators: None)
+    try:
+        found = {}
+        for options in ((), ("tf32",), ("amp",), ("amp", "tf32")):
+            fw.backend.create(options, "cpu", 1)
+            found[options] = jt.flags.use_tensorcore
+    finally:
+        jt.flags.use_tensorcore = 0
+    assert found == {(): 0, ("tf32",): 1, ("amp",): 0, ("amp", "tf32"): 0}
