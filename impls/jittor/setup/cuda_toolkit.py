@@ -326,7 +326,11 @@ def _check_compiler(scratch: Path) -> None:
     host = os.environ.get("cc_path") or "g++"  # noqa: SIM112 - Jittor's name
     command = [str(scratch / "bin" / "nvcc"), f"-I{scratch / 'include'}", "-ccbin", host, "-x", "cu", "-c", os.devnull,
                "-o", str(scratch / "empty.o")]
-    told = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=TRIAL_S)
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=TRIAL_S)
+    except subprocess.TimeoutExpired as error:
+        raise UnavailableError(f"Jittor on CUDA: the compiler compiles nothing within {TRIAL_S} s: see whether the "
+                               "machine is overloaded") from error
     (scratch / "empty.o").unlink(missing_ok=True)
     if told.returncode != 0:
         lines = [*told.stderr.splitlines(), *told.stdout.splitlines()]

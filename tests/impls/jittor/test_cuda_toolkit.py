@@ -209,3 +209,10 @@ def test_a_compiler_that_compiles_nothing_is_refused_before_the_folder_is_there(
     with pytest.raises(UnavailableError, match=told) as refused:
         requirements.nvcc()
     assert "\n" not in str(refused.value) and not cuda_toolkit.folder().exists()
+
+
+def test_a_compiler_that_does_not_end_is_one_line(wheels, monkeypatch):
+    monkeypatch.setattr(cuda_toolkit, "TRIAL_S", 0)
+    with pytest.raises(UnavailableError, match="the compiler compiles nothing within 0 s") as refused:
+        requirements.nvcc()
+    assert "\n" not in str(refused.value) and not cuda_toolkit.folder().exists()
