@@ -31,9 +31,8 @@ CAPABILITY = (75, 76)
 
 def cuda_driver_fault() -> str | None:
     """Why no program can use CUDA here, as the driver says; None when there is a device."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
+    driver = _driver()
+    if driver is None:
         return "there is no NVIDIA driver (libcuda.so.1) on this machine"
     status = driver.cuInit(0)
     if status != 0:
@@ -45,11 +44,14 @@ def cuda_driver_fault() -> str | None:
 
 def has_driver() -> bool:
     """Whether an NVIDIA driver is installed, whatever its state."""
+    return _driver() is not None
+
+
+def _driver() -> ctypes.CDLL | None:
     try:
-        ctypes.CDLL("libcuda.so.1")
+        return ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return False
-    return True
+        return None
 
 
 def _why(status: int) -> str:
@@ -83,9 +85,8 @@ def require_tf32_switch(tf32: bool) -> None:
 
 def cuda_capability() -> tuple[int, int] | None:
     """Compute capability, as (major, minor), of the first GPU that the driver shows; None where it does not tell."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
+    driver = _driver()
+    if driver is None:
         return None
     device, parts = ctypes.c_int(0), (ctypes.c_int(0), ctypes.c_int(0))
     if driver.cuInit(0) != 0 or driver.cuDeviceGet(ctypes.byref(device), 0) != 0:

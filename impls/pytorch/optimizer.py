@@ -35,9 +35,9 @@ class Adam:
         self.optimizer = torch.optim.Adam(self.params.values(), fused=True)
         self.scaler: GradScaler | None = None
         if scaled:
-            self.device = next(iter(self.params.values())).device
-            self.scaler = GradScaler(self.device.type, INITIAL, GROWTH, BACKOFF, GROWTH_INTERVAL)
-            self.skipped = torch.zeros((), device=self.device)
+            device = next(iter(self.params.values())).device
+            self.scaler = GradScaler(device.type, INITIAL, GROWTH, BACKOFF, GROWTH_INTERVAL)
+            self.skipped = torch.zeros((), device=device)
         self.ema: dict[str, Tensor] = {}
         if ema_decay is not None:
             self.ema = {name: p.detach().clone() for name, p in self.params.items()}
