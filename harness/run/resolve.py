@@ -89,6 +89,9 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
     # What is refused is refused before a framework is started, which takes long; some arms exist on CUDA alone.
     either: Device = "cuda" if any(arm.device_fault("cpu") for arm in options.compared) else "cpu"
     device, reason = _device(options, progress, check=lambda: planned(options, either))
+    if (device, either) == ("cpu", "cuda") and options.device == "auto":
+        fault = next(fault for arm in options.compared if (fault := arm.device_fault("cpu")))
+        raise UsageError(f"{fault}; {reason}")
     options, without = default_arms(options, device)
     reason += f"; {without}" if without else ""
     recipe, plans = planned(options, device)
@@ -185,16 +188,19 @@ def default_arms(options: BenchConfig, device: Device) -> tuple[BenchConfig, str
     """
     if options.arms != AUTO:
         return options, None
-    without = None if device == "cpu" else _no_tf32(options)
+    # Built anew, because a copy keeps the arms that were worked out before.
+    both = BenchConfig(**{**options.model_dump(), "arms": f"{STRICT_PAIR},{TF32_PAIR}"})
+    without = None if device == "cpu" else _no_tf32(both)
     if device == "cpu" or without:
         return options.model_copy(update={"arms": STRICT_PAIR}), without
-    # Built anew, because a copy keeps the arms that were worked out before.
-    return BenchConfig(**{**options.model_dump(), "arms": f"{STRICT_PAIR},{TF32_PAIR}"}), None
+    return both, None
 
 
-def _no_tf32(options: BenchConfig) -> str | None:
-    """Why the default arms on CUDA are the strict pair alone; None where they are not."""
-    if len(set(model_paths(options).values())) > 1:
+def _no_tf32(both: BenchConfig) -> str | None:
+    """Why the default arms on CUDA are the strict pair alone; None where they are not, but those of `both`."""
+    try:
+        model_paths(both)
+    except UsageError:
         return "only the strict float32 pair, because --model-path gives weights arm by arm"
     try:
         require_tf32_switch(tf32=True)

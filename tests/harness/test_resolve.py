@@ -123,3 +123,12 @@ def test_arms_that_exist_on_cuda_alone_are_asked_there(monkeypatch, tmp_path):
     words = ["--device", "cuda", "--arms", "pytorch:tf32,jittor:tf32", "--out", str(tmp_path)]
     with pytest.raises(AssertionError, match="a worker is started"):
         resolve(*parse(words), [], Progress(quiet=True))
+
+
+def test_arms_that_exist_on_cuda_alone_are_refused_with_what_keeps_them_from_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(resolving.gpu, "fault", lambda: "the GPU is full")
+    words = ["--arms", "pytorch:tf32,jittor:tf32", "--out", str(tmp_path)]
+    with pytest.raises(UsageError, match="pytorch:tf32: option 'tf32' exists only on CUDA; .*the GPU is full$"):
+        resolve(*parse(words), [], Progress(quiet=True))
+    with pytest.raises(UsageError, match="--device cpu: pytorch:tf32: option 'tf32' exists only on CUDA$"):
+        resolve(*parse([*words, "--device", "cpu"]), [], Progress(quiet=True))

@@ -186,7 +186,9 @@ def test_arms_that_are_named_stay_as_they_are(gpu):
     for words in (["--arms", "pytorch,jittor"], ["--device", "cpu"]):
         options = resolve(*parse(words), [], Progress(quiet=True)).options
         assert options.arms == "pytorch,jittor"
-    given = BenchConfig(model_path=("pytorch=a", "jittor=b"), suite="quality")
-    options, why = default_arms(given, "cuda")
-    assert options.arms == "pytorch,jittor" and "arm by arm" in why
+    # The same file twice names each arm too: the second pair has none.
+    for paths in (("pytorch=a", "jittor=b"), ("pytorch=a", "jittor=a")):
+        options, why = default_arms(BenchConfig(model_path=paths, suite="quality"), "cuda")
+        assert options.arms == "pytorch,jittor" and "arm by arm" in why
+    assert default_arms(BenchConfig(model_path=("a",), suite="quality"), "cuda")[1] is None
     assert default_arms(BenchConfig(), "cpu")[0] == BenchConfig(arms="pytorch,jittor") and BenchConfig().arms == AUTO
