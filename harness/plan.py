@@ -193,7 +193,9 @@ def _planned(asked: Asked, part: type[Part], first_block: int) -> Plan:
         if fault:
             raise UsageError(f"--device {asked.device}: {fault}")
     slots = SLOTS[: len(doubled)]
-    comparisons = [Comparison(slots[a], slots[b]) for a, b in paired(named)]
+    # A run that goes on compares what it declared, also where that was paired by another rule.
+    told = [Comparison(one["a"], one["b"]) for one in asked.recorded.get("comparisons", ()) if not one["selfcheck"]]
+    comparisons = told or [Comparison(slots[a], slots[b]) for a, b in paired(named)]
     if len(doubled) > len(named):
         comparisons += [Comparison(slots[i], slots[len(named) + i], selfcheck=True) for i in range(len(named))]
     return Plan(

@@ -77,6 +77,18 @@ def test_arms_are_compared_within_a_number_format_and_only_those_are_in_memory_t
     assert found == compared and ["".join(group) for group in plan.groups] == together
 
 
+def test_a_run_that_goes_on_compares_what_it_declared_by_whatever_rule():
+    options = BenchConfig(arms="pytorch,jittor,pytorch:tf32,jittor:tf32", selfcheck=True)
+    new = make_plans(Asked(options, "cuda"))[0]
+    recorded = {"comparisons": [{"a": "A", "b": b, "selfcheck": False} for b in "BCD"]
+                + [{"a": "A", "b": "E", "selfcheck": True}]}
+    old = make_plans(Asked(options, "cuda", recorded=recorded))[0]
+    assert [(c.a, c.b) for c in old.comparisons if not c.selfcheck] == [("A", "B"), ("A", "C"), ("A", "D")]
+    assert [c for c in old.comparisons if c.selfcheck] == [c for c in new.comparisons if c.selfcheck]
+    again = make_plans(Asked(options, "cuda", recorded=new.part.declared(new)))[0]
+    assert again == new
+
+
 def test_the_second_copies_of_a_selfcheck_stay_with_their_pair():
     found, plan = pairs("pytorch,jittor,pytorch:tf32,jittor:tf32", selfcheck=True)
     assert found == "AB CD AE BF CG DH" and ["".join(group) for group in plan.groups] == ["ABEF", "CDGH"]
