@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.gpucheck.parts import Part, probe_of
-from harness.gpucheck.summary import Result, Status, markdown, uuid_of
+from harness.gpucheck.summary import GROUND, Result, Status, markdown, uuid_of
 from harness.machine.facts import capture
 from harness.processes.launcher import launch
 from harness.processes.session import log_tail
@@ -83,11 +83,12 @@ class Check:
         out = self._folder / "runs" / part.name
         words = part.command.format(arms=",".join(arms), out=shlex.quote(str(out)))
         command = [sys.executable, *shlex.split(words)]
-        source = str(self._facts.facts.get("source_sha256"))
+        ground = {name: self._facts.facts.get(name) for name in GROUND}
         if part.arms and not arms:
-            return Result(part.name, part.what, command, source, "skipped", 0.0, "none of its arms works")
+            return Result(part.name, part.what, command, ground, "skipped", 0.0, "none of its arms works")
         before = self._before.get(part.name)
-        if before is not None and before.status == "done" and (before.command, before.source) == (command, source):
+        if before is not None and before.status == "done" and (before.command, before.ground) == (command, ground) and (
+                before.run is None or (self._folder / before.run).is_dir()):
             return before
         self._progress.say(f"{part.name}: {part.what}")
         # What an earlier try left is no evidence.
@@ -98,12 +99,13 @@ class Check:
         code = self._execute(part, command, log)
         run = next(iter(sorted(out.glob("*/journal.jsonl"))), None)
         status, told = _outcome(code, log, None if run is None else read_run(run.parent))
-        return Result(part.name, part.what, command, source, status, round(time.monotonic() - began, 1), told,
+        return Result(part.name, part.what, command, ground, status, round(time.monotonic() - began, 1), told,
                       None if run is None else str(run.parent.relative_to(self._folder)))
 
     def _execute(self, part: Part, command: Sequence[str], log: Path) -> int | None:
         """The exit status of a command; None when it took too long."""
         began = time.monotonic()
+        code: int | None = None
         handle = launch(command, self._environment, log)
         try:
             while (code := handle.wait(1.0)) is None:
@@ -133,6 +135,9 @@ def _outcome(code: int | None, log: Path, run: RecordedRun | None) -> tuple[Stat
     if run is not None and code is not None:
         faults = [f"{run.arms.get(str(case.arm), case.case_id)}: {case.reason}" for case in run.of(Case)
                   if case.status == "failed"]
+        # Arms of one number format that may not be compared after all; of several formats they never may.
+        faults = faults or [f"{run.arms.get(one.arm_a)} and {run.arms.get(one.arm_b)}: {one.reason}"
+                            for one in run.of(Verdict) if one.word == "not-comparable" and one.precision]
         if faults:
             return "failed", "; ".join(dict.fromkeys(faults))
         blocks = len(finished_blocks(run))
@@ -140,6 +145,7 @@ def _outcome(code: int | None, log: Path, run: RecordedRun | None) -> tuple[Stat
         timed_out = any(finding.code == TIME_LIMIT.code for finding in run.of(Finding))
         if code == EXIT_OK or (timed_out and blocks):
             ratios = [f"{one.metric}: {run.arms.get(one.arm_a)} / {run.arms.get(one.arm_b)} {one.ratio:.3f}"
+                      + (" (not comparable)" if one.word == "not-comparable" else "")
                       for one in run.of(Verdict) if one.ratio is not None]
             return "done", "; ".join([f"blocks measured: {blocks}" if blocks else "measured", *ratios])
         if timed_out:

@@ -16,6 +16,8 @@ from harness.record.run import RecordedRun, read_run
 TAIL = 15
 TOLD = ("gpu_driver", "gpu_cuda_driver", "version_torch", "version_jittor", "python", "compiler", "kernel",
         "git_commit", "source_sha256")
+# What a result hangs on; the program itself is told by the hash of its source.
+GROUND = tuple(name for name in TOLD if name != "git_commit")
 
 Status = Literal["done", "failed", "skipped"]
 
@@ -28,7 +30,7 @@ class Result:
         name: of the part.
         what: it did.
         command: the whole command line.
-        source: hash of the program's code that ran.
+        ground: driver, libraries and program that it was found on.
         status: how it ended.
         seconds: it took.
         told: one line for people.
@@ -38,7 +40,7 @@ class Result:
     name: str
     what: str
     command: list[str]
-    source: str
+    ground: dict[str, str | int | float | bool | None]
     status: Status
     seconds: float
     told: str

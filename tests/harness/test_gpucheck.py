@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,9 @@ from harness.options import experiment, parse
 from harness.part import Asked
 from harness.plan import make_plans
 from harness.progress import Progress
-from harness.record.events import EnvironmentRecorded
+from harness.record.events import ArmEntry, BlockState, EnvironmentRecorded, RunStarted, Verdict
+from harness.record.run import read_run
+from harness.record.writer import RunWriter
 from impls.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +104,20 @@ def test_what_is_done_is_not_done_again_and_what_failed_is(machine, tmp_path):
     (evidence / "parts" / "good.json").write_text("{half")
     check(evidence, *parts)
     assert [len(mark.read_text()) for mark in marks] == [3, 4]
+    # So is another driver or library.
+    machine["version_torch"] = "2.1"
+    check(evidence, *parts)
+    assert [len(mark.read_text()) for mark in marks] == [4, 5]
+
+
+def test_a_run_whose_folder_is_gone_is_run_again(machine, tmp_path):
+    one = part("run", RUN, "{out}", "2")
+    first = check(tmp_path, one)[1]["run"]["run"]
+    assert check(tmp_path, one)[1]["run"]["run"] == first
+    shutil.rmtree(tmp_path / "runs")
+    _, told, page = check(tmp_path, one)
+    assert told["run"]["status"] == "done" and "| run | gpu:1 | 2 |" in page
+    assert (tmp_path / told["run"]["run"] / "journal.jsonl").exists()
 
 
 def test_ctrl_c_ends_the_command_and_what_was_done_stays(machine, tmp_path):
@@ -115,6 +132,42 @@ def test_ctrl_c_ends_the_command_and_what_was_done_stays(machine, tmp_path):
     assert not Path("/proc", pid.read_text()).exists()
     assert (tmp_path / "e" / "parts" / "first.json").exists() and "| first | done |" in (
         tmp_path / "e" / "summary.md").read_text()
+
+
+def test_ctrl_c_at_once_ends_the_command_too(machine, tmp_path, monkeypatch):
+    done = []
+
+    class Fresh:
+        def wait(self, seconds: float) -> None:
+            done.append(seconds)
+            if len(done) == 1:
+                raise KeyboardInterrupt
+
+        def ask_to_end(self) -> None:
+            done.append("asked")
+
+        def kill(self) -> None:
+            done.append("killed")
+
+    monkeypatch.setattr(checking, "launch", lambda *words: Fresh())
+    with pytest.raises(KeyboardInterrupt):
+        check(tmp_path, part("long", "pass"))
+    assert done == [1.0, "asked", checking.STOP_S, "killed"]
+
+
+@pytest.mark.parametrize(("precision", "status", "told"), [
+    ("float32", "failed", "x and y: device UUID: 1 against 2"),
+    (None, "done", "blocks measured: 1; step time: x / y 1.200 (not comparable)")])
+def test_arms_of_one_format_that_may_not_be_compared_are_a_failure(tmp_path, precision, status, told):
+    writer = RunWriter.create(tmp_path, "x")
+    writer.append(RunStarted(
+        run_id="r", suite="train-speed", started_utc="now", command=[], bench={}, experiment={}, config_sha256="0",
+        declared={}, arms=[ArmEntry(slot="A", name="x"), ArmEntry(slot="B", name="y")]))
+    writer.append(BlockState(block=0, order_seed=0, dirty=False))
+    writer.append(Verdict(metric="step time", arm_a="A", arm_b="B", ratio=1.2, ci_low=None, ci_high=None, blocks=1,
+                          word="not-comparable", reason="device UUID: 1 against 2", precision=precision))
+    writer.close()
+    assert checking._outcome(0, tmp_path / "log", read_run(writer.path)) == (status, told)
 
 
 @pytest.mark.parametrize(("blocks", "fault", "status", "told"), [
