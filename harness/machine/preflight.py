@@ -110,5 +110,6 @@ def _unlike_gpus(facts: Mapping[str, object]) -> Iterator[Finding]:
     first = facts.get("gpu_measured")
     others = [f"{gpu.replace('_', ':')} ({name})" for gpu, name in names.items() if name != names.get(str(first))]
     if first is not None and others:
-        yield findings.UNLIKE_GPUS.found(f"this machine has GPUs of several kinds: {str(first).replace('_', ':')} "
-                                         f"({names.get(str(first))}) is the run's, not {', '.join(others)}")
+        yield findings.UNLIKE_GPUS.found(f"this machine has GPUs of several kinds: a run on CUDA takes "
+                                         f"{str(first).replace('_', ':')} ({names.get(str(first))}), not "
+                                         f"{', '.join(others)}")

@@ -112,7 +112,8 @@ def gain(ratio: float, low: float | None, high: float | None) -> str:
 
 # What a pair of arms of one number format compares.
 PAIRS: dict[Precision, str] = {
-    "float32": "strict float32: no product or convolution is rounded in either arm, so that both do equal arithmetic",
+    "float32": "strict float32: neither arm rounds what goes into products and convolutions, so that both do equal "
+               "arithmetic",
     "tf32": "TF32: both arms round what goes into products and convolutions to 10 bits; on a GPU that has TF32 both "
             "frameworks do so in convolutions unless they are told not to",
     "float16": "float16: both arms round what goes into products and convolutions to 10 bits and a small range",

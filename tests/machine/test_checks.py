@@ -79,6 +79,12 @@ def test_one_thread_is_advised_where_there_are_more(threads):
     assert ("--threads 1" in finding.advice) == (threads > 1)
 
 
+def test_which_of_unlike_gpus_is_taken_is_said_of_cuda_since_the_run_may_be_on_the_cpu():
+    facts = {"gpu_measured": "gpu_1", "gpu_0_name": "Small", "gpu_1_name": "Large"}
+    (finding,) = preflight(EnvironmentRecorded(facts=facts))
+    assert finding.message.endswith("a run on CUDA takes gpu:1 (Large), not gpu:0 (Small)")
+
+
 def test_gpus_of_one_kind_and_lost_ones_are_no_finding():
     assert codes(gpu_measured="gpu_0", gpu_0_name="Large", gpu_1_name="Large", gpu_2_name=None) == []
 

@@ -30,7 +30,7 @@ Images = NDArray[np.uint8]
 
 
 def run_agreement(bench: Bench, cells: Sequence[Cell]) -> None:
-    """Have every arm draw the same images once, keep them as pictures, and hold further arms against the first."""
+    """Have every arm draw the same images once, keep them as pictures, and compare those of arms that are compared."""
     plan, cell = bench.plan, shown(cells)
     slots = list({arm.name: slot for slot, arm in reversed(plan.arms)}.values())[::-1]
     drawn: dict[ArmSlot, tuple[Images, Precision]] = {}
