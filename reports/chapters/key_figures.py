@@ -117,8 +117,11 @@ def device_memory(view: RunView, arm: ArmView) -> Value:
     if not taken:
         return missing(memory_reason(arm))
     held = [memory.device_peak_bytes for memory in arm.of(Memory) if memory.device_peak_bytes is not None]
-    of = f"its tensors at most {size(max(held))} after the warm-up" if held else "n/a what its tensors held: "
-    return Value(size(max(taken)), f"taken from the driver; {of if held else of + memory_reason(arm)}")
+    if not held:
+        return Value(size(max(taken)), f"taken from the driver; n/a what its tensors held: {memory_reason(arm)}")
+    # Runs of before counted from the start: a search held more than was kept.
+    since = "after the warm-up" if max(held) <= max(taken) else "with the warm-up, of which not all was kept"
+    return Value(size(max(taken)), f"taken from the driver; its tensors at most {size(max(held))} {since}")
 
 
 def memory_reason(arm: ArmView) -> str:
