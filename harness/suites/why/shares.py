@@ -41,8 +41,9 @@ def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | No
     """
     of_a, of_b = cuts(run, pair.a), cuts(run, pair.b)
     blocks = sorted(of_a.keys() & of_b.keys())
-    gap = _Gap(part, pair, [of_a[block] for block in blocks], [of_b[block] for block in blocks])
-    fault = gap.fault(run.arms, refused)
+    names = tuple(run.arms.get(slot, slot) for slot in (pair.a, pair.b))
+    gap = _Gap(part, pair, names, [of_a[block] for block in blocks], [of_b[block] for block in blocks])
+    fault = gap.fault(refused)
     if fault is not None:
         return [fault]
     return [*(gap.share(cause) for cause in gap.causes), gap.together()]
@@ -68,6 +69,7 @@ class _Gap:
 
     part: PartName
     pair: Comparison
+    names: tuple[str, ...]
     a: Sequence[Cut]
     b: Sequence[Cut]
 
@@ -82,7 +84,7 @@ class _Gap:
         """The gap in each block."""
         return [one.whole_ns - other.whole_ns for one, other in zip(self.a, self.b, strict=True)]
 
-    def fault(self, names: Mapping[str, str], refused: str | None) -> Share | None:
+    def fault(self, refused: str | None) -> Share | None:
         """Why there is nothing to share out; None where there is."""
         if refused is not None:
             return self._line(ALL, "not-measured", None, refused, "make both arms alike in this first")
@@ -90,7 +92,7 @@ class _Gap:
             return self._line(ALL, "not-measured", None, "fewer than two blocks in which both arms were cut",
                               "run at least two blocks")
         if not self.causes:
-            without = [names.get(slot, slot) for slot, cuts_ in ((self.pair.a, self.a), (self.pair.b, self.b))
+            without = [name for name, cuts_ in zip(self.names, (self.a, self.b), strict=True)
                        if not all(cut.phase_ns for cut in cuts_)]
             why = (f"{' and '.join(without)} cannot be cut" if without else "the two arms have other phases")
             return self._line(ALL, "not-measured", None, why, "a backend that offers step_in_phases is explained, too")
@@ -115,9 +117,14 @@ class _Gap:
         outside = found.low > 1 + bound or found.high < 1 - bound
         return self._line(
             ALL, "does-not-add-up" if outside else "inconclusive", found,
-            f"the phases hold {found.mean:.0%} of the gap: {cutting(self.a, self.b)}" if outside else
+            f"the phases hold {found.mean:.0%} of the gap: {self._cutting()}" if outside else
             f"the interval of their sum is wider than {1 - bound:.0%} to {1 + bound:.0%} of the gap",
             "read the shares as rough" if outside else "more blocks, or a quieter machine, would narrow it")
+
+    def _cutting(self) -> str:
+        """What cutting costs each arm, in words."""
+        costs = [mean(sum(cut.phase_ns.values()) / cut.whole_ns - 1 for cut in cuts_) for cuts_ in (self.a, self.b)]
+        return f"cutting changes a step of {self.names[0]} by {costs[0]:+.1%} and of {self.names[1]} by {costs[1]:+.1%}"
 
     def _differences(self, cause: str) -> list[float]:
         return [one.phase_ns[cause] - other.phase_ns[cause] for one, other in zip(self.a, self.b, strict=True)]
@@ -133,8 +140,3 @@ class _Gap:
             "ci_low": found and found.low, "ci_high": found and found.high, "blocks": len(self.a), "word": word,
             "reason": reason, "next_action": next_action})
 
-
-def cutting(*arms: Sequence[Cut]) -> str:
-    """What cutting costs each arm, in words."""
-    costs = [mean(sum(cut.phase_ns.values()) / cut.whole_ns - 1 for cut in cuts_) for cuts_ in arms]
-    return "cutting changes a step of A by {:+.1%} and of B by {:+.1%}".format(*costs)

@@ -23,12 +23,14 @@ def waterfall(view: RunView, one: Told, narrow: bool) -> Drawn | str:
     for share in one.phases:
         size = (share.share or 0.0) * gap
         axis.barh(len(rows), size / factor, left=level / factor, color=MUTED)
+        edge = max(level, level + size) / factor
         if share.ci_low is not None and share.ci_high is not None:
             ends = [(level + end * gap) / factor for end in (share.ci_low, share.ci_high)]
             axis.plot(ends, [len(rows)] * 2, color=INK, linewidth=1.4, solid_capstyle="butt")
             axis.plot(ends, [len(rows)] * 2, "|", color=INK, markersize=7)
+            edge = max(edge, *ends)
         messages.append(f"{name_of(share.cause)} {percent(share.share)}")
-        axis.annotate(f" {number(size / factor)} {unit}", (max(level, level + size) / factor, len(rows)), (6, 0),
+        axis.annotate(f" {number(size / factor)} {unit}", (edge, len(rows)), (6, 0),
                       textcoords="offset points", va="center", fontsize=8)
         rows.append(tick(name_of(share.cause).split(" (")[0], narrow))
         level += size
