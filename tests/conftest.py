@@ -1,8 +1,21 @@
 """Options shared by all tests. No test process ever holds both frameworks: see tests/frameworks/conftest.py."""
 
+import os
+from collections.abc import Iterator
+
 import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--framework", choices=("pytorch", "jittor"), help="run tests/frameworks in this framework")
     parser.addoption("--kills", type=int, default=2, help="how many kills tests/harness/test_kills.py does")
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """Undo what a test leaves in this process's environment: making a framework ready sets variables for good."""
+    before = dict(os.environ)
+    yield
+    if dict(os.environ) != before:
+        os.environ.clear()
+        os.environ.update(before)

@@ -49,7 +49,8 @@ class PeerNetwork(network.Network):
     """See `impls.pytorch.network.Network`; their linear projections are 1x1 convolutions outside."""
 
     def __init__(self, config, device, options, operators, training):
-        self.device, self.memory_format, self.autocast_dtype = device, torch.contiguous_format, None
+        self.config, self.device, self.options = config, device, options
+        self.memory_format = torch.contiguous_format
         self.unet = unet2d(config).to(device).train(training).requires_grad_(training)
         self.forward = lambda x, t: self.unet(x, t, return_dict=False)[0]
         theirs = dict(self.unet.named_parameters())
