@@ -48,7 +48,7 @@ test-fake-cuda: setup
 		$$($(BIN)/python -c 'from impls.jittor.setup.cuda_toolkit import COMPILER; print(*COMPILER)')
 	FAKE_CUDA_COMPILER='$(FAKE_CUDA)/compiler' FAKE_CUDA_HOME='$(FAKE_CUDA)/home' $(BIN)/python -m pytest tests/fake_cuda
 
-# Everything that only a GPU can show, in about a quarter of an hour, into gpu-evidence/; goes on where it was stopped.
+# Everything that only a GPU can show, into gpu-evidence/; goes on where it was stopped.
 gpu-check:
 	@test -n "$(CUDA)" || { echo "error: there is no GPU to check: no NVIDIA driver (libcuda.so.1) is on this machine" >&2; exit 2; }
 	@$(MAKE) --no-print-directory setup

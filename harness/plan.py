@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from harness.options import MIN_BLOCKS, BenchConfig
 from harness.part import Asked, Metrics, Part, Suite, Timed
 from harness.record.events import ArmEntry, ArmSlot
+from harness.record.run import joined
 from harness.stats.interval import ALPHA, MARGIN
 from harness.suites.registry import SUITES
 from impls.errors import UsageError
@@ -105,11 +106,7 @@ class Plan:
     @property
     def groups(self) -> tuple[tuple[ArmSlot, ...], ...]:
         """The arms that comparisons join, which take turns in a block and are in memory together."""
-        of = {slot: {slot} for slot in self.slots}
-        for comparison in self.comparisons:
-            joined = of[comparison.a] | of[comparison.b]
-            of.update(dict.fromkeys(joined, joined))
-        return tuple(dict.fromkeys(tuple(slot for slot in self.slots if slot in of[one]) for one in self.slots))
+        return joined(self.slots, [(comparison.a, comparison.b) for comparison in self.comparisons])
 
     @property
     def extra_blocks(self) -> int:

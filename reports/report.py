@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.record.events import Verdict
-from harness.record.run import RecordedRun, read_run
+from harness.record.run import RecordedRun, joined, read_run
 from harness.record.writer import write_atomically
 from impls.errors import UsageError
 from reports.chapters import findings, load, machine, method, reference, telemetry, trust
@@ -125,11 +125,6 @@ def title_names(seen: RunView) -> str:
 
 def groups(seen: RunView, slots: Sequence[str]) -> list[list[str]]:
     """The slots of these that the run's comparisons join; all in one where it declared none."""
-    of = {slot: {slot} for slot in slots}
-    for one, other in seen.compared:
-        if one.slot in of and other.slot in of:
-            joined = of[one.slot] | of[other.slot]
-            of.update(dict.fromkeys(joined, joined))
     if not seen.compared:
         return [list(slots)]
-    return [list(group) for group in dict.fromkeys(tuple(slot for slot in slots if slot in of[one]) for one in slots)]
+    return [list(group) for group in joined(slots, [(one.slot, other.slot) for one, other in seen.compared])]

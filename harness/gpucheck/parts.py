@@ -38,7 +38,7 @@ def probe_of(arm: str) -> str:
 
 
 def all_parts() -> list[Part]:
-    """The whole check, in its order: 10 to 15 minutes where everything is compiled."""
+    """The whole check, in its order."""
     minutes = {"float32": 2, "tf32": 2, "half": 3}
     return [
         Part("toolkit", "Jittor compiled for this GPU; a kernel and a convolution computed and checked",

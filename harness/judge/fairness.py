@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness.judge.synchronisation import fault_of
 from harness.part import Timed
 from harness.plan import Comparison
-from harness.record.events import ArmSlot, BlockState, WorkerStarted
+from harness.record.events import ArmSlot, BlockState, ParityResult, SampleAgreement, WorkerStarted
 from harness.record.run import RecordedRun, machines
 from impls.backend import BackendInfo
 from impls.recipe.precision import ORDER, Precision, coarsest
 
+Gate = ParityResult | SampleAgreement
 # What every process of one arm must prove alike, in whatever block it runs.
 CONSTANT = ("framework", "version", "device", "device_uuid", "device_name", "dtype", "tf32", "threads")
 
@@ -106,6 +109,28 @@ def exact_pairs(run: RecordedRun, pair: Comparison) -> list[Comparison]:
         return []
     return [one for one, precision in formats.items()
             if precision == "float32" and implementations(one) == implementations(pair)]
+
+
+def gate_fault(run: RecordedRun, pair: Comparison, results: Sequence[Gate], what: str, none: str) -> str | None:
+    """Why a gate keeps a pair from being compared; None where it lets it pass.
+
+    A pair of a coarser number format needs that of the same implementations in float32 too: its own tolerances are so
+    wide that a fault of an implementation may lie within them.
+
+    Args:
+        run: what was recorded.
+        pair: whose times.
+        results: of the gate, oldest first.
+        what: it checks, in a word.
+        none: why there is no result.
+    """
+    found = {(result.arm_a, result.arm_b): result for result in results}
+    for one in (*exact_pairs(run, pair), pair):
+        result = found.get((one.a, one.b))
+        where = what if one == pair else f"{what} of {run.arms[one.a]} and {run.arms[one.b]}"
+        if result is None or not result.passed:
+            return f"{where}: {none if result is None else result.reason}"
+    return None
 
 
 def plain_uuid(uuid: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from harness.machine.gpu import GIB
 from harness.record import findings
 from harness.record.events import EnvironmentRecorded, Finding
 from impls.devices import threads_remark
 
-GIB = 1 << 30
 # A load of a quarter of the cores before anything of ours runs is somebody else's work, not background noise.
 MOST_LOAD_PER_CORE = 0.25
 LEAST_FREE_MEMORY_BYTES = GIB

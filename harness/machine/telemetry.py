@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from harness.machine import gpu
+from harness.machine.gpu import GIB
 from harness.machine.monitors.host import HostMonitor
 from harness.machine.monitors.nvml import open_nvml
 from harness.machine.monitors.recorder import Recorder
@@ -20,7 +21,6 @@ from harness.record.findings import (
 )
 from harness.record.writer import RunWriter
 
-GIB = 1 << 30
 INTERVAL_S = 0.5
 MOST_SWAPPED_OUT_BYTES = 64 << 20
 MOST_FREQUENCY_DRIFT = 0.10

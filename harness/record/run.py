@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ VOLATILE_ENDS = ("_processes", "_memory_used_bytes", "_temperature_c", "_sm_cloc
 MOST_BLOCKS = 10_000
 
 SomeEvent = TypeVar("SomeEvent", bound=Event)
+Slot = TypeVar("Slot", bound=str)
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,16 @@ def read_run(path: Path) -> RecordedRun:
     lines = decode(raw, path)
     told = Told(lines.events)
     return RecordedRun(path, told.events, lines.damage, told.discarded)
+
+
+def joined(slots: Sequence[Slot], pairs: Iterable[tuple[Slot, Slot]]) -> tuple[tuple[Slot, ...], ...]:
+    """The slots in groups, each of those that pairs join; a pair of which not both are among them joins nothing."""
+    of = {slot: {slot} for slot in slots}
+    for a, b in pairs:
+        if a in of and b in of:
+            both = of[a] | of[b]
+            of.update(dict.fromkeys(both, both))
+    return tuple(dict.fromkeys(tuple(slot for slot in slots if slot in of[one]) for one in slots))
 
 
 def machines(events: Iterable[Event]) -> list[Machine]:

@@ -25,32 +25,31 @@ def measured(options: Collection[str] = (), operators: Operators = STOCK) -> Mea
     Raises:
         UnavailableError: the numbers are wrong.
     """
-    passes = [recognise(partial(convolution, options, which), "convolutions") for which in range(3)]
     products = [recognise(partial(product, options), "matrix products")]
     if half(options):
         # Attention chooses its formats itself.
         products.append(recognise(partial(attention, operators), "attention's products"))
-    return Measured(coarsest(*products), coarsest(*passes))
+    return Measured(coarsest(*products), recognise(partial(convolution, options), "convolutions"))
 
 
-def product(options: Collection[str], value: float) -> float:
+def product(options: Collection[str], value: float) -> tuple[float]:
     """What an identity as a linear layer makes of `value`."""
     layer = nn.Linear(SIDE, SIDE)
     layer.weight.update(_held(np.eye(SIDE)))
     layer.bias.update(_held(np.zeros(SIDE)))
-    return float(as_run(layer, options)(full((SIDE, SIDE), value)).numpy()[1, 2])
+    return (float(as_run(layer, options)(full((SIDE, SIDE), value)).numpy()[1, 2]),)
 
 
-def attention(operators: Operators, value: float) -> float:
+def attention(operators: Operators, value: float) -> tuple[float]:
     """What attention of each to itself alone makes of `value`."""
     # So far apart that softmax gives one and zeros.
     apart = _held(np.broadcast_to(32 * np.eye(SIDE), (2, SIDE, SIDE)))
     values = full((2, SIDE, SIDE), value)
-    return float(operators.attention(apart, apart, values).numpy()[1, 2, 3])
+    return (float(operators.attention(apart, apart, values).numpy()[1, 2, 3]),)
 
 
-def convolution(options: Collection[str], which: int, value: float) -> float:
-    """What an identity as a convolution (0), its gradient by input (1) and by weight (2) make of `value`."""
+def convolution(options: Collection[str], value: float) -> tuple[float, float, float]:
+    """What an identity as a convolution, its gradient by input and that by weight make of `value`."""
     layer = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
     weight = np.zeros(tuple(layer.weight.shape))
     weight[:, :, 1, 1] = np.eye(CHANNELS)
@@ -62,8 +61,7 @@ def convolution(options: Collection[str], which: int, value: float) -> float:
     above = np.zeros(tuple(y.shape))
     above[place] = value
     by_input, by_weight = jt.grad((y * _held(above)).sum(), [x, layer.weight], retain_graph=False)
-    found = y.numpy()[place], by_input.numpy()[place], by_weight.numpy()[2, 2, 1, 1] / value
-    return float(found[which])
+    return float(y.numpy()[place]), float(by_input.numpy()[place]), float(by_weight.numpy()[2, 2, 1, 1]) / value
 
 
 def full(shape: tuple[int, ...], value: float) -> Var:

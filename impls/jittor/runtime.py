@@ -29,7 +29,7 @@ Device = Literal["cpu", "cuda"]
 PROG = "python -m impls.jittor.runtime"
 READY = "JITTOR-IS-READY"
 PREWARM_TRIES = 3
-PREWARM_LIMIT_S = 1800
+PREWARM_SILENCE_S = 1800
 ECHO_EVERY_S = 5
 LAST_LINES = 40
 
@@ -212,7 +212,7 @@ def _import_in_child(device: Device, echo: Callable[[str], None], log: Path) -> 
                 now, size = time.monotonic(), log.stat().st_size
                 if size != heard:
                     heard, spoke = size, now
-                if now - spoke > PREWARM_LIMIT_S:
+                if now - spoke > PREWARM_SILENCE_S:
                     raise CompilationError(
                         f"Jittor's compiler is silent for {(now - spoke) / 60:.0f} minutes (all output: {log})")
                 try:

@@ -27,33 +27,32 @@ def measured(device: torch.device, options: Collection[str], operators: Operator
     # A search for the fastest algorithm takes seconds, and these shapes are used here alone.
     torch.backends.cudnn.benchmark = False
     try:
-        passes = [recognise(partial(convolution, device, options, which), "convolutions") for which in range(3)]
         products = [recognise(partial(product, device, options), "matrix products")]
         if half(options):
             # Attention chooses its formats itself.
             products.append(recognise(partial(attention, device, options, operators), "attention's products"))
-        return Measured(coarsest(*products), coarsest(*passes))
+        return Measured(coarsest(*products), recognise(partial(convolution, device, options), "convolutions"))
     finally:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def product(device: torch.device, options: Collection[str], value: float) -> float:
+def product(device: torch.device, options: Collection[str], value: float) -> tuple[float]:
     """What an identity as a linear layer makes of `value`."""
     layer = nn.Linear(SIDE, SIDE, bias=False).to(device)
     nn.init.eye_(layer.weight)
-    return float(as_run(layer, device, options)(full((SIDE, SIDE), value, device))[1, 2].detach())
+    return (float(as_run(layer, device, options)(full((SIDE, SIDE), value, device))[1, 2].detach()),)
 
 
-def attention(device: torch.device, options: Collection[str], operators: Operators, value: float) -> float:
+def attention(device: torch.device, options: Collection[str], operators: Operators, value: float) -> tuple[float]:
     """What attention of each to itself alone makes of `value`."""
     # So far apart that softmax gives one and zeros.
     apart = 32 * torch.eye(SIDE, device=device).expand(2, SIDE, SIDE)
     values = full((2, SIDE, SIDE), value, device)
-    return float(as_run(operators.attention, device, options)(apart, apart, values)[1, 2, 3])
+    return (float(as_run(operators.attention, device, options)(apart, apart, values)[1, 2, 3]),)
 
 
-def convolution(device: torch.device, options: Collection[str], which: int, value: float) -> float:
-    """What an identity as a convolution (0), its gradient by input (1) and by weight (2) make of `value`."""
+def convolution(device: torch.device, options: Collection[str], value: float) -> tuple[float, float, float]:
+    """What an identity as a convolution, its gradient by input and that by weight make of `value`."""
     layer = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False).to(device)
     nn.init.dirac_(layer.weight)
     x = full((BATCH, CHANNELS, PIXELS, PIXELS), value, device).requires_grad_()
@@ -62,8 +61,7 @@ def convolution(device: torch.device, options: Collection[str], which: int, valu
     above = torch.zeros_like(y)
     above[place] = value
     by_input, by_weight = torch.autograd.grad(y, [x, layer.weight], above)
-    found = y.detach()[place], by_input[place], by_weight[2, 2, 1, 1] / value
-    return float(found[which])
+    return float(y.detach()[place]), float(by_input[place]), float(by_weight[2, 2, 1, 1]) / value
 
 
 def full(shape: tuple[int, ...], value: float, device: torch.device) -> Tensor:

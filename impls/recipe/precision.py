@@ -5,7 +5,7 @@ float32 keeps 23 bits behind the leading one, TF32 and float16 10, bfloat16 7; f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,29 +73,34 @@ class Measured:
                                                                     "check what the environment asks CUDA for"))
 
 
-def recognise(compute: Callable[[float], float], what: str) -> Precision:
-    """The format of an operation's inputs.
+def recognise(compute: Callable[[float], Sequence[float]], what: str) -> Precision:
+    """The coarsest format of what an operation takes in.
 
     Args:
-        compute: the operation on `value`, an identity, so that exact arithmetic gives back `value`: no sum is in it
-            whose own format would show instead.
+        compute: the operation on `value`, an identity, so that each of its results is `value` in exact arithmetic: no
+            sum is in it whose own format would show instead.
         what: the operation, for the message.
 
     Raises:
         UnavailableError: what came back fits no format, or nothing came back: the device does not compute.
     """
     try:
-        errors = {value: compute(value) / value - 1 for value in TOLERANCES}
+        errors = [[result / value - 1 for result in compute(value)] for value in TOLERANCES]
     except RuntimeError as error:
         # What frameworks raise for a library or kernel that does not start.
         lines = (str(error) or repr(error)).splitlines()
         why = cause(lines)
         raise UnavailableError(
             f"{what} fail on this device ({lines[0][:200]}): {why.advice if why else ADVICE}") from error
-    kept = tuple(abs(errors[value]) < tolerance for value, tolerance in TOLERANCES.items())
+    return coarsest(*(_format(of_one, what) for of_one in zip(*errors, strict=True)))
+
+
+def _format(errors: Sequence[float], what: str) -> Precision:
+    """The format of one result, from its relative error for each value of `TOLERANCES`."""
+    kept = tuple(abs(error) < tolerance for error, tolerance in zip(errors, TOLERANCES.values(), strict=True))
     found = FORMATS.get(kept)  # type: ignore[arg-type]
     if found is None:
-        wrong = ", ".join(f"{error:+.1e}" for error in errors.values())
+        wrong = ", ".join(f"{error:+.1e}" for error in errors)
         raise UnavailableError(f"{what} give wrong numbers on this device (relative errors {wrong}): {ADVICE}")
     return found
 

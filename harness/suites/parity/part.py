@@ -75,20 +75,10 @@ class Parity(Part):
 
 
 def fair(recorded: RecordedRun, pair: Comparison) -> str | None:
-    """Why the times of two arms must not be compared, by the result of their check; None where they may.
+    """Why the times of two arms must not be compared, by the result of their check; None where they may."""
+    from harness.judge.fairness import gate_fault
 
-    A pair of a coarser number format needs that of the same implementations in float32 too: its own tolerances are so
-    wide that a fault of an implementation may lie within them.
-    """
-    from harness.judge.fairness import exact_pairs
-
-    results = {(result.arm_a, result.arm_b): result for result in recorded.of(ParityResult)}
-    for one in (*exact_pairs(recorded, pair), pair):
-        result = results.get((one.a, one.b))
-        where = "parity" if one == pair else f"parity of {recorded.arms[one.a]} and {recorded.arms[one.b]}"
-        if result is None or not result.passed:
-            return f"{where}: {'the check did not run to its end' if result is None else result.reason}"
-    return None
+    return gate_fault(recorded, pair, recorded.of(ParityResult), "parity", "the check did not run to its end")
 
 
 @dataclass(frozen=True)

@@ -133,15 +133,9 @@ class Sampling(Timed):
 
     def fair(self, recorded: RecordedRun, pair: Comparison) -> str | None:
         """Only arms that draw the same images may be compared, in a coarser number format those in float32 as well."""
-        from harness.judge.fairness import exact_pairs
+        from harness.judge.fairness import gate_fault
 
-        agreed = {(result.arm_a, result.arm_b): result for result in recorded.of(SampleAgreement)}
-        for one in (*exact_pairs(recorded, pair), pair):
-            result = agreed.get((one.a, one.b))
-            where = "images" if one == pair else f"images of {recorded.arms[one.a]} and {recorded.arms[one.b]}"
-            if result is None or not result.passed:
-                return f"{where}: {'the images were not compared' if result is None else result.reason}"
-        return None
+        return gate_fault(recorded, pair, recorded.of(SampleAgreement), "images", "the images were not compared")
 
     def early(self, recorded: RecordedRun, slot: ArmSlot) -> str | None:
         """Where a chain of network calls was over long before a whole batch of the same block."""

@@ -15,9 +15,9 @@ def rounded(value: float, bits: int) -> float:
     return math.ldexp(round(mantissa * 2 ** (bits + 1)) / 2 ** (bits + 1), exponent)
 
 
-def product(through) -> float:
+def product(through):
     """What a device does that rounds its inputs, with an identity."""
-    return lambda value: float(np.sum(np.float32(through(value)) * np.eye(8, dtype=np.float32)[3]))
+    return lambda value: [float(np.sum(np.float32(through(value)) * np.eye(8, dtype=np.float32)[3]))]
 
 
 @pytest.mark.parametrize(("through", "found"), [
@@ -51,6 +51,10 @@ def test_a_library_that_does_not_start_is_one_line(error, told, advice):
 
 
 def test_the_coarsest_of_several_counts():
+    one, other = product(np.float32), product(lambda v: rounded(v, 10))
+    assert recognise(lambda value: [*one(value), *other(value), *one(value)], "convolutions") == "tf32"
+    with pytest.raises(UnavailableError, match=r"^convolutions give wrong numbers .*\(relative errors -1"):
+        recognise(lambda value: [*one(value), 0.0], "convolutions")
     assert coarsest("float32", "tf32", "float32") == "tf32"
     assert coarsest("float32", "float32") == "float32"
 
