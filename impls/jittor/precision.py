@@ -25,11 +25,12 @@ def measured(options: Collection[str] = (), operators: Operators = STOCK) -> Mea
     Raises:
         UnavailableError: the numbers are wrong.
     """
+    convolutions = recognise(partial(convolution, options), "convolutions")
     products = [recognise(partial(product, options), "matrix products")]
     if half(options):
         # Attention chooses its formats itself.
         products.append(recognise(partial(attention, operators), "attention's products"))
-    return Measured(coarsest(*products), recognise(partial(convolution, options), "convolutions"))
+    return Measured(coarsest(*products), convolutions)
 
 
 def product(options: Collection[str], value: float) -> tuple[float]:

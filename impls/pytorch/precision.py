@@ -27,11 +27,12 @@ def measured(device: torch.device, options: Collection[str], operators: Operator
     # A search for the fastest algorithm takes seconds, and these shapes are used here alone.
     torch.backends.cudnn.benchmark = False
     try:
+        convolutions = recognise(partial(convolution, device, options), "convolutions")
         products = [recognise(partial(product, device, options), "matrix products")]
         if half(options):
             # Attention chooses its formats itself.
             products.append(recognise(partial(attention, device, options, operators), "attention's products"))
-        return Measured(coarsest(*products), recognise(partial(convolution, device, options), "convolutions"))
+        return Measured(coarsest(*products), convolutions)
     finally:
         torch.backends.cudnn.benchmark = benchmark
 

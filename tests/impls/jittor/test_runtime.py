@@ -35,16 +35,12 @@ ROOT = Path(runtime.__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def own_environment(monkeypatch, tmp_path):
-    """A home folder and an environment of its own; whatever prepare() sets is undone afterwards."""
-    before = dict(os.environ)
+def unprepared(own_environment, monkeypatch, tmp_path):
+    """A home folder of its own, and nothing that prepare() has set."""
     monkeypatch.setattr(runtime, "_prepared", None)
     for name in BUILD_SETTINGS:
         os.environ.pop(name, None)
     os.environ["HOME"] = str(tmp_path)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def onednn(home: Path) -> Path:
