@@ -94,3 +94,10 @@ def test_arms_that_compute_something_else_are_not_explained(why):
     (share,) = run.of(Share)
     assert end.exit_code == 1 and share.word == "not-measured" and share.reason.startswith("parity: ")
 
+
+
+def test_a_self_check_has_no_gap_beside_one_that_is_explained(why):
+    end, run = why({"forward": 60e6}, selfcheck=True)
+    words = {(share.arm_a, share.arm_b, share.cause): share.word for share in run.of(Share)}
+    assert end.exit_code == 0 and words["A", "B", "forward"] == "explains"
+    assert {word for (a, b, _), word in words.items() if (a, b) != ("A", "B")} == {"no-gap"}

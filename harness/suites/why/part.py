@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import Self
 
-from harness.part import Asked, Metric, Metrics
+from harness.part import Asked, Metric, Metrics, Needs
 from harness.record.events import ArmSlot, Event, Phases, Verdict
 from harness.suites.parity.part import GATE_STEPS, TrainingSteps, gate_of
 
@@ -30,6 +30,8 @@ class Why(TrainingSteps):
     """Blocks of training steps, and of steps that are cut beside them; parity is the gate."""
 
     name: ClassVar[str] = "why"
+    needs: ClassVar[Needs] = Needs(arms=2, images=True)
+    takes: ClassVar[frozenset[str]] = frozenset({"selfcheck"})
     pairs: ClassVar[int] = 12
     metrics: ClassVar[Metrics] = Metrics(Metric("step time", "stepwise"))
 
