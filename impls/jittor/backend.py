@@ -20,6 +20,7 @@ from impls.backend import BackendInfo
 from impls.devices import cpu_name
 from impls.errors import UnavailableError
 from impls.jittor import runtime
+from impls.jittor.setup import kernel_compiler
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.precision import Measured, half
 
@@ -109,6 +110,7 @@ def require_available(options: tuple[str, ...], device: Literal["cpu", "cuda"]) 
     runtime.prepare(device, tf32="tf32" in options)
     import jittor as jt
 
+    kernel_compiler.install()
     if device == "cuda" and not jt.has_cuda:
         raise UnavailableError("Jittor cannot use CUDA here: no usable nvcc, driver or GPU; choose --device cpu")
 

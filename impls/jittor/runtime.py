@@ -23,7 +23,7 @@ from impls.command import process
 from impls.command.parser import Parser
 from impls.devices import TF32_SWITCH, require_tf32_switch, usable_cpus
 from impls.errors import EXIT_OK, EXIT_USAGE, UnavailableError, cause
-from impls.jittor.setup import cuda_toolkit, onednn_wheels, requirements
+from impls.jittor.setup import cuda_toolkit, kernel_compiler, onednn_wheels, requirements
 
 Device = Literal["cpu", "cuda"]
 PROG = "python -m impls.jittor.runtime"
@@ -262,6 +262,7 @@ def _import(device: Device) -> None:
     prepare(device)
     import jittor
 
+    kernel_compiler.install()
     jittor.flags.use_cuda = int(device == "cuda")
     if jittor.flags.use_cuda:
         from impls.jittor import precision
