@@ -10,7 +10,7 @@ from harness.suites.parity.part import Parity
 from harness.suites.quality.part import Quality
 from harness.suites.sampling.part import Sampling
 from harness.suites.training import GatedTraining, Training
-from harness.suites.why.part import Why
+from harness.suites.why.part import GatedWhy, Why
 from impls.errors import UsageError
 
 BUILT_IN: tuple[Suite, ...] = (
@@ -18,9 +18,10 @@ BUILT_IN: tuple[Suite, ...] = (
     Suite("sample-speed", (Sampling,), "alternating whole batches of DDIM and DDPM samples; equal images as a gate"),
     Suite("quality", (Quality,), "FID and its companions of every sampler setting, from given weights or after a "
                                  "training"),
-    Suite("why", (Why,), "which phases of a training step the gap between two arms comes from; parity as a gate"),
+    Suite("why", (Why,), "where the gap between two arms comes from: phases of a step, loader, waiting; four guesses"),
     Suite("parity", (Parity,), "the same weights, batches and noise through every arm: outputs, gradients, steps"),
-    Suite("all", (GatedTraining, Sampling, Quality), "parity, train-speed, sample-speed and quality in one report"),
+    Suite("all", (GatedTraining, GatedWhy, Sampling, Quality),
+          "parity, train-speed, why, sample-speed and quality in one report"),
 )
 
 

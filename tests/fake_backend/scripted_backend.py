@@ -67,6 +67,8 @@ def scripted_spend_phase(options: frozenset[str], process: int, step: int, phase
 spend_phase: Callable[[frozenset[str], int, int, str], None] = scripted_spend_phase
 spend: Callable[[frozenset[str], int, int], None] = scripted_spend
 enqueue: Callable[[frozenset[str], int, int], None] = lambda options, process, step: None  # noqa: E731
+spend_batch: Callable[[frozenset[str], int, int], None] = lambda options, process, step: None  # noqa: E731
+spend_wait: Callable[[frozenset[str], int, int], None] = lambda options, process, step: None  # noqa: E731
 crash: Callable[[], None] = lambda: os._exit(3)  # noqa: E731
 CRASH_AT = int(os.environ.get("SCRIPTED_CRASH_AT", "30"))
 
@@ -93,6 +95,8 @@ class ScriptedTrainer:
             self.enqueued.append(self.steps)
         else:
             spend(self.options, self.process, self.steps)
+        if self.config.train.loader == "native":
+            spend_batch(self.options, self.process, self.steps)
         self._advance()
 
     def step_in_phases(self, mark):
@@ -140,7 +144,7 @@ class ScriptedTrainer:
         return unread
 
     def synchronize(self):
-        pass
+        spend_wait(self.options, self.process, self.steps)
 
     def pending_work(self):
         return self.steps if "leaky" in self.options else 0
@@ -199,7 +203,8 @@ class ScriptedSampler:
 
     def _images(self, n, seed):
         size = self.config.model.image_size
-        level = seed + round(1000 * float(self.params["norm.bias"].sum())) + (7 if "wrong" in self.options else 0)
+        bias = float(np.sum(self.params.get("norm.bias", 0)))
+        level = seed + round(1000 * bias) + (7 if "wrong" in self.options else 0)
         return np.full((n, size, size, self.config.model.image_channels), level % 256, np.uint8)
 
     def step(self):

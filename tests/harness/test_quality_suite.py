@@ -20,12 +20,15 @@ from harness.record.events import (
     ImagesSampled,
     NearestImages,
     Overhead,
+    ParityResult,
     Quality,
     QualityDifference,
     ReferenceFeatures,
+    Share,
     Trained,
     Verdict,
     Window,
+    WorkerStarted,
 )
 from harness.record.summary import summary
 from harness.suites.quality.part import Quality as QualityPart
@@ -170,32 +173,37 @@ def test_all_runs_every_part_into_one_journal(lab):
     metrics = {verdict.metric for verdict in run.of(Verdict)}
     assert STEP_TIME in metrics and len(metrics) == 5
     assert all(verdict.word == "A-faster" for verdict in run.of(Verdict) if verdict.metric == STEP_TIME)
-    assert run.started.declared["parts"] == ["training", "sampling", "quality"]
+    assert run.started.declared["parts"] == ["training", "why", "sampling", "quality"]
     assert run.started.declared["cells"] == ["ddim-2", "ddim-3"]
     by_part = run.started.declared["by_part"]
     assert (by_part["training"]["metric"], by_part["sampling"]["metric"]) == (STEP_TIME, SAMPLING_TIME)
     page = build(run.path).read_text(encoding="utf-8")
-    for words in ("Training: ", "Sampling: ", "FD efficientnet-lite0"):
+    for words in ("Training: ", "Sampling: ", "FD efficientnet-lite0", "Why: where the gap comes from"):
         assert words in page
+    assert "Why: parity" not in page
     assert len(run.of(Quality)) == 4
     assert {verdict.blocks for verdict in run.of(Verdict)} == {6}
-    assert Counter(case.part for case in run.of(Case)) == {"training": 15, "sampling": 19, "quality": 9}
+    assert Counter(case.part for case in run.of(Case)) == {
+        "training": 15, "why": 20, "sampling": 19, "quality": 9}
     # Without its first line a run still knows what belongs to which part.
     headless = replace(run, events=run.events[1:])
     assert headless.parts == run.parts
     for part in run.parts:
         assert headless.part(part).events == run.part(part).events[1:]
-    trained, sampled, judged = map(run.part, run.parts)
-    assert [len(one.of(BlockState)) for one in (trained, sampled, judged)] == [6, 6, 0]
-    assert [len({one.kind for one in each.of(Window)}) for each in (trained, sampled, judged)] == [2, 3, 0]
-    assert [len(one.of(Verdict)) for one in (trained, sampled, judged)] == [2, 4, 0]
+    parts = [run.part(name) for name in run.parts]
+    assert [len(one.of(BlockState)) for one in parts] == [6, 6, 6, 0]
+    assert [len({one.kind for one in each.of(Window)}) for each in parts] == [2, 1, 3, 0]
+    # The training has judged the step time, and its gate is that of the causes, too.
+    assert [len(one.of(Verdict)) for one in parts] == [2, 0, 4, 0]
+    assert [bool(one.of(Share)) for one in parts] == [False, True, False, False]
+    assert len(run.of(ParityResult)) == 1 and [one.role for one in run.of(WorkerStarted)].count("parity") == 2
 
 
 def test_parts_never_share_a_block_number():
     plans = make_plans(Asked(BenchConfig(suite="all", arms="pytorch,jittor"), "cpu"))
     numbers = [number for plan in plans if plan.timed for number in plan.block_numbers]
-    assert len(numbers) == len(set(numbers)) == 2 * (8 + 2 + 1)
-    assert plans[0].part.parity.steps == 50 and not any(hasattr(plan.part, "parity") for plan in plans[1:])
+    assert len(numbers) == len(set(numbers)) == 3 * (8 + 2 + 1)
+    assert plans[0].part.parity.steps == 50 and not any(getattr(plan.part, "parity", None) for plan in plans[1:])
 
 
 def test_many_warnings_are_one_finding(quality):

@@ -133,7 +133,7 @@ def test_every_suite_measures_and_judges_both_pairs(lab):
 
 def test_all_suites_in_one_run_take_both_pairs(quality):
     end, run = quality(suite="all", arms=ARMS, **GPU)
-    assert end.status == "complete" and list(run.parts) == ["training", "sampling", "quality"]
+    assert end.status == "complete" and list(run.parts) == ["training", "why", "sampling", "quality"]
     assert words(run) == words(run, "sampling time, geometric mean over cells") == {
         pair: ("A-faster", None) for pair in PAIRS}
     assert {one.arm for one in run.of(Quality)} == set("ABCD")

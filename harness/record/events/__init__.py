@@ -57,8 +57,11 @@ from harness.record.events.timing import Window as Window
 from harness.record.events.timing import WorkerStarted as WorkerStarted
 from harness.record.events.training import Epoch as Epoch
 from harness.record.events.training import Losses as Losses
+from harness.record.events.why import Apart as Apart
+from harness.record.events.why import Guess as Guess
 from harness.record.events.why import Phases as Phases
 from harness.record.events.why import Share as Share
+from harness.record.events.why import StartUp as StartUp
 from harness.record.plugins import offered
 from impls.errors import UsageError
 

@@ -1,4 +1,4 @@
-"""Lines about why one arm is slower: steps cut into phases, and the shares of the gap that follow."""
+"""Lines about why one arm is slower: steps cut into phases, what is measured apart, shares of the gap, and guesses."""
 
 from __future__ import annotations
 
@@ -28,16 +28,73 @@ class Phases(Event):
                                                        "arm does not cut its steps")
 
 
+class Apart(Event):
+    """A round of what is measured beside the blocks: the same work of one arm done in two ways, in turn.
+
+    `waiting`: steps with the device waited for after each, and at the end only. `loader`: steps with the data resident,
+    and through the framework's own loader, in both without the first of an epoch. `sampling`: a DDIM batch until it is
+    on the host, and until it was asked for by a clock that does not wait.
+    """
+
+    type: Literal["apart"] = "apart"
+    subject: ClassVar = ("part", "arm", "what", "round")
+    part: PartName
+    arm: ArmSlot
+    block: int
+    what: Literal["waiting", "loader", "sampling"]
+    round: int
+    steps: int = Field(description="steps, or network calls, in each way")
+    plain_ns: int = Field(description="in the first way")
+    other_ns: int = Field(description="in the second way")
+    first_ns: int | None = Field(None, description="loader: from the end of an epoch until the next one's first batch")
+
+
+class StartUp(Event):
+    """What starting costs two arms, compilation included: once, not in each step."""
+
+    type: Literal["start-up"] = "start-up"
+    subject: ClassVar = ("part", "arm_a", "arm_b")
+    part: PartName
+    arm_a: ArmSlot
+    arm_b: ArmSlot
+    cold: bool = Field(description="whether from empty compile caches; else from those that were there")
+    a_ns: float = Field(description="from launching a process to the end of its first step, median")
+    b_ns: float
+    steps: int | None = Field(description="steps after which the gap has cost, or saved, as much as the starts differ; "
+                                          "None without a gap")
+
+
+class Guess(Event):
+    """A common guess about the slow arm of a pair, held against what this run measured."""
+
+    type: Literal["guess"] = "guess"
+    subject: ClassVar = ("part", "arm_a", "arm_b", "guess")
+    part: PartName
+    arm_a: ArmSlot
+    arm_b: ArmSlot
+    slow: ArmSlot = Field(description="which of the two takes longer for a step")
+    guess: Literal["loader", "compilation", "attention", "sampling"]
+    word: Literal["holds", "does-not-hold", "inconclusive", "not-measured"]
+    reason: str = Field(description="the figures that say so, or why there are none")
+    next_action: str | None = None
+
+    def sentence(self, arms: Mapping[str, str]) -> str:
+        """What it says of arms of these names by slot, for the terminal."""
+        names = [arms.get(slot, slot) for slot in (self.arm_a, self.arm_b)]
+        return f"guess about {' and '.join(names)}: {self.guess}: {self.word}: {self.reason}"
+
+
 class Share(Event):
-    """What a phase holds of the gap between two arms: (time A - time B) of the phase over that of whole steps."""
+    """What a cause holds of the gap between two arms: (time A - time B) of the cause over that of whole steps."""
 
     type: Literal["share"] = "share"
     subject: ClassVar = ("part", "arm_a", "arm_b", "method", "cause")
     part: PartName
     arm_a: ArmSlot
     arm_b: ArmSlot
-    method: Literal["cuts"]
-    cause: str = Field(description="a phase; 'all' for the sum of all, which is 1 where nothing is left over")
+    method: Literal["cuts", "isolated", "swapped", "apart"]
+    cause: str = Field(description="cuts: a phase; isolated, swapped: a class of operators; apart: loader, waiting, "
+                                   "threads; 'all' for the sum of all, which is 1 where nothing is left over")
     a_ns: float | None = Field(description="time of a step's phase in arm A, mean over blocks")
     b_ns: float | None
     share: float | None
@@ -53,6 +110,7 @@ class Share(Event):
         """What it says of arms of these names by slot, for the terminal."""
         a, b = (arms.get(slot, slot) for slot in (self.arm_a, self.arm_b))
         what = "all phases" if self.cause == "all" else self.cause
+        what = f"{what}, {self.method}" if self.method != "cuts" else what
         if self.share is None or self.ci_low is None or self.ci_high is None:
             return f"why: {what} of {a} and {b}: {self.word}: {self.reason}"
         return (f"why: {what}: {self.share:.0%} [{self.ci_low:.0%}, {self.ci_high:.0%}] of the gap between {a} and {b} "

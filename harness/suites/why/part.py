@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, ClassVar
 from typing_extensions import Self
 
 from harness.part import Asked, Metric, Metrics, Needs
-from harness.record.events import ArmSlot, Event, Phases, Verdict
+from harness.record.events import Apart, ArmSlot, Event, Phases, Share, Verdict
 from harness.suites.parity.part import GATE_STEPS, TrainingSteps, gate_of
 
 if TYPE_CHECKING:
+    from harness.bench import Bench
     from harness.blocks.block import Block
+    from harness.blocks.warmup import Started
     from harness.plan import Plan
     from harness.record.run import RecordedRun
     from impls.recipe.config import ExperimentConfig
@@ -34,6 +36,7 @@ class Why(TrainingSteps):
     takes: ClassVar[frozenset[str]] = frozenset({"selfcheck"})
     pairs: ClassVar[int] = 12
     metrics: ClassVar[Metrics] = Metrics(Metric("step time", "stepwise"))
+    beside: ClassVar[tuple[str, ...]] = ("waiting", "loader", "sampling")
 
     @classmethod
     def planned(cls, asked: Asked) -> Self:
@@ -53,15 +56,45 @@ class Why(TrainingSteps):
         """One turn after another."""
         return arms * CUT_PAIRS * TURN_S
 
+    def once(self, block: Block, arm: Started) -> None:
+        """The loader, waiting and sampling, apart from all windows."""
+        from harness.suites.why.apart import measure
+
+        measure(block, arm)
+
+    def has_once(self, recorded: RecordedRun, slot: ArmSlot) -> bool:
+        """Whether that was measured of an arm."""
+        return any(line.arm == slot for line in recorded.of(Apart))
+
     def judge(self, recorded: RecordedRun, plan: Plan) -> Sequence[Event]:
-        """What every timed part says, and the shares of each gap."""
+        """What every timed part says, the shares of each gap, what starting costs, and a verdict on each guess."""
+        return [*(found := super().judge(recorded, plan)), *self.explained(recorded, plan, found)]
+
+    def explained(self, recorded: RecordedRun, plan: Plan, found: Sequence[Event]) -> list[Event]:
+        """The shares of each gap and what follows from them.
+
+        Args:
+            recorded: what the part recorded.
+            plan: of the part.
+            found: the verdicts on the gaps.
+        """
+        from harness.suites.why import apart
+        from harness.suites.why.guesses import guesses
         from harness.suites.why.shares import shares
 
-        found = super().judge(recorded, plan)
         unlike = {(one.arm_a, one.arm_b): one.reason for one in found
                   if isinstance(one, Verdict) and one.word == "not-comparable"}
-        return [*found, *(share for pair in plan.comparisons
-                          for share in shares(recorded, pair, self.name, unlike.get((pair.a, pair.b))))]
+        told: list[Event] = []
+        for pair in plan.comparisons:
+            refused = unlike.get((pair.a, pair.b))
+            of_pair: list[Share] = shares(recorded, pair, self.name, refused)
+            if not pair.selfcheck:
+                of_pair += apart.shares(recorded, pair, self.name, refused)
+                told += [start] if (start := apart.start_up(recorded, pair, self.name)) else []
+            told += of_pair
+            if not pair.selfcheck and refused is None:
+                told += guesses(recorded, pair, self.name, of_pair)
+        return told
 
     def _cut(self, block: Block, slot: ArmSlot, pair: int, position: int) -> None:
         from harness.blocks.windows import HAND_OVER_S, WINDOW_S
@@ -80,3 +113,24 @@ class Why(TrainingSteps):
                 cut = arm.session.ask(Phased(steps=steps), arm.limit_s(steps)).phase_ns
         block.append(Phases(part=self.name, arm=slot, block=block.number, pair=pair, position=position, whole_ns=whole,
                             phase_ns=cut))
+
+
+class GatedWhy(Why):
+    """The same beside a training, which is its gate and has judged the step time: `--steps` is another part's."""
+
+    # One arm alone has no gap, and the other parts go on without it.
+    needs: ClassVar[Needs] = Needs(images=True)
+
+    @classmethod
+    def planned(cls, asked: Asked) -> Self:
+        """With windows of as many steps as fill their time."""
+        return cls()
+
+    def measure(self, bench: Bench, recorded: RecordedRun) -> None:
+        """Nothing where nothing is compared."""
+        if not all(pair.selfcheck for pair in bench.plan.comparisons):
+            super().measure(bench, recorded)
+
+    def judge(self, recorded: RecordedRun, plan: Plan) -> Sequence[Event]:
+        """The causes alone."""
+        return self.explained(recorded, plan, super(Why, self).judge(recorded, plan))

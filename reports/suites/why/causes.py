@@ -56,7 +56,7 @@ class Told:
 def told(seen: RunView) -> list[Told]:
     """Every pair that the run tells of."""
     pairs: dict[tuple[str, str], list[Share]] = {}
-    for share in seen.run.of(Share):
+    for share in (one for one in seen.run.of(Share) if one.method == "cuts"):
         pairs.setdefault((share.arm_a, share.arm_b), []).append(share)
     found = []
     for (a, b), shares in pairs.items():
@@ -96,7 +96,8 @@ def card(seen: RunView, one: Told) -> VerdictCard:
         if rest:
             facts.insert(0, f"Then {', '.join(f'{name_of(share.cause)} {with_limits(share)}' for share in rest)}.")
         words = [found.word for found in seen.run.of(Verdict) if {found.arm_a, found.arm_b} == {one.slow, one.fast}]
-        decided = words[:1] in (["A-faster"], ["B-faster"])
+        # Beside a training, which judges the step time, this part has no verdict of its own.
+        decided = words[:1] in ([], ["A-faster"], ["B-faster"])
         if not decided:
             facts.append("The verdict on the gap itself is open: read this as a description.")
         headline = (Part(f"{name_of(top.cause).capitalize()}: {with_limits(top)} of what "), names[0],

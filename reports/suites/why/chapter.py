@@ -9,7 +9,7 @@ from harness.record.events import PartName
 from reports.chapters import chapter
 from reports.page.blocks import Section, VerdictCard
 from reports.page.figures import FigureMaker
-from reports.suites.why import causes
+from reports.suites.why import advice, apart, causes
 from reports.view.run import RunView
 from reports.view.words import Unit
 
@@ -37,13 +37,16 @@ class Why(chapter.Timed):
         from reports.chapters import losses, ratio, starts, steps, telemetry
         from reports.suites.parity import gate
 
+        yield advice.section(seen)
         yield causes.section(seen, figures)
+        yield apart.section(seen)
         yield ratio.section(seen, figures)
         yield steps.section(seen, figures)
         yield telemetry.section(seen, figures) if seen.alone else None
         yield starts.section(seen, figures)
         yield losses.section(seen, figures)
-        yield gate.section(seen, figures)
+        # Beside a training it is that one's gate, and shown there.
+        yield gate.section(seen, figures) if seen.alone else None
 
     def method(self, seen: RunView) -> Iterable[str]:
         """What a cut step and a share are."""

@@ -1,0 +1,211 @@
+"""What is measured apart from the blocks, once: waiting, the loader, sampling; and what the record says of starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from statistics import mean, median
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from harness.plan import Comparison
+from harness.record.events import Apart, ArmSlot, PartName, Share, StartUp, Window, WorkerStarted
+from harness.record.run import RecordedRun
+from harness.stats.interval import Interval, t_interval
+from harness.stats.share import SHARE_MARGIN, gap_of, share_of, word_of
+
+if TYPE_CHECKING:
+    from harness.blocks.block import Block
+    from harness.blocks.warmup import Started
+    from impls.recipe.config import ExperimentConfig
+
+What = Literal["waiting", "loader", "sampling"]
+ROUNDS: dict[What, int] = {"waiting": 5, "loader": 4, "sampling": 5}
+# A free-running window waits once, at its end: it needs steps enough to make that little.
+WINDOW_S, EPOCH_S = 1.0, 0.5
+# Without its first step an epoch must still have some.
+LEAST_EPOCH = 4
+SAMPLED_STEPS = 10
+MATCHED = "train.randomness matched takes resident batches only"
+# What each way of running costs, by its sign: other less plain, or the reverse.
+COSTS = {"loader": 1, "waiting": -1}
+
+
+class Round(NamedTuple):
+    """One round of one arm, in nanoseconds per step."""
+
+    plain_ns: float
+    other_ns: float
+
+
+def measure(block: Block, arm: Started) -> None:
+    """All of it, of one arm, each a case of its own; what is built for it takes the trainer's place."""
+    for what, work in (("waiting", _waiting), ("loader", _loader), ("sampling", _sampling)):
+        block.bench.progress.status(f"{arm.session.arm.name}: {what}, apart")
+        if not block.beside(what, arm, partial(work, block, arm)):
+            return
+
+
+def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | None = None) -> list[Share]:
+    """What the loader would add to the gap, what waiting holds of it, and why threads are not among the causes.
+
+    Args:
+        run: what the part recorded.
+        pair: whose gap it is.
+        part: the part's name.
+        refused: why the two must not be compared; None where they may.
+    """
+    found = [_share(run, pair, part, what, refused) for what in ("loader", "waiting")]
+    return [*found, _line(pair, part, "threads", "not-measured", reason="an arm takes its threads when it starts",
+                          next_action="run the suite again with another --threads, and compare the shares")]
+
+
+def start_up(run: RecordedRun, pair: Comparison, part: PartName) -> StartUp | None:
+    """What starting costs both arms, from cold caches where such starts were recorded; None without a start of each."""
+    starts = {slot: [one for one in run.of(WorkerStarted) if one.arm == slot and one.role in ("measure", "cold-start")]
+              for slot in (pair.a, pair.b)}
+    if not all(starts.values()):
+        return None
+    cold = any(one.cache == "cold" for of in starts.values() for one in of)
+    # An arm that compiles nothing starts alike with any cache.
+    chosen = {slot: [one for one in of if not cold or one.cache == "cold"] or of for slot, of in starts.items()}
+    a_ns, b_ns = (median(one.spawn_ns + one.import_ns + one.build_ns + one.first_step_ns for one in chosen[slot])
+                  for slot in (pair.a, pair.b))
+    steps = [typical_ns(run, slot) for slot in (pair.a, pair.b)]
+    gap = steps[0] - steps[1] if steps[0] is not None and steps[1] is not None else 0.0
+    return StartUp(part=part, arm_a=pair.a, arm_b=pair.b, cold=cold, a_ns=a_ns, b_ns=b_ns,
+                   steps=math.ceil(abs(a_ns - b_ns) / abs(gap)) if gap else None)
+
+
+def typical_ns(run: RecordedRun, slot: ArmSlot) -> float | None:
+    """The median step of an arm's measured windows; None without any."""
+    windows = [window for window in run.of(Window) if window.arm == slot and window.kind == "stepwise"]
+    found = [ns for window in windows for ns in window.step_ns]
+    return median(found) if found else None
+
+
+def rounds(run: RecordedRun, slot: ArmSlot, what: What) -> list[Round]:
+    """What was recorded of an arm, round by round."""
+    return [Round(one.plain_ns / one.steps, one.other_ns / one.steps)
+            for one in run.of(Apart) if one.arm == slot and one.what == what]
+
+
+def ratio(above: list[float], below: list[float]) -> Interval | None:
+    """Geometric mean of the rounds' ratios with its interval; None with fewer than two rounds."""
+    count = min(len(above), len(below))
+    if count < 2:
+        return None
+    found = t_interval([math.log(one / other) for one, other in zip(above[:count], below[:count], strict=True)])
+    return Interval(*(math.exp(value) for value in found))
+
+
+def _share(run: RecordedRun, pair: Comparison, part: PartName, what: What, refused: str | None) -> Share:
+    of_a, of_b = rounds(run, pair.a, what), rounds(run, pair.b, what)
+    count = min(len(of_a), len(of_b))
+    if refused is not None:
+        return _line(pair, part, what, "not-measured", reason=refused, next_action="make both arms alike in this first")
+    if count < 2:
+        why, action = "fewer than two rounds of each arm", "see the failed cases and their logs"
+        if what == "loader" and _matched(run):
+            why, action = MATCHED, "leave train.randomness native"
+        return _line(pair, part, what, "not-measured", reason=why, next_action=action)
+    sign = COSTS[what]
+    costs_a, costs_b = ([sign * (one.other_ns - one.plain_ns) for one in of[:count]] for of in (of_a, of_b))
+    plain_a, plain_b = ([one.plain_ns for one in of[:count]] for of in (of_a, of_b))
+    times = mean(costs_a), mean(costs_b)
+    fault = gap_of(plain_a, plain_b).fault
+    if fault is not None:
+        return _line(pair, part, what, "no-gap", times, reason=fault)
+    found = share_of([a - b for a, b in zip(costs_a, costs_b, strict=True)],
+                     [a - b for a, b in zip(plain_a, plain_b, strict=True)])
+    word = word_of(found)
+    return _line(pair, part, what, word, times, found, *((
+        f"its interval over {count} rounds crosses {SHARE_MARGIN:.0%} of the gap", "repeat on a quieter machine")
+        if word == "inconclusive" else ()))
+
+
+def _line(pair: Comparison, part: PartName, cause: str, word: str, times: tuple[float, float] | None = None,
+          found: Interval | None = None, reason: str | None = None, next_action: str | None = None) -> Share:
+    a_ns, b_ns = times or (None, None)
+    return Share.model_validate({
+        "part": part, "arm_a": pair.a, "arm_b": pair.b, "method": "apart", "cause": cause, "a_ns": a_ns, "b_ns": b_ns,
+        "share": found and found.mean, "ci_low": found and found.low, "ci_high": found and found.high, "blocks": 1,
+        "word": word, "reason": reason, "next_action": next_action})
+
+
+def _matched(run: RecordedRun) -> bool:
+    train: Mapping[str, Any] = (run.started.experiment if run.started else {}).get("train", {})
+    return train.get("randomness") == "matched"
+
+
+def _waiting(block: Block, arm: Started) -> None:
+    from harness.protocol.timing import Free, Stepwise
+
+    steps = arm.steps_for(WINDOW_S)
+    for number in range(ROUNDS["waiting"]):
+        plain = other = 0
+        # Turn about, so that neither always comes first.
+        for which in (0, 1) if number % 2 else (1, 0):
+            if which:
+                plain = sum(arm.session.ask(Stepwise(steps=steps), arm.limit_s(steps)).step_ns)
+            else:
+                span = arm.session.ask(Free(steps=steps), arm.limit_s(steps))
+                other = span.end_ns - span.start_ns
+        _record(block, arm, "waiting", number, steps, plain, other)
+
+
+def _loader(block: Block, arm: Started) -> None:
+    bench = block.bench
+    batch = bench.experiment.train.batch_size
+    steps = min(bench.images // batch, max(LEAST_EPOCH, arm.steps_for(EPOCH_S)))
+    if steps < 2 or bench.experiment.train.randomness != "native":
+        return
+    for number in range(ROUNDS["loader"]):
+        found: dict[str, tuple[int, int | None]] = {}
+        for loader in ("resident", "native") if number % 2 else ("native", "resident"):
+            train = bench.experiment.train.model_copy(update={"loader": loader})
+            recipe = bench.experiment.model_copy(update={"train": train})
+            found[loader] = _second_epoch(block, arm, recipe, steps)
+        (plain, _), (other, first) = found["resident"], found["native"]
+        _record(block, arm, "loader", number, steps - 1, plain, other, first)
+
+
+def _second_epoch(block: Block, arm: Started, recipe: ExperimentConfig, steps: int) -> tuple[int, int | None]:
+    """How long all steps but the first of an epoch take, and until that one's batch was there.
+
+    The epoch before it pays for the loader's start and for the trainer's first steps.
+    """
+    from harness.bench import SLOW_LIMIT_S
+    from harness.protocol.training import Epochs
+
+    block.bench.build(arm.session, recipe, images=steps * recipe.train.batch_size)
+    epoch = arm.session.ask(Epochs(epochs=2, steps=steps), SLOW_LIMIT_S + arm.limit_s(2 * steps)).epochs[-1]
+    return epoch.end_ns - epoch.step_start_ns[1], epoch.gap_ns
+
+
+def _sampling(block: Block, arm: Started) -> None:
+    from harness.bench import SLOW_LIMIT_S, plain
+    from harness.protocol.life import BuildSampler
+    from harness.protocol.sampling import Batch, SpringTrap
+    from harness.suites.sampling.cells import DEFAULT_BATCH
+
+    bench, seed = block.bench, block.bench.experiment.seed
+    images, steps = DEFAULT_BATCH[bench.plan.device], min(SAMPLED_STEPS, bench.experiment.diffusion.T)
+    sample = bench.experiment.sample.model_copy(update={"batch_size": images, "randomness": "native"})
+    recipe = bench.experiment.model_copy(update={"sample": sample})
+    arm.session.ask(BuildSampler(experiment=plain(recipe)), SLOW_LIMIT_S)
+    batch = Batch(method="ddim", steps=steps, images=images, seed=seed)
+    trap = SpringTrap(steps=steps, images=images, seed=seed)
+    # The first ones compile what they need.
+    arm.session.ask(batch, SLOW_LIMIT_S)
+    arm.session.ask(trap, SLOW_LIMIT_S)
+    for number in range(ROUNDS["sampling"]):
+        span = arm.session.ask(batch, SLOW_LIMIT_S)
+        asked = arm.session.ask(trap, SLOW_LIMIT_S).unsynchronised_ns
+        _record(block, arm, "sampling", number, steps, span.end_ns - span.start_ns, asked)
+
+
+def _record(block: Block, arm: Started, what: What, number: int, steps: int, plain_ns: int, other_ns: int,
+            first_ns: int | None = None) -> None:
+    block.append(Apart(part=block.part.name, arm=arm.session.slot, block=block.number, what=what, round=number,
+                       steps=steps, plain_ns=plain_ns, other_ns=other_ns, first_ns=first_ns))

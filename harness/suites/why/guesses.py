@@ -1,0 +1,121 @@
+"""Four common guesses about the slower framework, each held against what this run measured: pure, as shares are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, median
+
+from harness.plan import Comparison
+from harness.record.events import Apart, ArmSlot, Finding, Guess, PartName, Share
+from harness.record.findings import COMPILED_WHILE_MEASURED
+from harness.record.run import RecordedRun
+from harness.stats.interval import MARGIN
+from harness.suites.why.apart import ratio, rounds, start_up, typical_ns
+
+WORDS = {"explains": "holds", "does-not-explain": "does-not-hold", "works-against": "does-not-hold",
+         "inconclusive": "inconclusive"}
+ATTENTION = "attention"
+
+
+def guesses(run: RecordedRun, pair: Comparison, part: PartName, shares: Sequence[Share]) -> list[Guess]:
+    """A verdict on each; none where neither arm is slower, or no step of them was measured.
+
+    Args:
+        run: what the part recorded.
+        pair: whose gap it is.
+        part: the part's name.
+        shares: all that is known of this pair's gap.
+    """
+    steps = typical_ns(run, pair.a), typical_ns(run, pair.b)
+    if steps[0] is None or steps[1] is None or any(one.cause == "all" and one.word == "no-gap" for one in shares):
+        return []
+    turned = steps[1] > steps[0]
+    slow, fast = (pair.b, pair.a) if turned else (pair.a, pair.b)
+    told = _Told(run, pair, part, slow, fast, {(one.method, one.cause): one for one in shares})
+    return [told.loader(), told.compilation(), told.attention(), told.sampling()]
+
+
+@dataclass(frozen=True)
+class _Told:
+    """One pair, its slow and its fast arm, and the shares by method and cause."""
+
+    run: RecordedRun
+    pair: Comparison
+    part: PartName
+    slow: ArmSlot
+    fast: ArmSlot
+    shares: dict[tuple[str, str], Share]
+
+    def loader(self) -> Guess:
+        """The slower one loads its images slowly."""
+        share = self.shares.get(("apart", "loader"))
+        if share is None or share.share is None:
+            return self._unknown("loader", share)
+        waits = [f"{self._name(slot)} {mean(found) / 1e6:.3g} ms" for slot in (self.slow, self.fast)
+                 if (found := [one.first_ns for one in self.run.of(Apart) if one.arm == slot and one.first_ns])]
+        first = f"; the first batch of an epoch takes {', '.join(waits)}" if waits else ""
+        return self._line("loader", WORDS[share.word], f"the native loader would add {_with_limits(share)} of the gap "
+                          f"to it, and measured steps have their data resident{first}", share.next_action)
+
+    def compilation(self) -> Guess:
+        """The slower one compiles while it runs."""
+        start = start_up(self.run, self.pair, self.part)
+        if start is None:
+            return self._line("compilation", "not-measured", "no start of both arms was recorded",
+                              "see the failed cases and their logs")
+        found = [one.message for one in self.run.of(Finding)
+                 if one.code == COMPILED_WHILE_MEASURED.code and one.arm == self.slow]
+        own, other = (start.b_ns, start.a_ns) if self.slow == start.arm_b else (start.a_ns, start.b_ns)
+        caches = "empty" if start.cold else "warm"
+        what = (f"a start with {caches} caches takes {own / 1e9:.3g} s, that of {self._name(self.fast)} "
+                f"{other / 1e9:.3g} s: once, as much as {start.steps} steps of the gap")
+        if found:
+            return self._line("compilation", "inconclusive", f"{found[0]}; {what}", COMPILED_WHILE_MEASURED.advice)
+        return self._line("compilation", "does-not-hold", f"nothing was compiled while steps were measured; {what}",
+                          None if start.cold else "--cold-start tells it for empty caches")
+
+    def attention(self) -> Guess:
+        """Its attention is slow, for want of a fused operator."""
+        alone, swapped = (self.shares.get((method, ATTENTION)) for method in ("isolated", "swapped"))
+        known = [one for one in (alone, swapped) if one is not None and one.share is not None]
+        if not known:
+            return self._unknown("attention", alone or swapped)
+        words = {WORDS.get(one.word, "inconclusive") for one in known}
+        figures = [f"it holds {_with_limits(alone)} of the gap"] if alone in known and alone else []
+        figures += ([f"another implementation of it in the same framework closes {_with_limits(swapped)} of the gap"]
+                    if swapped in known and swapped else ["what another implementation closes was not measured"])
+        return self._line("attention", words.pop() if len(words) == 1 else "inconclusive", "; ".join(figures),
+                          next((one.next_action for one in known if one.next_action), None))
+
+    def sampling(self) -> Guess:
+        """It samples faster, although it trains more slowly: as clocks say that do not wait."""
+        own, other = rounds(self.run, self.slow, "sampling"), rounds(self.run, self.fast, "sampling")
+        found = ratio([one.plain_ns for one in own], [one.plain_ns for one in other])
+        if found is None:
+            return self._line("sampling", "not-measured", "fewer than two batches of each arm",
+                              "see the failed cases and their logs")
+        word = ("holds" if found.high < 1 / (1 + MARGIN) else
+                "does-not-hold" if found.low >= 1 / (1 + MARGIN) else "inconclusive")
+        asked = median(one.other_ns / one.plain_ns for one in own)
+        action = "repeat on a quieter machine" if word == "inconclusive" else None
+        return self._line("sampling", word, f"waited for, a batch takes {found.mean:.3g} [{found.low:.3g}, "
+                          f"{found.high:.3g}] times as long as in {self._name(self.fast)}; a clock that does not wait "
+                          f"shows {asked:.2%} of its time", action)
+
+    def _unknown(self, guess: str, share: Share | None) -> Guess:
+        reason = share.reason if share is not None else None
+        action = share.next_action if share is not None else None
+        return self._line(guess, "not-measured", reason or "this run has no figure for it", action)
+
+    def _line(self, guess: str, word: str, reason: str, next_action: str | None = None) -> Guess:
+        return Guess.model_validate({
+            "part": self.part, "arm_a": self.pair.a, "arm_b": self.pair.b, "slow": self.slow, "guess": guess,
+            "word": word, "reason": reason, "next_action": next_action})
+
+    def _name(self, slot: ArmSlot) -> str:
+        return self.run.arms.get(slot, slot)
+
+
+def _with_limits(share: Share) -> str:
+    return f"{share.share:.0%} [{share.ci_low:.0%}, {share.ci_high:.0%}]"

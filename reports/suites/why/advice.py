@@ -1,0 +1,62 @@
+"""What to mend first, what to switch, and four common guesses with a verdict each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.record.events import Guess, Share
+from reports.page.blocks import Block, Prose, Section, Table, head
+from reports.page.blocks import section as section_of
+from reports.suites.why.causes import name_of, told, with_limits
+from reports.text import Value, sentence
+from reports.view.run import RunView
+
+GUESSES = {
+    "loader": "{slow} is slower because of its data loader",
+    "compilation": "{slow} is slower because it compiles while it runs",
+    "attention": "{slow} is slower in attention, for want of a fused operator",
+    "sampling": "{slow} samples faster, although it trains more slowly",
+}
+MARKS = {"holds": "warn", "does-not-hold": "good"}
+# Whoever mends a framework works on operators; phases only say where to look.
+MENDED_BY = ("isolated", "cuts")
+
+
+def section(seen: RunView) -> Section | None:
+    """What follows from the causes: for who writes a framework, for who uses it, and for who has heard a guess."""
+    blocks: list[Block] = [Prose(text) for text in advice(seen)]
+    return section_of("advice", "What to mend, and four guesses", *blocks, guesses(seen))
+
+
+def advice(seen: RunView) -> Iterable[str]:
+    """For each pair of arms, the cause to mend first, and the implementation to switch to."""
+    for one in told(seen):
+        own = [share for share in seen.run.of(Share) if {share.arm_a, share.arm_b} == {one.slow, one.fast}]
+        slow = seen.label(one.slow)
+        found = (best(share for share in own if share.method == method) for method in MENDED_BY)
+        first = next((share for share in found if share), None)
+        if first is not None:
+            kind = "operators" if first.method == "isolated" else "phase"
+            yield sentence(f"Fix first in {slow}: {name_of(first.cause)}, {with_limits(first)} of the gap to "
+                           f"{seen.label(one.fast)} ({kind})")
+        switch = best(share for share in own if share.method == "swapped")
+        if switch is not None:
+            yield sentence(f"Switch in {slow}: another implementation of {name_of(switch.cause)} closes "
+                           f"{with_limits(switch)} of the gap")
+
+
+def best(shares: Iterable[Share]) -> Share | None:
+    """The largest that explains a gap; None where none does."""
+    known = [share for share in shares if share.word == "explains" and share.share is not None]
+    return max(known, key=lambda share: share.share or 0.0, default=None)
+
+
+def guesses(seen: RunView) -> Table | None:
+    """The guesses of the comparison that this project grew from, held against this run."""
+    rows = tuple(
+        (Value(GUESSES[one.guess].format(slow=seen.label(one.slow))),
+         Value(one.word.replace("-", " "), one.next_action, MARKS.get(one.word, "")), Value(sentence(one.reason)))
+        for one in seen.run.of(Guess)
+    )  # fmt: skip
+    return Table("Four guesses, each held against what this run measured", head("guess", "verdict", "measured"), rows
+                 ) if rows else None

@@ -1,0 +1,74 @@
+"""What was measured apart from the blocks: the loader, waiting, sampling, and what starts cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import median
+
+from harness.record.events import Apart, Share, StartUp
+from reports.page.blocks import Section, Table, head
+from reports.page.blocks import section as section_of
+from reports.suites.why.causes import with_limits
+from reports.text import Value, duration, missing, number, plural
+from reports.view.run import ArmView, RunView
+
+CAUSES = {
+    "loader": "the framework's own loader in place of resident data",
+    "waiting": "waiting for the device after each step",
+    "threads": "threads",
+}
+
+
+def section(seen: RunView) -> Section | None:
+    """As a share of the gap, then arm by arm."""
+    return section_of("apart", "Loader, waiting, sampling, starting", shares(seen), rounds(seen))
+
+
+def shares(seen: RunView) -> Table | None:
+    """What was measured beside the blocks, as a share of the gap."""
+    rows = tuple(
+        (Value(f"{seen.label(one.arm_a)} and {seen.label(one.arm_b)}: {CAUSES.get(one.cause, one.cause)}"),
+         *(Value(duration(ns)) if ns is not None else missing(one.reason or "not measured")
+           for ns in (one.a_ns, one.b_ns)),
+         Value(with_limits(one)) if one.share is not None else missing(one.reason or "not measured"),
+         Value(one.word.replace("-", " "), one.next_action))
+        for one in seen.run.of(Share) if one.method == "apart"
+    )  # fmt: skip
+    caption = "Measured apart, in rounds of one process: what it costs each arm per step, and its share of the gap"
+    return Table(caption, head("cost", "first arm", "second arm", "share of the gap", "word"), rows) if rows else None
+
+
+def rounds(seen: RunView) -> Table | None:
+    """Arm by arm: steps in both ways, the first batch, a sampled batch by two clocks, and the start."""
+    rows = []
+    for arm in seen.arms:
+        lines = list(arm.of(Apart))
+        if lines:
+            rows.append((Value(arm.label, slot=arm.slot), of(lines, "waiting"), of(lines, "loader"), first(lines),
+                         of(lines, "sampling"), start(seen, arm)))
+    names = ("arm", "free-running / waited for", "native loader / resident", "first batch of an epoch",
+             "asked for / waited for, sampling", "start")
+    return Table("Ratios of times, medians over rounds", head(*names), tuple(rows)) if rows else None
+
+
+def of(lines: Iterable[Apart], what: str) -> Value:
+    """The second way's time over the first's."""
+    found = [line.other_ns / line.plain_ns for line in lines if line.what == what and line.plain_ns]
+    return Value(number(median(found)), plural(len(found), "round")) if found else missing("not measured")
+
+
+def first(lines: Iterable[Apart]) -> Value:
+    """From the end of an epoch to the next one's first batch."""
+    found = [line.first_ns for line in lines if line.first_ns is not None]
+    return Value(duration(median(found))) if found else missing("not measured")
+
+
+def start(seen: RunView, arm: ArmView) -> Value:
+    """From launch to the end of the first step, and how many steps of the gap cost as much as the difference."""
+    for one in seen.run.of(StartUp):
+        if arm.slot in (one.arm_a, one.arm_b):
+            ns = one.a_ns if arm.slot == one.arm_a else one.b_ns
+            caches = "empty caches" if one.cold else "warm caches"
+            paid = f"; the difference is {plural(one.steps, 'step')} of the gap" if one.steps is not None else ""
+            return Value(duration(ns), caches + paid)
+    return missing("no start of both arms was recorded")

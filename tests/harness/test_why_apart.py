@@ -1,0 +1,140 @@
+"""What suite `why` measures apart: planted costs are found where they are, guesses get their verdicts, windows none."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import scripted_backend
+
+from harness.protocol import life, sampling, training
+from harness.record.events import Apart, Case, Guess, Phases, Share, StartUp, Window
+from harness.suites.why import apart
+from reports import terminal
+from reports.page.blocks import Table
+from reports.suites.registry import chapters_of, whole
+
+ARMS = {"arms": "scripted:slow,scripted", "blocks": 6, "pairs": 4, "steps": "3"}
+
+
+@pytest.fixture
+def why(lab, monkeypatch):
+    """A run in which arm "slow" takes 150 ms a step and the other 100, and more where a test plants it."""
+
+    def run(batch_ns=0, wait_ns=0, **options):
+        def spend(of, process, step, slow, fast):
+            lab.clock.sleep((slow if "slow" in of else fast) / 1e9)
+
+        lab.script(lambda of, process, step: 150e6 if "slow" in of else 100e6)
+        monkeypatch.setattr(scripted_backend, "spend_batch", lambda *at: spend(*at, batch_ns, 0))
+        monkeypatch.setattr(scripted_backend, "spend_wait", lambda *at: spend(*at, wait_ns, 0))
+        monkeypatch.setattr(scripted_backend, "spend_phase",
+                            lambda *at: spend(*at[:3], 150e6 / 4, 100e6 / 4))
+        return lab.run(suite="why", **{**ARMS, **options})
+
+    return run
+
+
+def by_cause(run):
+    return {share.cause: share for share in run.of(Share) if share.method == "apart"}
+
+
+def by_guess(run):
+    return {guess.guess: guess for guess in run.of(Guess)}
+
+
+@pytest.mark.parametrize(("planted", "cause", "share"), [
+    ({"batch_ns": 20e6}, "loader", 20 / 50), ({"wait_ns": 10e6}, "waiting", 10 / 60), ({}, None, 0)])
+def test_a_planted_cost_is_found_and_nothing_else(why, planted, cause, share):
+    end, run = why(**planted)
+    assert (end.status, end.exit_code) == ("complete", 0)
+    found = by_cause(run)
+    assert found.keys() == {"loader", "waiting", "threads"}
+    for name in ("loader", "waiting"):
+        expected = share if name == cause else 0
+        # A free-running window waits once, too.
+        assert found[name].share == pytest.approx(expected, abs=0.05), name
+        assert found[name].word == ("explains" if name == cause else "does-not-explain"), name
+    assert (found["threads"].word, found["threads"].share) == ("not-measured", None)
+    assert found["threads"].reason and found["threads"].next_action
+    assert by_guess(run)["loader"].word == ("holds" if cause == "loader" else "does-not-hold")
+
+
+def test_each_guess_has_a_verdict_with_its_figure(why):
+    _, run = why()
+    found = by_guess(run)
+    assert list(found) == ["loader", "compilation", "attention", "sampling"]
+    assert {guess.slow for guess in run.of(Guess)} == {"A"}
+    assert {name: guess.word for name, guess in found.items()} == {
+        "loader": "does-not-hold", "compilation": "does-not-hold", "attention": "not-measured",
+        "sampling": "does-not-hold"}
+    assert found["loader"].reason.startswith("the native loader would add 0% [0%, 0%] of the gap to it")
+    assert "waited for, a batch takes 1.5 [1.5, 1.5] times as long as in scripted" in found["sampling"].reason
+    (start,) = run.of(StartUp)
+    # 5 ms to launch, one step, nothing else: the starts differ by as much as two measured steps do.
+    assert (start.a_ns, start.b_ns, start.steps, start.cold) == (155e6, 105e6, 1, False)
+    assert "once, as much as 1 steps of the gap" in found["compilation"].reason
+    assert any(line.startswith("guess about scripted:slow and scripted: sampling: does-not-hold: ")
+               for line in terminal.lines(run))
+
+
+def test_a_clock_that_does_not_wait_is_told(why, monkeypatch):
+    """The slow arm samples lazily: asking takes nothing, and the work is done when somebody waits."""
+    monkeypatch.setattr(scripted_backend.ScriptedSampler, "enqueue", lambda self, n, seed, steps: None)
+    _, run = why()
+    assert "a clock that does not wait shows 0.00% of its time" in by_guess(run)["sampling"].reason
+
+
+def test_nothing_apart_happens_between_measured_windows(lab):
+    said, seen = [], set()
+    lab.sessions.spy = said.append
+    _, run = lab.run(suite="why", **ARMS)
+    assert {type(one) for one in said} >= {life.BuildSampler, sampling.SpringTrap, training.Epochs}
+    for line in run.events:
+        if isinstance(line, Apart):
+            seen.add(line.block)
+        if isinstance(line, Window | Phases):
+            assert line.block not in seen, "a window after what is measured apart, in the same block"
+    assert seen == {0}
+    assert {(one.what, one.arm): one.round for one in run.of(Apart)} == {
+        (what, arm): count - 1 for what, count in apart.ROUNDS.items() for arm in "AB"}
+
+
+def test_an_arm_that_cannot_sample_loses_that_guess_alone(why, monkeypatch):
+    def broken(self, *args, **more):
+        raise RuntimeError("no images today")
+
+    monkeypatch.setattr(scripted_backend.ScriptedSampler, "sample", broken)
+    end, run = why()
+    assert {case.case_id for case in run.of(Case) if case.status == "failed"} == {"sampling-A", "sampling-B"}
+    assert by_guess(run)["sampling"].word == "not-measured" and by_guess(run)["loader"].word == "does-not-hold"
+    assert by_cause(run)["loader"].word == by_cause(run)["waiting"].word == "does-not-explain"
+
+
+def test_equal_arms_have_no_guesses(lab):
+    _, run = lab.run(suite="why", **{**ARMS, "arms": "scripted,scripted"})
+    assert not run.of(Guess)
+    assert {share.word for share in run.of(Share)} == {"no-gap", "not-measured"}
+
+
+def test_the_page_tells_the_guesses_first(why):
+    _, run = why(batch_ns=20e6)
+    ((chapter, seen),) = chapters_of(whole(run))
+    found = {section.anchor: section for section in chapter.sections(seen, Sketch()) if section}
+    assert list(found)[:3] == ["advice", "causes", "apart"]
+    first, table = found["advice"].blocks
+    assert re.match(r"Fix first in scripted:slow: .+, 2[45] % \[.+\] of the gap to scripted \(phase\)\.", first.text)
+    assert [row[1].text for row in table.rows] == ["holds", "does not hold", "not measured", "does not hold"]
+    assert table.rows[0][0].text == "scripted:slow is slower because of its data loader"
+    tables = [block for block in found["apart"].blocks if isinstance(block, Table)]
+    assert [row[-2].text for row in tables[0].rows] == ["40 % [40, 40]", "0 % [0, 0]", "n/a"]
+    assert [cell.text for cell in tables[1].rows[0][1:3]] == ["1.00", "1.13"]
+
+
+class Sketch:
+    """Draws nothing."""
+
+    def make(self, name, draw):
+        from reports.page.blocks import Prose
+
+        return Prose(name)
