@@ -18,7 +18,7 @@ from harness.suites.registry import SUITES
 from impls.devices import default_threads, usable_cpus
 from impls.errors import UsageError
 from impls.recipe.config import PRESETS, ExperimentConfig, Frozen, PresetName, first_fault, merged, preset, read_json
-from impls.registry import Arm, Device, parse_arm, parse_arms
+from impls.registry import Arm, Device, leading_arm, parse_arm, parse_arms
 from impls.tools.cli import NameText, PathText, Shown, alias, command_line, option
 
 if TYPE_CHECKING:
@@ -147,6 +147,8 @@ class BenchConfig(Frozen):
         chosen: dict[str, str] = {}
         for text in self.interpreter:
             name, equals, python = text.partition("=")
+            if (named := leading_arm(text)) is not None:
+                name, python = named[0].name, named[1]
             if not equals or not python:
                 raise UsageError(f"--interpreter {text!r}: expected ARM=PYTHON, e.g. jittor=/opt/jittor/bin/python")
             name = parse_arm(name).name

@@ -1,4 +1,4 @@
-"""Arms by name: "pytorch", "jittor", "pytorch:compile+bf16" -> a Backend; outside packages join by entry points.
+"""Arms by name: "pytorch", "jittor:norm=onednn", "pytorch:compile+bf16" -> a Backend; others join by entry points.
 
 Nothing here imports a framework until `create` is called, so the harness can validate arms without one.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
@@ -28,6 +29,9 @@ class BackendSpec:
         name: the part of an arm before the colon.
         module: module to import in the worker; it has `create(options, device, threads) -> Backend`.
         options: option name -> one line for people.
+        choices: name -> value -> one line for people: options given as name=value, which swap one kind of operator for
+            another implementation of it.
+        decides: options that leave no choice of a name, since they run operators of their own -> those names.
         devices: devices the backend can run on at all.
         cpu_only: options that exist on the CPU alone.
         cuda_only: options that exist on CUDA alone.
@@ -41,12 +45,19 @@ class BackendSpec:
     name: str
     module: str
     options: Mapping[str, str]
+    choices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    decides: Mapping[str, frozenset[str]] = field(default_factory=dict)
     devices: tuple[Device, ...] = ("cpu", "cuda")
     cpu_only: frozenset[str] = frozenset()
     cuda_only: frozenset[str] = frozenset()
     any_threads: frozenset[str] = frozenset()
     formats: Mapping[str, Precision] = field(default_factory=dict)
     prepare_module: str | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Every option as it is written behind the colon."""
+        return (*self.options, *(f"{name}={value}" for name, values in self.choices.items() for value in values))
 
     def prepares(self, what: str) -> Callable[..., Any] | None:
         """A function of the prepare module; None where it has none."""
@@ -109,6 +120,12 @@ BUILT_IN: tuple[BackendSpec, ...] = (
             "fp16": "autocast the network to float16, the loss scaled by GradScaler (CUDA)",
             "tf32": "TF32 matrix products and convolutions (CUDA)",
         },
+        choices={
+            "attention": {
+                "math": "attention's products and softmax one by one",
+                "fused": "attention by PyTorch's fused kernels, whatever copies they need",
+            },
+        },
         cuda_only=frozenset({"fp16", "tf32"}),
         formats={"bf16": HALVES["bf16"], "fp16": HALVES["fp16"], "tf32": "tf32"},
     ),
@@ -120,7 +137,13 @@ BUILT_IN: tuple[BackendSpec, ...] = (
             "tf32": "TF32 matrix products and convolutions (CUDA)",
             "onednn": "the network channels-last, and Adam, by C++ operators of our own over oneDNN (CPU)",
         },
-        cpu_only=frozenset({"onednn"}),
+        choices={
+            "attention": {"onednn": "attention alone by the operator of `onednn` (CPU)"},
+            "norm": {"onednn": "GroupNorm with its SiLU alone by a C++ operator of our own (CPU)"},
+            "optimiser": {"onednn": "clipping, Adam and averaged weights alone by the operator of `onednn` (CPU)"},
+        },
+        decides={"onednn": frozenset({"attention", "norm", "optimiser"})},
+        cpu_only=frozenset({"onednn", "attention=onednn", "norm=onednn", "optimiser=onednn"}),
         cuda_only=frozenset({"amp", "tf32"}),
         any_threads=frozenset({"onednn"}),
         formats={"amp": HALVES["amp"], "tf32": "tf32"},
@@ -146,16 +169,16 @@ def specs() -> dict[str, BackendSpec]:
 
 
 def parse_arm(text: str, known: Mapping[str, BackendSpec] | None = None) -> Arm:
-    """An `Arm` from "backend" or "backend:option+option".
+    """An `Arm` from "backend" or "backend:option+name=value".
 
     Args:
         text: the arm.
         known: the backends by name, where they are looked up already.
 
     Raises:
-        UsageError: unknown backend or option, or an option twice.
+        UsageError: unknown backend, option or value, an option twice, or options that exclude each other.
     """
-    match = re.fullmatch(r"([A-Za-z0-9_-]+)(?::([A-Za-z0-9_+-]+))?", text.strip())
+    match = re.fullmatch(r"([A-Za-z0-9_-]+)(?::([A-Za-z0-9_+=-]+))?", text.strip())
     if not match:
         raise UsageError(f"arm {text!r}: expected backend or backend:option+option, e.g. pytorch:channels_last+compile")
     known = specs() if known is None else known
@@ -163,17 +186,45 @@ def parse_arm(text: str, known: Mapping[str, BackendSpec] | None = None) -> Arm:
     if spec is None:
         raise UsageError(f"arm {text!r}: unknown backend {match[1]!r}: choose one of {', '.join(known)}")
     options = match[2].split("+") if match[2] else []
-    for option in options:
-        if option not in spec.options:
-            raise UsageError(
-                f"arm {text!r}: unknown option {option!r}: {spec.name} has {', '.join(spec.options) or 'none'}"
-            )
-    if len(set(options)) < len(options):
-        raise UsageError(f"arm {text!r}: an option is given twice")
-    halves = {option for option in options if spec.formats.get(option, "tf32") != "tf32"}
-    if len(both := sorted(halves)) > 1:
-        raise UsageError(f"arm {text!r}: {' and '.join(both)} exclude each other: choose one")
+    fault = next(filter(None, (_unknown(spec, option) for option in options)), None) or _contradiction(spec, options)
+    if fault is not None:
+        raise UsageError(f"arm {text!r}: {fault}")
     return Arm(spec.name, tuple(sorted(options)), spec)
+
+
+def _unknown(spec: BackendSpec, option: str) -> str | None:
+    """Why a backend has no such option; None where it has."""
+    if option in spec.words:
+        return None
+    name = option.partition("=")[0]
+    if name in spec.choices:
+        return f"{name} is one of {', '.join(f'{name}={value}' for value in spec.choices[name])}, not {option!r}"
+    return f"unknown option {option!r}: {spec.name} has {', '.join(spec.words) or 'none'}"
+
+
+def _contradiction(spec: BackendSpec, options: list[str]) -> str | None:
+    """Why options of a backend do not go together; None where they do."""
+    if len(set(options)) < len(options):
+        return "an option is given twice"
+    halves = {option for option in options if spec.formats.get(option, "tf32") != "tf32"}
+    clashes = [sorted(halves)]
+    for name in spec.choices:
+        chosen = [option for option in options if option.startswith(f"{name}=")]
+        clashes += [chosen, *([one, *chosen] for one in options if chosen and name in spec.decides.get(one, ()))]
+    clash = next((each for each in clashes if len(each) > 1), None)
+    return None if clash is None else f"{' and '.join(clash)} exclude each other: choose one"
+
+
+def leading_arm(text: str, known: Mapping[str, BackendSpec] | None = None) -> tuple[Arm, str] | None:
+    """The arm before an "=" and what stands behind it; None where no arm does.
+
+    The first "=" that ends an arm counts: one of its options may hold another.
+    """
+    known = specs() if known is None else known
+    for sign in re.finditer("=", text):
+        with suppress(UsageError):
+            return parse_arm(text[: sign.start()], known), text[sign.end() :]
+    return None
 
 
 def parse_arms(text: str) -> tuple[Arm, ...]:

@@ -39,9 +39,11 @@ ODD = ("", " ", "-1", "0", "1", "2", "6", "7", "1e9", "nan", "inf", "-inf", "1.5
        "[]", "*", "~", "@file", "%s", "{0}", "\\", "'", '"', "2" * 63, str(2**63), str(-(2**63)), "1,2", "ddpm",
        "10,50,ddpm")
 GOOD = {"arms": ["pytorch", "jittor", "pytorch,pytorch", "pytorch,jittor:onednn", "pytorch:bf16+channels_last",
-                 "pytorch:tf32", ",".join(["pytorch"] * 8), ",".join(["jittor"] * 9)],
+                 "pytorch:tf32", "pytorch:attention=math,jittor:norm=onednn+optimiser=onednn",
+                 ",".join(["pytorch"] * 8), ",".join(["jittor"] * 9)],
         "backend": ["pytorch", "jittor:onednn", "jittor:amp", "pytorch:compile"],
-        "steps": ["5", "10,50", "ddpm", "1,1000,ddpm"], "interpreter": ["pytorch=/bin/sh", "jittor:onednn=/bin/sh"]}
+        "steps": ["5", "10,50", "ddpm", "1,1000,ddpm"], "interpreter": ["pytorch=/bin/sh", "jittor:onednn=/bin/sh",
+                                                                "jittor:norm=onednn=/bin/sh"]}
 ELSEWHERE = ("-h", "--help", "--bogus", "--dry-run=true", "--no-quiet", "--config_path")
 
 

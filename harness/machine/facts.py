@@ -35,7 +35,7 @@ SWITCHES = ("OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "KMP_AFFINI
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "OMP_NUM_THREADS", *SWITCHES)
 # Packages and kinds of files that decide what is measured.
 MEASURED = ("harness", "impls")
-SOURCES = (".py", ".cpp", ".h")
+SOURCES = (".py", ".cc", ".h")
 # What another interpreter must have alike; it tells of itself.
 FOREIGN = ("torch", "jittor", "numpy", "onednn-cpu-gomp")
 ASKED = """import json, platform, sys

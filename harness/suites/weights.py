@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from impls.errors import UsageError
 from impls.recipe.randomness import stream
-from impls.registry import parse_arm
+from impls.registry import leading_arm
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -86,25 +86,17 @@ def model_paths(config: BenchConfig) -> dict[str, Path]:
     names = list(dict.fromkeys(arm.name for arm in config.compared))
     found: dict[str, Path] = {}
     for text in config.model_path:
-        name, equals, path = text.partition("=")
-        named = _arm_name(name) if equals else None
+        own = leading_arm(text)
+        named, path = (None, text) if own is None else (own[0].name, own[1])
         targets = names if named is None else [named]
         if named is not None and named not in names:
             raise UsageError(f"--model-path {text}: arm {named!r} is not in --arms {config.arms}")
         for target in targets:
             if target in found:
                 raise UsageError(f"--model-path {text}: arm {target} has weights already ({found[target]})")
-            found[target] = Path(text if named is None else path)
+            found[target] = Path(path)
     missing = [name for name in names if name not in found]
     if found and missing:
         raise UsageError(f"--model-path: arm {missing[0]} has no weights: give {missing[0]}=PATH too, or one PATH "
                          "for all arms")
     return found
-
-
-def _arm_name(text: str) -> str | None:
-    """The arm that a text names; None where it is no arm, but a part of a path."""
-    try:
-        return parse_arm(text).name
-    except UsageError:
-        return None

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from impls.backend import BackendInfo
 from impls.devices import cpu_name
 from impls.errors import UnavailableError
-from impls.jittor import runtime
+from impls.jittor import onednn, runtime
 from impls.jittor.setup import kernel_compiler
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.precision import Measured, half
@@ -41,7 +41,7 @@ class Backend:
         self.options = frozenset(options)
         import jittor as jt
 
-        from impls.jittor import ops
+        from impls.jittor import swaps
 
         jt.flags.use_cuda = int(device == "cuda")
         # On CUDA 1 is TF32 in products of float32, but products of float16 would be added up in float16; convolutions
@@ -50,13 +50,7 @@ class Backend:
         if device == "cuda":
             jt.cudnn.set_algorithm_cache_size(ALGORITHMS)
         _set_threads(threads)
-        self.operators = ops.STOCK
-        if "amp" in self.options:
-            self.operators = ops.HALF
-        if "onednn" in self.options:
-            from impls.jittor.onednn import unet as onednn_unet
-
-            self.operators = onednn_unet.operators()
+        self.operators = swaps.chosen(self.options)
         found = measured(self.options, device, self.operators)
         self.info = describe(self.options, device, self.operators.names, found)
 
@@ -100,13 +94,14 @@ def require_available(options: tuple[str, ...], device: Literal["cpu", "cuda"]) 
     """Refuse what this machine cannot do, instead of running something else.
 
     Raises:
-        UnavailableError: no CUDA that Jittor can use, `amp` or `tf32` without CUDA, or `onednn` with it.
+        UnavailableError: no CUDA that Jittor can use, `amp` or `tf32` without CUDA, or operators of ours with it.
     """
     for option in ("amp", "tf32"):
         if device == "cpu" and option in options:
             raise UnavailableError(f"option {option} exists only on CUDA: leave it out or choose --device cuda")
-    if device == "cuda" and "onednn" in options:
-        raise UnavailableError("option onednn exists only on the CPU: leave it out or choose --device cpu")
+    for option in sorted(onednn.OPTIONS.intersection(options)):
+        if device == "cuda":
+            raise UnavailableError(f"option {option} exists only on the CPU: leave it out or choose --device cpu")
     runtime.prepare(device, tf32="tf32" in options)
     import jittor as jt
 
@@ -138,7 +133,7 @@ def describe(options: frozenset[str], device: str, operators: Mapping[str, str],
     cuda = device == "cuda"
     name, gpu_uuid = _gpu_identity() if cuda else (cpu_name(), None)
     flags = {
-        "memory_format": "channels-last inside the network" if "onednn" in options else "contiguous (NCHW)",
+        "memory_format": "channels-last inside the network" if onednn.WHOLE in options else "contiguous (NCHW)",
         "autocast": f"{half(options)}, convolutions and products of the network" if half(options) else "off",
         "use_tensorcore": str(jt.flags.use_tensorcore),
         "mkldnn": str(bool(jt.compile_extern.use_mkl and jt.compile_extern.mkl_ops)),

@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 
 from impls.backend import Arrays, BackendInfo, MemoryReading
 from impls.jittor.data import to_numpy
+from impls.jittor.onednn import WHOLE
 from impls.jittor.ops import Operators, called, transpose
 from impls.jittor.unet import UNet, parameter_count
 from impls.recipe.config import ModelConfig
 from impls.recipe.precision import half
+
+# What Jittor's graph calls an operator of ours in C++.
+OURS = "code"
 
 
 class Network:
@@ -73,7 +77,7 @@ class Network:
         jt.sync(list(self.params.values()))
 
     def told(self, info: BackendInfo, batch: int) -> BackendInfo:
-        """`info` with the kernels of attention and transposition, which differ between CPU and CUDA.
+        """`info` with the kernels of attention, norm and transposition, which differ between devices and options.
 
         They are read from the graph of a small case, before it is computed.
         """
@@ -83,9 +87,15 @@ class Network:
         x = jt.zeros((min(batch, 2), 2, 2))
         found = called(lambda: self.operators.attention(x, x, x))
         library = sorted(name for name in found if "matmul" in name)
-        kernels = " and ".join(library) or "generated loops (broadcast, multiply, reduce)"
+        kernels = " and ".join(library) or (f"jittor.{OURS}" if OURS in found else
+                                            "generated loops (broadcast, multiply, reduce)")
         turned = " and ".join(sorted(called(lambda: transpose(x)) & {"transpose", "cutt_transpose", "reindex"}))
         names = {**info.operators, "attention": f"{info.operators['attention']}: {kernels}", "transpose": turned}
+        maps, scales = jt.zeros((1, 2, 2, 2)), jt.ones((2,))
+        for name, norm in (("group_norm", self.operators.group_norm),
+                           ("group_norm_silu", self.operators.group_norm_silu)):
+            if OURS in called(partial(norm, maps, scales, scales, 2, 1e-5)):
+                names[name] = f"{info.operators[name]}: jittor.{OURS}"
         return replace(info, operators=names)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
@@ -136,7 +146,7 @@ def _half_linear(layer: nn.Linear, x: Var) -> Var:
 
 def _unet(config: ModelConfig, options: frozenset[str], operators: Operators) -> UNet:
     """The network of an arm: computed as written, or channels-last by operators of our own."""
-    if "onednn" in options:
+    if WHOLE in options:
         from impls.jittor.onednn.unet import OneDNNUNet
 
         return OneDNNUNet(config)

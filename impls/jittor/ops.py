@@ -111,7 +111,6 @@ STOCK = Operators(
         "attention": "jittor.nn.bmm, softmax, bmm",
         "transpose": "jittor.Var.transpose, on CUDA reindex",
         "upsample": "jittor.Var.reindex",
-        "optimizer": "jittor.optim.AdamW with weight_decay 0, which is torch.optim.Adam, with a safe root",
     },
 )
 

@@ -114,8 +114,11 @@ class Adam:
         scaled: the loss is scaled, and a step whose gradients overflow is left out: see `impls.recipe.scaling`.
 
     Attributes:
+        name: what runs, for the report.
         scaler: what scales the loss; None where nothing does.
     """
+
+    name = "jittor.optim.AdamW with weight_decay 0, which is torch.optim.Adam, with a safe root"
 
     def __init__(self, params: Mapping[str, Var], grad_clip: float | None, ema_decay: float | None,
                  scaled: bool = False) -> None:

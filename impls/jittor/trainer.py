@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jittor as jt
 import numpy as np
@@ -10,6 +11,7 @@ from jittor import Var, nn
 from numpy.typing import NDArray
 
 from impls.backend import BackendInfo, MemoryReading
+from impls.jittor import onednn
 from impls.jittor.data import batches, start_generator, to_device, to_numpy
 from impls.jittor.diffusion import add_noise, noise_scales
 from impls.jittor.network import Network, device_memory
@@ -31,13 +33,14 @@ class Trainer(BaseTrainer):
         self.seed_generator(0)
         self.network = Network(config.model, options, operators, training=True)
         self.info = self.network.told(info, config.train.batch_size)
-        if "onednn" in options:
+        if options & {onednn.WHOLE, onednn.OPTIMISER}:
             from impls.jittor.onednn.adam import OneDNNAdam
 
             self.optimizer = OneDNNAdam(self.network.params, config.train.grad_clip, config.train.ema_decay)
         else:
             self.optimizer = Adam(self.network.params, config.train.grad_clip, config.train.ema_decay,
                                   scaled="amp" in options)
+        self.info = replace(self.info, operators={**self.info.operators, "optimizer": self.optimizer.name})
         self.scales = noise_scales(Schedule.from_config(config.diffusion), jt.empty((0,)))
         self.batches = batches(config, images)
 

@@ -16,8 +16,9 @@ from impls.backend import BackendInfo
 from impls.devices import cpu_name, require_tf32_switch
 from impls.errors import UnavailableError
 from impls.pytorch import precision
-from impls.pytorch.ops import STOCK, Operators
+from impls.pytorch.ops import Operators
 from impls.pytorch.sampler import Sampler
+from impls.pytorch.swaps import chosen
 from impls.pytorch.trainer import Trainer
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.precision import Measured, half
@@ -34,7 +35,7 @@ class Backend:
         torch.backends.cuda.matmul.allow_tf32 = "tf32" in self.options
         torch.backends.cudnn.allow_tf32 = "tf32" in self.options
         torch.backends.cudnn.benchmark = device == "cuda"
-        self.operators = STOCK
+        self.operators = chosen(self.options)
         found = measured(self.options, self.device, self.operators)
         self.info = describe(self.options, self.device, self.operators.names, found)
 

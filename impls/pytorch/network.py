@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from impls.backend import Arrays, BackendInfo, MemoryReading
+from impls.errors import UnavailableError
 from impls.pytorch.data import to_numpy
 from impls.pytorch.ops import Operators, called
 from impls.pytorch.unet import Attention, UNet, parameter_count
@@ -74,6 +75,9 @@ class Network:
         """`info` with the kernels of attention: PyTorch chooses among several, by strides, sizes and number types.
 
         Each attention of a shape of its own computes zeros once, below PyTorch's dispatcher, which tells what it ran.
+
+        Raises:
+            UnavailableError: an option asks for a kernel that PyTorch has not for these heads on this device.
         """
         if "compile" in self.options:
             # Compiled code chooses for itself, when it is first called.
@@ -86,7 +90,13 @@ class Network:
             if isinstance(module, Attention):
                 # Two images stand for more; of a single one the strides say less.
                 x = torch.zeros(min(batch, 2), *shape, device=self.device).contiguous(memory_format=self.memory_format)
-                names = called(partial(as_run(module, self.device, self.options), x))
+                try:
+                    names = called(partial(as_run(module, self.device, self.options), x))
+                except RuntimeError as error:
+                    if "No available kernel" not in str(error):
+                        raise
+                    raise UnavailableError(f"option attention=fused: PyTorch has no fused kernel for {name} on "
+                                           f"{self.device.type}: leave the option out") from error
                 fused = {kernel for kernel in names if "scaled_dot_product" in kernel}
                 kernels |= fused or {"products and softmax apart (math)"}
         if not kernels:

@@ -93,6 +93,5 @@ STOCK = Operators(
         "attention": "torch.nn.functional.scaled_dot_product_attention",
         "transpose": "torch.Tensor.transpose, a view",
         "upsample": "torch.nn.functional.interpolate",
-        "optimizer": "torch.optim.Adam",
     },
 )

@@ -25,8 +25,11 @@ class Adam:
         scaled: the loss is scaled, and a step whose gradients overflow is left out: see `impls.recipe.scaling`.
 
     Attributes:
+        name: what runs, for the report.
         scaler: what scales the loss; None where nothing does.
     """
+
+    name = "torch.optim.Adam"
 
     def __init__(self, params: Mapping[str, Tensor], grad_clip: float | None, ema_decay: float | None,
                  scaled: bool = False) -> None:

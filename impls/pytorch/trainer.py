@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ class Trainer(BaseTrainer):
         self.info = self.network.told(info, config.train.batch_size)
         self.optimizer = Adam(self.network.params, config.train.grad_clip, config.train.ema_decay,
                               scaled="fp16" in options)
+        self.info = replace(self.info, operators={**self.info.operators, "optimizer": self.optimizer.name})
         self.scales = noise_scales(Schedule.from_config(config.diffusion), torch.empty(0, device=device))
         self.batches = batches(config, images, device)
 

@@ -77,6 +77,18 @@ def test_group_norm(ops, jt, groups, channels, silu):
           *arrays((3, 5, 4, channels), (channels,), (channels,)))
 
 
+@pytest.mark.parametrize("silu", [False, True])
+@pytest.mark.parametrize(("groups", "channels"), [(4, 16), (16, 16), (4, 132)])
+def test_group_norm_of_planes(ops, jt, groups, channels, silu):
+    def stock(x, weight, bias):
+        norm = jt.nn.GroupNorm(groups, channels, eps=1e-5)
+        norm.weight, norm.bias = weight, bias
+        return jt.nn.silu(norm(x)) if silu else norm(x)
+
+    agree(jt, lambda x, weight, bias: ops.group_norm_planes(x, weight, bias, groups, 1e-5, silu), stock,
+          *arrays((3, channels, 5, 4), (channels,), (channels,)))
+
+
 def test_group_norm_of_a_shifted_input(ops, jt):
     def ours(x, shift, weight, bias):
         return ops.group_norm(x, weight, bias, 4, 1e-5, True, shift=3 * shift)
@@ -113,6 +125,8 @@ def test_group_norm_keeps_its_accuracy_at_a_large_mean(ops, jt):
     want = (want - want.mean((1, 3), keepdims=True)) / np.sqrt(want.var((1, 3), keepdims=True) + 1e-6)
     got = ops.group_norm(jt.array(x), jt.ones(8), jt.zeros(8), 2, 1e-6).numpy()
     np.testing.assert_allclose(got, want.reshape(x.shape), atol=1e-3)
+    planes = ops.group_norm_planes(first(jt.array(x)), jt.ones(8), jt.zeros(8), 2, 1e-6)
+    np.testing.assert_allclose(last(planes).numpy(), want.reshape(x.shape), atol=1e-3)
 
 
 CONVOLUTIONS = {  # channels in and out, kernel, stride, padding above, left, below, right

@@ -8,8 +8,10 @@ from small_training import set_weights, trainer, weights
 
 OPTIONS = {
     "pytorch": [(("channels_last",), 2e-5), (("bf16",), 5e-2), (("channels_last", "bf16"), 5e-2),
+                (("attention=math",), 2e-5), (("attention=fused",), 2e-5),
                 pytest.param(("compile",), 2e-5, marks=pytest.mark.slow)],
-    "jittor": [(("onednn",), 2e-5)],
+    "jittor": [(("onednn",), 2e-5), (("attention=onednn",), 2e-5), (("norm=onednn",), 2e-5),
+               (("optimiser=onednn",), 2e-5), (("attention=onednn", "norm=onednn", "optimiser=onednn"), 2e-5)],
 }
 
 
@@ -49,7 +51,18 @@ def test_same_network_and_same_training(fw, options, tolerance):
     assert resumed.losses() == pytest.approx(subject.losses(), rel=1e-6)
 
 
+# What an option swaps, and what then stands in the record.
+SWAPPED = {"attention=math": ("attention", "softmax apart (math)"), "attention=fused": ("attention", "flash_attention"),
+           "attention=onednn": ("attention", "fused: jittor.code"), "norm=onednn": ("group_norm", "jittor.code"),
+           "optimiser=onednn": ("optimizer", "own C++ operator, torch.optim.Adam")}
+
+
 def test_info_names_the_options(fw, options, tolerance):
-    plain, info = fw.backend.create((), "cpu", 1).info, fw.backend.create(options, "cpu", 1).info
+    plain, info = (trainer(fw, options=each).info for each in ((), options))
     assert info != plain
+    differ = {name for name, told in info.operators.items() if told != plain.operators.get(name)}
+    swapped = dict(SWAPPED[option] for option in options if option in SWAPPED)
+    assert all(text in info.operators[name] for name, text in swapped.items())
+    if swapped:
+        assert differ - {"group_norm_silu"} == swapped.keys() and info.flags == plain.flags
     assert info.dtype == ("bfloat16" if "bf16" in options else "float32")

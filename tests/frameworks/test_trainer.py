@@ -316,12 +316,28 @@ def test_the_kernels_of_attention_are_read_not_believed(fw, monkeypatch):
 
         with sdpa_kernel(SDPBackend.MATH):
             assert "softmax apart (math)" in trainer(fw).info.operators["attention"]
+        for wide in (False, True):
+            assert_profiled(fw, monkeypatch, wide)
     else:
         assert told["attention"].endswith("generated loops (broadcast, multiply, reduce)")
         assert told["transpose"] == "transpose"
         monkeypatch.setattr("impls.jittor.network.transpose", lambda x: x.reindex(x.shape, ["i0", "i1", "i2"]))
         assert trainer(fw).info.operators["transpose"] == "reindex"
         assert "own C++" in trainer(fw, options=("onednn",)).info.operators["attention"]
+
+
+def assert_profiled(fw, monkeypatch, wide):
+    """The profiler names the kernel that an option asks for, also where plain attention copies nothing for it."""
+    import torch
+
+    monkeypatch.setattr(fw.ops, "FUSED_WIDTH", 1 if wide else 256)
+    for options, fused in (((), not wide), (("attention=fused",), True), (("attention=math",), False)):
+        subject = trainer(fw, options=options)
+        with torch.profiler.profile() as profile:
+            subject.step()
+        names = {event.key for event in profile.key_averages()}
+        assert ("aten::_scaled_dot_product_flash_attention_for_cpu_backward" in names) == fused, options
+        assert ("aten::_softmax" in names) != fused, options
 
 
 def test_matmul_flops_is_a_rate(fw):

@@ -38,6 +38,8 @@ def test_config_path_is_another_name(tmp_path):
 def test_interpreters_may_be_given_for_several_arms():
     config, _ = parse(["--interpreter", "pytorch=/bin/sh", "--interpreter", "jittor=/bin/sh"])
     assert config.interpreter == ("pytorch=/bin/sh", "jittor=/bin/sh")
+    swapped, _ = parse(["--arms", "pytorch,jittor:norm=onednn", "--interpreter", "jittor:norm=onednn=/bin/sh"])
+    assert swapped.interpreters == {"jittor:norm=onednn": "/bin/sh"}
 
 
 def test_threads_come_from_the_option_else_from_the_environment(tmp_path, monkeypatch):

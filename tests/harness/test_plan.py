@@ -139,6 +139,7 @@ def test_parity_runs_as_many_steps_as_asked():
     (BenchConfig(suite="parity", arms="pytorch"), "cpu", "give at least two"),
     (BenchConfig(arms="pytorch:tf32"), "cpu", "tf32"),
     (BenchConfig(arms="pytorch,jittor:onednn"), "cuda", "onednn"),
+    (BenchConfig(arms="pytorch,jittor:norm=onednn"), "cuda", "'norm=onednn' exists only on the CPU"),
     (BenchConfig(arms=",".join(["pytorch"] * 9)), "cpu", "at most 8"),
     (BenchConfig(arms=",".join(["pytorch"] * 5), selfcheck=True), "cpu", "at most 4"),
 ])

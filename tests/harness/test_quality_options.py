@@ -52,6 +52,9 @@ def test_a_path_may_hold_an_equals_sign():
     assert set(model_paths(config).values()) == {Path("runs/lr=1/x")}
     each = BenchConfig(suite="quality", model_path=("pytorch=a=b", "jittor=c"))
     assert model_paths(each) == {"pytorch": Path("a=b"), "jittor": Path("c")}
+    swapped = BenchConfig(suite="quality", arms="pytorch,jittor:norm=onednn",
+                          model_path=("pytorch=a", "jittor:norm=onednn=b"))
+    assert model_paths(swapped) == {"pytorch": Path("a"), "jittor:norm=onednn": Path("b")}
     assert milestones("5, 20") == (5, 20)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from impls.errors import UsageError
-from impls.registry import parse_arm, parse_arms
+from impls.registry import leading_arm, parse_arm, parse_arms
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,6 +41,41 @@ def test_an_arm_has_one_half_precision():
     assert (parse_arm("pytorch:fp16").precision, parse_arm("pytorch:bf16+tf32").precision) == ("float16", "bfloat16")
     fault = parse_arm("pytorch:fp16").device_fault("cpu")
     assert fault == "pytorch:fp16: option 'fp16' exists only on CUDA"
+
+
+def test_an_option_may_have_a_value():
+    arm = parse_arm("jittor:optimiser=onednn+attention=onednn")
+    assert (arm.name, arm.options) == ("jittor:attention=onednn+optimiser=onednn",
+                                       ("attention=onednn", "optimiser=onednn"))
+    assert arm.device_fault("cpu") is None and arm.precision == "float32"
+    assert arm.device_fault("cuda") == f"{arm.name}: option 'attention=onednn' exists only on the CPU"
+    assert parse_arm("pytorch:attention=math+channels_last").device_fault("cuda") is None
+
+
+@pytest.mark.parametrize(("text", "fault"), [
+    ("pytorch:attention=x", "attention is one of attention=math, attention=fused, not 'attention=x'"),
+    ("pytorch:attention", "attention is one of attention=math, attention=fused, not 'attention'"),
+    ("pytorch:attention=", "attention is one of attention=math, attention=fused, not 'attention='"),
+    ("pytorch:norm=onednn", "unknown option 'norm=onednn': pytorch has channels_last, compile, bf16, fp16, tf32, "
+                            "attention=math, attention=fused"),
+    ("pytorch:attention=math+attention=fused", "attention=math and attention=fused exclude each other: choose one"),
+    ("jittor:norm=onednn+norm=onednn", "an option is given twice"),
+    ("jittor:onednn+attention=onednn", "onednn and attention=onednn exclude each other: choose one"),
+])
+def test_a_wrong_value_is_one_line(text, fault):
+    with pytest.raises(UsageError, match=f"^{re.escape(f'arm {text!r}: {fault}')}$"):
+        parse_arm(text)
+
+
+def test_the_arm_before_an_equals_sign_may_hold_one():
+    def split(text):
+        found = leading_arm(text)
+        return None if found is None else (found[0].name, found[1])
+
+    assert split("jittor:attention=onednn=/bin/python") == ("jittor:attention=onednn", "/bin/python")
+    assert split("jittor:onednn+optimiser=onednn=x") is None
+    assert split("jittor:onednn=a=b") == ("jittor:onednn", "a=b")
+    assert split("pytorch:attention=math") is None and split("runs/lr=1/x") is None
 
 
 def test_the_packages_are_asked_once_for_all_arms(monkeypatch):

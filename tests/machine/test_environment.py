@@ -89,13 +89,13 @@ def test_the_threads_and_the_switches_must_match(monkeypatch):
 
 
 def test_the_code_is_told_by_its_content(tmp_path):
-    for name in ("harness/run.py", "impls/jittor/fast.cpp", "docs/method.md"):
+    for name in ("harness/run.py", "impls/jittor/fast.cc", "docs/method.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("one")
     before = source_sha256(tmp_path)
     (tmp_path / "docs/method.md").write_text("two")
     assert source_sha256(tmp_path) == before == capture(root=tmp_path).facts["source_sha256"]
-    (tmp_path / "impls/jittor/fast.cpp").write_text("two")
+    (tmp_path / "impls/jittor/fast.cc").write_text("two")
     changed = source_sha256(tmp_path)
     (tmp_path / "harness/run.py").rename(tmp_path / "harness/walk.py")
     assert len({before, changed, source_sha256(tmp_path)}) == 3

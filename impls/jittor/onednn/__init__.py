@@ -1,1 +1,6 @@
 """CPU operators of our own for Jittor, and the network and optimiser that run on them."""
+
+# The option that runs the whole network and the optimiser on them, and those that swap one kind of operator.
+WHOLE = "onednn"
+ATTENTION, NORM, OPTIMISER = "attention=onednn", "norm=onednn", "optimiser=onednn"
+OPTIONS = frozenset({WHOLE, ATTENTION, NORM, OPTIMISER})

@@ -46,6 +46,7 @@ class OneDNNAdam:
         eps: added to the root of the second moment.
     """
 
+    name = "own C++ operator, torch.optim.Adam's formula, fused with clipping and averaging"
     # There is no float16 here, whose gradients want a scaled loss.
     scaler = None
 

@@ -2,7 +2,8 @@
 
 Stock Jittor runs batched products, softmax and GroupNorm as generated loops on the CPU, and each of its convolutions
 builds its oneDNN primitives anew and reorders its feature maps on the way in and out. Here feature maps are
-channels-last, (N, H, W, C), which oneDNN's convolutions take as they are. Float32 and CPU only.
+channels-last, (N, H, W, C), which oneDNN's convolutions take as they are; `group_norm_planes` alone takes them as stock
+Jittor has them. Float32 and CPU only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from impls.jittor import runtime
 from impls.jittor.setup import onednn_wheels
 from impls.store.files import remove_abandoned, replacement
 
-SOURCES = tuple(Path(__file__).parent / "csrc" / name for name in ("operators.cc", "convolution.cc"))
+SOURCES = tuple(Path(__file__).parent / "csrc" / name for name in ("operators.cc", "planes.cc", "convolution.cc"))
+HEADERS = (Path(__file__).parent / "csrc" / "silu.h",)
 COMPILE = ("-std=c++17", "-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC", "-Wall", "-c")
 # Linking without -ffast-math: with it GCC adds code that flushes denormals in the whole process.
 LINK = ("-shared", "-fopenmp", "-lm")
@@ -42,7 +44,7 @@ def load() -> Path:
         raise UnavailableError("the onednn option needs Jittor's oneDNN, which use_mkl=0 switched off: unset use_mkl")
     compiler = jt.flags.cc_path
     headers = onednn_wheels.folder(runtime.jittor_home()) / "include"
-    texts = [source.read_text(encoding="utf-8") for source in SOURCES]
+    texts = [file.read_text(encoding="utf-8") for file in (*SOURCES, *HEADERS)]
     key = hashlib.sha256("\0".join((*texts, compiler, *COMPILE, *LINK)).encode()).hexdigest()[:16]
     library = Path(jt.flags.cache_path) / "ddpm_bench" / f"operators-{key}.so"
     if not library.exists():
@@ -163,6 +165,29 @@ def group_norm(
     seed = int(np.random.randint(2**31)) if dropout else 0
     options = {"groups": groups, "eps": float(eps), "silu": int(silu), "seed": seed, "p": float(dropout)}
     return _GroupNorm()(x, shift, weight, bias, options)
+
+
+class _GroupNormPlanes(jt.Function):
+    def execute(self, x: jt.Var, weight: jt.Var, bias: jt.Var, groups: int, eps: float, silu: bool) -> jt.Var:
+        n, channels, height, width = x.shape
+        self.sizes = {"n": n, "channels": channels, "pixels": height * width, "groups": groups}
+        self.silu, shapes = int(silu), [x.shape, (n, groups, 2)]
+        y, moments = _call("ddpm_group_norm_planes", shapes, [x, weight, bias], **self.sizes, eps=float(eps),
+                           silu=self.silu)
+        self.saved = x, weight, bias, moments
+        return y
+
+    def grad(self, g: jt.Var) -> tuple[jt.Var | None, ...]:
+        x, weight, bias, moments = self.saved
+        shapes = [x.shape, weight.shape, bias.shape, (2, *x.shape[:2])]
+        gx, gw, gb, _sums = _call("ddpm_group_norm_planes_backward", shapes, [x, weight, bias, moments, g],
+                                  **self.sizes, silu=self.silu)
+        return gx, gw, gb, None, None, None
+
+
+def group_norm_planes(x: jt.Var, weight: jt.Var, bias: jt.Var, groups: int, eps: float, silu: bool = False) -> jt.Var:
+    """GroupNorm, as `group_norm` without what surrounds it, of feature maps x (N, C, H, W)."""
+    return _GroupNormPlanes()(x, weight, bias, groups, eps, silu)
 
 
 class _Convolution(jt.Function):

@@ -103,5 +103,4 @@ def operators() -> Operators:
         "attention": "own C++ operator over oneDNN's sgemm, fused",
         "transpose": "none but that of several heads: feature maps are channels-last",
         "upsample": "own C++ operator",
-        "optimizer": "own C++ operator, torch.optim.Adam's formula, fused with clipping and averaging",
     })

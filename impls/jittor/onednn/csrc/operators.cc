@@ -9,6 +9,8 @@
 #include <numeric>
 #include <vector>
 
+#include "silu.h"
+
 extern "C" int dnnl_sgemm(char, char, long, long, long, float, const float*, long, const float*, long, float, float*, long);
 
 namespace {
@@ -42,16 +44,6 @@ void softmax_row_backward(const float* y, float* dy, long n, float scale) {
     for (long i = 0; i < n; i++) dot += y[i] * dy[i];
 #pragma omp simd
     for (long i = 0; i < n; i++) dy[i] = y[i] * (dy[i] - dot) * scale;
-}
-
-// Arrays with fewer elements than this are not worth waking other threads for.
-constexpr long kSerial = 1 << 15;
-
-inline float sigmoid(float x) { return 1.f / (1.f + std::exp(-x)); }
-
-inline float silu_slope(float x) {
-    const float s = sigmoid(x);
-    return s * (1.f + x * (1.f - s));
 }
 
 // Dropout's factor of element i: a hash of (seed, i) (murmur3's finaliser) decides, so that no mask needs storing.
