@@ -122,7 +122,10 @@ class Stepper(Protocol):
 
 
 class Phased(Protocol):
-    """What a `Stepper` may offer beside: without it an arm is timed as ever, and not explained."""
+    """What a `Stepper` may offer beside: without it an arm is timed as ever, and not explained.
+
+    A trainer's phases are "data", "forward", "backward" and "optimizer", a sampler's "network" and "update".
+    """
 
     def step_in_phases(self, mark: Mark) -> None:
         """One step as `step` does it, but waiting for the device at the end of each of its phases."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from impls.backend import Arrays, BackendInfo, Images, OnStep
+from impls.backend import Arrays, BackendInfo, Images, Mark, OnStep
 from impls.errors import UsageError
 from impls.pictures.images import require_finite, to_uint8
 from impls.recipe import randomness
@@ -35,6 +35,7 @@ class BaseSampler(ABC):
         ddim_step: of the framework's `diffusion`.
         latest: the images after the latest call of `step` or `enqueue`.
         predicted: sum of the noise predicted by the latest chain, which shows what clipping hides.
+        mark: told of every phase's end while a step is cut; None while none is.
     """
 
     network: Any
@@ -48,6 +49,7 @@ class BaseSampler(ABC):
         self.endless = self.walk()
         self.latest: Tensor | None = None
         self.predicted: Tensor | None = None
+        self.mark: Mark | None = None
 
     @property
     def parameter_count(self) -> int:
@@ -97,6 +99,7 @@ class BaseSampler(ABC):
         for row, (t, t_prev) in enumerate(path):
             with self.no_grad():
                 eps = self.network(x, t_rows[row])
+                self.phase_ends("network", [eps])
                 # Clipping makes ordinary numbers of infinity and, in kernels that assume there is none, of NaN.
                 predicted = eps if predicted is None else predicted + eps
                 if method == "ddpm":
@@ -109,6 +112,7 @@ class BaseSampler(ABC):
                                        clip_range=chosen.clip_range, recompute_eps=chosen.recompute_eps)
             if launch:
                 self.launch([x, predicted])
+            self.phase_ends("update", [x, predicted])
             self.predicted = predicted
             yield x
 
@@ -141,6 +145,24 @@ class BaseSampler(ABC):
     def step(self) -> None:
         """Enqueue one network call and the step down that follows from it."""
         self.latest = next(self.endless)
+
+    def step_in_phases(self, mark: Mark) -> None:
+        """One step as `step` does it, but waiting for the device at the end of its network call and of its update."""
+        self.mark = mark
+        try:
+            self.step()
+        finally:
+            self.mark = None
+
+    def phase_ends(self, phase: str, tensors: Sequence[Tensor]) -> None:
+        """While a step is cut, wait for what a phase has computed and tell its end."""
+        if self.mark is not None:
+            self.finish(tensors)
+            self.mark(phase)
+
+    @abstractmethod
+    def finish(self, tensors: Sequence[Tensor]) -> None:
+        """Return only when these are computed."""
 
     def enqueue(self, n: int, seed: int, steps: int) -> None:
         """Ask for a DDIM chain without launching or waiting for anything: what careless timing measures."""

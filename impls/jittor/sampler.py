@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jittor as jt
@@ -49,6 +49,10 @@ class Sampler(BaseSampler):
         if self.latest is not None:
             jt.sync([self.latest])
         jt.sync_all(True)
+
+    def finish(self, tensors: Sequence[Var]) -> None:
+        """Return only when these are computed."""
+        jt.sync(list(tensors), True)
 
     def pending_work(self) -> int | None:
         """Operations that Jittor's graph still holds; more than after `synchronize` means unfinished work."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,10 @@ class Sampler(BaseSampler):
         """Return only when all enqueued work is finished; on the CPU it always is."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    def finish(self, tensors: Sequence[Tensor]) -> None:
+        """Return only when these are computed."""
+        self.synchronize()
 
     def pending_work(self) -> int | None:
         """None: PyTorch does not tell how much is enqueued on CUDA, and enqueues nothing on the CPU."""

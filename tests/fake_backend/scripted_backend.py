@@ -53,6 +53,8 @@ def scripted_spend(options: frozenset[str], process: int, step: int) -> None:
         time.sleep(wait)
 
 
+# Of a sampler's step, which takes as long as a trainer's.
+CALL_NS = {"network": 90_000_000, "update": 10_000_000}
 PHASES_NS = {"data": 5_000_000, "forward": 25_000_000, "backward": 50_000_000, "optimizer": 20_000_000}
 
 
@@ -60,7 +62,7 @@ def scripted_spend_phase(options: frozenset[str], process: int, step: int, phase
     """A phase of a step: together they take as long as `scripted_spend`."""
     if not isinstance(time.perf_counter_ns, OwnTime):
         time.perf_counter_ns = OwnTime()
-    time.perf_counter_ns.ns += PHASES_NS[phase] * (2 if "slow" in options else 1)
+    time.perf_counter_ns.ns += (PHASES_NS | CALL_NS)[phase] * (2 if "slow" in options else 1)
 
 
 # A test in this process replaces these.
@@ -213,6 +215,12 @@ class ScriptedSampler:
             self.enqueued.append(self.calls)
         else:
             spend(self.options, self.process, self.calls)
+        self._called()
+
+    def step_in_phases(self, mark):
+        for phase in CALL_NS:
+            spend_phase(self.options, self.process, self.calls, phase)
+            mark(phase)
         self._called()
 
     def _called(self):

@@ -21,15 +21,16 @@ ARMS = {"arms": "scripted:slow,scripted", "blocks": 6, "pairs": 4, "steps": "3"}
 def why(lab, monkeypatch):
     """A run in which arm "slow" takes 150 ms a step and the other 100, and more where a test plants it."""
 
-    def run(batch_ns=0, wait_ns=0, **options):
+    def run(batch_ns=0, wait_ns=0, update_ns=0, **options):
         def spend(of, process, step, slow, fast):
             lab.clock.sleep((slow if "slow" in of else fast) / 1e9)
 
         lab.script(lambda of, process, step: 150e6 if "slow" in of else 100e6)
         monkeypatch.setattr(scripted_backend, "spend_batch", lambda *at: spend(*at, batch_ns, 0))
         monkeypatch.setattr(scripted_backend, "spend_wait", lambda *at: spend(*at, wait_ns, 0))
-        monkeypatch.setattr(scripted_backend, "spend_phase",
-                            lambda *at: spend(*at[:3], 150e6 / 4, 100e6 / 4))
+        parts = {**dict.fromkeys(scripted_backend.PHASES_NS, 1 / 4), "network": 0.9, "update": 0.1}
+        monkeypatch.setattr(scripted_backend, "spend_phase", lambda *at: spend(
+            *at[:3], 150e6 * parts[at[3]] + update_ns * (at[3] == "update"), 100e6 * parts[at[3]]))
         return lab.run(suite="why", **{**ARMS, **options})
 
     return run
@@ -85,6 +86,19 @@ def test_a_clock_that_does_not_wait_is_told(why, monkeypatch):
     assert "a clock that does not wait shows 0.00% of its time" in by_guess(run)["sampling"].reason
 
 
+def test_a_network_call_is_cut_as_a_step_is(why):
+    _, run = why()
+    found = {share.cause: share for share in run.of(Share) if share.of == "network call"}
+    assert {cause: (share.word, round(share.share, 3)) for cause, share in found.items()} == {
+        "network": ("explains", 0.9), "update": ("explains", 0.1), "all": ("adds-up", 1.0)}
+    assert found["all"].a_ns == 150e6 and {share.blocks for share in found.values()} == {apart.CUT_ROUNDS}
+    _, run = why(update_ns=10e6)
+    found = {share.cause: share for share in run.of(Share) if share.of == "network call"}
+    assert (found["update"].share, found["all"].word) == (pytest.approx(15 / 50), "does-not-add-up")
+    assert [share.cause for share in run.of(Share) if (share.method, share.of) == ("cuts", "step")] == [
+        "data", "forward", "backward", "optimizer", "all"]
+
+
 def test_nothing_apart_happens_between_measured_windows(lab):
     said, seen = [], set()
     lab.sessions.spy = said.append
@@ -93,7 +107,7 @@ def test_nothing_apart_happens_between_measured_windows(lab):
     for line in run.events:
         if isinstance(line, Apart):
             seen.add(line.block)
-        if isinstance(line, Window | Phases):
+        if isinstance(line, Window) or (isinstance(line, Phases) and line.of == "step"):
             assert line.block not in seen, "a window after what is measured apart, in the same block"
     assert seen == {0}
     assert {(one.what, one.arm): one.round for one in run.of(Apart)} == {
@@ -129,6 +143,9 @@ def test_the_page_tells_the_guesses_first(why):
     tables = [block for block in found["apart"].blocks if isinstance(block, Table)]
     assert [row[-2].text for row in tables[0].rows] == ["40 % [40, 40]", "0 % [0, 0]", "n/a"]
     assert [cell.text for cell in tables[1].rows[0][1:3]] == ["1.00", "1.13"]
+    assert [row[0].text for row in tables[2].rows] == [
+        "network call", "DDIM's update", "whole network call; the sum of the phases"]
+    assert "A network call of scripted:slow takes 50.0 ms longer" in found["apart"].blocks[2].text
 
 
 class Sketch:

@@ -9,18 +9,22 @@ from pydantic import Field
 
 from harness.record.events.base import ArmSlot, Event, PartName
 
+Whole = Literal["step", "network call"]
+
 
 class Phases(Event):
     """Steps of one arm, some whole and as many cut into phases, each phase waited for.
 
-    `pair` numbers the turns of a block; `position` is 0 for the arm that ran first in it.
+    `pair` numbers the turns of a block, or the rounds of network calls, which each arm has by itself; `position` is 0
+    for the arm that ran first in a turn.
     """
 
     type: Literal["phases"] = "phases"
-    subject: ClassVar = ("part", "arm", "block", "pair")
+    subject: ClassVar = ("part", "arm", "block", "of", "pair")
     part: PartName
     arm: ArmSlot
     block: int
+    of: Whole = "step"
     pair: int
     position: int
     whole_ns: list[int] = Field(description="one duration per whole step, synchronised at its end")
@@ -88,11 +92,12 @@ class Share(Event):
     """What a cause holds of the gap between two arms: (time A - time B) of the cause over that of whole steps."""
 
     type: Literal["share"] = "share"
-    subject: ClassVar = ("part", "arm_a", "arm_b", "method", "cause")
+    subject: ClassVar = ("part", "arm_a", "arm_b", "method", "of", "cause")
     part: PartName
     arm_a: ArmSlot
     arm_b: ArmSlot
     method: Literal["cuts", "isolated", "swapped", "apart"]
+    of: Whole = Field("step", description="whose gap it is: that of a training step, or of a sampler's network call")
     cause: str = Field(description="cuts: a phase; isolated, swapped: a class of operators; apart: loader, waiting, "
                                    "threads; 'all' for the sum of all, which is 1 where nothing is left over")
     a_ns: float | None = Field(description="time of a step's phase in arm A, mean over blocks")
@@ -100,7 +105,7 @@ class Share(Event):
     share: float | None
     ci_low: float | None
     ci_high: float | None
-    blocks: int
+    blocks: int = Field(description="blocks, or of network calls rounds, that it rests on")
     word: Literal["explains", "does-not-explain", "works-against", "inconclusive", "adds-up", "does-not-add-up",
                   "no-gap", "not-measured"]
     reason: str | None = None
@@ -111,6 +116,7 @@ class Share(Event):
         a, b = (arms.get(slot, slot) for slot in (self.arm_a, self.arm_b))
         what = "all phases" if self.cause == "all" else self.cause
         what = f"{what}, {self.method}" if self.method != "cuts" else what
+        what = f"{what} of a {self.of}" if self.of != "step" else what
         if self.share is None or self.ci_low is None or self.ci_high is None:
             return f"why: {what} of {a} and {b}: {self.word}: {self.reason}"
         return (f"why: {what}: {self.share:.0%} [{self.ci_low:.0%}, {self.ci_high:.0%}] of the gap between {a} and {b} "

@@ -9,7 +9,7 @@ from statistics import mean, median
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.plan import Comparison
-from harness.record.events import Apart, ArmSlot, PartName, Share, StartUp, Window, WorkerStarted
+from harness.record.events import Apart, ArmSlot, PartName, Phases, Share, StartUp, Window, WorkerStarted
 from harness.record.run import RecordedRun
 from harness.stats.interval import Interval, t_interval
 from harness.stats.share import SHARE_MARGIN, gap_of, share_of, word_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 What = Literal["waiting", "loader", "sampling"]
 ROUNDS: dict[What, int] = {"waiting": 5, "loader": 4, "sampling": 5}
+CUT_ROUNDS = 8
 # A free-running window waits once, at its end: it needs steps enough to make that little.
 WINDOW_S, EPOCH_S = 1.0, 0.5
 # Without its first step an epoch must still have some.
@@ -203,6 +204,27 @@ def _sampling(block: Block, arm: Started) -> None:
         span = arm.session.ask(batch, SLOW_LIMIT_S)
         asked = arm.session.ask(trap, SLOW_LIMIT_S).unsynchronised_ns
         _record(block, arm, "sampling", number, steps, span.end_ns - span.start_ns, asked)
+    _cut_calls(block, arm, math.ceil(steps * EPOCH_S * 1e9 / max(1, span.end_ns - span.start_ns)))
+
+
+def _cut_calls(block: Block, arm: Started, calls: int) -> None:
+    """Network calls, whole and cut, in turn."""
+    from harness.bench import SLOW_LIMIT_S
+    from harness.protocol.timing import Phased, Stepwise
+
+    # The first ones compile what cutting needs.
+    arm.session.ask(Stepwise(steps=2), SLOW_LIMIT_S)
+    arm.session.ask(Phased(steps=2), SLOW_LIMIT_S)
+    for number in range(CUT_ROUNDS):
+        whole: list[int] = []
+        cut: dict[str, list[int]] = {}
+        for which in (0, 1) if number % 2 else (1, 0):
+            if which:
+                whole = arm.session.ask(Stepwise(steps=calls), SLOW_LIMIT_S).step_ns
+            else:
+                cut = arm.session.ask(Phased(steps=calls), SLOW_LIMIT_S).phase_ns
+        block.append(Phases(part=block.part.name, arm=arm.session.slot, block=block.number, of="network call",
+                            pair=number, position=0, whole_ns=whole, phase_ns=cut))
 
 
 def _record(block: Block, arm: Started, what: What, number: int, steps: int, plain_ns: int, other_ns: int,

@@ -90,6 +90,7 @@ class Why(TrainingSteps):
             of_pair: list[Share] = shares(recorded, pair, self.name, refused)
             if not pair.selfcheck:
                 of_pair += apart.shares(recorded, pair, self.name, refused)
+                told += shares(recorded, pair, self.name, refused, "network call")
                 told += [start] if (start := apart.start_up(recorded, pair, self.name)) else []
             told += of_pair
             if not pair.selfcheck and refused is None:

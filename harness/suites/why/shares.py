@@ -8,7 +8,7 @@ from statistics import mean
 from typing import NamedTuple
 
 from harness.plan import Comparison
-from harness.record.events import ArmSlot, BlockState, Case, PartName, Phases, Share
+from harness.record.events import ArmSlot, BlockState, Case, PartName, Phases, Share, Whole
 from harness.record.run import RecordedRun
 from harness.stats.interval import Interval
 from harness.stats.share import SHARE_MARGIN, gap_of, midmean, share_of, word_of
@@ -30,7 +30,8 @@ class Cut(NamedTuple):
     phase_ns: Mapping[str, float]
 
 
-def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | None = None) -> list[Share]:
+def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | None = None,
+           of: Whole = "step") -> list[Share]:
     """A share for every phase, then that of all together; one line with the reason where there is nothing to share.
 
     Args:
@@ -38,26 +39,30 @@ def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | No
         pair: whose gap it is.
         part: the part's name.
         refused: why the two must not be compared; None where they may.
+        of: whether steps were cut, or network calls.
     """
-    of_a, of_b = cuts(run, pair.a), cuts(run, pair.b)
+    of_a, of_b = cuts(run, pair.a, of), cuts(run, pair.b, of)
     blocks = sorted(of_a.keys() & of_b.keys())
     names = tuple(run.arms.get(slot, slot) for slot in (pair.a, pair.b))
-    gap = _Gap(part, pair, names, [of_a[block] for block in blocks], [of_b[block] for block in blocks])
+    gap = _Gap(part, pair, names, of, [of_a[block] for block in blocks], [of_b[block] for block in blocks])
     fault = gap.fault(refused)
     if fault is not None:
         return [fault]
     return [*(gap.share(cause) for cause in gap.causes), gap.together()]
 
 
-def cuts(run: RecordedRun, slot: ArmSlot) -> dict[int, Cut]:
-    """What every finished block says of an arm."""
+def cuts(run: RecordedRun, slot: ArmSlot, of: Whole = "step") -> dict[int, Cut]:
+    """What every finished block says of an arm's steps, or every round of its network calls."""
+    told = [line for line in run.of(Phases) if line.arm == slot and line.of == of]
     measured = {case.block for case in run.of(Case) if case.status == "measured" and case.arm == slot}
+    blocks = [state.block for state in run.of(BlockState) if state.block in measured]
+    units = blocks if of == "step" else [line.pair for line in told if line.block in blocks]
     found: dict[int, Cut] = {}
-    for block in [state.block for state in run.of(BlockState) if state.block in measured]:
-        lines = [line for line in run.of(Phases) if line.arm == slot and line.block == block]
+    for unit in units:
+        lines = [line for line in told if unit == (line.block if of == "step" else line.pair)]
         if lines:
             phases = dict.fromkeys(name for line in lines for name in line.phase_ns)
-            found[block] = Cut(midmean([ns for line in lines for ns in line.whole_ns]),
+            found[unit] = Cut(midmean([ns for line in lines for ns in line.whole_ns]),
                                {name: midmean([ns for line in lines for ns in line.phase_ns.get(name, ())])
                                 for name in phases})
     return found
@@ -70,6 +75,7 @@ class _Gap:
     part: PartName
     pair: Comparison
     names: tuple[str, ...]
+    of: Whole
     a: Sequence[Cut]
     b: Sequence[Cut]
 
@@ -89,8 +95,9 @@ class _Gap:
         if refused is not None:
             return self._line(ALL, "not-measured", None, refused, "make both arms alike in this first")
         if len(self.a) < 2:
-            return self._line(ALL, "not-measured", None, "fewer than two blocks in which both arms were cut",
-                              "run at least two blocks")
+            units = "blocks" if self.of == "step" else "rounds"
+            return self._line(ALL, "not-measured", None, f"fewer than two {units} in which both arms were cut",
+                              "run at least two blocks" if self.of == "step" else "see the failed cases and their logs")
         if not self.causes:
             without = [name for name, cuts_ in zip(self.names, (self.a, self.b), strict=True)
                        if not all(cut.phase_ns for cut in cuts_)]
@@ -135,7 +142,8 @@ class _Gap:
             return mean(cut.whole_ns if cause == ALL else cut.phase_ns[cause] for cut in cuts_) if cuts_ else None
 
         return Share.model_validate({
-            "part": self.part, "arm_a": self.pair.a, "arm_b": self.pair.b, "method": "cuts", "cause": cause,
+            "part": self.part, "arm_a": self.pair.a, "arm_b": self.pair.b, "method": "cuts", "of": self.of,
+            "cause": cause,
             "a_ns": spent(self.a), "b_ns": spent(self.b), "share": found and found.mean,
             "ci_low": found and found.low, "ci_high": found and found.high, "blocks": len(self.a), "word": word,
             "reason": reason, "next_action": next_action})

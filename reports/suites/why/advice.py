@@ -31,7 +31,8 @@ def section(seen: RunView) -> Section | None:
 def advice(seen: RunView) -> Iterable[str]:
     """For each pair of arms, the cause to mend first, and the implementation to switch to."""
     for one in told(seen):
-        own = [share for share in seen.run.of(Share) if {share.arm_a, share.arm_b} == {one.slow, one.fast}]
+        own = [share for share in seen.run.of(Share) if {share.arm_a, share.arm_b} == {one.slow, one.fast} and
+               share.of == "step"]
         slow = seen.label(one.slow)
         found = (best(share for share in own if share.method == method) for method in MENDED_BY)
         first = next((share for share in found if share), None)

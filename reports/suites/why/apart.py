@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from statistics import median
 
 from harness.record.events import Apart, Share, StartUp
-from reports.page.blocks import Section, Table, head
+from reports.page.blocks import Block, Prose, Section, Table, head
 from reports.page.blocks import section as section_of
-from reports.suites.why.causes import with_limits
+from reports.suites.why.causes import said, table, told, with_limits
 from reports.text import Value, duration, missing, number, plural
 from reports.view.run import ArmView, RunView
 
@@ -20,8 +20,11 @@ CAUSES = {
 
 
 def section(seen: RunView) -> Section | None:
-    """As a share of the gap, then arm by arm."""
-    return section_of("apart", "Loader, waiting, sampling, starting", shares(seen), rounds(seen))
+    """As a share of the gap, then arm by arm, then a network call of sampling in its phases."""
+    calls: list[Block] = []
+    for one in told(seen, "network call"):
+        calls += [Prose(said(seen, one)), *([table(seen, one)] if one.phases else [])]
+    return section_of("apart", "Loader, waiting, sampling, starting", shares(seen), rounds(seen), *calls)
 
 
 def shares(seen: RunView) -> Table | None:

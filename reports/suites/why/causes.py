@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from harness.record.events import Share, Verdict
+from harness.record.events import Share, Verdict, Whole
 from reports.page.blocks import Block, Part, Prose, Section, Table, VerdictCard, head
 from reports.page.blocks import section as section_of
 from reports.page.figures import FigureMaker, numbered
@@ -18,6 +18,8 @@ PHASES = {
     "forward": "forward pass",
     "backward": "backward pass",
     "optimizer": "optimiser (clipping, Adam, averaged weights)",
+    "network": "network call",
+    "update": "DDIM's update",
 }
 
 
@@ -53,10 +55,10 @@ class Told:
         return sorted(found, key=lambda share: -(share.share or 0))
 
 
-def told(seen: RunView) -> list[Told]:
-    """Every pair that the run tells of."""
+def told(seen: RunView, of: Whole = "step") -> list[Told]:
+    """Every pair whose steps, or network calls, the run tells of."""
     pairs: dict[tuple[str, str], list[Share]] = {}
-    for share in (one for one in seen.run.of(Share) if one.method == "cuts"):
+    for share in (one for one in seen.run.of(Share) if one.method == "cuts" and one.of == of):
         pairs.setdefault((share.arm_a, share.arm_b), []).append(share)
     found = []
     for (a, b), shares in pairs.items():
@@ -131,7 +133,7 @@ def said(seen: RunView, one: Told) -> str:
         return sentence(f"{slow} and {fast}: {one.together.word.replace('-', ' ')}, {one.together.reason}")
     parts = [f"{name_of(share.cause)} {with_limits(share)}" for share in one.ranked]
     against = [f"{name_of(share.cause)} {with_limits(share)}" for share in one.phases if share.word == "works-against"]
-    text = f"A step of {slow} takes {duration(slow_ns - fast_ns)} longer than one of {fast}. "
+    text = f"A {one.together.of} of {slow} takes {duration(slow_ns - fast_ns)} longer than one of {fast}. "
     text += f"Of that: {', '.join(parts)}" if parts else "No phase alone explains it"
     text += f"; against it works {', '.join(against)}" if against else ""
     left = one.together.share
@@ -143,7 +145,7 @@ def table(seen: RunView, one: Told) -> Table:
     """Phase by phase."""
     slow, fast = seen.label(one.slow), seen.label(one.fast)
     rows = tuple(row(one, share) for share in (*one.phases, one.together))
-    caption = f"A step of {slow} and one of {fast}, phase by phase"
+    caption = f"A {one.together.of} of {slow} and one of {fast}, phase by phase"
     times = Value(slow, slot=one.slow), Value(fast, slot=one.fast)
     return Table(caption, (*head("phase"), *times, *head("ratio", "share of time", "share of the gap", "word")), rows)
 
@@ -154,7 +156,7 @@ def row(one: Told, share: Share) -> tuple[Value, ...]:
     whole_ns = one.times_ns(one.together)[0]
     ratio = Value(number(slow_ns / fast_ns)) if slow_ns and fast_ns else missing("a time of 0")
     of_time = Value(percent(slow_ns / whole_ns)) if slow_ns is not None and whole_ns else missing("no whole step")
-    name = "whole step; the sum of the phases" if share.cause == ALL else name_of(share.cause)
+    name = f"whole {share.of}; the sum of the phases" if share.cause == ALL else name_of(share.cause)
     return (Value(name), Value(duration(slow_ns)), Value(duration(fast_ns)), ratio, of_time,
             Value(with_limits(share)) if share.share is not None else missing(share.reason or "none recorded"),
             Value(share.word.replace("-", " "), share.reason))
