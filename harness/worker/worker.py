@@ -113,8 +113,14 @@ class Worker:
         return self._built(self._trainer, start)
 
     def build_sampler(self, command: life.BuildSampler) -> life.Built:
-        """Build a sampler in place of what was built."""
+        """Build a sampler in place of what was built.
+
+        Raises:
+            UsageError: the backend has none.
+        """
         backend = self.backend
+        if getattr(backend, "sampler", None) is None:
+            raise UsageError(f"{backend.info.framework}: this backend has no sampler(config), so it draws no images")
         self._close()
         start = self.clock()
         self._sampler = backend.sampler(validated(command.experiment, "the runner's configuration"))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import scripted_backend
 
+from harness.plan import Comparison
 from harness.protocol import life, sampling, training
-from harness.record.events import Apart, Case, Guess, Phases, Share, StartUp, Window
+from harness.record.events import Apart, Case, Guess, Phases, RunStarted, Share, StartUp, Window
+from harness.record.run import RecordedRun
 from harness.suites.why import apart
+from harness.suites.why.guesses import guesses
 from reports import terminal
 from reports.page.blocks import Table
 from reports.suites.registry import chapters_of, whole
@@ -79,6 +84,38 @@ def test_each_guess_has_a_verdict_with_its_figure(why):
                for line in terminal.lines(run))
 
 
+def operator_share(method, value, word="explains"):
+    return Share(part="why", arm_a="A", arm_b="B", method=method, cause="attention", a_ns=30e6, b_ns=5e6, share=value,
+                 ci_low=value - 0.02, ci_high=value + 0.02, blocks=6, word=word)
+
+
+@pytest.mark.parametrize(("known", "word", "said"), [
+    ([("isolated", 0.47, "explains"), ("swapped", 0.46, "explains")], "holds",
+     "it holds 47% [45%, 49%] of the gap; another implementation of it in the same framework closes 46% [44%, 48%]"),
+    ([("isolated", 0.47, "explains")], "holds", "what another implementation closes was not measured"),
+    ([("swapped", 0.01, "does-not-explain")], "does-not-hold", "closes 1% [-1%, 3%] of the gap"),
+    ([("isolated", 0.47, "explains"), ("swapped", 0.01, "does-not-explain")], "inconclusive", "closes 1%")])
+def test_attention_is_judged_by_what_operators_hold_and_swaps_close(known, word, said):
+    start = RunStarted(run_id="r", suite="why", started_utc="2026-01-01T00:00:00+00:00", command=[], bench={},
+                       arms=[], experiment={}, config_sha256="", declared={"parts": ["why"]})
+    windows = [Window(kind="stepwise", arm=arm, block=0, pair=0, position=0, start_ns=0, end_ns=ns, steps=1,
+                      step_ns=[ns]) for arm, ns in (("A", 150), ("B", 100))]
+    shares = [operator_share(*one) for one in known]
+    found = {one.guess: one for one in guesses(RecordedRun(Path("r"), (start, *windows)), Comparison("A", "B"), "why",
+                                               shares)}
+    assert found["attention"].word == word and said in found["attention"].reason
+    assert {found[name].word for name in ("loader", "compilation", "sampling")} == {"not-measured"}
+
+
+def test_the_page_says_what_to_mend_and_what_to_switch(why):
+    _, run = why()
+    more = [operator_share("isolated", 0.47), operator_share("swapped", 0.46)]
+    ((chapter, seen),) = chapters_of(whole(replace(run, events=(*run.events, *more))))
+    texts = [block.text for block in next(iter(chapter.sections(seen, Sketch()))).blocks[:2]]
+    assert texts == ["Fix first in scripted:slow: attention, 47 % [45, 49] of the gap to scripted (operators).",
+                     "Switch in scripted:slow: another implementation of attention closes 46 % [44, 48] of the gap."]
+
+
 def test_a_clock_that_does_not_wait_is_told(why, monkeypatch):
     """The slow arm samples lazily: asking takes nothing, and the work is done when somebody waits."""
     monkeypatch.setattr(scripted_backend.ScriptedSampler, "enqueue", lambda self, n, seed, steps: None)
@@ -123,6 +160,16 @@ def test_an_arm_that_cannot_sample_loses_that_guess_alone(why, monkeypatch):
     assert {case.case_id for case in run.of(Case) if case.status == "failed"} == {"sampling-A", "sampling-B"}
     assert by_guess(run)["sampling"].word == "not-measured" and by_guess(run)["loader"].word == "does-not-hold"
     assert by_cause(run)["loader"].word == by_cause(run)["waiting"].word == "does-not-explain"
+
+
+def test_an_arm_without_a_sampler_or_phases_is_explained_without(why, monkeypatch):
+    monkeypatch.delattr(scripted_backend.ScriptedBackend, "sampler")
+    end, run = why(batch_ns=20e6, arms="scripted:slow+uncut,scripted:uncut")
+    assert (end.status, end.exit_code) == ("complete", 0)
+    assert {name: guess.word for name, guess in by_guess(run).items()} == {
+        "loader": "holds", "compilation": "does-not-hold", "attention": "not-measured", "sampling": "not-measured"}
+    assert by_cause(run)["waiting"].word == "does-not-explain"
+    assert all(guess.reason for guess in run.of(Guess))
 
 
 def test_equal_arms_have_no_guesses(lab):

@@ -186,6 +186,7 @@ def _second_epoch(block: Block, arm: Started, recipe: ExperimentConfig, steps: i
 
 def _sampling(block: Block, arm: Started) -> None:
     from harness.bench import SLOW_LIMIT_S, plain
+    from harness.processes.session import WorkerFailedError
     from harness.protocol.life import BuildSampler
     from harness.protocol.sampling import Batch, SpringTrap
     from harness.suites.sampling.cells import DEFAULT_BATCH
@@ -194,7 +195,13 @@ def _sampling(block: Block, arm: Started) -> None:
     images, steps = DEFAULT_BATCH[bench.plan.device], min(SAMPLED_STEPS, bench.experiment.diffusion.T)
     sample = bench.experiment.sample.model_copy(update={"batch_size": images, "randomness": "native"})
     recipe = bench.experiment.model_copy(update={"sample": sample})
-    arm.session.ask(BuildSampler(experiment=plain(recipe)), SLOW_LIMIT_S)
+    try:
+        arm.session.ask(BuildSampler(experiment=plain(recipe)), SLOW_LIMIT_S)
+    except WorkerFailedError as error:
+        # An arm that draws no images is explained without.
+        if error.cause == "usage":
+            return
+        raise
     batch = Batch(method="ddim", steps=steps, images=images, seed=seed)
     trap = SpringTrap(steps=steps, images=images, seed=seed)
     # The first ones compile what they need.

@@ -93,8 +93,8 @@ class _Told:
         own, other = rounds(self.run, self.slow, "sampling"), rounds(self.run, self.fast, "sampling")
         found = ratio([one.plain_ns for one in own], [one.plain_ns for one in other])
         if found is None:
-            return self._line("sampling", "not-measured", "fewer than two batches of each arm",
-                              "see the failed cases and their logs")
+            return self._line("sampling", "not-measured", "fewer than two sampled batches of each arm",
+                              "a backend draws with sampler(config); where it has one, see the failed cases")
         word = ("holds" if found.high < 1 / (1 + MARGIN) else
                 "does-not-hold" if found.low >= 1 / (1 + MARGIN) else "inconclusive")
         asked = median(one.other_ns / one.plain_ns for one in own)
