@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,7 @@ class Threads(NamedTuple):
 
 @cache
 def install() -> ctypes.CDLL:
-    """Let Jittor compile through what SOURCE explains; call after `import jittor`, before the first operator runs.
+    """Let Jittor compile as SOURCE explains, and die of a crash; call after its import, before the first operator runs.
 
     Compiled once for each core of Jittor's, in about 5 s.
     """
@@ -37,6 +38,10 @@ def install() -> ctypes.CDLL:
         compiler.compile(compiler.cc_path, f"{compiler.cc_flags} -O1", [str(SOURCE)], str(library))
     loaded = ctypes.CDLL(str(library))
     loaded.ddpm_bench_install()
+    if faulthandler.is_enabled():
+        # It has just lost its handlers, which Jittor had replaced at its import.
+        faulthandler.disable()
+        faulthandler.enable()
     return loaded
 
 

@@ -1,7 +1,8 @@
-"""Kernels compile side by side, but their sources are written one at a time: Jittor left to itself crashes there."""
+"""Jittor's compile threads: sources are written one at a time, and a crash ends the process instead of hanging it."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,21 @@ def test_sources_are_written_one_at_a_time_and_kernels_compiled_side_by_side():
         if compiling > 1:
             return
     raise AssertionError("no two kernels were ever compiled at the same time")
+
+
+CRASH = """
+import ctypes, faulthandler, threading
+faulthandler.enable()
+from impls.jittor import backend
+backend.require_available((), "cpu")
+print("crashing", flush=True)
+threading.Thread(target=lambda: ctypes.string_at(0)).start()
+"""
+
+
+def test_a_crash_in_a_thread_ends_the_process_and_says_where():
+    done = subprocess.run([sys.executable, "-c", CRASH], cwd=ROOT, capture_output=True, text=True, check=False,
+                          timeout=120)
+    assert done.stdout.splitlines()[-1] == "crashing"
+    assert done.returncode == -signal.SIGSEGV
+    assert "Segmentation fault" in done.stderr and "string_at" in done.stderr
