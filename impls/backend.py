@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impls.recipe.config import ExperimentConfig, Method, Spacing
+from impls.recipe.isolated import Spec
 from impls.recipe.scaling import LossScale
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -252,4 +253,29 @@ class Backend(Protocol):
 
     def matmul_flops(self, n: int, repeats: int) -> float:
         """Best measured float32 floating-point operations per second over `repeats` n x n matrix products."""
+        ...
+
+
+class Isolated(Protocol):
+    """One operator alone, with inputs of its own."""
+
+    def run(self, times: int) -> None:
+        """Run it so many times and wait for all that it computes: outputs and, in training, gradients."""
+        ...
+
+
+class Isolating(Protocol):
+    """What a `Backend` may offer beside: without it the operators of an arm are not timed apart."""
+
+    def operator(self, spec: Spec, batch: int, training: bool) -> Isolated | None:
+        """An operator as this arm's network runs it, in its layout, on random numbers.
+
+        Args:
+            spec: kind and shapes.
+            batch: images.
+            training: with its backward pass: the gradient of every input that needs one and of the weights.
+
+        Returns:
+            None where this arm has no such operator of its own, e.g. because it runs as a piece of another.
+        """
         ...

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from harness.protocol.life import Command, Reply
+from impls.recipe.isolated import Spec
 
 
 class StepTimes(Reply):
@@ -87,6 +90,29 @@ class ProveSync(Command[SyncEvidence]):
     op: Literal["prove-sync"] = "prove-sync"
     steps_short: int
     steps_long: int
+
+
+class OperatorTimes(Reply):
+    """Durations of windows of as many runs of one operator; none where the arm has no such operator of its own.
+
+    `offered` is whether it has any that it can run alone.
+    """
+
+    kind: Literal["operator-times"] = "operator-times"
+    offered: bool
+    runs: int
+    window_ns: list[int]
+
+
+class Operate(Command[OperatorTimes]):
+    """Build one operator of the network alone and time windows of several runs of it."""
+
+    op: Literal["operate"] = "operate"
+    spec: Spec
+    batch: int
+    training: bool = Field(description="with its backward pass")
+    windows: int
+    window_ns: int = Field(description="about how long a window takes; one run where that takes longer")
 
 
 class Rate(Reply):

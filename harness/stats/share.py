@@ -79,6 +79,29 @@ def share_of(differences: Sequence[float], gaps: Sequence[float], alpha: float =
     return Interval(float(whole), float(whole + found.low - found.mean), float(whole + found.high - found.mean))
 
 
+def ratio_apart(parts: Sequence[float], wholes: Sequence[float], alpha: float = ALPHA) -> Interval:
+    """Mean of `parts` over mean of `wholes` that were measured apart: the delta method, with the fewer one's t.
+
+    Args:
+        parts: what is asked for, in each of its rounds.
+        wholes: what it is a part of, in each of its blocks.
+        alpha: 1 - level of the interval.
+
+    Raises:
+        ValueError: fewer than two values on a side, one that is not finite, or wholes that add up to nothing.
+    """
+    from scipy.stats import t
+
+    above, below = finite(parts), finite(wholes)
+    fewest = min(above.size, below.size)
+    if fewest < 2 or not below.sum():
+        raise ValueError(f"a ratio needs two values on each side, and a whole: got {above.size} and {below.size}")
+    ratio = above.mean() / below.mean()
+    variance = above.var(ddof=1) / above.size + ratio**2 * below.var(ddof=1) / below.size
+    half = float(t.ppf(1 - alpha / 2, fewest - 1) * np.sqrt(variance) / abs(below.mean()))
+    return Interval(float(ratio), float(ratio) - half, float(ratio) + half)
+
+
 def word_of(share: Interval, margin: float = SHARE_MARGIN) -> ShareWord:
     """What an interval of a share says."""
     if share.low > margin:

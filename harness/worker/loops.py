@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from harness.protocol import timing
-from impls.backend import Mark, Stepper
+from impls.backend import Backend, Isolated, Mark, Stepper
+from impls.recipe.isolated import Spec
 
 Clock = Callable[[], int]
 
@@ -59,6 +60,25 @@ def phased(stepper: Stepper, command: timing.Phased, clock: Clock) -> timing.Pha
         if name:
             found.setdefault(name, []).append(after - before)
     return timing.PhaseTimes(phase_ns=found)
+
+
+def operate(backend: Backend, command: timing.Operate, clock: Clock) -> timing.OperatorTimes:
+    """Windows of one operator alone, where the arm offers that and has it; its first runs may compile."""
+    offered: Callable[[Spec, int, bool], Isolated | None] | None = getattr(backend, "operator", None)
+    operator = None if offered is None else offered(command.spec, command.batch, command.training)
+    if operator is None:
+        return timing.OperatorTimes(offered=offered is not None, runs=0, window_ns=[])
+    operator.run(2)
+    start = clock()
+    operator.run(1)
+    runs = max(1, command.window_ns // max(1, clock() - start))
+    found = []
+    with undisturbed():
+        for _ in range(command.windows):
+            start = clock()
+            operator.run(runs)
+            found.append(clock() - start)
+    return timing.OperatorTimes(offered=True, runs=runs, window_ns=found)
 
 
 def free(stepper: Stepper, command: timing.Free, clock: Clock) -> timing.Span:

@@ -183,6 +183,7 @@ ANSWERS: Mapping[type[Command[Any]], Callable[..., Reply]] = {
     timing.ReadMemory: memory,
     timing.Stepwise: loops.stepwise,
     timing.Phased: loops.phased,
+    timing.Operate: loops.operate,
     timing.Free: loops.free,
     timing.Overhead: loops.overhead,
     timing.ProveSync: loops.prove_sync,

@@ -22,9 +22,11 @@ from impls.errors import UnavailableError
 from impls.jittor import onednn, runtime
 from impls.jittor.setup import kernel_compiler
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.isolated import Spec
 from impls.recipe.precision import Measured, half
 
 if TYPE_CHECKING:
+    from impls.jittor.isolated import Isolated
     from impls.jittor.ops import Operators
     from impls.jittor.sampler import Sampler
     from impls.jittor.trainer import Trainer
@@ -65,6 +67,12 @@ class Backend:
         from impls.jittor.sampler import Sampler
 
         return Sampler(config, self.info, self.options, self.operators)
+
+    def operator(self, spec: Spec, batch: int, training: bool) -> Isolated | None:
+        """An operator as this arm's network runs it: see `impls.backend.Isolating`."""
+        from impls.jittor.isolated import isolated
+
+        return isolated(spec, batch, training, self.options, self.operators)
 
     def matmul_flops(self, n: int, repeats: int) -> float:
         """Best measured float32 floating-point operations per second over `repeats` n x n matrix products."""

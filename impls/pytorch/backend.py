@@ -16,11 +16,13 @@ from impls.backend import BackendInfo
 from impls.devices import cpu_name, require_tf32_switch
 from impls.errors import UnavailableError
 from impls.pytorch import precision
+from impls.pytorch.isolated import Isolated, isolated
 from impls.pytorch.ops import Operators
 from impls.pytorch.sampler import Sampler
 from impls.pytorch.swaps import chosen
 from impls.pytorch.trainer import Trainer
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.isolated import Spec
 from impls.recipe.precision import Measured, half
 
 
@@ -46,6 +48,10 @@ class Backend:
     def sampler(self, config: ExperimentConfig) -> Sampler:
         """A sampler for the configured network, with fresh weights until `load`."""
         return Sampler(config, self.device, self.info, self.options, self.operators)
+
+    def operator(self, spec: Spec, batch: int, training: bool) -> Isolated | None:
+        """An operator as this arm's network runs it: see `impls.backend.Isolating`."""
+        return isolated(spec, batch, training, self.device, self.options, self.operators)
 
     def matmul_flops(self, n: int, repeats: int) -> float:
         """Best measured float32 floating-point operations per second over `repeats` n x n matrix products."""

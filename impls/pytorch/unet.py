@@ -64,12 +64,16 @@ class Attention(nn.Module):
         h = self.norm(x)
         if self.linear:
             h = transpose(h.reshape(n, c, height * width))
-            q, k, v = (self.split(project(h)) for project in (self.q, self.k, self.v))
-            h = self.out(self.join(self.attend(q, k, v)))
-            return x + transpose(h).reshape(n, c, height, width)
-        q, k, v = (transpose(project(h).reshape(n * self.heads, -1, height * width))
-                   for project in (self.q, self.k, self.v))
-        return x + self.out(transpose(self.attend(q, k, v)).reshape(n, -1, height, width))
+        h = self.out(self.mix(self.q(h), self.k(h), self.v(h)))
+        return x + (transpose(h).reshape(n, c, height, width) if self.linear else h)
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What attention makes of the projections, and of their shape: (N, L, C) if linear, else (N, C, H, W)."""
+        if self.linear:
+            return self.join(self.attend(self.split(q), self.split(k), self.split(v)))
+        n, _, height, width = q.shape
+        q, k, v = (transpose(x.reshape(n * self.heads, -1, height * width)) for x in (q, k, v))
+        return transpose(self.attend(q, k, v)).reshape(n, -1, height, width)
 
     def split(self, x: Tensor) -> Tensor:
         """Map x (N, L, C) to the heads' shares (N heads, L, C / heads)."""

@@ -245,9 +245,26 @@ class ScriptedSampler:
         pass
 
 
+# A test sets it: told the options, the process, the operator and how often it runs. Without it none runs alone.
+run_operator: Callable[[frozenset[str], int, object, int], None] | None = None
+# Kinds of operators that arm "slow" has not, or cannot run.
+LACKING: set[str] = set()
+FAILING: set[str] = set()
+
+
+class ScriptedOperator:
+    def __init__(self, options, process, spec):
+        self.options, self.process, self.spec = options, process, spec
+
+    def run(self, times):
+        run_operator(self.options, self.process, self.spec, times)
+
+
 class ScriptedBackend:
     def __init__(self, options, device, threads):
         self.options, self.process = options, next(process_numbers)
+        if run_operator is not None and "uncut" not in options:
+            self.operator = self._operator
         self.info = info(options, device, threads)
 
     def trainer(self, config, images):
@@ -255,6 +272,13 @@ class ScriptedBackend:
 
     def sampler(self, config):
         return ScriptedSampler(config, self.options, self.process, self.info)
+
+    def _operator(self, spec, batch, training):
+        if "slow" in self.options and spec.kind in LACKING:
+            return None
+        if "slow" in self.options and spec.kind in FAILING:
+            raise NotImplementedError("no kernel for upsample")
+        return ScriptedOperator(self.options, self.process, spec)
 
     def matmul_flops(self, n, repeats):
         return 1e9

@@ -13,6 +13,7 @@ from harness.bench import plain
 from harness.protocol import life, sampling, timing, training
 from harness.worker.worker import ANSWERS, Worker
 from impls.recipe.config import preset
+from impls.recipe.isolated import Spec
 from impls.store.checkpoint import save_arrays
 
 # One line of every message as it went over the wire when each kind was first sent.
@@ -39,6 +40,9 @@ Matmul {"op":"matmul","n":7,"repeats":7}
 MemoryValues {"kind":"memory-values","rss_peak_bytes":7,"device_allocated_bytes":7,"device_peak_bytes":7,\
 "device_reserved_bytes":7,"reason":"text"}
 Note {"kind":"note","text":"text"}
+Operate {"op":"operate","spec":{"kind":"linear","inputs":[[7]],"output":[9],"weight":[9,7],"groups":0,"eps":0.0,\
+"heads":1,"rate":0.0,"first":false,"flop":126},"batch":7,"training":true,"windows":7,"window_ns":7}
+OperatorTimes {"kind":"operator-times","offered":true,"runs":7,"window_ns":[7]}
 Overhead {"op":"overhead","pairs":7,"steps":7}
 OverheadTimes {"kind":"overhead-times","bare_ns":[1,2],"harness_ns":[1,2]}
 Predict {"op":"predict","inputs":"text","output":"text"}
@@ -116,6 +120,8 @@ def test_a_worker_answers_every_command(lab, tmp_path):
         life.Build(experiment=plain(recipe), data_path=str(data)), life.ReadCache(),
         timing.Stepwise(steps=1), timing.Phased(steps=1), timing.Free(steps=1), timing.Overhead(pairs=1, steps=1),
         timing.ProveSync(steps_short=1, steps_long=2), timing.Matmul(n=1, repeats=1), timing.ReadMemory(),
+            timing.Operate(spec=Spec(kind="silu", inputs=((3,),), output=(3,)), batch=1, training=True, windows=1,
+                           window_ns=1),
         training.Epochs(epochs=1, steps=1), training.ReadLosses(), training.SaveState(path=state),
         training.LoadState(path=state), training.Predict(inputs=str(inputs), output=str(tmp_path / "eps")),
         training.Gradients(output=str(tmp_path / "gradients")),

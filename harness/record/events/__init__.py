@@ -59,6 +59,7 @@ from harness.record.events.training import Epoch as Epoch
 from harness.record.events.training import Losses as Losses
 from harness.record.events.why import Apart as Apart
 from harness.record.events.why import Guess as Guess
+from harness.record.events.why import IsolatedOperator as IsolatedOperator
 from harness.record.events.why import Phases as Phases
 from harness.record.events.why import Share as Share
 from harness.record.events.why import StartUp as StartUp

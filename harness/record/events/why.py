@@ -32,6 +32,25 @@ class Phases(Event):
                                                        "arm does not cut its steps")
 
 
+class IsolatedOperator(Event):
+    """One operator of one arm's network alone, with its backward pass in training, timed in several rounds."""
+
+    type: Literal["isolated-operator"] = "isolated-operator"
+    subject: ClassVar = ("part", "arm", "operator")
+    part: PartName
+    arm: ArmSlot
+    operator: str = Field(description="name of the first such operator of the network")
+    operator_class: str = Field(description="attention, norm, convolution, linear, other, or copy: a ceiling")
+    kind: str
+    inputs: list[list[int]] = Field(description="shapes of what it reads, for one image")
+    output: list[int]
+    count: int = Field(description="how often the network has it; 0 for what it has not")
+    flop: int = Field(description="floating-point operations of a run, of the whole batch")
+    bytes: int = Field(description="what a run must read and write at least")
+    round_ns: list[float] = Field(description="duration of a run in each round; empty where there is none")
+    reason: str | None = Field(None, description="why there is none")
+
+
 class Apart(Event):
     """A round of what is measured beside the blocks: the same work of one arm done in two ways, in turn.
 

@@ -36,7 +36,7 @@ class Why(TrainingSteps):
     takes: ClassVar[frozenset[str]] = frozenset({"selfcheck"})
     pairs: ClassVar[int] = 12
     metrics: ClassVar[Metrics] = Metrics(Metric("step time", "stepwise"))
-    beside: ClassVar[tuple[str, ...]] = ("waiting", "loader", "sampling")
+    beside: ClassVar[tuple[str, ...]] = ("waiting", "loader", "sampling", "operators")
 
     @classmethod
     def planned(cls, asked: Asked) -> Self:
@@ -62,9 +62,17 @@ class Why(TrainingSteps):
 
         measure(block, arm)
 
+    def once_together(self, block: Block) -> None:
+        """The operators of the network alone, the arms in turn."""
+        from harness.suites.why.operators import measure
+
+        measure(block)
+
     def has_once(self, recorded: RecordedRun, slot: ArmSlot) -> bool:
-        """Whether that was measured of an arm."""
-        return any(line.arm == slot for line in recorded.of(Apart))
+        """Whether both were measured of an arm."""
+        from harness.suites.why.operators import done
+
+        return any(line.arm == slot for line in recorded.of(Apart)) and done(recorded, slot)
 
     def judge(self, recorded: RecordedRun, plan: Plan) -> Sequence[Event]:
         """What every timed part says, the shares of each gap, what starting costs, and a verdict on each guess."""
@@ -78,7 +86,7 @@ class Why(TrainingSteps):
             plan: of the part.
             found: the verdicts on the gaps.
         """
-        from harness.suites.why import apart
+        from harness.suites.why import apart, isolated
         from harness.suites.why.guesses import guesses
         from harness.suites.why.shares import shares
 
@@ -89,6 +97,7 @@ class Why(TrainingSteps):
             refused = unlike.get((pair.a, pair.b))
             of_pair: list[Share] = shares(recorded, pair, self.name, refused)
             if not pair.selfcheck:
+                of_pair += isolated.shares(recorded, pair, self.name, refused)
                 of_pair += apart.shares(recorded, pair, self.name, refused)
                 told += shares(recorded, pair, self.name, refused, "network call")
                 told += [start] if (start := apart.start_up(recorded, pair, self.name)) else []

@@ -1,0 +1,168 @@
+"""From operators that were timed alone to shares of the gap by class, and to whether they add up to a step: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import mean
+
+from harness.plan import Comparison
+from harness.record.events import ArmSlot, IsolatedOperator, PartName, Share
+from harness.record.run import RecordedRun
+from harness.stats.interval import Interval
+from harness.stats.share import SHARE_MARGIN, gap_of, ratio_apart, word_of
+from harness.suites.why.shares import ALL, cuts
+from impls.recipe.isolated import COPY
+
+METHOD = "isolated"
+CLASSES = ("attention", "norm", "convolution", "linear", "other")
+# How far the operators of an arm may be from its forward and backward pass.
+MOST_LEFT_OVER = 0.1
+NETWORK = ("forward", "backward")
+QUIETER = "a quieter machine would narrow it"
+
+
+def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | None = None) -> list[Share]:
+    """A share for every class of operators, then that of all together; one line with the reason where there is none.
+
+    Args:
+        run: what the part recorded.
+        pair: whose gap it is.
+        part: the part's name.
+        refused: why the two must not be compared; None where they may.
+    """
+    names = {slot: run.arms.get(slot, slot) for slot in (pair.a, pair.b)}
+    alone = [line for line in run.of(IsolatedOperator) if line.part == part]
+    steps = {slot: cuts(run, slot).values() for slot in names}
+    found = _Found(part, pair, names, {slot: [line for line in alone if line.arm == slot] for slot in names},
+                   {slot: [cut.whole_ns for cut in of] for slot, of in steps.items()},
+                   {slot: [sum(cut.phase_ns.get(name, 0.0) for name in NETWORK) for cut in of]
+                    for slot, of in steps.items()})
+    fault = found.fault(refused)
+    return [fault] if fault is not None else [*(found.share(cause) for cause in found.causes), found.together()]
+
+
+def by_class(lines: list[IsolatedOperator]) -> dict[str, list[float]]:
+    """Nanoseconds of each class in a step, round by round, in the order of `CLASSES`."""
+    timed = [line for line in lines if line.round_ns and line.operator_class != COPY]
+    return {kind: [sum(ns) for ns in zip(*([line.count * ns for ns in line.round_ns] for line in timed
+                                           if line.operator_class == kind), strict=True)]
+            for kind in CLASSES if any(line.operator_class == kind for line in timed)}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The gap of one pair, and what its operators took alone."""
+
+    part: PartName
+    pair: Comparison
+    names: Mapping[ArmSlot, str]
+    lines: Mapping[ArmSlot, list[IsolatedOperator]]
+    whole_ns: Mapping[ArmSlot, list[float]]
+    network_ns: Mapping[ArmSlot, list[float]]
+
+    @property
+    def times(self) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+        """By class, of A and of B."""
+        return by_class(self.lines[self.pair.a]), by_class(self.lines[self.pair.b])
+
+    @property
+    def causes(self) -> list[str]:
+        """Classes that either arm has."""
+        a, b = self.times
+        return [kind for kind in CLASSES if kind in a or kind in b]
+
+    @property
+    def rounds(self) -> int:
+        """That both arms have."""
+        a, b = self.times
+        return min((len(ns) for of in (a, b) for ns in of.values()), default=0)
+
+    @property
+    def gap_ns(self) -> list[float]:
+        """The gap in each block."""
+        return [one - other for one, other in zip(self.whole_ns[self.pair.a], self.whole_ns[self.pair.b], strict=False)]
+
+    def fault(self, refused: str | None) -> Share | None:
+        """Why there is nothing to share out; None where there is."""
+        without = [self.names[slot] for slot in (self.pair.a, self.pair.b)
+                   if not any(line.round_ns for line in self.lines[slot] if line.operator_class != COPY)]
+        if refused is not None:
+            return self._line(ALL, "not-measured", None, refused, "make both arms alike in this first")
+        if without:
+            return self._line(ALL, "not-measured", None, f"{' and '.join(without)} cannot run an operator alone",
+                              "a backend that offers operator is explained, too")
+        if len(self.gap_ns) < 2 or self.rounds < 2:
+            return self._line(ALL, "not-measured", None, "fewer than two blocks, or rounds, of both arms",
+                              "run at least two blocks")
+        count = len(self.gap_ns)
+        fault = gap_of(self.whole_ns[self.pair.a][:count], self.whole_ns[self.pair.b][:count]).fault
+        return None if fault is None else self._line(ALL, "no-gap", None, fault,
+                                                     f"more blocks, or {QUIETER}")
+
+    def share(self, cause: str) -> Share:
+        """What one class holds."""
+        found = ratio_apart(self._differences([cause]), self.gap_ns)
+        word = word_of(found)
+        reasons = [text for text in (f"its interval over {self.rounds} rounds crosses {SHARE_MARGIN:.0%} of the gap"
+                                     if word == "inconclusive" else "", self._lacking(cause)) if text]
+        return self._line(cause, word, found, "; ".join(reasons) or None,
+                          QUIETER if word == "inconclusive" else None)
+
+    def together(self) -> Share:
+        """What all operators hold of the gap, and whether they add up to the forward and the backward pass."""
+        found = ratio_apart(self._differences(self.causes), self.gap_ns)
+        sums = {slot: self._sum(slot) for slot in (self.pair.a, self.pair.b)}
+        if not all(len(self.network_ns[slot]) > 1 and all(self.network_ns[slot]) for slot in sums):
+            return self._line(ALL, "inconclusive", found, "a forward and a backward pass to add up to were not cut",
+                              "a backend that offers step_in_phases tells them")
+        parts = {slot: ratio_apart(ns, self.network_ns[slot]) for slot, ns in sums.items()}
+        told = " and ".join(f"{one.mean:.0%} [{one.low:.0%}, {one.high:.0%}] of forward and backward pass of "
+                            f"{self.names[slot]}" for slot, one in parts.items())
+        if all(abs(end - 1) <= MOST_LEFT_OVER for one in parts.values() for end in (one.low, one.high)):
+            return self._line(ALL, "adds-up", found, f"alone, the operators take {told}")
+        outside = any(one.low > 1 + MOST_LEFT_OVER or one.high < 1 - MOST_LEFT_OVER for one in parts.values())
+        return self._line(ALL, "does-not-add-up" if outside else "inconclusive", found,
+                          f"alone, the operators take {told}; least sure is {self._unsure()}",
+                          "read the shares as rough" if outside else QUIETER)
+
+    def _unsure(self) -> str:
+        """The class whose difference has the widest interval."""
+        def width(cause: str) -> float:
+            found = ratio_apart(self._differences([cause]), self.gap_ns)
+            return found.high - found.low
+
+        return max(self.causes, key=width)
+
+    def _lacking(self, cause: str) -> str:
+        """Operators of a class that one arm has not, in words."""
+        told = []
+        for slot in (self.pair.a, self.pair.b):
+            kinds = {line.kind: line.reason for line in self.lines[slot]
+                     if line.operator_class == cause and not line.round_ns and line.reason}
+            told += [f"{self.names[slot]} without {kind}: {reason}" for kind, reason in kinds.items()]
+        return "; ".join(told)
+
+    def _sum(self, slot: ArmSlot) -> list[float]:
+        """All classes of an arm, round by round."""
+        return [sum(ns) for ns in zip(*by_class(self.lines[slot]).values(), strict=False)]
+
+    def _differences(self, causes: list[str]) -> list[float]:
+        """Time A - time B of these classes together, round by round; one that an arm has not takes it no time."""
+        a, b = ([sum(of[cause][number] for cause in causes if cause in of) for number in range(self.rounds)]
+                for of in self.times)
+        return [one - other for one, other in zip(a, b, strict=True)]
+
+    def _line(self, cause: str, word: str, found: Interval | None, reason: str | None = None,
+              next_action: str | None = None) -> Share:
+        def spent(slot: ArmSlot) -> float | None:
+            classes = by_class(self.lines[slot])
+            if cause == ALL:
+                return mean(self._sum(slot)) if classes else None
+            return mean(classes[cause]) if cause in classes else None
+
+        return Share.model_validate({
+            "part": self.part, "arm_a": self.pair.a, "arm_b": self.pair.b, "method": METHOD, "cause": cause,
+            "a_ns": spent(self.pair.a), "b_ns": spent(self.pair.b), "share": found and found.mean,
+            "ci_low": found and found.low, "ci_high": found and found.high, "blocks": self.rounds, "word": word,
+            "reason": reason, "next_action": next_action})
