@@ -9,7 +9,7 @@ from harness.record.events import PartName
 from reports.chapters import chapter
 from reports.page.blocks import Section, VerdictCard
 from reports.page.figures import FigureMaker
-from reports.suites.why import advice, apart, causes
+from reports.suites.why import advice, apart, causes, operators
 from reports.view.run import RunView
 from reports.view.words import Unit
 
@@ -18,6 +18,11 @@ METHOD = (
     "is the difference of a phase's times over the difference of whole steps' times, both averaged over blocks; its "
     "interval is the jackknife's. Of the steps of a block the middle half is averaged. A phase explains the gap where "
     "the interval lies above 5 % of it, and works against it below \N{MINUS SIGN}5 %."
+)
+OPERATORS = (
+    "Once, behind the windows of the first block, each operator of the network runs alone, forward and backward, the "
+    "arms in turn, in five rounds. Its time, as often as the network has it, is added up by class. Bytes are what must "
+    "be read and written at least, in float32."
 )
 
 
@@ -39,6 +44,7 @@ class Why(chapter.Timed):
 
         yield advice.section(seen)
         yield causes.section(seen, figures)
+        yield operators.section(seen, figures)
         yield apart.section(seen)
         yield ratio.section(seen, figures)
         yield steps.section(seen, figures)
@@ -49,10 +55,10 @@ class Why(chapter.Timed):
         yield gate.section(seen, figures) if seen.alone else None
 
     def method(self, seen: RunView) -> Iterable[str]:
-        """What a cut step and a share are."""
-        return (METHOD,)
+        """What a cut step, an operator alone and a share are."""
+        return (METHOD, OPERATORS)
 
     def limits(self, seen: RunView) -> Iterable[str]:
         """What phases do not tell."""
         yield from super().limits(seen)
-        yield "A phase says when time is lost, not in which operator."
+        yield "Operators alone leave out what a framework does between them, or saves by fusing them."
