@@ -26,7 +26,7 @@ CUT_ROUNDS = 8
 WINDOW_S, EPOCH_S = 1.0, 0.5
 # Without its first step an epoch must still have some.
 LEAST_EPOCH = 4
-SAMPLED_STEPS = 10
+SAMPLED_STEPS = 5
 MATCHED = "train.randomness matched takes resident batches only"
 # What each way of running costs, by its sign: other less plain, or the reverse.
 COSTS = {"loader": 1, "waiting": -1}

@@ -44,8 +44,9 @@ class Why(TrainingSteps):
         return cls(gate_of(asked, GATE_STEPS), asked.options.step_count)
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
-        """The gate, and what is cut."""
-        return [*super().described(recipe), f"cut steps beside whole ones: {CUT_PAIRS} turns of each arm in a block"]
+        """The gate, what is cut, and what is measured apart."""
+        return [*super().described(recipe), f"cut steps beside whole ones: {CUT_PAIRS} turns of each arm in a block",
+                "apart, once: steps that are not waited for, the native loader, a sampler"]
 
     def windows(self, block: Block) -> None:
         """Whole and cut windows, in turn."""
