@@ -37,6 +37,7 @@ from harness.suites.quality.stages import nearest_cell
 from harness.suites.sampling.cells import Cell
 from harness.suites.sampling.part import Sampling
 from harness.suites.training import Training
+from harness.suites.why.part import Why
 from impls.backend import TrainerState
 from impls.errors import UsageError
 from impls.recipe.config import preset
@@ -184,7 +185,7 @@ def test_all_runs_every_part_into_one_journal(lab):
     assert len(run.of(Quality)) == 4
     assert {verdict.blocks for verdict in run.of(Verdict)} == {6}
     assert Counter(case.part for case in run.of(Case)) == {
-        "training": 15, "why": 20, "sampling": 19, "quality": 9}
+        "training": 15, "why": 2 * 6 + 2 * len(("extras", *Why.beside)), "sampling": 19, "quality": 9}
     # Without its first line a run still knows what belongs to which part.
     headless = replace(run, events=run.events[1:])
     assert headless.parts == run.parts
