@@ -108,10 +108,10 @@ def test_dependencies_point_one_way(path):
     ("impls.tools.train.loop", "import torch"),
     ("impls.trainer", "import torch"),
     ("impls.trainer", "from impls.pytorch.network import Network"),
-    ("impls.evaluation.features", "from impls.trainer import BaseTrainer"),
+    ("impls.evaluation.networks.features", "from impls.trainer import BaseTrainer"),
     ("impls.evaluate", "import torch"),
-    ("impls.evaluation.features", "import jittor"),
-    ("impls.evaluation.features", "from impls.pytorch.unet import UNet"),
+    ("impls.evaluation.networks.features", "import jittor"),
+    ("impls.evaluation.networks.features", "from impls.pytorch.unet import UNet"),
     ("impls.evaluation.results", "from harness.record.events import quality"),
 ])
 def test_the_rules_notice_what_they_forbid(module, source):
@@ -123,8 +123,8 @@ def test_the_rules_notice_what_they_forbid(module, source):
     ("reports.view.run", "from harness.record import writer, events\nfrom .figures import draw"),
     ("reports.compare.runs", "from harness.stats.across import judge_change"),
     ("impls.pytorch.unet", "import torch\nfrom impls.recipe import schedule\nfrom .ops import STOCK"),
-    ("impls.evaluation.features", "import torch\nfrom impls.store.files import whole_file"),
-    ("impls.evaluate", "from impls.evaluation import features"),
+    ("impls.evaluation.networks.features", "import torch\nfrom impls.store.files import whole_file"),
+    ("impls.evaluate", "from impls.evaluation.networks import features"),
     ("impls.pytorch.trainer", "from impls.trainer import BaseTrainer"),
 ])
 def test_the_rules_allow_what_the_design_wants(module, source):

@@ -24,10 +24,10 @@ from torch_fidelity.metric_prc import (
 
 from impls.evaluation import distances, intervals
 from impls.evaluation.distances import Rows
+from impls.evaluation.inputs.statistics import Published
 from impls.evaluation.intervals import NONE, Interval, Partition, Study, jackknife
 from impls.evaluation.networks import Extracted, FeatureSpec, Floats
 from impls.evaluation.results import Difference, Figure, Metric
-from impls.evaluation.statistics import Published
 
 # Fewer leave the covariance of Inception's features without full rank.
 FULL_RANK = 2048

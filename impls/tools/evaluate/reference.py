@@ -8,12 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from impls.errors import DataError, UsageError
-from impls.evaluation import inception_file
 from impls.evaluation import networks as extractors
 from impls.evaluation.inputs import Images, Reference, Say
-from impls.evaluation.networks import Extracted, FeatureNetwork, FeatureSpec
+from impls.evaluation.inputs.statistics import Published
+from impls.evaluation.networks import Extracted, FeatureNetwork, FeatureSpec, inception_file
 from impls.evaluation.results import ReferenceFacts, StatisticsFacts
-from impls.evaluation.statistics import Published
 from impls.tools.evaluate.options import EvaluateOptions
 
 if TYPE_CHECKING:
@@ -62,8 +61,8 @@ def of_images(options: EvaluateOptions, reference: Reference, device: str, say: 
     Raises:
         UsageError: there are too few, or one of them cannot be read.
     """
-    from impls.evaluation import features
     from impls.evaluation.figures import Real
+    from impls.evaluation.networks import features
 
     count = reference.count(options.reference_images, device)
     spec = choose(options, reference.dataset, count, say)

@@ -12,6 +12,7 @@ from impls.command import process
 from impls.errors import UsageError
 from impls.evaluation import networks as extractors
 from impls.evaluation.inputs import Images, Reference, Say, Source, brought, open_images, open_reference, rgb
+from impls.evaluation.inputs.statistics import Published
 from impls.evaluation.nearest import nearest, picture
 from impls.evaluation.networks import Extracted, FeatureNetwork, WeightsRequest
 from impls.evaluation.results import (
@@ -23,7 +24,6 @@ from impls.evaluation.results import (
     StatisticsFacts,
     table,
 )
-from impls.evaluation.statistics import Published
 from impls.pictures.images import save_png
 from impls.store.files import whole_file
 from impls.tools import tool
@@ -57,7 +57,8 @@ def evaluate(options: EvaluateOptions, say: Say) -> Evaluation:
     reference = open_reference(options.reference, _path(options.data_root), say, options.resize)
     _check_together(options, sources, reference)
     # From here on torch is needed, which takes seconds to import.
-    from impls.evaluation import features, figures
+    from impls.evaluation import figures
+    from impls.evaluation.networks import features
 
     device = features.open_device(options.device)
     spec, see = (of_statistics(options, reference, say) if isinstance(reference, Published)

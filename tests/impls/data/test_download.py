@@ -16,7 +16,7 @@ import pytest
 
 from impls.data import datasets, download
 from impls.errors import DataError
-from impls.evaluation import inception_file
+from impls.evaluation.networks import inception_file
 
 OK = b"HTTP/1.1 200 OK\r\n"
 PAGE = OK + b"Content-Type: text/html; charset=utf-8\r\n\r\n<html>please log in</html>"

@@ -11,10 +11,10 @@ from safetensors.numpy import load_file, save_file
 from small_evaluation import draw, frechet
 
 from harness.record.events import quality
-from impls.evaluation import features as kept_features
 from impls.evaluation import networks as extractors
 from impls.evaluation import results
 from impls.evaluation.intervals import partition
+from impls.evaluation.networks import features as kept_features
 from impls.tools.evaluate import options as evaluate_options
 from impls.tools.evaluate import reference as evaluate
 

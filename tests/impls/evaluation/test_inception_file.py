@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from impls.errors import DataError, UsageError
-from impls.evaluation import inception, inception_file
 from impls.evaluation import networks as extractors
-from impls.evaluation.networks import WeightsRequest
-from impls.evaluation.weights import check_tensors, read_tensors
+from impls.evaluation.networks import WeightsRequest, inception, inception_file
+from impls.evaluation.networks.weights import check_tensors, read_tensors
 
 SPEC = extractors.find("inception-v3-compat")
 

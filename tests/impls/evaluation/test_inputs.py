@@ -14,8 +14,7 @@ from torch_fidelity.datasets import ImagesPathDataset
 from torch_fidelity.utils import glob_samples_paths
 
 from impls.errors import UsageError
-from impls.evaluation import arrays, folder, spool
-from impls.evaluation.inputs import open_images, sha256_of
+from impls.evaluation.inputs import arrays, folder, open_images, sha256_of, spool
 
 RNG = np.random.default_rng(0)
 

@@ -18,11 +18,10 @@ from torch_fidelity.utils import get_featuresdict_from_dataset, glob_samples_pat
 
 from impls.data.datasets import prepare
 from impls.errors import UsageError
-from impls.evaluation import efficientnet, features, inception, inception_file
 from impls.evaluation import networks as extractors
 from impls.evaluation.distances import Reference, Sample
 from impls.evaluation.inputs import open_images
-from impls.evaluation.networks import WeightsRequest
+from impls.evaluation.networks import WeightsRequest, efficientnet, features, inception, inception_file
 
 BATCH = 50
 REAL, DRAWN = 1281, 120

@@ -13,7 +13,7 @@ from small_evaluation import draw
 from impls.errors import UsageError
 from impls.evaluation import networks as extractors
 from impls.evaluation.inputs import open_reference
-from impls.evaluation.statistics import Published, read_statistics
+from impls.evaluation.inputs.statistics import Published, read_statistics
 from impls.tools.evaluate.options import parse
 from impls.tools.evaluate.reference import fitting
 

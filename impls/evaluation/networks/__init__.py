@@ -87,8 +87,9 @@ class Extracted:
 
 
 BUILT_IN: tuple[FeatureSpec, ...] = (
-    FeatureSpec(INCEPTION, "impls.evaluation.inception", feature_size=2048, input_size=299, inception_score=True),
-    FeatureSpec(EFFICIENTNET, "impls.evaluation.efficientnet", feature_size=1280, input_size=96),
+    FeatureSpec(INCEPTION, "impls.evaluation.networks.inception", feature_size=2048, input_size=299,
+                inception_score=True),
+    FeatureSpec(EFFICIENTNET, "impls.evaluation.networks.efficientnet", feature_size=1280, input_size=96),
 )
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from impls.errors import UsageError
-from impls.evaluation.arrays import kind, plain
-from impls.evaluation.spool import in_order, spooled
+from impls.evaluation.inputs.arrays import kind, plain
+from impls.evaluation.inputs.spool import in_order, spooled
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 # Pictures that others would read: left out in silence, they would change a figure.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impls.errors import UsageError
-from impls.evaluation.spool import spooled
+from impls.evaluation.inputs.spool import spooled
 
 # Of a zip file with members, and of one without.
 _ZIPS, _NPY = (b"PK\x03\x04", b"PK\x05\x06"), ".npy"

@@ -7,9 +7,8 @@ import io
 import torch
 from torch_fidelity import FeatureExtractorInceptionV3
 
-from impls.evaluation import inception_file
-from impls.evaluation.networks import FeatureNetwork, FeatureSpec, WeightsRequest
-from impls.evaluation.weights import Tensors, check_tensors, read_tensors
+from impls.evaluation.networks import FeatureNetwork, FeatureSpec, WeightsRequest, inception_file
+from impls.evaluation.networks.weights import Tensors, check_tensors, read_tensors
 
 FEATURES, LOGITS = "2048", "logits_unbiased"
 

@@ -17,7 +17,7 @@ from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 
 from impls.errors import UsageError
 from impls.evaluation.networks import EFFICIENTNET, FeatureNetwork, FeatureSpec, WeightsRequest
-from impls.evaluation.weights import check_tensors, read_tensors
+from impls.evaluation.networks.weights import check_tensors, read_tensors
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # Less than the 224 of its training: small images gain nothing by more pixels, and the CPU is five times as fast.

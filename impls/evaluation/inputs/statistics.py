@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from impls.data.array_cache import file_digest
 from impls.errors import UsageError
-from impls.evaluation import arrays
 from impls.evaluation.distances import Array, Reference
+from impls.evaluation.inputs import arrays
 
 MU, SIGMA = "mu", "sigma"
 # Of the largest variance: what single precision leaves.

@@ -13,10 +13,10 @@ from PIL import Image
 
 from impls.data.datasets import NAMES, prepare
 from impls.errors import UsageError
-from impls.evaluation import arrays
-from impls.evaluation.folder import centre_square, open_folder
-from impls.evaluation.spool import in_order, spooled
-from impls.evaluation.statistics import MU, SIGMA, Published, read_statistics
+from impls.evaluation.inputs import arrays
+from impls.evaluation.inputs.folder import centre_square, open_folder
+from impls.evaluation.inputs.spool import in_order, spooled
+from impls.evaluation.inputs.statistics import MU, SIGMA, Published, read_statistics
 
 Images = NDArray[np.uint8]
 # Ours, and that of improved-diffusion and guided-diffusion.
