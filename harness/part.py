@@ -262,6 +262,10 @@ class Timed(Part):
         """Record what an arm holds at the end of its block."""
         return
 
+    def after(self, block: Block) -> None:
+        """Measure in every block, when its arms are read, what would disturb its windows or what is read."""
+        return
+
     def once(self, block: Block, arm: Started) -> None:
         """Measure, in the first block of an arm, what is measured once in a run."""
         return

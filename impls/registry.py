@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Literal
 
@@ -98,6 +98,18 @@ class Arm:
                 f"{self.name}: option {sorted(wrong)[0]!r} exists only on {'the CPU' if device == 'cuda' else 'CUDA'}"
             )
         return None
+
+    def swaps(self, device: Device) -> tuple[Arm, ...]:
+        """This arm with one more of its backend's choices each: all that it leaves open and that exist on a device."""
+        taken = {option.partition("=")[0] for option in self.options}
+        taken.update(name for option in self.options for name in self.spec.decides.get(option, ()))
+        found = (self.with_options(f"{name}={value}") for name, values in self.spec.choices.items()
+                 if name not in taken for value in values)
+        return tuple(arm for arm in found if arm.device_fault(device) is None)
+
+    def with_options(self, *more: str) -> Arm:
+        """This arm with further options, which go with those that it has."""
+        return replace(self, options=tuple(sorted({*self.options, *more})))
 
     def create(self, device: Device, threads: int) -> Backend:
         """Import the framework and build the backend (in a worker process).

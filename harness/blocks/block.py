@@ -144,6 +144,7 @@ class Block:
         self.disturbance.end()
         for slot in list(self.live):
             self.guarded(slot, self._read)
+        self.part.after(self)
         self.fresh = {slot: arm for slot, arm in self.live.items() if slot not in self.bench.once_done}
         # Where the time ends in these the block is measured again, so that they are whole and the same for all arms.
         measure_once(self)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from harness.protocol.life import Command, Done, Message, Reply
+from impls.registry import Device
 
 
 class EpochTime(Message):
@@ -24,6 +25,32 @@ class EpochTimes(Reply):
 
     kind: Literal["epoch-times"] = "epoch-times"
     epochs: list[EpochTime]
+
+
+class SwapTimes(Reply):
+    """Durations of steps of the trainer that was built, and of the other arm's with what it tells of its operators."""
+
+    kind: Literal["swap-times"] = "swap-times"
+    plain_ns: list[int]
+    swapped_ns: list[int]
+    operators: dict[str, str]
+
+
+class Swap(Command[SwapTimes]):
+    """Build a trainer of an arm of the same framework beside the one that was built, and step both in turn.
+
+    `images` are the first of the file; `rounds` windows of `steps` each, after `warm` steps of the new one.
+    """
+
+    op: Literal["swap"] = "swap"
+    arm: str
+    device: Device
+    threads: int
+    data_path: str
+    images: int | None = None
+    warm: int
+    rounds: int
+    steps: int
 
 
 class Epochs(Command[EpochTimes]):

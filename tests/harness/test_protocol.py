@@ -60,6 +60,8 @@ SpringTrap {"op":"trap","steps":7,"images":7,"seed":7}
 StepTimes {"kind":"step-times","start_ns":[1,2],"step_ns":[1,2],"end_ns":7}
 Stepwise {"op":"stepwise","steps":7}
 Stop {"op":"stop"}
+Swap {"op":"swap","arm":"text","device":"cpu","threads":7,"data_path":"text","images":7,"warm":7,"rounds":7,"steps":7}
+SwapTimes {"kind":"swap-times","plain_ns":[1,2],"swapped_ns":[1,2],"operators":{"x":"text"}}
 SyncEvidence {"kind":"sync-evidence","pending_before":7,"pending_after":7,"pending_base":7,"short_ns":7,"long_ns":7,\
 "residue_ns":7}
 TrapTimes {"kind":"trap-times","unsynchronised_ns":7,"synchronised_ns":7}
@@ -125,6 +127,7 @@ def test_a_worker_answers_every_command(lab, tmp_path):
         training.Epochs(epochs=1, steps=1), training.ReadLosses(), training.SaveState(path=state),
         training.LoadState(path=state), training.Predict(inputs=str(inputs), output=str(tmp_path / "eps")),
         training.Gradients(output=str(tmp_path / "gradients")),
+        training.Swap(arm="scripted:slow", device="cpu", threads=1, data_path=str(data), warm=1, rounds=2, steps=1),
         life.BuildSampler(experiment=plain(recipe), weights=str(weights)),
         sampling.Batch(method="ddim", **cell), sampling.Batch(method="ddim", calls=1, **cell),
         sampling.Draw(method="ddim", frames=2, output=drawn, **cell), sampling.SpringTrap(**cell), life.Stop()]

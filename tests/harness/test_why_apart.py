@@ -109,11 +109,12 @@ def test_attention_is_judged_by_what_operators_hold_and_swaps_close(known, word,
 
 def test_the_page_says_what_to_mend_and_what_to_switch(why):
     _, run = why()
-    more = [operator_share("isolated", 0.47), operator_share("swapped", 0.46)]
+    swap = operator_share("swapped", 0.46).model_copy(update={"swap": "scripted:attention=own"})
+    more = [operator_share("isolated", 0.47), swap]
     ((chapter, seen),) = chapters_of(whole(replace(run, events=(*run.events, *more))))
     texts = [block.text for block in next(iter(chapter.sections(seen, Sketch()))).blocks[:2]]
     assert texts == ["Fix first in scripted:slow: attention, 47 % [45, 49] of the gap to scripted (operators).",
-                     "Switch in scripted:slow: another implementation of attention closes 46 % [44, 48] of the gap."]
+                     "Switching scripted:slow to scripted:attention=own closes 46 % [44, 48] of the gap to scripted."]
 
 
 def test_a_clock_that_does_not_wait_is_told(why, monkeypatch):
@@ -182,7 +183,7 @@ def test_the_page_tells_the_guesses_first(why):
     _, run = why(batch_ns=20e6)
     ((chapter, seen),) = chapters_of(whole(run))
     found = {section.anchor: section for section in chapter.sections(seen, Sketch()) if section}
-    assert list(found)[:3] == ["advice", "causes", "apart"]
+    assert list(found)[:5] == ["advice", "causes", "operators", "swaps", "apart"]
     first, table = found["advice"].blocks
     assert re.match(r"Fix first in scripted:slow: .+, 2[45] % \[.+\] of the gap to scripted \(phase\)\.", first.text)
     assert [row[1].text for row in table.rows] == ["holds", "does not hold", "not measured", "does not hold"]

@@ -50,6 +50,10 @@ def test_an_option_may_have_a_value():
     assert arm.device_fault("cpu") is None and arm.precision == "float32"
     assert arm.device_fault("cuda") == f"{arm.name}: option 'attention=onednn' exists only on the CPU"
     assert parse_arm("pytorch:attention=math+channels_last").device_fault("cuda") is None
+    assert [one.name for one in arm.swaps("cpu")] == ["jittor:attention=onednn+norm=onednn+optimiser=onednn"]
+    assert [one.name for one in parse_arm("pytorch:bf16").swaps("cuda")] == [
+        "pytorch:attention=math+bf16", "pytorch:attention=fused+bf16"]
+    assert parse_arm("jittor:onednn").swaps("cpu") == parse_arm("jittor").swaps("cuda") == ()
 
 
 @pytest.mark.parametrize(("text", "fault"), [

@@ -83,3 +83,30 @@ def test_the_terminal_has_a_line_for_each_phase():
     lines = terminal.lines(recorded(*full()))
     assert lines[3] == "why: backward: 90% [85%, 95%] of the gap between slow and fast [explains]"
     assert len(lines) == 6
+
+
+def swap(cause, to, found, word, saves=50 * MS, reason=None):
+    value, low, high = found or (None, None, None)
+    return Share(part="why", arm_a="A", arm_b="B", method="swapped", cause=cause, swap=to, share=value, ci_low=low,
+                 a_ns=saves if found else None, b_ns=None, ci_high=high, blocks=6, word=word, reason=reason)
+
+
+def test_what_to_switch_is_told_the_largest_first():
+    lines = [swap("optimizer", "slow:optimiser=own", (0.1, 0.08, 0.12), "contested", 10 * MS, "other methods find 30%"),
+             swap("attention", "slow:attention=own", (0.5, 0.45, 0.55), "explains"),
+             swap("norm", "slow:norm=own", (-0.1, -0.2, -0.05), "works-against", -10 * MS),
+             swap("conv", "slow:conv=own", None, "not-measured", reason="no compiler"),
+             swap("all", "slow:attention=own+norm=own", (0.4, 0.3, 0.5), "adds-up")]
+    ((chapter, seen),) = chapters_of(whole(recorded(*full(), *lines)))
+    found = {one.anchor: one for one in chapter.sections(seen, Sketches()) if one}
+    assert [block.text for block in found["advice"].blocks if isinstance(block, Prose)][1:] == [
+        "Switching slow to slow:attention=own closes 50 % [45, 55] of the gap to fast.",
+        "Switching slow to slow:optimiser=own closes 10 % [8, 12] of the gap to fast."]
+    (table,) = found["swaps"].blocks
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["slow:optimiser=own", "optimiser (clipping, Adam, averaged weights)", "10.0 ms", "10 % [8, 12]", "contested"],
+        ["slow:attention=own", "attention", "50.0 ms", "50 % [45, 55]", "explains"],
+        ["slow:norm=own", "norm", "−10.0 ms", "−10 % [−20, −5]", "works against"],
+        ["slow:conv=own", "conv", "n/a", "n/a", "not measured"],
+        ["slow:attention=own+norm=own", "all at once", "50.0 ms", "40 % [30, 50]", "adds up"]]
+    assert table.rows[3][2].note == "no compiler" and any("A swap replaces" in text for text in chapter.method(seen))

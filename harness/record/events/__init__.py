@@ -63,6 +63,7 @@ from harness.record.events.why import IsolatedOperator as IsolatedOperator
 from harness.record.events.why import Phases as Phases
 from harness.record.events.why import Share as Share
 from harness.record.events.why import StartUp as StartUp
+from harness.record.events.why import Swapped as Swapped
 from harness.record.events.why import Whole as Whole
 from harness.record.plugins import offered
 from impls.errors import UsageError

@@ -51,6 +51,24 @@ class IsolatedOperator(Event):
     reason: str | None = Field(None, description="why there is none")
 
 
+class Swapped(Event):
+    """Steps of one arm in a block, and as many of the same arm with one kind of operator swapped, in turn.
+
+    Both in one process, behind the windows of the block.
+    """
+
+    type: Literal["swapped"] = "swapped"
+    subject: ClassVar = ("part", "arm", "block", "swap")
+    part: PartName
+    arm: ArmSlot
+    block: int
+    swap: str = Field(description="the arm that it becomes")
+    cause: str = Field(description="the class of operators that is swapped; 'all' for several at once")
+    plain_ns: list[int] = Field(description="one duration per step, synchronised at its end")
+    swapped_ns: list[int]
+    operators: dict[str, str] = Field(description="what the arm that it becomes told of its operators")
+
+
 class Apart(Event):
     """A round of what is measured beside the blocks: the same work of one arm done in two ways, in turn.
 
@@ -111,7 +129,7 @@ class Share(Event):
     """What a cause holds of the gap between two arms: (time A - time B) of the cause over that of whole steps."""
 
     type: Literal["share"] = "share"
-    subject: ClassVar = ("part", "arm_a", "arm_b", "method", "of", "cause")
+    subject: ClassVar = ("part", "arm_a", "arm_b", "method", "of", "cause", "swap")
     part: PartName
     arm_a: ArmSlot
     arm_b: ArmSlot
@@ -119,14 +137,16 @@ class Share(Event):
     of: Whole = Field("step", description="whose gap it is: that of a training step, or of a sampler's network call")
     cause: str = Field(description="cuts: a phase; isolated, swapped: a class of operators; apart: loader, waiting, "
                                    "threads; 'all' for the sum of all, which is 1 where nothing is left over")
-    a_ns: float | None = Field(description="time of a step's phase in arm A, mean over blocks")
+    swap: str | None = Field(None, description="swapped: the arm that the slower one becomes")
+    a_ns: float | None = Field(description="time of a step's phase in arm A, mean over blocks; swapped: what the swap "
+                                           "saves of a step, in the arm that it is made in")
     b_ns: float | None
     share: float | None
     ci_low: float | None
     ci_high: float | None
     blocks: int = Field(description="blocks, or of network calls rounds, that it rests on")
     word: Literal["explains", "does-not-explain", "works-against", "inconclusive", "adds-up", "does-not-add-up",
-                  "no-gap", "not-measured"]
+                  "no-gap", "not-measured", "contested"]
     reason: str | None = None
     next_action: str | None = None
 
@@ -134,6 +154,7 @@ class Share(Event):
         """What it says of arms of these names by slot, for the terminal."""
         a, b = (arms.get(slot, slot) for slot in (self.arm_a, self.arm_b))
         what = "all phases" if self.cause == "all" else self.cause
+        what = f"switching to {self.swap}" if self.swap else what
         what = f"{what}, {self.method}" if self.method != "cuts" else what
         what = f"{what} of a {self.of}" if self.of != "step" else what
         if self.share is None or self.ci_low is None or self.ci_high is None:

@@ -57,6 +57,12 @@ class Why(TrainingSteps):
         """One turn after another."""
         return arms * CUT_PAIRS * TURN_S
 
+    def after(self, block: Block) -> None:
+        """The slower arm of each pair with its operators swapped."""
+        from harness.suites.why.swaps import measure
+
+        measure(block)
+
     def once(self, block: Block, arm: Started) -> None:
         """The loader, waiting and sampling, apart from all windows."""
         from harness.suites.why.apart import measure
@@ -90,6 +96,7 @@ class Why(TrainingSteps):
         from harness.suites.why import apart, isolated
         from harness.suites.why.guesses import guesses
         from harness.suites.why.shares import shares
+        from harness.suites.why.swaps import contested, swapped
 
         unlike = {(one.arm_a, one.arm_b): one.reason for one in found
                   if isinstance(one, Verdict) and one.word == "not-comparable"}
@@ -99,7 +106,8 @@ class Why(TrainingSteps):
             of_pair: list[Share] = shares(recorded, pair, self.name, refused)
             if not pair.selfcheck:
                 of_pair += isolated.shares(recorded, pair, self.name, refused)
-                of_pair += apart.shares(recorded, pair, self.name, refused)
+                of_pair += swapped(recorded, plan, pair, self.name, refused)
+                of_pair = contested([*of_pair, *apart.shares(recorded, pair, self.name, refused)])
                 told += shares(recorded, pair, self.name, refused, "network call")
                 told += [start] if (start := apart.start_up(recorded, pair, self.name)) else []
             told += of_pair

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from harness.record.events import Guess, Share
 from reports.page.blocks import Block, Prose, Section, Table, head
 from reports.page.blocks import section as section_of
+from reports.suites.why import swaps
 from reports.suites.why.causes import name_of, told, with_limits
 from reports.text import Value, sentence
 from reports.view.run import RunView
@@ -29,7 +30,7 @@ def section(seen: RunView) -> Section | None:
 
 
 def advice(seen: RunView) -> Iterable[str]:
-    """For each pair of arms, the cause to mend first, and the implementation to switch to."""
+    """For each pair of arms, the cause to mend first; then what to switch to."""
     for one in told(seen):
         own = [share for share in seen.run.of(Share) if {share.arm_a, share.arm_b} == {one.slow, one.fast} and
                share.of == "step"]
@@ -40,10 +41,7 @@ def advice(seen: RunView) -> Iterable[str]:
             kind = "operators" if first.method == "isolated" else "phase"
             yield sentence(f"Fix first in {slow}: {name_of(first.cause)}, {with_limits(first)} of the gap to "
                            f"{seen.label(one.fast)} ({kind})")
-        switch = best(share for share in own if share.method == "swapped")
-        if switch is not None:
-            yield sentence(f"Switch in {slow}: another implementation of {name_of(switch.cause)} closes "
-                           f"{with_limits(switch)} of the gap")
+    yield from swaps.lines(seen)
 
 
 def best(shares: Iterable[Share]) -> Share | None:

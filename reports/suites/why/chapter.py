@@ -9,7 +9,7 @@ from harness.record.events import PartName
 from reports.chapters import chapter
 from reports.page.blocks import Section, VerdictCard
 from reports.page.figures import FigureMaker
-from reports.suites.why import advice, apart, causes, operators
+from reports.suites.why import advice, apart, causes, operators, swaps
 from reports.view.run import RunView
 from reports.view.words import Unit
 
@@ -23,6 +23,11 @@ OPERATORS = (
     "Once, behind the windows of the first block, each operator of the network runs alone, forward and backward, the "
     "arms in turn, in five rounds. Its time, as often as the network has it, is added up by class. Bytes are what must "
     "be read and written at least, in float32."
+)
+SWAPS = (
+    "A swap replaces one kind of operator of the slower arm; both step in turn in one process, behind the windows of "
+    "each block. Its share is what it saves of a step over the blocks' gap. A class on which two methods differ by "
+    "over 10 % of the gap is contested: each measures something else, and they are not averaged."
 )
 
 
@@ -45,6 +50,7 @@ class Why(chapter.Timed):
         yield advice.section(seen)
         yield causes.section(seen, figures)
         yield operators.section(seen, figures)
+        yield swaps.section(seen)
         yield apart.section(seen)
         yield ratio.section(seen, figures)
         yield steps.section(seen, figures)
@@ -55,8 +61,8 @@ class Why(chapter.Timed):
         yield gate.section(seen, figures) if seen.alone else None
 
     def method(self, seen: RunView) -> Iterable[str]:
-        """What a cut step, an operator alone and a share are."""
-        return (METHOD, OPERATORS)
+        """What a cut step, an operator alone, a swap and a share are."""
+        return (METHOD, OPERATORS, *((SWAPS,) if swaps.of(seen) else ()))
 
     def limits(self, seen: RunView) -> Iterable[str]:
         """What phases do not tell."""

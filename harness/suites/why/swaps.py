@@ -1,0 +1,203 @@
+"""What swapping one kind of operator of the slower arm closes of the gap, and where two methods disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, median
+from typing import TYPE_CHECKING
+
+from harness.plan import Comparison, Plan
+from harness.record.events import ArmSlot, Case, PartName, Share, Swapped
+from harness.record.run import RecordedRun
+from harness.stats.interval import Interval
+from harness.stats.share import SHARE_MARGIN, gap_of, midmean, share_of, word_of
+from harness.suites.why.shares import ALL, cuts
+from impls.registry import Arm, Device
+
+if TYPE_CHECKING:
+    from harness.blocks.block import Block
+    from harness.blocks.warmup import Started
+
+# Steps before the first round: Jittor compiles some kernels at the third.
+WARM, ROUNDS = 4, 4
+# Swaps alone and together may differ by so much of the gap, and two methods on one class, before it is told.
+MOST_APART = 0.1
+# An option's name -> the class of operators, as the other methods call it.
+CLASSES = {"optimiser": "optimizer"}
+
+
+def measure(block: Block) -> None:
+    """Every swap of the slower arm of each pair, in that arm's process.
+
+    What cannot be swapped here is skipped, and the page says why; only a process that ends by it has failed.
+    """
+    plan = block.bench.plan
+    slow = [slower(block, pair) for pair in plan.comparisons if not pair.selfcheck]
+    for slot in dict.fromkeys(slot for slot in slow if slot is not None):
+        for arm, cause in swaps(plan.arm(slot), plan.device).items():
+            block.bench.check_time(f"in block {block.number}")
+            block.bench.progress.status(f"{plan.arm(slot).name}: steps as {arm.name}")
+            if not _tried(block, slot, arm, cause):
+                break
+
+
+def slower(block: Block, pair: Comparison) -> ArmSlot | None:
+    """The arm of a pair whose steps took longer in a block; None where one of them is not there."""
+    if not {pair.a, pair.b} <= block.live.keys() & block.spent.keys():
+        return None
+    return max((pair.a, pair.b), key=lambda slot: median(block.spent[slot].values()))
+
+
+def swaps(arm: Arm, device: Device) -> dict[Arm, str]:
+    """What an arm can become -> the class of operators that this swaps; last, where there are several, all at once."""
+    found: dict[Arm, str] = {}
+    first: dict[str, str] = {}
+    for other in arm.swaps(device):
+        (option,) = set(other.options) - set(arm.options)
+        name = option.partition("=")[0]
+        found[other] = CLASSES.get(name, name)
+        first.setdefault(name, option)
+    return {**found, arm.with_options(*first.values()): ALL} if len(first) > 1 else found
+
+
+def swapped(run: RecordedRun, plan: Plan, pair: Comparison, part: PartName, refused: str | None = None) -> list[Share]:
+    """A share for every swap of the slower arm; one line with the reason where there is nothing to share.
+
+    Args:
+        run: what the part recorded.
+        plan: of the part.
+        pair: whose gap it is.
+        part: the part's name.
+        refused: why the two must not be compared; None where they may.
+    """
+    of_a, of_b = cuts(run, pair.a), cuts(run, pair.b)
+    blocks = sorted(of_a.keys() & of_b.keys())
+    gaps = {block: of_a[block].whole_ns - of_b[block].whole_ns for block in blocks}
+    if refused is not None:
+        return [_line(part, pair, ALL, "not-measured", refused, "make both arms alike in this first")]
+    if len(blocks) < 2:
+        return [_line(part, pair, ALL, "not-measured", "fewer than two blocks of both arms", "run at least two blocks")]
+    fault = gap_of([of_a[block].whole_ns for block in blocks], [of_b[block].whole_ns for block in blocks]).fault
+    if fault is not None:
+        return [_line(part, pair, ALL, "no-gap", fault, "more blocks, or a quieter machine, would narrow it")]
+    slow = pair.a if sum(gaps.values()) > 0 else pair.b
+    causes = swaps(plan.arm(slow), plan.device)
+    if plan.schedule == "sequential":
+        return [_line(part, pair, ALL, "not-measured", "which arm is slower is seen where both are in memory",
+                      "leave --schedule resident")]
+    if not causes:
+        return [_line(part, pair, ALL, "not-measured", f"{plan.arm(slow).name} has no operators to swap",
+                      "a backend whose choices are declared is explained, too")]
+    saved = {arm.name: _saved(run, slow, arm.name, blocks) for arm in causes}
+    found = [_share(part, pair, slow, arm.name, cause, saved[arm.name], gaps, _skipped(run, slow, arm.name))
+             for arm, cause in causes.items() if cause != ALL]
+    for together in (arm for arm, cause in causes.items() if cause == ALL):
+        alone = [saved[arm.name] for arm in causes if arm != together and {*arm.options} <= {*together.options}]
+        found.append(_together(part, pair, slow, together.name, saved[together.name], alone, gaps))
+    return found
+
+
+def contested(shares: Sequence[Share]) -> list[Share]:
+    """The same lines; those of one class that two methods differ on by more than 10 points say so."""
+    def rivals(share: Share) -> list[Share]:
+        return [other for other in shares if _decided(share) and _decided(other) and other.method != share.method
+                and (other.cause, other.of) == (share.cause, share.of)
+                and abs((other.share or 0.0) - (share.share or 0.0)) > MOST_APART]
+
+    def told(share: Share) -> Share:
+        others = ", ".join(f"{other.share:.0%} ({other.swap or other.method})" for other in rivals(share))
+        return share if not others else share.model_copy(update={
+            "word": "contested", "reason": f"other methods find {others}",
+            "next_action": "read each for what it measures: time in a phase, an operator alone, or what a swap saves"})
+
+    return [told(share) for share in shares]
+
+
+def _decided(share: Share) -> bool:
+    return share.share is not None and share.cause != ALL and share.word != "inconclusive"
+
+
+def _tried(block: Block, slot: ArmSlot, other: Arm, cause: str) -> bool:
+    """Measure one swap; False where the arm's process did not outlive it."""
+    from harness.processes.session import WorkerFailedError
+
+    ledger, case_id = block.bench.ledger, f"{block.bench.plan.case_prefix}swap-{block.number}-{other.name}"
+    try:
+        _swap(block, block.live[slot], other, cause)
+    except WorkerFailedError as error:
+        if error.cause in ("crash", "hang"):
+            block.live.pop(slot).session.kill()
+            ledger.fail(case_id, slot, None, error, block.log(slot))
+            return False
+        ledger.case(Case(case_id=case_id, arm=slot, block=None, status="skipped", reason=error.message))
+    return True
+
+
+def _swap(block: Block, arm: Started, other: Arm, cause: str) -> None:
+    from harness.bench import SLOW_LIMIT_S
+    from harness.blocks.windows import WINDOW_S
+    from harness.protocol.training import Swap
+
+    bench, steps = block.bench, arm.steps_for(WINDOW_S)
+    times = arm.session.ask(
+        Swap(arm=other.name, device=bench.plan.device, threads=bench.threads, data_path=str(bench.data_path), warm=WARM,
+             rounds=ROUNDS, steps=steps), SLOW_LIMIT_S + arm.limit_s(WARM + 2 * ROUNDS * steps))
+    block.append(Swapped(part=block.part.name, arm=arm.session.slot, block=block.number, swap=other.name, cause=cause,
+                         **times.model_dump(exclude={"kind"})))
+
+
+def _saved(run: RecordedRun, slot: ArmSlot, swap: str, blocks: Sequence[int]) -> dict[int, float]:
+    """Nanoseconds of a step that a swap saves, by block."""
+    return {line.block: midmean(line.plain_ns) - midmean(line.swapped_ns) for line in run.of(Swapped)
+            if line.arm == slot and line.swap == swap and line.block in blocks}
+
+
+def _skipped(run: RecordedRun, slot: ArmSlot, swap: str) -> str | None:
+    """Why an arm could not become another; None where it could."""
+    return next((case.reason for case in run.of(Case) if case.arm == slot and case.status != "measured"
+                 and case.case_id.endswith(f"-{swap}")), None)
+
+
+def _share(part: PartName, pair: Comparison, slow: ArmSlot, swap: str, cause: str, saved: Mapping[int, float],
+           gaps: Mapping[int, float], skipped: str | None) -> Share:
+    if len(saved) < 2:
+        return _line(part, pair, cause, "not-measured", skipped or "fewer than two blocks in which it was swapped",
+                     "run the suite with that arm alone to see what it lacks here", swap=swap)
+    found = _of_gap(saved, gaps)
+    word = word_of(found)
+    why, action = ((f"its interval crosses {SHARE_MARGIN:.0%} of the gap", "more blocks, or a quieter machine, would "
+                    "narrow it") if word == "inconclusive" else (None, None))
+    return _line(part, pair, cause, word, why, action, swap, slow, saved, found)
+
+
+def _together(part: PartName, pair: Comparison, slow: ArmSlot, swap: str, saved: Mapping[int, float],
+              alone: Sequence[Mapping[int, float]], gaps: Mapping[int, float]) -> Share:
+    """All swaps at once: as much as the sum of each alone, unless they get in each other's way."""
+    blocks = [block for block in saved if all(block in one for one in alone)]
+    if len(blocks) < 2 or not alone:
+        return _line(part, pair, ALL, "not-measured", "fewer than two blocks in which all were swapped, alone and "
+                     "together", "see the failed cases and their logs", swap=swap)
+    found = _of_gap(saved, gaps)
+    sums = {block: sum(one[block] for one in alone) for block in blocks}
+    apart = _of_gap({block: saved[block] - sums[block] for block in blocks}, gaps)
+    share = f"each alone, they add up to {_of_gap(sums, gaps).mean:.0%} of the gap"
+    if max(abs(apart.low), abs(apart.high)) <= MOST_APART:
+        return _line(part, pair, ALL, "adds-up", share, None, swap, slow, saved, found)
+    outside = apart.low > MOST_APART or apart.high < -MOST_APART
+    return _line(part, pair, ALL, "does-not-add-up" if outside else "inconclusive", share, "read each swap by itself"
+                 if outside else "more blocks, or a quieter machine, would narrow it", swap, slow, saved, found)
+
+
+def _of_gap(saved: Mapping[int, float], gaps: Mapping[int, float]) -> Interval:
+    return share_of(list(saved.values()), [abs(gaps[block]) for block in saved])
+
+
+def _line(part: PartName, pair: Comparison, cause: str, word: str, reason: str | None, next_action: str | None,
+          swap: str | None = None, slow: ArmSlot | None = None, saved: Mapping[int, float] | None = None,
+          found: Interval | None = None) -> Share:
+    spent = mean(saved.values()) if saved else None
+    return Share.model_validate({
+        "part": part, "arm_a": pair.a, "arm_b": pair.b, "method": "swapped", "cause": cause, "swap": swap,
+        "a_ns": spent if slow == pair.a else None, "b_ns": spent if slow == pair.b else None,
+        "share": found and found.mean, "ci_low": found and found.low, "ci_high": found and found.high,
+        "blocks": len(saved or ()), "word": word, "reason": reason, "next_action": next_action})
