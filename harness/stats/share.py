@@ -22,10 +22,12 @@ class Gap(NamedTuple):
 
     Attributes:
         interval: in nanoseconds.
+        clear: whether one arm is slower, by however much.
         fault: why there is nothing to divide up; None where there is.
     """
 
     interval: Interval
+    clear: bool
     fault: str | None
 
 
@@ -46,10 +48,10 @@ def gap_of(a_ns: Sequence[float], b_ns: Sequence[float], alpha: float = ALPHA) -
     found = t_interval(list(a - b), alpha)
     # What a verdict calls equal, or leaves open, has no causes.
     if max(found.low, -found.high) <= MARGIN * min(a.mean(), b.mean()):
-        return Gap(found, f"the interval of the gap is not clear of {MARGIN:.0%} of a step")
+        return Gap(found, False, f"the interval of the gap is not clear of {MARGIN:.0%} of a step")
     if (found.high - found.low) / 2 > MOST_GAP_SPREAD * abs(found.mean):
-        return Gap(found, f"the interval of the gap is wider than +-{MOST_GAP_SPREAD:.0%} of it")
-    return Gap(found, None)
+        return Gap(found, True, f"the interval of the gap is wider than +-{MOST_GAP_SPREAD:.0%} of it")
+    return Gap(found, True, None)
 
 
 def share_of(differences: Sequence[float], gaps: Sequence[float], alpha: float = ALPHA) -> Interval:

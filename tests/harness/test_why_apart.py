@@ -179,6 +179,15 @@ def test_equal_arms_have_no_guesses(lab):
     assert {share.word for share in run.of(Share)} == {"no-gap", "not-measured"}
 
 
+def test_a_gap_too_uneven_to_divide_up_still_has_guesses(lab, monkeypatch):
+    # 150, 240, 130, ... ms a step against 100: slower in every block, by very different amounts.
+    slow_ns = (150e6, 240e6, 130e6, 220e6, 140e6, 250e6)
+    lab.script(lambda of, process, step: slow_ns[process // 2 % 6] if "slow" in of else 100e6)
+    _, run = lab.run(suite="why", **ARMS)
+    assert by_guess(run)["compilation"].word == "does-not-hold"
+    assert {share.word for share in run.of(Share) if share.method == "cuts" and share.of == "step"} == {"no-gap"}
+
+
 def test_the_page_tells_the_guesses_first(why):
     _, run = why(batch_ns=20e6)
     ((chapter, seen),) = chapters_of(whole(run))

@@ -59,6 +59,9 @@ def test_a_gap_that_is_none_has_no_shares():
     assert "wider than +-20%" in gap_of([200.0, 240, 170, 210], [100.0, 100, 100, 100]).fault
     # B may be the slow one.
     assert gap_of([100.0, 101, 99], [200.0, 201, 199]).fault is None
+    # Which is slower may be clear although there is nothing to divide up.
+    assert gap_of([200.0, 240, 170, 210], [100.0, 100, 100, 100]).clear
+    assert not gap_of([100.0, 101, 99], [100.0, 99, 101]).clear
 
 
 @pytest.mark.parametrize("call", [

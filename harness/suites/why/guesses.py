@@ -12,6 +12,7 @@ from harness.record.findings import COMPILED_WHILE_MEASURED
 from harness.record.run import RecordedRun
 from harness.stats.interval import MARGIN
 from harness.suites.why.apart import ratio, rounds, start_up, typical_ns
+from harness.suites.why.shares import even
 
 WORDS = {"explains": "holds", "does-not-explain": "does-not-hold", "works-against": "does-not-hold",
          "inconclusive": "inconclusive"}
@@ -28,7 +29,7 @@ def guesses(run: RecordedRun, pair: Comparison, part: PartName, shares: Sequence
         shares: all that is known of this pair's gap.
     """
     steps = typical_ns(run, pair.a), typical_ns(run, pair.b)
-    if steps[0] is None or steps[1] is None or any(one.cause == "all" and one.word == "no-gap" for one in shares):
+    if steps[0] is None or steps[1] is None or even(run, pair):
         return []
     turned = steps[1] > steps[0]
     slow, fast = (pair.b, pair.a) if turned else (pair.a, pair.b)

@@ -51,6 +51,14 @@ def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | No
     return [*(gap.share(cause) for cause in gap.causes), gap.together()]
 
 
+def even(run: RecordedRun, pair: Comparison) -> bool:
+    """Whether blocks say that neither arm is slower, or do not say which."""
+    of_a, of_b = cuts(run, pair.a), cuts(run, pair.b)
+    blocks = sorted(of_a.keys() & of_b.keys())
+    return len(blocks) >= 2 and not gap_of([of_a[block].whole_ns for block in blocks],
+                                           [of_b[block].whole_ns for block in blocks]).clear
+
+
 def cuts(run: RecordedRun, slot: ArmSlot, of: Whole = "step") -> dict[int, Cut]:
     """What every finished block says of an arm's steps, or every round of its network calls."""
     told = [line for line in run.of(Phases) if line.arm == slot and line.of == of]
