@@ -162,6 +162,8 @@ def test_a_self_check_of_all_parts_judges_each_by_itself(lab):
     counts = [sum(len(o.bare_ns) for o in run.of(Overhead) if o.what == "harness" and o.part == part)
               for part in ("training", "sampling")]
     assert all(f"{n} pairs" in message for n, message in zip(counts, told["harness-overhead"], strict=True))
+    # Where one arm is alone nothing is explained, nor said to lack blocks.
+    assert not run.of(Share)
 
 
 STEP_TIME, SAMPLING_TIME = Training.metrics.main.name, Sampling.metrics.main.name

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scripted_backend
 
-from harness.record.events import Phases, Share
+from harness.record.events import Phases, Share, StartUp
 from harness.suites.why.shares import ALL
 
 PHASES_NS = scripted_backend.PHASES_NS
@@ -76,6 +76,8 @@ def test_equal_arms_have_no_gap_to_explain(why, seed):
     (share,) = cut(run)
     assert end.exit_code == 0 and (share.cause, share.word) == (ALL, "no-gap")
     assert share.share is None and share.reason and share.next_action
+    # A start may cost more; no number of steps makes up for it.
+    assert [one.steps for one in run.of(StartUp)] == [None]
 
 
 def test_a_cut_that_changes_the_step_is_told(why):

@@ -66,6 +66,17 @@ def test_a_planted_cost_is_found_and_nothing_else(why, planted, cause, share):
     assert by_guess(run)["loader"].word == ("holds" if cause == "loader" else "does-not-hold")
 
 
+def test_a_share_is_of_the_blocks_gap(why):
+    """A machine that slows down while one arm is measured apart changes what a step takes there, not a share."""
+    _, run = why(batch_ns=20e6)
+    slower = [one.model_copy(update={"plain_ns": one.plain_ns * 2, "other_ns": one.other_ns + one.plain_ns})
+              if isinstance(one, Apart) and one.arm == "A" else one for one in run.events]
+    before, after = (apart.shares(replace(run, events=tuple(events)), Comparison("A", "B"), "why")
+                     for events in (run.events, slower))
+    assert before == after and before[0].share == pytest.approx(20 / 50, abs=0.01)
+    assert before[0].blocks == apart.ROUNDS["loader"]
+
+
 def test_each_guess_has_a_verdict_with_its_figure(why):
     _, run = why()
     found = by_guess(run)
@@ -94,6 +105,8 @@ def operator_share(method, value, word="explains"):
      "it holds 47% [45%, 49%] of the gap; another implementation of it in the same framework closes 46% [44%, 48%]"),
     ([("isolated", 0.47, "explains")], "holds", "what another implementation closes was not measured"),
     ([("swapped", 0.01, "does-not-explain")], "does-not-hold", "closes 1% [-1%, 3%] of the gap"),
+    ([("isolated", 0.62, "contested"), ("swapped", 0.46, "contested")], "holds", "it holds 62% [60%, 64%] of the gap"),
+    ([("swapped", 0.46, "explains"), ("swapped", -0.3, "works-against")], "holds", "closes 46% [44%, 48%] of the gap"),
     ([("isolated", 0.47, "explains"), ("swapped", 0.01, "does-not-explain")], "inconclusive", "closes 1%")])
 def test_attention_is_judged_by_what_operators_hold_and_swaps_close(known, word, said):
     start = RunStarted(run_id="r", suite="why", started_utc="2026-01-01T00:00:00+00:00", command=[], bench={},

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scripted_backend
 
+from harness.plan import Comparison
 from harness.record.events import Case, IsolatedOperator, Phases, Share
-from harness.suites.why.isolated import CLASSES
+from harness.suites.why.isolated import CLASSES, shares
 from harness.suites.why.shares import ALL
 from impls.recipe.config import preset
 from impls.recipe.isolated import COPY, isolated
@@ -78,9 +81,29 @@ def test_operators_that_an_arm_has_not_are_told(why, monkeypatch):
     lines = {(line.arm, line.kind): line for line in run.of(IsolatedOperator)}
     assert end.exit_code == 0 and not lines["A", "pad"].round_ns and not lines["A", "upsample"].round_ns
     assert lines["A", "upsample"].reason == "NotImplementedError: no kernel for upsample"
-    assert "scripted:slow without pad: it has no such operator of its own" in alone(run)["other"].reason
+    found = alone(run)
+    assert "scripted:slow without pad: it has no such operator of its own" in found["other"].reason
+    # What fails is no time of 0.
+    assert (found["other"].word, found["other"].share, found["other"].a_ns) == ("not-measured", None, None)
+    assert found[ALL].word == "not-measured" and "no kernel for upsample" in found[ALL].reason
+    assert found["norm"].word == "explains"
     assert len(lines["B", "pad"].round_ns) == 5
     assert sum(line.operator_class == COPY for line in run.of(IsolatedOperator)) == 2
+
+
+def test_the_gap_is_that_of_blocks_which_both_arms_finished(why):
+    _, run = why({"norm": 60e6})
+
+    def changed(line):
+        if isinstance(line, Case) and (line.block, line.arm) == (0, "A"):
+            return line.model_copy(update={"status": "failed"})
+        if isinstance(line, Phases) and (line.block, line.arm, line.of) == (0, "B", "step"):
+            return line.model_copy(update={"whole_ns": [ns * 3 for ns in line.whole_ns]})
+        return line
+
+    lost = replace(run, events=tuple(map(changed, run.events)))
+    found = {share.cause: share for share in shares(lost, Comparison("A", "B"), "why")}
+    assert found["norm"].share == pytest.approx(1, abs=0.05)
 
 
 def test_a_backend_without_operators_is_compared_all_the_same(why):

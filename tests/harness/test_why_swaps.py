@@ -8,7 +8,7 @@ import pytest
 import scripted_backend
 
 from harness.protocol import timing, training
-from harness.record.events import Case, Share, Swapped
+from harness.record.events import Apart, Case, Share, Swapped
 from harness.suites.why.shares import ALL
 from harness.suites.why.swaps import contested
 from impls import registry
@@ -111,11 +111,34 @@ def test_a_swap_that_cannot_be_made_is_skipped(why, monkeypatch):
     assert {case.status for case in run.of(Case) if case.block is not None} == {"measured"}
 
 
-def test_shares_within_ten_points_are_not_contested():
-    def share(method, cause, value, word="explains"):
-        return Share(part="why", arm_a="A", arm_b="B", method=method, cause=cause, a_ns=None, b_ns=None, share=value,
-                     ci_low=value, ci_high=value, blocks=6, word=word)
+def test_a_swap_that_ends_the_process_does_so_once_and_takes_nothing_else_with_it(why, monkeypatch):
+    make = scripted_backend.create
 
+    def create(options, device, threads):
+        if "norm=own" in options:
+            scripted_backend.crash()
+        return make(options, device, threads)
+
+    monkeypatch.setattr(scripted_backend, "create", create)
+    end, run = why(blocks=4)
+    failed = {case.case_id for case in run.of(Case) if case.status == "failed"}
+    assert end.exit_code == 1 and failed == {f"swap-0-{ATTENTION}", f"swap-1-{BOTH}"}
+    assert by_swap(run)[OPTIMISER].word == "explains" and by_swap(run)[ATTENTION].word == "not-measured"
+    assert {(one.what, one.arm) for one in run.of(Apart)} >= {("waiting", "A"), ("waiting", "B")}
+
+
+def share(method, cause, value, word="explains", swap=None):
+    return Share(part="why", arm_a="A", arm_b="B", method=method, cause=cause, a_ns=None, b_ns=None, share=value,
+                 ci_low=value, ci_high=value, blocks=6, word=word, swap=swap)
+
+
+def test_of_two_swaps_of_a_class_the_poorer_contests_nothing():
+    lines = [share("isolated", "attention", 0.4), share("swapped", "attention", -0.3, "works-against", "x:attention=y"),
+             share("swapped", "attention", 0.38, swap="x:attention=z")]
+    assert contested(lines) == lines
+
+
+def test_shares_within_ten_points_are_not_contested():
     lines = [share("cuts", "optimizer", 0.30), share("swapped", "optimizer", 0.21), share("isolated", "norm", 0.4),
              share("swapped", "norm", 0.1, "inconclusive"), share("cuts", ALL, 1), share("swapped", ALL, 0.5)]
     assert contested(lines) == lines

@@ -144,7 +144,8 @@ class Share(Event):
     share: float | None
     ci_low: float | None
     ci_high: float | None
-    blocks: int = Field(description="blocks, or of network calls rounds, that it rests on")
+    blocks: int = Field(description="blocks that it rests on; rounds, of what is measured once: network calls, "
+                                    "operators alone, the loader, waiting")
     word: Literal["explains", "does-not-explain", "works-against", "inconclusive", "adds-up", "does-not-add-up",
                   "no-gap", "not-measured", "contested"]
     reason: str | None = None

@@ -12,7 +12,8 @@ from harness.plan import Comparison
 from harness.record.events import Apart, ArmSlot, PartName, Phases, Share, StartUp, Window, WorkerStarted
 from harness.record.run import RecordedRun
 from harness.stats.interval import Interval, t_interval
-from harness.stats.share import SHARE_MARGIN, gap_of, share_of, word_of
+from harness.stats.share import SHARE_MARGIN, gap_of, ratio_apart, word_of
+from harness.suites.why.shares import even, whole_steps
 
 if TYPE_CHECKING:
     from harness.blocks.block import Block
@@ -73,7 +74,8 @@ def start_up(run: RecordedRun, pair: Comparison, part: PartName) -> StartUp | No
     a_ns, b_ns = (median(one.spawn_ns + one.import_ns + one.build_ns + one.first_step_ns for one in chosen[slot])
                   for slot in (pair.a, pair.b))
     steps = [typical_ns(run, slot) for slot in (pair.a, pair.b)]
-    gap = steps[0] - steps[1] if steps[0] is not None and steps[1] is not None else 0.0
+    known = steps[0] is not None and steps[1] is not None and not even(run, pair)
+    gap = (steps[0] or 0.0) - (steps[1] or 0.0) if known else 0.0
     return StartUp(part=part, arm_a=pair.a, arm_b=pair.b, cold=cold, a_ns=a_ns, b_ns=b_ns,
                    steps=math.ceil(abs(a_ns - b_ns) / abs(gap)) if gap else None)
 
@@ -110,27 +112,30 @@ def _share(run: RecordedRun, pair: Comparison, part: PartName, what: What, refus
         if what == "loader" and _matched(run):
             why, action = MATCHED, "leave train.randomness native"
         return _line(pair, part, what, "not-measured", reason=why, next_action=action)
-    sign = COSTS[what]
+    steps, sign = whole_steps(run, pair), COSTS[what]
+    if len(steps.blocks) < 2:
+        return _line(pair, part, what, "not-measured", reason="fewer than two blocks of both arms",
+                     next_action="run at least two blocks")
     costs_a, costs_b = ([sign * (one.other_ns - one.plain_ns) for one in of[:count]] for of in (of_a, of_b))
-    plain_a, plain_b = ([one.plain_ns for one in of[:count]] for of in (of_a, of_b))
     times = mean(costs_a), mean(costs_b)
-    fault = gap_of(plain_a, plain_b).fault
+    fault = gap_of(steps.a_ns, steps.b_ns).fault
     if fault is not None:
         return _line(pair, part, what, "no-gap", times, reason=fault)
-    found = share_of([a - b for a, b in zip(costs_a, costs_b, strict=True)],
-                     [a - b for a, b in zip(plain_a, plain_b, strict=True)])
+    # Of the blocks' gap, as by every other method: here the arms did not take turns.
+    found = ratio_apart([a - b for a, b in zip(costs_a, costs_b, strict=True)], steps.gaps_ns)
     word = word_of(found)
-    return _line(pair, part, what, word, times, found, *((
-        f"its interval over {count} rounds crosses {SHARE_MARGIN:.0%} of the gap", "repeat on a quieter machine")
-        if word == "inconclusive" else ()))
+    why, action = ((f"its interval over {count} rounds crosses {SHARE_MARGIN:.0%} of the gap",
+                    "repeat on a quieter machine") if word == "inconclusive" else (None, None))
+    return _line(pair, part, what, word, times, found, why, action, count)
 
 
 def _line(pair: Comparison, part: PartName, cause: str, word: str, times: tuple[float, float] | None = None,
-          found: Interval | None = None, reason: str | None = None, next_action: str | None = None) -> Share:
+          found: Interval | None = None, reason: str | None = None, next_action: str | None = None,
+          count: int = 0) -> Share:
     a_ns, b_ns = times or (None, None)
     return Share.model_validate({
         "part": part, "arm_a": pair.a, "arm_b": pair.b, "method": "apart", "cause": cause, "a_ns": a_ns, "b_ns": b_ns,
-        "share": found and found.mean, "ci_low": found and found.low, "ci_high": found and found.high, "blocks": 1,
+        "share": found and found.mean, "ci_low": found and found.low, "ci_high": found and found.high, "blocks": count,
         "word": word, "reason": reason, "next_action": next_action})
 
 

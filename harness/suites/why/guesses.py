@@ -10,9 +10,11 @@ from harness.plan import Comparison
 from harness.record.events import Apart, ArmSlot, Finding, Guess, PartName, Share
 from harness.record.findings import COMPILED_WHILE_MEASURED
 from harness.record.run import RecordedRun
-from harness.stats.interval import MARGIN
+from harness.stats.interval import MARGIN, Interval
+from harness.stats.share import word_of
 from harness.suites.why.apart import ratio, rounds, start_up, typical_ns
 from harness.suites.why.shares import even
+from harness.suites.why.swaps import strongest
 
 WORDS = {"explains": "holds", "does-not-explain": "does-not-hold", "works-against": "does-not-hold",
          "inconclusive": "inconclusive"}
@@ -33,7 +35,9 @@ def guesses(run: RecordedRun, pair: Comparison, part: PartName, shares: Sequence
         return []
     turned = steps[1] > steps[0]
     slow, fast = (pair.b, pair.a) if turned else (pair.a, pair.b)
-    told = _Told(run, pair, part, slow, fast, {(one.method, one.cause): one for one in shares})
+    # Of several swaps of a class the one that closes most; a figure rather than why there is none.
+    known = sorted(strongest(shares), key=lambda one: one.share is not None)
+    told = _Told(run, pair, part, slow, fast, {(one.method, one.cause): one for one in known})
     return [told.loader(), told.compilation(), told.attention(), told.sampling()]
 
 
@@ -82,7 +86,8 @@ class _Told:
         known = [one for one in (alone, swapped) if one is not None and one.share is not None]
         if not known:
             return self._unknown("attention", alone or swapped)
-        words = {WORDS.get(one.word, "inconclusive") for one in known}
+        # Two methods may differ on how much it is, and agree that it is much.
+        words = {WORDS[word_of(Interval(one.share or 0, one.ci_low or 0, one.ci_high or 0))] for one in known}
         figures = [f"it holds {_with_limits(alone)} of the gap"] if alone in known and alone else []
         figures += ([f"another implementation of it in the same framework closes {_with_limits(swapped)} of the gap"]
                     if swapped in known and swapped else ["what another implementation closes was not measured"])

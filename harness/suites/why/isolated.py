@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
@@ -11,7 +11,7 @@ from harness.record.events import ArmSlot, IsolatedOperator, PartName, Share
 from harness.record.run import RecordedRun
 from harness.stats.interval import Interval
 from harness.stats.share import SHARE_MARGIN, gap_of, ratio_apart, word_of
-from harness.suites.why.shares import ALL, cuts
+from harness.suites.why.shares import ALL, Steps, cuts, whole_steps
 from impls.recipe.isolated import COPY
 
 METHOD = "isolated"
@@ -20,6 +20,9 @@ CLASSES = ("attention", "norm", "convolution", "linear", "other")
 MOST_LEFT_OVER = 0.1
 NETWORK = ("forward", "backward")
 QUIETER = "a quieter machine would narrow it"
+# Why an arm has no time of an operator that it runs as a piece of another, which takes it nothing beside.
+LACKING = "it has no such operator of its own"
+MEND = "mend what that arm cannot run alone, or read the other classes"
 
 
 def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | None = None) -> list[Share]:
@@ -33,11 +36,10 @@ def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | No
     """
     names = {slot: run.arms.get(slot, slot) for slot in (pair.a, pair.b)}
     alone = [line for line in run.of(IsolatedOperator) if line.part == part]
-    steps = {slot: cuts(run, slot).values() for slot in names}
     found = _Found(part, pair, names, {slot: [line for line in alone if line.arm == slot] for slot in names},
-                   {slot: [cut.whole_ns for cut in of] for slot, of in steps.items()},
-                   {slot: [sum(cut.phase_ns.get(name, 0.0) for name in NETWORK) for cut in of]
-                    for slot, of in steps.items()})
+                   whole_steps(run, pair),
+                   {slot: [sum(cut.phase_ns.get(name, 0.0) for name in NETWORK) for cut in cuts(run, slot).values()]
+                    for slot in names})
     fault = found.fault(refused)
     return [fault] if fault is not None else [*(found.share(cause) for cause in found.causes), found.together()]
 
@@ -58,7 +60,7 @@ class _Found:
     pair: Comparison
     names: Mapping[ArmSlot, str]
     lines: Mapping[ArmSlot, list[IsolatedOperator]]
-    whole_ns: Mapping[ArmSlot, list[float]]
+    steps: Steps
     network_ns: Mapping[ArmSlot, list[float]]
 
     @property
@@ -78,11 +80,6 @@ class _Found:
         a, b = self.times
         return min((len(ns) for of in (a, b) for ns in of.values()), default=0)
 
-    @property
-    def gap_ns(self) -> list[float]:
-        """The gap in each block."""
-        return [one - other for one, other in zip(self.whole_ns[self.pair.a], self.whole_ns[self.pair.b], strict=False)]
-
     def fault(self, refused: str | None) -> Share | None:
         """Why there is nothing to share out; None where there is."""
         without = [self.names[slot] for slot in (self.pair.a, self.pair.b)
@@ -92,17 +89,18 @@ class _Found:
         if without:
             return self._line(ALL, "not-measured", None, f"{' and '.join(without)} cannot run an operator alone",
                               "a backend that offers operator is explained, too")
-        if len(self.gap_ns) < 2 or self.rounds < 2:
+        if len(self.steps.blocks) < 2 or self.rounds < 2:
             return self._line(ALL, "not-measured", None, "fewer than two blocks, or rounds, of both arms",
                               "run at least two blocks")
-        count = len(self.gap_ns)
-        fault = gap_of(self.whole_ns[self.pair.a][:count], self.whole_ns[self.pair.b][:count]).fault
+        fault = gap_of(self.steps.a_ns, self.steps.b_ns).fault
         return None if fault is None else self._line(ALL, "no-gap", None, fault,
                                                      f"more blocks, or {QUIETER}")
 
     def share(self, cause: str) -> Share:
         """What one class holds."""
-        found = ratio_apart(self._differences([cause]), self.gap_ns)
+        if self._failed(cause):
+            return self._line(cause, "not-measured", None, self._lacking(cause), MEND)
+        found = ratio_apart(self._differences([cause]), self.steps.gaps_ns)
         word = word_of(found)
         reasons = [text for text in (f"its interval over {self.rounds} rounds crosses {SHARE_MARGIN:.0%} of the gap"
                                      if word == "inconclusive" else "", self._lacking(cause)) if text]
@@ -111,7 +109,10 @@ class _Found:
 
     def together(self) -> Share:
         """What all operators hold of the gap, and whether they add up to the forward and the backward pass."""
-        found = ratio_apart(self._differences(self.causes), self.gap_ns)
+        failed = [self._lacking(cause) for cause in self.causes if self._failed(cause)]
+        if failed:
+            return self._line(ALL, "not-measured", None, "; ".join(failed), MEND)
+        found = ratio_apart(self._differences(self.causes), self.steps.gaps_ns)
         sums = {slot: self._sum(slot) for slot in (self.pair.a, self.pair.b)}
         if not all(len(self.network_ns[slot]) > 1 and all(self.network_ns[slot]) for slot in sums):
             return self._line(ALL, "inconclusive", found, "a forward and a backward pass to add up to were not cut",
@@ -129,10 +130,15 @@ class _Found:
     def _unsure(self) -> str:
         """The class whose difference has the widest interval."""
         def width(cause: str) -> float:
-            found = ratio_apart(self._differences([cause]), self.gap_ns)
+            found = ratio_apart(self._differences([cause]), self.steps.gaps_ns)
             return found.high - found.low
 
         return max(self.causes, key=width)
+
+    def _failed(self, cause: str, slots: Sequence[ArmSlot] | None = None) -> bool:
+        """Whether an arm has an operator of a class that it could not run alone: no time is not a time of 0."""
+        return any(line.operator_class == cause and not line.round_ns and line.reason != LACKING
+                   for slot in slots or (self.pair.a, self.pair.b) for line in self.lines[slot])
 
     def _lacking(self, cause: str) -> str:
         """Operators of a class that one arm has not, in words."""
@@ -159,7 +165,7 @@ class _Found:
             classes = by_class(self.lines[slot])
             if cause == ALL:
                 return mean(self._sum(slot)) if classes else None
-            return mean(classes[cause]) if cause in classes else None
+            return mean(classes[cause]) if cause in classes and not self._failed(cause, [slot]) else None
 
         return Share.model_validate({
             "part": self.part, "arm_a": self.pair.a, "arm_b": self.pair.b, "method": METHOD, "cause": cause,

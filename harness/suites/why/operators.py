@@ -14,6 +14,7 @@ from harness.protocol.timing import Operate
 from harness.record.events import ArmSlot, Case, IsolatedOperator
 from harness.record.run import RecordedRun
 from harness.stats.share import midmean
+from harness.suites.why.isolated import LACKING
 from impls.recipe.isolated import COPY, Counted, Spec, isolated
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 CASE = "operators"
 ROUNDS = 5
 WINDOWS, WINDOW_NS = 3, 12_000_000
-LACKING = "it has no such operator of its own"
 # Two arrays larger than any cache: how fast memory can be read and written here.
 COPY_SHAPE = (64, 512, 512)
 
@@ -73,7 +73,7 @@ def measure(block: Block) -> None:
                     offered = False
                 if not offered:
                     able.discard(slot)
-    for slot in found.keys() - lost:
+    for slot in sorted(found.keys() - lost):
         block.beside(CASE, block.fresh[slot], partial(_record, block, slot, found[slot] if slot in able else []))
 
 

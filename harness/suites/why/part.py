@@ -46,7 +46,8 @@ class Why(TrainingSteps):
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """The gate, what is cut, and what is measured apart."""
         return [*super().described(recipe), f"cut steps beside whole ones: {CUT_PAIRS} turns of each arm in a block",
-                "apart, once: steps that are not waited for, the native loader, a sampler"]
+                "behind the windows of each block: steps of the slower arm with one kind of operator swapped",
+                "apart, once: steps that are not waited for, the native loader, a sampler, every operator alone"]
 
     def windows(self, block: Block) -> None:
         """Whole and cut windows, in turn."""
@@ -147,9 +148,14 @@ class GatedWhy(Why):
 
     def measure(self, bench: Bench, recorded: RecordedRun) -> None:
         """Nothing where nothing is compared."""
-        if not all(pair.selfcheck for pair in bench.plan.comparisons):
+        if _compares(bench.plan):
             super().measure(bench, recorded)
 
     def judge(self, recorded: RecordedRun, plan: Plan) -> Sequence[Event]:
-        """The causes alone."""
-        return self.explained(recorded, plan, super(Why, self).judge(recorded, plan))
+        """The causes alone, where anything was measured."""
+        return self.explained(recorded, plan, super(Why, self).judge(recorded, plan)) if _compares(plan) else []
+
+
+def _compares(plan: Plan) -> bool:
+    """Whether two arms are compared, beside any self-check."""
+    return not all(pair.selfcheck for pair in plan.comparisons)

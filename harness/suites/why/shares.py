@@ -30,6 +30,25 @@ class Cut(NamedTuple):
     phase_ns: Mapping[str, float]
 
 
+class Steps(NamedTuple):
+    """Whole steps of two arms, in every block that both finished.
+
+    Attributes:
+        blocks: their numbers.
+        a_ns: nanoseconds of a step of arm A, in each.
+        b_ns: the same of arm B.
+    """
+
+    blocks: list[int]
+    a_ns: list[float]
+    b_ns: list[float]
+
+    @property
+    def gaps_ns(self) -> list[float]:
+        """Time A - time B."""
+        return [a - b for a, b in zip(self.a_ns, self.b_ns, strict=True)]
+
+
 def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | None = None,
            of: Whole = "step") -> list[Share]:
     """A share for every phase, then that of all together; one line with the reason where there is nothing to share.
@@ -51,12 +70,17 @@ def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | No
     return [*(gap.share(cause) for cause in gap.causes), gap.together()]
 
 
-def even(run: RecordedRun, pair: Comparison) -> bool:
-    """Whether blocks say that neither arm is slower, or do not say which."""
+def whole_steps(run: RecordedRun, pair: Comparison) -> Steps:
+    """What every share of a step's gap is a share of, by whatever method."""
     of_a, of_b = cuts(run, pair.a), cuts(run, pair.b)
     blocks = sorted(of_a.keys() & of_b.keys())
-    return len(blocks) >= 2 and not gap_of([of_a[block].whole_ns for block in blocks],
-                                           [of_b[block].whole_ns for block in blocks]).clear
+    return Steps(blocks, [of_a[block].whole_ns for block in blocks], [of_b[block].whole_ns for block in blocks])
+
+
+def even(run: RecordedRun, pair: Comparison) -> bool:
+    """Whether blocks say that neither arm is slower, or do not say which."""
+    steps = whole_steps(run, pair)
+    return len(steps.blocks) >= 2 and not gap_of(steps.a_ns, steps.b_ns).clear
 
 
 def cuts(run: RecordedRun, slot: ArmSlot, of: Whole = "step") -> dict[int, Cut]:

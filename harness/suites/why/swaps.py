@@ -11,13 +11,14 @@ from harness.record.events import ArmSlot, Case, PartName, Share, Swapped
 from harness.record.run import RecordedRun
 from harness.stats.interval import Interval
 from harness.stats.share import SHARE_MARGIN, gap_of, midmean, share_of, word_of
-from harness.suites.why.shares import ALL, cuts
+from harness.suites.why.shares import ALL, whole_steps
 from impls.registry import Arm, Device
 
 if TYPE_CHECKING:
     from harness.blocks.block import Block
     from harness.blocks.warmup import Started
 
+METHOD = "swapped"
 # Steps before the first round: Jittor compiles some kernels at the third.
 WARM, ROUNDS = 4, 4
 # Swaps alone and together may differ by so much of the gap, and two methods on one class, before it is told.
@@ -29,12 +30,15 @@ CLASSES = {"optimiser": "optimizer"}
 def measure(block: Block) -> None:
     """Every swap of the slower arm of each pair, in that arm's process.
 
-    What cannot be swapped here is skipped, and the page says why; only a process that ends by it has failed.
+    What cannot be swapped here is skipped, and the page says why; only a process that ends by it has failed, and is not
+    led there again: its later blocks have all that is measured behind the swaps.
     """
     plan = block.bench.plan
     slow = [slower(block, pair) for pair in plan.comparisons if not pair.selfcheck]
     for slot in dict.fromkeys(slot for slot in slow if slot is not None):
         for arm, cause in swaps(plan.arm(slot), plan.device).items():
+            if (slot, arm.name) in block.bench.abandoned:
+                continue
             block.bench.check_time(f"in block {block.number}")
             block.bench.progress.status(f"{plan.arm(slot).name}: steps as {arm.name}")
             if not _tried(block, slot, arm, cause):
@@ -70,17 +74,16 @@ def swapped(run: RecordedRun, plan: Plan, pair: Comparison, part: PartName, refu
         part: the part's name.
         refused: why the two must not be compared; None where they may.
     """
-    of_a, of_b = cuts(run, pair.a), cuts(run, pair.b)
-    blocks = sorted(of_a.keys() & of_b.keys())
-    gaps = {block: of_a[block].whole_ns - of_b[block].whole_ns for block in blocks}
+    steps = whole_steps(run, pair)
     if refused is not None:
         return [_line(part, pair, ALL, "not-measured", refused, "make both arms alike in this first")]
-    if len(blocks) < 2:
+    if len(steps.blocks) < 2:
         return [_line(part, pair, ALL, "not-measured", "fewer than two blocks of both arms", "run at least two blocks")]
-    fault = gap_of([of_a[block].whole_ns for block in blocks], [of_b[block].whole_ns for block in blocks]).fault
+    fault = gap_of(steps.a_ns, steps.b_ns).fault
     if fault is not None:
         return [_line(part, pair, ALL, "no-gap", fault, "more blocks, or a quieter machine, would narrow it")]
-    slow = pair.a if sum(gaps.values()) > 0 else pair.b
+    slow, sign = (pair.a, 1) if sum(steps.gaps_ns) > 0 else (pair.b, -1)
+    gaps = {block: sign * gap for block, gap in zip(steps.blocks, steps.gaps_ns, strict=True)}
     causes = swaps(plan.arm(slow), plan.device)
     if plan.schedule == "sequential":
         return [_line(part, pair, ALL, "not-measured", "which arm is slower is seen where both are in memory",
@@ -88,7 +91,7 @@ def swapped(run: RecordedRun, plan: Plan, pair: Comparison, part: PartName, refu
     if not causes:
         return [_line(part, pair, ALL, "not-measured", f"{plan.arm(slow).name} has no operators to swap",
                       "a backend whose choices are declared is explained, too")]
-    saved = {arm.name: _saved(run, slow, arm.name, blocks) for arm in causes}
+    saved = {arm.name: _saved(run, slow, arm.name, steps.blocks) for arm in causes}
     found = [_share(part, pair, slow, arm.name, cause, saved[arm.name], gaps, _skipped(run, slow, arm.name))
              for arm, cause in causes.items() if cause != ALL]
     for together in (arm for arm, cause in causes.items() if cause == ALL):
@@ -99,8 +102,10 @@ def swapped(run: RecordedRun, plan: Plan, pair: Comparison, part: PartName, refu
 
 def contested(shares: Sequence[Share]) -> list[Share]:
     """The same lines; those of one class that two methods differ on by more than 10 points say so."""
+    decided = [share for share in strongest(shares) if _decided(share)]
+
     def rivals(share: Share) -> list[Share]:
-        return [other for other in shares if _decided(share) and _decided(other) and other.method != share.method
+        return [other for other in decided if share in decided and other.method != share.method
                 and (other.cause, other.of) == (share.cause, share.of)
                 and abs((other.share or 0.0) - (share.share or 0.0)) > MOST_APART]
 
@@ -111,6 +116,16 @@ def contested(shares: Sequence[Share]) -> list[Share]:
             "next_action": "read each for what it measures: time in a phase, an operator alone, or what a swap saves"})
 
     return [told(share) for share in shares]
+
+
+def strongest(shares: Sequence[Share]) -> list[Share]:
+    """Without swaps of a class of which another closes more: a poor replacement says nothing of what it replaces."""
+    most: dict[str, float] = {}
+    for share in shares:
+        if share.method == METHOD and share.share is not None:
+            most[share.cause] = max(share.share, most.get(share.cause, share.share))
+    return [share for share in shares
+            if share.method != METHOD or share.share is None or share.share == most[share.cause]]
 
 
 def _decided(share: Share) -> bool:
@@ -124,9 +139,11 @@ def _tried(block: Block, slot: ArmSlot, other: Arm, cause: str) -> bool:
     ledger, case_id = block.bench.ledger, f"{block.bench.plan.case_prefix}swap-{block.number}-{other.name}"
     try:
         _swap(block, block.live[slot], other, cause)
+        ledger.recovered(case_id, slot, block.log(slot))
     except WorkerFailedError as error:
         if error.cause in ("crash", "hang"):
             block.live.pop(slot).session.kill()
+            block.bench.abandoned.add((slot, other.name))
             ledger.fail(case_id, slot, None, error, block.log(slot))
             return False
         ledger.case(Case(case_id=case_id, arm=slot, block=None, status="skipped", reason=error.message))
@@ -189,7 +206,7 @@ def _together(part: PartName, pair: Comparison, slow: ArmSlot, swap: str, saved:
 
 
 def _of_gap(saved: Mapping[int, float], gaps: Mapping[int, float]) -> Interval:
-    return share_of(list(saved.values()), [abs(gaps[block]) for block in saved])
+    return share_of(list(saved.values()), [gaps[block] for block in saved])
 
 
 def _line(part: PartName, pair: Comparison, cause: str, word: str, reason: str | None, next_action: str | None,
@@ -197,7 +214,7 @@ def _line(part: PartName, pair: Comparison, cause: str, word: str, reason: str |
           found: Interval | None = None) -> Share:
     spent = mean(saved.values()) if saved else None
     return Share.model_validate({
-        "part": part, "arm_a": pair.a, "arm_b": pair.b, "method": "swapped", "cause": cause, "swap": swap,
+        "part": part, "arm_a": pair.a, "arm_b": pair.b, "method": METHOD, "cause": cause, "swap": swap,
         "a_ns": spent if slow == pair.a else None, "b_ns": spent if slow == pair.b else None,
         "share": found and found.mean, "ci_low": found and found.low, "ci_high": found and found.high,
         "blocks": len(saved or ()), "word": word, "reason": reason, "next_action": next_action})
