@@ -10,6 +10,7 @@ import numpy as np
 from jittor import Var, nn
 
 from impls.jittor.network import as_run, cast_weights
+from impls.jittor.onednn import WHOLE
 from impls.jittor.ops import Operators
 from impls.jittor.unet import Attention, GroupNorm
 from impls.recipe.isolated import Spec
@@ -49,7 +50,7 @@ class Isolated:
 
 def isolated(spec: Spec, batch: int, training: bool, options: frozenset[str], operators: Operators) -> Isolated | None:
     """See `impls.backend.Isolating.operator`."""
-    if "onednn" in options:
+    if WHOLE in options:
         from impls.jittor.onednn.isolated import isolated as onednn_isolated
 
         return onednn_isolated(spec, batch, training)

@@ -124,9 +124,10 @@ def _share(run: RecordedRun, pair: Comparison, part: PartName, what: What, refus
     # Of the blocks' gap, as by every other method: here the arms did not take turns.
     found = ratio_apart([a - b for a, b in zip(costs_a, costs_b, strict=True)], steps.gaps_ns)
     word = word_of(found)
-    why, action = ((f"its interval over {count} rounds crosses {SHARE_MARGIN:.0%} of the gap",
-                    "repeat on a quieter machine") if word == "inconclusive" else (None, None))
-    return _line(pair, part, what, word, times, found, why, action, count)
+    wide = word == "inconclusive"
+    return _line(pair, part, what, word, times, found,
+                 f"its interval over {count} rounds crosses {SHARE_MARGIN:.0%} of the gap" if wide else None,
+                 "repeat on a quieter machine" if wide else None, count)
 
 
 def _line(pair: Comparison, part: PartName, cause: str, word: str, times: tuple[float, float] | None = None,
