@@ -157,7 +157,7 @@ class _Gap:
         return self._line(
             ALL, "does-not-add-up" if outside else "inconclusive", found,
             f"the phases hold {found.mean:.0%} of the gap: {self._cutting()}" if outside else
-            f"the interval of their sum is wider than {1 - bound:.0%} to {1 + bound:.0%} of the gap",
+            f"the interval of all phases together is wider than {1 - bound:.0%} to {1 + bound:.0%} of the gap",
             "read the shares as rough" if outside else "more blocks, or a quieter machine, would narrow it")
 
     def _cutting(self) -> str:
