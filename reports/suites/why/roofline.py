@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from impls.recipe.isolated import COPY
-from reports.page.plotting import INK, MUTED, SERIES, Drawn, legend_above, sheet
+from reports.page.plotting import INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.suites.why.operators import CLASSES, Told, ceilings, rates
 from reports.text import number, tag
 from reports.view.run import RunView
@@ -40,9 +40,11 @@ def roofline(view: RunView, one: Told, narrow: bool) -> Drawn | str:
         if ends:
             axis.plot([x for x, _ in ends], [y for _, y in ends], color=MUTED, linewidth=0.8, zorder=1)
             axis.annotate(NEAR[kind], min(ends, key=lambda end: end[1]), (0, -14), textcoords="offset points",
-                          ha="center", fontsize=8)
+                          ha="center", fontsize=8, bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.6})
     axis.set_xscale("log")
     axis.set_yscale("log")
+    # Room for the name below the lowest dot.
+    axis.set_ylim(bottom=min(y for of in dots.values() for _, y in of.values()) / 2.5)
     for scale in (axis.xaxis, axis.yaxis):
         scale.set_major_locator(LogLocator(subs=(1.0, 3.0)))
         scale.set_major_formatter(FuncFormatter(lambda value, _: number(value, 1)))
