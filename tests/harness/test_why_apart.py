@@ -90,19 +90,22 @@ def test_each_guess_has_a_verdict_with_its_figure(why):
     (start,) = run.of(StartUp)
     # 5 ms to launch, one step, nothing else: the starts differ by as much as two measured steps do.
     assert (start.a_ns, start.b_ns, start.steps, start.cold) == (155e6, 105e6, 1, False)
-    assert "once, as much as 1 steps of the gap" in found["compilation"].reason
-    assert any(line.startswith("guess about scripted:slow and scripted: sampling: does-not-hold: ")
+    assert "once, and the difference is 1 step of the gap" in found["compilation"].reason
+    assert any(line.startswith("guess about scripted:slow beside scripted: sampling: does-not-hold: ")
                for line in terminal.lines(run))
 
 
 def operator_share(method, value, word="explains"):
     return Share(part="why", arm_a="A", arm_b="B", method=method, cause="attention", a_ns=30e6, b_ns=5e6, share=value,
-                 ci_low=value - 0.02, ci_high=value + 0.02, blocks=6, word=word)
+                 ci_low=value - 0.02, ci_high=value + 0.02, blocks=6, word=word,
+                 own_word="explains" if word == "contested" else None)
 
 
 @pytest.mark.parametrize(("known", "word", "said"), [
     ([("isolated", 0.47, "explains"), ("swapped", 0.46, "explains")], "holds",
      "it holds 47% [45%, 49%] of the gap; another implementation of it in the same framework closes 46% [44%, 48%]"),
+    ([("isolated", 0.60, "contested"), ("swapped", 0.46, "contested")], "holds", "it holds 60% [58%, 62%] of the gap"),
+    ([("swapped", 0.30, "explains"), ("swapped", -0.10, "works-against")], "holds", "closes 30% [28%, 32%]"),
     ([("isolated", 0.47, "explains")], "holds", "what another implementation closes was not measured"),
     ([("swapped", 0.01, "does-not-explain")], "does-not-hold", "closes 1% [-1%, 3%] of the gap"),
     ([("isolated", 0.62, "contested"), ("swapped", 0.46, "contested")], "holds", "it holds 62% [60%, 64%] of the gap"),

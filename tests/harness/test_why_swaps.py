@@ -78,8 +78,9 @@ def test_a_swap_that_costs_works_against_and_an_optimiser_that_differs_is_contes
     found = by_swap(run)
     assert (found[ATTENTION].word, found[OPTIMISER].word) == ("works-against", "contested")
     assert found[OPTIMISER].reason == "other methods find 33% (cuts)"
+    assert found[OPTIMISER].own_word == "does-not-explain"
     (cut,) = (share for share in run.of(Share) if share.method == "cuts" and share.cause == "optimizer")
-    assert (cut.word, cut.reason) == ("contested", f"other methods find 3% ({OPTIMISER})")
+    assert (cut.word, cut.own_word, cut.reason) == ("contested", "explains", f"other methods find 3% ({OPTIMISER})")
     assert found[BOTH].word == "does-not-add-up" and "add up to -30% of the gap" in found[BOTH].reason
 
 

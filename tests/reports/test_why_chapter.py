@@ -104,9 +104,43 @@ def test_what_to_switch_is_told_the_largest_first():
         "Switching slow to slow:optimiser=own closes 10 % [8, 12] of the gap to fast."]
     (table,) = found["swaps"].blocks
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["slow:optimiser=own", "optimiser (clipping, Adam, averaged weights)", "10.0 ms", "10 % [8, 12]", "contested"],
-        ["slow:attention=own", "attention", "50.0 ms", "50 % [45, 55]", "explains"],
-        ["slow:norm=own", "norm", "−10.0 ms", "−10 % [−20, −5]", "works against"],
-        ["slow:conv=own", "conv", "n/a", "n/a", "not measured"],
-        ["slow:attention=own+norm=own", "all at once", "50.0 ms", "40 % [30, 50]", "adds up"]]
+        ["optimiser (clipping, Adam, averaged weights)", "10.0 ms", "10 % [8, 12]", "contested", "slow:optimiser=own"],
+        ["attention", "50.0 ms", "50 % [45, 55]", "explains", "slow:attention=own"],
+        ["norm", "−10.0 ms", "−10 % [−20, −5]", "works against", "slow:norm=own"],
+        ["conv", "n/a", "n/a", "not measured", "slow:conv=own"],
+        ["all at once", "50.0 ms", "40 % [30, 50]", "adds up", "slow:attention=own+norm=own"]]
     assert table.rows[3][2].note == "no compiler" and any("A swap replaces" in text for text in chapter.method(seen))
+
+
+def first_to_mend(*lines):
+    ((chapter, seen),) = chapters_of(whole(recorded(*lines)))
+    section = next(one for one in chapter.sections(seen, Sketches()) if one and one.anchor == "advice")
+    return section.blocks[0].text
+
+
+def alone(cause, value, word="explains", own_word=None):
+    line = share(cause, (value, value - 0.02, value + 0.02), word)
+    return line.model_copy(update={"method": "isolated", "own_word": own_word})
+
+
+def phases(optimizer):
+    return [share("backward", (0.6, 0.55, 0.65), "explains"),
+            share("optimizer", (optimizer, optimizer - 0.02, optimizer + 0.02), "explains"),
+            share("all", (1.0, 0.99, 1.01), "adds-up")]
+
+
+def test_a_contested_cause_is_still_the_first_to_mend_and_says_so():
+    lines = [alone("attention", 0.6, "contested", "explains"), alone("norm", 0.1), alone("all", 1.2, "does-not-add-up")]
+    assert first_to_mend(*phases(0.3), *lines) == (
+        "Fix first in slow: attention, 60 % [58, 62] of the gap to fast (operators; contested; rough, since all "
+        "together do not add up).")
+    cuts = [line if line.cause != "backward" else line.model_copy(update={"word": "contested", "own_word": "explains"})
+            for line in phases(0.3)]
+    (said, *_), card = told(recorded(*cuts))
+    assert "Of that: backward pass 60 % [55, 65] (contested), optimiser" in said.text and card.figure == "60 %"
+
+
+def test_an_optimiser_that_holds_more_than_any_operator_is_mended_first():
+    assert first_to_mend(*phases(0.4), alone("attention", 0.3)).startswith("Fix first in slow: optimiser (clipping")
+    assert first_to_mend(*phases(0.2), alone("attention", 0.3)).startswith("Fix first in slow: attention, 30 %")
+    assert first_to_mend(*phases(0.2)).startswith("Fix first in slow: backward pass, 60 %")

@@ -50,8 +50,8 @@ def test_a_class_has_its_share_and_its_rate_against_the_best_of_the_machine():
     rows = {row[0].text: row for row in table.rows}
     attention = rows["attention (products and softmax)"]
     assert [cell.text for cell in attention[1:6]] == ["60.0 ms", "10.0 ms", "6.00", "55 %", "50 % [45, 55]"]
-    assert (attention[6].text, attention[6].note) == ("33.3 GFLOP/s", "33 % of the best product")
-    assert (rows["GroupNorm and SiLU"][7].text, rows["GroupNorm and SiLU"][7].note) == (
+    assert (attention[7].text, attention[7].note) == ("33.3 GFLOP/s", "33 % of the best product")
+    assert (rows["GroupNorm and SiLU"][8].text, rows["GroupNorm and SiLU"][8].note) == (
         "10.0 GB/s", "50 % of the best sum of arrays")
     assert "attention 33.3" in picture.alt and "100 GFLOP/s" in picture.alt and "20.0 GB/s" in picture.alt
 
@@ -62,3 +62,13 @@ def test_without_shares_the_reason_is_told(word):
                  ci_low=None, ci_high=None, blocks=0, word=word, reason="fast cannot run an operator alone")
     (said,) = blocks(recorded(line))
     assert said.text == f"slow and fast: operators alone: {word.replace('-', ' ')}, fast cannot run an operator alone."
+
+
+def test_the_slower_arm_is_that_of_the_steps_also_where_its_operators_take_less():
+    lines = [share("norm", (-0.2, -0.22, -0.18), "works-against", (10, 30)),
+             share("all", (-0.2, -0.22, -0.18), "does-not-add-up", (10, 30), "alone they do not")]
+    steps = share("all", (1.0, 0.99, 1.01), "adds-up", (200, 100)).model_copy(update={"method": "cuts"})
+    said, table, _ = blocks(recorded(*lines, steps))
+    assert said.text.startswith("Of what a step of slow takes longer than one of fast, ")
+    assert "operators hold −20 % [−22, −18] when" in said.text
+    assert table.rows[0][1].text == "10.0 ms"

@@ -10,6 +10,8 @@ from pydantic import Field
 from harness.record.events.base import ArmSlot, Event, PartName
 
 Whole = Literal["step", "network call"]
+# What a line of all causes together adds up, by its method.
+_WHOLES = {"cuts": "phases", "isolated": "operators", "swapped": "swaps"}
 
 
 class Phases(Event):
@@ -121,8 +123,9 @@ class Guess(Event):
 
     def sentence(self, arms: Mapping[str, str]) -> str:
         """What it says of arms of these names by slot, for the terminal."""
-        names = [arms.get(slot, slot) for slot in (self.arm_a, self.arm_b)]
-        return f"guess about {' and '.join(names)}: {self.guess}: {self.word}: {self.reason}"
+        fast = self.arm_a if self.slow == self.arm_b else self.arm_b
+        slow, other = (arms.get(slot, slot) for slot in (self.slow, fast))
+        return f"guess about {slow} beside {other}: {self.guess}: {self.word}: {self.reason}"
 
 
 class Share(Event):
@@ -148,13 +151,20 @@ class Share(Event):
                                     "operators alone, the loader, waiting")
     word: Literal["explains", "does-not-explain", "works-against", "inconclusive", "adds-up", "does-not-add-up",
                   "no-gap", "not-measured", "contested"]
+    own_word: Literal["explains", "does-not-explain", "works-against"] | None = Field(
+        None, description="contested: the word that its own interval gives")
     reason: str | None = None
     next_action: str | None = None
+
+    @property
+    def says(self) -> str:
+        """Its word; of a contested share that of its own interval."""
+        return self.own_word or self.word
 
     def sentence(self, arms: Mapping[str, str]) -> str:
         """What it says of arms of these names by slot, for the terminal."""
         a, b = (arms.get(slot, slot) for slot in (self.arm_a, self.arm_b))
-        what = "all phases" if self.cause == "all" else self.cause
+        what = f"all {_WHOLES.get(self.method, self.method)}" if self.cause == "all" else self.cause
         what = f"switching to {self.swap}" if self.swap else what
         what = f"{what}, {self.method}" if self.method != "cuts" else what
         what = f"{what} of a {self.of}" if self.of != "step" else what

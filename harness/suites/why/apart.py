@@ -109,6 +109,8 @@ def _share(run: RecordedRun, pair: Comparison, part: PartName, what: What, refus
         return _line(pair, part, what, "not-measured", reason=refused, next_action="make both arms alike in this first")
     if count < 2:
         why, action = "fewer than two rounds of each arm", "see the failed cases and their logs"
+        if what == "loader":
+            action = "see the failed cases and their logs; an epoch needs two steps, too"
         if what == "loader" and _matched(run):
             why, action = MATCHED, "leave train.randomness native"
         return _line(pair, part, what, "not-measured", reason=why, next_action=action)

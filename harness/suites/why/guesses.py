@@ -73,8 +73,10 @@ class _Told:
                  if one.code == COMPILED_WHILE_MEASURED.code and one.arm == self.slow]
         own, other = (start.b_ns, start.a_ns) if self.slow == start.arm_b else (start.a_ns, start.b_ns)
         caches = "empty" if start.cold else "warm"
+        paid = ("" if start.steps is None else
+                f", and the difference is {start.steps} {'step' if start.steps == 1 else 'steps'} of the gap")
         what = (f"a start with {caches} caches takes {own / 1e9:.3g} s, that of {self._name(self.fast)} "
-                f"{other / 1e9:.3g} s: once, as much as {start.steps} steps of the gap")
+                f"{other / 1e9:.3g} s: once{paid}")
         if found:
             return self._line("compilation", "inconclusive", f"{found[0]}; {what}", COMPILED_WHILE_MEASURED.advice)
         return self._line("compilation", "does-not-hold", f"nothing was compiled while steps were measured; {what}",

@@ -90,7 +90,7 @@ def swapped(run: RecordedRun, plan: Plan, pair: Comparison, part: PartName, refu
                       "leave --schedule resident")]
     if not causes:
         return [_line(part, pair, ALL, "not-measured", f"{plan.arm(slow).name} has no operators to swap",
-                      "a backend whose choices are declared is explained, too")]
+                      "choices that its backend declares for this device, and that the arm leaves, are swapped")]
     saved = {arm.name: _saved(run, slow, arm.name, steps.blocks) for arm in causes}
     found = [_share(part, pair, slow, arm.name, cause, saved[arm.name], gaps, _skipped(run, slow, arm.name))
              for arm, cause in causes.items() if cause != ALL]
@@ -112,7 +112,7 @@ def contested(shares: Sequence[Share]) -> list[Share]:
     def told(share: Share) -> Share:
         others = ", ".join(f"{other.share:.0%} ({other.swap or other.method})" for other in rivals(share))
         return share if not others else share.model_copy(update={
-            "word": "contested", "reason": f"other methods find {others}",
+            "word": "contested", "own_word": share.word, "reason": f"other methods find {others}",
             "next_action": "read each for what it measures: time in a phase, an operator alone, or what a swap saves"})
 
     return [told(share) for share in shares]

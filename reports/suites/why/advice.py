@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harness.record.events import Guess, Share
 from reports.page.blocks import Block, Prose, Section, Table, head
 from reports.page.blocks import section as section_of
 from reports.suites.why import swaps
-from reports.suites.why.causes import name_of, told, with_limits
+from reports.suites.why.causes import ALL, name_of, told, with_limits
 from reports.text import Value, sentence
 from reports.view.run import RunView
 
@@ -19,8 +19,8 @@ GUESSES = {
     "sampling": "{slow} samples faster, although it trains more slowly",
 }
 MARKS = {"holds": "warn", "does-not-hold": "good"}
-# Whoever mends a framework works on operators; phases only say where to look.
-MENDED_BY = ("isolated", "cuts")
+# Phases that consist of operators: where these were timed alone, they say more.
+NETWORK = ("forward", "backward")
 
 
 def section(seen: RunView) -> Section | None:
@@ -35,19 +35,31 @@ def advice(seen: RunView) -> Iterable[str]:
         own = [share for share in seen.run.of(Share) if {share.arm_a, share.arm_b} == {one.slow, one.fast} and
                share.of == "step"]
         slow = seen.label(one.slow)
-        found = (best(share for share in own if share.method == method) for method in MENDED_BY)
-        first = next((share for share in found if share), None)
+        first = best(own)
         if first is not None:
             kind = "operators" if first.method == "isolated" else "phase"
             yield sentence(f"Fix first in {slow}: {name_of(first.cause)}, {with_limits(first)} of the gap to "
-                           f"{seen.label(one.fast)} ({kind})")
+                           f"{seen.label(one.fast)} ({kind}{doubt(first, own)})")
     yield from swaps.lines(seen)
 
 
-def best(shares: Iterable[Share]) -> Share | None:
-    """The largest that explains a gap; None where none does."""
-    known = [share for share in shares if share.word == "explains" and share.share is not None]
-    return max(known, key=lambda share: share.share or 0.0, default=None)
+def best(shares: Sequence[Share]) -> Share | None:
+    """The largest that explains a gap, contested or not, of operators and of phases without any; None where none does.
+
+    Where no operator explains it, phases say at least where to look.
+    """
+    known = [share for share in shares if share.says == "explains" and share.share is not None]
+    operators = [share for share in known if share.method == "isolated"]
+    phases = [share for share in known if share.method == "cuts" and not (operators and share.cause in NETWORK)]
+    return max([*operators, *phases], key=lambda share: share.share or 0.0, default=None)
+
+
+def doubt(first: Share, shares: Sequence[Share]) -> str:
+    """Why the size of the first cause is unsure, as far as the record says so."""
+    rough = any(share.method == first.method and share.cause == ALL and share.word == "does-not-add-up"
+                for share in shares)
+    told_by = (("contested", first.word == "contested"), ("rough, since all together do not add up", rough))
+    return "".join(f"; {text}" for text, there in told_by if there)
 
 
 def guesses(seen: RunView) -> Table | None:

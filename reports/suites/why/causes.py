@@ -50,8 +50,8 @@ class Told:
 
     @property
     def ranked(self) -> list[Share]:
-        """Phases that explain the gap, the largest first."""
-        found = [share for share in self.phases if share.word == "explains" and share.share is not None]
+        """Phases that explain the gap, contested or not, the largest first."""
+        found = [share for share in self.phases if share.says == "explains" and share.share is not None]
         return sorted(found, key=lambda share: -(share.share or 0))
 
 
@@ -84,6 +84,11 @@ def with_limits(share: Share) -> str:
     return f"{middle} % [{low}, {high}]"
 
 
+def with_doubt(share: Share) -> str:
+    """The same; a share that another method does not bear out says so."""
+    return with_limits(share) + (" (contested)" if share.word == "contested" else "")
+
+
 def cards(seen: RunView) -> tuple[VerdictCard, ...]:
     """What explains each gap most; none where nothing does."""
     return tuple(card(seen, one) for one in told(seen))
@@ -96,13 +101,13 @@ def card(seen: RunView, one: Told) -> VerdictCard:
     if one.ranked:
         top, *rest = one.ranked
         if rest:
-            facts.insert(0, f"Then {', '.join(f'{name_of(share.cause)} {with_limits(share)}' for share in rest)}.")
+            facts.insert(0, f"Then {', '.join(f'{name_of(share.cause)} {with_doubt(share)}' for share in rest)}.")
         words = [found.word for found in seen.run.of(Verdict) if {found.arm_a, found.arm_b} == {one.slow, one.fast}]
         # Beside a training, which judges the step time, this part has no verdict of its own.
         decided = words[:1] in ([], ["A-faster"], ["B-faster"])
         if not decided:
             facts.append("The verdict on the gap itself is open: read this as a description.")
-        headline = (Part(f"{name_of(top.cause).capitalize()}: {with_limits(top)} of what "), names[0],
+        headline = (Part(f"{name_of(top.cause).capitalize()}: {with_doubt(top)} of what "), names[0],
                     Part(" takes longer than "), names[1])
         return VerdictCard(percent(top.share), headline, tuple(facts), one.together.next_action, top.word,
                            "decided" if decided else "open")
@@ -130,9 +135,10 @@ def said(seen: RunView, one: Told) -> str:
     slow_ns, fast_ns = one.times_ns(one.together)
     slow, fast = seen.label(one.slow), seen.label(one.fast)
     if slow_ns is None or fast_ns is None or not one.phases:
-        return sentence(f"{slow} and {fast}: {one.together.word.replace('-', ' ')}, {one.together.reason}")
-    parts = [f"{name_of(share.cause)} {with_limits(share)}" for share in one.ranked]
-    against = [f"{name_of(share.cause)} {with_limits(share)}" for share in one.phases if share.word == "works-against"]
+        what = "" if one.together.of == "step" else f"{one.together.of}s of "
+        return sentence(f"{what}{slow} and {fast}: {one.together.word.replace('-', ' ')}, {one.together.reason}")
+    parts = [f"{name_of(share.cause)} {with_doubt(share)}" for share in one.ranked]
+    against = [f"{name_of(share.cause)} {with_doubt(share)}" for share in one.phases if share.says == "works-against"]
     text = f"A {one.together.of} of {slow} takes {duration(slow_ns - fast_ns)} longer than one of {fast}. "
     text += f"Of that: {', '.join(parts)}" if parts else "No phase alone explains it"
     text += f"; against it works {', '.join(against)}" if against else ""

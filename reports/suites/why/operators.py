@@ -11,7 +11,8 @@ from impls.recipe.isolated import COPY
 from reports.page.blocks import Block, Prose, Section, Table, head
 from reports.page.blocks import section as section_of
 from reports.page.figures import FigureMaker, numbered
-from reports.suites.why.causes import ALL, with_limits
+from reports.suites.why import causes
+from reports.suites.why.causes import ALL, with_doubt, with_limits
 from reports.text import Value, duration, missing, number, percent, sentence
 from reports.view.run import RunView
 
@@ -42,7 +43,7 @@ class Told:
     """One pair of arms.
 
     Attributes:
-        slow: slot of the arm whose operators take longer.
+        slow: slot of the arm whose step takes longer.
         fast: slot of the other.
         shares: a line for each class, in order.
         together: the line for all of them.
@@ -60,6 +61,7 @@ class Told:
 
 def told(seen: RunView) -> list[Told]:
     """Every pair that the run tells of."""
+    slower = {frozenset((one.slow, one.fast)): one.slow for one in causes.told(seen)}
     pairs: dict[tuple[str, str], list[Share]] = {}
     for one in seen.run.of(Share):
         if one.method == "isolated":
@@ -68,7 +70,7 @@ def told(seen: RunView) -> list[Told]:
     for (a, b), lines in pairs.items():
         together = next((one for one in lines if one.cause == ALL), None)
         if together is not None:
-            slow = b if (together.b_ns or 0) > (together.a_ns or 0) else a
+            slow = slower.get(frozenset((a, b))) or (b if (together.b_ns or 0) > (together.a_ns or 0) else a)
             shares = tuple(one for one in lines if one is not together)
             found.append(Told(slow, a if slow == b else b, shares, together))
     return found
@@ -110,10 +112,10 @@ def said(seen: RunView, one: Told) -> str:
     if not one.shares:
         text = f"{seen.label(one.slow)} and {seen.label(one.fast)}: operators alone: "
         return sentence(f"{text}{one.together.word.replace('-', ' ')}, {one.together.reason}")
-    ranked = sorted((share for share in one.shares if share.word == "explains"), key=lambda share: -(share.share or 0))
-    parts = [f"{CLASSES.get(share.cause, share.cause)} {with_limits(share)}" for share in ranked]
-    against = [f"{CLASSES.get(share.cause, share.cause)} {with_limits(share)}" for share in one.shares
-               if share.word == "works-against"]
+    ranked = sorted((share for share in one.shares if share.says == "explains"), key=lambda share: -(share.share or 0))
+    parts = [f"{CLASSES.get(share.cause, share.cause)} {with_doubt(share)}" for share in ranked]
+    against = [f"{CLASSES.get(share.cause, share.cause)} {with_doubt(share)}" for share in one.shares
+               if share.says == "works-against"]
     text = (f"Of what a step of {seen.label(one.slow)} takes longer than one of {seen.label(one.fast)}, the network's "
             f"operators hold {with_limits(one.together)} when each runs alone: ")
     text += ", ".join(parts) or "no class of them alone explains it"
@@ -137,12 +139,12 @@ def table(seen: RunView, one: Told) -> Table:
             Value(ratio) if ratio else missing("a time of 0"),
             Value(percent(times[0] / whole_ns)) if times[0] and whole_ns else missing("no time"),
             Value(with_limits(share)) if share.share is not None else missing(share.reason or "none"),
-            *(rate(seen, of, share.cause) for of in both),
-            Value(share.word.replace("-", " "), share.reason)))
+            Value(share.word.replace("-", " "), share.reason),
+            *(rate(seen, of, share.cause) for of in both)))
     names = (Value(slow, slot=one.slow), Value(fast, slot=one.fast))
     rated = (Value(f"rate of {slow}", slot=one.slow), Value(f"rate of {fast}", slot=one.fast))
     return Table(f"Operators of a step of {slow} and of {fast}, each timed alone, forward and backward, by class",
-                 (*head("class"), *names, *head("ratio", "share of time", "share of the gap"), *rated, *head("word")),
+                 (*head("class"), *names, *head("ratio", "share of time", "share of the gap", "word"), *rated),
                  tuple(rows))
 
 

@@ -35,16 +35,16 @@ def of(seen: RunView) -> list[Share]:
 def table(seen: RunView) -> Table | None:
     """What each saves of a step, in the process of the slower arm, and what of the gap that is."""
     rows = tuple(
-        (Value(share.swap or f"{seen.label(share.arm_a)} and {seen.label(share.arm_b)}"),
-         Value("all at once" if share.cause == ALL and share.swap else "any" if share.cause == ALL
+        (Value("all at once" if share.cause == ALL and share.swap else "any" if share.cause == ALL
                else name_of(share.cause)),
          saved(share),
          Value(with_limits(share)) if share.share is not None else missing(share.reason or "none recorded"),
-         Value(share.word.replace("-", " "), share.reason))
+         Value(share.word.replace("-", " "), share.reason),
+         Value(share.swap or f"{seen.label(share.arm_a)} and {seen.label(share.arm_b)}"))
         for share in of(seen)
     )  # fmt: skip
     caption = "The slower arm with one kind of operator swapped, in its own process, in turn with it as it is"
-    return Table(caption, head("switched to", "operators", "saves of a step", "share of the gap", "word"), rows
+    return Table(caption, head("operators", "saves of a step", "share of the gap", "word", "switched to"), rows
                  ) if rows else None
 
 
