@@ -139,7 +139,8 @@ def table(seen: RunView, one: Told) -> Table:
             Value(ratio) if ratio else missing("a time of 0"),
             Value(percent(times[0] / whole_ns)) if times[0] and whole_ns else missing("no time"),
             Value(with_limits(share)) if share.share is not None else missing(share.reason or "none"),
-            Value(share.word.replace("-", " "), share.reason),
+            # Why all together do not close is said above the table.
+            Value(share.word.replace("-", " "), None if share is one.together else share.reason),
             *(rate(seen, of, share.cause) for of in both)))
     names = (Value(slow, slot=one.slow), Value(fast, slot=one.fast))
     rated = (Value(f"rate of {slow}", slot=one.slow), Value(f"rate of {fast}", slot=one.fast))
