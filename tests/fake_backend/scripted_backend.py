@@ -277,7 +277,7 @@ class ScriptedBackend:
         if "slow" in self.options and spec.kind in LACKING:
             return None
         if "slow" in self.options and spec.kind in FAILING:
-            raise NotImplementedError("no kernel for upsample")
+            raise RuntimeError("no kernel for upsample")
         return ScriptedOperator(self.options, self.process, spec)
 
     def matmul_flops(self, n, repeats):

@@ -108,7 +108,7 @@ def test_a_swap_that_cannot_be_made_is_skipped(why, monkeypatch):
     assert words == {ATTENTION: "not-measured", OPTIMISER: "explains", BOTH: "not-measured"}
     assert by_swap(run)[ATTENTION].reason == "RuntimeError: no such operator here"
     skipped = {case.case_id for case in run.of(Case) if case.status == "skipped"}
-    assert (end.status, end.exit_code) == ("complete", 0) and f"swap-0-{ATTENTION}" in skipped
+    assert (end.status, end.exit_code) == ("complete", 0) and f"swap-0-B-{ATTENTION}" in skipped
     assert {case.status for case in run.of(Case) if case.block is not None} == {"measured"}
 
 
@@ -123,7 +123,7 @@ def test_a_swap_that_ends_the_process_does_so_once_and_takes_nothing_else_with_i
     monkeypatch.setattr(scripted_backend, "create", create)
     end, run = why(blocks=4)
     failed = {case.case_id for case in run.of(Case) if case.status == "failed"}
-    assert end.exit_code == 1 and failed == {f"swap-0-{ATTENTION}", f"swap-1-{BOTH}"}
+    assert end.exit_code == 1 and failed == {f"swap-0-B-{ATTENTION}", f"swap-1-B-{BOTH}"}
     assert by_swap(run)[OPTIMISER].word == "explains" and by_swap(run)[ATTENTION].word == "not-measured"
     assert {(one.what, one.arm) for one in run.of(Apart)} >= {("waiting", "A"), ("waiting", "B")}
 

@@ -136,7 +136,7 @@ def _tried(block: Block, slot: ArmSlot, other: Arm, cause: str) -> bool:
     """Measure one swap; False where the arm's process did not outlive it."""
     from harness.processes.session import WorkerFailedError
 
-    ledger, case_id = block.bench.ledger, f"{block.bench.plan.case_prefix}swap-{block.number}-{other.name}"
+    ledger, case_id = block.bench.ledger, f"{block.bench.plan.case_prefix}swap-{block.number}-{slot}-{other.name}"
     try:
         _swap(block, block.live[slot], other, cause)
         ledger.recovered(case_id, slot, block.log(slot))
@@ -172,7 +172,7 @@ def _saved(run: RecordedRun, slot: ArmSlot, swap: str, blocks: Sequence[int]) ->
 def _skipped(run: RecordedRun, slot: ArmSlot, swap: str) -> str | None:
     """Why an arm could not become another; None where it could."""
     return next((case.reason for case in run.of(Case) if case.arm == slot and case.status != "measured"
-                 and case.case_id.endswith(f"-{swap}")), None)
+                 and case.case_id.endswith(f"-{slot}-{swap}")), None)
 
 
 def _share(part: PartName, pair: Comparison, slow: ArmSlot, swap: str, cause: str, saved: Mapping[int, float],

@@ -23,7 +23,7 @@ def section(seen: RunView) -> Section | None:
     """As a share of the gap, then arm by arm, then a network call of sampling in its phases."""
     calls: list[Block] = []
     for one in told(seen, "network call"):
-        calls += [Prose(said(seen, one)), *([table(seen, one)] if one.phases else [])]
+        calls += [Prose(said(seen, one)), *([table(seen, one)] if one.shares else [])]
     return section_of("apart", "Loader, waiting, sampling, starting", shares(seen), rounds(seen), *calls)
 
 

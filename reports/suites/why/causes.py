@@ -30,13 +30,13 @@ class Told:
     Attributes:
         slow: slot of the arm whose step takes longer.
         fast: slot of the other.
-        phases: a line for each phase, in order.
+        shares: a line for each phase, or class of operators, in order.
         together: the line for all of them.
     """
 
     slow: str
     fast: str
-    phases: tuple[Share, ...]
+    shares: tuple[Share, ...]
     together: Share
 
     @property
@@ -50,23 +50,23 @@ class Told:
 
     @property
     def ranked(self) -> list[Share]:
-        """Phases that explain the gap, contested or not, the largest first."""
-        found = [share for share in self.phases if share.says == "explains" and share.share is not None]
+        """Those that explain the gap, contested or not, the largest first."""
+        found = [share for share in self.shares if share.says == "explains" and share.share is not None]
         return sorted(found, key=lambda share: -(share.share or 0))
 
 
-def told(seen: RunView, of: Whole = "step") -> list[Told]:
-    """Every pair whose steps, or network calls, the run tells of."""
+def told(seen: RunView, of: Whole = "step", method: str = "cuts") -> list[Told]:
+    """Every pair whose steps, or network calls, the run tells of by a method."""
     pairs: dict[tuple[str, str], list[Share]] = {}
-    for share in (one for one in seen.run.of(Share) if one.method == "cuts" and one.of == of):
+    for share in (one for one in seen.run.of(Share) if one.method == method and one.of == of):
         pairs.setdefault((share.arm_a, share.arm_b), []).append(share)
     found = []
     for (a, b), shares in pairs.items():
         together = next((share for share in shares if share.cause == ALL), None)
         if together is not None:
             slow = b if (together.b_ns or 0) > (together.a_ns or 0) else a
-            phases = tuple(one for one in shares if one is not together)
-            found.append(Told(slow, a if slow == b else b, phases, together))
+            parts = tuple(one for one in shares if one is not together)
+            found.append(Told(slow, a if slow == b else b, parts, together))
     return found
 
 
@@ -123,7 +123,7 @@ def section(seen: RunView, figures: FigureMaker) -> Section | None:
     blocks: list[Block] = []
     for count, one in enumerate(told(seen)):
         blocks.append(Prose(said(seen, one)))
-        if one.phases:
+        if one.shares:
             from reports.suites.why.figures import waterfall
 
             blocks += [figures.make(numbered("waterfall", count), partial(waterfall, seen, one)), table(seen, one)]
@@ -134,11 +134,11 @@ def said(seen: RunView, one: Told) -> str:
     """A gap and its causes in one sentence."""
     slow_ns, fast_ns = one.times_ns(one.together)
     slow, fast = seen.label(one.slow), seen.label(one.fast)
-    if slow_ns is None or fast_ns is None or not one.phases:
+    if slow_ns is None or fast_ns is None or not one.shares:
         what = "" if one.together.of == "step" else f"{one.together.of}s of "
         return sentence(f"{what}{slow} and {fast}: {one.together.word.replace('-', ' ')}, {one.together.reason}")
     parts = [f"{name_of(share.cause)} {with_doubt(share)}" for share in one.ranked]
-    against = [f"{name_of(share.cause)} {with_doubt(share)}" for share in one.phases if share.says == "works-against"]
+    against = [f"{name_of(share.cause)} {with_doubt(share)}" for share in one.shares if share.says == "works-against"]
     text = f"A {one.together.of} of {slow} takes {duration(slow_ns - fast_ns)} longer than one of {fast}. "
     text += f"Of that: {', '.join(parts)}" if parts else "No phase alone explains it"
     text += f"; against it works {', '.join(against)}" if against else ""
@@ -150,7 +150,7 @@ def said(seen: RunView, one: Told) -> str:
 def table(seen: RunView, one: Told) -> Table:
     """Phase by phase."""
     slow, fast = seen.label(one.slow), seen.label(one.fast)
-    rows = tuple(row(one, share) for share in (*one.phases, one.together))
+    rows = tuple(row(one, share) for share in (*one.shares, one.together))
     caption = f"A {one.together.of} of {slow} and one of {fast}, phase by phase"
     times = Value(slow, slot=one.slow), Value(fast, slot=one.fast)
     return Table(caption, (*head("phase"), *times, *head("ratio", "share of time", "share of the gap", "word")), rows)

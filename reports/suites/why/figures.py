@@ -15,12 +15,12 @@ def waterfall(view: RunView, one: Told, narrow: bool) -> Drawn | str:
         return "there is no gap to draw"
     gap = slow_ns - fast_ns
     factor, unit = time_unit(slow_ns)
-    figure, (axis,) = sheet(narrow, 1.3 + 0.34 * (len(one.phases) + 3))
+    figure, (axis,) = sheet(narrow, 1.3 + 0.34 * (len(one.shares) + 3))
     slow, fast = view.label(one.slow), view.label(one.fast)
     rows = [tick(fast, narrow)]
     axis.barh(0, fast_ns / factor, color=SERIES[one.fast].color, hatch=SERIES[one.fast].hatch, edgecolor=PAPER)
     level, messages = fast_ns, []
-    for share in one.phases:
+    for share in one.shares:
         size = (share.share or 0.0) * gap
         axis.barh(len(rows), size / factor, left=level / factor, color=MUTED)
         edge = max(level, level + size) / factor

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import mean
 
-from harness.record.events import IsolatedOperator, Share
+from harness.record.events import IsolatedOperator
 from impls.recipe.isolated import COPY
 from reports.page.blocks import Block, Prose, Section, Table, head
 from reports.page.blocks import section as section_of
 from reports.page.figures import FigureMaker, numbered
 from reports.suites.why import causes
-from reports.suites.why.causes import ALL, with_doubt, with_limits
+from reports.suites.why.causes import ALL, Told, with_doubt, with_limits
 from reports.text import Value, duration, missing, number, percent, sentence
 from reports.view.run import RunView
 
@@ -38,42 +38,12 @@ class Rate:
     bytes: float
 
 
-@dataclass(frozen=True)
-class Told:
-    """One pair of arms.
-
-    Attributes:
-        slow: slot of the arm whose step takes longer.
-        fast: slot of the other.
-        shares: a line for each class, in order.
-        together: the line for all of them.
-    """
-
-    slow: str
-    fast: str
-    shares: tuple[Share, ...]
-    together: Share
-
-    def times_ns(self, share: Share) -> tuple[float | None, float | None]:
-        """Of the slow and of the fast arm."""
-        return (share.b_ns, share.a_ns) if self.slow == share.arm_b else (share.a_ns, share.b_ns)
-
-
 def told(seen: RunView) -> list[Told]:
-    """Every pair that the run tells of."""
-    slower = {frozenset((one.slow, one.fast)): one.slow for one in causes.told(seen)}
-    pairs: dict[tuple[str, str], list[Share]] = {}
-    for one in seen.run.of(Share):
-        if one.method == "isolated":
-            pairs.setdefault((one.arm_a, one.arm_b), []).append(one)
-    found = []
-    for (a, b), lines in pairs.items():
-        together = next((one for one in lines if one.cause == ALL), None)
-        if together is not None:
-            slow = slower.get(frozenset((a, b))) or (b if (together.b_ns or 0) > (together.a_ns or 0) else a)
-            shares = tuple(one for one in lines if one is not together)
-            found.append(Told(slow, a if slow == b else b, shares, together))
-    return found
+    """Every pair that the run tells of; slow is the arm whose step is, also where its operators are not."""
+    steps = {frozenset((one.slow, one.fast)): one for one in causes.told(seen)}
+    alone = causes.told(seen, method="isolated")
+    return [replace(one, slow=step.slow, fast=step.fast)
+            if (step := steps.get(frozenset((one.slow, one.fast)))) else one for one in alone]
 
 
 def rates(seen: RunView, slot: str) -> dict[str, Rate]:
@@ -112,8 +82,7 @@ def said(seen: RunView, one: Told) -> str:
     if not one.shares:
         text = f"{seen.label(one.slow)} and {seen.label(one.fast)}: operators alone: "
         return sentence(f"{text}{one.together.word.replace('-', ' ')}, {one.together.reason}")
-    ranked = sorted((share for share in one.shares if share.says == "explains"), key=lambda share: -(share.share or 0))
-    parts = [f"{CLASSES.get(share.cause, share.cause)} {with_doubt(share)}" for share in ranked]
+    parts = [f"{CLASSES.get(share.cause, share.cause)} {with_doubt(share)}" for share in one.ranked]
     against = [f"{CLASSES.get(share.cause, share.cause)} {with_doubt(share)}" for share in one.shares
                if share.says == "works-against"]
     text = (f"Of what a step of {seen.label(one.slow)} takes longer than one of {seen.label(one.fast)}, the network's "

@@ -7,7 +7,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from impls.recipe.isolated import COPY
 from reports.page.plotting import INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
-from reports.suites.why.operators import CLASSES, Told, ceilings, rates
+from reports.suites.why.causes import Told
+from reports.suites.why.operators import CLASSES, ceilings, rates
 from reports.text import number, tag
 from reports.view.run import RunView
 
