@@ -1,6 +1,7 @@
 """Options shared by all tests. No test process ever holds both frameworks: see tests/frameworks/conftest.py."""
 
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,3 +20,14 @@ def own_environment() -> Iterator[None]:
     if dict(os.environ) != before:
         os.environ.clear()
         os.environ.update(before)
+
+
+CLOCK = time.perf_counter_ns
+
+
+@pytest.fixture(autouse=True)
+def own_clock() -> Iterator[None]:
+    """Fail a test that leaves this process a clock that stands: later ones would measure nothing."""
+    yield
+    left, time.perf_counter_ns = time.perf_counter_ns, CLOCK
+    assert left is CLOCK, "this test replaced time.perf_counter_ns of its process for good"

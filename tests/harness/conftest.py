@@ -238,6 +238,10 @@ def lab(tmp_path, monkeypatch):
                             lambda options, process, step: clock.sleep(step_ns(options, process, step) / 1e9))
 
     made.script = script
+    phases_ns = scripted_backend.PHASES_NS | scripted_backend.CALL_NS
+    # The backend's own would stop the clock of this process, which goes on after the test.
+    monkeypatch.setattr(scripted_backend, "spend_phase", lambda options, process, step, phase: clock.sleep(
+        phases_ns[phase] * (2 if "slow" in options else 1) / 1e9))
     script(lambda options, process, step: 100e6 * (1.1 if "slow" in options else 1.0))
     return made
 
