@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from impls.recipe.config import ExperimentConfig, Method, Spacing
 from impls.recipe.isolated import Spec
+from impls.recipe.profile import Profile
 from impls.recipe.scaling import LossScale
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -130,6 +131,17 @@ class Phased(Protocol):
 
     def step_in_phases(self, mark: Mark) -> None:
         """One step as `step` does it, but waiting for the device at the end of each of its phases."""
+        ...
+
+
+class Profiling(Protocol):
+    """What a `Trainer` may offer beside: without it nobody says what of its step is kernels and what is the host."""
+
+    def profile(self, steps: int) -> Profile:
+        """What so many steps launch, under the framework's own profiler; waits for the device.
+
+        The trainer goes on as after `steps` calls of `step`, and no slower than before.
+        """
         ...
 
 

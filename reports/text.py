@@ -28,12 +28,14 @@ class Value:
         note: small print below it: a spread, a source, or for n/a the reason.
         mark: "good", "bad", "warn" or "" - an accent that the text repeats in words.
         slot: letter of the arm that the cell names, or None.
+        link: a file of the run folder, relative to it, or None.
     """
 
     text: str
     note: str | None = None
     mark: str = ""
     slot: str | None = None
+    link: str | None = None
 
 
 def missing(reason: str) -> Value:

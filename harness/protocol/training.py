@@ -53,6 +53,38 @@ class Swap(Command[SwapTimes]):
     steps: int
 
 
+class Kernels(Message):
+    """All launches of one kernel, or of one class of them, in one phase of the profiled steps."""
+
+    name: str
+    phase: str
+    operator_class: str | None
+    count: int
+    ns: float
+
+
+class ProfileSums(Reply):
+    """What a profiler told; without a tool where the arm has none.
+
+    `longest` are the kernels that took most; `by_class` sums up all.
+    """
+
+    kind: Literal["profile-sums"] = "profile-sums"
+    tool: str | None
+    note: str
+    by_class: list[Kernels]
+    longest: list[Kernels]
+
+
+class Profile(Command[ProfileSums]):
+    """Take steps under the framework's profiler, and write what ran when as a gzipped Chrome trace."""
+
+    op: Literal["profile"] = "profile"
+    arm: str
+    steps: int
+    output: str
+
+
 class Epochs(Command[EpochTimes]):
     """Run whole epochs."""
 

@@ -20,6 +20,7 @@ A run is one folder:
 | `run.json` | the summary: schema version, configuration, environment, arms, cases with status, verdicts, file list |
 | `logs/` | one text log per worker |
 | `figures/`, `samples/` | every picture of the report; sample grids |
+| `traces/` | what ran when in a few steps of each arm: gzipped JSON for Chrome's trace viewer |
 | `report.html`, `report.md` | built from the journal alone, again at any time with `python -m reports build RUN` |
 
 `run.json` holds `verdicts[]` with `metric, arm_a, arm_b, ratio, ci_low, ci_high, blocks, word, reason, next_action`;

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from harness import protocol
 from harness.protocol import life, timing
 from harness.protocol.life import Command, Reply
-from harness.worker import loops, sampling, swaps, training
+from harness.worker import loops, profile, sampling, swaps, training
 from impls.backend import Backend, BackendInfo, Sampler, Stepper, Trainer
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, validated
@@ -180,6 +180,7 @@ ANSWERS: Mapping[type[Command[Any]], Callable[..., Reply]] = {
     life.ReadCache: Worker.cache,
     life.Stop: Worker.stop,
     protocol.training.Swap: swaps.swap,
+    protocol.training.Profile: profile.profile,
     timing.Matmul: matmul,
     timing.ReadMemory: memory,
     timing.Stepwise: loops.stepwise,

@@ -17,7 +17,9 @@ from impls.jittor.diffusion import add_noise, noise_scales
 from impls.jittor.network import Network, device_memory
 from impls.jittor.ops import Operators
 from impls.jittor.optimizer import Adam
+from impls.jittor.profile import profiled
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.profile import Profile
 from impls.recipe.schedule import Schedule
 from impls.trainer import BaseTrainer
 
@@ -109,6 +111,10 @@ class Trainer(BaseTrainer):
         grads = jt.grad(loss if scale == 1 else loss * scale, list(params.values()), retain_graph=False)
         arrays = to_numpy(dict(zip(params, grads, strict=True)))
         return loss.item(), {name: grad / np.float32(scale) for name, grad in arrays.items()}
+
+    def profile(self, steps: int) -> Profile:
+        """What so many steps launch; see `impls.backend.Profiling`."""
+        return profiled(self.step_in_phases, steps, self.info.device == "cuda")
 
     def close(self) -> None:
         """Release loader workers and device memory."""

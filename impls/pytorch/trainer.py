@@ -16,7 +16,9 @@ from impls.pytorch.diffusion import add_noise, noise_scales
 from impls.pytorch.network import Network, device_memory
 from impls.pytorch.ops import Operators
 from impls.pytorch.optimizer import Adam
+from impls.pytorch.profile import profiled
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.profile import Profile
 from impls.recipe.schedule import Schedule
 from impls.trainer import BaseTrainer
 
@@ -29,7 +31,7 @@ class Trainer(BaseTrainer):
     def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8], device: torch.device,
                  info: BackendInfo, options: frozenset[str], operators: Operators) -> None:
         super().__init__(config, info)
-        self.device = device
+        self.device, self.options = device, options
         self.seed_generator(0)
         self.network = Network(config.model, device, options, operators, training=True)
         self.info = self.network.told(info, config.train.batch_size)
@@ -94,6 +96,10 @@ class Trainer(BaseTrainer):
             grads = torch.autograd.grad(loss if scale == 1 else loss * scale, list(params.values()))
         arrays = to_numpy(dict(zip(params, grads, strict=True)))
         return loss.item(), {name: grad / np.float32(scale) for name, grad in arrays.items()}
+
+    def profile(self, steps: int) -> Profile:
+        """What so many steps launch; see `impls.backend.Profiling`."""
+        return profiled(self.step_in_phases, steps, self.device.type == "cuda", "compile" in self.options)
 
     def close(self) -> None:
         """Release loader workers and device memory."""

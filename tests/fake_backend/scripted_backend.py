@@ -71,6 +71,8 @@ spend: Callable[[frozenset[str], int, int], None] = scripted_spend
 enqueue: Callable[[frozenset[str], int, int], None] = lambda options, process, step: None  # noqa: E731
 spend_batch: Callable[[frozenset[str], int, int], None] = lambda options, process, step: None  # noqa: E731
 spend_wait: Callable[[frozenset[str], int, int], None] = lambda options, process, step: None  # noqa: E731
+# A test sets it: told the options and how many steps. Without it there is no profiler.
+profile: Callable[[frozenset[str], int], object] | None = None
 crash: Callable[[], None] = lambda: os._exit(3)  # noqa: E731
 CRASH_AT = int(os.environ.get("SCRIPTED_CRASH_AT", "30"))
 
@@ -89,6 +91,8 @@ class ScriptedTrainer:
         self.closed = False
         if "uncut" in options:
             self.step_in_phases = None
+        if profile is not None:
+            self.profile = lambda steps: profile(options, steps)
 
     def step(self):
         if "eager" in self.options:

@@ -47,6 +47,10 @@ Overhead {"op":"overhead","pairs":7,"steps":7}
 OverheadTimes {"kind":"overhead-times","bare_ns":[1,2],"harness_ns":[1,2]}
 Predict {"op":"predict","inputs":"text","output":"text"}
 Prewarm {"op":"prewarm","arm":"text","device":"cpu"}
+Profile {"op":"profile","arm":"text","steps":7,"output":"text"}
+ProfileSums {"kind":"profile-sums","tool":"text","note":"text","by_class":[{"name":"text","phase":"text",\
+"operator_class":"text","count":7,"ns":0.5}],"longest":[{"name":"text","phase":"text","operator_class":"text","count":7,\
+"ns":0.5}]}
 ProveSync {"op":"prove-sync","steps_short":7,"steps_long":7}
 Rate {"kind":"rate","flops":2.5}
 ReadCache {"op":"cache"}
@@ -127,6 +131,7 @@ def test_a_worker_answers_every_command(lab, tmp_path):
         training.Epochs(epochs=1, steps=1), training.ReadLosses(), training.SaveState(path=state),
         training.LoadState(path=state), training.Predict(inputs=str(inputs), output=str(tmp_path / "eps")),
         training.Gradients(output=str(tmp_path / "gradients")),
+        training.Profile(arm="scripted", steps=1, output=str(tmp_path / "trace")),
         training.Swap(arm="scripted:slow", device="cpu", threads=1, data_path=str(data), warm=1, rounds=2, steps=1),
         life.BuildSampler(experiment=plain(recipe), weights=str(weights)),
         sampling.Batch(method="ddim", **cell), sampling.Batch(method="ddim", calls=1, **cell),

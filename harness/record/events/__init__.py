@@ -60,7 +60,9 @@ from harness.record.events.training import Losses as Losses
 from harness.record.events.why import Apart as Apart
 from harness.record.events.why import Guess as Guess
 from harness.record.events.why import IsolatedOperator as IsolatedOperator
+from harness.record.events.why import Kernels as Kernels
 from harness.record.events.why import Phases as Phases
+from harness.record.events.why import Profiled as Profiled
 from harness.record.events.why import Share as Share
 from harness.record.events.why import StartUp as StartUp
 from harness.record.events.why import Swapped as Swapped

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness.record.events.base import ArmSlot, Event, PartName
 
@@ -69,6 +69,37 @@ class Swapped(Event):
     plain_ns: list[int] = Field(description="one duration per step, synchronised at its end")
     swapped_ns: list[int]
     operators: dict[str, str] = Field(description="what the arm that it becomes told of its operators")
+
+
+class Kernels(BaseModel):
+    """All launches of one kernel, or of one class of them, in one phase of the profiled steps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(description="as the profiler calls it; empty for a whole class")
+    phase: str
+    operator_class: str | None = Field(description="attention, norm, convolution, linear; None where the name does not "
+                                                   "tell")
+    count: int = Field(description="launches in all profiled steps")
+    ns: float = Field(description="in all profiled steps")
+
+
+class Profiled(Event):
+    """What an arm's own profiler told of some steps, once in a run, after everything else of a block."""
+
+    type: Literal["profiled"] = "profiled"
+    subject: ClassVar = ("part", "arm")
+    part: PartName
+    arm: ArmSlot
+    block: int
+    tool: str | None = Field(description="the profiler; None where there is none")
+    steps: int
+    phase_ns: dict[str, float] = Field(description="phase -> mean duration in steps beside the profiled ones, which "
+                                                   "no profiler slows down")
+    by_class: list[Kernels] = Field(description="every phase and class")
+    longest: list[Kernels] = Field(description="kernels that took most, the longest first")
+    trace: str | None = Field(None, description="file in the run folder: gzipped JSON for Chrome's trace viewer")
+    note: str = Field("", description="what must be known of the profiler to read its numbers")
+    reason: str | None = Field(None, description="why there is nothing")
 
 
 class Apart(Event):

@@ -47,7 +47,8 @@ class Why(TrainingSteps):
         """The gate, what is cut, and what is measured apart."""
         return [*super().described(recipe), f"cut steps beside whole ones: {CUT_PAIRS} turns of each arm in a block",
                 "behind the windows of each block: steps of the slower arm with one kind of operator swapped",
-                "apart, once: steps that are not waited for, the native loader, a sampler, every operator alone"]
+                "apart, once: steps that are not waited for, the native loader, a sampler, every operator alone, and "
+                "a few steps under each arm's profiler"]
 
     def windows(self, block: Block) -> None:
         """Whole and cut windows, in turn."""
@@ -71,16 +72,19 @@ class Why(TrainingSteps):
         measure(block, arm)
 
     def once_together(self, block: Block) -> None:
-        """The operators of the network alone, the arms in turn."""
-        from harness.suites.why.operators import measure
+        """The operators of the network alone, the arms in turn; then a few steps under each arm's profiler."""
+        from harness.suites.why import kernels, operators
 
-        measure(block)
+        operators.measure(block)
+        # Last of all: nobody knows what a profiler leaves behind.
+        kernels.measure(block)
 
     def has_once(self, recorded: RecordedRun, slot: ArmSlot) -> bool:
-        """Whether both were measured of an arm."""
-        from harness.suites.why.operators import done
+        """Whether all of it was measured of an arm."""
+        from harness.suites.why import kernels, operators
 
-        return any(line.arm == slot for line in recorded.of(Apart)) and done(recorded, slot)
+        return (any(line.arm == slot for line in recorded.of(Apart)) and operators.done(recorded, slot)
+                and kernels.done(recorded, slot))
 
     def judge(self, recorded: RecordedRun, plan: Plan) -> Sequence[Event]:
         """What every timed part says, the shares of each gap, what starting costs, and a verdict on each guess."""

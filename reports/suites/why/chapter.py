@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.record.events import PartName
+from harness.record.events import PartName, Profiled
 from reports.chapters import chapter
 from reports.page.blocks import Section, VerdictCard
 from reports.page.figures import FigureMaker
-from reports.suites.why import advice, apart, causes, operators, swaps
+from reports.suites.why import advice, apart, causes, kernels, operators, swaps
 from reports.view.run import RunView
 from reports.view.words import Unit
 
@@ -28,6 +28,12 @@ SWAPS = (
     "A swap replaces one kind of operator of the slower arm; both step in turn in one process, behind the windows of "
     "each block. Its share is what it saves of a step over the blocks' gap. A class on which two methods differ by "
     "over 10 % of the gap is contested: each measures something else, and they are not averaged."
+)
+KERNELS = (
+    "Kernels are what each framework's own profiler tells of three steps, once, behind everything else of the first "
+    "block; the host is what is left of as many steps beside them that no profiler slows down. Two profilers count "
+    "unlike: neither these times nor these launches are a verdict. A trace opens in Perfetto or in Chrome's trace "
+    "viewer and holds real spans only; where a profiler knows sums alone they stand in it as such."
 )
 
 
@@ -52,6 +58,7 @@ class Why(chapter.Timed):
         yield operators.section(seen, figures)
         yield swaps.section(seen)
         yield apart.section(seen)
+        yield kernels.section(seen)
         yield ratio.section(seen, figures)
         yield steps.section(seen, figures)
         yield telemetry.section(seen, figures) if seen.alone else None
@@ -62,7 +69,9 @@ class Why(chapter.Timed):
 
     def method(self, seen: RunView) -> Iterable[str]:
         """What a cut step, an operator alone, a swap and a share are."""
-        return (METHOD, OPERATORS, *((SWAPS,) if swaps.of(seen) else ()))
+        yield from (METHOD, OPERATORS)
+        yield from (SWAPS,) if swaps.of(seen) else ()
+        yield from (KERNELS,) if seen.run.of(Profiled) else ()
 
     def limits(self, seen: RunView) -> Iterable[str]:
         """What phases do not tell."""

@@ -1,0 +1,138 @@
+"""Kernels against host: what of a step computes, what is left to the host, and each arm's trace to download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.record.events import Profiled
+from reports.page.blocks import Block, Prose, Section, Table, head, table_of
+from reports.page.blocks import section as section_of
+from reports.suites.why.causes import Told, name_of, told
+from reports.text import Value, count, duration, missing, number, percent, sentence
+from reports.view.run import RunView
+
+WHOLE = "whole step"
+LONGEST = 8
+
+
+@dataclass(frozen=True)
+class Split:
+    """A step, or a phase of it, in nanoseconds.
+
+    Attributes:
+        whole: all of it, as timed beside the profiled steps.
+        kernels: what the profiler saw compute.
+        launches: how many kernels.
+    """
+
+    whole: float
+    kernels: float
+    launches: float
+
+    @property
+    def host(self) -> float:
+        """What is left; less than nothing where kernels overlap."""
+        return self.whole - self.kernels
+
+
+def section(seen: RunView) -> Section | None:
+    """Every arm, then every pair phase by phase, then the longest kernels."""
+    lines: dict[str, Profiled] = {line.arm: line for line in seen.run.of(Profiled)}
+    blocks: list[Block] = []
+    for one in told(seen):
+        if all(slot in lines and lines[slot].phase_ns for slot in (one.slow, one.fast)):
+            blocks += [Prose(said(seen, one, lines)), phases(seen, one, lines)]
+    return section_of("kernels", "Kernels against host", arms(seen, lines), *blocks, longest(seen, lines))
+
+
+def split(line: Profiled) -> dict[str, Split]:
+    """Phase by phase, and the whole step."""
+    found = {}
+    for phase, ns in line.phase_ns.items():
+        own = [one for one in line.by_class if one.phase == phase]
+        found[phase] = Split(ns, sum(one.ns for one in own) / line.steps, sum(one.count for one in own) / line.steps)
+    parts = list(found.values())
+    found[WHOLE] = Split(sum(one.whole for one in parts), sum(one.kernels for one in parts),
+                         sum(one.launches for one in parts))
+    return found
+
+
+def arms(seen: RunView, lines: dict[str, Profiled]) -> Table | None:
+    """Arm by arm, with its trace."""
+    rows = []
+    for arm in seen.arms:
+        line = lines.get(arm.slot)
+        if line is None:
+            continue
+        name = Value(arm.label, slot=arm.slot)
+        if line.reason is not None or not line.phase_ns:
+            why = line.reason or "its steps are not cut into phases"
+            rows.append((name, *[missing(why)] * 4, trace(seen, line)))
+            continue
+        whole = split(line)[WHOLE]
+        rows.append((name, Value(duration(whole.kernels), percent(whole.kernels / whole.whole)), host(whole),
+                     Value(count(round(whole.launches))),
+                     Value(duration(whole.host / whole.launches)) if whole.launches and whole.host > 0 else
+                     missing("nothing is left to the host"), trace(seen, line)))
+    caption = "A step under each arm's own profiler, once, behind everything else that was measured"
+    return table_of(caption, ("arm", "kernels", "host", "launches", "host per launch", "trace"), rows)
+
+
+def trace(seen: RunView, line: Profiled) -> Value:
+    """A link to the file beside the report."""
+    # From the slot, not from the journal, which somebody else may have written.
+    name = f"traces/{line.arm}.json.gz"
+    if line.trace is None or not (seen.run.path / name).is_file():
+        return missing(line.reason or "the file is not there")
+    return Value(f"{line.arm}.json.gz", f"{line.tool}: {line.note}", link=name)
+
+
+def host(one: Split) -> Value:
+    """What is left to the host, or that kernels overlap."""
+    if one.host < 0:
+        return Value("0", f"kernels hold {percent(one.kernels / one.whole)}: they overlap, or noise")
+    return Value(duration(one.host), percent(one.host / one.whole))
+
+
+def said(seen: RunView, one: Told, lines: dict[str, Profiled]) -> str:
+    """What of the gap is kernels and what is the host."""
+    slow, fast = (split(lines[slot])[WHOLE] for slot in (one.slow, one.fast))
+    gap = slow.whole - fast.whole
+    if gap <= 0:
+        return sentence(f"While it was profiled, {seen.label(one.slow)} was not the slower one: read no gap from this")
+    parts = [("kernels", slow.kernels - fast.kernels), ("the host between them", slow.host - fast.host)]
+    parts.sort(key=lambda part: -part[1])
+    told_ = " and ".join(f"{name} {duration(ns)}" for name, ns in parts)
+    return sentence(f"Of the {duration(gap)} that a step of {seen.label(one.slow)} took longer than one of "
+                    f"{seen.label(one.fast)} here, {told_}; one measurement, without intervals")
+
+
+def phases(seen: RunView, one: Told, lines: dict[str, Profiled]) -> Table:
+    """Phase by phase, both arms."""
+    slow, fast = (split(lines[slot]) for slot in (one.slow, one.fast))
+    rows = tuple((Value(name_of(phase)), *cells(slow.get(phase)), *cells(fast.get(phase)))
+                 for phase in dict.fromkeys((*slow, *fast)))
+    names = [Value(f"{what}{seen.label(slot)}", slot=slot) for slot in (one.slow, one.fast)
+             for what in ("kernels of ", "host of ", "launches of ")]
+    return Table("Kernels, host and launches of a step, phase by phase", (*head("phase"), *names), rows)
+
+
+def cells(one: Split | None) -> Iterable[Value]:
+    """Kernels, host, launches."""
+    if one is None:
+        return [missing("the arm has no such phase")] * 3
+    return Value(duration(one.kernels)), host(one), Value(count(round(one.launches)))
+
+
+def longest(seen: RunView, lines: dict[str, Profiled]) -> Table | None:
+    """The kernels that take most of each arm's step."""
+    rows = []
+    for line in (lines[arm.slot] for arm in seen.arms if arm.slot in lines):
+        name = Value(seen.label(line.arm), slot=line.arm)
+        whole_ns = sum(one.ns for one in line.by_class)
+        rows += [(Value(one.name, one.operator_class), name, Value(name_of(one.phase)),
+                  Value(duration(one.ns / line.steps), f"{percent(one.ns / whole_ns)} of all kernels"),
+                  Value(number(one.count / line.steps))) for one in line.longest[:LONGEST]]
+    return table_of("The kernels that take most of a step, as each profiler calls them",
+                    ("kernel", "arm", "phase", "of a step", "launches"), rows)
