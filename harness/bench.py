@@ -61,7 +61,7 @@ class Bench:
         part_began: when this part of it began.
         failures: failed blocks in a row of each arm.
         once_done: arms whose once-a-run measurements are in the journal.
-        longest_warm_up: steps of the longest warm-up found so far, by arm.
+        warm_ups: steps of the warm-up found in each block so far, by arm.
         abandoned: what ended an arm's process behind its windows, by arm and name: it is not tried again.
     """
 
@@ -87,7 +87,7 @@ class Bench:
     part_began: float = 0.0
     failures: Counter[ArmSlot] = field(default_factory=Counter)
     once_done: set[ArmSlot] = field(default_factory=set)
-    longest_warm_up: dict[ArmSlot, int] = field(default_factory=dict)
+    warm_ups: dict[ArmSlot, list[int]] = field(default_factory=dict)
     abandoned: set[tuple[ArmSlot, str]] = field(default_factory=set)
 
     @property
@@ -103,7 +103,7 @@ class Bench:
     def of_part(self, plan: Plan) -> Bench:
         """The same surroundings for a part of the run that begins now, whose arms start with a clean record."""
         return replace(self, plan=plan, ledger=replace(self.ledger, part=plan.part.name), part_began=self.clock(),
-                       failures=Counter(), once_done=set(), longest_warm_up={}, abandoned=set())
+                       failures=Counter(), once_done=set(), warm_ups={}, abandoned=set())
 
     def check_time(self, where: str) -> None:
         """To be asked wherever work can be left and done again by `--resume`; the limit is one for the whole run.

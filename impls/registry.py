@@ -36,6 +36,7 @@ class BackendSpec:
         cpu_only: options that exist on the CPU alone.
         cuda_only: options that exist on CUDA alone.
         any_threads: options with which the bits of a result on the CPU do not depend on the number of threads.
+        compiling: options with which code is compiled while steps run, where no count of a cache's files tells of it.
         formats: options that change the number format of products and convolutions -> that format.
         prepare_module: module, or None, for a framework that compiles: it may have `prewarm(device, echo)`, which fills
             a cache before the first import; `compiled_files()`, which counts it; `compiling(log)`, which tells how
@@ -51,6 +52,7 @@ class BackendSpec:
     cpu_only: frozenset[str] = frozenset()
     cuda_only: frozenset[str] = frozenset()
     any_threads: frozenset[str] = frozenset()
+    compiling: frozenset[str] = frozenset()
     formats: Mapping[str, Precision] = field(default_factory=dict)
     prepare_module: str | None = None
 
@@ -87,6 +89,11 @@ class Arm:
     def precision(self) -> Precision:
         """The coarsest number format that its options ask for; what it computes in, its worker proves."""
         return coarsest("float32", *(self.spec.formats[name] for name in self.options if name in self.spec.formats))
+
+    @property
+    def compiles(self) -> bool:
+        """Whether an option has code compiled while steps run, which no count tells of."""
+        return not self.spec.compiling.isdisjoint(self.options)
 
     def device_fault(self, device: Device) -> str | None:
         """Why this arm cannot run on `device` whatever the machine; None when it can."""
@@ -139,6 +146,7 @@ BUILT_IN: tuple[BackendSpec, ...] = (
             },
         },
         cuda_only=frozenset({"fp16", "tf32"}),
+        compiling=frozenset({"compile"}),
         formats={"bf16": HALVES["bf16"], "fp16": HALVES["fp16"], "tf32": "tf32"},
     ),
     BackendSpec(

@@ -45,6 +45,7 @@ class Block:
         self.done, self.groups = 0, len(bench.plan.turns(plan))
         self._groups_s: list[float] = []
         self._failed: set[ArmSlot] = set()
+        self._warmed: dict[ArmSlot, int] = {}
 
     def run(self) -> BlockState:
         """Measure every arm that has not failed for good; the state also goes into the journal."""
@@ -66,8 +67,11 @@ class Block:
         for slot in may:
             bench.failures[slot] = bench.failures[slot] + 1 if slot in self._failed else 0
         bench.ledger.look_around(self.number)
-        reasons = [*self.disturbance.reasons(), *bench.telemetry.disturbances(),
-                   *shifts(plan.comparisons, self.spent)]
+        late = shifts(plan.comparisons, self.spent)
+        for slot in {slot for comparison in late for slot in (comparison.a, comparison.b)}:
+            # It was steady only after the warm-up, if it was this arm: the next one is twice as long.
+            bench.warm_ups[slot][-1] = self._warmed[slot]
+        reasons = [*self.disturbance.reasons(), *bench.telemetry.disturbances(), *late.values()]
         state = BlockState(block=self.number, order_seed=self._plan.order_seed, dirty=bool(reasons), reasons=reasons,
                            repeats=self._plan.repeats, part=self.part.name)
         self.append(state)
@@ -151,6 +155,7 @@ class Block:
 
     def _warm_up(self, slot: ArmSlot) -> None:
         warm_up(self, self.live[slot])
+        self._warmed[slot] = len(self.live[slot].step_ns)
 
     def _read(self, slot: ArmSlot) -> None:
         arm = self.live[slot]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from harness.stats.steady import SteadyState
 
 # A late fall (just-in-time compilation has been seen to end at step 35) is found only when one process runs well past
-# it, so the first of each arm runs long, and the later ones twice as long as any warm-up found before.
+# it. So the first of each arm runs long, unless that is dear and nothing speaks for a fall: one that is missed then
+# shows in the measured windows.
 WARMUP_MIN_STEPS = 20
-WARMUP_FIRST_STEPS = 80
-WARMUP_FIRST_S = 20.0
+WARMUP_LONG_STEPS = 80
+WARMUP_LONG_S = 20.0
+WARMUP_CHEAP_S = 5.0
 WARMUP_CAP_STEPS = 60
 WARMUP_CAP_S = 20.0
 WARMUP_CHUNK_S = 1.0
@@ -88,7 +91,8 @@ def warm_up(block: Block, arm: Started) -> None:
     """
     from harness.stats.steady import detect
 
-    slot, longest = arm.session.slot, block.bench.longest_warm_up
+    found = block.bench.warm_ups.setdefault(arm.session.slot, [])
+    long = arm.session.arm.compiles
     block.bench.progress.status(f"{arm.session.arm.name}: warm-up")
     chunk, capped = 4, False
     while True:
@@ -98,7 +102,10 @@ def warm_up(block: Block, arm: Started) -> None:
         arm.step_ns += times.step_ns
         arm.typical_ns = statistics.median(arm.step_ns[len(arm.step_ns) // 2 :])
         done, state = len(arm.step_ns), detect(arm.step_ns)
-        least = _least(longest.get(slot), arm)
+        long = long or (done >= WARMUP_MIN_STEPS and not _flat(state))
+        least = least_steps(found, arm, long)
+        if not found and not long and done >= least and _compiled(arm):
+            least, long = least_steps(found, arm, True), True
         enough = max(least, 2 * (state.steady_from or 0))
         cap = max(WARMUP_CAP_STEPS, arm.steps_for(WARMUP_CAP_S), 2 * least)
         if state.steady_from is not None and done >= enough:
@@ -108,7 +115,7 @@ def warm_up(block: Block, arm: Started) -> None:
             break
         left = enough - done if done < enough else WARMUP_MIN_STEPS
         chunk = max(1, min(max(left, arm.steps_for(WARMUP_CHUNK_S)), cap - done))
-    longest[slot] = max(longest.get(slot, 0), state.steady_from or 0)
+    found.append(state.steady_from or 0)
     steady = arm.step_ns[state.steady_from or 0 :] or arm.step_ns
     arm.typical_ns = statistics.median(steady)
     arm.compiled_files = arm.session.ask(life.ReadCache(), COMMAND_LIMIT_S).compiled_files
@@ -117,11 +124,33 @@ def warm_up(block: Block, arm: Started) -> None:
     _record(block, arm, state, capped)
 
 
-def _least(longest: int | None, arm: Started) -> int:
-    """Steps that the warm-up takes at least, whatever the detector says; `longest` is that of the blocks before."""
-    if longest is None:
-        return max(WARMUP_MIN_STEPS, min(WARMUP_FIRST_STEPS, arm.steps_for(WARMUP_FIRST_S)))
-    return max(WARMUP_MIN_STEPS, 2 * longest)
+def least_steps(found: Sequence[int], arm: Started, long: bool) -> int:
+    """Steps that a warm-up takes at least, whatever the detector says.
+
+    Later blocks take twice the longest warm-up that two blocks have shown: one block's may be a disturbance of the
+    machine, and would make all that follow long.
+
+    Args:
+        found: the warm-ups of the blocks before.
+        arm: whose steps take `typical_ns`.
+        long: whether something speaks for a late fall.
+    """
+    if found:
+        return max(WARMUP_MIN_STEPS, 2 * sorted(found)[-2 if len(found) > 1 else -1])
+    return max(WARMUP_MIN_STEPS, min(WARMUP_LONG_STEPS, arm.steps_for(WARMUP_LONG_S if long else WARMUP_CHEAP_S)))
+
+
+def _flat(state: SteadyState) -> bool:
+    """Whether all steps are alike but for the very first, which compile."""
+    from harness.stats.steady import MIN_SEGMENT
+
+    return state.steady_from is not None and state.steady_from < MIN_SEGMENT
+
+
+def _compiled(arm: Started) -> bool:
+    """Whether the arm's compile cache grew since before its import; False where none is counted."""
+    before, now = arm.created.compiled_files, arm.session.ask(life.ReadCache(), COMMAND_LIMIT_S).compiled_files
+    return before is not None and now is not None and now > before
 
 
 def _record(block: Block, arm: Started, state: SteadyState, capped: bool) -> None:

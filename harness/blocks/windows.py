@@ -50,10 +50,11 @@ def _stepwise(block: Block, slot: ArmSlot, pair: int, position: int) -> None:
                         others_cpu_ns=used))
 
 
-def shifts(comparisons: Sequence[Comparison], spent: Mapping[ArmSlot, Mapping[int, float]]) -> list[str]:
+def shifts(comparisons: Sequence[Comparison], spent: Mapping[ArmSlot, Mapping[int, float]]) -> dict[Comparison, str]:
     """Comparisons whose ratio settled on another level during the windows: some arm was not warm, whatever it said.
 
-    The paired ratio is searched, not the times, because noise of the machine cancels in it.
+    The paired ratio is searched, not the times, because noise of the machine cancels in it. It falls where the first
+    arm does, and rises where the second one does.
 
     Args:
         comparisons: whose times.
@@ -61,14 +62,14 @@ def shifts(comparisons: Sequence[Comparison], spent: Mapping[ArmSlot, Mapping[in
     """
     from harness.stats.steady import detect
 
-    found = []
+    found = {}
     for comparison in comparisons:
         a, b = spent.get(comparison.a, {}), spent.get(comparison.b, {})
         ratios = [a[pair] / b[pair] for pair in sorted(a.keys() & b.keys())]
         state = detect(ratios) if len(ratios) >= 2 * WARMUP_MIN_STEPS else None
-        if state is not None and state.classification == "warmup" and state.steady_from:
-            found.append(f"the ratio of {comparison.a} to {comparison.b} settled only at pair {state.steady_from} "
-                         f"of {len(ratios)}")
+        if state is not None and state.steady_from:
+            found[comparison] = (f"the ratio of {comparison.a} to {comparison.b} settled only at pair "
+                                 f"{state.steady_from} of {len(ratios)}")
     return found
 
 

@@ -145,6 +145,32 @@ def test_the_warm_up_lasts_until_the_late_fall_is_over(lab):
     assert verdict(run).word == "equivalent"
 
 
+def test_a_late_fall_of_long_steps_makes_the_block_dirty_and_the_next_warm_up_long(lab):
+    """Steps of half a second from step 35 on, in the second arm alone: 20 steps of warm-up cannot see it."""
+    lab.script(lambda options, process, step: (800 if "slow" in options and step < 35 else 500) * MS)
+    _, run = lab.run(**{**SHORT, "pairs": 40, "arms": "scripted,scripted:slow"})
+    assert {one.block: len(one.step_ns) for one in run.of(WarmUp) if one.arm == "B"} == {
+        block: 20 if block == 0 else 70 for block in range(7)}
+    states = run.of(BlockState)
+    assert [state.block for state in states if state.dirty] == [0] and states[-1].repeats == 0
+    assert "the ratio of A to B settled only at pair 15 of 40" in states[0].reasons
+
+
+def test_one_block_s_disturbance_makes_not_all_later_warm_ups_long(lab):
+    lab.script(lambda options, process, step: (200 if process == 2 and step < 15 else 100) * MS)
+    _, run = lab.run(**SHORT)
+    steady, disturbed = sorted([len(one.step_ns) for one in run.of(WarmUp) if one.arm == arm] for arm in "AB")
+    assert steady == [50, 20, 20, 20, 20, 20]
+    assert disturbed == [80, 30, 20, 20, 20, 20]
+
+
+@pytest.mark.parametrize(("step_ms", "steps"), [(100, 20), (900, 11), (5000, 6)])
+def test_matched_steps_before_timed_ones_are_fewer_where_they_are_long(lab, step_ms, steps):
+    lab.script(lambda options, process, step: (2 if "slow" in options else 1) * step_ms * MS)
+    _, run = lab.run(**{**SHORT, "blocks": 6, "arms": "scripted,scripted:slow"})
+    assert len(run.of(ParityResult)[0].loss_rel_diff) == len(run.of(ParityResult)[0].control_rel_diff) == steps
+
+
 def test_a_process_that_never_settles_is_capped_and_said(lab):
     lab.script(lambda options, process, step: (100 + 30 * ((step + 8) // 12 % 2)) * MS)
     _, run = lab.run(**{**SHORT, "arms": "scripted"})

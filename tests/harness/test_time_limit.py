@@ -144,10 +144,10 @@ def test_of_several_parts_the_one_whose_blocks_it_ended_is_named(lab, monkeypatc
     monkeypatch.setattr(batches, "CELL_S", {"cpu": 4.0})
     lab.tools = FakeTools()
     end, run = lab.run(suite="all", arms=ARMS, pairs=4, epochs=0, steps="5", num_images=6, train_steps="2",
-                       time_limit=1.7)
+                       time_limit=1.5)
     assert end.status == "interrupted"
-    assert limits(run) == [("info", "the time limit of 1.7 min ended part training after 6 blocks"),
-                           ("warning", "the time limit of 1.7 min ended the run in the warm-up of block 11")]
+    assert limits(run) == [("info", "the time limit of 1.5 min ended part training after 6 blocks"),
+                           ("warning", "the time limit of 1.5 min ended the run in the warm-up of block 11")]
 
 
 def test_the_limit_may_be_given_anew_when_a_run_goes_on(lab):

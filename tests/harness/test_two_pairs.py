@@ -192,3 +192,17 @@ def test_arms_that_are_named_stay_as_they_are(gpu):
         assert options.arms == "pytorch,jittor" and "arm by arm" in why
     assert default_arms(BenchConfig(model_path=("a",), suite="quality"), "cuda")[1] is None
     assert default_arms(BenchConfig(), "cpu")[0] == BenchConfig(arms="pytorch,jittor") and BenchConfig().arms == AUTO
+
+
+def test_nothing_is_prepared_while_another_arm_is_measured(lab):
+    """Neither process nor warm-up of any arm begins between the windows of a pair that is measured."""
+    _, run = four(lab)
+    for block in range(6):
+        began = [(one.arm, stamp) for one in run.of(WorkerStarted) if one.block == block
+                 for stamp in (one.spawn_ns, one.first_stamp_ns)]
+        began += [(one.arm, stamp) for one in run.of(WarmUp) if one.block == block for stamp in one.start_ns]
+        for pair in PAIRS:
+            windows = [one for one in run.of(Window) if one.block == block and one.arm in pair]
+            first, last = min(one.start_ns for one in windows), max(one.end_ns for one in windows)
+            assert [slot for slot, stamp in began if first < stamp < last] == []
+            assert {slot for slot, stamp in began if stamp < first} >= set(pair)

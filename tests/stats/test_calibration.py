@@ -14,6 +14,7 @@ import pytest
 from scipy import signal, stats
 
 from harness.blocks import warmup
+from harness.blocks.windows import shifts
 from harness.judge.verdicts import judge_run
 from harness.plan import Comparison, order_seed, turn_order
 from harness.protocol import life, timing
@@ -143,14 +144,17 @@ def test_a_verdict_of_the_journal_s_bytes_is_that_of_the_events():
     assert lines.damage == [] and step_time(lines.events) == step_time(events)
 
 
-def warm_up(steps):
-    """What the harness decides about one process whose steps take `steps` nanoseconds; the first has been taken."""
+def warm_up(steps, compiles=False, cached=None, warm_ups=()):
+    """What the harness decides about one process whose steps take `steps` nanoseconds; the first has been taken.
+
+    `cached` are the files of its compile cache after so many steps.
+    """
     recorded, taken = [], 1
 
     def ask(command, limit_s):
         nonlocal taken
         if isinstance(command, life.ReadCache):
-            return life.CacheCount(compiled_files=None)
+            return life.CacheCount(compiled_files=None if cached is None else cached(taken))
         if isinstance(command, timing.ReadMemory):
             return timing.MemoryValues(rss_peak_bytes=None, device_allocated_bytes=None, device_peak_bytes=None,
                                        device_reserved_bytes=None, reason="none here")
@@ -160,10 +164,11 @@ def warm_up(steps):
         return timing.StepTimes(start_ns=starts, end_ns=starts[-1] + chunk[-1], step_ns=chunk)
 
     progress = SimpleNamespace(status=lambda text: None, say=lambda text: None)
-    session = SimpleNamespace(slot="A", arm=SimpleNamespace(name="scripted"), ask=ask, pid=1, spawn_ns=1)
-    created = SimpleNamespace(import_ns=1, compiled_files=None)
+    session = SimpleNamespace(slot="A", ask=ask, pid=1, spawn_ns=1,
+                              arm=SimpleNamespace(name="scripted", compiles=compiles))
+    created = SimpleNamespace(import_ns=1, compiled_files=None if cached is None else cached(0))
     built = SimpleNamespace(build_ns=1, parameter_count=1, info=INFO)
-    bench = SimpleNamespace(progress=progress, longest_warm_up={}, check_time=lambda where: None)
+    bench = SimpleNamespace(progress=progress, warm_ups={"A": list(warm_ups)}, check_time=lambda where: None)
     block = SimpleNamespace(bench=bench, number=0, append=recorded.append)
     warmup.warm_up(block, warmup.Started(session, created, built, [0], [round(steps[0])], float(steps[0])))
     return next(event for event in recorded if isinstance(event, WarmUp))
@@ -184,3 +189,63 @@ def test_a_second_phase_of_compilation_at_step_60_is_waited_for(spread, spikes):
             len(found.step_ns) >= 2 * found.steady_from)
     print(f"second phase at step 60 waited for, spread {spread}: {good} of 100")
     assert good >= 95
+
+
+def falling(rng, fall, at, spread, step_ns=5e8):
+    """200 steps that take `fall` less from step `at` on, the first one five times as long."""
+    steps = np.where(np.arange(200) < at, step_ns / (1 - fall), step_ns) * (1 + ar1(rng, 200, spread))
+    steps[0] *= 5
+    return steps
+
+
+@pytest.mark.parametrize(("step_ns", "least"), [(0.5e9, 20), (0.25e9, 20), (0.1e9, 50), (0.04e9, 80)])
+def test_a_flat_arm_takes_80_steps_only_where_they_cost_little(step_ns, least):
+    rng = np.random.default_rng(0)
+    found = warm_up(falling(rng, 0.0, 0, 0.02, step_ns))
+    assert least <= len(found.step_ns) <= least + 4 and (found.steady_from or 0) < 5
+
+
+def test_what_compiles_while_it_runs_is_watched_for_80_steps_or_20_s():
+    steps = falling(np.random.default_rng(0), 0.0, 0, 0.02, 0.25e9)
+    assert len(warm_up(steps, compiles=True).step_ns) >= 78
+    assert len(warm_up(steps, cached=lambda taken: 7 + (taken > 12)).step_ns) >= 78
+    assert len(warm_up(steps, cached=lambda taken: 7).step_ns) <= 22
+
+
+@pytest.mark.parametrize(("warm_ups", "least"), [
+    ([0], 20), ([35], 70), ([100], 200), ([100, 0], 20), ([35, 35], 70), ([0, 35, 33, 0], 66), ([0, 90, 0, 0], 20)])
+def test_later_blocks_wait_for_what_two_blocks_have_shown(warm_ups, least):
+    steps = 1e8 * (1 + ar1(np.random.default_rng(0), 400, 0.01))
+    assert len(warm_up(steps, warm_ups=warm_ups).step_ns) == least
+
+
+@pytest.mark.parametrize(("spread", "fall", "at", "waited", "missed"), [
+    (0.02, 0.3, 13, 1.0, 0.0), (0.05, 0.3, 13, 0.85, 0.0), (0.02, 0.3, 35, 0.0, 0.0), (0.02, 0.1, 35, 0.0, 0.25),
+    (0.05, 0.3, 35, 0.0, 0.05)])
+def test_how_often_a_late_fall_is_missed_where_steps_take_half_a_second(spread, fall, at, waited, missed):
+    """By the warm-up of 20 steps, and by the measured windows behind it, which make such a block dirty."""
+    runs, long, unseen = 60, 0, 0
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        steps = falling(rng, fall, at, spread)
+        taken = len(warm_up(steps).step_ns)
+        other = 5e8 * (1 + ar1(rng, PAIRS, spread))
+        spent = {"A": dict(enumerate(steps[taken : taken + PAIRS])), "B": dict(enumerate(other))}
+        long += taken >= at + 5
+        unseen += taken < at + 5 and not shifts([Comparison("A", "B")], spent)
+    print(f"a fall of {fall:.0%} at step {at}, noise {spread:.0%}: waited for in {long / runs:.2f}, seen by neither "
+          f"warm-up nor windows in {unseen / runs:.2f}")
+    assert long / runs >= waited and unseen / runs <= missed
+
+
+def test_windows_of_warm_arms_seldom_look_as_if_they_were_not():
+    """Nor does it matter which of the two arms it is that falls."""
+    found = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        spent = {slot: dict(enumerate(5e8 * (1 + ar1(rng, PAIRS, 0.05)))) for slot in "AB"}
+        found += bool(shifts([Comparison("A", "B")], spent))
+    assert found <= 2
+    falls, level = dict(enumerate([7e8] * 15 + [5e8] * 25)), dict.fromkeys(range(PAIRS), 5e8)
+    for spent in ({"A": falls, "B": level}, {"A": level, "B": falls}):
+        assert "settled only at pair 15 of 40" in shifts([Comparison("A", "B")], spent)[Comparison("A", "B")]

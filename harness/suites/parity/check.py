@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.bench import SLOW_LIMIT_S, Bench
@@ -17,19 +19,43 @@ from impls.recipe.precision import WORDS
 from impls.store import checkpoint
 
 STEPS_AT_ONCE = 5
+# However long they take: these show an optimiser's moments and a second batch, as one step cannot.
+FEWEST = 1 + STEPS_AT_ONCE
 # Steps that take so long are asked for one by one, so that a time limit and a person see each end.
 SLOW_S = 10.0
 WHERE = "during the parity check"
 
 
-def run_parity(bench: Bench, steps: int, batch_size: int) -> None:
+class Matched:
+    """How many steps every arm takes, which the first of them settles by how long its own take.
+
+    Attributes:
+        asked: the most.
+        steps: as far as is known.
+    """
+
+    def __init__(self, asked: int, within_s: float | None) -> None:
+        self.asked = self.steps = asked
+        self._within_s = within_s
+
+    def settle(self, step_ns: Sequence[int]) -> None:
+        """Take the first steps behind an arm's very first one as a measure of all, once."""
+        if self._within_s is None:
+            return
+        fitting = int(self._within_s * 1e9 / statistics.median(step_ns))
+        self.steps, self._within_s = min(self.asked, max(FEWEST, fitting)), None
+
+
+def run_parity(bench: Bench, steps: int, batch_size: int, within_s: float | None = None) -> None:
     """Compare what the plan compares and record the results.
 
     Args:
         bench: the run.
         steps: matched optimisation steps.
         batch_size: images per step, where there are so many.
+        within_s: how long the first arm's steps may take before all arms take fewer; None for all of them.
     """
+    matched = Matched(steps, within_s)
     experiment = parity.parity_experiment(bench.experiment, min(bench.images, batch_size))
     pairs = [(c.a, c.b) for c in bench.plan.comparisons if not c.selfcheck]
     references = {a for a, _ in pairs}
@@ -43,7 +69,7 @@ def run_parity(bench: Bench, steps: int, batch_size: int) -> None:
             bench.check_time(WHERE)
             log_name = f"{slot}-parity"
             try:
-                numbers[slot] = _one_arm(bench, slot, experiment, steps, folder, control=slot in references)
+                numbers[slot] = _one_arm(bench, slot, experiment, matched, folder, control=slot in references)
                 if slot not in own_case:
                     # It has no case of its own unless it fails: its result is in those of the others.
                     bench.ledger.recovered(f"parity-{slot}", slot, log_name)
@@ -70,7 +96,7 @@ def run_parity(bench: Bench, steps: int, batch_size: int) -> None:
                                    reason=f"{bench.plan.arm(a).name}, which it is compared with, failed"))
 
 
-def _one_arm(bench: Bench, slot: ArmSlot, experiment: ExperimentConfig, steps: int, folder: Path,
+def _one_arm(bench: Bench, slot: ArmSlot, experiment: ExperimentConfig, matched: Matched, folder: Path,
              control: bool) -> parity.ArmNumbers:
     bench.progress.status(f"{bench.plan.arm(slot).name}: starting")
     session, created = bench.open(slot, f"{slot}-parity")
@@ -89,11 +115,11 @@ def _one_arm(bench: Bench, slot: ArmSlot, experiment: ExperimentConfig, steps: i
             arm=slot, block=BEFORE_BLOCKS, role="parity", pid=session.pid, spawn_ns=session.spawn_ns,
             import_ns=created.import_ns, build_ns=built.build_ns, first_step_ns=first.step_ns[0],
             first_stamp_ns=first.start_ns[0], parameter_count=built.parameter_count, info=built.info))
-        losses = _losses(bench, session, steps, done=1)
+        losses = _losses(bench, session, matched, done=1)
         perturbed: list[float] = []
         if control:
             session.ask(training.LoadState(path=str(folder / "control.safetensors")), SLOW_LIMIT_S)
-            perturbed = _losses(bench, session, steps)
+            perturbed = _losses(bench, session, matched)
             bench.writer.append(Losses(
                 arm=slot, block=BEFORE_BLOCKS, randomness="control", first_step=0, losses=perturbed))
         bench.writer.append(Losses(arm=slot, block=BEFORE_BLOCKS, randomness="matched", first_step=0, losses=losses))
@@ -117,19 +143,21 @@ def _write_start(session: Session, experiment: ExperimentConfig, folder: Path) -
     checkpoint.save_state(folder / "start.safetensors", parity.random_state(shapes, seed, channels), experiment)
 
 
-def _losses(bench: Bench, session: Session, steps: int, done: int = 0) -> list[float]:
-    """Losses of `steps` steps, of which `done` have run."""
+def _losses(bench: Bench, session: Session, matched: Matched, done: int = 0) -> list[float]:
+    """Losses of the matched steps, of which `done` have run."""
     bench.progress.advance(done)
     at_once = STEPS_AT_ONCE
-    while done < steps:
+    while done < matched.steps:
         bench.check_time(WHERE)
-        count, began = min(at_once, steps - done), bench.clock()
+        count, began = min(at_once, matched.steps - done), bench.clock()
         bench.progress.status(f"{session.arm.name}: matched steps")
-        session.ask(timing.Stepwise(steps=count), SLOW_LIMIT_S)
+        times = session.ask(timing.Stepwise(steps=count), SLOW_LIMIT_S)
+        matched.settle(times.step_ns)
         bench.progress.advance(count)
         done += count
         if bench.clock() - began > SLOW_S:
             at_once = 1
+    bench.progress.advance(matched.asked - done)
     return session.ask(training.ReadLosses(), SLOW_LIMIT_S).losses
 
 

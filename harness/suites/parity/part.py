@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from impls.recipe.config import ExperimentConfig
 
 DEFAULT_STEPS = 50
-# Where the check is the gate of a timed part.
+# Where the check is the gate of a timed part: as many as fill so long, of a step of the first arm.
 GATE_STEPS = 20
+GATE_S = 10.0
 DEFAULT_BATCH = 4
 STEP_TIME = Metrics(Metric("step time", "stepwise"), (Metric("free-running step time", "free"),))
 
@@ -35,6 +36,7 @@ class Parity(Part):
     Attributes:
         steps: matched optimisation steps.
         images: images per step; None for a few, because agreement does not depend on it.
+        within_s: how long an arm's steps may take before there are fewer of them; None for all.
     """
 
     name: ClassVar[str] = "parity"
@@ -42,6 +44,7 @@ class Parity(Part):
 
     steps: int
     images: int | None = None
+    within_s: float | None = None
 
     @classmethod
     def planned(cls, asked: Asked) -> Self:
@@ -54,7 +57,8 @@ class Parity(Part):
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """How many steps."""
-        return [f"parity: {self.steps} matched steps and a control"]
+        fewer = f", fewer where they take over {self.within_s:.0f} s," if self.within_s else ""
+        return [f"parity: {self.steps} matched steps{fewer} and a control"]
 
     def batch_sizes(self, recipe: ExperimentConfig) -> dict[Section, int]:
         """A few images, unless the user says so: its agreement does not depend on them."""
@@ -71,7 +75,7 @@ class Parity(Part):
         said = {case.case_id for case in recorded.of(Case)}
         pairs = [(c.a, c.b) for c in bench.plan.comparisons if not c.selfcheck]
         if not all(pair in have and f"parity-{pair[1]}" in said for pair in pairs):
-            run_parity(bench, self.steps, self.batch_sizes(bench.experiment)["train"])
+            run_parity(bench, self.steps, self.batch_sizes(bench.experiment)["train"], self.within_s)
 
 
 def fair(recorded: RecordedRun, pair: Comparison) -> str | None:
@@ -136,4 +140,4 @@ class TrainingSteps(Timed):
 
 def gate_of(asked: Asked, steps: int) -> Parity | None:
     """The gate of a training; None where there is nothing to compare."""
-    return Parity(steps) if len(asked.options.compared) > 1 else None
+    return Parity(steps, within_s=GATE_S) if len(asked.options.compared) > 1 else None
