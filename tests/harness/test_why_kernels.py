@@ -83,8 +83,8 @@ def test_the_page_splits_a_step_and_offers_the_trace(why, tmp_path):
         "100 ms and kernels 0 ns; one measurement, without intervals.")
     assert isinstance(arms, Table) and [cell.text for cell in arms.rows[1]] == [
         "scripted", "60.0 ms", "40.0 ms", "6", "6.67 ms", "B.json.gz"]
-    rows = {row[0].text: [cell.text for cell in row[1:]] for row in phases.rows}
-    assert rows["backward pass"] == ["40.0 ms", "60.0 ms", "3", "40.0 ms", "10.0 ms", "3"]
+    rows = {row[0].text: [(cell.text, cell.note) for cell in row[1:]] for row in phases.rows}
+    assert rows["backward pass"] == [("40.0 ms + 60.0 ms", "3 launches"), ("40.0 ms + 10.0 ms", "3 launches")]
     assert len(longest.rows) == 6
     page = render.html(report_of(run, Sketch()))
     assert '<a href="traces/B.json.gz" download>B.json.gz</a>' in page and "<b>loop" not in page

@@ -46,7 +46,7 @@ def full(turned=False):
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_the_largest_cause_comes_first_whichever_arm_is_slow(turned):
-    (said, picture, table), card = told(recorded(*full(turned)))
+    (said, picture, dots, table), card = told(recorded(*full(turned)))
     slow, fast = ("fast", "slow") if turned else ("slow", "fast")
     assert isinstance(said, Prose) and said.text == (
         f"A step of {slow} takes 100 ms longer than one of {fast}. Of that: backward pass 90 % [85, 95], forward pass "
@@ -56,6 +56,7 @@ def test_the_largest_cause_comes_first_whichever_arm_is_slow(turned):
     assert card.sentence == f"Backward pass: 90 % [85, 95] of what {slow} takes longer than {fast}"
     assert card.facts == ("Then forward pass 20 % [15, 25].",)
     assert isinstance(picture, Picture) and "backward pass 90 %" in picture.alt
+    assert isinstance(dots, Picture) and "backward pass 90 % cut out of the step; forward pass 20 % cut" in dots.alt
     assert isinstance(table, Table)
     assert [[cell.text for cell in row][-2:] for row in table.rows] == [
         ["0 % [0, 0.1]", "does not explain"], ["20 % [15, 25]", "explains"], ["90 % [85, 95]", "explains"],
@@ -103,12 +104,12 @@ def test_what_to_switch_is_told_the_largest_first():
         "Switching slow to slow:attention=own closes 50 % [45, 55] of the gap to fast.",
         "Switching slow to slow:optimiser=own closes 10 % [8, 12] of the gap to fast."]
     (table,) = found["swaps"].blocks
-    assert [[cell.text for cell in row] for row in table.rows] == [
-        ["optimiser (clipping, Adam, averaged weights)", "10.0 ms", "10 % [8, 12]", "contested", "slow:optimiser=own"],
-        ["attention", "50.0 ms", "50 % [45, 55]", "explains", "slow:attention=own"],
-        ["norm", "−10.0 ms", "−10 % [−20, −5]", "works against", "slow:norm=own"],
-        ["conv", "n/a", "n/a", "not measured", "slow:conv=own"],
-        ["all at once", "50.0 ms", "40 % [30, 50]", "adds up", "slow:attention=own+norm=own"]]
+    assert [[row[0].note, *(cell.text for cell in row)] for row in table.rows] == [
+        ["slow:optimiser=own", "optimiser (clipping, Adam, averaged weights)", "10.0 ms", "10 % [8, 12]", "contested"],
+        ["slow:attention=own", "attention", "50.0 ms", "50 % [45, 55]", "explains"],
+        ["slow:norm=own", "norm", "−10.0 ms", "−10 % [−20, −5]", "works against"],
+        ["slow:conv=own", "conv", "n/a", "n/a", "not measured"],
+        ["slow:attention=own+norm=own", "all at once", "50.0 ms", "40 % [30, 50]", "adds up"]]
     assert table.rows[3][2].note == "no compiler" and any("A swap replaces" in text for text in chapter.method(seen))
 
 
@@ -144,3 +145,24 @@ def test_an_optimiser_that_holds_more_than_any_operator_is_mended_first():
     assert first_to_mend(*phases(0.4), alone("attention", 0.3)).startswith("Fix first in slow: optimiser (clipping")
     assert first_to_mend(*phases(0.2), alone("attention", 0.3)).startswith("Fix first in slow: attention, 30 %")
     assert first_to_mend(*phases(0.2)).startswith("Fix first in slow: backward pass, 60 %")
+
+
+def test_every_method_has_its_dot_in_the_row_of_a_class():
+    lines = [alone("attention", 0.6, "contested", "explains"),
+             swap("attention", "slow:a=x", (0.5, 0.4, 3.0), "explains"),
+             swap("attention", "slow:a=y", (-0.2, -0.3, -0.1), "works-against"), alone("all", 1.2),
+             swap("all", "slow:a=x+b=x", (0.7, 0.6, 0.8), "adds-up")]
+    (_, _, dots, _), _ = told(recorded(*phases(0.3), *lines))
+    assert dots.alt == ("Shares of the gap between slow and fast, by class and method: attention 60 % operators alone, "
+                        "50 % closed by a swap; optimiser 30 % cut out of the step.")
+    assert "Intervals go on beyond" in dots.caption
+
+
+@pytest.mark.parametrize(("found", "end"), [
+    ((1.36, 1.1, 1.5), "closes 136 % [110, 150] of the gap to fast, and more: then fast is the slower one."),
+    ((1.36, 0.9, 1.5), "closes 136 % [90, 150] of the gap to fast, all of it or more."),
+    ((0.9, 0.8, 1.2), "closes 90 % [80, 120] of the gap to fast.")])
+def test_more_than_the_whole_gap_is_explained(found, end):
+    ((chapter, seen),) = chapters_of(whole(recorded(*full(), swap("norm", "slow:norm=own", found, "explains"))))
+    section = next(one for one in chapter.sections(seen, Sketches()) if one and one.anchor == "advice")
+    assert section.blocks[-1].text.endswith(end)

@@ -19,6 +19,10 @@ from harness.suites.why.swaps import strongest
 WORDS = {"explains": "holds", "does-not-explain": "does-not-hold", "works-against": "does-not-hold",
          "inconclusive": "inconclusive"}
 ATTENTION = "attention"
+# What a known share of the loader leads to.
+LOADER_NEXT = {"explains": "keep the data resident, or give the loader more --num-workers",
+               "does-not-explain": "begin elsewhere; --loader native measures every step with it",
+               "works-against": "--loader native measures every step with it, which is then the shorter gap"}
 
 
 def guesses(run: RecordedRun, pair: Comparison, part: PartName, shares: Sequence[Share]) -> list[Guess]:
@@ -61,7 +65,8 @@ class _Told:
                  if (found := [one.first_ns for one in self.run.of(Apart) if one.arm == slot and one.first_ns])]
         first = f"; the first batch of an epoch takes {', '.join(waits)}" if waits else ""
         return self._line("loader", WORDS[share.word], f"the native loader would add {_with_limits(share)} of the gap "
-                          f"to it, and measured steps have their data resident{first}", share.next_action)
+                          f"to it, and measured steps have their data resident{first}",
+                          share.next_action or LOADER_NEXT[share.word])
 
     def compilation(self) -> Guess:
         """The slower one compiles while it runs."""

@@ -31,8 +31,7 @@ def shares(seen: RunView) -> Table | None:
     """What was measured beside the blocks, as a share of the gap."""
     rows = tuple(
         (Value(f"{seen.label(one.arm_a)} and {seen.label(one.arm_b)}: {CAUSES.get(one.cause, one.cause)}"),
-         *(Value(duration(ns)) if ns is not None else missing(one.reason or "not measured")
-           for ns in (one.a_ns, one.b_ns)),
+         *(Value(duration(ns)) if ns is not None else missing("not timed") for ns in (one.a_ns, one.b_ns)),
          Value(with_limits(one)) if one.share is not None else missing(one.reason or "not measured"),
          Value(one.word.replace("-", " "), one.next_action))
         for one in seen.run.of(Share) if one.method == "apart"
@@ -49,9 +48,11 @@ def rounds(seen: RunView) -> Table | None:
         if lines:
             rows.append((Value(arm.label, slot=arm.slot), of(lines, "waiting"), of(lines, "loader"), first(lines),
                          of(lines, "sampling"), start(seen, arm)))
-    names = ("arm", "free-running / waited for", "native loader / resident", "first batch of an epoch",
-             "asked for / waited for, sampling", "start")
-    return Table("Ratios of times, medians over rounds", head(*names), tuple(rows)) if rows else None
+    names = ("arm", "not waited for", "native loader", "first batch", "sampling asked for", "start")
+    caption = ("Ratios of times, medians over rounds: steps not waited for over steps waited for one by one, the "
+               "native loader over resident data, a sampled batch when it is asked for over when it is there; the "
+               "first batch of an epoch, and a start")
+    return Table(caption, head(*names), tuple(rows)) if rows else None
 
 
 def of(lines: Iterable[Apart], what: str) -> Value:

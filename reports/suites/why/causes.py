@@ -119,14 +119,16 @@ def card(seen: RunView, one: Told) -> VerdictCard:
 
 
 def section(seen: RunView, figures: FigureMaker) -> Section | None:
-    """Every pair: its sentence, its waterfall, its table."""
+    """Every pair: its sentence, its waterfall, its dots, its table."""
     blocks: list[Block] = []
     for count, one in enumerate(told(seen)):
         blocks.append(Prose(said(seen, one)))
         if one.shares:
+            from reports.suites.why.dots import dots
             from reports.suites.why.figures import waterfall
 
-            blocks += [figures.make(numbered("waterfall", count), partial(waterfall, seen, one)), table(seen, one)]
+            blocks += [figures.make(numbered("waterfall", count), partial(waterfall, seen, one)),
+                       figures.make(numbered("dots", count), partial(dots, seen, one)), table(seen, one)]
     return section_of("causes", "Where the gap comes from", *blocks)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.record.events import Profiled
 from reports.page.blocks import Block, Prose, Section, Table, head, table_of
 from reports.page.blocks import section as section_of
 from reports.suites.why.causes import Told, name_of, told
-from reports.text import Value, count, duration, missing, number, percent, sentence
+from reports.text import Value, count, duration, missing, number, percent, plural, sentence
 from reports.view.run import RunView
 
 WHOLE = "whole step"
@@ -111,18 +110,17 @@ def said(seen: RunView, one: Told, lines: dict[str, Profiled]) -> str:
 def phases(seen: RunView, one: Told, lines: dict[str, Profiled]) -> Table:
     """Phase by phase, both arms."""
     slow, fast = (split(lines[slot]) for slot in (one.slow, one.fast))
-    rows = tuple((Value(name_of(phase)), *cells(slow.get(phase)), *cells(fast.get(phase)))
+    rows = tuple((Value(name_of(phase)), cell(slow.get(phase)), cell(fast.get(phase)))
                  for phase in dict.fromkeys((*slow, *fast)))
-    names = [Value(f"{what}{seen.label(slot)}", slot=slot) for slot in (one.slow, one.fast)
-             for what in ("kernels of ", "host of ", "launches of ")]
-    return Table("Kernels, host and launches of a step, phase by phase", (*head("phase"), *names), rows)
+    names = [Value(seen.label(slot), slot=slot) for slot in (one.slow, one.fast)]
+    return Table("Kernels + host of a step, phase by phase", (*head("phase"), *names), rows)
 
 
-def cells(one: Split | None) -> Iterable[Value]:
+def cell(one: Split | None) -> Value:
     """Kernels, host, launches."""
     if one is None:
-        return [missing("the arm has no such phase")] * 3
-    return Value(duration(one.kernels)), host(one), Value(count(round(one.launches)))
+        return missing("the arm has no such phase")
+    return Value(f"{duration(one.kernels)} + {host(one).text}", plural(round(one.launches), "launch", "launches"))
 
 
 def longest(seen: RunView, lines: dict[str, Profiled]) -> Table | None:

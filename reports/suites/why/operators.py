@@ -104,26 +104,25 @@ def table(seen: RunView, one: Told) -> Table:
         ratio = number(times[0] / times[1]) if times[0] and times[1] else None
         rows.append((
             Value("all operators" if share.cause == ALL else CLASSES.get(share.cause, share.cause)),
-            *(Value(duration(ns)) if ns else missing("it has none") for ns in times),
+            *(Value(duration(ns), rate(seen, of, share.cause)) if ns else missing("it has none")
+              for ns, of in zip(times, both, strict=True)),
             Value(ratio) if ratio else missing("a time of 0"),
             Value(percent(times[0] / whole_ns)) if times[0] and whole_ns else missing("no time"),
             Value(with_limits(share)) if share.share is not None else missing(share.reason or "none"),
             # Why all together do not close is said above the table.
-            Value(share.word.replace("-", " "), None if share is one.together else share.reason),
-            *(rate(seen, of, share.cause) for of in both)))
+            Value(share.word.replace("-", " "), None if share is one.together else share.reason)))
     names = (Value(slow, slot=one.slow), Value(fast, slot=one.fast))
-    rated = (Value(f"rate of {slow}", slot=one.slow), Value(f"rate of {fast}", slot=one.fast))
     return Table(f"Operators of a step of {slow} and of {fast}, each timed alone, forward and backward, by class",
-                 (*head("class"), *names, *head("ratio", "share of time", "share of the gap", "word"), *rated),
-                 tuple(rows))
+                 (*head("class"), *names, *head("ratio", "share of time", "share of the gap", "word")), tuple(rows))
 
 
-def rate(seen: RunView, found: dict[str, Rate], cause: str) -> Value:
-    """Operations or bytes per second, and what part of the machine's best that is."""
+def rate(seen: RunView, found: dict[str, Rate], cause: str) -> str | None:
+    """Operations or bytes per second, and what part of the machine's best that is; None of many classes."""
     one = found.get(cause)
     if one is None or not one.ns:
-        return missing("many classes" if cause == ALL else "it has none")
+        return None
     peak, copy = ceilings(seen)
     value, unit, most, what = ((one.bytes / one.ns, "GB/s", copy, "sum of arrays") if cause in BY_BYTES else
                                (one.flop / one.ns, "GFLOP/s", peak, "product"))
-    return Value(f"{number(value)} {unit}", f"{percent(value * 1e9 / most)} of the best {what}" if most else None)
+    best = f", {percent(value * 1e9 / most)} of the best {what}" if most else ""
+    return f"{number(value)} {unit}{best}"

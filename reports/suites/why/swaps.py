@@ -24,7 +24,14 @@ def lines(seen: RunView) -> Iterable[str]:
                and share.swap and share.cause != ALL and share.ci_low is not None and share.ci_low > 0]
         for share in sorted(own, key=lambda share: -(share.share or 0)):
             yield sentence(f"Switching {seen.label(one.slow)} to {share.swap} closes {with_limits(share)} of the gap "
-                           f"to {seen.label(one.fast)}")
+                           f"to {seen.label(one.fast)}{beyond(share, seen.label(one.fast))}")
+
+
+def beyond(share: Share, fast: str) -> str:
+    """That closing more than all of a gap turns it round, as far as that is sure."""
+    if share.share is None or share.ci_low is None or share.share <= 1:
+        return ""
+    return f", and more: then {fast} is the slower one" if share.ci_low > 1 else ", all of it or more"
 
 
 def of(seen: RunView) -> list[Share]:
@@ -36,15 +43,16 @@ def table(seen: RunView) -> Table | None:
     """What each saves of a step, in the process of the slower arm, and what of the gap that is."""
     rows = tuple(
         (Value("all at once" if share.cause == ALL and share.swap else "any" if share.cause == ALL
-               else name_of(share.cause)),
+               else name_of(share.cause), share.swap or f"{seen.label(share.arm_a)} and {seen.label(share.arm_b)}"),
          saved(share),
          Value(with_limits(share)) if share.share is not None else missing(share.reason or "none recorded"),
-         Value(share.word.replace("-", " "), share.reason),
-         Value(share.swap or f"{seen.label(share.arm_a)} and {seen.label(share.arm_b)}"))
+         # Why a share is missing stands in its own cell.
+         Value(share.word.replace("-", " "), share.reason if share.share is not None else None))
         for share in of(seen)
     )  # fmt: skip
-    caption = "The slower arm with one kind of operator swapped, in its own process, in turn with it as it is"
-    return Table(caption, head("operators", "saves of a step", "share of the gap", "word", "switched to"), rows
+    caption = ("The slower arm with one kind of operator swapped, in its own process, in turn with it as it is; above "
+               "100 % it becomes the faster one")
+    return Table(caption, head("operators, switched to", "saves of a step", "share of the gap", "word"), rows
                  ) if rows else None
 
 
@@ -52,5 +60,5 @@ def saved(share: Share) -> Value:
     """Of a step of the slower arm."""
     ns = share.a_ns if share.a_ns is not None else share.b_ns
     if ns is None:
-        return missing(share.reason or "none recorded")
+        return missing("not timed")
     return Value(duration(ns))
