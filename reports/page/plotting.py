@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from impls.pictures.plot import style
+from reports.page.arrangement import arrange
+from reports.page.frame import Frame
 from reports.text import Floats, number, time_unit
 
 INK, MUTED, GRID, BAND, PAPER = "#1b1f24", "#5c6670", "#d5dae0", "#e8edf2", "#fffffe"
@@ -66,6 +68,7 @@ RC: dict[str, Any] = {
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,
     "axes.labelsize": 9,
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
@@ -118,9 +121,11 @@ def sheet(narrow: bool, height: float, rows: int = 1, **options: Any) -> tuple[F
         rows: axes above one another.
         options: more of `Figure.subplots`.
     """
-    figure = Figure(figsize=(3.9 if narrow else 8.6, height), layout="constrained")
-    axes = figure.subplots(rows, 1, squeeze=False, **options)
-    return figure, [axis for line in axes for axis in line]
+    figure = Figure(figsize=(3.9 if narrow else 8.6, height))
+    axes = [axis for line in figure.subplots(rows, 1, squeeze=False, **options) for axis in line]
+    for axis in axes:
+        Frame(axis)
+    return figure, axes
 
 
 def labelled(axis: Axes) -> tuple[list[Artist], list[str]]:
@@ -172,13 +177,10 @@ def envelope(x: Floats, y: Floats, most: int = 800) -> tuple[Floats, Floats]:
 def svg(figure: Figure, prefix: str) -> str:
     """The figure as one SVG element that can stand inside a page: `prefix` makes its ids unique there."""
     buffer = io.StringIO()
-    FigureCanvasSVG(figure)
-    # Laid out once: every saving would do it again, which is most of its time.
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.execute(figure)
-        figure.set_layout_engine("none")
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    canvas: Any = FigureCanvasSVG(figure)
+    figure.set_dpi(72)
+    arrange(figure)
+    canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return tidied(buffer.getvalue(), prefix)
 
 
@@ -234,8 +236,10 @@ def alone(text: str) -> str:
 def png(figure: Figure) -> bytes:
     """The figure on white, for viewers without SVG."""
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+    canvas: Any = FigureCanvasAgg(figure)
+    figure.set_dpi(110)
+    figure.set_facecolor("white")
+    canvas.print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
 
