@@ -91,13 +91,18 @@ def test_everything_written_stands_where_matplotlib_would_have_it(
 
 
 def test_a_figure_is_drawn_once_for_each_of_its_forms(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = []
-    monkeypatch.setattr(Figure, "draw", lambda self, renderer, draw=Figure.draw: (drawn.append(self), draw(self, renderer)))
+    drawn: list[Figure] = []
+    once = Figure.draw
+
+    def counted(figure: Figure, renderer: object) -> None:
+        drawn.append(figure)
+        once(figure, renderer)
 
     def draw(narrow: bool) -> Drawn:
         figure, axes = sheet(narrow, 2.0)
         linear(figure, axes)
         return Drawn(figure, "alt", "caption")
 
+    monkeypatch.setattr(Figure, "draw", counted)
     assert not isinstance(drawing("one", draw), str)
     assert len(drawn) == 3 and len(set(map(id, drawn))) == 2
