@@ -38,9 +38,10 @@ def group_norm(x: Var, weight: Var, bias: Var, groups: int, eps: float) -> Var:
     x = x.reshape(n, groups, c // groups, height, width)
     centred = x - x.mean([2, 3, 4], keepdims=True)
     variance = centred.sqr().mean([2, 3, 4], keepdims=True)
-    x = centred / jt.sqrt(variance + eps)
     per_channel = (1, groups, c // groups, 1, 1)
-    return (x * weight.reshape(per_channel) + bias.reshape(per_channel)).reshape(n, c, height, width)
+    # One factor for a channel first: of two factors for every pixel the backward pass makes one more loop over them.
+    factor = weight.reshape(per_channel) / jt.sqrt(variance + eps)
+    return (centred * factor + bias.reshape(per_channel)).reshape(n, c, height, width)
 
 
 def group_norm_silu(x: Var, weight: Var, bias: Var, groups: int, eps: float) -> Var:
@@ -50,9 +51,36 @@ def group_norm_silu(x: Var, weight: Var, bias: Var, groups: int, eps: float) -> 
 
 def attention(q: Var, k: Var, v: Var) -> Var:
     """Scaled dot-product attention with one head (Vaswani et al. 2017, equation 1)."""
-    # Scaling q instead would be fused into the backward product, a plain loop on the CPU, which it more than doubles.
-    scores = nn.bmm_transpose(q, k) * q.shape[-1] ** -0.5
-    return nn.bmm(nn.softmax(scores, dim=-1), v)
+    if jt.flags.use_cuda or jt.mkl_ops is None or q.dtype != "float32":
+        scores = nn.bmm_transpose(q, k) * q.shape[-1] ** -0.5
+        return nn.bmm(nn.softmax(scores, dim=-1), v)
+    return _Attention()(q, k, v)
+
+
+class _Attention(jt.Function):
+    """Attention on the CPU, whose products oneDNN computes.
+
+    A product of batches Jittor writes itself there, as loops of one thread; their gradients read across the rows. What
+    belongs to one image is a plain product, and a library's.
+    """
+
+    def execute(self, q: Var, k: Var, v: Var) -> Var:
+        """See `attention`."""
+        weights = nn.softmax(_products(q, k, trans_b=True) * q.shape[-1] ** -0.5, dim=-1)
+        self.kept = q, k, v, weights
+        return _products(weights, v)
+
+    def grad(self, grad: Var) -> tuple[Var, Var, Var]:
+        """The gradients of q, k and v."""
+        q, k, v, weights = self.kept
+        wanted = _products(grad, v, trans_b=True)
+        scores = weights * (wanted - (wanted * weights).sum(-1, keepdims=True)) * q.shape[-1] ** -0.5
+        return _products(scores, k), _products(scores, q, trans_a=True), _products(weights, grad, trans_a=True)
+
+
+def _products(a: Var, b: Var, trans_a: bool = False, trans_b: bool = False) -> Var:
+    """Products of matrices a (N, A, B) and b (N, B, C), or of their transposes: (N, A, C)."""
+    return jt.stack([jt.mkl_ops.mkl_matmul(a[i], b[i], trans_a, trans_b) for i in range(len(a))])
 
 
 class _Swap(jt.Function):
@@ -108,7 +136,7 @@ STOCK = Operators(
     names={
         "group_norm": "two-pass mean and variance from Jittor's reductions",
         "group_norm_silu": "group_norm, then jittor.nn.silu",
-        "attention": "jittor.nn.bmm, softmax, bmm",
+        "attention": "two products with a softmax between them",
         "transpose": "jittor.Var.transpose, on CUDA reindex",
         "upsample": "jittor.Var.reindex",
     },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import jittor as jt
@@ -35,13 +36,9 @@ class _GradScaler:
         """The loss for the backward pass."""
         return loss * self.scale
 
-    def unscale(self, grads: Sequence[Var]) -> Var:
-        """Divide the gradients, in place; returns whether one of them is infinite or NaN, (1,), bool."""
-        finite = jt.isfinite(jt.concat([grad.flatten() for grad in grads])).all()
-        inverse = 1 / self.scale
-        for grad in grads:
-            grad.update(grad * inverse)
-        return jt.logical_not(finite)
+    def unscaled(self, grads: Var) -> tuple[Var, Var]:
+        """The gradients divided by the scale, and whether one of them is infinite or NaN, (1,), bool."""
+        return grads * (1 / self.scale), jt.logical_not(jt.isfinite(grads).all())
 
     def update(self, overflow: Var) -> None:
         """Count a step, and change the scale if it is time."""
@@ -71,41 +68,74 @@ class _GradScaler:
         return [self.scale, self.good_steps, self.skipped]
 
 
-class _AdamW(jt.optim.AdamW):
-    """Jittor's AdamW without decay, with a root that is safe.
+class FlatState(ABC):
+    """What a step of Adam updates beside the parameters: flat arrays in the order of `params`.
 
-    Jittor compiles with -Ofast, where the root of a subnormal number is NaN on vectors of eight floats: everywhere on a
-    CPU without AVX-512, else where a tensor's size is no multiple of 16. The first steps have such second moments.
+    Args:
+        params: parameters by state-dict name; updated in place.
+        grad_clip: largest global gradient norm, or None.
+        ema_decay: decay of the averaged weights, or None for no average.
+
+    Attributes:
+        flat: "exp_avg", "exp_avg_sq" and, where there is an average, "ema".
+        steps: updates done, left out ones included.
     """
 
-    def step(self, overflow: Var | None = None, skipped: Var | None = None) -> None:
-        """Move every parameter by the gradients of `backward`; jittor.optim.AdamW.step but for `maximum`.
+    name: str
+    scaler: _GradScaler | None = None
+    betas, eps = (0.9, 0.999), 1e-8
 
-        Args:
-            overflow: (1,): whether all stays as it is.
-            skipped: (1,): in how many of the steps before it stayed.
-        """
-        self.pre_step(None)
-        group, (beta1, beta2), n = self.param_groups[0], self.betas, float(self.n_step)
-        if skipped is None:
-            correction1, correction2 = 1 - beta1**n, 1 - beta2**n
-        else:
-            counted = (self.n_step - skipped).float64()
-            correction1, correction2 = ((1 - jt.exp(counted * math.log(beta))).float32() for beta in (beta1, beta2))
+    def __init__(self, params: Mapping[str, Var], grad_clip: float | None, ema_decay: float | None) -> None:
+        self.params, self.grad_clip, self.ema_decay = dict(params), grad_clip, ema_decay
+        self.shapes = {name: tuple(p.shape) for name, p in self.params.items()}
+        self.ends = np.cumsum([p.numel() for p in self.params.values()])
+        self.steps = 0
+        weights = self.flatten(to_numpy(self.params))
+        starts = {"exp_avg": np.zeros_like(weights), "exp_avg_sq": np.zeros_like(weights)}
+        if ema_decay is not None:
+            starts["ema"] = weights
+        self.flat = {what: jt.array(start).stop_grad() for what, start in starts.items()}
 
-        def kept(old: Var, new: Var) -> Var:
-            return new if overflow is None else jt.ternary(overflow, old, new)
+    def step(self, loss: Var, lr: float) -> None:
+        """Enqueue backward pass and update of one training step."""
+        self.update(self.backward(loss), lr)
 
-        for p, g, v, m in zip(group["params"], group["grads"], group["values"], group["m"], strict=True):
-            m.update(kept(m, beta1 * m + (1 - beta1) * g))
-            v.update(kept(v, beta2 * v + (1 - beta2) * g * g))
-            root = jt.sqrt(jt.maximum(v, _LEAST)) / jt.sqrt(correction2) + self.eps
-            p.update(kept(p, p - self.lr / correction1 * m / root))
-        self.post_step()
+    def backward(self, loss: Var) -> list[Var]:
+        """Enqueue the backward pass; returns the gradients."""
+        # Without the default of keeping the graph, which operators of our own would hold for good.
+        return list(jt.grad(loss, list(self.params.values()), retain_graph=False))
+
+    @abstractmethod
+    def update(self, grads: Sequence[Var], lr: float) -> Var | None:
+        """Enqueue the update by the gradients of `backward`."""
+
+    def outputs(self) -> list[Var]:
+        """Everything that a step updates: what to ask for so that Jittor runs its lazy graph."""
+        return [*self.params.values(), *self.flat.values()]
+
+    def arrays(self, what: str) -> dict[str, NDArray[np.float32]]:
+        """A copy of "exp_avg", "exp_avg_sq" or "ema" by parameter name; waits for the device."""
+        parts = np.split(self.flat[what].numpy(), self.ends[:-1])
+        return {name: part.reshape(self.shapes[name]).copy() for name, part in zip(self.params, parts, strict=True)}
+
+    def load_arrays(self, arrays: Mapping[str, Mapping[str, NDArray[np.float32]]], steps: int) -> None:
+        """Go on from `arrays`["exp_avg" | "exp_avg_sq" | "ema"][name] after `steps` updates."""
+        for what, var in self.flat.items():
+            var.update(jt.array(self.flatten(arrays[what])).stop_grad())
+        # See `Network.load`.
+        jt.sync(list(self.flat.values()))
+        self.steps = steps
+
+    def flatten(self, arrays: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The arrays of all parameters in one."""
+        return np.concatenate([np.asarray(arrays[name], np.float32).reshape(-1) for name in self.params])
 
 
-class Adam:
+class Adam(FlatState):
     """Adam over named parameters, with the average of the weights that DDPM samples from.
+
+    The parameters are views of one flat array, too: one kernel for all instead of eight for each, as `jittor.optim` has
+    them, where a launch takes longer than most parameters' numbers.
 
     Args:
         params: parameters by state-dict name; updated in place.
@@ -116,48 +146,51 @@ class Adam:
     Attributes:
         name: what runs, for the report.
         scaler: what scales the loss; None where nothing does.
+        weights: what the parameters are views of after an update.
     """
 
-    name = "jittor.optim.AdamW with weight_decay 0, which is torch.optim.Adam, with a safe root"
+    name = "torch.optim.Adam's formula in Jittor's operators, over one flat array, with a safe root"
 
     def __init__(self, params: Mapping[str, Var], grad_clip: float | None, ema_decay: float | None,
                  scaled: bool = False) -> None:
-        self.params, self.grad_clip, self.ema_decay = dict(params), grad_clip, ema_decay
-        # Jittor's Adam puts epsilon inside the bias correction; its AdamW without decay is what others call Adam.
-        self.optimizer = _AdamW(list(self.params.values()), lr=0.0, weight_decay=0)
-        self.scaler: _GradScaler | None = _GradScaler() if scaled else None
-        self.ema: dict[str, Var] = {}
-        if ema_decay is not None:
-            self.ema = {name: p.detach().copy().stop_grad() for name, p in self.params.items()}
-
-    def step(self, loss: Var, lr: float) -> None:
-        """Enqueue backward pass and update of one training step."""
-        self.update(self.backward(loss), lr)
+        super().__init__(params, grad_clip, ema_decay)
+        self.scaler = _GradScaler() if scaled else None
+        self.weights = jt.array(self.flatten(to_numpy(self.params))).stop_grad()
 
     def backward(self, loss: Var) -> list[Var]:
-        """Enqueue the backward pass; returns the gradients, which also stand beside the parameters."""
-        self.optimizer.zero_grad()
-        if self.scaler is None:
-            self.optimizer.backward(loss)
-        else:
-            self.optimizer.backward(self.scaler.scaled(loss))
-        return list(self.optimizer.param_groups[0]["grads"])
+        """Enqueue the backward pass; returns the gradients."""
+        return super().backward(loss if self.scaler is None else self.scaler.scaled(loss))
 
-    def update(self, _grads: Sequence[Var], lr: float) -> None:
+    def update(self, grads: Sequence[Var], lr: float) -> None:
         """Enqueue the update by the gradients of `backward`."""
-        overflow = None
-        if self.scaler is not None:
-            overflow = self.scaler.unscale(self.optimizer.param_groups[0]["grads"])
-        if self.grad_clip is not None:
-            self.optimizer.clip_grad_norm(self.grad_clip)
-        self.optimizer.lr = lr
+        self.steps += 1
+        flat, (beta1, beta2), overflow = self.flat, self.betas, None
+        grad = jt.concat([one.flatten() for one in grads])
         if self.scaler is None:
-            self.optimizer.step()
+            correction1, correction2 = 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps)
         else:
-            self.optimizer.step(overflow, self.scaler.skipped)
+            grad, overflow = self.scaler.unscaled(grad)
+            counted = (self.steps - self.scaler.skipped).float64()
+            correction1, correction2 = ((1 - jt.exp(counted * math.log(beta))).float32() for beta in self.betas)
+            correction2 = jt.sqrt(correction2)
+        if self.grad_clip is not None:
+            grad = grad * jt.minimum(self.grad_clip / (jt.sqrt(grad.sqr().sum()) + 1e-6), 1.0)
+        first = beta1 * flat["exp_avg"] + (1 - beta1) * grad
+        second = beta2 * flat["exp_avg_sq"] + (1 - beta2) * grad * grad
+        # Jittor compiles with -Ofast, where the root of a subnormal number is NaN on vectors of eight floats:
+        # everywhere on a CPU without AVX-512, else at the end of an array whose size is no multiple of 16. The first
+        # steps have such second moments.
+        root = jt.sqrt(jt.maximum(second, _LEAST)) / correction2 + self.eps
+        moved = self.weights - lr / correction1 * first / root
+        for old, new in ((flat["exp_avg"], first), (flat["exp_avg_sq"], second), (self.weights, moved)):
+            old.update(new if overflow is None else jt.ternary(overflow, old, new))
+        starts = [0, *self.ends[:-1].tolist()]
+        for p, start, end in zip(self.params.values(), starts, self.ends.tolist(), strict=True):
+            p.update(self.weights[start:end].reshape(p.shape))
+        if self.scaler is not None:
             self.scaler.update(overflow)
         if self.ema_decay is not None:
-            update_average(self.ema, self.params, self.ema_decay, overflow)
+            update_average([flat["ema"]], [self.weights], self.ema_decay, overflow)
 
     def loss_scale(self) -> LossScale | None:
         """How the loss is scaled, with the steps left out since `load_loss_scale`; waits for the device."""
@@ -170,33 +203,18 @@ class Adam:
 
     def outputs(self) -> list[Var]:
         """Everything that a step updates: what to ask for so that Jittor runs its lazy graph."""
-        group = self.optimizer.param_groups[0]
         scaler = [] if self.scaler is None else self.scaler.outputs()
-        return [*self.params.values(), *group["m"], *group["values"], *self.ema.values(), *scaler]
-
-    def arrays(self, what: str) -> dict[str, NDArray[np.float32]]:
-        """A copy of "exp_avg", "exp_avg_sq" or "ema" by parameter name; waits for the device."""
-        if what == "ema":
-            return to_numpy(self.ema)
-        moments = self.optimizer.param_groups[0][{"exp_avg": "m", "exp_avg_sq": "values"}[what]]
-        return to_numpy(dict(zip(self.params, moments, strict=True)))
+        return [*super().outputs(), self.weights, *scaler]
 
     def load_arrays(self, arrays: Mapping[str, Mapping[str, NDArray[np.float32]]], steps: int) -> None:
-        """Go on from `arrays`["exp_avg" | "exp_avg_sq" | "ema"][name] after `steps` updates."""
-        group = self.optimizer.param_groups[0]
-        for name, first, second in zip(self.params, group["m"], group["values"], strict=True):
-            first.update(jt.array(arrays["exp_avg"][name]))
-            second.update(jt.array(arrays["exp_avg_sq"][name]))
-            if self.ema:
-                self.ema[name].update(jt.array(arrays["ema"][name]))
-        # See `Network.load`.
-        jt.sync([*group["m"], *group["values"], *self.ema.values()])
-        self.optimizer.n_step = steps
+        """Go on from `arrays`["exp_avg" | "exp_avg_sq" | "ema"][name] and the parameters after `steps` updates."""
+        self.weights.update(jt.array(self.flatten(to_numpy(self.params))).stop_grad())
+        self.weights.sync()
+        super().load_arrays(arrays, steps)
 
 
-def update_average(average: Mapping[str, Var], params: Mapping[str, Var], decay: float,
-                   overflow: Var | None = None) -> None:
+def update_average(average: Sequence[Var], params: Sequence[Var], decay: float, overflow: Var | None = None) -> None:
     """Set average to decay average + (1 - decay) params, in place; where `overflow` is true, leave it."""
-    for name, mean in average.items():
-        new = mean + (params[name].detach() - mean) * (1 - decay)
+    for mean, p in zip(average, params, strict=True):
+        new = mean + (p.detach() - mean) * (1 - decay)
         mean.update(new if overflow is None else jt.ternary(overflow, mean, new))

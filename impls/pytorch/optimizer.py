@@ -50,7 +50,7 @@ class Adam:
         self.update(self.backward(loss), lr)
 
     def backward(self, loss: Tensor) -> list[Tensor]:
-        """Enqueue the backward pass; returns the gradients, which also stand beside the parameters."""
+        """Enqueue the backward pass; returns the gradients."""
         self.optimizer.zero_grad(set_to_none=True)
         if self.scaler is None:
             loss.backward()
@@ -75,7 +75,7 @@ class Adam:
             self.scaler.update()
             self.skipped += overflow
         if self.ema_decay is not None:
-            update_average(self.ema, self.params, self.ema_decay, overflow)
+            update_average(list(self.ema.values()), list(self.params.values()), self.ema_decay, overflow)
 
     def loss_scale(self) -> LossScale | None:
         """How the loss is scaled, with the steps left out since `load_loss_scale`; waits for the device."""
@@ -112,13 +112,12 @@ class Adam:
 
 
 @torch.no_grad()
-def update_average(average: Mapping[str, Tensor], params: Mapping[str, Tensor], decay: float,
+def update_average(average: list[Tensor], params: list[Tensor], decay: float,
                    overflow: Tensor | None = None) -> None:
     """Set average to decay average + (1 - decay) params, in place; where `overflow` is 1, leave it."""
-    means, values = list(average.values()), list(params.values())
     if overflow is None:
-        torch._foreach_lerp_(means, values, 1 - decay)
+        torch._foreach_lerp_(average, params, 1 - decay)
         return
-    changes = torch._foreach_sub(values, means)
+    changes = torch._foreach_sub(params, average)
     torch._foreach_mul_(changes, (1 - decay) * (1 - overflow))
-    torch._foreach_add_(means, changes)
+    torch._foreach_add_(average, changes)

@@ -78,6 +78,11 @@ class Subject:
         """A loss of which these are the gradients."""
         terms = [(p * self.fw.data.to_device(grads[name], *self.place)).sum() for name, p in self.params.items()]
         self.adam.step(terms[0] + terms[1] + terms[2], LR)
+        if self.fw.name == "jittor":
+            import jittor as jt
+
+            # As a training does: of several steps at once other kernels are made, which round otherwise.
+            jt.sync(self.adam.outputs())
 
     def arrays(self) -> dict[str, dict[str, np.ndarray]]:
         found = {what: self.adam.arrays(what) for what in ("exp_avg", "exp_avg_sq", "ema")}
