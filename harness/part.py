@@ -77,6 +77,7 @@ class Part(ABC):
         takes: options that belong to some suites only, of which it is one.
         batch: the section of the recipe that `--batch-size` means where this is the first part of a suite.
         pairs: alternating windows of each arm in a block, unless the user says so; 0 for a part without blocks.
+        blocks: how many are needed, and how many there are at most, unless the user says so.
     """
 
     name: ClassVar[PartName]
@@ -84,6 +85,7 @@ class Part(ABC):
     takes: ClassVar[frozenset[str]] = frozenset()
     batch: ClassVar[Section] = "train"
     pairs: ClassVar[int] = 0
+    blocks: ClassVar[tuple[int, int]] = (6, 8)
 
     @classmethod
     def refusal(cls, options: BenchConfig) -> str | None:
@@ -265,6 +267,10 @@ class Timed(Part):
     def after(self, block: Block) -> None:
         """Measure in every block, when its arms are read, what would disturb its windows or what is read."""
         return
+
+    def after_s(self, block: Block) -> float:
+        """About how long `after` takes in a block like this one, in seconds."""
+        return 0.0
 
     def once(self, block: Block, arm: Started) -> None:
         """Measure, in the first block of an arm, what is measured once in a run."""

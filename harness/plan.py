@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from harness.options import MIN_BLOCKS, BenchConfig
+from harness.options import BenchConfig
 from harness.part import Asked, Metrics, Part, Suite, Timed
 from harness.record.events import ArmEntry, ArmSlot
 from harness.record.run import joined
@@ -21,7 +21,6 @@ from impls.recipe.precision import ORDER, WORDS, Precision
 from impls.registry import Arm, Device
 
 SLOTS: tuple[ArmSlot, ...] = get_args(ArmSlot)
-DEFAULT_BLOCKS = 8
 # The block of lines that tell what came before any.
 BEFORE_BLOCKS = -1
 EXTRA_SHARE = 0.25
@@ -198,7 +197,7 @@ def _planned(asked: Asked, part: type[Part], first_block: int) -> Plan:
     return Plan(
         suite=suite, part=part.planned(asked), arms=tuple(zip(slots, doubled, strict=True)),
         comparisons=tuple(comparisons), device=asked.device,
-        min_blocks=config.blocks or MIN_BLOCKS, max_blocks=config.blocks or DEFAULT_BLOCKS,
+        min_blocks=config.blocks or part.blocks[0], max_blocks=config.blocks or part.blocks[1],
         pairs=config.pairs or part.pairs, schedule=config.schedule, seed=config.seed,
         time_limit_s=None if config.time_limit is None else config.time_limit * 60, first_block=first_block)
 

@@ -175,7 +175,8 @@ class Block:
         starts = sum((arm.session.spawn_ns + arm.created.import_ns + arm.built.build_ns + sum(arm.step_ns)) / 1e9
                      for arm in self.live.values())
         windows = sum(max(second, WINDOW_S) + HAND_OVER_S for second in steps.values()) * plan.pairs
-        self._groups_s.append(starts + windows + self.part.windows_s(plan.device, len(steps)))
+        self._groups_s.append(starts + windows + self.part.windows_s(plan.device, len(steps))
+                              + self.part.after_s(self))
         block_s = sum(self._groups_s) / len(self._groups_s) * self.groups
         known = ", ".join(f"{name} {second:.3g} s" for name, second in steps.items())
         self.bench.progress.say(f"a step takes: {known}; a block takes about {block_s:.0f} s, the {plan.min_blocks} "

@@ -11,6 +11,7 @@ import scripted_backend
 from harness.plan import Comparison
 from harness.record.events import Case, IsolatedOperator, Phases, Share
 from harness.suites.why.isolated import CLASSES, shares
+from harness.suites.why.operators import ROUNDS
 from harness.suites.why.shares import ALL
 from impls.recipe.config import preset
 from impls.recipe.isolated import COPY, isolated
@@ -87,7 +88,7 @@ def test_operators_that_an_arm_has_not_are_told(why, monkeypatch):
     assert (found["other"].word, found["other"].share, found["other"].a_ns) == ("not-measured", None, None)
     assert found[ALL].word == "not-measured" and "no kernel for upsample" in found[ALL].reason
     assert found["norm"].word == "explains"
-    assert len(lines["B", "pad"].round_ns) == 5
+    assert len(lines["B", "pad"].round_ns) == ROUNDS
     assert sum(line.operator_class == COPY for line in run.of(IsolatedOperator)) == 2
 
 

@@ -9,6 +9,8 @@ import scripted_backend
 
 from harness.protocol import timing, training
 from harness.record.events import Apart, Case, Share, Swapped
+from harness.suites.why import swaps
+from harness.suites.why.part import Why
 from harness.suites.why.shares import ALL
 from harness.suites.why.swaps import contested
 from impls import registry
@@ -62,15 +64,31 @@ def test_each_swap_closes_what_it_saves_and_together_they_add_up(why, lab, monke
         assert found[name].share == pytest.approx(share, abs=0.01)
     assert (found[ATTENTION].a_ns, found[ATTENTION].b_ns) == (None, pytest.approx(30e6))
     # The slow arm alone, in every block, and never within its windows.
-    swaps, windows, reads = ([number for number, command in enumerate(asked) if isinstance(command, kind)]
+    swapped, windows, reads = ([number for number, command in enumerate(asked) if isinstance(command, kind)]
                              for kind in (training.Swap, timing.Phased, training.ReadLosses))
-    assert len(swaps) == 9
-    for first, last in ((swaps[number], swaps[number + 2]) for number in (0, 3, 6)):
+    assert len(swapped) == 9
+    for first, last in ((swapped[number], swapped[number + 2]) for number in (0, 3, 6)):
         assert all(max(number for number in those if number < last) < first for those in (windows, reads))
     assert {(line.arm, line.block, line.swap) for line in run.of(Swapped)} == {
         ("B", block, name) for block in range(3) for name in found}
     assert any(line.startswith(f"why: switching to {ATTENTION}, swapped: 50% [50%, 50%] of the gap between")
                for line in terminal.lines(run))
+
+
+def test_equal_arms_pay_for_no_swaps(why, lab, monkeypatch):
+    asked = []
+    monkeypatch.setattr(lab.sessions, "spy", asked.append)
+    _, run = why(arms="scripted,scripted", attention=0, optimiser=0)
+    assert not [command for command in asked if isinstance(command, training.Swap)]
+    assert {share.word for share in by_swap(run).values()} == {"no-gap"}
+
+
+def test_what_a_block_takes_counts_the_swaps(why, monkeypatch):
+    told = []
+    monkeypatch.setattr(Why, "after_s", lambda self, block: told.append(swaps.seconds(block)) or 0.0)
+    why()
+    # Three swaps, each a trainer, 4 steps of 160 ms to warm up, and 3 rounds of both.
+    assert told == [pytest.approx(3 * (swaps.BUILD_S + 10 * 0.16), rel=0.01)]
 
 
 def test_a_swap_that_costs_works_against_and_an_optimiser_that_differs_is_contested(why):

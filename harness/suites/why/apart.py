@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from impls.recipe.config import ExperimentConfig
 
 What = Literal["waiting", "loader", "sampling"]
-ROUNDS: dict[What, int] = {"waiting": 5, "loader": 4, "sampling": 5}
-CUT_ROUNDS = 8
+ROUNDS: dict[What, int] = {"waiting": 3, "loader": 4, "sampling": 3}
+CUT_ROUNDS = 6
 # A free-running window waits once, at its end: it needs steps enough to make that little.
-WINDOW_S, EPOCH_S = 1.0, 0.5
+WINDOW_S, EPOCH_S, CALLS_S = 1.0, 0.5, 0.25
 # Without its first step an epoch must still have some.
 LEAST_EPOCH = 4
 SAMPLED_STEPS = 5
@@ -42,10 +42,15 @@ class Round(NamedTuple):
 
 def measure(block: Block, arm: Started) -> None:
     """All of it, of one arm, each a case of its own; what is built for it takes the trainer's place."""
+    took = []
     for what, work in (("waiting", _waiting), ("loader", _loader), ("sampling", _sampling)):
         block.bench.progress.status(f"{arm.session.arm.name}: {what}, apart")
-        if not block.beside(what, arm, partial(work, block, arm)):
-            return
+        began = block.bench.clock()
+        done = block.beside(what, arm, partial(work, block, arm))
+        took.append(f"{what} {block.bench.clock() - began:.0f} s")
+        if not done:
+            break
+    block.bench.progress.say(f"apart, {arm.session.arm.name}: {', '.join(took)}")
 
 
 def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | None = None) -> list[Share]:
@@ -169,27 +174,30 @@ def _loader(block: Block, arm: Started) -> None:
     steps = min(bench.images // batch, max(LEAST_EPOCH, arm.steps_for(EPOCH_S)))
     if steps < 2 or bench.experiment.train.randomness != "native":
         return
-    for number in range(ROUNDS["loader"]):
-        found: dict[str, tuple[int, int | None]] = {}
-        for loader in ("resident", "native") if number % 2 else ("native", "resident"):
-            train = bench.experiment.train.model_copy(update={"loader": loader})
-            recipe = bench.experiment.model_copy(update={"train": train})
-            found[loader] = _second_epoch(block, arm, recipe, steps)
-        (plain, _), (other, first) = found["resident"], found["native"]
+    found: dict[str, list[tuple[int, int | None]]] = {"resident": [], "native": []}
+    half = ROUNDS["loader"] // 2
+    # Turn about, with as few trainers as that takes: building one, and starting its loader, takes longer than an epoch.
+    for loader, rounds_ in (("native", half), ("resident", 2 * half), ("native", half)):
+        train = bench.experiment.train.model_copy(update={"loader": loader})
+        recipe = bench.experiment.model_copy(update={"train": train})
+        found[loader] += _later_epochs(block, arm, recipe, steps, rounds_)
+    for number, ((plain, _), (other, first)) in enumerate(zip(found["resident"], found["native"], strict=True)):
         _record(block, arm, "loader", number, steps - 1, plain, other, first)
 
 
-def _second_epoch(block: Block, arm: Started, recipe: ExperimentConfig, steps: int) -> tuple[int, int | None]:
-    """How long all steps but the first of an epoch take, and until that one's batch was there.
+def _later_epochs(block: Block, arm: Started, recipe: ExperimentConfig, steps: int,
+                  count: int) -> list[tuple[int, int | None]]:
+    """How long all steps but the first of an epoch take, and until that one's batch was there, of so many epochs.
 
-    The epoch before it pays for the loader's start and for the trainer's first steps.
+    The epoch before them pays for the loader's start and for the trainer's first steps.
     """
     from harness.bench import SLOW_LIMIT_S
     from harness.protocol.training import Epochs
 
     block.bench.build(arm.session, recipe, images=steps * recipe.train.batch_size)
-    epoch = arm.session.ask(Epochs(epochs=2, steps=steps), SLOW_LIMIT_S + arm.limit_s(2 * steps)).epochs[-1]
-    return epoch.end_ns - epoch.step_start_ns[1], epoch.gap_ns
+    asked = Epochs(epochs=1 + count, steps=steps)
+    epochs = arm.session.ask(asked, SLOW_LIMIT_S + arm.limit_s((1 + count) * steps)).epochs
+    return [(epoch.end_ns - epoch.step_start_ns[1], epoch.gap_ns) for epoch in epochs[1:]]
 
 
 def _sampling(block: Block, arm: Started) -> None:
@@ -219,7 +227,7 @@ def _sampling(block: Block, arm: Started) -> None:
         span = arm.session.ask(batch, SLOW_LIMIT_S)
         asked = arm.session.ask(trap, SLOW_LIMIT_S).unsynchronised_ns
         _record(block, arm, "sampling", number, steps, span.end_ns - span.start_ns, asked)
-    _cut_calls(block, arm, math.ceil(steps * EPOCH_S * 1e9 / max(1, span.end_ns - span.start_ns)))
+    _cut_calls(block, arm, math.ceil(steps * CALLS_S * 1e9 / max(1, span.end_ns - span.start_ns)))
 
 
 def _cut_calls(block: Block, arm: Started, calls: int) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from harness.blocks.warmup import Started
 
 CASE = "operators"
-ROUNDS = 5
-WINDOWS, WINDOW_NS = 3, 12_000_000
+ROUNDS = 4
+WINDOWS, WINDOW_NS = 3, 8_000_000
 # Two arrays larger than any cache: how fast memory can be read and written here.
 COPY_SHAPE = (64, 512, 512)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from impls.recipe.config import ExperimentConfig
     from impls.registry import Device
 
-CUT_PAIRS = 12
+CUT_PAIRS = 8
 # A turn of one arm: a whole window and a cut one.
 TURN_S = 0.25
 
@@ -34,7 +34,8 @@ class Why(TrainingSteps):
     name: ClassVar[str] = "why"
     needs: ClassVar[Needs] = Needs(arms=2, images=True)
     takes: ClassVar[frozenset[str]] = frozenset({"selfcheck"})
-    pairs: ClassVar[int] = 12
+    pairs: ClassVar[int] = 8
+    blocks: ClassVar[tuple[int, int]] = (4, 6)
     metrics: ClassVar[Metrics] = Metrics(Metric("step time", "stepwise"))
     beside: ClassVar[tuple[str, ...]] = ("waiting", "loader", "sampling", "operators")
 
@@ -65,6 +66,12 @@ class Why(TrainingSteps):
 
         measure(block)
 
+    def after_s(self, block: Block) -> float:
+        """All swaps."""
+        from harness.suites.why.swaps import seconds
+
+        return seconds(block)
+
     def once(self, block: Block, arm: Started) -> None:
         """The loader, waiting and sampling, apart from all windows."""
         from harness.suites.why.apart import measure
@@ -75,9 +82,13 @@ class Why(TrainingSteps):
         """The operators of the network alone, the arms in turn; then a few steps under each arm's profiler."""
         from harness.suites.why import kernels, operators
 
+        began = block.bench.clock()
         operators.measure(block)
+        alone = block.bench.clock()
         # Last of all: nobody knows what a profiler leaves behind.
         kernels.measure(block)
+        block.bench.progress.say(f"apart, all arms: operators alone {alone - began:.0f} s, steps under a profiler "
+                                 f"{block.bench.clock() - alone:.0f} s")
 
     def has_once(self, recorded: RecordedRun, slot: ArmSlot) -> bool:
         """Whether all of it was measured of an arm."""

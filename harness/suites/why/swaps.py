@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, median
 from typing import TYPE_CHECKING
 
+from harness.blocks.windows import WINDOW_S
 from harness.plan import Comparison, Plan
 from harness.record.events import ArmSlot, Case, PartName, Share, Swapped
 from harness.record.run import RecordedRun
-from harness.stats.interval import Interval
+from harness.stats.interval import MARGIN, Interval
 from harness.stats.share import SHARE_MARGIN, gap_of, midmean, share_of, word_of
 from harness.suites.why.shares import ALL, whole_steps
 from impls.registry import Arm, Device
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 METHOD = "swapped"
 # Steps before the first round: Jittor compiles some kernels at the third.
-WARM, ROUNDS = 4, 4
+WARM, ROUNDS = 4, 3
+# A second trainer in a warm process.
+BUILD_S = 1.0
 # Swaps alone and together may differ by so much of the gap, and two methods on one class, before it is told.
 MOST_APART = 0.1
 # An option's name -> the class of operators, as the other methods call it.
@@ -46,10 +49,24 @@ def measure(block: Block) -> None:
 
 
 def slower(block: Block, pair: Comparison) -> ArmSlot | None:
-    """The arm of a pair whose steps took longer in a block; None where one of them is not there."""
+    """The arm of a pair whose steps took longer in a block; None where neither did, or one of them is not there."""
     if not {pair.a, pair.b} <= block.live.keys() & block.spent.keys():
         return None
-    return max((pair.a, pair.b), key=lambda slot: median(block.spent[slot].values()))
+    times = {median(block.spent[slot].values()): slot for slot in (pair.a, pair.b)}
+    return times[max(times)] if max(times) > (1 + MARGIN) * min(times) else None
+
+
+def seconds(block: Block) -> float:
+    """About how long `measure` takes in a block whose arms are warm."""
+    plan, found = block.bench.plan, 0.0
+    pairs = [(pair.a, pair.b) for pair in plan.comparisons if not pair.selfcheck]
+    typical = {slot: arm.typical_ns for slot, arm in block.live.items()}
+    slow = {max(pair, key=typical.__getitem__) for pair in pairs if {*pair} <= typical.keys() and
+            max(typical[slot] for slot in pair) > (1 + MARGIN) * min(typical[slot] for slot in pair)}
+    for slot in slow:
+        steps = WARM + 2 * ROUNDS * block.live[slot].steps_for(WINDOW_S)
+        found += len(swaps(plan.arm(slot), plan.device)) * (BUILD_S + steps * typical[slot] / 1e9)
+    return found
 
 
 def swaps(arm: Arm, device: Device) -> dict[Arm, str]:
@@ -152,7 +169,6 @@ def _tried(block: Block, slot: ArmSlot, other: Arm, cause: str) -> bool:
 
 def _swap(block: Block, arm: Started, other: Arm, cause: str) -> None:
     from harness.bench import SLOW_LIMIT_S
-    from harness.blocks.windows import WINDOW_S
     from harness.protocol.training import Swap
 
     bench, steps = block.bench, arm.steps_for(WINDOW_S)

@@ -21,7 +21,7 @@ METHOD = (
 )
 OPERATORS = (
     "Once, behind the windows of the first block, each operator of the network runs alone, forward and backward, the "
-    "arms in turn, in five rounds. Its time, as often as the network has it, is added up by class. Bytes are what must "
+    "arms in turn, in four rounds. Its time, as often as the network has it, is added up by class. Bytes are what must "
     "be read and written at least, in float32."
 )
 SWAPS = (
