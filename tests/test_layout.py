@@ -18,7 +18,7 @@ CONTRACT = ("impls.backend", "impls.errors", "impls.devices", "impls.command", "
 # The halves of the twins that know no framework.
 HALVES = ("impls.trainer", "impls.sampler")
 ANY_FRAMEWORK = tuple(module for modules in FRAMEWORKS.values() for module in modules)
-JITTORS_OWN = {"runtime.py"}
+JITTORS_OWN = {"moments.py", "runtime.py"}
 
 
 def modules_imported(source: str, module: str, is_package: bool = False) -> Iterator[str]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import jittor as jt
 
+from impls.jittor.moments import Moments
 from impls.jittor.onednn.operators import load
-from impls.jittor.optimizer import FlatState
 
 # One kernel for any number of tensors: Jittor gives a code operator its inputs and outputs as vectors.
 HEADER = """#include <vector>
@@ -32,7 +32,7 @@ float* average = averaged ? _outputs[count + 2]->ptr<float>() : nullptr;
 """
 
 
-class OneDNNAdam(FlatState):
+class OneDNNAdam(Moments):
     """What `impls.jittor.optimizer.Adam` does, in one pass over all parameters, which stay apart."""
 
     name = "own C++ operator, torch.optim.Adam's formula, fused with clipping and averaging"
