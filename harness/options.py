@@ -100,6 +100,8 @@ class BenchConfig(Frozen):
     interpreter: tuple[Annotated[str, Shown("ARM=PYTHON")], ...] = Field(
         (), strict=False, description="run this arm with that interpreter; may be given again")
     cold_start: bool = Field(False, description="also start every arm once with empty compile caches (minutes)")
+    thorough: bool = Field(False, description="also time steps without attention, clipping, averaged weights: a second "
+                                              "opinion on causes")
     selfcheck: bool = Field(False, description="also measure every arm against itself: the machine's noise floor")
     out: PathText = Field("results", description="folder of the run folders")
     config: PathText | None = Field(None, description="JSON file with these options and an object \"experiment\" "
@@ -179,6 +181,7 @@ _AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "nu
 # Options that belong to some suites only, and why another refuses them.
 _SOME_SUITES = {
     "model_path": "does not sample", "selfcheck": "times nothing that could be held against itself",
+    "thorough": "looks for no causes",
     **dict.fromkeys(("train_steps", "num_images", "eta", "inception_weights", "inception_sha256", "reference_images",
                      "features"), "judges no images")}
 

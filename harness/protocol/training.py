@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -39,11 +39,13 @@ class SwapTimes(Reply):
 class Swap(Command[SwapTimes]):
     """Build a trainer of an arm of the same framework beside the one that was built, and step both in turn.
 
-    `images` are the first of the file; `rounds` windows of `steps` each, after `warm` steps of the new one.
+    `images` are the first of the file; `rounds` windows of `steps` each, after `warm` steps of the new one. Another
+    `experiment` than that of the trainer that was built leaves something out.
     """
 
     op: Literal["swap"] = "swap"
     arm: str
+    experiment: dict[str, Any] | None = None
     device: Device
     threads: int
     data_path: str

@@ -64,7 +64,8 @@ SpringTrap {"op":"trap","steps":7,"images":7,"seed":7}
 StepTimes {"kind":"step-times","start_ns":[1,2],"step_ns":[1,2],"end_ns":7}
 Stepwise {"op":"stepwise","steps":7}
 Stop {"op":"stop"}
-Swap {"op":"swap","arm":"text","device":"cpu","threads":7,"data_path":"text","images":7,"warm":7,"rounds":7,"steps":7}
+Swap {"op":"swap","arm":"text","experiment":{"a":[1,null,"NaN"]},"device":"cpu","threads":7,"data_path":"text",\
+"images":7,"warm":7,"rounds":7,"steps":7}
 SwapTimes {"kind":"swap-times","plain_ns":[1,2],"swapped_ns":[1,2],"operators":{"x":"text"}}
 SyncEvidence {"kind":"sync-evidence","pending_before":7,"pending_after":7,"pending_base":7,"short_ns":7,"long_ns":7,\
 "residue_ns":7}

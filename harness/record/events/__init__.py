@@ -61,6 +61,7 @@ from harness.record.events.why import Apart as Apart
 from harness.record.events.why import Guess as Guess
 from harness.record.events.why import IsolatedOperator as IsolatedOperator
 from harness.record.events.why import Kernels as Kernels
+from harness.record.events.why import LeftOut as LeftOut
 from harness.record.events.why import Phases as Phases
 from harness.record.events.why import Profiled as Profiled
 from harness.record.events.why import Share as Share

@@ -71,6 +71,19 @@ class Swapped(Event):
     operators: dict[str, str] = Field(description="what the arm that it becomes told of its operators")
 
 
+class LeftOut(Event):
+    """Steps of one arm in a block, and as many of the same arm without something, in turn, behind the block's swaps."""
+
+    type: Literal["left-out"] = "left-out"
+    subject: ClassVar = ("part", "arm", "block", "cause")
+    part: PartName
+    arm: ArmSlot
+    block: int
+    cause: str = Field(description="what is left out: attention, clipping, averaged weights")
+    plain_ns: list[int] = Field(description="one duration per step, synchronised at its end")
+    without_ns: list[int]
+
+
 class Kernels(BaseModel):
     """All launches of one kernel, or of one class of them, in one phase of the profiled steps."""
 
@@ -167,7 +180,7 @@ class Share(Event):
     part: PartName
     arm_a: ArmSlot
     arm_b: ArmSlot
-    method: Literal["cuts", "isolated", "swapped", "apart"]
+    method: Literal["cuts", "isolated", "swapped", "left-out", "apart"]
     of: Whole = Field("step", description="whose gap it is: that of a training step, or of a sampler's network call")
     cause: str = Field(description="cuts: a phase; isolated, swapped: a class of operators; apart: loader, waiting, "
                                    "threads; 'all' for the sum of all, which is 1 where nothing is left over")

@@ -29,25 +29,31 @@ TURN_S = 0.25
 
 @dataclass(frozen=True)
 class Why(TrainingSteps):
-    """Blocks of training steps, and of steps that are cut beside them; parity is the gate."""
+    """Blocks of training steps, and of steps that are cut beside them; parity is the gate.
+
+    Attributes:
+        thorough: also steps without attention, clipping or averaged weights.
+    """
 
     name: ClassVar[str] = "why"
     needs: ClassVar[Needs] = Needs(arms=2, images=True)
-    takes: ClassVar[frozenset[str]] = frozenset({"selfcheck"})
+    takes: ClassVar[frozenset[str]] = frozenset({"selfcheck", "thorough"})
     pairs: ClassVar[int] = 8
     blocks: ClassVar[tuple[int, int]] = (4, 6)
     metrics: ClassVar[Metrics] = Metrics(Metric("step time", "stepwise"))
     beside: ClassVar[tuple[str, ...]] = ("waiting", "loader", "sampling", "operators")
+    thorough: bool = False
 
     @classmethod
     def planned(cls, asked: Asked) -> Self:
         """`--steps` are those of a window."""
-        return cls(gate_of(asked, GATE_STEPS), asked.options.step_count)
+        return cls(gate_of(asked, GATE_STEPS), asked.options.step_count, asked.options.thorough)
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """The gate, what is cut, and what is measured apart."""
         return [*super().described(recipe), f"cut steps beside whole ones: {CUT_PAIRS} turns of each arm in a block",
                 "behind the windows of each block: steps of the slower arm with one kind of operator swapped",
+                *(["behind these: steps of both arms without attention, clipping, averaged weights"] * self.thorough),
                 "apart, once: steps that are not waited for, the native loader, a sampler, every operator alone, and "
                 "a few steps under each arm's profiler"]
 
@@ -61,10 +67,12 @@ class Why(TrainingSteps):
         return arms * CUT_PAIRS * TURN_S
 
     def after(self, block: Block) -> None:
-        """The slower arm of each pair with its operators swapped."""
-        from harness.suites.why.swaps import measure
+        """The slower arm of each pair with its operators swapped; `--thorough`: both without something."""
+        from harness.suites.why import leftouts, swaps
 
-        measure(block)
+        swaps.measure(block)
+        if self.thorough:
+            leftouts.measure(block)
 
     def after_s(self, block: Block) -> float:
         """All swaps."""
@@ -111,6 +119,7 @@ class Why(TrainingSteps):
         """
         from harness.suites.why import apart, isolated
         from harness.suites.why.guesses import guesses
+        from harness.suites.why.leftouts import left_out
         from harness.suites.why.shares import shares
         from harness.suites.why.swaps import contested, swapped
 
@@ -123,6 +132,7 @@ class Why(TrainingSteps):
             if not pair.selfcheck:
                 of_pair += isolated.shares(recorded, pair, self.name, refused)
                 of_pair += swapped(recorded, plan, pair, self.name, refused)
+                of_pair += left_out(recorded, pair, self.name, refused)
                 of_pair = contested([*of_pair, *apart.shares(recorded, pair, self.name, refused)])
                 told += shares(recorded, pair, self.name, refused, "network call")
                 told += [start] if (start := apart.start_up(recorded, pair, self.name)) else []
@@ -159,7 +169,7 @@ class GatedWhy(Why):
     @classmethod
     def planned(cls, asked: Asked) -> Self:
         """With windows of as many steps as fill their time."""
-        return cls()
+        return cls(thorough=asked.options.thorough)
 
     def measure(self, bench: Bench, recorded: RecordedRun) -> None:
         """Nothing where nothing is compared."""

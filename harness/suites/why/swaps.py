@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import mean, median
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def measure(block: Block) -> None:
                 continue
             block.bench.check_time(f"in block {block.number}")
             block.bench.progress.status(f"{plan.arm(slot).name}: steps as {arm.name}")
-            if not _tried(block, slot, arm, cause):
+            if not tried(block, slot, arm.name, partial(_swap, block, block.live[slot], arm, cause)):
                 break
 
 
@@ -109,7 +110,7 @@ def swapped(run: RecordedRun, plan: Plan, pair: Comparison, part: PartName, refu
         return [_line(part, pair, ALL, "not-measured", f"{plan.arm(slow).name} has no operators to swap",
                       "choices that its backend declares for this device, and that the arm leaves, are swapped")]
     saved = {arm.name: _saved(run, slow, arm.name, steps.blocks) for arm in causes}
-    found = [_share(part, pair, slow, arm.name, cause, saved[arm.name], gaps, _skipped(run, slow, arm.name))
+    found = [_share(part, pair, slow, arm.name, cause, saved[arm.name], gaps, skipped(run, slow, arm.name))
              for arm, cause in causes.items() if cause != ALL]
     for together in (arm for arm, cause in causes.items() if cause == ALL):
         alone = [saved[arm.name] for arm in causes if arm != together and {*arm.options} <= {*together.options}]
@@ -145,26 +146,26 @@ def strongest(shares: Sequence[Share]) -> list[Share]:
             if share.method != METHOD or share.share is None or share.share == most[share.cause]]
 
 
-def _decided(share: Share) -> bool:
-    return share.share is not None and share.cause != ALL and share.word != "inconclusive"
-
-
-def _tried(block: Block, slot: ArmSlot, other: Arm, cause: str) -> bool:
-    """Measure one swap; False where the arm's process did not outlive it."""
+def tried(block: Block, slot: ArmSlot, name: str, work: Callable[[], None]) -> bool:
+    """Measure something behind the windows; False where the arm's process did not outlive it."""
     from harness.processes.session import WorkerFailedError
 
-    ledger, case_id = block.bench.ledger, f"{block.bench.plan.case_prefix}swap-{block.number}-{slot}-{other.name}"
+    ledger, case_id = block.bench.ledger, f"{block.bench.plan.case_prefix}swap-{block.number}-{slot}-{name}"
     try:
-        _swap(block, block.live[slot], other, cause)
+        work()
         ledger.recovered(case_id, slot, block.log(slot))
     except WorkerFailedError as error:
         if error.cause in ("crash", "hang"):
             block.live.pop(slot).session.kill()
-            block.bench.abandoned.add((slot, other.name))
+            block.bench.abandoned.add((slot, name))
             ledger.fail(case_id, slot, None, error, block.log(slot))
             return False
         ledger.case(Case(case_id=case_id, arm=slot, block=None, status="skipped", reason=error.message))
     return True
+
+
+def _decided(share: Share) -> bool:
+    return share.share is not None and share.cause != ALL and share.word != "inconclusive"
 
 
 def _swap(block: Block, arm: Started, other: Arm, cause: str) -> None:
@@ -185,7 +186,7 @@ def _saved(run: RecordedRun, slot: ArmSlot, swap: str, blocks: Sequence[int]) ->
             if line.arm == slot and line.swap == swap and line.block in blocks}
 
 
-def _skipped(run: RecordedRun, slot: ArmSlot, swap: str) -> str | None:
+def skipped(run: RecordedRun, slot: ArmSlot, swap: str) -> str | None:
     """Why an arm could not become another; None where it could."""
     return next((case.reason for case in run.of(Case) if case.arm == slot and case.status != "measured"
                  and case.case_id.endswith(f"-{slot}-{swap}")), None)

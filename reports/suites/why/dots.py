@@ -27,7 +27,7 @@ class Method(NamedTuple):
 
 
 METHODS = {"cuts": Method("cut out of the step", "o", INK), "isolated": Method("operators alone", "s", PAPER),
-           "swapped": Method("closed by a swap", "D", MUTED)}
+           "swapped": Method("closed by a swap", "D", MUTED), "left-out": Method("gone without it", "^", PAPER)}
 
 
 def of(view: RunView, one: Told) -> dict[str, dict[str, Share]]:

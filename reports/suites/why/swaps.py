@@ -13,8 +13,8 @@ from reports.view.run import RunView
 
 
 def section(seen: RunView) -> Section | None:
-    """Every swap of every pair."""
-    return section_of("swaps", "What switching an operator closes", table(seen))
+    """Every swap of every pair, and what was left out of both arms."""
+    return section_of("swaps", "What switching an operator closes", table(seen), without(seen))
 
 
 def lines(seen: RunView) -> Iterable[str]:
@@ -53,6 +53,20 @@ def table(seen: RunView) -> Table | None:
     caption = ("The slower arm with one kind of operator swapped, in its own process, in turn with it as it is; above "
                "100 % it becomes the faster one")
     return Table(caption, head("operators, switched to", "saves of a step", "share of the gap", "word"), rows
+                 ) if rows else None
+
+
+def without(seen: RunView) -> Table | None:
+    """What a step of each arm saves without something, and what of the gap that is."""
+    rows = tuple(
+        (Value(share.cause, f"{seen.label(share.arm_a)} and {seen.label(share.arm_b)}"),
+         *(Value(duration(ns)) if ns is not None else missing("not timed") for ns in (share.a_ns, share.b_ns)),
+         Value(with_limits(share)) if share.share is not None else missing(share.reason or "none recorded"),
+         Value(share.word.replace("-", " "), share.reason if share.share is not None else None))
+        for share in seen.run.of(Share) if share.method == "left-out"
+    )  # fmt: skip
+    caption = "Both arms without something, each in turn with itself as it is: a second opinion"
+    return Table(caption, head("without", "saves the first arm", "the second", "share of the gap", "word"), rows
                  ) if rows else None
 
 
