@@ -17,7 +17,8 @@ BATCHED = (r"^«opkey0:broadcast_to«[^«]*«DIM=4«BCAST=\w+«opkey1:broadcast_
            r".*?OP:multiply«opkey3:reduce«.*?OP:add«DIM=4")
 # Phases that consist of the network's operators.
 NETWORK = ("forward", "backward")
-CLASSES = (("convolution", "conv"), ("attention", f"batched_matmul|softmax|{BATCHED}"), ("linear", "^(mkl|cublas)_mat"))
+# On the CPU one kernel, mkl_matmul, multiplies for linear layers and for attention: its name does not tell which.
+CLASSES = (("convolution", "conv"), ("attention", f"batched_matmul|softmax|{BATCHED}"), ("linear", "^cublas_matmul"))
 
 
 def profiled(step_in_phases: Callable[[Mark], None], steps: int, cuda: bool) -> Profile:

@@ -33,7 +33,9 @@ def test_every_convolution_is_counted_in_its_phase(framework, found):
     # PyTorch's dispatch may take longer than what it calls, once or twice.
     assert 0 <= classes["forward", "convolution"] - STEPS * convolutions <= STEPS * 2
     assert {kind for phase, kind in classes if phase == "optimizer"} == {None}
-    assert {"attention", "linear", None} <= {kind for phase, kind in classes if phase == "backward"}
+    # Jittor has one kernel for all products here.
+    known = {"attention", "linear"} if framework == "pytorch" else set()
+    assert known | {None} <= {kind for phase, kind in classes if phase == "backward"}
 
 
 def test_spans_are_real_and_only_pytorch_knows_those_of_kernels(framework, found):
