@@ -57,8 +57,8 @@ class BenchConfig(Frozen):
     batch_size: int | None = Field(None, description="images per optimisation step or per sampled batch (default: the "
                                                      "preset's for steps; for samples 4 on the CPU, 128 on CUDA)")
     blocks: int | None = Field(
-        None, description="fresh processes of each arm; at least 6 (default: 8, or 6 where time is short; "
-                          "for causes 6, or 4)")
+        None, description="fresh processes of each arm; at least 6 (default: 3 where the verdict is sure then, up "
+                          "to 12 where it is not and time allows; for causes 4 to 6)")
     pairs: int | None = Field(None, description="alternating windows of steps of each arm in a block "
                                                 "(default: 40; 20 beside whole sampled batches)")
     epochs: int | None = Field(

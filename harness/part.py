@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from typing_extensions import Self
 
+from harness.stats.looks import PLANNED, Looks
+
 if TYPE_CHECKING:
     from harness.bench import Bench
     from harness.blocks.block import Block
@@ -77,7 +79,7 @@ class Part(ABC):
         takes: options that belong to some suites only, of which it is one.
         batch: the section of the recipe that `--batch-size` means where this is the first part of a suite.
         pairs: alternating windows of each arm in a block, unless the user says so; 0 for a part without blocks.
-        blocks: how many are needed, and how many there are at most, unless the user says so.
+        blocks: how many are needed, and how many there are at most where no looks are planned, unless the user says so.
     """
 
     name: ClassVar[PartName]
@@ -198,11 +200,13 @@ class Timed(Part):
     Attributes:
         metrics: what it is judged by.
         beside: what `once` measures; the names of its cases begin with it.
+        looks: after which its blocks may end; none before those that it needs for more than verdicts.
         window_steps: fixed number of steps in a window; None for as many as fill its time.
     """
 
     metrics: ClassVar[Metrics]
     beside: ClassVar[tuple[str, ...]] = ()
+    looks: ClassVar[Looks] = Looks(PLANNED)
     window_steps: int | None = None
 
     def declared(self, plan: Plan) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from harness.part import Asked, Metrics, Part, Suite, Timed
 from harness.record.events import ArmEntry, ArmSlot
 from harness.record.run import joined
 from harness.stats.interval import ALPHA, MARGIN
+from harness.stats.looks import Looks
 from harness.suites.registry import SUITES
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
@@ -60,13 +61,14 @@ class Plan:
         arms: slot and arm, in the order of `--arms`; the self-check's second copies last.
         comparisons: what `paired` says, then every arm against itself.
         device: where all of them run.
-        min_blocks: blocks that are needed.
+        min_blocks: blocks that are needed, unless a look decides before.
         max_blocks: blocks that are run if the time allows, dirty ones' repeats excluded.
         pairs: stepwise windows of each arm in a block.
         schedule: resident, or sequential: one arm after another.
         seed: seed of the orders.
         time_limit_s: after which the run ends; None without a limit.
         first_block: number of its first block; blocks of one run never share a number.
+        looks: after which it may end because its verdicts are sure.
     """
 
     suite: Suite
@@ -81,6 +83,7 @@ class Plan:
     seed: int
     time_limit_s: float | None
     first_block: int = 0
+    looks: Looks = Looks()
 
     @property
     def timed(self) -> Timed | None:
@@ -106,6 +109,16 @@ class Plan:
     def groups(self) -> tuple[tuple[ArmSlot, ...], ...]:
         """The arms that comparisons join, which take turns in a block and are in memory together."""
         return joined(self.slots, [(comparison.a, comparison.b) for comparison in self.comparisons])
+
+    @property
+    def fewest_blocks(self) -> int:
+        """Blocks that are measured in any case."""
+        return self.next_look(0)
+
+    def next_look(self, done: int) -> int:
+        """How many blocks there are at the next look behind so many; where none is planned, those that are needed."""
+        later = [blocks for blocks in self.looks.blocks if blocks > done]
+        return later[0] if later else self.min_blocks if done < self.min_blocks else self.max_blocks
 
     @property
     def extra_blocks(self) -> int:
@@ -152,7 +165,8 @@ class Plan:
         return {
             "metric": metrics.main.name, "further_metrics": [metric.name for metric in metrics.further],
             "margin": MARGIN, "alpha": ALPHA,
-            "looks": 1, "blocks": {"least": self.min_blocks, "most": self.max_blocks, "repeats": self.extra_blocks},
+            "looks": list(self.looks.blocks) or 1, "spent_at_looks": self.looks.levels(),
+            "blocks": {"least": self.min_blocks, "most": self.max_blocks, "repeats": self.extra_blocks},
             "pairs": self.pairs, "window": "one step where a step takes 0.1 s or more, else as many as fill 0.1 s",
             "schedule": self.schedule, "seed": self.seed, "time_limit_s": self.time_limit_s,
             "multiple_comparisons": "Holm over the comparisons" + " and the cells" * bool(cells),
@@ -194,12 +208,25 @@ def _planned(asked: Asked, part: type[Part], first_block: int) -> Plan:
     comparisons = told or [Comparison(slots[a], slots[b]) for a, b in paired(named)]
     if len(doubled) > len(named):
         comparisons += [Comparison(slots[i], slots[len(named) + i], selfcheck=True) for i in range(len(named))]
+    planned = part.planned(asked)
+    looks = _looks(asked, planned, comparisons)
     return Plan(
-        suite=suite, part=part.planned(asked), arms=tuple(zip(slots, doubled, strict=True)),
+        suite=suite, part=planned, arms=tuple(zip(slots, doubled, strict=True)),
         comparisons=tuple(comparisons), device=asked.device,
-        min_blocks=config.blocks or part.blocks[0], max_blocks=config.blocks or part.blocks[1],
+        min_blocks=config.blocks or part.blocks[0],
+        max_blocks=config.blocks or max(looks.blocks, default=part.blocks[1]),
         pairs=config.pairs or part.pairs, schedule=config.schedule, seed=config.seed,
-        time_limit_s=None if config.time_limit is None else config.time_limit * 60, first_block=first_block)
+        time_limit_s=None if config.time_limit is None else config.time_limit * 60, first_block=first_block,
+        looks=looks)
+
+
+def _looks(asked: Asked, part: Part, comparisons: Sequence[Comparison]) -> Looks:
+    """One at the end where the user says how many blocks, there is nothing to compare, or a spread is asked for."""
+    if asked.options.blocks or not isinstance(part, Timed) or not comparisons or asked.options.selfcheck:
+        return Looks()
+    if asked.recorded:
+        return Looks.read((asked.recorded.get("by_part") or {}).get(part.name, asked.recorded).get("looks"))
+    return part.looks
 
 
 def paired(arms: Sequence[Arm]) -> list[tuple[int, int]]:
@@ -252,9 +279,15 @@ def describe(plan: Plan, experiment: ExperimentConfig) -> str:
     lines += [f"  compare {c.a} with {c.b}{_what(plan, c)}" for c in plan.comparisons]
     lines += [*plan.part.described(experiment), *(f"note: {note}" for note in plan.part.notes(experiment))]
     if plan.timed:
-        most = f" to {plan.max_blocks}" if plan.max_blocks > plan.min_blocks else ""
-        lines.append(f"{plan.min_blocks}{most} blocks of {plan.pairs} pairs, {plan.schedule}, at most "
+        most = f" to {plan.max_blocks}" if plan.max_blocks > plan.fewest_blocks else ""
+        least = plan.fewest_blocks
+        lines.append(f"{least}{most} blocks of {plan.pairs} pairs, {plan.schedule}, at most "
                      f"{plan.extra_blocks} repeats of disturbed blocks")
+        if plan.looks.blocks:
+            at = ", ".join(f"{blocks} ({100 * alpha:.3g} %)"
+                           for blocks, alpha in zip(plan.looks.blocks, plan.looks.levels(), strict=True))
+            lines.append(f"looks at so many blocks, and what each may spend of {100 * ALPHA:g} %: {at}; the first that "
+                         "decides every comparison ends the blocks")
         if plan.schedule == "resident" and len(plan.groups) > 1:
             lines.append(f"{len(plan.arms)} arms, in memory at once are only those that are compared, at most "
                          f"{max(map(len, plan.groups))}; a block takes one such group after another")

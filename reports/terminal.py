@@ -9,7 +9,7 @@ from harness.record.findings import SELF_CHECK_CODES
 from harness.record.run import RecordedRun
 from harness.record.summary import Decided
 from reports.text import NA, one_line, plural, with_interval
-from reports.view.words import metric_words, outcome
+from reports.view.words import level_words, look_words, metric_words, outcome
 
 
 def lines(run: RecordedRun) -> list[str]:
@@ -43,7 +43,9 @@ def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
     text = told(verdict, a, b)
     if verdict.ratio is None:
         return f"{text}: {verdict.reason}"
-    more = "; ".join(part for part in (verdict.reason, verdict.next_action) if part)
+    look = look_words(verdict)
+    level = level_words(verdict.alpha, verdict.look_alpha, look) if look else None
+    more = "; ".join(part for part in (level, verdict.reason, verdict.next_action) if part)
     return f"{text} ({more})" if more else text
 
 

@@ -179,8 +179,8 @@ class Block:
                               + self.part.after_s(self))
         block_s = sum(self._groups_s) / len(self._groups_s) * self.groups
         known = ", ".join(f"{name} {second:.3g} s" for name, second in steps.items())
-        self.bench.progress.say(f"a step takes: {known}; a block takes about {block_s:.0f} s, the {plan.min_blocks} "
-                                f"blocks that are needed about {plan.min_blocks * block_s / 60:.1f} min")
+        self.bench.progress.say(f"a step takes: {known}; a block takes about {block_s:.0f} s, the {plan.fewest_blocks} "
+                                f"blocks that are needed about {plan.fewest_blocks * block_s / 60:.1f} min")
 
     def _may_run(self, slot: ArmSlot) -> bool:
         if not self.bench.given_up(slot):

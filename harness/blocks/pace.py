@@ -72,5 +72,6 @@ class Pace:
         # Of the groups until now; those to come are taken to be alike.
         block_s = self._began - block.began + plan.pairs * pair_s + beside_s
         block_s *= block.groups / block.done
-        return (f"at this pace a block takes about {block_s / 60:.1f} min, the {plan.min_blocks} that are needed about "
-                f"{plan.min_blocks * block_s / 60:.0f} min")
+        needed = plan.fewest_blocks
+        return (f"at this pace a block takes about {block_s / 60:.1f} min, the {needed} that are needed about "
+                f"{needed * block_s / 60:.0f} min")

@@ -1,4 +1,4 @@
-"""All blocks of a part: as many as a verdict needs, more while there is time, and the disturbed ones again."""
+"""All blocks of a part: until a look is sure, more than are needed while there is time, the disturbed ones again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import statistics
 from harness.bench import Bench, TimeIsUpError
 from harness.blocks.block import Block
 from harness.blocks.once import once_done
+from harness.judge.verdicts import sure
 from harness.part import Timed
 from harness.record.events import BlockState, Finding, Resumed
 from harness.record.findings import TIME_LIMIT
@@ -32,7 +33,7 @@ class Series:
         self._states: dict[int, BlockState] = {number: state for number, state in finished_blocks(recorded).items()
                                                if number in self._plan.block_numbers}
         self._block_s: list[float] = []
-        self._said = False
+        self._said = self._sure = False
         bench.once_done |= once_done(recorded, self._plan, part)
 
     def run(self) -> None:
@@ -48,6 +49,9 @@ class Series:
             # Every block is there, but what is measured once beside them was lost: it needs warm processes.
             repeats.append(max(self._states))
             self._block(max(self._states) + 1, max(self._states))
+        if self._sure:
+            # With and without the disturbed blocks the verdicts are the same, or they would not be sure.
+            return
         dirty = [s.block for s in self._states.values() if s.dirty and s.repeats is None]
         already = {s.repeats for s in self._states.values() if s.repeats is not None}
         for block in [number for number in dirty if number not in already]:
@@ -62,9 +66,21 @@ class Series:
         done = sum(1 for state in self._states.values() if state.repeats is None)
         if done >= plan.max_blocks or all(self._bench.given_up(slot) for slot in plan.slots):
             return None
-        if not self._in_time(beyond_minimum=done >= plan.min_blocks):
+        if self._look(done) or not self._in_time(beyond_minimum=done >= plan.min_blocks):
             return None
         return next(number for number in plan.block_numbers if number not in self._states)
+
+    def _look(self, done: int) -> bool:
+        """Whether the verdicts of so many blocks are sure at a planned look."""
+        plan, bench = self._plan, self._bench
+        if plan.looks.early(done) is None:
+            return False
+        going = [c for c in plan.comparisons if not (bench.given_up(c.a) or bench.given_up(c.b))]
+        self._sure = sure(bench.writer.run.part(self._part.name), going, self._part, plan.looks)
+        number = f"look {plan.looks.number(done)} of {len(plan.looks.blocks)}, after {done} blocks"
+        bench.progress.say(f"{number}: every comparison is decided" if self._sure else
+                           f"{number}: not yet sure; the next one is after {plan.next_look(done)}")
+        return self._sure
 
     def _in_time(self, beyond_minimum: bool) -> bool:
         """Whether another block may start, which would end in time; that one beyond the minimum may not is a finding.
@@ -93,7 +109,7 @@ class Series:
     def _block(self, number: int, repeats: int | None) -> None:
         bench, plan = self._bench, self._plan
         shown = (number if repeats is None else repeats) - plan.first_block + 1
-        text = f"block {shown}/{plan.max_blocks}" if repeats is None else f"block {shown} again"
+        text = f"block {shown}/{plan.next_look(shown - 1)}" if repeats is None else f"block {shown} again"
         block = plan.block(number, repeats)
         start = bench.clock()
         with bench.progress.bar(plan.pairs * len(plan.turns(block)), text):
@@ -102,10 +118,11 @@ class Series:
         bench.writer.summarise()
         if state.dirty:
             bench.progress.say(f"block {shown} was disturbed: {'; '.join(state.reasons)}")
-        left = plan.min_blocks - len(self._states)
-        if repeats is None and left > 0:
+        left = plan.next_look(len(self._states) - 1) - len(self._states)
+        if repeats is None and left > 0 and (plan.looks.blocks or len(self._states) < plan.min_blocks):
             minutes = left * self._block_s[-1] / 60
-            bench.progress.say(f"about {minutes:.1f} min for the {left} blocks that are still needed")
+            bench.progress.say(f"about {minutes:.1f} min for the {left} block{'' if left == 1 else 's'} "
+                               f"{'until the next look' if plan.looks.blocks else 'that are still needed'}")
 
 
 def time_over(limit_s: float, where: str, mild: bool, what: str = "the run") -> Finding:

@@ -15,6 +15,7 @@ from harness.record.findings import NOISE_FLOOR, TAILS
 from harness.record.run import RecordedRun, machines
 from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge, judge_clean_and_dirty
 from harness.stats.interval import ALPHA, MARGIN
+from harness.stats.looks import Looks
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Ratios:
 def judge_run(run: RecordedRun, comparisons: Sequence[Comparison], part: Timed) -> list[Verdict | Finding]:
     """All verdicts, the main metric's comparisons under Holm's step-down, with the findings they need.
 
-    The further metrics were declared as such: their intervals describe, each at the full alpha.
+    The further metrics were declared as such: their intervals describe, each at the look's whole alpha.
 
     Args:
         run: blocks of one kind.
@@ -67,14 +68,59 @@ def judge_run(run: RecordedRun, comparisons: Sequence[Comparison], part: Timed) 
     """
     events: list[Verdict | Finding] = []
     asked = part.asked(run, comparisons)
-    family = [question for question in asked
-              if question.metric == part.metrics.main.name and not question.comparison.selfcheck]
-    alphas = {**dict.fromkeys(asked, ALPHA), **holm(family, asked)}
+    looks, blocks = declared_looks(run, part), _first_measured(run)
+    early = looks.early(blocks)
+    shared = early if early is not None and settled(asked, part, early) else looks.left(blocks)
+    alphas = {**dict.fromkeys(asked, shared), **holm(_family(asked, part), asked, shared)}
     for question, ratios in asked.items():
         verdict = _verdict(run, question, ratios, alphas[question], part)
+        if looks.blocks:
+            verdict = verdict.model_copy(update={
+                "look": looks.number(blocks), "looks": len(looks.blocks), "look_alpha": shared})
         events.append(verdict)
         events += _findings(run, question, verdict, ratios)
     return events
+
+
+def sure(run: RecordedRun, comparisons: Sequence[Comparison], part: Timed, looks: Looks) -> bool:
+    """Whether a look is planned at the blocks that a run has, and decides every comparison.
+
+    Args:
+        run: blocks of one kind.
+        comparisons: whose times.
+        part: what is measured in them.
+        looks: that are planned.
+    """
+    early = looks.early(_first_measured(run))
+    return early is not None and settled(part.asked(run, comparisons), part, early)
+
+
+def settled(asked: Mapping[Question, Ratios], part: Timed, alpha: float) -> bool:
+    """Whether every comparison of the main metric is decided at a look that may spend `alpha`.
+
+    One of arms that must not be compared is waited for all the same: its ratio describes.
+    """
+    alphas = holm(_family(asked, part), asked, alpha)
+    return all(judged_at(asked[question], one).word != "inconclusive" for question, one in alphas.items())
+
+
+def declared_looks(run: RecordedRun, part: Timed) -> Looks:
+    """The looks that a run declared for a part; one at its end in a run that tells of none."""
+    declared = run.started.declared if run.started else {}
+    of_part = declared.get("by_part")
+    own = of_part.get(part.name) if isinstance(of_part, dict) else declared
+    return Looks.read(own.get("looks") if isinstance(own, dict) else None)
+
+
+def _first_measured(run: RecordedRun) -> int:
+    """Finished blocks that repeat none."""
+    return len({state.block for state in run.of(BlockState) if state.repeats is None})
+
+
+def _family(asked: Mapping[Question, Ratios], part: Timed) -> list[Question]:
+    """What shares Holm's step-down."""
+    return [question for question in asked
+            if question.metric == part.metrics.main.name and not question.comparison.selfcheck]
 
 
 def block_ratios(run: RecordedRun, question: Question) -> Ratios:
@@ -118,12 +164,12 @@ def judged_at(ratios: Ratios, alpha: float) -> Judgement:
                                "them")
 
 
-def holm(family: Sequence[Question], ratios: Mapping[Question, Ratios]) -> dict[Question, float]:
+def holm(family: Sequence[Question], ratios: Mapping[Question, Ratios], alpha: float = ALPHA) -> dict[Question, float]:
     """Holm's step-down: the clearest of m questions at alpha / m, the next at alpha / (m - 1), until one fails."""
     left = len(family)
     alphas: dict[Question, float] = {}
     for question in sorted(family, key=lambda q: -_clarity(ratios[q].medians)):
-        alphas[question] = ALPHA / left
+        alphas[question] = alpha / left
         if judged_at(ratios[question], alphas[question]).word in ("A-faster", "B-faster"):
             left -= 1
     return alphas

@@ -14,6 +14,7 @@ from reports.view.words import (
     cell_words,
     gain,
     level_words,
+    look_words,
     margin_words,
     outcome,
     pair_words,
@@ -146,7 +147,8 @@ def evidence(
     if ratio is None:
         return f"{what}: no ratio recorded, {blocks}"
     within = f"; declared margin {margin_words(margin)}" if margin is not None else ""
-    return f"{what}: {with_interval(ratio, low, high)}, {level_words(verdict.alpha, alpha)} over {blocks}{within}"
+    level = level_words(verdict.alpha, verdict.look_alpha or alpha, look_words(verdict))
+    return f"{what}: {with_interval(ratio, low, high)}, {level} over {blocks}{within}"
 
 
 def pairs_per_block(view: RunView, verdict: Verdict) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from harness.record.events import Verdict
 from impls.recipe.precision import WORDS, Precision
 from reports.text import NA, TIMES, count, number, percent, plural
 
@@ -137,12 +138,24 @@ def reason_words(reason: str | None) -> str | None:
     return f"Reason: {reason}{f' ({known})' if known else ''}" if reason else None
 
 
-def level_words(alpha: float | None, declared: float | None) -> str:
-    """How sure an interval is: its level, and whether it was widened because there are several comparisons."""
+def level_words(alpha: float | None, declared: float | None, look: str | None = None) -> str:
+    """How sure an interval is: its level, and why that is not the usual one: several comparisons, one of several looks.
+
+    Args:
+        alpha: 1 - level.
+        declared: what all comparisons share at this look.
+        look: which one that is; None where only one was planned.
+    """
     if alpha is None:
         return "interval"
-    shared = " (Holm, several comparisons)" if declared is not None and alpha < declared else ""
-    return f"{100 * (1 - alpha):.4g} % interval{shared}"
+    shared = ["Holm, several comparisons"] if declared is not None and alpha < declared else []
+    why = "; ".join([*shared, *([look] if look else [])])
+    return f"{100 * (1 - alpha):.4g} % interval{f' ({why})' if why else ''}"
+
+
+def look_words(verdict: Verdict) -> str | None:
+    """Which of several planned looks gave a verdict."""
+    return f"look {verdict.look} of {verdict.looks}" if verdict.look and verdict.looks else None
 
 
 def margin_words(margin: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import os
 import sys
 import tempfile
@@ -208,6 +209,12 @@ class Lab:
     def going_on(opening: Opening, resumed: RecordedRun) -> Opening:
         """The same job, gone on with."""
         return replace(opening, job=replace(opening.job, resumed=resumed))
+
+    @staticmethod
+    def uneven(ratio: float, step_ms: float = 100):
+        """`ratio` between the arms, and processes that differ by 4 %: near 1 no early look can be sure."""
+        return lambda options, process, step: (1e6 * step_ms * (ratio if "slow" in options else 1)
+                                               * math.exp(np.random.default_rng(process).normal(0, 0.04)))
 
     def run(self, **options):
         bench, opening = self.bench(BenchConfig(**{"device": "cpu", "preset": "tiny", **options}))

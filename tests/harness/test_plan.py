@@ -52,7 +52,7 @@ def test_the_order_is_recorded_repeatable_and_different_between_blocks():
 def test_further_arms_are_compared_with_the_first():
     plan = make_plans(Asked(BenchConfig(arms="pytorch,jittor,pytorch:compile"), "cpu"))[0]
     assert [(c.a, c.b, c.selfcheck) for c in plan.comparisons] == [("A", "B", False), ("A", "C", False)]
-    assert (plan.min_blocks, plan.max_blocks, plan.pairs, plan.part.parity.steps) == (6, 8, 40, 20)
+    assert (plan.min_blocks, plan.max_blocks, plan.pairs, plan.part.parity.steps) == (6, 12, 40, 20)
 
 
 def pairs(arms, device="cuda", **options):
@@ -191,3 +191,23 @@ def test_what_is_no_line_of_its_own_is_refused(monkeypatch, offered):
     monkeypatch.setattr(events, "offered", lambda name: [(offered, "entry point 'x' (y)")])
     with pytest.raises(UsageError, match=r"entry point 'x' \(y\): each of its EVENTS"):
         events.reader.__wrapped__()
+
+
+@pytest.mark.parametrize(("options", "looks", "blocks"), [
+    ({}, [3, 5, 8, 12], (6, 12)), ({"suite": "why"}, [4, 6], (4, 6)), ({"blocks": 7}, 1, (7, 7)),
+    ({"selfcheck": True}, 1, (6, 8)), ({"arms": "pytorch"}, 1, (6, 8))])
+def test_looks_are_declared_where_an_early_end_is_possible(options, looks, blocks):
+    plan = make_plans(Asked(BenchConfig(**options), "cpu"))[0]
+    said = plan.part.declared(plan)
+    assert (said["looks"], plan.min_blocks, plan.max_blocks) == (looks, *blocks)
+    assert said["spent_at_looks"] == pytest.approx(plan.looks.levels()) and sum(said["spent_at_looks"]) <= 0.05 + 1e-12
+    assert ("looks at so many blocks" in describe(plan, preset("tiny"))) == (looks != 1)
+
+
+def test_a_run_that_goes_on_keeps_the_looks_that_it_declared():
+    for looks, blocks in ((1, 8), ([3, 5, 8, 12], 12), ([4, 6], 6)):
+        recorded = {"comparisons": [], "looks": looks}
+        plan = make_plans(Asked(BenchConfig(), "cpu", recorded=recorded))[0]
+        assert plan.max_blocks == blocks
+        assert make_plans(Asked(BenchConfig(suite="all"), "cpu", recorded={
+            "comparisons": [], "by_part": {"training": {"looks": looks}}}))[0].max_blocks == blocks

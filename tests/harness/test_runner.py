@@ -235,11 +235,13 @@ def test_the_time_limit_stops_new_blocks_and_says_so(lab):
 
 
 def test_without_a_limit_blocks_beyond_six_must_fit_the_time(lab):
-    _, run = lab.run(arms="scripted,scripted", pairs=40, epochs=0)
-    assert len(run.of(BlockState)) == 8
-    lab.script(lambda options, process, step: 600 * MS)
-    _, run = lab.run(arms="scripted,scripted", pairs=40, epochs=0)
-    assert len(run.of(BlockState)) == 6
+    """Of arms on which no early look is sure."""
+    lab.script(lab.uneven(1.02))
+    _, run = lab.run(arms="scripted,scripted:slow", pairs=40, epochs=0)
+    assert 8 <= len(run.of(BlockState)) <= 12
+    lab.script(lab.uneven(1.02, 600))
+    _, run = lab.run(arms="scripted,scripted:slow", pairs=40, epochs=0)
+    assert len(run.of(BlockState)) == 6 and verdict(run).alpha == pytest.approx(0.047)
 
 
 def test_sequential_measures_one_after_another_in_changing_order(lab):

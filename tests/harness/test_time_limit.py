@@ -125,8 +125,9 @@ def test_a_sweep_that_was_cut_short_is_whole_after_resume(lab, monkeypatch):
 
 def test_with_as_many_blocks_as_a_verdict_needs_the_run_is_complete(lab):
     """The seventh block takes longer than any before it."""
-    lab.script(lambda options, process, step: 100 * MS if process < 2 + 6 * 2 + 1 else 1e9)
-    end, run = lab.run(**{**SHORT, "blocks": None, "pairs": 40, "time_limit": 3.0})
+    unsure = lab.uneven(1.02)
+    lab.script(lambda options, process, step: unsure(options, process, step) if process < 2 + 6 * 2 + 1 else 1e9)
+    end, run = lab.run(**{**SHORT, "arms": "scripted,scripted:slow", "blocks": None, "pairs": 40, "time_limit": 3.0})
     assert len(finished_blocks(run)) >= 6 and unfinished_blocks(run)
     assert [severity for severity, _ in limits(run)] == ["info"]
     assert (end.status, end.exit_code) == ("complete", 0)
@@ -143,11 +144,12 @@ def test_of_several_parts_the_one_whose_blocks_it_ended_is_named(lab, monkeypatc
     """The first part has as many blocks as it needs, the second has no time left."""
     monkeypatch.setattr(batches, "CELL_S", {"cpu": 4.0})
     lab.tools = FakeTools()
+    lab.script(lab.uneven(1.02))
     end, run = lab.run(suite="all", arms=ARMS, pairs=4, epochs=0, steps="5", num_images=6, train_steps="2",
                        time_limit=1.5)
     assert end.status == "interrupted"
     assert limits(run) == [("info", "the time limit of 1.5 min ended part training after 6 blocks"),
-                           ("warning", "the time limit of 1.5 min ended the run in the warm-up of block 11")]
+                           ("warning", "the time limit of 1.5 min ended the run in the warm-up of block 16")]
 
 
 def test_the_limit_may_be_given_anew_when_a_run_goes_on(lab):

@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from harness.part import Asked, Metric, Metrics, Needs
 from harness.record.events import Apart, ArmSlot, Event, Phases, Share, Verdict
+from harness.stats.looks import Looks
 from harness.suites.parity.part import GATE_STEPS, TrainingSteps, gate_of
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Why(TrainingSteps):
     pairs: ClassVar[int] = 8
     blocks: ClassVar[tuple[int, int]] = (4, 6)
     metrics: ClassVar[Metrics] = Metrics(Metric("step time", "stepwise"))
+    looks: ClassVar[Looks] = Looks((4, 6))
     beside: ClassVar[tuple[str, ...]] = ("waiting", "loader", "sampling", "operators")
     thorough: bool = False
 
