@@ -41,7 +41,8 @@ def section(seen: RunView) -> Section | None:
     blocks: list[Block] = []
     for one in told(seen):
         if all(slot in lines and lines[slot].phase_ns for slot in (one.slow, one.fast)):
-            blocks += [Prose(said(seen, one, lines)), phases(seen, one, lines)]
+            blocks += [] if one.together.word == "no-gap" else [Prose(said(seen, one, lines))]
+            blocks.append(phases(seen, one, lines))
     return section_of("kernels", "Kernels against host", arms(seen, lines), *blocks, longest(seen, lines))
 
 
