@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from harness.record.events import (
     BlockState,
@@ -49,12 +49,22 @@ class RecordedRun:
 
     def of(self, kind: type[SomeEvent]) -> list[SomeEvent]:
         """All events of one class, oldest first."""
-        return [event for event in self.events if isinstance(event, kind)]
+        found = [event for one, events in self._by_class.items() if issubclass(one, kind) for event in events]
+        several = sum(issubclass(one, kind) for one in self._by_class) > 1
+        return [event for event in self.events if isinstance(event, kind)] if several else cast(list[SomeEvent], found)
 
     def last(self, kind: type[SomeEvent]) -> SomeEvent | None:
         """The newest event of one class, or None."""
         found = self.of(kind)
         return found[-1] if found else None
+
+    @cached_property
+    def _by_class(self) -> dict[type[Event], list[Event]]:
+        """Sorted once: a report asks some seventy times."""
+        found: dict[type[Event], list[Event]] = {}
+        for event in self.events:
+            found.setdefault(type(event), []).append(event)
+        return found
 
     @property
     def started(self) -> RunStarted | None:

@@ -15,7 +15,7 @@ from reports.chapters import telemetry
 from reports.page.blocks import Block, Section, Table, present
 from reports.page.figures import FigureMaker
 from reports.page.plotting import GRID, INK, MUTED, PAPER, SERIES, Drawn, envelope, sheet
-from reports.text import duration, number, plural, tag, tick
+from reports.text import Floats, duration, number, plural, tag, tick
 from reports.view.clock import of_one_boot, restarted
 from reports.view.run import ArmView, RunView
 from reports.view.timeline import (
@@ -32,9 +32,9 @@ from reports.view.timeline import (
     alternating,
     alternation,
     epoch_boundary,
+    lane,
     loader_waits,
     series,
-    spans,
     step_marks,
     troughs,
     with_gaps,
@@ -57,12 +57,12 @@ MOST_BOUNDARIES = 2
 
 def timeline(view: RunView, narrow: bool) -> Drawn | str:
     """Load and phases over the whole run."""
-    ends = [span.end_ns for arm in view.arms for span in spans(arm)]
-    if not ends:
+    lanes = [lane(arm) for arm in view.arms if lane(arm).start_ns.size]
+    if not lanes:
         return "no arm left a mark in this run"
     stamps = [sample.t_ns for samples in view.samples.values() for sample in samples]
-    starts = [span.start_ns for arm in view.arms for span in spans(arm)]
-    interval = min([*starts, *stamps]), max([*ends, *stamps])
+    first = min([*(int(one.start_ns[0]) for one in lanes), *stamps])
+    interval = first, max([*(int(one.latest_ns[-1]) for one in lanes), *stamps])
     if interval[0] >= interval[1]:
         return "all stamps of the journal are the same"
     drawn = draw_timeline(view, narrow, *interval, close=False)
@@ -131,10 +131,7 @@ def epochs_close(view: RunView, arm: ArmView, narrow: bool) -> Drawn | str:
 def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close: bool) -> Figure:
     """Panels of load above the lanes of the arms, all on one time axis."""
     loads = load_panels(view, start_ns, end_ns)
-    phases = {
-        arm.slot: {span.phase for span in spans(arm) if span.end_ns > start_ns and span.start_ns < end_ns}
-        for arm in view.arms
-    }
+    phases = {arm.slot: lane(arm).phases(start_ns, end_ns) for arm in view.arms}
     arms = [arm for arm in view.arms if phases[arm.slot]]
     lanes = 0.34 * len(arms) * (1.5 if close else 1) + 0.35
     heights = [0.95] * len(loads) + [lanes]
@@ -216,7 +213,7 @@ def draw_lane(axis: Axes, view: RunView, arm: ArmView, y: int, start_ns: int, en
     axis.axhline(y, color=GRID, linewidth=0.6, zorder=0.4)
     for phase, (alpha, height, hatch) in PHASE_LOOK.items():
         bars = merged(
-            [(span.start_ns, span.end_ns) for span in spans(arm) if span.phase == phase],
+            *lane(arm).of(phase),
             start_ns,
             end_ns,
             0 if close else (end_ns - start_ns) // 600,
@@ -233,9 +230,10 @@ def draw_lane(axis: Axes, view: RunView, arm: ArmView, y: int, start_ns: int, en
             )
     if not close:
         return
-    marks = [mark for mark in step_marks(arm) if start_ns <= mark <= end_ns]
+    marks = step_marks(arm)
+    marks = marks[(marks >= start_ns) & (marks <= end_ns)]
     if len(marks) <= MOST_STEP_MARKS:
-        axis.vlines([(mark - view.t0_ns) / 1e9 for mark in marks], y + 0.33, y + 0.43, color=INK, linewidth=0.6)
+        axis.vlines((marks - view.t0_ns) / 1e9, y + 0.33, y + 0.43, color=INK, linewidth=0.6)
     waits = [(begin, end) for begin, end in loader_waits(arm) if end > start_ns and begin < end_ns]
     axis.broken_barh(
         [((begin - view.t0_ns) / 1e9, max((end - begin) / 1e9, least)) for begin, end in waits],
@@ -245,17 +243,18 @@ def draw_lane(axis: Axes, view: RunView, arm: ArmView, y: int, start_ns: int, en
     )
 
 
-def merged(bars: list[tuple[int, int]], start_ns: int, end_ns: int, nearer_ns: int) -> list[tuple[int, int]]:
-    """Bars inside the interval; those closer together than can be seen become one, which keeps the drawing small."""
-    found: list[tuple[int, int]] = []
-    for begin, end in sorted(bars):
-        if end <= start_ns or begin >= end_ns:
-            continue
-        if found and begin - found[-1][1] < nearer_ns:
-            found[-1] = (found[-1][0], max(min(end, end_ns), found[-1][1]))
-        else:
-            found.append((max(begin, start_ns), min(end, end_ns)))
-    return found
+def merged(
+    starts: Floats, ends: Floats, start_ns: int, end_ns: int, nearer_ns: int
+) -> list[tuple[float, float]]:
+    """Bars inside the interval, which come in order; those closer together than can be seen become one."""
+    inside = (ends > start_ns) & (starts < end_ns)
+    starts, ends = np.maximum(starts[inside], start_ns), np.minimum(ends[inside], end_ns)
+    if not starts.size:
+        return []
+    latest = np.maximum.accumulate(ends)
+    apart = np.flatnonzero(starts[1:] - latest[:-1] >= nearer_ns)
+    first, last = np.append(0, apart + 1), np.append(apart, starts.size - 1)
+    return list(zip(starts[first].tolist(), latest[last].tolist(), strict=True))
 
 
 def told(seen: RunView, figures: FigureMaker) -> tuple[Block, ...]:

@@ -13,9 +13,10 @@ from reports.page.blocks import Section
 from reports.page.figures import FigureMaker
 from reports.page.plotting import BAND, INK, MUTED, PAPER, SERIES, Drawn, envelope, legend_above, seconds_axis, sheet
 from reports.text import NA, Floats, duration, tag, time_unit
-from reports.view.run import ArmView, RunView
+from reports.view.run import ArmView, RunView, remembered
 
 
+@remembered
 def life(arm: ArmView, block: int) -> tuple[Floats, int, int | None]:
     """All steps of one process from its first to its last stepwise-measured one.
 
@@ -25,15 +26,15 @@ def life(arm: ArmView, block: int) -> tuple[Floats, int, int | None]:
     warm: WarmUp | None = next((w for w in arm.of(WarmUp) if w.block == block), None)
     # Warm-up begins with the first step; without a record of it, the first step alone is known.
     before = warm.step_ns if warm else [w.first_step_ns for w in arm.workers if w.block == block]
-    measured = [ns for window in arm.stepwise if window.block == block for ns in window.step_ns]
+    measured = arm.steps_by_block.get(block, np.empty(0))
     steady = warm.steady_from if warm else None
-    return np.array([*before, *measured], dtype=np.float64), len(before), steady
+    return np.concatenate([np.array(before, dtype=np.float64), measured]), len(before), steady
 
 
 def blocks(arm: ArmView) -> list[int]:
     """Blocks in which the arm did anything, in order."""
     started = {worker.block for worker in arm.workers} | {warm.block for warm in arm.of(WarmUp)}
-    return sorted(started | {window.block for window in arm.stepwise})
+    return sorted(started | arm.steps_by_block.keys())
 
 
 def step_times(view: RunView, narrow: bool) -> Drawn | str:

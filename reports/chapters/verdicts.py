@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from harness.record.events import SELF_CHECK, BlockState, DatasetRecorded, Verdict
 from impls.recipe.precision import WORDS
@@ -153,11 +154,9 @@ def evidence(
 
 def pairs_per_block(view: RunView, verdict: Verdict) -> str | None:
     """How many pairs of windows the blocks of a verdict have: "40 pairs", or "38-40 pairs"."""
-    counts: dict[tuple[int, str | None], set[int]] = {}
-    for window in (window for arm in view.arms for window in arm.windows(verdict.kind or "")):
-        if verdict.cell in (None, window.cell):
-            counts.setdefault((window.block, window.cell), set()).add(window.pair)
-    sizes = sorted({len(pairs) for pairs in counts.values()})
+    windows = {(w.block, w.cell, w.pair) for arm in view.arms for w in arm.windows(verdict.kind or "")}
+    counts = Counter((block, cell) for block, cell, _ in windows if verdict.cell in (None, cell))
+    sizes = sorted(set(counts.values()))
     if not sizes:
         return None
     several = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}{DASH}{sizes[-1]}"

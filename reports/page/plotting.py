@@ -163,14 +163,11 @@ def envelope(x: Floats, y: Floats, most: int = 800) -> tuple[Floats, Floats]:
     """At most about `most` points of a series: the smallest and the largest value of every bin, so no spike is lost."""
     if len(x) <= most:
         return x, y
-    bins = np.array_split(np.arange(len(x)), most // 2)
-    keep: list[int] = []
-    for part in bins:
-        values = y[part]
-        if np.isfinite(values).any():
-            keep += sorted({int(part[np.nanargmin(values)]), int(part[np.nanargmax(values)])})
-        else:
-            keep.append(int(part[0]))
+    width = -(-len(y) // (most // 2))
+    bins = np.pad(y, (0, -len(y) % width), constant_values=np.nan).reshape(-1, width)
+    # Of a bin without any value its first place, where the line has a gap, is both.
+    ends = np.where(np.isnan(bins), np.inf, bins).argmin(axis=1), np.where(np.isnan(bins), -np.inf, bins).argmax(axis=1)
+    keep = np.unique([end + np.arange(len(bins)) * width for end in ends])
     return x[keep], y[keep]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, wraps
+from itertools import chain
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -28,8 +29,29 @@ from harness.record.run import RecordedRun, SomeEvent
 from reports.text import Floats
 from reports.view.words import STEPS, Unit
 
+View = TypeVar("View")
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
-@dataclass(frozen=True)
+
+def remembered(
+    compute: Callable[Concatenate[View, Given], Result],
+) -> Callable[Concatenate[View, Given], Result]:
+    """Computes once for a view and what else is given, and keeps the result with the view."""
+
+    @wraps(compute)
+    def once(of: View, /, *args: Given.args, **options: Given.kwargs) -> Result:
+        memory = vars(of).setdefault("remembered", {})
+        key = (compute, args, tuple(options.items()))
+        if key not in memory:
+            memory[key] = compute(of, *args, **options)
+        found: Result = memory[key]
+        return found
+
+    return once
+
+
+@dataclass(frozen=True, eq=False)
 class ArmView:
     """Everything the journal holds about one arm.
 
@@ -51,13 +73,17 @@ class ArmView:
         """All its lines of one class, oldest first."""
         return self.lines.get(kind, ())
 
-    def windows(self, kind: str) -> list[Window]:
+    def windows(self, kind: str) -> Sequence[Window]:
         """Its windows of one kind, in blocks that count."""
-        return [
-            window
-            for window in self.of(Window)
-            if window.kind == kind and (self.blocks is None or window.block in self.blocks)
-        ]
+        return self._windows.get(kind, ())
+
+    @cached_property
+    def _windows(self) -> dict[str, list[Window]]:
+        found: dict[str, list[Window]] = {}
+        for window in self.of(Window):
+            if self.blocks is None or window.block in self.blocks:
+                found.setdefault(window.kind, []).append(window)
+        return found
 
     @property
     def workers(self) -> list[WorkerStarted]:
@@ -69,15 +95,23 @@ class ArmView:
         """Processes whose start tells what a user waits for; a parity check loads weights and reads gradients first."""
         return self.workers + [worker for worker in self.of(WorkerStarted) if worker.role == "cold-start"]
 
-    @cached_property
-    def stepwise(self) -> list[Window]:
+    @property
+    def stepwise(self) -> Sequence[Window]:
         """Windows whose steps were synchronised one by one."""
         return self.windows("stepwise")
 
     @cached_property
+    def steps_by_block(self) -> dict[int, Floats]:
+        """Durations of the stepwise-measured steps of every block that has windows, in journal order."""
+        found: dict[int, list[list[int]]] = {}
+        for window in self.stepwise:
+            found.setdefault(window.block, []).append(window.step_ns)
+        return {block: np.array(list(chain.from_iterable(steps)), np.float64) for block, steps in found.items()}
+
+    @cached_property
     def step_ns(self) -> Floats:
         """Durations of all stepwise-measured steps, in journal order."""
-        return np.array([ns for window in self.stepwise for ns in window.step_ns], dtype=np.float64)
+        return np.array(list(chain.from_iterable(window.step_ns for window in self.stepwise)), dtype=np.float64)
 
     def info(self, key: str) -> Any:
         """A field of BackendInfo as the newest measured worker proved it, else any; None when none got that far."""
@@ -89,7 +123,7 @@ class ArmView:
         return [worker.info.get(key) for worker in self.workers or self.of(WorkerStarted)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunView:
     """A run with its arms.
 
@@ -269,6 +303,7 @@ def leaves(data: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tup
             yield (*above, key), value
 
 
+@remembered
 def paired_ratios(one: ArmView, other: ArmView, kind: str) -> dict[int, Floats]:
     """Block -> time of `one` / time of `other`, per step, for every pair of windows that both arms finished."""
     below = {(w.block, w.pair): spent_ns(w) / w.steps for w in other.windows(kind) if w.steps}
@@ -285,8 +320,10 @@ def spent_ns(window: Window) -> int:
     return sum(window.step_ns) if window.kind == "stepwise" else window.end_ns - window.start_ns
 
 
-def rate_per_s(windows: Sequence[Window]) -> float | None:
-    """Steps per second over windows: all steps over all time, spikes included; None without windows."""
+@remembered
+def rate_per_s(arm: ArmView, kind: str) -> float | None:
+    """Steps per second over an arm's windows of a kind: all steps over all time, spikes included; None without any."""
+    windows = arm.windows(kind)
     steps, total_ns = sum(window.steps for window in windows), sum(spent_ns(window) for window in windows)
     return steps / total_ns * 1e9 if steps and total_ns > 0 else None
 

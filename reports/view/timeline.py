@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
+from itertools import accumulate
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.record.events import Epoch, Losses, Sample, WarmUp, Window, WorkerStarted
 from reports.text import Floats
-from reports.view.run import ArmView, RunView
+from reports.view.run import ArmView, RunView, remembered
 
 STARTING, WARMING, STEPWISE, FREE = "starting", "warm-up", "stepwise window", "free window"
 EPOCH, PARITY = "epoch", "parity check"
@@ -22,14 +25,35 @@ TROUGH_DEPTH = 0.6
 
 
 @dataclass(frozen=True)
-class Span:
-    """An interval in which one arm was in one phase, in monotonic nanoseconds; `detail` is more words on it."""
+class Lane:
+    """The intervals in which one arm was in one phase, in monotonic nanoseconds, those that began first first.
 
-    slot: str
-    phase: str
-    start_ns: int
-    end_ns: int
-    detail: str = ""
+    Attributes:
+        what: phase, and more words on it, of every sort of interval.
+        sort: which of them each interval is.
+        latest_ns: the latest end of it and of all before it.
+    """
+
+    what: tuple[tuple[str, str], ...]
+    sort: npt.NDArray[np.intp]
+    start_ns: Floats
+    end_ns: Floats
+    latest_ns: Floats
+
+    def within(self, start_ns: float, end_ns: float) -> slice:
+        """The stretch that holds all intervals that overlap this one."""
+        first = int(np.searchsorted(self.latest_ns, start_ns, "right"))
+        return slice(first, int(np.searchsorted(self.start_ns, end_ns, "left")))
+
+    def phases(self, start_ns: float, end_ns: float) -> set[str]:
+        """The phases of intervals that overlap this one."""
+        some = self.within(start_ns, end_ns)
+        return {self.what[sort][0] for sort in np.unique(self.sort[some][self.end_ns[some] > start_ns])}
+
+    def of(self, phase: str) -> tuple[Floats, Floats]:
+        """Starts and ends of the intervals of one phase."""
+        ours = np.isin(self.sort, [sort for sort, (name, _) in enumerate(self.what) if name == phase])
+        return self.start_ns[ours], self.end_ns[ours]
 
 
 @dataclass(frozen=True)
@@ -42,26 +66,41 @@ class Trough:
     doing: tuple[str, ...]
 
 
-def spans(arm: ArmView) -> list[Span]:
-    """All phases of one arm, oldest first."""
-    found: list[Span] = []
+@remembered
+def lane(arm: ArmView) -> Lane:
+    """All phases of one arm."""
+    sorts: dict[tuple[str, str], int] = {}
+    sort: list[int] = []
+    starts: list[float] = []
+    ends: list[float] = []
+
+    def add(phase: str, start_ns: float, end_ns: float, detail: str = "") -> None:
+        sort.append(sorts.setdefault((phase, detail), len(sorts)))
+        starts.append(start_ns)
+        ends.append(end_ns)
+
     for worker in arm.of(WorkerStarted):
         first_end = worker.first_stamp_ns + worker.first_step_ns
         # Only the first step has a stamp; building, importing and launching came right before it, in this order.
         before = worker.first_stamp_ns - worker.build_ns - worker.import_ns - worker.spawn_ns
-        found.append(Span(arm.slot, STARTING, before, first_end, "" if worker.role == "measure" else worker.role))
+        add(STARTING, before, first_end, "" if worker.role == "measure" else worker.role)
         if worker.role == "parity":
             # A check has no end of its own in the journal: its losses are written once it is over.
             written = [part.t_ns for part in arm.of(Losses) if part.randomness != "native" and part.t_ns > first_end]
             if written:
-                found.append(Span(arm.slot, PARITY, first_end, max(written)))
+                add(PARITY, first_end, max(written))
     for warm in arm.of(WarmUp):
         # The first step of a warm-up is the end of the start-up.
         if len(warm.start_ns) > 1 and warm.step_ns:
-            found.append(Span(arm.slot, WARMING, warm.start_ns[1], warm.start_ns[-1] + warm.step_ns[-1]))
-    found += [Span(arm.slot, PHASES[w.kind], w.start_ns, w.end_ns, window_detail(w)) for w in arm.of(Window)]
-    found += [Span(arm.slot, EPOCH, e.start_ns, e.end_ns, f"{e.loader} data") for e in arm.of(Epoch)]
-    return sorted(found, key=lambda span: span.start_ns)
+            add(WARMING, warm.start_ns[1], warm.start_ns[-1] + warm.step_ns[-1])
+    for window in arm.of(Window):
+        add(PHASES[window.kind], window.start_ns, window.end_ns, window_detail(window))
+    for epoch in arm.of(Epoch):
+        add(EPOCH, epoch.start_ns, epoch.end_ns, f"{epoch.loader} data")
+    start_ns, end_ns = np.array(starts, dtype=np.float64), np.array(ends, dtype=np.float64)
+    order = np.argsort(start_ns, kind="stable")
+    latest_ns = np.maximum.accumulate(end_ns[order])
+    return Lane(tuple(sorts), np.array(sort, dtype=np.intp)[order], start_ns[order], end_ns[order], latest_ns)
 
 
 def window_detail(window: Window) -> str:
@@ -71,6 +110,7 @@ def window_detail(window: Window) -> str:
     return window.cell or ""
 
 
+@remembered
 def loader_waits(arm: ArmView) -> list[tuple[int, int]]:
     """Waits for a batch of at least 1 ms: (start, end); the wait comes right before its step's enqueueing."""
     return [
@@ -81,16 +121,15 @@ def loader_waits(arm: ArmView) -> list[tuple[int, int]]:
     ]
 
 
-def step_marks(arm: ArmView) -> list[int]:
-    """Starts of all steps that have a stamp of their own or follow from a window's durations."""
-    marks: list[int] = [stamp for epoch in arm.of(Epoch) for stamp in epoch.step_start_ns]
+@remembered
+def step_marks(arm: ArmView) -> Floats:
+    """Starts of all steps that have a stamp of their own or follow from a window's durations, in order."""
+    marks: list[float] = [stamp for epoch in arm.of(Epoch) for stamp in epoch.step_start_ns]
     marks += [stamp for warm in arm.of(WarmUp) for stamp in warm.start_ns]
-    for window in (window for window in arm.of(Window) if window.kind == "stepwise"):
-        at = window.start_ns
-        for ns in window.step_ns:
-            marks.append(at)
-            at += ns
-    return sorted(marks)
+    for window in arm.of(Window):
+        if window.kind == "stepwise":
+            marks += accumulate(window.step_ns[:-1], initial=window.start_ns) if window.step_ns else ()
+    return np.sort(np.array(marks, dtype=np.float64))
 
 
 def series(samples: Sequence[Sample], keys: Iterable[str]) -> tuple[Floats, Floats, str | None]:
@@ -112,6 +151,7 @@ def with_gaps(stamps: Floats, values: Floats) -> tuple[Floats, Floats]:
     return np.insert(stamps, holes + 1, stamps[holes] + 1), np.insert(values, holes + 1, np.nan)
 
 
+@remembered
 def troughs(view: RunView) -> list[Trough]:
     """Stretches in which the host's CPU load stayed under 60 % of its median, those that lost most first."""
     stamps, load, _ = series(view.samples.get("host", []), CPU_KEYS)
@@ -120,31 +160,33 @@ def troughs(view: RunView) -> list[Trough]:
     usual = float(np.nanmedian(load))
     low = load < TROUGH_DEPTH * usual
     edges = np.flatnonzero(np.diff(np.concatenate([[0], low.astype(int), [0]])))
-    every = [span for arm in view.arms for span in spans(arm)]
     found = []
     for first, after in zip(edges[::2], edges[1::2], strict=True):
         # A sample tells of the time since the one before it.
         start, end = int(stamps[max(first - 1, 0)]), int(stamps[after - 1])
         if end > start:
-            found.append(Trough(start, end, float(np.mean(load[first:after])), doing(view, every, start, end)))
+            found.append(Trough(start, end, float(np.mean(load[first:after])), doing(view, start, end)))
     return sorted(found, key=lambda t: -(usual - t.load_percent) * (t.end_ns - t.start_ns))
 
 
-def doing(view: RunView, every: Sequence[Span], start_ns: int, end_ns: int) -> tuple[str, ...]:
+def doing(view: RunView, start_ns: int, end_ns: int) -> tuple[str, ...]:
     """Who was in which phase during an interval, with the share of the interval, the largest first."""
     shares: dict[str, float] = {}
-    for span in every:
-        overlap = min(span.end_ns, end_ns) - max(span.start_ns, start_ns)
-        if overlap > 0:
-            words = f"{view.label(span.slot)}: {span.phase}{f' ({span.detail})' if span.detail else ''}"
-            shares[words] = shares.get(words, 0.0) + overlap / (end_ns - start_ns)
+    for arm in view.arms:
+        held = lane(arm)
+        some = held.within(start_ns, end_ns)
+        overlaps = np.minimum(held.end_ns[some], end_ns) - np.maximum(held.start_ns[some], start_ns)
+        sums = np.bincount(held.sort[some], np.maximum(overlaps, 0), len(held.what))
+        for (phase, detail), overlap in zip(held.what, sums, strict=True):
+            words = f"{arm.label}: {phase}{f' ({detail})' if detail else ''}"
+            shares[words] = float(overlap) / (end_ns - start_ns)
     ordered = sorted(shares.items(), key=lambda item: -item[1])
     return tuple(f"{words}, {min(share, 1) * 100:.0f} %" for words, share in ordered if share >= 0.02)[:3]
 
 
 def alternation(view: RunView) -> tuple[int, int] | None:
     """The first seconds of measured windows: long enough for five windows of every arm."""
-    windows = sorted((w.start_ns, w.end_ns) for w in alternating(view))[: 5 * len(view.arms)]
+    windows = nsmallest(5 * len(view.arms), ((w.start_ns, w.end_ns) for w in alternating(view)))
     if not windows:
         return None
     margin = (windows[-1][1] - windows[0][0]) // 30

@@ -14,7 +14,7 @@ from reports.view.run import RunView, rate_per_s
 def throughput(view: RunView, narrow: bool) -> Drawn | str:
     """Images per second, stepwise and free-running."""
     batch = view.batch_size
-    rates = {arm.slot: (rate_per_s(arm.stepwise), rate_per_s(arm.windows("free"))) for arm in view.arms}
+    rates = {arm.slot: (rate_per_s(arm, "stepwise"), rate_per_s(arm, "free")) for arm in view.arms}
     if not batch or not any(one or two for one, two in rates.values()):
         return "no window was measured"
     figure, (axis,) = sheet(narrow, 0.95 + 0.42 * len(view.arms))

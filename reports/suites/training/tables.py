@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from harness.record.events import Epoch, Losses, Window
+from harness.record.events import Epoch, Losses
 from reports.chapters import key_figures as shared
 from reports.chapters.key_figures import NO_WINDOWS
 from reports.page.blocks import Table, head, table_of
@@ -22,8 +20,8 @@ def key_figures(view: RunView) -> Table:
         view,
         [
             ("step time, median", shared.step_time),
-            ("images/s, stepwise", lambda v, a: images_per_s(v, a.stepwise, NO_WINDOWS)),
-            ("images/s, free-running", lambda v, a: images_per_s(v, a.windows("free"), NO_FREE)),
+            ("images/s, stepwise", lambda v, a: images_per_s(v, a, "stepwise", NO_WINDOWS)),
+            ("images/s, free-running", lambda v, a: images_per_s(v, a, "free", NO_FREE)),
             ("achieved GFLOP/s", achieved),
             ("share of measured peak", peak_share),
         ],
@@ -31,20 +29,20 @@ def key_figures(view: RunView) -> Table:
     )
 
 
-def images_per_s(view: RunView, windows: Sequence[Window], reason: str) -> Value:
+def images_per_s(view: RunView, arm: ArmView, kind: str, reason: str) -> Value:
     """All images over all time of the windows."""
-    rate = rate_per_s(windows)
+    rate = rate_per_s(arm, kind)
     if rate is None:
         return missing(reason)
     if view.batch_size is None:
         return missing("the batch size is not in the journal")
-    return Value(number(rate * view.batch_size), plural(len(windows), "window"))
+    return Value(number(rate * view.batch_size), plural(len(arm.windows(kind)), "window"))
 
 
 def flop_rate(view: RunView, arm: ArmView) -> tuple[float, str] | None:
     """Achieved floating-point operations per second, free-running where measured, and which it is."""
-    for windows, name in ((arm.windows("free"), "free-running"), (arm.stepwise, "stepwise")):
-        rate = rate_per_s(windows)
+    for kind, name in (("free", "free-running"), ("stepwise", "stepwise")):
+        rate = rate_per_s(arm, kind)
         if rate is not None and view.cost and view.cost.step_flop:
             return rate * view.cost.step_flop, name
     return None
@@ -127,7 +125,7 @@ def throughputs(view: RunView) -> Table:
     """Stepwise against free-running."""
 
     def row(arm: ArmView) -> tuple[Value, ...]:
-        stepwise, free = rate_per_s(arm.stepwise), rate_per_s(arm.windows("free"))
+        stepwise, free = rate_per_s(arm, "stepwise"), rate_per_s(arm, "free")
         batch = view.batch_size
         return (
             Value(number(stepwise * batch)) if stepwise and batch else missing(NO_WINDOWS),
