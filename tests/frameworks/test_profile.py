@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from small_training import config, trainer
@@ -55,3 +56,22 @@ def test_the_trainer_goes_on_as_after_its_steps(fw, found):
         other.step()
     assert subject.steps_done == 1 + STEPS and subject.losses() == pytest.approx(other.losses(), rel=1e-4)
     other.close()
+
+
+def event(name, start_us, us, device="CPU", kernels=()):
+    """What a profiler tells of one operator or kernel."""
+    return SimpleNamespace(name=name, device_type=SimpleNamespace(name=device), kernels=kernels, cpu_children=[],
+                           time_range=SimpleNamespace(start=start_us, end=start_us + us, elapsed_us=lambda: us))
+
+
+def test_on_cuda_kernels_are_the_devices_and_named_by_who_launched_them(fw, framework):
+    if framework != "pytorch":
+        pytest.skip("Jittor's profiler tells kernels alike on both devices")
+    told = [event("phase:", 0, 1), event("aten::conv2d", 2, 3, kernels=[SimpleNamespace(name="sm90_gemm")]),
+            event("sm90_gemm", 4, 50, "CUDA"), event("phase:forward", 4, 90, "CUDA"), event("phase:forward", 100, 1),
+            event("sm90_gemm", 110, 40, "CUDA"), event("phase:optimizer", 200, 1)]
+    found = fw.profile.read(told, "")
+    assert [(one.phase, one.operator_class, one.count, one.ns) for one in found.kernels] == [
+        ("forward", "convolution", 1, 50e3), ("optimizer", None, 1, 40e3)]
+    assert [(span.name, span.track) for span in found.spans if span.track != "operators"] == [
+        ("forward", "phases"), ("optimizer", "phases"), ("sm90_gemm", "device"), ("sm90_gemm", "device")]
