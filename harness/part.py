@@ -219,6 +219,10 @@ class Timed(Part):
 
         Series(bench, self, recorded).run()
 
+    def enough(self, recorded: RecordedRun, comparisons: Sequence[Comparison]) -> bool:
+        """Whether blocks that decide these verdicts are also enough for what else the part says of them."""
+        return True
+
     def judge(self, recorded: RecordedRun, plan: Plan) -> Sequence[Event]:
         """Arms that do not wait for their work, every comparison in every metric, and what a self-check says."""
         from harness.judge.selfcheck import selfcheck

@@ -76,7 +76,8 @@ class Series:
         if plan.looks.early(done) is None:
             return False
         going = [c for c in plan.comparisons if not (bench.given_up(c.a) or bench.given_up(c.b))]
-        self._sure = sure(bench.writer.run.part(self._part.name), going, self._part, plan.looks)
+        recorded = bench.writer.run.part(self._part.name)
+        self._sure = sure(recorded, going, self._part, plan.looks) and self._part.enough(recorded, going)
         number = f"look {plan.looks.number(done)} of {len(plan.looks.blocks)}, after {done} blocks"
         bench.progress.say(f"{number}: every comparison is decided" if self._sure else
                            f"{number}: not yet sure; the next one is after {plan.next_look(done)}")

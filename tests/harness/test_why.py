@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scripted_backend
 
-from harness.record.events import Phases, Share, StartUp
+from harness.record.events import BlockState, Phases, Share, StartUp
+from harness.suites.why import shares
 from harness.suites.why.shares import ALL
 
 PHASES_NS = scripted_backend.PHASES_NS
@@ -68,6 +69,21 @@ def test_two_causes_share_the_gap_and_one_works_against_it(why):
         assert found[cause].share == pytest.approx(share, abs=0.05), cause
     assert [found[cause].word for cause in PHASES_NS] == [
         "does-not-explain", "explains", "explains", "works-against"]
+
+
+@pytest.mark.parametrize(("steady", "blocks"), [(True, 4), (False, 6)])
+def test_a_look_also_asks_whether_the_gap_can_be_divided_up(why, monkeypatch, steady, blocks):
+    """Verdicts are sure after four blocks; a gap that is not known well enough gets the other two."""
+    if not steady:
+        of = shares.whole_steps
+
+        def uneven(run, pair):
+            steps = of(run, pair)
+            return steps._replace(a_ns=[ns * (1 + 0.3 * (-1) ** block) for block, ns in enumerate(steps.a_ns)])
+
+        monkeypatch.setattr(shares, "whole_steps", uneven)
+    _, run = why({"backward": 100e6}, blocks=None)
+    assert len(run.of(BlockState)) == blocks
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -57,6 +57,8 @@ def test_a_gap_that_is_none_has_no_shares():
     # Half a per cent, however sure.
     assert "not clear of 1%" in gap_of([100.5, 100.5, 100.5], [100.0, 100, 100]).fault
     assert "wider than +-20%" in gap_of([200.0, 240, 170, 210], [100.0, 100, 100, 100]).fault
+    # A block in which the machine is slower for both has no other gap.
+    assert gap_of([200.0, 402, 139], [100.0, 199, 71]).fault is None
     # B may be the slow one.
     assert gap_of([100.0, 101, 99], [200.0, 201, 199]).fault is None
     # Which is slower may be clear although there is nothing to divide up.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.bench import Bench
     from harness.blocks.block import Block
     from harness.blocks.warmup import Started
-    from harness.plan import Plan
+    from harness.plan import Comparison, Plan
     from harness.record.run import RecordedRun
     from impls.recipe.config import ExperimentConfig
     from impls.registry import Device
@@ -67,6 +67,12 @@ class Why(TrainingSteps):
     def windows_s(self, device: Device, arms: int) -> float:
         """One turn after another."""
         return arms * CUT_PAIRS * TURN_S
+
+    def enough(self, recorded: RecordedRun, comparisons: Sequence[Comparison]) -> bool:
+        """A gap must also be known well enough to be divided up."""
+        from harness.suites.why.shares import steady
+
+        return all(steady(recorded, pair) for pair in comparisons if not pair.selfcheck)
 
     def after(self, block: Block) -> None:
         """The slower arm of each pair with its operators swapped; `--thorough`: both without something."""

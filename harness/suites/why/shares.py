@@ -83,6 +83,15 @@ def even(run: RecordedRun, pair: Comparison) -> bool:
     return len(steps.blocks) >= 2 and not gap_of(steps.a_ns, steps.b_ns).clear
 
 
+def steady(run: RecordedRun, pair: Comparison) -> bool:
+    """Whether blocks know a gap well enough to divide it up, or know that there is none."""
+    steps = whole_steps(run, pair)
+    if len(steps.blocks) < 2:
+        return True
+    gap = gap_of(steps.a_ns, steps.b_ns)
+    return gap.fault is None or not gap.clear
+
+
 def cuts(run: RecordedRun, slot: ArmSlot, of: Whole = "step") -> dict[int, Cut]:
     """What every finished block says of an arm's steps, or every round of its network calls."""
     told = [line for line in run.of(Phases) if line.arm == slot and line.of == of]
