@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from reports.chapters import findings as notes
 from reports.page.blocks import Block, Code, Prose, Section
-from reports.view.run import RunView
+from reports.view.run import RunView, nested
 
 RESIDENT = (
     "Every block starts a fresh process of each arm. They stay resident while measured windows alternate "
@@ -25,6 +25,11 @@ METHOD = (
     "change-point search calls the {time} steady. All {steps} are kept, outliers too. GFLOP/s are the "
     "analytic cost of "
     "the network, the same count for every arm, over measured time."
+)
+LOOKS = (
+    "The run was to look {when} and to end at the first look that decides every comparison. Each look has a level of "
+    "its own, which stands beside the interval: all together err no more often than one look at 95 %. A run that ends "
+    "before a look, because its time is over, is judged there and then, at what earlier looks have left."
 )
 ORIGIN = "The report is built from the run's journal alone and adds no measurement: verdicts stand as recorded."
 
@@ -52,6 +57,20 @@ def section(seen: RunView, stated: Iterable[str], timed: Iterable[str] | None, l
     if timed is not None:
         order = SEQUENTIAL if seen.bench("schedule") == "sequential" else RESIDENT
         shared = METHOD.format(time=seen.unit.time, steps=seen.unit.steps)
-        blocks += map(Prose, [f"{order} {shared}", *timed])
+        blocks += map(Prose, [f"{order} {shared}", *looks(seen), *timed])
     blocks += [Prose(ORIGIN), *(Prose(f"Limits. {told}") for told in [" ".join(limits)] if told)]
     return Section("reproduce", "How to reproduce, method, limits", tuple(blocks))
+
+
+def looks(seen: RunView) -> Iterable[str]:
+    """What planned looks are, where the run or a part of it declared several."""
+    by_part = seen.declared("by_part")
+    declared = by_part if isinstance(by_part, dict) else {"": {"looks": seen.declared("looks")}}
+    told = []
+    for part, one in declared.items():
+        match nested(one, ("looks",)):
+            case [*earlier, int(last)] if earlier and all(isinstance(look, int) for look in earlier):
+                blocks = f"{', '.join(map(str, earlier))} and {last} blocks"
+                told.append(f"after {blocks} ({part})" if part else f"after {blocks}")
+    if told:
+        yield LOOKS.format(when=", ".join(told))

@@ -150,7 +150,13 @@ def level_words(alpha: float | None, declared: float | None, look: str | None = 
         return "interval"
     shared = ["Holm, several comparisons"] if declared is not None and alpha < declared else []
     why = "; ".join([*shared, *([look] if look else [])])
-    return f"{100 * (1 - alpha):.4g} % interval{f' ({why})' if why else ''}"
+    return f"{level(alpha)} % interval{f' ({why})' if why else ''}"
+
+
+def level(alpha: float) -> str:
+    """The level of an interval in per cent, with the digits that tell it from certainty."""
+    decimals = max(2, 1 - math.floor(math.log10(100 * alpha))) if 0 < alpha < 1 else 2
+    return f"{100 * (1 - alpha):.{decimals}f}".rstrip("0").rstrip(".")
 
 
 def look_words(verdict: Verdict) -> str | None:

@@ -19,6 +19,9 @@ from matplotlib.ticker import FixedLocator, MaxNLocator  # noqa: E402
 
 # In points: a third of a letter's width.
 CLOSE = 2.0
+Lines = list[list[float]]
+PATHS = re.compile(r"<path d=\"([^\"]*)\"[^>]*style=\"([^\"]*)\"")
+USED = re.compile(r"<use [^>]*x=\"([\d.-]+)\" y=\"([\d.-]+)\" style=\"([^\"]*)\"")
 WRITTEN = re.compile(r"<text[^>]*?(?: x=\"([\d.-]+)\" y=\"|translate\([\d.-]+ )([\d.-]+)[^>]*>([^<]*)</text>")
 
 
@@ -58,19 +61,33 @@ def powers(figure: Figure, axes: list[Axes]) -> None:
 CASES = (linear, logarithmic, named, powers)
 
 
-def written(figure: Figure, prefix: str) -> list[tuple[str, float, float]]:
+def written(text: str) -> list[tuple[str, float, float]]:
     """Every text of a figure and where it stands; of one in several lines matplotlib tells no anchor."""
-    return sorted((text, float(x or "nan"), float(y)) for x, y, text in WRITTEN.findall(svg(figure, prefix)))
+    return sorted((text, float(x or "nan"), float(y)) for x, y, text in WRITTEN.findall(text))
+
+
+def lines(text: str) -> tuple[Lines, Lines]:
+    """Both ends of every line of the grids, and where on its axis every tick begins."""
+    grid: Lines = []
+    ticks: Lines = [[float(x), float(y)] for x, y, style in USED.findall(text) if "var(--muted" in style]
+    for path, style in PATHS.findall(text):
+        ends = np.array(re.findall(r"-?[\d.]+", path), dtype=np.float64)
+        if "stroke: var(--grid" in style:
+            grid += ends.reshape(-1, 4).tolist()
+        # Only ticks end where they end, without a cap.
+        elif "stroke: var(--muted" in style and "linecap" not in style:
+            ticks += ends.reshape(-1, 4)[:, :2].tolist()
+    return grid, ticks
 
 
 def by_matplotlib(draw: Callable[[Figure, list[Axes]], None], rows: int, narrow: bool,
-                  monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, float]]:
+                  monkeypatch: pytest.MonkeyPatch) -> str:
     """The same with nothing of ours: its axes, ticks and layout."""
     figure = Figure(figsize=(3.9 if narrow else 8.6, 2.0 * rows), layout="constrained")
     axes = list(figure.subplots(rows, 1, squeeze=False, sharex=True)[:, 0])
     draw(figure, axes)
     monkeypatch.setattr("reports.page.plotting.arrange", lambda figure: None)
-    found = written(figure, "theirs")
+    found = svg(figure, "theirs")
     monkeypatch.undo()
     return found
 
@@ -78,16 +95,21 @@ def by_matplotlib(draw: Callable[[Figure, list[Axes]], None], rows: int, narrow:
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("draw", CASES, ids=lambda draw: draw.__name__)
-def test_everything_written_stands_where_matplotlib_would_have_it(
+def test_everything_stands_where_matplotlib_would_have_it(
         draw: Callable[[Figure, list[Axes]], None], rows: int, narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with style_context():
         theirs = by_matplotlib(draw, rows, narrow, monkeypatch)
         figure, axes = sheet(narrow, 2.0 * rows, rows, sharex=True)
         draw(figure, axes)
-        ours = written(figure, "ours")
-    assert [text for text, *_ in ours] == [text for text, *_ in theirs]
-    assert np.nanmax(np.abs(np.array([at for _, *at in ours]) - [at for _, *at in theirs])) < CLOSE
-    assert len(ours) >= 4
+        ours = svg(figure, "ours")
+    words, expected = written(ours), written(theirs)
+    assert [text for text, *_ in words] == [text for text, *_ in expected]
+    assert np.nanmax(np.abs(np.array([at for _, *at in words]) - [at for _, *at in expected])) < CLOSE
+    assert len(words) >= 4
+    for found, wanted in zip(lines(ours), lines(theirs), strict=True):
+        assert len(found) == len(wanted) >= 2
+        apart = np.abs(np.array(found)[:, None] - np.array(wanted)).max(axis=2)
+        assert max(apart.min(axis=0).max(), apart.min(axis=1).max()) < CLOSE
 
 
 def test_a_figure_is_drawn_once_for_each_of_its_forms(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from test_report_partial import Sketches
 
 from harness.record.events import BlockState, ParityResult, Peak, RunStarted, Window, WorkerStarted
 from harness.record.run import RecordedRun
+from reports.chapters.method import looks
 from reports.suites.registry import chapters_of, whole
 
 
@@ -68,3 +69,11 @@ def test_of_several_parts_those_are_told_that_recorded_anything():
     assert [chapter.part for chapter, _ in chapters_of(whole(early))] == ["training"]
     nothing = RecordedRun(run.path, run.events[:1])
     assert [chapter.part for chapter, _ in chapters_of(whole(nothing))] == ["training"]
+
+
+def test_planned_looks_are_explained_where_there_are_several():
+    own = {"by_part": {"training": {"looks": [3, 5, 8, 12]}, "sampling": {"looks": 1}, "why": {"looks": [4, 6]}}}
+    assert [list(looks(recorded(told))) for told in ({}, {"looks": 1}, {"looks": [6]}, {"looks": ["3", 5]})] == [[]] * 4
+    (of_one,), (of_parts,) = looks(recorded({"looks": [3, 5, 8, 12]})), looks(recorded(own))
+    assert of_one.startswith("The run was to look after 3, 5, 8 and 12 blocks and to end at the first look that")
+    assert "look after 3, 5, 8 and 12 blocks (training), after 4 and 6 blocks (why) and" in of_parts

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from reports import text
+from reports.view.words import level_words
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,13 @@ def test_sizes_change_unit_before_they_need_four_digits() -> None:
 
 def test_printable_drops_terminal_colours_control_characters_and_text_that_turns_around() -> None:
     assert text.printable("\x1b[31mred\x1b[0m\x07 \u202egnp") == "red\N{REPLACEMENT CHARACTER} gnp"
+
+
+@pytest.mark.parametrize(
+    ("alpha", "shown"),
+    [(0.05, "95"), (0.0225, "97.75"), (0.05 / 3, "98.33"), (0.01, "99"), (0.0015, "99.85"), (0.0015 / 49, "99.9969"),
+     (1e-7, "99.99999")],
+)  # fmt: skip
+def test_no_interval_is_certain(alpha: float, shown: str) -> None:
+    """Many comparisons at an early look leave little alpha for each."""
+    assert level_words(alpha, None) == f"{shown} % interval"

@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 from test_report_partial import Sketches
 
-from harness.record.events import ArmEntry, RunStarted, Share, Verdict
+from harness.record.events import ArmEntry, Kernels, Profiled, RunStarted, Share, Verdict
 from harness.record.run import RecordedRun
 from reports import terminal
 from reports.page.blocks import Picture, Prose, Table
+from reports.page.plotting import style_context
 from reports.suites.registry import chapters_of, whole
+from reports.suites.why import causes
+from reports.suites.why.dots import dots
 
 MS = 1e6
 PHASES = {"data": (0.0, 0.0, 0.001, "does-not-explain"), "forward": (0.2, 0.15, 0.25, "explains"),
@@ -159,10 +162,51 @@ def test_every_method_has_its_dot_in_the_row_of_a_class():
 
 
 @pytest.mark.parametrize(("found", "end"), [
-    ((1.36, 1.1, 1.5), "closes 136 % [110, 150] of the gap to fast, and more: then fast is the slower one."),
-    ((1.36, 0.9, 1.5), "closes 136 % [90, 150] of the gap to fast, all of it or more."),
+    ((1.36, 1.1, 1.5), "closes 136 % [110, 150] of the gap to fast: more than all of it, fast is then the slower one."),
+    ((1.36, 0.9, 1.5), "closes 136 % [90, 150] of the gap to fast: about all of it, or more."),
     ((0.9, 0.8, 1.2), "closes 90 % [80, 120] of the gap to fast.")])
 def test_more_than_the_whole_gap_is_explained(found, end):
     ((chapter, seen),) = chapters_of(whole(recorded(*full(), swap("norm", "slow:norm=own", found, "explains"))))
     section = next(one for one in chapter.sections(seen, Sketches()) if one and one.anchor == "advice")
     assert section.blocks[-1].text.endswith(end)
+
+
+def test_a_share_beyond_the_picture_keeps_its_dot():
+    seen = whole(recorded(*full(), swap("norm", "slow:norm=own", (2.6, 2.2, 3.0), "explains")))
+    with style_context():
+        drawn = dots(seen, causes.told(seen)[0], narrow=False)
+    low, high = drawn.figure.axes[0].get_xlim()
+    assert -30 < low < -12 and 260 < high < 280
+    assert drawn.caption.endswith("Intervals go on beyond 260 %.")
+
+
+def profiled(arm, **told):
+    return Profiled(**{"part": "why", "arm": arm, "block": 0, "tool": "p", "steps": 3, "longest": [],
+                       "phase_ns": {"data": 1 * MS, "forward": 100 * MS}, "by_class": [kernels("forward", 30 * MS)],
+                       **told})
+
+
+def kernels(phase, ns, count=6):
+    return Kernels(name="", phase=phase, operator_class=None, count=count, ns=ns)
+
+
+@pytest.mark.parametrize(("told", "shown", "why"), [
+    ({}, ["10.0 ms", "91.0 ms", "2", "45.5 ms"], None),
+    ({"phase_ns": {"forward": 5 * MS}}, ["10.0 ms", "0", "2", "n/a"], "nothing is left to the host"),
+    ({"phase_ns": {"data": 0.0, "forward": 100 * MS}}, ["10.0 ms", "90.0 ms", "2", "45.0 ms"], None),
+    ({"phase_ns": {"data": 0.0}, "by_class": [kernels("data", 30 * MS)]}, ["10.0 ms", "0", "2", "n/a"],
+     "nothing is left to the host"),
+    ({"by_class": [], "longest": [kernels("data", 0.0)]}, ["0 ns", "101 ms", "0", "n/a"], "no kernel was seen"),
+    ({"steps": 0, "longest": [kernels("data", 1.0)]}, ["n/a"] * 4, "its steps are not cut into phases")])
+def test_kernels_and_host_of_any_profile_are_told(told, shown, why):
+    ((chapter, seen),) = chapters_of(whole(recorded(*full(), profiled("A", **told), profiled("B"))))
+    section = next(one for one in chapter.sections(seen, Sketches()) if one and one.anchor == "kernels")
+    arms = section.blocks[0]
+    assert [cell.text for cell in arms.rows[0][1:5]] == shown and arms.rows[0][4].note == why
+
+
+def test_what_of_no_gap_is_kernels_is_not_said():
+    line = share("all", None, "not-measured", reason="fewer than two blocks", times=(1 * MS, 1 * MS))
+    ((chapter, seen),) = chapters_of(whole(recorded(line, profiled("A"), profiled("B"))))
+    section = next(one for one in chapter.sections(seen, Sketches()) if one and one.anchor == "kernels")
+    assert not [block for block in section.blocks if isinstance(block, Prose)]

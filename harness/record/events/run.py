@@ -109,7 +109,8 @@ class Verdict(Event):
     block_log_ratios: list[float] = []
     further_blocks: int | None = None
     alpha: float | None = Field(None, description="1 - level of the interval, after Holm's step-down where it applies")
-    look: int | None = Field(None, description="the planned look that gave it, from 1; None where only one was planned")
+    look: int | None = Field(None, description="the planned look that gave it, or that the run ended before, from 1; "
+                                                "None where only one was planned")
     looks: int | None = Field(None, description="how many were planned")
     look_alpha: float | None = Field(None, description="what all comparisons share at this look")
     cell: str | None = Field(None, description="sampling: method and network calls, e.g. ddim-50; None for their mean")

@@ -108,8 +108,10 @@ class Profiled(Event):
     steps: int
     phase_ns: dict[str, float] = Field(description="phase -> mean duration in steps beside the profiled ones, which "
                                                    "no profiler slows down")
-    by_class: list[Kernels] = Field(description="every phase and class")
-    longest: list[Kernels] = Field(description="kernels that took most, the longest first")
+    by_class: list[Kernels] = Field(description="for every phase and class: phase, operator_class, count "
+                                                "(launches) and ns, in all profiled steps; name is empty")
+    longest: list[Kernels] = Field(description="the same of the kernels that took most, each with its name, the "
+                                               "longest first")
     trace: str | None = Field(None, description="file in the run folder: gzipped JSON for Chrome's trace viewer")
     note: str = Field("", description="what must be known of the profiler to read its numbers")
     reason: str | None = Field(None, description="why there is nothing")
@@ -182,11 +184,12 @@ class Share(Event):
     arm_b: ArmSlot
     method: Literal["cuts", "isolated", "swapped", "left-out", "apart"]
     of: Whole = Field("step", description="whose gap it is: that of a training step, or of a sampler's network call")
-    cause: str = Field(description="cuts: a phase; isolated, swapped: a class of operators; apart: loader, waiting, "
-                                   "threads; 'all' for the sum of all, which is 1 where nothing is left over")
+    cause: str = Field(description="cuts: a phase; isolated, swapped: a class of operators; left-out: attention, "
+                                   "clipping, averaged weights; apart: loader, waiting, threads; 'all' for the sum of "
+                                   "all, which is 1 where nothing is left over")
     swap: str | None = Field(None, description="swapped: the arm that the slower one becomes")
-    a_ns: float | None = Field(description="time of a step's phase in arm A, mean over blocks; swapped: what the swap "
-                                           "saves of a step, in the arm that it is made in")
+    a_ns: float | None = Field(description="time of a step's phase in arm A, mean over blocks; swapped, left-out: "
+                                           "what that saves of a step, in the arm that it is made in")
     b_ns: float | None
     share: float | None
     ci_low: float | None

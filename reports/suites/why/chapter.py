@@ -21,7 +21,7 @@ METHOD = (
 )
 OPERATORS = (
     "Once, behind the windows of the first block, each operator of the network runs alone, forward and backward, the "
-    "arms in turn, in four rounds. Its time, as often as the network has it, is added up by class. Bytes are what must "
+    "arms in turn, round by round. Its time, as often as the network has it, is added up by class. Bytes are what must "
     "be read and written at least, in float32."
 )
 SWAPS = (
@@ -30,10 +30,11 @@ SWAPS = (
     "over 10 % of the gap is contested: each measures something else, and they are not averaged."
 )
 KERNELS = (
-    "Kernels are what each framework's own profiler tells of three steps, once, behind everything else of the first "
-    "block; the host is what is left of as many steps beside them that no profiler slows down. Two profilers count "
-    "unlike: neither these times nor these launches are a verdict. A trace opens in Perfetto or in Chrome's trace "
-    "viewer and holds real spans only; where a profiler knows sums alone they stand in it as such."
+    "Kernels are what each framework's own profiler tells of a few steps, once, behind everything else of the first "
+    "block; the host (Python, the framework's dispatch, waiting) is what is left of as many steps before them and "
+    "behind them, which no profiler slows down. Two profilers count unlike: neither these times nor these launches are "
+    "a verdict. A trace opens in Perfetto or in Chrome's trace viewer and holds real spans only; where a profiler "
+    "knows sums alone they stand in it as such. The traces lie beside this page, in traces/, and are not part of it."
 )
 
 

@@ -14,7 +14,7 @@ from reports.view.run import RunView
 
 # Below it a share does not explain, as the words say.
 BAND_SHARE = 0.05
-# Of the gap: intervals go on beyond, a picture of them would hide the rest.
+# Of the gap: where intervals go on beyond, a picture of them would hide the rest. Every dot is inside all the same.
 LEAST, MOST = -1.0, 2.0
 
 
@@ -62,8 +62,10 @@ def dots(view: RunView, one: Told, narrow: bool) -> Drawn | str:
             axis.plot([100 * end for end in limits(share)], [height] * 2, color=INK, linewidth=1.2)
         axis.plot([100 * (share.share or 0) for _, share in own], [height for height, _ in own], style.marker,
                   color=INK, markerfacecolor=style.fill, markersize=6, label=style.name)
-    ends = [end for by in found.values() for share in by.values() for end in limits(share)]
-    low, high = max(LEAST, min(*ends, -BAND_SHARE)), min(MOST, max(*ends, BAND_SHARE))
+    every = [share for by in found.values() for share in by.values()]
+    middle, ends = [share.share or 0.0 for share in every], [end for share in every for end in limits(share)]
+    low = min(*middle, max(LEAST, min(*ends, -BAND_SHARE)))
+    high = max(*middle, min(MOST, max(*ends, BAND_SHARE)))
     room = 0.04 * (high - low)
     axis.set_xlim(100 * (low - room), 100 * (high + room))
     axis.set_yticks(range(len(rows)), [tick(name_of(cause).split(" (")[0], narrow) for cause in rows])
@@ -74,7 +76,7 @@ def dots(view: RunView, one: Told, narrow: bool) -> Drawn | str:
     legend_above(figure, axis, 1 if narrow else 4)
     return Drawn(figure, f"Shares of the gap between {slow} and {fast}, by class and method: {message(rows, found)}.",
                  "A dot with its 95 % interval for each method; where the methods of a class differ, each measures "
-                 f"something else.{beyond(ends)}")
+                 f"something else.{beyond(ends, low, high)}")
 
 
 def lifted(by: dict[str, Share], method: str) -> float:
@@ -95,7 +97,7 @@ def message(rows: Sequence[str], found: dict[str, dict[str, Share]]) -> str:
         f"{percent(share.share)} {METHODS[method].name}" for method, share in found[cause].items()) for cause in rows)
 
 
-def beyond(ends: Sequence[float]) -> str:
-    """That intervals are cut off, where they are."""
-    cut = min(ends) < LEAST or max(ends) > MOST
-    return f" Intervals go on beyond {number(100 * LEAST)} and {number(100 * MOST)} %." if cut else ""
+def beyond(ends: Sequence[float], low: float, high: float) -> str:
+    """That intervals are cut off at an edge, where they are."""
+    cut = [f"{number(100 * edge)} %" for edge, there in ((low, min(ends) < low), (high, max(ends) > high)) if there]
+    return f" Intervals go on beyond {' and '.join(cut)}." if cut else ""

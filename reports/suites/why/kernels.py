@@ -34,16 +34,33 @@ class Split:
         """What is left; less than nothing where kernels overlap."""
         return self.whole - self.kernels
 
+    @property
+    def per_launch(self) -> Value:
+        """What the host takes for each kernel."""
+        if not self.launches:
+            return missing("no kernel was seen")
+        return Value(duration(self.host / self.launches)) if self.host > 0 else missing("nothing is left to the host")
+
+    def part(self, ns: float) -> str | None:
+        """Some of it as a share of it; None of what took no time."""
+        return percent(ns / self.whole) if self.whole > 0 else None
+
 
 def section(seen: RunView) -> Section | None:
     """Every arm, then every pair phase by phase, then the longest kernels."""
     lines: dict[str, Profiled] = {line.arm: line for line in seen.run.of(Profiled)}
     blocks: list[Block] = []
     for one in told(seen):
-        if all(slot in lines and lines[slot].phase_ns for slot in (one.slow, one.fast)):
-            blocks += [] if one.together.word == "no-gap" else [Prose(said(seen, one, lines))]
+        if all(slot in lines and cut(lines[slot]) for slot in (one.slow, one.fast)):
+            # Without shares there is no gap, or nobody knows whose.
+            blocks += [Prose(said(seen, one, lines))] if one.shares else []
             blocks.append(phases(seen, one, lines))
     return section_of("kernels", "Kernels against host", arms(seen, lines), *blocks, longest(seen, lines))
+
+
+def cut(line: Profiled) -> bool:
+    """Whether it tells how long steps and their phases were."""
+    return line.reason is None and line.steps > 0 and bool(line.phase_ns)
 
 
 def split(line: Profiled) -> dict[str, Split]:
@@ -66,15 +83,13 @@ def arms(seen: RunView, lines: dict[str, Profiled]) -> Table | None:
         if line is None:
             continue
         name = Value(arm.label, slot=arm.slot)
-        if line.reason is not None or not line.phase_ns:
+        if not cut(line):
             why = line.reason or "its steps are not cut into phases"
             rows.append((name, *[missing(why)] * 4, trace(seen, line)))
             continue
         whole = split(line)[WHOLE]
-        rows.append((name, Value(duration(whole.kernels), percent(whole.kernels / whole.whole)), host(whole),
-                     Value(count(round(whole.launches))),
-                     Value(duration(whole.host / whole.launches)) if whole.launches and whole.host > 0 else
-                     missing("nothing is left to the host"), trace(seen, line)))
+        rows.append((name, Value(duration(whole.kernels), whole.part(whole.kernels)), host(whole),
+                     Value(count(round(whole.launches))), whole.per_launch, trace(seen, line)))
     caption = "A step under each arm's own profiler, once, behind everything else that was measured"
     return table_of(caption, ("arm", "kernels", "host", "launches", "host per launch", "trace"), rows)
 
@@ -91,8 +106,8 @@ def trace(seen: RunView, line: Profiled) -> Value:
 def host(one: Split) -> Value:
     """What is left to the host, or that kernels overlap."""
     if one.host < 0:
-        return Value("0", f"kernels hold {percent(one.kernels / one.whole)}: they overlap, or noise")
-    return Value(duration(one.host), percent(one.host / one.whole))
+        return Value("0", f"kernels hold {one.part(one.kernels) or 'more than there is'}: they overlap, or noise")
+    return Value(duration(one.host), one.part(one.host))
 
 
 def said(seen: RunView, one: Told, lines: dict[str, Profiled]) -> str:
@@ -127,11 +142,12 @@ def cell(one: Split | None) -> Value:
 def longest(seen: RunView, lines: dict[str, Profiled]) -> Table | None:
     """The kernels that take most of each arm's step."""
     rows = []
-    for line in (lines[arm.slot] for arm in seen.arms if arm.slot in lines):
+    for line in (lines[arm.slot] for arm in seen.arms if arm.slot in lines and lines[arm.slot].steps > 0):
         name = Value(seen.label(line.arm), slot=line.arm)
         whole_ns = sum(one.ns for one in line.by_class)
         rows += [(Value(one.name, one.operator_class), name, Value(name_of(one.phase)),
-                  Value(duration(one.ns / line.steps), f"{percent(one.ns / whole_ns)} of all kernels"),
+                  Value(duration(one.ns / line.steps),
+                        f"{percent(one.ns / whole_ns)} of all kernels" if whole_ns > 0 else None),
                   Value(number(one.count / line.steps))) for one in line.longest[:LONGEST]]
     return table_of("The kernels that take most of a step, as each profiler calls them",
                     ("kernel", "arm", "phase", "of a step", "launches"), rows)

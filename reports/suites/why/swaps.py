@@ -31,7 +31,7 @@ def beyond(share: Share, fast: str) -> str:
     """That closing more than all of a gap turns it round, as far as that is sure."""
     if share.share is None or share.ci_low is None or share.share <= 1:
         return ""
-    return f", and more: then {fast} is the slower one" if share.ci_low > 1 else ", all of it or more"
+    return f": more than all of it, {fast} is then the slower one" if share.ci_low > 1 else ": about all of it, or more"
 
 
 def of(seen: RunView) -> list[Share]:
