@@ -69,7 +69,7 @@ class Block:
         bench.ledger.look_around(self.number)
         late = shifts(plan.comparisons, self.spent)
         for slot in {slot for comparison in late for slot in (comparison.a, comparison.b)}:
-            # It was steady only after the warm-up, if it was this arm: the next one is twice as long.
+            # It was steady only after the warm-up, if it was this arm: as good as a warm-up of all its steps.
             bench.warm_ups[slot][-1] = self._warmed[slot]
         reasons = [*self.disturbance.reasons(), *bench.telemetry.disturbances(), *late.values()]
         state = BlockState(block=self.number, order_seed=self._plan.order_seed, dirty=bool(reasons), reasons=reasons,

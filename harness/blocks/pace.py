@@ -68,9 +68,9 @@ class Pace:
 
     def _expected(self, pair_s: float, slowdown: float) -> str:
         block, plan = self._block, self._block.bench.plan
-        beside_s = block.part.windows_s(plan.device, len(block.live)) * max(1.0, slowdown)
+        beside_s = block.part.windows_s(plan.device, len(block.live)) + block.part.after_s(block)
         # Of the groups until now; those to come are taken to be alike.
-        block_s = self._began - block.began + plan.pairs * pair_s + beside_s
+        block_s = self._began - block.began + plan.pairs * pair_s + beside_s * max(1.0, slowdown)
         block_s *= block.groups / block.done
         needed = plan.fewest_blocks
         return (f"at this pace a block takes about {block_s / 60:.1f} min, the {needed} that are needed about "

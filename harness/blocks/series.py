@@ -33,7 +33,7 @@ class Series:
         self._states: dict[int, BlockState] = {number: state for number, state in finished_blocks(recorded).items()
                                                if number in self._plan.block_numbers}
         self._block_s: list[float] = []
-        self._said = self._sure = False
+        self._said = self._ended = False
         bench.once_done |= once_done(recorded, self._plan, part)
 
     def run(self) -> None:
@@ -49,7 +49,7 @@ class Series:
             # Every block is there, but what is measured once beside them was lost: it needs warm processes.
             repeats.append(max(self._states))
             self._block(max(self._states) + 1, max(self._states))
-        if self._sure:
+        if self._ended:
             # With and without the disturbed blocks the verdicts are the same, or they would not be sure.
             return
         dirty = [s.block for s in self._states.values() if s.dirty and s.repeats is None]
@@ -71,17 +71,22 @@ class Series:
         return next(number for number in plan.block_numbers if number not in self._states)
 
     def _look(self, done: int) -> bool:
-        """Whether the verdicts of so many blocks are sure at a planned look."""
+        """Whether the verdicts of so many blocks are sure at a planned look, or none can become so."""
         plan, bench = self._plan, self._bench
         if plan.looks.early(done) is None:
             return False
         going = [c for c in plan.comparisons if not (bench.given_up(c.a) or bench.given_up(c.b))]
-        recorded = bench.writer.run.part(self._part.name)
-        self._sure = sure(recorded, going, self._part, plan.looks) and self._part.enough(recorded, going)
         number = f"look {plan.looks.number(done)} of {len(plan.looks.blocks)}, after {done} blocks"
-        bench.progress.say(f"{number}: every comparison is decided" if self._sure else
-                           f"{number}: not yet sure; the next one is after {plan.next_look(done)}")
-        return self._sure
+        if not going:
+            self._ended, what = True, "of every comparison an arm has failed for good"
+        else:
+            recorded = bench.writer.run.part(self._part.name)
+            decided = sure(recorded, plan.comparisons, self._part, plan.looks)
+            self._ended = decided and self._part.enough(recorded, going)
+            what = ("every comparison is decided" if self._ended else
+                    f"not yet sure; the next one is after {plan.next_look(done)}")
+        bench.progress.say(f"{number}: {what}")
+        return self._ended
 
     def _in_time(self, beyond_minimum: bool) -> bool:
         """Whether another block may start, which would end in time; that one beyond the minimum may not is a finding.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # A late fall (just-in-time compilation has been seen to end at step 35) is found only when one process runs well past
 # it. So the first of each arm runs long, unless that is dear and nothing speaks for a fall: one that is missed then
-# shows in the measured windows.
+# shows in the measured windows, where a part has as many as `shifts` needs.
 WARMUP_MIN_STEPS = 20
 WARMUP_LONG_STEPS = 80
 WARMUP_LONG_S = 20.0

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from harness.bench import MAX_FAILURES
 from harness.judge.fairness import common_precision, refusal
 from harness.part import Timed
 from harness.plan import Comparison
@@ -70,7 +71,7 @@ def judge_run(run: RecordedRun, comparisons: Sequence[Comparison], part: Timed) 
     asked = part.asked(run, comparisons)
     looks, blocks = declared_looks(run, part), _first_measured(run)
     early = looks.early(blocks)
-    shared = early if early is not None and settled(asked, part, early) else looks.left(blocks)
+    shared = early if early is not None and settled(run, asked, part, early) else looks.left(blocks)
     alphas = {**dict.fromkeys(asked, shared), **holm(_family(asked, part), asked, shared)}
     for question, ratios in asked.items():
         verdict = _verdict(run, question, ratios, alphas[question], part)
@@ -92,16 +93,20 @@ def sure(run: RecordedRun, comparisons: Sequence[Comparison], part: Timed, looks
         looks: that are planned.
     """
     early = looks.early(_first_measured(run))
-    return early is not None and settled(part.asked(run, comparisons), part, early)
+    return early is not None and settled(run, part.asked(run, comparisons), part, early)
 
 
-def settled(asked: Mapping[Question, Ratios], part: Timed, alpha: float) -> bool:
+def settled(run: RecordedRun, asked: Mapping[Question, Ratios], part: Timed, alpha: float) -> bool:
     """Whether every comparison of the main metric is decided at a look that may spend `alpha`.
 
-    One of arms that must not be compared is waited for all the same: its ratio describes.
+    One of arms that must not be compared is waited for all the same: its ratio describes. One of an arm that is given
+    up is not, but keeps its share of alpha; where there is no other, nothing is decided.
     """
+    newest = {state.block for state in run.of(BlockState)[-MAX_FAILURES:]}
+    going = {case.arm for case in run.of(Case) if case.status == "measured" and case.block in newest}
     alphas = holm(_family(asked, part), asked, alpha)
-    return all(judged_at(asked[question], one).word != "inconclusive" for question, one in alphas.items())
+    waited = [question for question in alphas if {question.comparison.a, question.comparison.b} <= going]
+    return bool(waited) and all(judged_at(asked[one], alphas[one]).word != "inconclusive" for one in waited)
 
 
 def declared_looks(run: RecordedRun, part: Timed) -> Looks:

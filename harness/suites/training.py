@@ -121,4 +121,4 @@ class GatedTraining(Training):
     @classmethod
     def planned(cls, asked: Asked) -> Self:
         """With windows of as many steps as fill their time."""
-        return cls(gate_of(asked, DEFAULT_STEPS), None, asked.options.epochs)
+        return cls(gate_of(asked, DEFAULT_STEPS, None), None, asked.options.epochs)

@@ -53,11 +53,19 @@ def read(events: Iterable[FunctionEvent], note: str) -> Profile:
         if event.name.startswith(MARK):
             if event.device_type.name == "CPU":
                 marks.append((event.time_range.start, event.name.removeprefix(MARK)))
-        else:
-            (host if event.device_type.name == "CPU" else device).append(event)
+        elif event.device_type.name == "CPU":
+            host.append(event)
+        elif not event.is_user_annotation:
+            # What the host marks spans its kernels on the device once more: "Optimizer.step#Adam.step".
+            device.append(event)
     marks.sort()
-    # The device's kernels are named by nobody who knows the operator: those that launched them do.
-    launched = {kernel.name: class_of(event.name) for event in host for kernel in event.kernels}
+    # The device's kernels are named by nobody who knows the operator: those that launched them do. One product serves
+    # linear layers and attention.
+    launchers: dict[str, set[str | None]] = {}
+    for event in host:
+        for kernel in event.kernels:
+            launchers.setdefault(kernel.name, set()).add(class_of(event.name))
+    launched = {name: kinds.pop() for name, kinds in launchers.items() if len(kinds) == 1}
     kernels = [(event, 1e3 * event.time_range.elapsed_us(), launched.get(event.name)) for event in device] or [
         (event, own_ns, class_of(event.name)) for event in host if (own_ns := _own_ns(event)) is not None]
     ends = [at for at, _ in marks]

@@ -58,20 +58,26 @@ def test_the_trainer_goes_on_as_after_its_steps(fw, found):
     other.close()
 
 
-def event(name, start_us, us, device="CPU", kernels=()):
-    """What a profiler tells of one operator or kernel."""
-    return SimpleNamespace(name=name, device_type=SimpleNamespace(name=device), kernels=kernels, cpu_children=[],
+def event(name, start_us, us, device="CPU", kernels=(), note=False):
+    """What a profiler tells of one operator or kernel, or of a note that the host made."""
+    return SimpleNamespace(name=name, device_type=SimpleNamespace(name=device), cpu_children=[],
+                           is_user_annotation=note, kernels=[SimpleNamespace(name=kernel) for kernel in kernels],
                            time_range=SimpleNamespace(start=start_us, end=start_us + us, elapsed_us=lambda: us))
 
 
 def test_on_cuda_kernels_are_the_devices_and_named_by_who_launched_them(fw, framework):
     if framework != "pytorch":
         pytest.skip("Jittor's profiler tells kernels alike on both devices")
-    told = [event("phase:", 0, 1), event("aten::conv2d", 2, 3, kernels=[SimpleNamespace(name="sm90_gemm")]),
-            event("sm90_gemm", 4, 50, "CUDA"), event("phase:forward", 4, 90, "CUDA"), event("phase:forward", 100, 1),
-            event("sm90_gemm", 110, 40, "CUDA"), event("phase:optimizer", 200, 1)]
+    told = [event("phase:", 0, 1), event("aten::conv2d", 2, 3, kernels=["sm90_conv"]),
+            event("aten::addmm", 5, 3, kernels=["sm90_gemm"]), event("aten::bmm", 8, 3, kernels=["sm90_gemm"]),
+            event("sm90_conv", 4, 50, "CUDA"), event("sm90_gemm", 54, 9, "CUDA"), event("sm90_gemm", 63, 7, "CUDA"),
+            event("phase:forward", 4, 90, "CUDA", note=True), event("phase:forward", 100, 1),
+            event("Optimizer.step#Adam.step", 110, 40, "CUDA", note=True), event("sm90_conv", 110, 40, "CUDA"),
+            event("phase:optimizer", 200, 1)]
     found = fw.profile.read(told, "")
+    # Nobody can tell whose product that of linear layers and of attention is.
     assert [(one.phase, one.operator_class, one.count, one.ns) for one in found.kernels] == [
-        ("forward", "convolution", 1, 50e3), ("optimizer", None, 1, 40e3)]
+        ("forward", "convolution", 1, 50e3), ("forward", None, 2, 16e3), ("optimizer", None, 1, 40e3)]
     assert [(span.name, span.track) for span in found.spans if span.track != "operators"] == [
-        ("forward", "phases"), ("optimizer", "phases"), ("sm90_gemm", "device"), ("sm90_gemm", "device")]
+        ("forward", "phases"), ("optimizer", "phases"), ("sm90_conv", "device"), ("sm90_gemm", "device"),
+        ("sm90_gemm", "device"), ("sm90_conv", "device")]

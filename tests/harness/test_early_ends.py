@@ -66,8 +66,21 @@ def test_of_three_arms_every_comparison_must_be_decided(lab):
 
 
 def test_an_arm_that_fails_for_good_holds_up_nobody(lab):
+    lab.script(lambda options, process, step: (200 if "slow" in options else 100) * (1 + process % 3 / 500) * MS)
     _, run = lab.run(**{**RUN, "arms": "scripted,scripted:slow,scripted:raise"})
     assert blocks(run) == [0, 1, 2]
+    decided, failed = run.of(Verdict)[:2]
+    # At the level that the look spends, of which the other comparison has kept its share.
+    assert (decided.word, decided.look, decided.look_alpha) == ("A-faster", 1, pytest.approx(0.0015))
+    assert decided.alpha == pytest.approx(0.00075) and failed.word == "inconclusive"
+
+
+def test_where_no_comparison_is_left_the_first_look_ends_the_run_and_decides_nothing(lab):
+    _, run = lab.run(**{**RUN, "arms": "scripted,scripted:raise"})
+    assert blocks(run) == [0, 1, 2] and run.of(Verdict)[0].word == "inconclusive"
+    said = lab.stream.getvalue()
+    assert "look 1 of 4, after 3 blocks: of every comparison an arm has failed for good" in said
+    assert "is decided" not in said
 
 
 @pytest.mark.parametrize(("ratio", "had", "measured"), [(3.0, 2, 3), (3.0, 3, 3), (1.02, 4, 12)])

@@ -132,7 +132,10 @@ def test_a_single_arm_needs_no_parity():
 def test_parity_runs_as_many_steps_as_asked():
     assert make_plans(Asked(BenchConfig(suite="parity"), "cpu"))[0].part.steps == 50
     assert make_plans(Asked(BenchConfig(suite="parity", steps="7"), "cpu"))[0].part.steps == 7
-    assert make_plans(Asked(BenchConfig(suite="train-speed", steps="7"), "cpu"))[0].part.parity.steps == 20
+    gate = make_plans(Asked(BenchConfig(suite="train-speed", steps="7"), "cpu"))[0].part.parity
+    assert (gate.steps, gate.within_s) == (20, 10.0)
+    whole = make_plans(Asked(BenchConfig(suite="all"), "cpu"))[0].part.parity
+    assert (whole.steps, whole.within_s) == (50, None), "where parity is one of the things that are measured"
 
 
 @pytest.mark.parametrize(("config", "device", "message"), [

@@ -8,7 +8,9 @@ import scripted_backend
 from harness.options import BenchConfig, checked
 from harness.protocol import training
 from harness.record.events import Case, LeftOut, Share
+from harness.suites.why import leftouts, swaps
 from harness.suites.why.leftouts import recipes
+from harness.suites.why.part import Why
 from impls.errors import UsageError
 from impls.recipe.config import merged, preset
 
@@ -59,6 +61,15 @@ def test_what_is_left_out_takes_its_own_part_off_the_gap(why):
         "attention": ("explains", 0.5), "clipping": ("explains", 0.1), "averaged weights": ("does-not-explain", 0.0)}
     assert (found["attention"].a_ns, found["attention"].b_ns) == (pytest.approx(10e6), pytest.approx(40e6))
     assert len(run.of(LeftOut)) == 3 * 2 * 3
+
+
+def test_what_a_block_takes_counts_them(why, monkeypatch):
+    told = []
+    monkeypatch.setattr(Why, "after_s", lambda self, block: told.append(leftouts.seconds(block)) or 0.0)
+    why()
+    # Of both arms without each of three things: a trainer, 4 steps to warm up, and 3 rounds of both.
+    both = sum(PHASES_NS.values()) * 2 + 60e6
+    assert told == [pytest.approx(3 * (2 * swaps.BUILD_S + 10 * both / 1e9), rel=0.01)]
 
 
 def test_without_the_option_or_a_gap_nothing_is_left_out(why, lab, monkeypatch):

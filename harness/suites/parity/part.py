@@ -138,6 +138,6 @@ class TrainingSteps(Timed):
                             losses=told.losses, loss_scale=told.loss_scale, skipped=told.skipped))
 
 
-def gate_of(asked: Asked, steps: int) -> Parity | None:
+def gate_of(asked: Asked, steps: int, within_s: float | None = GATE_S) -> Parity | None:
     """The gate of a training; None where there is nothing to compare."""
-    return Parity(steps, within_s=GATE_S) if len(asked.options.compared) > 1 else None
+    return Parity(steps, within_s=within_s) if len(asked.options.compared) > 1 else None

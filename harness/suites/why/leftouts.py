@@ -17,7 +17,7 @@ from harness.record.events import ArmSlot, LeftOut, PartName, Share
 from harness.record.run import RecordedRun
 from harness.stats.share import SHARE_MARGIN, gap_of, midmean, share_of, word_of
 from harness.suites.why.shares import whole_steps
-from harness.suites.why.swaps import ROUNDS, WARM, skipped, slower, tried
+from harness.suites.why.swaps import ROUNDS, WARM, expected, skipped, slower, trainer_s, tried
 from impls.recipe.config import ExperimentConfig, merged
 
 if TYPE_CHECKING:
@@ -47,6 +47,12 @@ def measure(block: Block) -> None:
                 block.bench.check_time(f"in block {block.number}")
                 block.bench.progress.status(f"{block.bench.plan.arm(slot).name}: steps without {cause}")
                 tried(block, slot, cause, partial(_leave_out, block, slot, cause, recipe))
+
+
+def seconds(block: Block) -> float:
+    """About how long `measure` takes in a block whose arms are warm."""
+    slots = {slot for pair in expected(block) for slot in pair}
+    return len(recipes(block.bench.experiment)) * sum(trainer_s(block, slot) for slot in slots)
 
 
 def left_out(run: RecordedRun, pair: Comparison, part: PartName, refused: str | None = None) -> list[Share]:

@@ -83,10 +83,10 @@ class Why(TrainingSteps):
             leftouts.measure(block)
 
     def after_s(self, block: Block) -> float:
-        """All swaps."""
-        from harness.suites.why.swaps import seconds
+        """All swaps, and what is left out."""
+        from harness.suites.why import leftouts, swaps
 
-        return seconds(block)
+        return swaps.seconds(block) + (leftouts.seconds(block) if self.thorough else 0.0)
 
     def once(self, block: Block, arm: Started) -> None:
         """The loader, waiting and sampling, apart from all windows."""

@@ -59,15 +59,23 @@ def slower(block: Block, pair: Comparison) -> ArmSlot | None:
 
 def seconds(block: Block) -> float:
     """About how long `measure` takes in a block whose arms are warm."""
-    plan, found = block.bench.plan, 0.0
-    pairs = [(pair.a, pair.b) for pair in plan.comparisons if not pair.selfcheck]
+    plan = block.bench.plan
+    return sum(len(swaps(plan.arm(slot), plan.device)) * trainer_s(block, slot)
+               for slot in {slow for slow, _ in expected(block)})
+
+
+def expected(block: Block) -> list[tuple[ArmSlot, ArmSlot]]:
+    """The pairs of which one arm is slower as far as the warm-up tells, that one first."""
     typical = {slot: arm.typical_ns for slot, arm in block.live.items()}
-    slow = {max(pair, key=typical.__getitem__) for pair in pairs if {*pair} <= typical.keys() and
-            max(typical[slot] for slot in pair) > (1 + MARGIN) * min(typical[slot] for slot in pair)}
-    for slot in slow:
-        steps = WARM + 2 * ROUNDS * block.live[slot].steps_for(WINDOW_S)
-        found += len(swaps(plan.arm(slot), plan.device)) * (BUILD_S + steps * typical[slot] / 1e9)
-    return found
+    pairs = [sorted((pair.a, pair.b), key=typical.__getitem__) for pair in block.bench.plan.comparisons
+             if not pair.selfcheck and {pair.a, pair.b} <= typical.keys()]
+    return [(slow, fast) for fast, slow in pairs if typical[slow] > (1 + MARGIN) * typical[fast]]
+
+
+def trainer_s(block: Block, slot: ArmSlot) -> float:
+    """About how long a second trainer beside that of an arm takes, and the rounds of both."""
+    arm = block.live[slot]
+    return BUILD_S + (WARM + 2 * ROUNDS * arm.steps_for(WINDOW_S)) * arm.typical_ns / 1e9
 
 
 def swaps(arm: Arm, device: Device) -> dict[Arm, str]:
