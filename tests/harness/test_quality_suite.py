@@ -205,7 +205,7 @@ def test_all_runs_every_part_into_one_journal(lab):
 def test_parts_never_share_a_block_number():
     plans = make_plans(Asked(BenchConfig(suite="all", arms="pytorch,jittor"), "cpu"))
     numbers = [number for plan in plans if plan.timed for number in plan.block_numbers]
-    assert len(numbers) == len(set(numbers)) == 3 * (12 + 3 + 1)
+    assert len(numbers) == len(set(numbers)) == 2 * (12 + 3 + 1) + (6 + 1 + 1)
     assert plans[0].part.parity.steps == 50 and not any(getattr(plan.part, "parity", None) for plan in plans[1:])
 
 
