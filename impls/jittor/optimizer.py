@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jittor as jt
 import numpy as np
 from jittor import Var
 from numpy.typing import NDArray
 
-from impls.jittor.data import to_numpy
 from impls.jittor.moments import Moments
 from impls.recipe.scaling import BACKOFF, GROWTH, GROWTH_INTERVAL, LossScale
 
@@ -92,7 +91,8 @@ class Adam(Moments):
                  scaled: bool = False) -> None:
         super().__init__(params, grad_clip, ema_decay)
         self.scaler = _GradScaler() if scaled else None
-        self.weights = jt.array(self.flatten(to_numpy(self.params))).stop_grad()
+        self.weights = _joined(self.params.values()).stop_grad()
+        self.weights.sync()
 
     def backward(self, loss: Var) -> list[Var]:
         """Enqueue the backward pass; returns the gradients."""
@@ -102,7 +102,7 @@ class Adam(Moments):
         """Enqueue the update by the gradients of `backward`."""
         self.steps += 1
         flat, (beta1, beta2), overflow = self.flat, self.betas, None
-        grad = jt.concat([one.flatten() for one in grads])
+        grad = _joined(grads)
         if self.scaler is None:
             correction1, correction2 = 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps)
         else:
@@ -145,9 +145,14 @@ class Adam(Moments):
 
     def load_arrays(self, arrays: Mapping[str, Mapping[str, NDArray[np.float32]]], steps: int) -> None:
         """Go on from `arrays`["exp_avg" | "exp_avg_sq" | "ema"][name] and the parameters after `steps` updates."""
-        self.weights.update(jt.array(self.flatten(to_numpy(self.params))).stop_grad())
+        self.weights.update(_joined(self.params.values()))
         self.weights.sync()
         super().load_arrays(arrays, steps)
+
+
+def _joined(arrays: Iterable[Var]) -> Var:
+    """All of them in one flat array."""
+    return jt.concat([one.flatten() for one in arrays])
 
 
 def update_average(average: Sequence[Var], params: Sequence[Var], decay: float, overflow: Var | None = None) -> None:

@@ -101,3 +101,8 @@ def test_a_recipe_is_not_measured_without_what_it_lacks():
 def test_a_suite_that_looks_for_no_causes_refuses_it():
     with pytest.raises(UsageError, match="--thorough: suite train-speed looks for no causes.*--suite why"):
         checked(BenchConfig(suite="train-speed", thorough=True))
+
+
+def test_nothing_is_left_out_of_arms_that_are_not_in_memory_together(lab):
+    with pytest.raises(UsageError, match="--thorough: .*leave out --schedule sequential"):
+        lab.run(suite="why", arms="scripted,scripted:slow", thorough=True, schedule="sequential")

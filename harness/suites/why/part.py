@@ -13,6 +13,7 @@ from harness.part import Asked, Metric, Metrics, Needs
 from harness.record.events import Apart, ArmSlot, Event, Phases, Share, Verdict
 from harness.stats.looks import Looks
 from harness.suites.parity.part import GATE_STEPS, TrainingSteps, gate_of
+from impls.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -48,7 +49,14 @@ class Why(TrainingSteps):
 
     @classmethod
     def planned(cls, asked: Asked) -> Self:
-        """`--steps` are those of a window."""
+        """`--steps` are those of a window.
+
+        Raises:
+            UsageError: causes are to be left out of arms that are not in memory together.
+        """
+        if asked.options.thorough and asked.options.schedule == "sequential":
+            raise UsageError("--thorough: which arm is slower is seen where both are in memory: leave out "
+                             "--schedule sequential")
         return cls(gate_of(asked, GATE_STEPS), asked.options.step_count, asked.options.thorough)
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
