@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0 measured, 1 not all of it, 2 bad input, 130 interrupted.
 
-    1 is for a failed case, and for a disk that takes no more: what was measured is kept, and `--resume` goes on.
+    1 is for a failed case, and for a disk that takes no more: what was measured is kept, and `--resume` goes on; and
+    for a `--doctor` that found something.
     """
     return process.run(PROG, _main, argv)
 
@@ -43,6 +44,10 @@ def _main(words: list[str]) -> int:
     else:
         options, overrides = parse(words)
         progress = Progress(options.quiet)
+        if options.doctor:
+            from harness.doctor.doctor import examine
+
+            return examine(options, progress)
         job = resolve(options, overrides, command, progress)
     if job.options.dry_run:
         print(dry_run(job.options, job.recipe, job.plans, job.device_reason, job.channels))

@@ -111,6 +111,8 @@ class BenchConfig(Frozen):
     allow_env_change: bool = Field(False, description="with --resume: go on although the machine or its software has "
                                                       "changed; every verdict says so")
     dry_run: bool = Field(False, description="print the plan and the resolved configuration, measure nothing")
+    doctor: bool = Field(False, description="look for what is wrong with this machine and the interpreters of --arms, "
+                                            "try every arm, and say what mends it; measures and writes nothing")
     quiet: bool = Field(False, description="no progress bars, only the result")
 
     @field_validator("steps", "train_steps", mode="before")
@@ -176,6 +178,9 @@ class BenchConfig(Frozen):
 # number of threads does, and is held against the recorded environment instead.
 FREE_ON_RESUME = frozenset({"resume", "allow_env_change", "dry_run", "quiet", "config", "out", "threads",
                             "time_limit"})
+COMMAND_LINE_ONLY = ("config", "resume", "allow_env_change", "dry_run", "doctor")
+# What somebody who wants something measured says.
+_NOT_WITH_DOCTOR = ("dry_run", "resume", "selfcheck", "cold_start", "thorough", "time_limit", "model_path")
 _AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "num_workers": 0, "seed": 0,
              "num_images": 2, "reference_images": 2}
 # Options that belong to some suites only, and why another refuses them.
@@ -207,7 +212,7 @@ def read_config(path: Path) -> tuple[BenchConfig, dict[str, Any]]:
     """
     data = {key.replace("-", "_"): value for key, value in read_json(path).items()}
     overrides = data.pop(EXPERIMENT, {})
-    for key in ("config", "config_path", "resume", "allow_env_change", "dry_run"):
+    for key in (*COMMAND_LINE_ONLY, "config_path"):
         if key in data:
             raise UsageError(f"{path}: {key!r} belongs on the command line, not into the file")
     # The overrides are checked here, against any preset, so that a fault is found before anything starts.
@@ -215,8 +220,7 @@ def read_config(path: Path) -> tuple[BenchConfig, dict[str, Any]]:
     try:
         return checked(BenchConfig.model_validate(data), f"{path}: "), overrides
     except ValidationError as error:
-        own = ("config", "resume", "allow_env_change", "dry_run")
-        known = ", ".join(name for name in BenchConfig.model_fields if name not in own)
+        known = ", ".join(name for name in BenchConfig.model_fields if name not in COMMAND_LINE_ONLY)
         more = f" (known: {known}, {EXPERIMENT})" if "unknown key" in first_fault(error) else ""
         raise UsageError(f"{path}: {first_fault(error)}{more}") from error
 
@@ -235,6 +239,7 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
     if config.blocks is not None and config.blocks > MOST_BLOCKS:
         raise UsageError(f"{where}--blocks: must be at most {MOST_BLOCKS}, got {config.blocks}")
     check_threads(config, where)
+    _check_doctor(config, where)
     suite = SUITES[config.suite]
     samples = any(part.needs.weights for part in suite.parts)
     if not samples and config.steps is not None and not (
@@ -259,6 +264,13 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
     except UsageError as error:
         raise UsageError(f"{where}{error}") from error
     return config
+
+
+def _check_doctor(config: BenchConfig, where: str) -> None:
+    """Refuse what asks for a measurement beside `--doctor`."""
+    for name in _NOT_WITH_DOCTOR if config.doctor else ():
+        if getattr(config, name) != BenchConfig.model_fields[name].default:
+            raise UsageError(f"{where}--{name.replace('_', '-')}: --doctor measures nothing: leave one of them out")
 
 
 def check_threads(config: BenchConfig, where: str = "") -> None:

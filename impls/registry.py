@@ -39,8 +39,10 @@ class BackendSpec:
         compiling: options with which code is compiled while steps run, where no count of a cache's files tells of it.
         formats: options that change the number format of products and convolutions -> that format.
         prepare_module: module, or None, for a framework that compiles: it may have `prewarm(device, echo)`, which fills
-            a cache before the first import; `compiled_files()`, which counts it; `compiling(log)`, which tells how
-            far compiling is by the end of a process's output, None where it is not at it.
+            a cache before the first import; `ailments(device)`, which looks at the machine without the framework and
+            gives pairs of what it looked at and a line with a fault and its remedy; `compiled_files()`, which counts
+            the cache; `compiling(log)`, which tells how far compiling is by the end of a process's output, None where
+            it is not at it.
     """
 
     name: str

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from harness import cli
+from harness.doctor import doctor
 from harness.options import BenchConfig
 from harness.record.events import Finding, RunEnded, RunStarted
 from harness.record.writer import RunWriter
@@ -185,6 +186,7 @@ def check(code, printed, argv):
 def nothing_starts(monkeypatch):
     """Where a run would begin it ends, and no graphics driver is asked."""
     monkeypatch.setattr(local, "execute", lambda *args: 0)
+    monkeypatch.setattr(doctor, "examine", lambda *args: 0)
     monkeypatch.setattr(resolve.gpu, "fault", lambda: "no driver in this test")
     before = signal.getsignal(signal.SIGTERM)
     yield

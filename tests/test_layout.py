@@ -69,7 +69,7 @@ def fault(module: str, imported: str) -> str | None:  # noqa: PLR0911 - one rule
             return None if allowed else "harness reaches the implementations only through impls.registry"
     if inside(module, "reports") and inside(imported, "harness"):
         # A comparison of runs is in neither journal, so that the report itself must judge it; an interval describes.
-        judges = inside(module, "reports.compare") and inside(imported, "harness.stats")
+        judges = inside(module, "reports.compare", "reports.curves") and inside(imported, "harness.stats")
         allowed = judges or inside(imported, "harness.record", "harness.stats.interval")
         return None if allowed else "reports reads runs only through harness.record"
     return None
@@ -135,10 +135,10 @@ def test_the_rules_allow_what_the_design_wants(module, source):
 FLOORS = {
     "harness": (
         ("record",), ("stats",), ("protocol", "machine", "progress"), ("processes", "ledger", "worker"), ("part",),
-        ("options",), ("plan",), ("judge", "bench"), ("blocks",), ("run",), ("cli", "gpucheck")),
+        ("options",), ("plan",), ("judge", "bench"), ("blocks",), ("run",), ("doctor",), ("cli", "gpucheck")),
     "reports": (
-        ("text",), ("page",), ("view",), ("chapters",), ("report", "compare", "export", "index", "serve", "terminal"),
-        ("__main__",)),
+        ("text",), ("page",), ("view",), ("chapters",),
+        ("report", "compare", "curves", "export", "index", "serve", "terminal"), ("__main__",)),
 }
 # Suites are plug-ins: they import from any floor, and shared files see only these of them.
 SEEN_OF_SUITES = ("registry", "weights")
@@ -150,6 +150,7 @@ OTHER_MEANINGS = {
     ("reports/export/rows.py", "quality"): "the name of an exported table",
     ("reports/export/schema.py", "quality"): "the name of an exported table",
     ("reports/chapters/ratio.py", "all"): "every cell",
+    ("reports/__main__.py", "align"): "the command that compares loss curves",
 }
 
 

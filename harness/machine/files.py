@@ -105,6 +105,16 @@ class SystemFiles:
         """What the kernel reads the time from."""
         return self.text("sys/devices/system/clocksource/clocksource0/current_clocksource")
 
+    def exists(self, path: str | Path) -> bool:
+        """Whether a file is there."""
+        return (self._root / path).exists()
+
+    def nvidia_gpus(self) -> int:
+        """NVIDIA's display controllers on the PCI bus, with a driver or without."""
+        found = (self._root / "sys/bus/pci/devices").glob("*")
+        return sum(self.text(one / "vendor") == "0x10de" and (self.text(one / "class") or "").startswith("0x03")
+                   for one in found)
+
     def _groups(self, controller: str) -> list[Path]:
         """Folders of this process's control groups, version 2 and 1, from the innermost to the root of each tree."""
         folders: list[Path] = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.machine import gpu
@@ -21,8 +22,10 @@ from impls.recipe.config import ExperimentConfig, SampleConfig
 from impls.registry import Arm, Device
 
 if TYPE_CHECKING:
+    from harness.processes.session import Session
     from harness.processes.workers import LocalSessions
     from harness.progress import Progress
+    from harness.protocol.life import Created
     from harness.record.run import RecordedRun
     from impls.store.weights import Weights
 
@@ -215,18 +218,37 @@ def _no_tf32(both: BenchConfig) -> str | None:
 
 def _cuda_fault(sessions: LocalSessions, arm: Arm, threads: int) -> str | None:
     """Why an arm cannot use CUDA, as its framework says in a short-lived worker; None when it can."""
-    from harness.bench import SLOW_LIMIT_S
     from harness.processes.session import WorkerFailedError
-    from harness.protocol import life
 
     with sessions.folder("probe") as folder:
         try:
-            with sessions.start("A", arm, folder / "probe.log") as session:
-                session.ask(life.Prewarm(arm=arm.name, device="cuda"), SLOW_LIMIT_S)
-                session.ask(life.Create(arm=arm.name, device="cuda", threads=threads), SLOW_LIMIT_S)
+            with opened(sessions, arm, "cuda", threads, folder):
+                return None
         except WorkerFailedError as error:
             return error.message
-    return None
+
+
+@contextmanager
+def opened(sessions: LocalSessions, arm: Arm, device: Device, threads: int,
+           folder: Path) -> Iterator[tuple[Session, Created]]:
+    """A worker that belongs to no run, with its framework imported.
+
+    Args:
+        sessions: starts it.
+        arm: what it runs.
+        device: where.
+        threads: CPU threads.
+        folder: for its log.
+
+    Raises:
+        WorkerFailedError: it cannot be had.
+    """
+    from harness.bench import SLOW_LIMIT_S
+    from harness.protocol import life
+
+    with sessions.start("A", arm, folder / "worker.log") as session:
+        session.ask(life.Prewarm(arm=arm.name, device=device), SLOW_LIMIT_S)
+        yield session, session.ask(life.Create(arm=arm.name, device=device, threads=threads), SLOW_LIMIT_S)
 
 
 def own_sampling(weights: Weights, said: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ them later rebuilds everything (minutes), so all of them are set here and nowher
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -23,7 +22,8 @@ from impls.command import process
 from impls.command.parser import Parser
 from impls.devices import TF32_SWITCH, require_tf32_switch, usable_cpus
 from impls.errors import EXIT_OK, EXIT_USAGE, UnavailableError, cause
-from impls.jittor.setup import cuda_toolkit, kernel_compiler, onednn_wheels, requirements
+from impls.jittor.setup import cuda_toolkit, examination, kernel_compiler, onednn_wheels, requirements
+from impls.jittor.setup.home import jittor_home
 
 Device = Literal["cpu", "cuda"]
 PROG = "python -m impls.jittor.runtime"
@@ -33,6 +33,8 @@ PREWARM_SILENCE_S = 1800
 ECHO_EVERY_S = 5
 LAST_LINES = 40
 
+# A doctor asks this module.
+ailments = examination.ailments
 _prepared: tuple[Device, bool] | None = None
 
 
@@ -59,7 +61,8 @@ def prepare(device: Device = "cpu", tf32: bool = False) -> None:
                else "before impls.jittor.runtime.prepare()")
         raise UnavailableError(f"Jittor was already imported {how} in this process: start a new one for {device!r}")
     requirements.check_python()
-    requirements.check_compiler()
+    requirements.compiler()
+    requirements.headers()
     settings = {
         "log_silent": "1",
         "gdb_path": "",  # a crash would attach gdb and print pages
@@ -160,28 +163,6 @@ def compiling(log: str) -> str | None:
     left_s = float(found[3])
     left = f"{left_s / 60:.0f} min" if left_s >= 90 else f"{left_s:.0f} s"
     return f"{found[1]} of {found[2]} kernels compiled, about {left} left"
-
-
-def jittor_home() -> Path:
-    """The folder whose .cache/jittor Jittor writes to: JITTOR_HOME, else the one it remembered, else the home folder.
-
-    Raises:
-        UnavailableError: Jittor could not write there.
-    """
-    cache = Path.home() / ".cache" / "jittor"
-    advice = "set HOME to a writable folder"
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        remembered = cache / "config.json"
-        settings = json.loads(remembered.read_text(encoding="utf-8")) if remembered.exists() else {}
-        home = Path(os.environ.get("JITTOR_HOME") or settings.get("JITTOR_HOME") or Path.home()).absolute()
-        (home / ".cache" / "jittor").mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise UnavailableError(f"Jittor needs a writable home folder: {cache}: {error}: {advice}") from error
-    for folder in (cache, home / ".cache" / "jittor"):
-        if not os.access(folder, os.W_OK):
-            raise UnavailableError(f"Jittor needs a writable home folder: {folder} is read-only: {advice}")
-    return home
 
 
 def _name_interpreter_by_version() -> None:

@@ -20,8 +20,7 @@ import jittor as jt
 import numpy as np
 
 from impls.errors import UnavailableError
-from impls.jittor import runtime
-from impls.jittor.setup import onednn_wheels
+from impls.jittor.setup import home, onednn_wheels
 from impls.store.files import remove_abandoned, replacement
 
 SOURCES = tuple(Path(__file__).parent / "csrc" / name for name in ("operators.cc", "planes.cc", "convolution.cc"))
@@ -43,7 +42,7 @@ def load() -> Path:
     if not jt.compile_extern.use_mkl:
         raise UnavailableError("the onednn option needs Jittor's oneDNN, which use_mkl=0 switched off: unset use_mkl")
     compiler = jt.flags.cc_path
-    headers = onednn_wheels.folder(runtime.jittor_home()) / "include"
+    headers = onednn_wheels.folder(home.jittor_home()) / "include"
     texts = [file.read_text(encoding="utf-8") for file in (*SOURCES, *HEADERS)]
     key = hashlib.sha256("\0".join((*texts, compiler, *COMPILE, *LINK)).encode()).hexdigest()[:16]
     library = Path(jt.flags.cache_path) / "ddpm_bench" / f"operators-{key}.so"

@@ -15,7 +15,7 @@ def folder(home: Path) -> Path:
     """Where Jittor looks for oneDNN before it would download it.
 
     Args:
-        home: as from `runtime.jittor_home`.
+        home: as from `home.jittor_home`.
     """
     # The name is Jittor's own.
     return home / ".cache" / "jittor" / "mkl" / "dnnl_lnx_2.2.0_cpu_gomp"
@@ -25,14 +25,33 @@ def link(home: Path) -> None:
     """Point Jittor at the oneDNN of the PyPI wheels, replacing links that lead nowhere (a deleted environment).
 
     Args:
-        home: as from `runtime.jittor_home`.
+        home: as from `home.jittor_home`.
 
     Raises:
         UnavailableError: the wheels are missing or damaged.
     """
     place = folder(home)
-    if all((place / part).exists() for part in ("include/dnnl.hpp", "include/oneapi", "lib/libmkldnn.so")):
+    links = missing(place)
+    if not links:
         return
+    for parent in (place / "lib", place / "include"):
+        if parent.is_symlink():
+            parent.unlink()
+        parent.mkdir(parents=True, exist_ok=True)
+    for name, target in links.items():
+        # Replaced in one move: several processes may start at once.
+        with replacement(name) as scratch:
+            scratch.symlink_to(target)
+
+
+def missing(place: Path) -> dict[Path, Path]:
+    """The links that `place` lacks, with what they lead to; none where Jittor finds everything there.
+
+    Raises:
+        UnavailableError: as `link`.
+    """
+    if all((place / part).exists() for part in ("include/dnnl.hpp", "include/oneapi", "lib/libmkldnn.so")):
+        return {}
     files: dict[str, Path] = {}
     for wheel in WHEELS:
         try:
@@ -52,11 +71,4 @@ def link(home: Path) -> None:
     links = {place / "lib" / name: library for name in ("libmkldnn.so", "libdnnl.so.2")}
     links |= {place / "include" / path.name: path for path in include.glob("dnnl*.h*")}
     links[place / "include" / "oneapi"] = include / "oneapi"
-    for parent in (place / "lib", place / "include"):
-        if parent.is_symlink():
-            parent.unlink()
-        parent.mkdir(parents=True, exist_ok=True)
-    for name, target in links.items():
-        # Replaced in one move: several processes may start at once.
-        with replacement(name) as scratch:
-            scratch.symlink_to(target)
+    return links

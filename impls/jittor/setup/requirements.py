@@ -28,28 +28,63 @@ def check_python() -> None:
     Raises:
         UnavailableError: one of them is missing or does not go with Jittor.
     """
-    import numpy
+    check_numpy()
+    check_version()
+    check_installed()
 
-    if int(numpy.__version__.split(".")[0]) >= 2:
-        raise UnavailableError(f"Jittor reads garbage with numpy {numpy.__version__}: pip install 'numpy<2'")
+
+def check_numpy() -> None:
+    """The numpy that is imported here.
+
+    Raises:
+        UnavailableError: it is none of those that Jittor was compiled for.
+    """
+    version = importlib.metadata.version("numpy")
+    if int(version.split(".")[0]) >= 2:
+        raise UnavailableError(f"Jittor reads garbage with numpy {version}: pip install 'numpy<2'")
+
+
+def check_version() -> None:
+    """The version of Python.
+
+    Raises:
+        UnavailableError: Jittor does not start on it.
+    """
     if sys.version_info >= (3, 13):
         version = sys.version.split()[0]
         raise UnavailableError(f"Jittor 1.3.11 does not start on Python {version}: use Python 3.10, 3.11 or 3.12")
+
+
+def check_installed() -> None:
+    """Jittor itself.
+
+    Raises:
+        UnavailableError: it is not installed.
+    """
     try:
         importlib.metadata.version("jittor")
     except importlib.metadata.PackageNotFoundError as error:
         raise UnavailableError("Jittor is not installed: pip install jittor==1.3.11.0") from error
 
 
-def check_compiler() -> None:
-    """A C++ compiler and Python's headers.
+def compiler() -> str:
+    """The C++ compiler that Jittor takes.
+
+    Raises:
+        UnavailableError: it is missing; the message says how to install it.
+    """
+    name = os.environ.get("cc_path") or "g++"
+    if shutil.which(name) is None:
+        raise UnavailableError(f"Jittor compiles its operators with {name}: install it (Debian: apt install g++)")
+    return name
+
+
+def headers() -> Path:
+    """The folder of Python's headers.
 
     Raises:
         UnavailableError: they are missing; the message says how to install them.
     """
-    compiler = os.environ.get("cc_path") or "g++"
-    if shutil.which(compiler) is None:
-        raise UnavailableError(f"Jittor compiles its operators with {compiler}: install it (Debian: apt install g++)")
     include = Path(sysconfig.get_paths()["include"])
     if not (include / "Python.h").exists():
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -57,6 +92,7 @@ def check_compiler() -> None:
             f"Jittor needs Python's headers: {include / 'Python.h'} is missing: install them"
             f" (Debian: apt install python{version}-dev)"
         )
+    return include
 
 
 def python_config() -> str:

@@ -14,13 +14,12 @@ import sysconfig
 import types
 from pathlib import Path
 
-import numpy
 import pytest
 from scripted_cuda import Driver, compiler
 
 from impls.errors import UnavailableError
 from impls.jittor import runtime
-from impls.jittor.setup import cuda_toolkit, onednn_wheels
+from impls.jittor.setup import cuda_toolkit, home, onednn_wheels
 
 BUILD_SETTINGS = (
     "cc_path",
@@ -93,7 +92,7 @@ def test_missing_onednn_names_the_packages_and_use_mkl_0_goes_without(monkeypatc
 
 
 def test_numpy_2_is_refused(monkeypatch):
-    monkeypatch.setattr(numpy, "__version__", "2.1.0")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.1.0")
     with pytest.raises(UnavailableError, match="numpy<2"):
         runtime.prepare("cpu")
 
@@ -129,7 +128,7 @@ def test_remembered_jittor_home_is_honoured(tmp_path):
     cache = tmp_path / ".cache" / "jittor"
     cache.mkdir(parents=True)
     (cache / "config.json").write_text(json.dumps({"JITTOR_HOME": str(elsewhere)}))
-    assert runtime.jittor_home() == elsewhere
+    assert home.jittor_home() == elsewhere
     runtime.prepare("cpu")
     assert (onednn(elsewhere) / "lib" / "libmkldnn.so").exists()
 
