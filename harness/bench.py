@@ -129,7 +129,7 @@ class Bench:
             WorkerFailedError: it cannot be brought up.
         """
         arm = self.plan.arm(slot)
-        create = life.Create(arm=arm.name, device=self.plan.device, threads=self.threads)
+        create = life.Create(arm=arm.name, device=self.plan.device, threads=self.threads, file=arm.spec.file)
         for attempt in range(START_TRIES):
             session = self.sessions.start(slot, arm, self.ledger.log(log_name), env)
             try:
@@ -145,7 +145,8 @@ class Bench:
 
     def build(self, session: Session, experiment: ExperimentConfig, images: int | None = None) -> life.Built:
         """Have a worker build a trainer."""
-        command = life.Build(experiment=plain(experiment), data_path=str(self.data_path), images=images)
+        data = None if self.data_path is None else str(self.data_path)
+        command = life.Build(experiment=plain(experiment), data_path=data, images=images)
         return session.ask(command, SLOW_LIMIT_S)
 
 

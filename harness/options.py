@@ -17,7 +17,17 @@ from harness.part import Part
 from harness.suites.registry import SUITES
 from impls.devices import default_threads, usable_cpus
 from impls.errors import UsageError
-from impls.recipe.config import PRESETS, ExperimentConfig, Frozen, PresetName, first_fault, merged, preset, read_json
+from impls.recipe.config import (
+    PAIR,
+    PRESETS,
+    ExperimentConfig,
+    Frozen,
+    PresetName,
+    first_fault,
+    merged,
+    preset,
+    read_json,
+)
 from impls.registry import Arm, Device, leading_arm, parse_arm, parse_arms
 from impls.tools.cli import NameText, PathText, Shown, alias, command_line, option
 
@@ -87,6 +97,9 @@ class BenchConfig(Frozen):
         None, description="quality: accept Inception weights of this hash; the figure is not called FID then")
     reference_images: int | None = Field(None, description="quality: training images to hold the sets against "
                                                            "(default: at most 5000 on the CPU, all on CUDA)")
+    pair: Annotated[str, Shown("FILE.py")] | None = Field(
+        None, description="parity, train-speed, infer-speed, why: two models of your own in place of the U-Net, as "
+                          "functions in one file; python -m harness.pair init FILE.py writes one to start from")
     loader: Literal["resident", "native"] = Field("resident", description="where measured windows get their batches")
     num_workers: int | None = Field(None, description="worker processes of the native loader (default: the preset's)")
     seed: int = Field(0, description="seed of data order, weights, and of the order of windows")
@@ -127,6 +140,12 @@ class BenchConfig(Frozen):
         """A JSON file may give one path as a text, or null for none."""
         return () if value is None else (value,) if isinstance(value, str) else value
 
+    @field_validator("pair")
+    @classmethod
+    def _wherever_it_goes_on(cls, value: str | None) -> str | None:
+        """A run may go on from another folder."""
+        return None if value is None else os.path.abspath(value)
+
     @property
     def step_count(self) -> int | None:
         """`steps` where it is one number."""
@@ -139,7 +158,7 @@ class BenchConfig(Frozen):
         Raises:
             UsageError: none, or one that there is not.
         """
-        return parse_arms(STRICT_PAIR if self.arms == AUTO else self.arms)
+        return parse_arms(STRICT_PAIR if self.arms == AUTO else self.arms, self.pair)
 
     @cached_property
     def interpreters(self) -> dict[str, str]:
@@ -180,15 +199,18 @@ FREE_ON_RESUME = frozenset({"resume", "allow_env_change", "dry_run", "quiet", "c
                             "time_limit"})
 COMMAND_LINE_ONLY = ("config", "resume", "allow_env_change", "dry_run", "doctor")
 # What somebody who wants something measured says.
-_NOT_WITH_DOCTOR = ("dry_run", "resume", "selfcheck", "cold_start", "thorough", "time_limit", "model_path")
+_NOT_WITH_DOCTOR = ("dry_run", "resume", "selfcheck", "cold_start", "thorough", "time_limit", "model_path", "pair")
 _AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "num_workers": 0, "seed": 0,
              "num_images": 2, "reference_images": 2}
 # Options that belong to some suites only, and why another refuses them.
 _SOME_SUITES = {
     "model_path": "does not sample", "selfcheck": "times nothing that could be held against itself",
     "thorough": "looks for no causes",
+    "pair": "measures the U-Net",
     **dict.fromkeys(("train_steps", "num_images", "eta", "inception_weights", "inception_sha256", "reference_images",
                      "features"), "judges no images")}
+# Options that say what a pair's file says, or something about the U-Net.
+_NOT_OF_A_PAIR = ("preset", "dataset", "data_root", "batch_size", "epochs", "loader", "num_workers", "thorough")
 
 
 def parse(argv: Sequence[str]) -> tuple[BenchConfig, dict[str, Any]]:
@@ -201,7 +223,10 @@ def parse(argv: Sequence[str]) -> tuple[BenchConfig, dict[str, Any]]:
     argv = [alias(word) for word in argv]
     file = option(argv, "--config")
     base, overrides = (BenchConfig(), {}) if file is None else read_config(Path(file))
-    return checked(command_line(argv, base, PROG, ABOUT)), overrides
+    config = checked(command_line(argv, base, PROG, ABOUT))
+    if config.pair is not None and overrides:
+        raise UsageError(f"--pair: models of your own have no {EXPERIMENT} settings: leave them out of {file}")
+    return config, overrides
 
 
 def read_config(path: Path) -> tuple[BenchConfig, dict[str, Any]]:
@@ -251,6 +276,7 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
             others = " or ".join(one.name for one in SUITES.values() if len(one.parts) == 1 and one.takes(name))
             raise UsageError(f"{where}--{name.replace('_', '-')}: suite {config.suite} {why}: leave it out, or choose "
                              f"--suite {others}")
+    _check_pair(config, where)
     if config.allow_env_change and config.resume is None:
         raise UsageError(f"{where}--allow-env-change: belongs to --resume RUN: name the run, or leave it out")
     if config.eta is not None and not 0 <= config.eta < 1e6:
@@ -271,6 +297,19 @@ def _check_doctor(config: BenchConfig, where: str) -> None:
     for name in _NOT_WITH_DOCTOR if config.doctor else ():
         if getattr(config, name) != BenchConfig.model_fields[name].default:
             raise UsageError(f"{where}--{name.replace('_', '-')}: --doctor measures nothing: leave one of them out")
+
+
+def _check_pair(config: BenchConfig, where: str) -> None:
+    """Refuse beside a pair what describes the U-Net or its data."""
+    if config.pair is None:
+        return
+    for name in _NOT_OF_A_PAIR:
+        if getattr(config, name) != BenchConfig.model_fields[name].default:
+            raise UsageError(f"{where}--{name.replace('_', '-')}: models and batches come from {config.pair}: leave it "
+                             "out")
+    if not all("pair" in part.takes for part in SUITES[config.suite].parts):
+        raise UsageError(f"{where}--pair: suite {config.suite} also measures what only the U-Net does: choose one part "
+                         "of it")
 
 
 def check_threads(config: BenchConfig, where: str = "") -> None:
@@ -304,7 +343,8 @@ def experiment(config: BenchConfig, overrides: Mapping[str, Any], device: Device
     Raises:
         UsageError: an override is unknown or of the wrong type.
     """
-    resolved = preset(preset_name(config, overrides, device))
+    own = config.pair is not None
+    resolved = ExperimentConfig(preset=PAIR) if own else preset(preset_name(config, overrides, device))
     rest = {key: value for key, value in overrides.items() if key != "preset"}
     resolved = merged(merged(resolved, base or {}, "defaults"), rest, f"{config.config or '--config'}: {EXPERIMENT}")
     changes: dict[str, dict[str, Any]] = {"train": {"loader": config.loader}, "sample": {}}

@@ -135,6 +135,11 @@ class Part(ABC):
         """
         return {}
 
+    @classmethod
+    def takes_images(cls, recipe: ExperimentConfig) -> bool:
+        """Whether it needs the data set: a pair brings its own batches."""
+        return cls.needs.images and not recipe.is_pair
+
     def check(self, given: Weights | None, images: Dataset | None, resumed: RecordedRun | None) -> None:
         """Refuse what does not fit, before there is a run folder.
 
@@ -241,8 +246,8 @@ class Timed(Part):
         """
 
     @abstractmethod
-    def step_flop(self, recipe: ExperimentConfig) -> int:
-        """Floating-point operations of one step, counted from the network's shape."""
+    def step_flop(self, recipe: ExperimentConfig) -> int | None:
+        """Floating-point operations of one step, counted from the network's shape; None where that is not known."""
 
     def fair(self, recorded: RecordedRun, pair: Comparison) -> str | None:
         """What the gate found against comparing a pair; None where it found nothing."""

@@ -324,6 +324,6 @@ def dry_run(config: BenchConfig, experiment: ExperimentConfig, plans: Sequence[P
     for plan in plans:
         resolved |= {name: own.model_dump(mode="json")["train"] for name, own in plan.part.recipes().items()}
     described = "\n".join(describe(plan, experiment) for plan in plans)
-    if config.dataset == "auto" and channels is None and any(plan.part.needs.images for plan in plans):
+    if config.dataset == "auto" and channels is None and any(plan.part.takes_images(experiment) for plan in plans):
         described += "\ndata set: auto, chosen when the run starts; on grey images the network has 1 channel"
     return f"{described}\ndevice: {device_reason}\n{json.dumps(resolved, indent=2)}"

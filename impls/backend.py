@@ -201,6 +201,14 @@ def loss_scale_of(trainer: Trainer) -> LossScale | None:
     return None if told is None else told()
 
 
+class Probing(Protocol):
+    """What a `Trainer` of another network than the U-Net offers in place of `predict`."""
+
+    def probe(self) -> dict[str, NDArray[np.float32]]:
+        """What the network puts out for the first batch, by name: dropout off, no gradient; changes nothing."""
+        ...
+
+
 class Sampler(Stepper, Protocol):
     """Draws images from a trained network; a step is one network call of an endless DDIM chain.
 
@@ -266,6 +274,11 @@ class Backend(Protocol):
     def matmul_flops(self, n: int, repeats: int) -> float:
         """Best measured float32 floating-point operations per second over `repeats` n x n matrix products."""
         ...
+
+
+# What a `Backend` may offer as `forwards(config)`: forward passes without gradients of a model of the user's own. A
+# stepper, or a trainer, of such a model says as `images_per_step` how many images a step of it takes.
+Forwarding = Callable[[ExperimentConfig], Stepper]
 
 
 class Isolated(Protocol):

@@ -38,6 +38,9 @@ class BackendSpec:
         any_threads: options with which the bits of a result on the CPU do not depend on the number of threads.
         compiling: options with which code is compiled while steps run, where no count of a cache's files tells of it.
         formats: options that change the number format of products and convolutions -> that format.
+        paired: options that a pair of the user's own models can have; None for a backend that runs the U-Net alone.
+            `create` of another one takes a pair's file as `file`.
+        file: a pair's file, which is run in place of the U-Net; None for the U-Net.
         prepare_module: module, or None, for a framework that compiles: it may have `prewarm(device, echo)`, which fills
             a cache before the first import; `ailments(device)`, which looks at the machine without the framework and
             gives pairs of what it looked at and a line with a fault and its remedy; `compiled_files()`, which counts
@@ -56,12 +59,19 @@ class BackendSpec:
     any_threads: frozenset[str] = frozenset()
     compiling: frozenset[str] = frozenset()
     formats: Mapping[str, Precision] = field(default_factory=dict)
+    paired: frozenset[str] | None = None
+    file: str | None = None
     prepare_module: str | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
         """Every option as it is written behind the colon."""
         return (*self.options, *(f"{name}={value}" for name, values in self.choices.items() for value in values))
+
+    def of_pair(self, file: str) -> BackendSpec:
+        """The same framework, to run the models of a pair's file: without options that belong to the U-Net."""
+        return replace(self, options={name: self.options[name] for name in sorted(self.paired or ())}, choices={},
+                       file=file)
 
     def prepares(self, what: str) -> Callable[..., Any] | None:
         """A function of the prepare module; None where it has none."""
@@ -127,7 +137,8 @@ class Arm:
             UnavailableError: the framework, the device or an option cannot be used here.
         """
         factory: Callable[..., Backend] = import_module(self.spec.module).create
-        return factory(options=self.options, device=device, threads=threads)
+        more: dict[str, str] = {} if self.spec.file is None else {"file": self.spec.file}
+        return factory(options=self.options, device=device, threads=threads, **more)
 
 
 BUILT_IN: tuple[BackendSpec, ...] = (
@@ -150,6 +161,7 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         cuda_only=frozenset({"fp16", "tf32"}),
         compiling=frozenset({"compile"}),
         formats={"bf16": HALVES["bf16"], "fp16": HALVES["fp16"], "tf32": "tf32"},
+        paired=frozenset({"channels_last", "compile", "tf32"}),
     ),
     BackendSpec(
         name="jittor",
@@ -169,15 +181,19 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         cuda_only=frozenset({"amp", "tf32"}),
         any_threads=frozenset({"onednn"}),
         formats={"amp": HALVES["amp"], "tf32": "tf32"},
+        paired=frozenset({"tf32"}),
         prepare_module="impls.jittor.runtime",
     ),
 )
 
 
-def specs() -> dict[str, BackendSpec]:
+def specs(file: str | None = None) -> dict[str, BackendSpec]:
     """Every known backend by name: the built-in ones, then those of the entry-point group `ddpm_bench.backends`.
 
     An entry point names a `BackendSpec`.
+
+    Args:
+        file: a pair's file, for the backends that run its models.
 
     Raises:
         UsageError: an entry point cannot be loaded, or names something else.
@@ -187,7 +203,9 @@ def specs() -> dict[str, BackendSpec]:
         if not isinstance(spec, BackendSpec) or spec.name in known:
             raise UsageError(f"{where}: expected a BackendSpec with a name of its own")
         known[spec.name] = spec
-    return known
+    if file is None:
+        return known
+    return {name: spec.of_pair(file) for name, spec in known.items() if spec.paired is not None}
 
 
 def parse_arm(text: str, known: Mapping[str, BackendSpec] | None = None) -> Arm:
@@ -249,8 +267,8 @@ def leading_arm(text: str, known: Mapping[str, BackendSpec] | None = None) -> tu
     return None
 
 
-def parse_arms(text: str) -> tuple[Arm, ...]:
-    """The comma-separated arms of `--arms`; the same arm may stand twice (A/A).
+def parse_arms(text: str, file: str | None = None) -> tuple[Arm, ...]:
+    """The comma-separated arms of `--arms`, where given of a pair's file; the same arm may stand twice (A/A).
 
     Raises:
         UsageError: as `parse_arm`, or no arm at all.
@@ -260,5 +278,5 @@ def parse_arms(text: str) -> tuple[Arm, ...]:
         raise UsageError("--arms is empty: give at least one, e.g. --arms pytorch,jittor")
     if not all(part.strip() for part in parts):
         raise UsageError(f"--arms {text}: a name is missing beside a comma")
-    known = specs()
+    known = specs(file)
     return tuple(parse_arm(part, known) for part in parts)

@@ -121,8 +121,9 @@ def setting(summary: Summary, parts: Sequence[Chapter]) -> str:
     """Preset, data set, device, and the batch size of what was measured first."""
     experiment = nested(summary.config, ("experiment",))
     sizes = batch_sizes(summary.declared, experiment, parts[0].part, parts[0].unit) if parts else {}
+    pair = nested(summary.config, ("bench", "pair"))
     facts = (
-        nested(summary.config, ("experiment", "preset")),
+        Path(pair).name if isinstance(pair, str) else nested(summary.config, ("experiment", "preset")),
         nested(summary.dataset, ("name",)),
         nested(summary.declared, ("device",)) or nested(summary.config, ("bench", "device")),
         batch_words(sizes),

@@ -105,7 +105,8 @@ def shared_sections(
     yield section("arms", "What differs between the arms", machine.differences(seen))
     facts = (machine.environment(seen), machine.data_and_settings(seen))
     yield section("environment", "Environment", *facts, folded=True)
-    published = dict.fromkeys(one for chapter, _ in timed for one in chapter.published)
+    # About the U-Net, all of it.
+    published = dict.fromkeys(one for chapter, _ in timed for one in chapter.published) if not seen.pair else {}
     if published:
         yield reference.section(list(published), timed[0][0].remark)
     yield method.section(

@@ -160,7 +160,7 @@ def _record(block: Block, arm: Started, state: SteadyState, capped: bool) -> Non
         import_ns=arm.created.import_ns, build_ns=arm.built.build_ns, first_step_ns=arm.step_ns[0],
         first_stamp_ns=arm.start_ns[0], compile_ns=max(0, arm.step_ns[0] - round(arm.typical_ns)),
         cache=cache_word(arm.created.compiled_files, arm.compiled_files), parameter_count=arm.built.parameter_count,
-        info=arm.built.info))
+        images=arm.built.images, info=arm.built.info))
     block.append(WarmUp(arm=slot, block=number, start_ns=arm.start_ns, step_ns=arm.step_ns,
                         classification=state.classification, steady_from=state.steady_from, capped=capped))
     if capped:

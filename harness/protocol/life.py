@@ -87,30 +87,35 @@ class Created(Reply):
 
 
 class Create(Command[Created]):
-    """Import the framework and open the device."""
+    """Import the framework and open the device; of an arm that runs a pair's file, also execute that."""
 
     op: Literal["create"] = "create"
     arm: str
     device: Device
     threads: int
+    file: str | None = None
 
 
 class Built(Reply):
-    """`info` with the operators and flags in force; `shapes` of a sampler's weights by name."""
+    """`info` with the operators and flags in force; `shapes` of a sampler's weights by name.
+
+    `images` are those of a step, where the worker alone knows them.
+    """
 
     kind: Literal["built"] = "built"
     build_ns: int
     parameter_count: int
     info: dict[str, Any]
     shapes: dict[str, tuple[int, ...]] = {}
+    images: int | None = None
 
 
 class Build(Command[Built]):
-    """Build a trainer over the first `images` images of the file. Closes what was built."""
+    """Build a trainer over the first `images` images of the file, if any. Closes what was built."""
 
     op: Literal["build"] = "build"
     experiment: dict[str, Any]
-    data_path: str
+    data_path: str | None
     images: int | None = None
 
 
@@ -120,6 +125,13 @@ class BuildSampler(Command[Built]):
     op: Literal["build-sampler"] = "build-sampler"
     experiment: dict[str, Any]
     weights: str | None = None
+
+
+class BuildForwards(Command[Built]):
+    """Build forward passes without gradients of an arm's own model. Closes what was built."""
+
+    op: Literal["build-forwards"] = "build-forwards"
+    experiment: dict[str, Any]
 
 
 class CacheCount(Reply):

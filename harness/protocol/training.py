@@ -125,7 +125,10 @@ class LoadState(Command[Done]):
 
 
 class Predict(Command[Done]):
-    """The network's output for arrays `x` and `t` of one file, written to another as `eps`."""
+    """The network's output for arrays `x` and `t` of one file, written to another as `eps`.
+
+    A network with inputs of its own (`impls.backend.Probing`) writes its outputs for them, whatever the file holds.
+    """
 
     op: Literal["predict"] = "predict"
     inputs: str

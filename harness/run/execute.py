@@ -55,7 +55,7 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
         changed = check_machine(resumed, environment, options.allow_env_change)
     for cache in (default_folder(), Path(options.data_root or default_folder() / "data")):
         scratch.fills(cache)
-    dataset = _dataset(job, progress) if any(plan.part.needs.images for plan in job.plans) else None
+    dataset = _dataset(job, progress) if any(plan.part.takes_images(job.recipe) for plan in job.plans) else None
     if dataset is not None:
         job = fitted(job, dataset.shape[-1])
         model = job.recipe.model

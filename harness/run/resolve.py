@@ -18,6 +18,7 @@ from harness.suites.weights import model_paths
 from impls.data.datasets import CHANNELS
 from impls.devices import require_tf32_switch
 from impls.errors import UnavailableError, UsageError
+from impls.pair.file import PairFile, read_pair
 from impls.recipe.config import ExperimentConfig, SampleConfig
 from impls.registry import Arm, Device
 
@@ -47,6 +48,7 @@ class Job:
         given: weights that all arms sample from; None for random ones.
         resumed: the run that goes on; None for a new one.
         overrides: what the configuration file says of the experiment.
+        pair: the user's own models; None for the U-Net.
     """
 
     options: BenchConfig
@@ -57,6 +59,7 @@ class Job:
     given: Weights | None = None
     resumed: RecordedRun | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    pair: PairFile | None = None
 
     @property
     def channels(self) -> int | None:
@@ -78,7 +81,7 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
         UsageError: options that contradict each other, weights that cannot be read, or a device that cannot be had.
     """
     asked, said = _for_images(overrides, CHANNELS.get(options.dataset)), overrides.get("sample", {})
-    given = given_weights(options, said)
+    given, pair = given_weights(options, said), given_pair(options)
 
     def planned(options: BenchConfig, device: Device) -> tuple[ExperimentConfig, tuple[Plan, ...]]:
         recipe = experiment(options, asked, device)
@@ -102,7 +105,7 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
         progress.say(f"device {device}: {reason}")
         for note in dict.fromkeys(note for plan in plans for note in plan.part.notes(recipe)):
             progress.say(f"note: {note}")
-    return Job(options, recipe, plans, reason, command, given, overrides=overrides)
+    return Job(options, recipe, plans, reason, command, given, overrides=overrides, pair=pair)
 
 
 def fitted(job: Job, channels: int) -> Job:
@@ -255,6 +258,15 @@ def own_sampling(weights: Weights, said: Mapping[str, Any]) -> dict[str, Any]:
     """How the weights' own configuration samples them, but for what the user has said."""
     own: dict[str, Any] = weights.config.sample.model_dump(include={"spacing", *SampleConfig.later})
     return {key: value for key, value in own.items() if key not in said}
+
+
+def given_pair(options: BenchConfig) -> PairFile | None:
+    """The user's own models, of which nothing is executed here; None for the U-Net.
+
+    Raises:
+        UsageError: the file is not what a pair's file must be.
+    """
+    return None if options.pair is None else read_pair(Path(options.pair))
 
 
 def given_weights(options: BenchConfig, said: Mapping[str, Any] | None = None) -> Weights | None:

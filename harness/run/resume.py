@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from harness import PROG
 from harness.options import ABOUT, FREE_ON_RESUME, BenchConfig, check_threads
 from harness.plan import make_plans
-from harness.record.events import EnvironmentRecorded, Finding, RunStarted
+from harness.record.events import EnvironmentRecorded, Finding, PairRecorded, RunStarted
 from harness.record.findings import ENVIRONMENT_CHANGED
 from harness.record.run import RecordedRun, finished_blocks, read_run, report_due
-from harness.run.resolve import Job, asked_of, given_weights
+from harness.run.resolve import Job, asked_of, given_pair, given_weights
 from impls.errors import UsageError
+from impls.pair.file import PairFile
 from impls.recipe.config import validated
 from impls.registry import Device
 from impls.tools.cli import alias, command_line
@@ -68,10 +69,21 @@ def go_on(resumed: Resumption, command: Sequence[str]) -> Job:
     """
     options, declared = resumed.options, resumed.started.declared
     recipe = validated(resumed.started.experiment, f"{resumed.run.path}: experiment")
-    given = given_weights(options)
+    given, pair = given_weights(options), given_pair(options)
+    _check_pair(resumed.run, pair)
     device: Device = "cuda" if declared.get("device") == "cuda" else "cpu"
     plans = make_plans(asked_of(options, device, recipe, {}, declared))
-    return Job(options, recipe, plans, "as before the interruption", command, given, resumed.run)
+    return Job(options, recipe, plans, "as before the interruption", command, given, resumed.run, pair=pair)
+
+
+def _check_pair(run: RecordedRun, pair: PairFile | None) -> None:
+    """Refuse to go on with other models than those that the run began with."""
+    before = run.last(PairRecorded)
+    if pair is None or before is None or before.files == dict(pair.hashes):
+        return
+    changed = [name for name in (before.files | dict(pair.hashes)) if before.files.get(name) != pair.hashes.get(name)]
+    raise UsageError(f"--resume {run.path}: {', '.join(changed)} of the pair {pair.path} changed since: start a new "
+                     "run, or bring the old file back")
 
 
 def check_machine(run: RecordedRun, now: EnvironmentRecorded, allowed: bool = False) -> Finding | None:

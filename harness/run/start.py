@@ -9,7 +9,15 @@ from datetime import datetime, timezone
 from harness.bench import plain
 from harness.ledger import Ledger
 from harness.plan import declared
-from harness.record.events import DatasetRecorded, EnvironmentRecorded, Finding, Resumed, RunStarted, StepCost
+from harness.record.events import (
+    DatasetRecorded,
+    EnvironmentRecorded,
+    Finding,
+    PairRecorded,
+    Resumed,
+    RunStarted,
+    StepCost,
+)
 from harness.record.run import RecordedRun, lasting, unfinished_blocks
 from harness.record.writer import RunWriter
 from harness.run.resolve import Job
@@ -75,10 +83,11 @@ def _go_on(opening: Opening, resumed: RecordedRun, ledger: Ledger) -> None:
 
 def _describe(opening: Opening, writer: RunWriter, resumed: RecordedRun | None = None) -> None:
     """Write what every journal begins with, unless the run that goes on has it: a kill may have come before."""
-    recipe = opening.job.recipe
-    costs = [StepCost(forward_flop_per_image=forward_flop_per_image(recipe.model), part=part.name,
-                      step_flop=part.step_flop(recipe)) for plan in opening.job.plans if (part := plan.timed)]
-    for event in (opening.environment, opening.dataset, *costs):
+    recipe, pair = opening.job.recipe, opening.job.pair
+    costs = [StepCost(forward_flop_per_image=forward_flop_per_image(recipe.model), part=part.name, step_flop=flop)
+             for plan in opening.job.plans if (part := plan.timed) and (flop := part.step_flop(recipe)) is not None]
+    own = None if pair is None else PairRecorded(name=pair.path.name, sha256=pair.sha256, files=dict(pair.hashes))
+    for event in (opening.environment, opening.dataset, own, *costs):
         had = resumed.of(type(event)) if resumed is not None and event is not None else []
         if event is not None and not any(getattr(old, "part", None) == getattr(event, "part", None) for old in had):
             writer.append(event)

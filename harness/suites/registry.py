@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from harness.part import Suite
 from harness.record.plugins import offered
+from harness.suites.inference import Inference
 from harness.suites.parity.part import Parity
 from harness.suites.quality.part import Quality
 from harness.suites.sampling.part import Sampling
@@ -15,6 +16,8 @@ from impls.errors import UsageError
 
 BUILT_IN: tuple[Suite, ...] = (
     Suite("train-speed", (Training,), "alternating step times, epochs, memory, cold start; parity as a gate"),
+    Suite("infer-speed", (Inference,), "with --pair: alternating forward passes without gradients of your own models; "
+                                       "parity as a gate"),
     Suite("sample-speed", (Sampling,), "alternating whole batches of DDIM and DDPM samples; equal images as a gate"),
     Suite("quality", (Quality,), "FID and its companions of every sampler setting, from given weights or after a "
                                  "training"),

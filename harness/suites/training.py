@@ -38,7 +38,7 @@ class Training(TrainingSteps):
     """
 
     name: ClassVar[str] = "training"
-    takes: ClassVar[frozenset[str]] = frozenset({"selfcheck"})
+    takes: ClassVar[frozenset[str]] = frozenset({"selfcheck", "pair"})
     pairs: ClassVar[int] = 40
     metrics: ClassVar[Metrics] = STEP_TIME
     beside: ClassVar[tuple[str, ...]] = ("epochs",)
@@ -48,7 +48,9 @@ class Training(TrainingSteps):
     @classmethod
     def planned(cls, asked: Asked) -> Self:
         """`--steps` are those of a window."""
-        return cls(gate_of(asked, GATE_STEPS), asked.options.step_count, asked.options.epochs)
+        # A pair has batches, but no data set to go through.
+        epochs = asked.options.epochs if asked.options.pair is None else 0
+        return cls(gate_of(asked, GATE_STEPS), asked.options.step_count, epochs)
 
     def windows(self, block: Block) -> None:
         """Windows that are synchronised at their ends only, as in a real training."""

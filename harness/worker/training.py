@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from harness.protocol import life, training
 from harness.worker.loops import Clock, undisturbed
-from impls.backend import Trainer, loss_scale_of
+from impls.backend import Arrays, Trainer, loss_scale_of
 from impls.recipe.config import ExperimentConfig
 from impls.store import checkpoint
 
@@ -56,10 +57,18 @@ def load_state(trainer: Trainer, command: training.LoadState) -> life.Done:
 
 
 def predict(trainer: Trainer, command: training.Predict) -> life.Done:
-    """The network's output for arrays of a file; CheckpointError when a file cannot be read or written."""
-    inputs = checkpoint.load_arrays(Path(command.inputs))
-    eps = trainer.predict(inputs["x"], inputs["t"])
-    checkpoint.save_arrays(Path(command.output), {"eps": np.ascontiguousarray(eps, np.float32)})
+    """The network's outputs; CheckpointError when a file cannot be read or written.
+
+    For arrays of a file, unless the trainer's network has inputs of its own.
+    """
+    probe: Callable[[], Arrays] | None = getattr(trainer, "probe", None)
+    if probe is not None:
+        outputs = probe()
+    else:
+        inputs = checkpoint.load_arrays(Path(command.inputs))
+        outputs = {"eps": trainer.predict(inputs["x"], inputs["t"])}
+    checkpoint.save_arrays(Path(command.output),
+                           {name: np.ascontiguousarray(value, np.float32) for name, value in outputs.items()})
     return life.Done()
 
 

@@ -23,10 +23,10 @@ from harness import protocol
 from harness.protocol import life, timing
 from harness.protocol.life import Command, Reply
 from harness.worker import loops, profile, sampling, swaps, training
-from impls.backend import Backend, BackendInfo, Sampler, Stepper, Trainer
+from impls.backend import Backend, BackendInfo, Forwarding, Sampler, Stepper, Trainer
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, validated
-from impls.registry import BackendSpec, parse_arm
+from impls.registry import BackendSpec, parse_arm, specs
 from impls.store import checkpoint
 
 T = TypeVar("T")
@@ -46,6 +46,7 @@ class Worker:
         self._backend: Backend | None = None
         self._trainer: Trainer | None = None
         self._sampler: Sampler | None = None
+        self._forwards: Stepper | None = None
         self.config: ExperimentConfig | None = None
 
     @property
@@ -61,7 +62,7 @@ class Worker:
     @property
     def stepper(self) -> Stepper:
         """Whatever was built; RuntimeError before that."""
-        return _made(self._trainer or self._sampler, "steps before anything was built")
+        return _made(self._trainer or self._sampler or self._forwards, "steps before anything was built")
 
     @property
     def trainer(self) -> Trainer:
@@ -95,7 +96,7 @@ class Worker:
 
     def create(self, command: life.Create) -> life.Created:
         """Import the framework and open the device."""
-        arm = parse_arm(command.arm)
+        arm = parse_arm(command.arm, specs(command.file))
         self._spec = arm.spec
         before = compiled_files(arm.spec)
         start = self.clock()
@@ -107,7 +108,9 @@ class Worker:
         backend = self.backend
         self._close()
         self.config = validated(command.experiment, "the runner's configuration")
-        images: NDArray[np.uint8] = np.load(command.data_path, mmap_mode="r", allow_pickle=False)
+        images: NDArray[np.uint8] = np.empty(0, np.uint8)
+        if command.data_path is not None:
+            images = np.load(command.data_path, mmap_mode="r", allow_pickle=False)
         start = self.clock()
         self._trainer = backend.trainer(self.config, images[: command.images])
         return self._built(self._trainer, start)
@@ -128,6 +131,20 @@ class Worker:
             self._sampler.load(checkpoint.load_arrays(Path(command.weights)))
         return self._built(self._sampler, start, self._sampler.shapes)
 
+    def build_forwards(self, command: life.BuildForwards) -> life.Built:
+        """Build forward passes in place of what was built.
+
+        Raises:
+            UsageError: the backend has none.
+        """
+        offered: Forwarding | None = getattr(self.backend, "forwards", None)
+        if offered is None:
+            raise UsageError(f"{self.backend.info.framework}: this backend has no forwards(config)")
+        self._close()
+        start = self.clock()
+        self._forwards = offered(validated(command.experiment, "the runner's configuration"))
+        return self._built(self._forwards, start)
+
     def cache(self) -> life.CacheCount:
         """Count the arm's compile cache."""
         return life.CacheCount(compiled_files=compiled_files(self._spec))
@@ -144,11 +161,11 @@ class Worker:
         # What exists now lives as long as the process: the collector need not look at it again.
         gc.freeze()
         return life.Built(build_ns=took, parameter_count=made.parameter_count, info=plain_info(made.info),
-                          shapes=dict(shapes or {}))
+                          shapes=dict(shapes or {}), images=getattr(made, "images_per_step", None))
 
     def _close(self) -> None:
-        made = self._trainer or self._sampler
-        self._trainer = self._sampler = None
+        made = self._trainer or self._sampler or self._forwards
+        self._trainer = self._sampler = self._forwards = None
         if made is not None:
             made.close()
             del made
@@ -177,6 +194,7 @@ ANSWERS: Mapping[type[Command[Any]], Callable[..., Reply]] = {
     life.Create: Worker.create,
     life.Build: Worker.build,
     life.BuildSampler: Worker.build_sampler,
+    life.BuildForwards: Worker.build_forwards,
     life.ReadCache: Worker.cache,
     life.Stop: Worker.stop,
     protocol.training.Swap: swaps.swap,

@@ -28,6 +28,7 @@ from impls.recipe.precision import Measured, half
 if TYPE_CHECKING:
     from impls.jittor.isolated import Isolated
     from impls.jittor.ops import Operators
+    from impls.jittor.pair import PairBackend
     from impls.jittor.sampler import Sampler
     from impls.jittor.trainer import Trainer
 
@@ -89,13 +90,20 @@ class Backend:
         return 2 * n**3 / (best_ns / 1e9)
 
 
-def create(options: tuple[str, ...], device: Literal["cpu", "cuda"], threads: int) -> Backend:
-    """The backend of an arm; `options` are those of `impls.registry`.
+def create(options: tuple[str, ...], device: Literal["cpu", "cuda"], threads: int,
+           file: str | None = None) -> Backend | PairBackend:
+    """The backend of an arm; `options` are those of `impls.registry`, `file` is a pair's.
 
     Raises:
         UnavailableError: the device or an option cannot be used on this machine.
+        UsageError: a setting in the pair's file is wrong.
     """
-    return Backend(options, device, threads)
+    plain = Backend(options, device, threads)
+    if file is None:
+        return plain
+    from impls.jittor.pair import PairBackend
+
+    return PairBackend(plain, file)
 
 
 def require_available(options: tuple[str, ...], device: Literal["cpu", "cuda"]) -> None:

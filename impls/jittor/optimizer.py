@@ -101,7 +101,7 @@ class Adam(Moments):
     def update(self, grads: Sequence[Var], lr: float) -> None:
         """Enqueue the update by the gradients of `backward`."""
         self.steps += 1
-        flat, (beta1, beta2), overflow = self.flat, self.betas, None
+        (beta1, beta2), overflow = self.betas, None
         grad = _joined(grads)
         if self.scaler is None:
             correction1, correction2 = 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps)
@@ -112,14 +112,8 @@ class Adam(Moments):
             correction2 = jt.sqrt(correction2)
         if self.grad_clip is not None:
             grad = grad * jt.minimum(self.grad_clip / (jt.sqrt(grad.sqr().sum()) + 1e-6), 1.0)
-        first = beta1 * flat["exp_avg"] + (1 - beta1) * grad
-        second = beta2 * flat["exp_avg_sq"] + (1 - beta2) * grad * grad
-        # Jittor compiles with -Ofast, where the root of a subnormal number is NaN on vectors of eight floats:
-        # everywhere on a CPU without AVX-512, else at the end of an array whose size is no multiple of 16. The first
-        # steps have such second moments.
-        root = jt.sqrt(jt.maximum(second, _LEAST)) / correction2 + self.eps
-        moved = self.weights - lr / correction1 * first / root
-        for old, new in ((flat["exp_avg"], first), (flat["exp_avg_sq"], second), (self.weights, moved)):
+        moved = self.moved(grad, lr, correction1, correction2)
+        for old, new in moved:
             old.update(new if overflow is None else jt.ternary(overflow, old, new))
         starts = [0, *self.ends[:-1].tolist()]
         for p, start, end in zip(self.params.values(), starts, self.ends.tolist(), strict=True):
@@ -127,7 +121,27 @@ class Adam(Moments):
         if self.scaler is not None:
             self.scaler.update(overflow)
         if self.ema_decay is not None:
-            update_average([flat["ema"]], [self.weights], self.ema_decay, overflow)
+            update_average([self.flat["ema"]], [self.weights], self.ema_decay, overflow)
+
+    def moved(self, grad: Var, lr: float, correction1: Var | float, correction2: Var | float) -> list[tuple[Var, Var]]:
+        """What a step changes, each as it is and as it will be: the moments and the weights.
+
+        Args:
+            grad: flat, clipped.
+            lr: of this step.
+            correction1: of the bias of the first moment.
+            correction2: root of that of the second.
+        """
+        beta1, beta2 = self.betas
+        exp_avg, exp_avg_sq = self.flat["exp_avg"], self.flat["exp_avg_sq"]
+        first = beta1 * exp_avg + (1 - beta1) * grad
+        second = beta2 * exp_avg_sq + (1 - beta2) * grad * grad
+        # Jittor compiles with -Ofast, where the root of a subnormal number is NaN on vectors of eight floats:
+        # everywhere on a CPU without AVX-512, else at the end of an array whose size is no multiple of 16. The first
+        # steps have such second moments.
+        root = jt.sqrt(jt.maximum(second, _LEAST)) / correction2 + self.eps
+        new = self.weights - lr / correction1 * first / root
+        return [(exp_avg, first), (exp_avg_sq, second), (self.weights, new)]
 
     def loss_scale(self) -> LossScale | None:
         """How the loss is scaled, with the steps left out since `load_loss_scale`; waits for the device."""

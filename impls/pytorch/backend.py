@@ -7,6 +7,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from impls.pytorch.trainer import Trainer
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.isolated import Spec
 from impls.recipe.precision import Measured, half
+
+if TYPE_CHECKING:
+    from impls.pytorch.pair import PairBackend
 
 
 class Backend:
@@ -71,13 +75,20 @@ class Backend:
             torch.cuda.synchronize(self.device)
 
 
-def create(options: tuple[str, ...], device: str, threads: int) -> Backend:
-    """The backend of an arm; `options` are those of `impls.registry`.
+def create(options: tuple[str, ...], device: str, threads: int,
+           file: str | None = None) -> Backend | PairBackend:
+    """The backend of an arm; `options` are those of `impls.registry`, `file` is a pair's.
 
     Raises:
         UnavailableError: the device or an option cannot be used on this machine.
+        UsageError: a setting in the pair's file is wrong.
     """
-    return Backend(options, device, threads)
+    plain = Backend(options, device, threads)
+    if file is None:
+        return plain
+    from impls.pytorch.pair import PairBackend
+
+    return PairBackend(plain, file)
 
 
 def require_available(options: tuple[str, ...], device: str) -> None:

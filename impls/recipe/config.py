@@ -24,6 +24,8 @@ from impls.errors import UsageError
 
 PresetName = Literal["ddpm", "seed", "tiny"]
 PRESETS: tuple[PresetName, ...] = get_args(PresetName)
+# In place of a preset's name: the models are a user's own, and nothing here describes them.
+PAIR: Literal["pair"] = "pair"
 Method = Literal["ddpm", "ddim"]
 Spacing = Literal["uniform", "quad", "trailing", "diffusers-leading", "diffusers-trailing", "diffusers-linspace"]
 # More diffusion steps would fill the memory with tables before anybody could wait for them.
@@ -47,9 +49,11 @@ class Frozen(BaseModel):
         data = handler(self)
         if info.mode != "json":
             return data
-        fields = type(self).model_fields
-        return {key: value for key, value in data.items()
-                if key not in self.later or getattr(self, key) != fields[key].default}
+        return {key: value for key, value in data.items() if key not in self._left_out()}
+
+    def _left_out(self) -> set[str]:
+        """What JSON lacks."""
+        return {name for name in self.later if getattr(self, name) == type(self).model_fields[name].default}
 
 
 class ModelConfig(Frozen):
@@ -199,12 +203,23 @@ class SampleConfig(Frozen):
 class ExperimentConfig(Frozen):
     """Everything that defines one training or sampling experiment."""
 
-    preset: PresetName = Field(description="the named recipe that the settings started from")
+    preset: PresetName | Literal["pair"] = Field(description="the named recipe that the settings started from")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of every random stream")
     model: ModelConfig = Field(default_factory=ModelConfig)
     diffusion: DiffusionConfig = Field(default_factory=DiffusionConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     sample: SampleConfig = Field(default_factory=SampleConfig)
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether the models are a user's own, so that of these settings only the seed and the randomness count."""
+        return self.preset == PAIR
+
+    def _left_out(self) -> set[str]:
+        """Of a pair what describes the U-Net, where it is as ever: it describes nothing that runs."""
+        groups = ("model", "diffusion", "train", "sample") if self.is_pair else ()
+        return {name for name in groups if getattr(self, name) == type(self).model_fields[name].get_default(
+            call_default_factory=True)}
 
     def sha256(self) -> str:
         """Hash of the canonical JSON: equal exactly when every setting is equal."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from json import JSONDecodeError, loads
+from json import JSONDecodeError, dumps, loads
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,6 +88,8 @@ def save_state(path: Path, state: TrainerState, config: ExperimentConfig, note: 
         "ema": "false" if state.ema is None else "true",
         "config": config.model_dump_json(),
         "note": (note or Note()).model_dump_json(),
+        # The file itself sorts its tensors.
+        "order": dumps(list(state.params)),
     }
     if state.loss_scale is not None:
         metadata["loss_scale"] = state.loss_scale.model_dump_json()
@@ -213,13 +215,22 @@ def _opened(path: Path) -> tuple[TensorFile, bool]:
 
 
 def _read_group(file: TensorFile, group: str) -> dict[str, NDArray[Any]]:
-    prefix = f"{group}."
+    prefix, order = f"{group}.", _order(file)
     arrays = {}
     for key in file.shapes:
         if key.startswith(prefix):
             array = arrays[key.removeprefix(prefix)] = file.read(key)
             _check_values(file.path, key, array)
-    return arrays
+    return {name: arrays[name] for name in sorted(arrays, key=lambda name: order.get(name, len(order)))}
+
+
+def _order(file: TensorFile) -> dict[str, int]:
+    """Place of each parameter in its network; empty in a file from before that was told."""
+    try:
+        names = loads(file.metadata.get("order", "[]"))
+    except (JSONDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{file.path}: the order of the weights is not JSON: the file is damaged") from error
+    return {str(name): place for place, name in enumerate(names if isinstance(names, list) else [])}
 
 
 def _check_values(path: Path, name: str, array: NDArray[Any]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from harness.record.events import Energy, Memory, WarmUp, WorkerStarted
 from reports.page.blocks import Table
 from reports.text import Value, count, duration, missing, number, plural, size, spread
-from reports.view.run import ArmView, RunView, by_cache, facts_of, start_up_ns
+from reports.view.run import ArmView, RunView, by_cache, facts_of, rate_per_s, start_up_ns
 
 PerArm = Callable[[RunView, ArmView], Value]
 Rows = Sequence[tuple[str, PerArm]]
@@ -73,6 +73,16 @@ def step_time(view: RunView, arm: ArmView) -> Value:
     if not steps.size:
         return missing(NO_WINDOWS)
     return Value(duration(float(np.median(steps))), f"{spread(steps)}, {plural(steps.size, view.unit.step)}")
+
+
+def images_per_s(view: RunView, arm: ArmView, kind: str, reason: str) -> Value:
+    """All images over all time of the windows."""
+    rate = rate_per_s(arm, kind)
+    if rate is None:
+        return missing(reason)
+    if view.batch_size is None:
+        return missing("the batch size is not in the journal")
+    return Value(number(rate * view.batch_size), plural(len(arm.windows(kind)), "window"))
 
 
 def first_step(view: RunView, arm: ArmView) -> Value:

@@ -50,8 +50,8 @@ def losses(view: RunView, narrow: bool) -> Drawn | str:
         figure,
         "Training loss, mean of the last tenth of the steps; " + "; ".join(messages) + ".",
         "Own randomness: each framework's generator, as users train; one line per process, running mean over a "
-        "twentieth of the steps. Matched: the same weights, batches, timesteps and noise, so the curves must lie on "
-        "each other; the control starts from weights off by 1e-7.",
+        f"twentieth of the steps. Matched: the same weights, batches{'' if view.pair else ', timesteps and noise'}, so "
+        "the curves must lie on each other; the control starts from weights off by 1e-7.",
     )
 
 

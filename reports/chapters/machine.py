@@ -96,6 +96,9 @@ def data_and_settings(view: RunView) -> Table:
             (Value("data set"), Value(data.name, data.why)),
             (Value("images"), Value(f"{count(data.images)} of {shape}", f"SHA-256 {data.sha256}")),
         ]
+    elif view.pair:
+        rows.append((Value("models and batches"), Value(view.pair.name, f"SHA-256 {view.pair.sha256}")))
+        rows += [(Value(f"file {name}"), Value(f"SHA-256 {digest}")) for name, digest in view.pair.files.items()]
     else:
         rows.append((Value("data set"), missing(view.unit.no_data)))
     started = view.run.started

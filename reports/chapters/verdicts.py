@@ -198,7 +198,8 @@ def setting(view: RunView) -> str:
     parts: list[str | None] = [" and ".join(device.upper() for device in view.devices) or None]
     preset, batch, run = view.setting("preset"), batch_words(view.batch_sizes), view.run
     data = run.last(DatasetRecorded)
-    parts += [f"preset {preset}" if preset else None, batch, data.name if data else None]
+    own = f"pair {view.pair.name}" if view.pair else None
+    parts += [own or (f"preset {preset}" if preset else None), batch, data.name if data else None]
     dirty = sum(1 for state in run.of(BlockState) if state.dirty)
     parts.append(f"{plural(dirty, 'disturbed block')} (kept and flagged)" if dirty else None)
     return "Measured on " + ", ".join(part for part in parts if part) if any(parts) else "Setting not recorded"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.record.events import DatasetRecorded, EnvironmentRecorded, WorkerStarted
+from harness.record.events import DatasetRecorded, EnvironmentRecorded, PairRecorded, WorkerStarted
 from harness.record.run import RecordedRun, machines, moves
 from impls.errors import UsageError
 from impls.recipe.config import with_later
@@ -134,6 +134,9 @@ def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
 def _data(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
     if "train" not in settings_of(before) & settings_of(after):
         return
+    own, others = before.last(PairRecorded), after.last(PairRecorded)
+    yield from _differ("pair of models", own and f"{own.name} {own.sha256[:12]}",
+                       others and f"{others.name} {others.sha256[:12]}", "refused")
     one, other = before.last(DatasetRecorded), after.last(DatasetRecorded)
     yield from _differ("data set", one and one.name, other and other.name, "refused")
     if one and other and one.name == other.name:

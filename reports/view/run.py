@@ -16,6 +16,7 @@ from harness.record.events import (
     BlockState,
     Event,
     MonitorState,
+    PairRecorded,
     PartName,
     Peak,
     RunEnded,
@@ -161,6 +162,16 @@ class RunView:
         """Analytic cost of a step; None when not recorded."""
         return self.run.last(StepCost)
 
+    @property
+    def no_cost(self) -> str:
+        """Why it is not."""
+        return "nobody has counted the operations of a pair" if self.pair else "the cost of a step was not recorded"
+
+    @cached_property
+    def pair(self) -> PairRecorded | None:
+        """The user's own models; None where the U-Net was measured."""
+        return self.run.last(PairRecorded)
+
     @cached_property
     def dirty(self) -> set[int]:
         """Blocks flagged as disturbed."""
@@ -199,7 +210,9 @@ class RunView:
     def batch_sizes(self) -> dict[str, int]:
         """Images of a training step ("train") and of a sampled batch ("sample"), of those that this part takes."""
         started = self.run.started
-        return batch_sizes(started.declared, started.experiment, self.part, self.unit) if started else {}
+        told = batch_sizes(started.declared, started.experiment, self.part, self.unit) if started else {}
+        counted = {worker.images for arm in self.arms for worker in arm.of(WorkerStarted) if worker.images}
+        return told or ({self.unit.settings: counted.pop()} if len(counted) == 1 else {})
 
     @property
     def batch_size(self) -> int | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import scripted_faults
+import scripted_pair
 
 from impls.backend import BackendInfo, MemoryReading, TrainerState
 from impls.errors import UnavailableError
@@ -31,7 +32,7 @@ SPEC = BackendSpec(
         "quit": "the process ends with status 0 while it is created", "uncut": "has no phases",
         **{name: f"a step does as its name says: {name}" for name in scripted_faults.FAULTS},
     },
-    formats={"half": "bfloat16", "tf32": "tf32", "scaled": "float16"})
+    formats={"half": "bfloat16", "tf32": "tf32", "scaled": "float16"}, paired=frozenset({"slow", "wrong"}))
 
 
 class OwnTime:
@@ -274,6 +275,9 @@ class ScriptedBackend:
     def trainer(self, config, images):
         return ScriptedTrainer(config, images, self.options, self.process, self.info)
 
+    def forwards(self, config):
+        return self.trainer(config, None)
+
     def sampler(self, config):
         return ScriptedSampler(config, self.options, self.process, self.info)
 
@@ -294,9 +298,10 @@ def info(options, device, threads):
                        tf32="tf32" in options, threads=threads)
 
 
-def create(options, device, threads):
+def create(options, device, threads, file=None):
     if "unusable" in options:
         raise UnavailableError("scripted: this backend was told to be unusable")
     if "quit" in options:
         raise SystemExit(0)
-    return ScriptedBackend(frozenset(options), device, threads)
+    plain = ScriptedBackend(frozenset(options), device, threads)
+    return plain if file is None else scripted_pair.ScriptedPairBackend(plain, ScriptedTrainer, file)

@@ -41,7 +41,7 @@ from harness.protocol import life  # noqa: E402
 from harness.record.events import DatasetRecorded, EnvironmentRecorded  # noqa: E402
 from harness.record.run import RecordedRun, read_run  # noqa: E402
 from harness.record.writer import RunWriter  # noqa: E402
-from harness.run.resolve import Job  # noqa: E402
+from harness.run.resolve import Job, given_pair  # noqa: E402
 from harness.run.runner import Runner  # noqa: E402
 from harness.run.start import Opening  # noqa: E402
 from harness.worker.worker import Worker  # noqa: E402
@@ -195,14 +195,15 @@ class Lab:
         writer = writer or RunWriter.create(self.tmp_path / "results", plan.suite.name, self.clock)
         ledger = Ledger(writer, Progress(stream=self.stream), {slot: arm.name for slot, arm in plan.arms})
         bench = Bench(plan=plan, experiment=recipe, ledger=ledger, sessions=self.sessions, telemetry=self.telemetry,
-                      threads=self.threads, data_path=data, images=64, dataset="digits",
+                      threads=self.threads, data_path=None if config.pair else data, images=0 if config.pair else 64,
+                      dataset="digits",
                       weights=self.tmp_path / "weights.safetensors", tools=self.tools, sleep=self.clock.sleep,
                       clock=lambda: self.clock.seconds() + self.late_s,
                       cpu_ns=lambda pid: self.cpu.get(pid, 0), busy_ns=self.busy_ns,
                       counters=lambda: self.counters, load=lambda: self.load)
-        opening = Opening(Job(config, recipe, plans, "as asked", ["run_bench.py"]),
-                          EnvironmentRecorded(facts={"cpu": "x"}),
-                          DatasetRecorded(name="digits", images=64, shape=[32, 32, 3], sha256="0", why="test"))
+        images = DatasetRecorded(name="digits", images=64, shape=[32, 32, 3], sha256="0", why="test")
+        opening = Opening(Job(config, recipe, plans, "as asked", ["run_bench.py"], pair=given_pair(config)),
+                          EnvironmentRecorded(facts={"cpu": "x"}), None if config.pair else images)
         return bench, opening
 
     @staticmethod

@@ -20,10 +20,12 @@ from impls.store.checkpoint import save_arrays
 WIRE = """
 Batch {"op":"batch","method":"ddpm","steps":7,"images":7,"seed":7,"calls":7}
 Build {"op":"build","experiment":{"a":[1,null,"NaN"]},"data_path":"text","images":7}
+BuildForwards {"op":"build-forwards","experiment":{"a":[1,null,"NaN"]}}
 BuildSampler {"op":"build-sampler","experiment":{"a":[1,null,"NaN"]},"weights":"text"}
-Built {"kind":"built","build_ns":7,"parameter_count":7,"info":{"a":[1,null,"NaN"]},"shapes":{"w":[1,2]}}
+Built {"kind":"built","build_ns":7,"parameter_count":7,"info":{"a":[1,null,"NaN"]},"shapes":{"w":[1,2]},\
+"images":7}
 CacheCount {"kind":"cache-count","compiled_files":7}
-Create {"op":"create","arm":"text","device":"cpu","threads":7}
+Create {"op":"create","arm":"text","device":"cpu","threads":7,"file":"text"}
 Created {"kind":"created","import_ns":7,"info":{"a":[1,null,"NaN"]},"compiled_files":7}
 Done {"kind":"done"}
 Draw {"op":"draw","method":"ddpm","steps":7,"images":7,"seed":7,"frames":7,"output":"text"}
@@ -134,6 +136,7 @@ def test_a_worker_answers_every_command(lab, tmp_path):
         training.Gradients(output=str(tmp_path / "gradients")),
         training.Profile(arm="scripted", steps=1, output=str(tmp_path / "trace")),
         training.Swap(arm="scripted:slow", device="cpu", threads=1, data_path=str(data), warm=1, rounds=2, steps=1),
+        life.BuildForwards(experiment=plain(recipe)),
         life.BuildSampler(experiment=plain(recipe), weights=str(weights)),
         sampling.Batch(method="ddim", **cell), sampling.Batch(method="ddim", calls=1, **cell),
         sampling.Draw(method="ddim", frames=2, output=drawn, **cell), sampling.SpringTrap(**cell), life.Stop()]

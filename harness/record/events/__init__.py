@@ -37,6 +37,7 @@ from harness.record.events.run import Case as Case
 from harness.record.events.run import DatasetRecorded as DatasetRecorded
 from harness.record.events.run import EnvironmentRecorded as EnvironmentRecorded
 from harness.record.events.run import Finding as Finding
+from harness.record.events.run import PairRecorded as PairRecorded
 from harness.record.events.run import Resumed as Resumed
 from harness.record.events.run import RunEnded as RunEnded
 from harness.record.events.run import RunStarted as RunStarted

@@ -49,6 +49,15 @@ class DatasetRecorded(Event):
     why: str
 
 
+class PairRecorded(Event):
+    """The user's own models that were measured in place of the U-Net; `files` are those that the first one imports."""
+
+    type: Literal["pair"] = "pair"
+    name: str
+    sha256: str = Field(description="of all files together")
+    files: dict[str, str] = Field(description="SHA-256 by path in the folder of the first, which is the pair's file")
+
+
 class Finding(Event):
     """Something a reader must know: rendered as it stands, never computed by the report."""
 

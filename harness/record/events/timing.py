@@ -30,6 +30,7 @@ class WorkerStarted(Event):
     compile_ns: int | None = Field(None, description="first step less a typical step; None before that is known")
     cache: Literal["cold", "warm", "partial"] | None = None
     parameter_count: int
+    images: int | None = Field(None, description="of a step, where the worker alone knows them")
     info: dict[str, Any] = Field(description="BackendInfo as JSON")
 
 

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from harness.bench import SLOW_LIMIT_S, Bench
 from harness.judge.fairness import precision
 from harness.plan import BEFORE_BLOCKS
@@ -13,9 +15,9 @@ from harness.processes.session import Session, WorkerFailedError
 from harness.protocol import timing, training
 from harness.record.events import ArmSlot, Case, Losses, WorkerStarted
 from harness.suites.parity import numbers as parity
+from harness.suites.parity.subject import Subject, subject_of
 from impls.backend import BackendInfo
-from impls.recipe.config import ExperimentConfig
-from impls.recipe.precision import WORDS
+from impls.recipe.precision import WORDS, coarsest
 from impls.store import checkpoint
 
 STEPS_AT_ONCE = 5
@@ -56,10 +58,10 @@ def run_parity(bench: Bench, steps: int, batch_size: int, within_s: float | None
         within_s: how long the first arm's steps may take before all arms take fewer; None for all of them.
     """
     matched = Matched(steps, within_s)
-    experiment = parity.parity_experiment(bench.experiment, min(bench.images, batch_size))
+    subject = subject_of(bench.experiment, bench.images, batch_size)
     pairs = [(c.a, c.b) for c in bench.plan.comparisons if not c.selfcheck]
     references = {a for a, _ in pairs}
-    slots: list[ArmSlot] = sorted({slot for pair in pairs for slot in pair})
+    slots = subject.order(sorted({slot for pair in pairs for slot in pair}), bench.plan)
     own_case = {b for _, b in pairs}
     several = len({arm.precision for _, arm in bench.plan.arms}) > 1
     with bench.sessions.folder("parity") as folder, \
@@ -69,7 +71,7 @@ def run_parity(bench: Bench, steps: int, batch_size: int, within_s: float | None
             bench.check_time(WHERE)
             log_name = f"{slot}-parity"
             try:
-                numbers[slot] = _one_arm(bench, slot, experiment, matched, folder, control=slot in references)
+                numbers[slot] = _one_arm(bench, slot, subject, matched, folder, control=slot in references)
                 if slot not in own_case:
                     # It has no case of its own unless it fails: its result is in those of the others.
                     bench.ledger.recovered(f"parity-{slot}", slot, log_name)
@@ -77,7 +79,8 @@ def run_parity(bench: Bench, steps: int, batch_size: int, within_s: float | None
                 bench.ledger.fail(f"parity-{slot}", slot, None, error, log_name)
     for a, b in pairs:
         if a in numbers and b in numbers:
-            result = parity.compare((a, b), numbers[a], numbers[b], experiment)
+            allowed = subject.allowed(numbers[a], coarsest(numbers[a].precision, numbers[b].precision))
+            result = parity.compare((a, b), numbers[a], numbers[b], subject.experiment, allowed)
             bench.writer.append(result)
             verdict = "agree" if result.passed else "DISAGREE"
             within = (f" within the tolerances of {WORDS[result.precision]}"
@@ -86,8 +89,8 @@ def run_parity(bench: Bench, steps: int, batch_size: int, within_s: float | None
             worst = max(result.loss_rel_diff[:parity.LOSS_STEPS], default=0.0)
             bench.progress.say(
                 f"parity: {names} {verdict}{within}: forward {_short(result.forward_max_abs)}, gradients "
-                f"{_short(result.gradient_worst_rel)}, Adam step {_short(result.adam_max_abs)}, losses {worst:.1e}"
-                + (f" ({result.reason})" if result.reason else ""))
+                f"{_short(result.gradient_worst_rel)}, {subject.update} {_short(result.adam_max_abs)}, losses "
+                f"{worst:.1e}" + (f" ({result.reason})" if result.reason else ""))
             bench.ledger.measured(Case(case_id=f"parity-{b}", arm=b, block=None,
                                        status="measured" if result.passed else "failed", reason=result.reason,
                                        log=f"logs/{b}-parity.log"))
@@ -96,51 +99,69 @@ def run_parity(bench: Bench, steps: int, batch_size: int, within_s: float | None
                                    reason=f"{bench.plan.arm(a).name}, which it is compared with, failed"))
 
 
-def _one_arm(bench: Bench, slot: ArmSlot, experiment: ExperimentConfig, matched: Matched, folder: Path,
+def _one_arm(bench: Bench, slot: ArmSlot, subject: Subject, matched: Matched, folder: Path,
              control: bool) -> parity.ArmNumbers:
     bench.progress.status(f"{bench.plan.arm(slot).name}: starting")
     session, created = bench.open(slot, f"{slot}-parity")
     with session:
-        built = bench.build(session, experiment)
+        built = bench.build(session, subject.experiment)
         start, inputs = folder / "start.safetensors", folder / "inputs.safetensors"
         if not start.exists():
-            _write_start(session, experiment, folder)
+            _write_start(session, subject, folder)
         own = folder / slot
         session.ask(training.LoadState(path=str(start)), SLOW_LIMIT_S)
-        session.ask(training.Predict(inputs=str(inputs), output=f"{own}-eps.safetensors"), SLOW_LIMIT_S)
-        session.ask(training.Gradients(output=f"{own}-gradients.safetensors"), SLOW_LIMIT_S)
+        eps, shapes = _outputs(session, inputs, Path(f"{own}-eps.safetensors"))
+        gradients = _gradients(session, Path(f"{own}-gradients.safetensors"))
         first = session.ask(timing.Stepwise(steps=1), SLOW_LIMIT_S)
         session.ask(training.SaveState(path=f"{own}-after.safetensors"), SLOW_LIMIT_S)
         bench.writer.append(WorkerStarted(
             arm=slot, block=BEFORE_BLOCKS, role="parity", pid=session.pid, spawn_ns=session.spawn_ns,
             import_ns=created.import_ns, build_ns=built.build_ns, first_step_ns=first.step_ns[0],
-            first_stamp_ns=first.start_ns[0], parameter_count=built.parameter_count, info=built.info))
+            first_stamp_ns=first.start_ns[0], parameter_count=built.parameter_count, images=built.images,
+            info=built.info))
         losses = _losses(bench, session, matched, done=1)
         perturbed: list[float] = []
+        beside: parity.ControlNumbers | None = None
         if control:
             session.ask(training.LoadState(path=str(folder / "control.safetensors")), SLOW_LIMIT_S)
+            if subject.measured:
+                beside = parity.ControlNumbers(_outputs(session, inputs, Path(f"{own}-eps-control.safetensors"))[0],
+                                               _gradients(session, Path(f"{own}-gradients-control.safetensors")))
             perturbed = _losses(bench, session, matched)
             bench.writer.append(Losses(
                 arm=slot, block=BEFORE_BLOCKS, randomness="control", first_step=0, losses=perturbed))
         bench.writer.append(Losses(arm=slot, block=BEFORE_BLOCKS, randomness="matched", first_step=0, losses=losses))
         return parity.ArmNumbers(
-            eps=checkpoint.load_arrays(Path(f"{own}-eps.safetensors"))["eps"],
-            gradients=checkpoint.load_arrays(Path(f"{own}-gradients.safetensors")),
+            eps=eps, gradients=gradients, output_shapes=shapes, images=subject.batch_size(built.images),
+            control_numbers=beside,
             after_one=checkpoint.load_state(Path(f"{own}-after.safetensors"))[0].params,
             losses=losses, control=perturbed, precision=precision(BackendInfo(**built.info)))
 
 
-def _write_start(session: Session, experiment: ExperimentConfig, folder: Path) -> None:
-    """The start for all arms, from the first arm's parameter names and shapes."""
+def _outputs(session: Session, inputs: Path, output: Path) -> tuple[parity.Floats, tuple[tuple[int, ...], ...]]:
+    """What the network puts out, one output behind the other, and the shapes of several."""
+    session.ask(training.Predict(inputs=str(inputs), output=str(output)), SLOW_LIMIT_S)
+    found = checkpoint.load_arrays(output)
+    if "eps" in found:
+        return found["eps"], ()
+    ordered = [found[name] for name in sorted(found, key=int)]
+    return np.concatenate([one.reshape(-1) for one in ordered]), tuple(one.shape for one in ordered)
+
+
+def _gradients(session: Session, output: Path) -> dict[str, parity.Floats]:
+    session.ask(training.Gradients(output=str(output)), SLOW_LIMIT_S)
+    return checkpoint.load_arrays(output)
+
+
+def _write_start(session: Session, subject: Subject, folder: Path) -> None:
+    """The start for all arms, from the first arm's own state."""
     own = folder / "own.safetensors"
     session.ask(training.SaveState(path=str(own)), SLOW_LIMIT_S)
-    shapes = {name: value.shape for name, value in checkpoint.load_state(own)[0].params.items()}
+    state, experiment = checkpoint.load_state(own)[0], subject.experiment
     own.unlink()
-    seed, channels = experiment.seed, experiment.model.image_channels
-    checkpoint.save_state(folder / "control.safetensors",
-                          parity.random_state(shapes, seed, channels, parity.PERTURBATION), experiment)
-    checkpoint.save_arrays(folder / "inputs.safetensors", parity.probe_inputs(experiment))
-    checkpoint.save_state(folder / "start.safetensors", parity.random_state(shapes, seed, channels), experiment)
+    checkpoint.save_state(folder / "control.safetensors", subject.start(state, parity.PERTURBATION), experiment)
+    checkpoint.save_arrays(folder / "inputs.safetensors", subject.inputs())
+    checkpoint.save_state(folder / "start.safetensors", subject.start(state), experiment)
 
 
 def _losses(bench: Bench, session: Session, matched: Matched, done: int = 0) -> list[float]:

@@ -39,12 +39,15 @@ class ArmNumbers:
     """What one arm computed.
 
     Attributes:
-        eps: the network's output for the probe inputs (PROBES, C, H, W).
+        eps: the network's output for the probe inputs (PROBES, C, H, W); several outputs one behind the other.
         gradients: every unclipped gradient of the first batch, by name.
         after_one: the weights after one Adam step, by name.
         losses: of the matched steps.
         control: losses of the same steps from perturbed weights; empty where no control ran.
         precision: what its products and convolutions were computed in.
+        output_shapes: of several outputs.
+        images: of a step.
+        control_numbers: what the control computed beside its losses, where that is wanted.
     """
 
     eps: Floats
@@ -53,6 +56,17 @@ class ArmNumbers:
     losses: Sequence[float]
     control: Sequence[float]
     precision: Precision
+    output_shapes: tuple[tuple[int, ...], ...] = ()
+    images: int | None = None
+    control_numbers: ControlNumbers | None = None
+
+
+@dataclass(frozen=True)
+class ControlNumbers:
+    """Outputs and gradients of the control; see `ArmNumbers`."""
+
+    eps: Floats
+    gradients: Arrays
 
 
 def parity_experiment(experiment: ExperimentConfig, batch_size: int) -> ExperimentConfig:
@@ -82,32 +96,49 @@ def probe_inputs(experiment: ExperimentConfig) -> dict[str, NDArray[Any]]:
     return {"x": x, "t": np.linspace(0, T - 1, PROBES).astype(np.int64)}
 
 
-def compare(slots: tuple[ArmSlot, ArmSlot], a: ArmNumbers, b: ArmNumbers, experiment: ExperimentConfig) -> ParityResult:
-    """Hold arm B's numbers against arm A's."""
+def compare(slots: tuple[ArmSlot, ArmSlot], a: ArmNumbers, b: ArmNumbers, experiment: ExperimentConfig,
+            tolerances: dict[str, float] | None = None) -> ParityResult:
+    """Hold arm B's numbers against arm A's.
+
+    Args:
+        slots: whose numbers.
+        a: of the first.
+        b: of the second.
+        experiment: the recipe.
+        tolerances: how far they may be apart; by default what was chosen for the U-Net.
+    """
     same = {name: g.shape for name, g in a.gradients.items()} == {name: g.shape for name, g in b.gradients.items()}
-    forward = worst_absolute(a.eps, b.eps)
+    forward = worst_absolute(a.eps, b.eps) if a.output_shapes == b.output_shapes else math.inf
     precision = coarsest(a.precision, b.precision)
     allowed = TOLERANCES[precision]
     scales = gradient_scales(a.gradients)
     gradient, gradient_name = worst_gradient(a.gradients, b.gradients, scales) if same else (None, None)
-    tolerances = allowed.of(experiment.preset)
+    tolerances = tolerances or allowed.of(experiment.preset)
     signs = {name: allowed.gradient * scale for name, scale in scales.items()}
     adam = worst_adam(a, b, experiment.train.grad_clip, signs) if same else None
     losses = relative(a.losses, b.losses)
     measured = {"forward": forward, "gradient": gradient, "adam": adam, "loss": worst(losses[:LOSS_STEPS])}
-    faults = [] if same else ["names or shapes of the parameters differ"]
+    faults = [] if same else [f"names or shapes of the parameters differ{_unlike(a.gradients, b.gradients)}"]
     for name, tolerance in tolerances.items():
         value = measured[name]
         # Written so that NaN is a fault.
         if value is not None and not value <= tolerance:
             where = f" in {gradient_name}" if name == "gradient" else ""
-            faults.append(f"{name} differs by {value:.2g}{where}, at most {tolerance:.0e} allowed"
+            faults.append(f"{name} differs by {value:.2g}{where}, at most {tolerance:.1g} allowed"
                           + (f" in {WORDS[precision]}" if precision != "float32" else ""))
     return ParityResult(
-        arm_a=slots[0], arm_b=slots[1], preset=experiment.preset, batch_size=experiment.train.batch_size,
+        arm_a=slots[0], arm_b=slots[1], preset=experiment.preset, batch_size=a.images or experiment.train.batch_size,
         parameters_equal=same, forward_max_abs=forward, gradient_worst_rel=gradient, gradient_worst_name=gradient_name,
         adam_max_abs=adam, loss_rel_diff=losses, control_rel_diff=relative(a.losses, a.control),
         tolerances=tolerances, precision=precision, passed=not faults, reason="; ".join(faults) or None)
+
+
+def _unlike(a: Arrays, b: Arrays) -> str:
+    """Some of the parameters that are trained in one arm alone."""
+    apart = sorted({name: value.shape for name, value in a.items()}.items()
+                   ^ {name: value.shape for name, value in b.items()}.items())
+    names = list(dict.fromkeys(name for name, _ in apart))
+    return f": {', '.join(names[:4])}" + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def worst_absolute(a: Floats, b: Floats) -> float:

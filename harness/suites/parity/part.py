@@ -41,6 +41,7 @@ class Parity(Part):
 
     name: ClassVar[str] = "parity"
     needs: ClassVar[Needs] = Needs(arms=2, images=True)
+    takes: ClassVar[frozenset[str]] = frozenset({"pair"})
 
     steps: int
     images: int | None = None
@@ -61,8 +62,8 @@ class Parity(Part):
         return [f"parity: {self.steps} matched steps{fewer} and a control"]
 
     def batch_sizes(self, recipe: ExperimentConfig) -> dict[Section, int]:
-        """A few images, unless the user says so: its agreement does not depend on them."""
-        return {"train": self.images or DEFAULT_BATCH}
+        """A few images, unless the user says so: its agreement does not depend on them; a pair has its own batches."""
+        return {} if recipe.is_pair else {"train": self.images or DEFAULT_BATCH}
 
     def gate(self, bench: Bench, recorded: RecordedRun) -> None:
         """Run the check, unless every comparison has its result and its case.
@@ -75,7 +76,7 @@ class Parity(Part):
         said = {case.case_id for case in recorded.of(Case)}
         pairs = [(c.a, c.b) for c in bench.plan.comparisons if not c.selfcheck]
         if not all(pair in have and f"parity-{pair[1]}" in said for pair in pairs):
-            run_parity(bench, self.steps, self.batch_sizes(bench.experiment)["train"], self.within_s)
+            run_parity(bench, self.steps, self.images or DEFAULT_BATCH, self.within_s)
 
 
 def fair(recorded: RecordedRun, pair: Comparison) -> str | None:
@@ -104,8 +105,8 @@ class TrainingSteps(Timed):
         return self.parity.described(recipe) if self.parity else []
 
     def batch_sizes(self, recipe: ExperimentConfig) -> dict[Section, int]:
-        """Those of a step."""
-        return {"train": recipe.train.batch_size}
+        """Those of a step; the batches of a pair count for themselves."""
+        return {} if recipe.is_pair else {"train": recipe.train.batch_size}
 
     def gate(self, bench: Bench, recorded: RecordedRun) -> None:
         """The parity check, where there is anything to compare."""
@@ -124,9 +125,9 @@ class TrainingSteps(Timed):
         """
         return bench.build(session, bench.experiment)
 
-    def step_flop(self, recipe: ExperimentConfig) -> int:
-        """Forward and backward pass of a batch."""
-        return training_step_flop(recipe.model, recipe.train.batch_size)
+    def step_flop(self, recipe: ExperimentConfig) -> int | None:
+        """Forward and backward pass of a batch; nobody has counted those of a pair."""
+        return None if recipe.is_pair else training_step_flop(recipe.model, recipe.train.batch_size)
 
     def read(self, block: Block, arm: Started) -> None:
         """The losses of all its steps."""

@@ -9,7 +9,7 @@ from statistics import mean, median
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.plan import Comparison
-from harness.record.events import Apart, ArmSlot, PartName, Phases, Share, StartUp, Window, WorkerStarted
+from harness.record.events import Apart, ArmSlot, PairRecorded, PartName, Phases, Share, StartUp, Window, WorkerStarted
 from harness.record.run import RecordedRun
 from harness.stats.interval import Interval, t_interval
 from harness.stats.share import SHARE_MARGIN, gap_of, ratio_apart, word_of
@@ -116,7 +116,10 @@ def _share(run: RecordedRun, pair: Comparison, part: PartName, what: What, refus
         why, action = "fewer than two rounds of each arm", "see the failed cases and their logs"
         if what == "loader":
             action = "see the failed cases and their logs; an epoch needs two steps, too"
-        if what == "loader" and _matched(run):
+        if what == "loader" and run.last(PairRecorded):
+            why = "the batches of a pair lie on the device, and no loader makes them"
+            action = "time your own loader alone"
+        elif what == "loader" and _matched(run):
             why, action = MATCHED, "leave train.randomness native"
         return _line(pair, part, what, "not-measured", reason=why, next_action=action)
     steps, sign = whole_steps(run, pair), COSTS[what]

@@ -39,7 +39,7 @@ class Why(TrainingSteps):
 
     name: ClassVar[str] = "why"
     needs: ClassVar[Needs] = Needs(arms=2, images=True)
-    takes: ClassVar[frozenset[str]] = frozenset({"selfcheck", "thorough"})
+    takes: ClassVar[frozenset[str]] = frozenset({"selfcheck", "thorough", "pair"})
     pairs: ClassVar[int] = 8
     blocks: ClassVar[tuple[int, int]] = (4, 6)
     metrics: ClassVar[Metrics] = Metrics(Metric("step time", "stepwise"))

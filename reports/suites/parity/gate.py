@@ -23,6 +23,12 @@ PARITY_ROWS = (
     ("adam_max_abs", "one Adam step, largest absolute difference", "adam"),
 )
 LOSS = "loss"
+OF_PAIR = (
+    "Both models start from the weights and buffers of PyTorch's and get the same batches, dropout layers switched "
+    "off. What is allowed is what rounding was seen to do to the U-Net, relative to this network's numbers, or ten "
+    "times what the control shows where that is more: the first arm from weights that are off by 1e-7. If a figure "
+    "lies outside, no speed verdict is given."
+)
 SAME = (
     "Both arms start from the same weights and get the same batches, timesteps and noise, dropout off. If a figure "
     "lies outside its tolerance, no speed verdict is given."
@@ -34,7 +40,8 @@ def section(seen: RunView, figures: FigureMaker) -> Section | None:
     found = seen.run.of(ParityResult)
     if found:
         checks = (block for number, one in enumerate(found) for block in told(seen, figures, one, number))
-        return Section("parity", "Parity: do both compute the same thing?", (Prose(SAME), *checks))
+        how = Prose(OF_PAIR if seen.pair else SAME)
+        return Section("parity", "Parity: do both compute the same thing?", (how, *checks))
     none = Prose("Parity: n/a, no check was recorded in this run.")
     return Section("parity", "Parity", (none,)) if len(seen.arms) > 1 else None
 
@@ -59,7 +66,8 @@ def parity(view: RunView, result: ParityResult) -> Table:
     ]
     for field, words, name in PARITY_ROWS:
         note = result.gradient_worst_name if field == "gradient_worst_rel" else None
-        rows.append(parity_row(words, getattr(result, field), result.tolerances.get(name), note, result))
+        what = words.replace("Adam step", "step of the optimiser") if view.pair else words
+        rows.append(parity_row(what, getattr(result, field), result.tolerances.get(name), note, result))
     worst, control = worst_of(result.loss_rel_diff), worst_of(result.control_rel_diff)
     note = f"control (weights off by 1e-7): {number(control, 2)}" if control is not None else "no control was run"
     words = f"losses of {plural(len(result.loss_rel_diff), 'matched step')}, worst relative difference"
@@ -69,7 +77,8 @@ def parity(view: RunView, result: ParityResult) -> Table:
     rows.append(parity_row(words, worst, allowed, note, result))
     one, other = view.label(result.arm_a), view.label(result.arm_b)
     state = "passed" if result.passed else "failed"
-    caption = f"{other} against {one}, preset {result.preset}, batch {result.batch_size}{held(result)}: {state}"
+    recipe = f"pair {view.pair.name}" if view.pair else f"preset {result.preset}"
+    caption = f"{other} against {one}, {recipe}, batch {result.batch_size}{held(result)}: {state}"
     return Table(caption, head("check", "found", "allowed", "result"), tuple(rows))
 
 
@@ -146,8 +155,8 @@ def parity_losses(view: RunView, result: ParityResult, narrow: bool) -> Drawn | 
         figure,
         f"The losses of {other} and {one} differ by at most {number(float(np.max(found)), 2)} relative over "
         f"{plural(found.size, 'matched step')}{allowed_words}.{lost_words}",
-        "The same weights, batches, timesteps and noise in both. The control is one arm against itself from weights "
-        "off by 1e-7: what rounding alone grows into.",
+        f"The same weights, batches{'' if view.pair else ', timesteps and noise'} in both. The control is one arm "
+        "against itself from weights off by 1e-7: what rounding alone grows into.",
     )
 
 

@@ -20,23 +20,13 @@ def key_figures(view: RunView) -> Table:
         view,
         [
             ("step time, median", shared.step_time),
-            ("images/s, stepwise", lambda v, a: images_per_s(v, a, "stepwise", NO_WINDOWS)),
-            ("images/s, free-running", lambda v, a: images_per_s(v, a, "free", NO_FREE)),
+            ("images/s, stepwise", lambda v, a: shared.images_per_s(v, a, "stepwise", NO_WINDOWS)),
+            ("images/s, free-running", lambda v, a: shared.images_per_s(v, a, "free", NO_FREE)),
             ("achieved GFLOP/s", achieved),
             ("share of measured peak", peak_share),
         ],
         [("energy per image", energy)],
     )
-
-
-def images_per_s(view: RunView, arm: ArmView, kind: str, reason: str) -> Value:
-    """All images over all time of the windows."""
-    rate = rate_per_s(arm, kind)
-    if rate is None:
-        return missing(reason)
-    if view.batch_size is None:
-        return missing("the batch size is not in the journal")
-    return Value(number(rate * view.batch_size), plural(len(arm.windows(kind)), "window"))
 
 
 def flop_rate(view: RunView, arm: ArmView) -> tuple[float, str] | None:
@@ -52,7 +42,7 @@ def achieved(view: RunView, arm: ArmView) -> Value:
     """Analytic cost over measured time."""
     found = flop_rate(view, arm)
     if found is None:
-        return missing("no window was measured" if view.cost else "the cost of a step was not recorded")
+        return missing("no window was measured" if view.cost else view.no_cost)
     return Value(number(found[0] / 1e9), found[1])
 
 

@@ -1,0 +1,1 @@
+"""A file for two models of the user's own, to start from."""

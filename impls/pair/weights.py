@@ -1,0 +1,86 @@
+"""Which weight of one model is which of the other: by name, by the user's own rule, by shape and order; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from impls.errors import UsageError
+
+Shapes = Mapping[str, tuple[int, ...]]
+MOST_SHOWN = 6
+
+
+def matched(theirs: Shapes, ours: Shapes, names: Callable[[str], object] | None = None) -> dict[str, str]:
+    """Name in `theirs` -> name in `ours`, one to one and nothing left over.
+
+    What the user's rule names comes first, then equal names, then shapes that are left equally often on both sides, in
+    the order in which both models have them.
+
+    Args:
+        theirs: PyTorch's parameters and buffers by name, in order.
+        ours: the other model's.
+        names: the user's rule; for None, and for what it answers by None or by an unknown name, the others hold.
+
+    Raises:
+        UsageError: what is left over, both sides of it; or two shapes of one name that differ.
+    """
+    found = _named(theirs, ours, names)
+    for name in theirs:
+        if name not in found and name in ours and name not in found.values():
+            found[name] = name
+    differing = [f"{name} {_size(theirs[name])} against {_named_size(found[name], ours)}" for name in found
+                 if _shape(theirs[name]) != _shape(ours[found[name]])]
+    if differing:
+        raise UsageError(f"shapes differ: {_listed(differing)}: make both models alike")
+    left, free = _by_shape(theirs, found.keys()), _by_shape(ours, found.values())
+    for shape, some in left.items():
+        if len(some) == len(free.get(shape, ())):
+            found.update(zip(some, free.pop(shape), strict=True))
+    lost = [f"{name} {_size(theirs[name])}" for name in theirs if name not in found]
+    unmet = [f"{name} {_size(ours[name])}" for name in ours if name not in found.values()]
+    if lost or unmet:
+        raise UsageError(f"weights do not map: PyTorch alone has {_listed(lost)}; Jittor alone has {_listed(unmet)}: "
+                         "make both models alike, or define names(torch_name) -> jittor_name")
+    return {name: found[name] for name in theirs}
+
+
+def _named(theirs: Shapes, ours: Shapes, names: Callable[[str], object] | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if names is None:
+        return found
+    for name in theirs:
+        own = names(name)
+        if own is not None and not isinstance(own, str):
+            raise UsageError(f"names({name!r}) gave {type(own).__name__}, not a name or None")
+        if own in found.values():
+            raise UsageError(f"names() gave {own!r} twice, for {name!r} too")
+        if own in ours:
+            found[name] = str(own)
+    return found
+
+
+def _by_shape(shapes: Shapes, taken: Collection[str]) -> dict[tuple[int, ...], list[str]]:
+    found: dict[tuple[int, ...], list[str]] = {}
+    used = set(taken)
+    for name, shape in shapes.items():
+        if name not in used:
+            found.setdefault(_shape(shape), []).append(name)
+    return found
+
+
+def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Jittor has no shape (): a single number there is one element."""
+    return tuple(shape) or (1,)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _named_size(name: str, shapes: Shapes) -> str:
+    return f"{name} {_size(shapes[name])}"
+
+
+def _listed(some: list[str]) -> str:
+    more = f" and {len(some) - MOST_SHOWN} more" if len(some) > MOST_SHOWN else ""
+    return ", ".join(some[:MOST_SHOWN]) + more if some else "nothing"

@@ -1,0 +1,129 @@
+"""A pair's file where it is executed: batches, settings, and whose fault it is when a function fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from impls.errors import UsageError
+from impls.pair.loaded import BATCHES, Pair, PairFailedError
+from impls.pair.rule import Rule, rule_of
+
+ROOT = Path(__file__).parents[3]
+FILE = """
+import numpy as np
+def torch_model(): return 1
+def jittor_model(): return 1
+def batch(rng): return {"x": rng.standard_normal((6, 2)), "y": rng.integers(0, 9, 6)}
+def torch_loss(model, batch): return model
+def jittor_loss(model, batch): return model
+"""
+
+
+@pytest.fixture
+def pair(tmp_path, monkeypatch):
+    def made(more: str = "", text: str = FILE) -> Pair:
+        path = tmp_path / "mine.py"
+        path.write_text(text + more)
+        return Pair(path, "torch")
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
+    return made
+
+
+def test_batches_are_the_same_in_every_worker_and_float32(pair):
+    one, other = pair().batches(3), pair().batches(3)
+    assert len(one) == BATCHES and one[0]["x"].dtype == np.float32 and one[0]["y"].dtype == np.int64
+    assert all(np.array_equal(a[name], b[name]) for a, b in zip(one, other, strict=True) for name in a)
+    assert not np.array_equal(one[0]["x"], one[1]["x"])
+    assert not np.array_equal(one[0]["x"], pair().batches(4)[0]["x"])
+
+
+def test_images_are_counted_by_the_file_or_by_the_first_array(pair):
+    assert pair().images(pair().batches(0)[0]) == 6
+    assert pair("images = 24").images(pair().batches(0)[0]) == 24
+
+
+@pytest.mark.parametrize(("value", "words"), [
+    ("[1]", "batch() gave list"), ("{}", "batch() gave an empty dict"), ("{'x': [1]}", "batch()['x'] is list"),
+    ("{'x': np.array([object()])}", "batch()['x'] holds object"), ("{'x': np.array(['a'])}", "batch()['x'] holds <U1"),
+    ("{'x': np.array([np.nan])}", "batch()['x'] holds NaN"),
+])
+def test_a_batch_that_cannot_cross_is_one_line(pair, value, words):
+    with pytest.raises(UsageError) as caught:
+        pair(text=FILE.replace('{"x": rng.standard_normal((6, 2)), "y": rng.integers(0, 9, 6)}', value)).batches(0)
+    assert "mine.py: " + words in str(caught.value)
+
+
+@pytest.mark.parametrize(("more", "words"), [
+    ("optimizer = 'Adam'", "optimizer: a dict such as"), ("images = 0", "images: a whole number"),
+    ("optimizer = {'rate': 1}", "optimizer: unknown key 'rate' (known: name, lr"),
+    ("optimizer = {'name': 'RMSprop'}", "optimizer: name"), ("optimizer = {'lr': -1}", "optimizer: lr"),
+    ("optimizer = {'name': 'SGD', 'nesterov': True}", "optimizer: settings: nesterov needs a momentum"),
+])
+def test_wrong_settings_are_one_line(pair, more, words):
+    with pytest.raises(UsageError) as caught:
+        pair(more)
+    assert "mine.py: " + words in str(caught.value)
+
+
+def test_numbers_may_be_written_as_people_write_them():
+    assert rule_of({"name": "SGD", "lr": 1, "momentum": 0.9}, "x") == Rule(name="SGD", lr=1.0, momentum=0.9)
+    assert rule_of({"betas": [0.5, 0.9]}, "x").betas == (0.5, 0.9)
+    assert rule_of(None, "x") == Rule()
+
+
+@pytest.mark.parametrize(("body", "words"), [
+    ("raise ValueError('no such layer')", "mine.py: torch_model() failed: ValueError: no such layer"),
+    ("import sys; sys.exit(0)", "mine.py: torch_model() failed: SystemExit: 0"),
+    ("import jittor", "mine.py: torch_model() failed: ImportError: jittor is imported in the worker of torch"),
+    ("import jittor.nn as nn", "ImportError: jittor"),
+])
+def test_a_function_that_fails_is_named_with_its_file(pair, body, words):
+    with pytest.raises(PairFailedError) as caught:
+        pair(text=FILE.replace("def torch_model(): return 1", f"def torch_model():\n    {body}")).model()
+    assert words in str(caught.value)
+
+
+def test_the_top_of_a_file_that_fails_is_named(pair):
+    with pytest.raises(PairFailedError, match=r"mine\.py: its top failed: ZeroDivisionError"):
+        pair("A = 1 / 0")
+
+
+def test_outputs_are_flattened_and_else_the_loss(pair):
+    assert pair().outputs(7, {}) == [7]
+    assert pair("def outputs(model, batch): return {'a': (1, [2, None]), 'b': 3}").outputs(7, {}) == [1, 2, 3]
+
+
+def test_a_folder_gets_no_compiled_files(pair, tmp_path):
+    (tmp_path / "helper_of_mine.py").write_text("VALUE = 3")
+    assert pair("import helper_of_mine\ndef outputs(model, batch): return helper_of_mine.VALUE").outputs(1, {}) == [3]
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.py", "helper_of_mine.py"}
+
+
+def init(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "harness.pair", "init", *words], check=False, cwd=ROOT,
+                          capture_output=True, text=True)
+
+
+def test_init_writes_a_file_once(tmp_path):
+    path = tmp_path / "mine.py"
+    done = init(str(path))
+    assert done.returncode == 0 and "--pair" in done.stdout and "--pair mine.py" in path.read_text()
+    path.write_text("mine")
+    again = init(str(path))
+    assert again.returncode == 2 and "is there already" in again.stderr and path.read_text() == "mine"
+
+
+@pytest.mark.parametrize(("name", "words"), [("mine.txt", "ending .py"), ("no/mine.py", "No such file"),
+                                             ("file/mine.py", "Not a directory")])
+def test_init_where_nothing_can_be_written_is_one_line(tmp_path, name, words):
+    (tmp_path / "file").write_text("")
+    done = init(str(tmp_path / name))
+    assert done.returncode == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1
