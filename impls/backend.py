@@ -135,12 +135,12 @@ class Phased(Protocol):
 
 
 class Profiling(Protocol):
-    """What a `Trainer` may offer beside: without it nobody says what of its step is kernels and what is the host."""
+    """What a `Stepper` may offer beside: without it nobody says what of its step is kernels and what is the host."""
 
     def profile(self, steps: int) -> Profile:
         """What so many steps launch, under the framework's own profiler; waits for the device.
 
-        The trainer goes on as after `steps` calls of `step`, and no slower than before.
+        The stepper goes on as after `steps` calls of `step`, and no slower than before.
         """
         ...
 

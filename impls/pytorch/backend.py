@@ -113,6 +113,15 @@ def require_available(options: tuple[str, ...], device: str) -> None:
         raise UnavailableError("option compile needs the C++ compiler g++: install it or leave the option out")
 
 
+def _compiler_words(options: frozenset[str]) -> str:
+    """How the network is compiled, for the report."""
+    if "compile" not in options:
+        return "eager"
+    more = [words for option, words in (("autotune", "max-autotune"), ("freeze", "weights frozen when sampling"))
+            if option in options]
+    return ", ".join(["torch.compile (inductor)", *more])
+
+
 def measured(options: frozenset[str], device: torch.device, operators: Operators) -> Measured | None:
     """What products and convolutions are computed in; None for float32 on the CPU, where there is no choice.
 
@@ -133,7 +142,7 @@ def describe(options: frozenset[str], device: torch.device, operators: Mapping[s
     properties = torch.cuda.get_device_properties(device) if cuda else None
     flags = {
         "memory_format": "channels_last" if "channels_last" in options else "contiguous (NCHW)",
-        "compile": "torch.compile (inductor)" if "compile" in options else "eager",
+        "compile": _compiler_words(options),
         "autocast": f"{half(options)}, network only" if half(options) else "off",
         "mkldnn": str(torch.backends.mkldnn.is_available()),
         "mkl": str(torch.backends.mkl.is_available()),

@@ -11,7 +11,7 @@ from impls.backend import Backend
 from impls.command.process import catch_interrupts
 from impls.devices import cuda_driver_fault, default_threads, threads_remark, usable_cpus
 from impls.errors import EXIT_INTERRUPTED, UnavailableError, UsageError
-from impls.registry import Arm, Device
+from impls.registry import Arm, Device, Job
 
 Choice = Literal["auto", "cpu", "cuda"]
 
@@ -32,8 +32,8 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None],
-                 threads: int | None = None) -> tuple[Backend, Device]:
+def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None], threads: int | None = None,
+                 job: Job = "training") -> tuple[Backend, Device]:
     """The arm's framework, imported and on its device; "auto" is CUDA where the arm can use it.
 
     Args:
@@ -41,20 +41,21 @@ def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None],
         choice: the device that was asked for.
         say: told which device was taken and why, and how far a compilation is.
         threads: inside an operator, on the CPU; None for what OMP_NUM_THREADS says, else one for each processor.
+        job: what it does, where that decides what the arm stands for.
 
     Raises:
         UnavailableError: the framework, the device or an option cannot be used here.
-        UsageError: there are not so many processors.
+        UsageError: there are not so many processors, or what the arm stands for cannot be used here.
     """
     if threads is not None and not 1 <= threads <= usable_cpus():
         raise UsageError(f"--threads: from 1 to {usable_cpus()}, the CPUs that this process may use, got {threads}")
     if choice == "cpu":
-        return _created(arm, "cpu", say, threads), "cpu"
+        return _created(arm, "cpu", say, threads, job), "cpu"
     fault = arm.device_fault("cuda") or cuda_driver_fault()
     refusal: UnavailableError | None = None
     if fault is None:
         try:
-            backend = _created(arm, "cuda", say, threads)
+            backend = _created(arm, "cuda", say, threads, job)
         except UnavailableError as error:
             fault, refusal = str(error), error
         else:
@@ -64,13 +65,16 @@ def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None],
         raise UnavailableError(f"--device cuda: {fault}") from refusal
     say(f"device cpu: {arm.name} cannot use CUDA here: {fault}")
     try:
-        return _created(arm, "cpu", say, threads), "cpu"
+        return _created(arm, "cpu", say, threads, job), "cpu"
     except UnavailableError as error:
         # A framework that was already imported for CUDA may refuse the CPU: the first refusal says why.
         raise refusal or error from error
 
 
-def _created(arm: Arm, device: Device, say: Callable[[str], None], threads: int | None) -> Backend:
+def _created(asked: Arm, device: Device, say: Callable[[str], None], threads: int | None, job: Job) -> Backend:
+    arm = asked.spelled_out(device, job)
+    if arm != asked:
+        say(f"{asked.name} = {'+'.join(arm.options) or 'no option'}, for {job} on {device}")
     fault = arm.device_fault(device)
     if fault is not None:
         raise UnavailableError(fault)

@@ -128,7 +128,8 @@ def prepare(options: SampleOptions, overrides: dict[str, Any], say: Callable[[st
     for remark in chain_remarks(config.diffusion, request.method, request.steps, request.eta, request.spacing,
                                 config.sample.steps_offset):
         say(f"note: {remark}")
-    backend, _ = tool.open_backend(arm, options.device, say, options.threads)
+    backend, device = tool.open_backend(arm, options.device, say, options.threads, "sampling")
+    arm = arm.spelled_out(device, "sampling")
     sampler = backend.sampler(config)
     load_into(sampler, weights)
     eta = "" if request.method == "ddpm" else f", eta {request.eta:g}, {request.spacing} timesteps"

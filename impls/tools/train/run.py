@@ -68,6 +68,7 @@ def _main(words: list[str]) -> None:
         # First, because it needs no framework.
         continued(options, overrides, start.config, start.path)
     backend, device = tool.open_backend(arm, options.device, say, options.threads)
+    arm = arm.spelled_out(device, "training")
     stop.listen()
     if start is not None:
         threads = start.note.threads
