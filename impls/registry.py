@@ -144,7 +144,7 @@ class Arm:
         """This arm with further options, which go with those that it has."""
         return replace(self, options=tuple(sorted({*self.options, *more})))
 
-    def spelled_out(self, device: Device, job: Job) -> Arm:
+    def spelled_out(self, device: Device, job: Job = "training") -> Arm:
         """What the option `best` stands for there; any other arm itself.
 
         Raises:

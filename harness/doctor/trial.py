@@ -38,7 +38,7 @@ def tried(sessions: LocalSessions, arm: Arm, device: Device, threads: int, pytho
         framework and version, empty where it does not start; and what is wrong.
     """
     recipe = merged(preset("tiny"), {"train": {"batch_size": BATCH}}, "doctor")
-    found, runs = "", arm.spelled_out(device, "training")
+    found, runs = "", arm.spelled_out(device)
     try:
         with sessions.folder("doctor") as folder, \
                 opened(sessions, arm, device, threads, folder, runs.name) as (session, created):
