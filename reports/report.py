@@ -20,12 +20,8 @@ from reports.text import utc
 from reports.view.run import RunView, is_self_check
 
 
-def build(run_dir: Path, png: bool = False) -> Path:
+def build(run_dir: Path) -> Path:
     """Build the report of a run folder from its journal.
-
-    Args:
-        run_dir: the run folder.
-        png: also write the figures as PNG.
 
     Returns:
         the path of `report.html`.
@@ -33,10 +29,10 @@ def build(run_dir: Path, png: bool = False) -> Path:
     Raises:
         UsageError: no readable journal there, or the folder cannot be written.
     """
-    return write(read_run(run_dir), png)
+    return write(read_run(run_dir))
 
 
-def write(run: RecordedRun, png: bool = False) -> Path:
+def write(run: RecordedRun) -> Path:
     """Write `report.html` (self-contained), `report.md` (the same facts) and `figures/` of a run that has been read.
 
     Raises:
@@ -45,7 +41,7 @@ def write(run: RecordedRun, png: bool = False) -> Path:
     figures = run.path / "figures"
     try:
         figures.mkdir(exist_ok=True)
-        report = report_of(run, FigureMaker(figures, png=png))
+        report = report_of(run, FigureMaker(figures))
         write_atomically(run.path / "report.md", render.markdown(report))
         write_atomically(run.path / "report.html", render.html(report))
     except OSError as error:
