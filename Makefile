@@ -20,10 +20,11 @@ check-machine:
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(MAKE) --no-print-directory check-machine
+	@mkdir -p $(VENV) && date +%s > $(STAMP).began
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -z "$(CUDA)" || echo "an NVIDIA driver is here: installing the CUDA compiler for Jittor as well"
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test$(CUDA)]'
-	@touch $(STAMP)
+	@echo $$(( $$(date +%s) - $$(cat $(STAMP).began) )) > $(STAMP)
 
 setup: $(STAMP)
 

@@ -50,7 +50,7 @@ def _main(words: list[str]) -> int:
             return examine(options, progress)
         job = resolve(options, overrides, command, progress)
     if job.options.dry_run:
-        print(dry_run(job.options, job.recipe, job.plans, job.device_reason, job.channels))
+        print(dry_run(job.options, job.recipe, job.plans, job.device_reason, job.channels, job.aliases))
         return EXIT_OK
     from harness.run.execute import execute
 

@@ -56,9 +56,10 @@ class BenchConfig(Frozen):
 
     suite: SuiteName = Field(next(iter(SUITES)), description=SUITE_LINES)
     arms: Annotated[str, Shown("ARM,ARM")] = Field(
-        AUTO, description=f"comma-separated arms, each backend[:option+option]; each is compared with the first one of "
-                          f"its number format, one alone in its format with the first of all; the same one twice is an "
-                          f"A/A test; auto: {STRICT_PAIR}, and on a GPU with TF32 a second pair, {TF32_PAIR}")
+        AUTO, description=f"comma-separated arms, each backend[:option+option]; pytorch:best stands for the options "
+                          f"that serve best here; each is compared with the first one of its number format, one alone "
+                          f"in its format with the first of all; the same one twice is an A/A test; auto: "
+                          f"{STRICT_PAIR}, and on a GPU with TF32 a second pair, {TF32_PAIR}")
     preset: Literal["auto", "ddpm", "seed", "tiny"] = Field(
         "auto", description="network and recipe; auto: ddpm on CUDA, tiny on the CPU")
     dataset: DatasetName = Field("auto", description="images; auto takes the first that is there or can be had")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -309,7 +309,7 @@ def _what(plan: Plan, comparison: Comparison) -> str:
 
 
 def dry_run(config: BenchConfig, experiment: ExperimentConfig, plans: Sequence[Plan], device_reason: str,
-            channels: int | None = None) -> str:
+            channels: int | None = None, aliases: Mapping[str, str] | None = None) -> str:
     """All plans and the resolved configuration, as printed by `--dry-run`.
 
     Args:
@@ -318,6 +318,7 @@ def dry_run(config: BenchConfig, experiment: ExperimentConfig, plans: Sequence[P
         plans: what would run.
         device_reason: why on this device.
         channels: of the network's images; None where the data set decides.
+        aliases: arms as they were asked for -> those that run, where one stands for another.
     """
     resolved = {"bench": config.model_dump(mode="json"), "experiment": experiment.model_dump(mode="json"),
                 "declared": declared(plans, experiment), "threads": config.cpu_threads}
@@ -326,4 +327,5 @@ def dry_run(config: BenchConfig, experiment: ExperimentConfig, plans: Sequence[P
     described = "\n".join(describe(plan, experiment) for plan in plans)
     if config.dataset == "auto" and channels is None and any(plan.part.takes_images(experiment) for plan in plans):
         described += "\ndata set: auto, chosen when the run starts; on grey images the network has 1 channel"
+    described += "".join(f"\n{name} = {arm}" for name, arm in (aliases or {}).items())
     return f"{described}\ndevice: {device_reason}\n{json.dumps(resolved, indent=2)}"

@@ -1,11 +1,14 @@
 """Arms by name: "pytorch", "jittor:norm=onednn", "pytorch:compile+bf16" -> a Backend; others join by entry points.
 
+"pytorch:best" stands for other options, by device and by what is done: `Arm.spelled_out` tells which.
+
 Nothing here imports a framework until `create` is called, so the harness can validate arms without one.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,13 +16,15 @@ from importlib import import_module
 from typing import Any, Literal
 
 from impls.backend import Backend
+from impls.devices import bf16_units
 from impls.errors import UsageError
 from impls.plugins import offered
-from impls.ranks import Launcher
 from impls.recipe.precision import HALVES, Precision, coarsest
 
 Device = Literal["cpu", "cuda"]
+Job = Literal["training", "sampling"]
 ENTRY_POINT_GROUP = "ddpm_bench.backends"
+BEST = "best"
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,15 @@ class BackendSpec:
         cpu_only: options that exist on the CPU alone.
         cuda_only: options that exist on CUDA alone.
         any_threads: options with which the bits of a result on the CPU do not depend on the number of threads.
-        compiling: options with which code is compiled while steps run, where no count of a cache's files tells of it.
+        compiling: options with which code is compiled while steps run; without them nothing is where there are some.
         formats: options that change the number format of products and convolutions -> that format.
         paired: options that a pair of the user's own models can have; None for a backend that runs the U-Net alone.
             `create` of another one takes a pair's file as `file`.
         file: a pair's file, which is run in place of the U-Net; None for the U-Net.
-        launchers: what starts several ranks of it, the usual one first; none where it runs in one process only.
-        most_ranks: how many it can be at most; None for no such limit.
+        needs: options that only change another one -> that other one.
+        programs: options that need a program of the machine -> its name.
+        best: what the option `best` stands for, the fastest that its own switches make this backend; bfloat16 counts
+            only on a device with units for it.
         prepare_module: module, or None, for a framework that compiles: it may have `prewarm(device, echo)`, which fills
             a cache before the first import; `ailments(device)`, which looks at the machine without the framework and
             gives pairs of what it looked at and a line with a fault and its remedy; `compiled_files()`, which counts
@@ -64,19 +71,21 @@ class BackendSpec:
     formats: Mapping[str, Precision] = field(default_factory=dict)
     paired: frozenset[str] | None = None
     file: str | None = None
-    launchers: tuple[Launcher, ...] = ()
-    most_ranks: int | None = None
+    needs: Mapping[str, str] = field(default_factory=dict)
+    programs: Mapping[str, str] = field(default_factory=dict)
+    best: Mapping[tuple[Device, Job], tuple[str, ...]] = field(default_factory=dict)
     prepare_module: str | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
         """Every option as it is written behind the colon."""
-        return (*self.options, *(f"{name}={value}" for name, values in self.choices.items() for value in values))
+        swaps = (f"{name}={value}" for name, values in self.choices.items() for value in values)
+        return (*self.options, *swaps, *([BEST] if self.best else []))
 
     def of_pair(self, file: str) -> BackendSpec:
         """The same framework, to run the models of a pair's file: without options that belong to the U-Net."""
         return replace(self, options={name: self.options[name] for name in sorted(self.paired or ())}, choices={},
-                       file=file)
+                       best={}, file=file)
 
     def prepares(self, what: str) -> Callable[..., Any] | None:
         """A function of the prepare module; None where it has none."""
@@ -109,7 +118,7 @@ class Arm:
 
     @property
     def compiles(self) -> bool:
-        """Whether an option has code compiled while steps run, which no count tells of."""
+        """Whether an option has code compiled while steps run."""
         return not self.spec.compiling.isdisjoint(self.options)
 
     def device_fault(self, device: Device) -> str | None:
@@ -135,12 +144,35 @@ class Arm:
         """This arm with further options, which go with those that it has."""
         return replace(self, options=tuple(sorted({*self.options, *more})))
 
+    def spelled_out(self, device: Device, job: Job = "training") -> Arm:
+        """What the option `best` stands for there; any other arm itself.
+
+        Raises:
+            UsageError: nothing is known of it there, or the machine lacks a program that it needs.
+        """
+        if BEST not in self.options:
+            return self
+        found = self.spec.best.get((device, job))
+        if found is None:
+            raise UsageError(f"{self.name}: not known for {job} on {device}: name the options")
+        units = bf16_units(device)
+        arm = replace(self, options=tuple(sorted(
+            option for option in found if units or self.spec.formats.get(option) != "bfloat16")))
+        for option in arm.options:
+            program = self.spec.programs.get(option)
+            if program is not None and shutil.which(program) is None:
+                raise UsageError(f"{self.name} stands for {'+'.join(arm.options)} here, and {option} needs the program "
+                                 f"{program}: install it, or name other options")
+        return arm
+
     def create(self, device: Device, threads: int) -> Backend:
         """Import the framework and build the backend (in a worker process).
 
         Raises:
             UnavailableError: the framework, the device or an option cannot be used here.
         """
+        if BEST in self.options:
+            raise RuntimeError(f"{self.name} stands for other options: it was not written out")
         factory: Callable[..., Backend] = import_module(self.spec.module).create
         more: dict[str, str] = {} if self.spec.file is None else {"file": self.spec.file}
         return factory(options=self.options, device=device, threads=threads, **more)
@@ -153,6 +185,8 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         options={
             "channels_last": "store feature maps as NHWC",
             "compile": "torch.compile the network",
+            "autotune": "have compile try several kernels for each product and convolution, and take the fastest",
+            "freeze": "have compile fold and reorder the weights ahead of time, where they stay: in sampling",
             "bf16": "autocast the network to bfloat16",
             "fp16": "autocast the network to float16, the loss scaled by GradScaler (CUDA)",
             "tf32": "TF32 matrix products and convolutions (CUDA)",
@@ -167,7 +201,16 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         compiling=frozenset({"compile"}),
         formats={"bf16": HALVES["bf16"], "fp16": HALVES["fp16"], "tf32": "tf32"},
         paired=frozenset({"channels_last", "compile", "tf32"}),
-        launchers=("torchrun", "srun"),
+        needs={"autotune": "compile", "freeze": "compile"},
+        programs={"compile": "g++"},
+        # Each choice is justified in docs/performance.md, or said there not to be measured.
+        best={
+            ("cpu", "training"): ("bf16", "channels_last", "compile"),
+            ("cpu", "sampling"): ("bf16", "channels_last", "compile", "freeze"),
+            ("cuda", "training"): ("bf16", "channels_last", "compile"),
+            ("cuda", "sampling"): ("bf16", "channels_last", "compile"),
+        },
+        prepare_module="impls.pytorch.cache",
     ),
     BackendSpec(
         name="jittor",
@@ -188,9 +231,6 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         any_threads=frozenset({"onednn"}),
         formats={"amp": HALVES["amp"], "tf32": "tf32"},
         paired=frozenset({"tf32"}),
-        launchers=("mpirun", "srun"),
-        # Where MPI starts, Jittor 1.3.11 writes beyond an array that grows with the rank's number.
-        most_ranks=64,
         prepare_module="impls.jittor.runtime",
     ),
 )
@@ -255,6 +295,11 @@ def _contradiction(spec: BackendSpec, options: list[str]) -> str | None:
     """Why options of a backend do not go together; None where they do."""
     if len(set(options)) < len(options):
         return "an option is given twice"
+    if BEST in options and len(options) > 1:
+        return f"{BEST} stands for options of its own, by device and machine: leave it or the others out"
+    for option in options:
+        if (other := spec.needs.get(option)) is not None and other not in options:
+            return f"{option} only changes {other}: add {other}, or leave it out"
     halves = {option for option in options if spec.formats.get(option, "tf32") != "tf32"}
     clashes = [sorted(halves)]
     for name in spec.choices:

@@ -20,6 +20,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, parser_class=Parser)
     build = commands.add_parser("build", help="write report.html, report.md and figures/ of a run, from its journal")
     build.add_argument("run", type=Path, help="run folder, e.g. results/train-speed-...")
+    build.add_argument("--png", action="store_true", help="write figures/ as PNG, too, for viewers without SVG")
     index = commands.add_parser("index", help="write index.html, the list of all runs")
     index.add_argument(
         "results", type=Path, nargs="?", default=Path("results"), help="folder of runs (default: results)"
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, the one to compare with first")
     compare.add_argument("--out", type=Path, help="folder to write to (default: compare-<id>-<id> here)")
+    compare.add_argument("--png", action="store_true", help="write figures/ as PNG, too, for viewers without SVG")
     compare.add_argument(
         "--control",
         metavar="ARM",
@@ -77,7 +79,7 @@ def compared(options: argparse.Namespace, argv: Sequence[str]) -> int:
     plot.imported()
     from reports.compare import write as files
 
-    page = files.write(comparison, options.out, ["python", "-m", "reports", *argv])
+    page = files.write(comparison, options.out, ["python", "-m", "reports", *argv], options.png)
     print("\n".join([*files.lines(comparison), *files.remarks(comparison), str(page)]))
     return EXIT_FAILED if options.fail_on in comparison.words else EXIT_OK
 
@@ -100,7 +102,7 @@ def _main(words: list[str]) -> int:
         plot.imported()
         from reports import report
 
-        print(report.write(run))
+        print(report.write(run, options.png))
     elif options.command == "index":
         from reports import index
 

@@ -17,10 +17,10 @@ from impls.errors import UsageError
 from reports.chapters.chapter import Chapter, Timed
 from reports.page.render import page
 from reports.suites.registry import chapter_of, chapters_of, whole
-from reports.terminal import said, told
+from reports.terminal import level_of, said, told
 from reports.text import NA, utc
 from reports.view.run import batch_sizes, nested
-from reports.view.words import batch_words, metric_words
+from reports.view.words import batch_words, look_words, metric_words
 
 # What verdicts are about, arm A, arm B.
 Family = tuple[str, str, str]
@@ -140,7 +140,7 @@ def verdict_lines(verdicts: Sequence[Decided]) -> tuple[str, ...]:
     # The machine's noise comes last.
     others.sort(key=lambda one: SELF_CHECK in (one.metric or ""))
     return (
-        *(told(one, *names(one)) for one in others),
+        *(with_level(told(one, *names(one)), [one]) for one in others),
         *(cells_line(*of, found) for of, found in cells.items()),
     )
 
@@ -159,4 +159,11 @@ def names(verdict: Decided) -> tuple[str, str]:
 def cells_line(metric: str, a: str, b: str, verdicts: Sequence[Decided]) -> str:
     """Several cells of one metric and pair of arms: what is said of each, and its ratio."""
     each = (f"{one.cell}: {said(one, a, b)}, {NA if one.ratio is None else f'{one.ratio:.3f}'}" for one in verdicts)
-    return f"{metric} by cell, time {a} / time {b}: {'; '.join(each)}"
+    return with_level(f"{metric} by cell, time {a} / time {b}: {'; '.join(each)}", verdicts)
+
+
+def with_level(line: str, verdicts: Sequence[Decided]) -> str:
+    """A line with the level of the look at which the run ended, or of several levels that look alone."""
+    levels = {level_of(one) for one in verdicts if one.ratio is not None}
+    level = levels.pop() if len(levels) == 1 else look_words(verdicts[0])
+    return f"{line} ({level})" if level else line

@@ -20,8 +20,12 @@ from reports.text import utc
 from reports.view.run import RunView, is_self_check
 
 
-def build(run_dir: Path) -> Path:
+def build(run_dir: Path, png: bool = False) -> Path:
     """Build the report of a run folder from its journal.
+
+    Args:
+        run_dir: the run folder.
+        png: also write the figures as PNG.
 
     Returns:
         the path of `report.html`.
@@ -29,10 +33,10 @@ def build(run_dir: Path) -> Path:
     Raises:
         UsageError: no readable journal there, or the folder cannot be written.
     """
-    return write(read_run(run_dir))
+    return write(read_run(run_dir), png)
 
 
-def write(run: RecordedRun) -> Path:
+def write(run: RecordedRun, png: bool = False) -> Path:
     """Write `report.html` (self-contained), `report.md` (the same facts) and `figures/` of a run that has been read.
 
     Raises:
@@ -41,7 +45,7 @@ def write(run: RecordedRun) -> Path:
     figures = run.path / "figures"
     try:
         figures.mkdir(exist_ok=True)
-        report = report_of(run, FigureMaker(figures))
+        report = report_of(run, FigureMaker(figures, png=png))
         write_atomically(run.path / "report.md", render.markdown(report))
         write_atomically(run.path / "report.html", render.html(report))
     except OSError as error:

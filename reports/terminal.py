@@ -43,10 +43,14 @@ def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
     text = told(verdict, a, b)
     if verdict.ratio is None:
         return f"{text}: {verdict.reason}"
-    look = look_words(verdict)
-    level = level_words(verdict.alpha, verdict.look_alpha, look) if look else None
-    more = "; ".join(part for part in (level, verdict.reason, verdict.next_action) if part)
+    more = "; ".join(part for part in (level_of(verdict), verdict.reason, verdict.next_action) if part)
     return f"{text} ({more})" if more else text
+
+
+def level_of(verdict: Verdict | Decided) -> str | None:
+    """How sure its interval is; None where that is the usual level, of one look at the end."""
+    look = look_words(verdict)
+    return level_words(verdict.alpha, verdict.look_alpha, look) if look else None
 
 
 def told(verdict: Verdict | Decided, a: str, b: str) -> str:

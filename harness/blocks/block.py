@@ -29,6 +29,7 @@ class Block:
         spent: nanoseconds of a step in every stepwise window, by arm and pair.
         disturbance: what speaks against it.
         began: when it began, on the bench's clock.
+        once_s: what was spent on that which is measured once in a run.
         groups: of arms that take turns with one another in it.
         done: how many of them have had theirs, the one whose turn it is included.
     """
@@ -40,7 +41,7 @@ class Block:
         self.spent: dict[ArmSlot, dict[int, float]] = {}
         self.disturbance = Disturbance({slot: arm.name for slot, arm in bench.plan.arms}, bench.cpu_ns, bench.busy_ns,
                                        lambda: round(bench.clock() * 1e9), bench.counters)
-        self.began = bench.clock()
+        self.began, self.once_s = bench.clock(), 0.0
         self._group: list[ArmSlot] = []
         self.done, self.groups = 0, len(bench.plan.turns(plan))
         self._groups_s: list[float] = []
@@ -151,7 +152,9 @@ class Block:
         self.part.after(self)
         self.fresh = {slot: arm for slot, arm in self.live.items() if slot not in self.bench.once_done}
         # Where the time ends in these the block is measured again, so that they are whole and the same for all arms.
+        began = self.bench.clock()
         measure_once(self)
+        self.once_s += self.bench.clock() - began
 
     def _warm_up(self, slot: ArmSlot) -> None:
         warm_up(self, self.live[slot])

@@ -38,11 +38,12 @@ def tried(sessions: LocalSessions, arm: Arm, device: Device, threads: int, pytho
         framework and version, empty where it does not start; and what is wrong.
     """
     recipe = merged(preset("tiny"), {"train": {"batch_size": BATCH}}, "doctor")
-    found = ""
+    found, runs = "", arm.spelled_out(device)
     try:
-        with sessions.folder("doctor") as folder, opened(sessions, arm, device, threads, folder) as (session, created):
+        with sessions.folder("doctor") as folder, \
+                opened(sessions, arm, device, threads, folder, runs.name) as (session, created):
             found = f"{created.info['framework']} {created.info['version']}"
-            ill = list(_fallen_back(arm, device, created.info))
+            ill = list(_fallen_back(runs, device, created.info))
             session.ask(timing.Matmul(n=PRODUCT, repeats=1), SLOW_LIMIT_S)
             images = folder / "images.npy"
             np.save(images, np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8))

@@ -77,7 +77,8 @@ def judge_run(run: RecordedRun, comparisons: Sequence[Comparison], part: Timed) 
         verdict = _verdict(run, question, ratios, alphas[question], part)
         if looks.blocks:
             verdict = verdict.model_copy(update={
-                "look": looks.number(blocks), "looks": len(looks.blocks), "look_alpha": shared})
+                "look": looks.number(blocks), "looks": len(looks.blocks), "look_alpha": shared,
+                "look_reached": looks.reached(blocks)})
         events.append(verdict)
         events += _findings(run, question, verdict, ratios)
     return events

@@ -55,6 +55,12 @@ SHARED_PROCESSORS = "end other programs, or wait: measured steps will share the 
 APART = "--schedule sequential keeps the arms apart, --time-limit bounds the run"
 _FREE_MEMORY = "free memory, or choose a smaller batch or --schedule sequential"
 
+# What was asked for
+ARM_ALIAS = Kind(
+    "arm-alias", "info", "before",
+    "An arm stands for others by device, by what is done and by what the machine has: the run and its page name those "
+    "that ran.")
+
 # The machine before the run
 HIGH_LOAD = Kind(
     "high-load", "warning", "before",

@@ -38,6 +38,8 @@ from impls.recipe.precision import Precision
 
 SUMMARY = "run.json"
 MOST_BYTES = 20_000_000
+# What a verdict has only where several looks were planned.
+LOOK = ("look", "looks", "look_alpha", "alpha")
 # The lines that it tells of, which are few: it is written after every block.
 SUMMARISED = (RunStarted, RunEnded, DatasetRecorded, EnvironmentRecorded, Case, Finding, Verdict, Quality)
 
@@ -71,11 +73,18 @@ class Decided(_Forgiving):
     next_action: str | None = None
     cell: str | None = None
     precision: Precision | None = None
+    alpha: float | None = None
+    look: int | None = None
+    looks: int | None = None
+    look_alpha: float | None = None
+    look_reached: bool = True
 
     @model_serializer(mode="wrap")
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in handler(self).items()
-                if name not in ("cell", "precision") or value is not None}
+        absent = {name for name in ("cell", "precision", *LOOK) if getattr(self, name) is None}
+        # Of a single look at the end nothing need be said.
+        absent |= {"alpha", "look_reached"} if self.look is None else set()
+        return {name: value for name, value in handler(self).items() if name not in absent}
 
 
 class Named(_Forgiving):

@@ -20,6 +20,7 @@ from harness.progress import Progress
 from harness.record.events import DatasetRecorded
 from harness.record.run import RecordedRun
 from harness.record.writer import RunWriter
+from harness.run import account, aliases
 from harness.run.finish import conclude
 from harness.run.resolve import Job, fitted
 from harness.run.resume import check_machine
@@ -69,7 +70,8 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
         _check_dataset(resumed, dataset)
     opening = Opening(
         job, environment, None if dataset is None else _recorded(dataset), changed=changed,
-        findings=[*preflight(environment, options.threads is not None),
+        findings=[*aliases.findings(job.aliases, first.device, aliases.job_of(first.suite)),
+                  *preflight(environment, options.threads is not None),
                   *unused_gpu(options.device, first.device, job.device_reason, has_driver()),
                   *(one for plan in job.plans for one in plan.part.remarks(options))])
     writer = _continued(resumed) if resumed else RunWriter.create(Path(options.out), first.suite.name)
@@ -136,7 +138,10 @@ def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRu
         with suppress(StorageError):
             writer.finish(runner.end("failed", EXIT_FAILED))
         raise
+    began = bench.clock()
     code = max(end.exit_code, conclude(writer.path, bench.progress.say))
+    for line in account.lines(writer.run, bench.clock() - began, account.installed_s()):
+        bench.progress.say(line)
     if end.status == "interrupted":
         print(f"the time limit ended the run; go on with: run_bench.py --resume {writer.path}", file=sys.stderr)
     writer.summarise()

@@ -13,6 +13,7 @@ from harness.machine import gpu
 from harness.options import AUTO, STRICT_PAIR, TF32_PAIR, BenchConfig, experiment
 from harness.part import Asked
 from harness.plan import Plan, make_plans
+from harness.run.aliases import aliases, job_of, written_out
 from harness.suites.registry import SUITES
 from harness.suites.weights import model_paths
 from impls.data.datasets import CHANNELS
@@ -49,6 +50,7 @@ class Job:
         resumed: the run that goes on; None for a new one.
         overrides: what the configuration file says of the experiment.
         pair: the user's own models; None for the U-Net.
+        aliases: arms as they were asked for -> those that run, where one stands for another.
     """
 
     options: BenchConfig
@@ -60,6 +62,7 @@ class Job:
     resumed: RecordedRun | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     pair: PairFile | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def channels(self) -> int | None:
@@ -100,12 +103,15 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
         raise UsageError(f"{fault}; {reason}")
     options, without = default_arms(options, device)
     reason += f"; {without}" if without else ""
+    names = aliases(options, device, job_of(SUITES[options.suite]))
+    options = written_out(options, names)
     recipe, plans = planned(options, device)
     if not options.dry_run:
         progress.say(f"device {device}: {reason}")
         for note in dict.fromkeys(note for plan in plans for note in plan.part.notes(recipe)):
             progress.say(f"note: {note}")
-    return Job(options, recipe, plans, reason, command, given, overrides=overrides, pair=pair)
+    return Job(options, recipe, plans, reason, command, given, overrides=overrides, pair=pair,
+               aliases=names)
 
 
 def fitted(job: Job, channels: int) -> Job:
@@ -178,7 +184,8 @@ def _device(options: BenchConfig, progress: Progress, check: Callable[[], object
 
         def probe(arm: Arm) -> str | None:
             progress.say(f"asking {arm.name} whether it can use CUDA")
-            return _cuda_fault(sessions(), arm, options.cpu_threads)
+            runs = arm.spelled_out("cuda", job_of(SUITES[options.suite]))
+            return _cuda_fault(sessions(), arm, runs.name, options.cpu_threads)
 
         device, reason = common_device(options.device, options.compared, gpu.fault, probe)
     if device == "cuda" and gpu.words():
@@ -219,21 +226,21 @@ def _no_tf32(both: BenchConfig) -> str | None:
     return f"only the strict float32 pair: TF32 needs compute capability 8.0, that of this GPU {what}"
 
 
-def _cuda_fault(sessions: LocalSessions, arm: Arm, threads: int) -> str | None:
-    """Why an arm cannot use CUDA, as its framework says in a short-lived worker; None when it can."""
+def _cuda_fault(sessions: LocalSessions, arm: Arm, runs: str, threads: int) -> str | None:
+    """Why an arm, which runs under another name, cannot use CUDA, as its framework says in a worker; None if it can."""
     from harness.processes.session import WorkerFailedError
 
     with sessions.folder("probe") as folder:
         try:
-            with opened(sessions, arm, "cuda", threads, folder):
+            with opened(sessions, arm, "cuda", threads, folder, runs):
                 return None
         except WorkerFailedError as error:
             return error.message
 
 
 @contextmanager
-def opened(sessions: LocalSessions, arm: Arm, device: Device, threads: int,
-           folder: Path) -> Iterator[tuple[Session, Created]]:
+def opened(sessions: LocalSessions, arm: Arm, device: Device, threads: int, folder: Path,
+           runs: str | None = None) -> Iterator[tuple[Session, Created]]:
     """A worker that belongs to no run, with its framework imported.
 
     Args:
@@ -242,6 +249,7 @@ def opened(sessions: LocalSessions, arm: Arm, device: Device, threads: int,
         device: where.
         threads: CPU threads.
         folder: for its log.
+        runs: what the arm stands for, where it stands for another.
 
     Raises:
         WorkerFailedError: it cannot be had.
@@ -250,8 +258,9 @@ def opened(sessions: LocalSessions, arm: Arm, device: Device, threads: int,
     from harness.protocol import life
 
     with sessions.start("A", arm, folder / "worker.log") as session:
-        session.ask(life.Prewarm(arm=arm.name, device=device), SLOW_LIMIT_S)
-        yield session, session.ask(life.Create(arm=arm.name, device=device, threads=threads), SLOW_LIMIT_S)
+        name = runs or arm.name
+        session.ask(life.Prewarm(arm=name, device=device), SLOW_LIMIT_S)
+        yield session, session.ask(life.Create(arm=name, device=device, threads=threads), SLOW_LIMIT_S)
 
 
 def own_sampling(weights: Weights, said: Mapping[str, Any]) -> dict[str, Any]:

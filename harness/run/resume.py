@@ -15,6 +15,7 @@ from harness.plan import make_plans
 from harness.record.events import EnvironmentRecorded, Finding, PairRecorded, RunStarted
 from harness.record.findings import ENVIRONMENT_CHANGED
 from harness.record.run import RecordedRun, finished_blocks, read_run, report_due
+from harness.run.aliases import written_out
 from harness.run.resolve import Job, asked_of, given_pair, given_weights
 from impls.errors import UsageError
 from impls.pair.file import PairFile
@@ -50,7 +51,8 @@ def resumption(argv: Sequence[str]) -> Resumption:
     recorded = _recorded(path, started)
     if asked.config is not None:
         raise UsageError(f"--resume {path}: takes its configuration from the run: leave --config out")
-    config = command_line(words, recorded, PROG)
+    # What an arm stood for stays, whatever it would stand for now.
+    config = written_out(command_line(words, recorded, PROG), started.declared.get("aliases") or {})
     changed = [f"--{name.replace('_', '-')} was {getattr(recorded, name)!r}, not {getattr(config, name)!r}"
                for name in BenchConfig.model_fields
                if name not in FREE_ON_RESUME and getattr(config, name) != getattr(recorded, name)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from harness.bench import SLOW_LIMIT_S, Bench, TimeIsUpError
@@ -14,6 +16,7 @@ from harness.processes.session import WorkerFailedError
 from harness.protocol import life
 from harness.record.events import BlockState, Case, RunEnded
 from harness.record.run import finished_blocks
+from harness.run.account import BLOCKS, COLD, CORE, PARITY
 from harness.run.start import Opening, begin
 from impls.errors import EXIT_FAILED, EXIT_OK
 
@@ -29,6 +32,7 @@ class Runner:
     def __init__(self, bench: Bench, opening: Opening) -> None:
         self._bench = replace(bench, began=bench.clock())
         self._opening, self._plans = opening, opening.job.plans
+        self._spent_s: dict[str, float] = {}
 
     def run(self) -> RunEnded:
         """Everything up to the verdicts; a fault of one arm is in the journal, not raised.
@@ -56,13 +60,24 @@ class Runner:
     def end(self, status: str, exit_code: int) -> RunEnded:
         """The last line of the journal."""
         return RunEnded.model_validate({"status": status, "exit_code": exit_code,
-                                        "wall_s": self._bench.clock() - self._bench.began})
+                                        "wall_s": self._bench.clock() - self._bench.began,
+                                        "spent_s": self._spent_s})
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        """Count what is done within for `RunEnded.spent_s`, also where it is cut short."""
+        began = self._bench.clock()
+        try:
+            yield
+        finally:
+            self._spent_s[what] = self._spent_s.get(what, 0.0) + self._bench.clock() - began
 
     def _measure_all(self) -> bool:
         """Every part; whether the user's time limit came before all of them had what they need."""
         bench, at = self._bench, self._plans[0]
         try:
-            self._prewarm()
+            with self._timed(CORE):
+                self._prewarm()
             for plan in self._plans:
                 plan.part.ready(bench.of_part(plan))
             for at in self._plans:
@@ -80,18 +95,21 @@ class Runner:
     def _measure(self, plan: Plan) -> None:
         """Find out whether the arms do the same, then measure them: what the journal does not hold yet."""
         bench, recorded = self._bench.of_part(plan), self._bench.writer.run
-        plan.part.gate(bench, recorded)
+        with self._timed(PARITY):
+            plan.part.gate(bench, recorded)
         cold = [case.status for case in recorded.of(Case) if case.case_id.startswith("cold-start")]
         if plan is self._plans[0] and self._opening.job.options.cold_start and (not cold or "failed" in cold):
-            run_cold_starts(bench)
-        plan.part.measure(bench, recorded)
+            with self._timed(COLD):
+                run_cold_starts(bench)
+        with self._timed(BLOCKS):
+            plan.part.measure(bench, recorded)
 
     def _prewarm(self) -> None:
         """Compile caches first, one backend after another: two processes must never compile into one cache."""
         bench, plan = self._bench, self._plans[0]
         for backend, slot in {arm.backend: slot for slot, arm in reversed(plan.arms)}.items():
             arm = plan.arm(slot)
-            if arm.spec.prepare_module is None:
+            if arm.spec.prepares("prewarm") is None:
                 continue
             log_name = f"prewarm-{backend}"
             try:

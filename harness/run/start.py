@@ -66,7 +66,8 @@ def run_started(run_id: str, job: Job) -> RunStarted:
         run_id=run_id, suite=first.suite.name, started_utc=utc_now(), command=list(job.command),
         arms=first.entries(), bench=job.options.model_dump(mode="json"), experiment=plain(job.recipe),
         config_sha256=job.recipe.sha256(),
-        declared={**declared(job.plans, job.recipe), **own, "device": first.device, "device_reason": job.device_reason})
+        declared={**declared(job.plans, job.recipe), **own, "device": first.device, "device_reason": job.device_reason,
+                  **({"aliases": dict(job.aliases)} if job.aliases else {})})
 
 
 def _go_on(opening: Opening, resumed: RecordedRun, ledger: Ledger) -> None:

@@ -44,6 +44,10 @@ class Looks:
             return None
         return min(sum(one < blocks for one in self.blocks) + 1, len(self.blocks))
 
+    def reached(self, blocks: int) -> bool:
+        """Whether a look is planned at so many blocks, or they are more than the last one's."""
+        return blocks in self.blocks or blocks > max(self.blocks, default=0)
+
     def early(self, blocks: int) -> float | None:
         """What a look at so many blocks spends if it may be the last one; None where no such look is planned."""
         return (self._by(blocks) - self._before(blocks) or None) if blocks in self.blocks[:-1] else None

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from harness.protocol import training
-from impls.backend import Trainer
+from impls.backend import Stepper
 from impls.recipe.profile import Kernel, Profile
 
 LONGEST = 20
 
 
-def profile(trainer: Trainer, command: training.Profile) -> training.ProfileSums:
+def profile(stepper: Stepper, command: training.Profile) -> training.ProfileSums:
     """Take the steps and write the trace; an empty answer where the arm has no profiler."""
-    offered: Callable[[int], Profile] | None = getattr(trainer, "profile", None)
+    offered: Callable[[int], Profile] | None = getattr(stepper, "profile", None)
     if offered is None:
         return training.ProfileSums(tool=None, note="", by_class=[], longest=[])
     found = offered(command.steps)

@@ -26,7 +26,7 @@ from harness.worker import loops, profile, sampling, swaps, training
 from impls.backend import Backend, BackendInfo, Forwarding, Sampler, Stepper, Trainer
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, validated
-from impls.registry import BackendSpec, parse_arm, specs
+from impls.registry import Arm, parse_arm, specs
 from impls.store import checkpoint
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Worker:
 
     def __init__(self, clock: loops.Clock | None = None, note: Callable[[str], None] = lambda text: None) -> None:
         self._given_clock, self._note = clock, note
-        self._spec: BackendSpec | None = None
+        self._arm: Arm | None = None
         self._backend: Backend | None = None
         self._trainer: Trainer | None = None
         self._sampler: Sampler | None = None
@@ -97,8 +97,8 @@ class Worker:
     def create(self, command: life.Create) -> life.Created:
         """Import the framework and open the device."""
         arm = parse_arm(command.arm, specs(command.file))
-        self._spec = arm.spec
-        before = compiled_files(arm.spec)
+        self._arm = arm
+        before = compiled_files(arm)
         start = self.clock()
         self._backend = arm.create(command.device, command.threads)
         return life.Created(import_ns=self.clock() - start, info=plain_info(self._backend.info), compiled_files=before)
@@ -147,7 +147,7 @@ class Worker:
 
     def cache(self) -> life.CacheCount:
         """Count the arm's compile cache."""
-        return life.CacheCount(compiled_files=compiled_files(self._spec))
+        return life.CacheCount(compiled_files=compiled_files(self._arm))
 
     def stop(self) -> life.Done:
         """Close what was built; whoever serves this worker ends the process."""
@@ -227,9 +227,11 @@ def plain_info(info: BackendInfo) -> dict[str, Any]:
     return data
 
 
-def compiled_files(spec: BackendSpec | None) -> int | None:
-    """Files in the arm's compile cache, through its prepare module; None where it has none or cannot count."""
-    count = None if spec is None else spec.prepares("compiled_files")
+def compiled_files(arm: Arm | None) -> int | None:
+    """Files in the arm's compile cache, through its prepare module; None where it compiles nothing or cannot count."""
+    if arm is None or (arm.spec.compiling and not arm.compiles):
+        return None
+    count = arm.spec.prepares("compiled_files")
     return None if count is None else int(count())
 
 

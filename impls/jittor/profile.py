@@ -1,4 +1,4 @@
-"""Training steps under Jittor's profiler: which kernels they launch, in which phase."""
+"""Training steps, or network calls, under Jittor's profiler: which kernels they launch, in which phase."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from impls.recipe.profile import Kernel, Profile, Span
 BATCHED = (r"^«opkey0:broadcast_to«[^«]*«DIM=4«BCAST=\w+«opkey1:broadcast_to«[^«]*«DIM=4«BCAST=\w+«opkey2:binary«"
            r".*?OP:multiply«opkey3:reduce«.*?OP:add«DIM=4")
 # Phases that consist of the network's operators.
-NETWORK = ("forward", "backward")
+NETWORK = ("forward", "backward", "network")
 # On the CPU one kernel, mkl_matmul, multiplies for linear layers and for attention: its name does not tell which.
 CLASSES = (("convolution", "conv"), ("attention", f"batched_matmul|softmax|{BATCHED}"), ("linear", "^cublas_matmul"))
 

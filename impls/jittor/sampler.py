@@ -15,7 +15,9 @@ from impls.jittor.data import Generator, to_device
 from impls.jittor.diffusion import ddim_step, ddpm_step
 from impls.jittor.network import Network, device_memory
 from impls.jittor.ops import Operators
+from impls.jittor.profile import profiled
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.profile import Profile
 from impls.sampler import BaseSampler
 
 
@@ -69,6 +71,10 @@ class Sampler(BaseSampler):
     def to_host(self, x: Var) -> NDArray[np.float32]:
         """The variable's values; waits for the device."""
         return x.numpy()
+
+    def profile(self, steps: int) -> Profile:
+        """What so many network calls, each with its update, launch; see `impls.backend.Profiling`."""
+        return profiled(self.step_in_phases, steps, self.info.device == "cuda")
 
     def close(self) -> None:
         """Release device memory."""

@@ -17,13 +17,11 @@ from impls.backend import BackendInfo
 from impls.devices import cpu_name, require_tf32_switch
 from impls.errors import UnavailableError
 from impls.pytorch import precision
-from impls.pytorch.group import Group
 from impls.pytorch.isolated import Isolated, isolated
 from impls.pytorch.ops import Operators
 from impls.pytorch.sampler import Sampler
 from impls.pytorch.swaps import chosen
 from impls.pytorch.trainer import Trainer
-from impls.ranks import Ranks
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.isolated import Spec
 from impls.recipe.precision import Measured, half
@@ -46,16 +44,10 @@ class Backend:
         self.operators = chosen(self.options)
         found = measured(self.options, self.device, self.operators)
         self.info = describe(self.options, self.device, self.operators.names, found)
-        self.group: Group | None = None
-
-    def join(self, ranks: Ranks) -> Group:
-        """Meet the other ranks: see `impls.backend.Grouping`."""
-        self.group = Group(ranks, self.device)
-        return self.group
 
     def trainer(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> Trainer:
         """A trainer over `images` (N, H, W, C)."""
-        return Trainer(config, images, self.device, self.info, self.options, self.operators, self.group)
+        return Trainer(config, images, self.device, self.info, self.options, self.operators)
 
     def sampler(self, config: ExperimentConfig) -> Sampler:
         """A sampler for the configured network, with fresh weights until `load`."""
@@ -121,6 +113,15 @@ def require_available(options: tuple[str, ...], device: str) -> None:
         raise UnavailableError("option compile needs the C++ compiler g++: install it or leave the option out")
 
 
+def _compiler_words(options: frozenset[str]) -> str:
+    """How the network is compiled, for the report."""
+    if "compile" not in options:
+        return "eager"
+    more = [words for option, words in (("autotune", "max-autotune"), ("freeze", "weights frozen when sampling"))
+            if option in options]
+    return ", ".join(["torch.compile (inductor)", *more])
+
+
 def measured(options: frozenset[str], device: torch.device, operators: Operators) -> Measured | None:
     """What products and convolutions are computed in; None for float32 on the CPU, where there is no choice.
 
@@ -141,7 +142,7 @@ def describe(options: frozenset[str], device: torch.device, operators: Mapping[s
     properties = torch.cuda.get_device_properties(device) if cuda else None
     flags = {
         "memory_format": "channels_last" if "channels_last" in options else "contiguous (NCHW)",
-        "compile": "torch.compile (inductor)" if "compile" in options else "eager",
+        "compile": _compiler_words(options),
         "autocast": f"{half(options)}, network only" if half(options) else "off",
         "mkldnn": str(torch.backends.mkldnn.is_available()),
         "mkl": str(torch.backends.mkl.is_available()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,10 +40,11 @@ class Network:
         if "channels_last" in options:
             self.unet = self.unet.to(memory_format=torch.channels_last)
         self.memory_format = torch.channels_last if "channels_last" in options else torch.contiguous_format
-        # Without gradients the calls are all alike, so that on CUDA a graph of the kernels can be replayed.
-        mode = "reduce-overhead" if device.type == "cuda" and not training else None
-        self.computed = torch.compile(self.unet, mode=mode) if "compile" in options else self.unet
-        self.forward = as_run(self.computed, device, options)
+        self.frozen = "freeze" in options and not training
+        computed: Callable[..., Tensor] = self.unet
+        if "compile" in options:
+            computed = torch.compile(self.unet, options=_compiler_settings(options, device, training))
+        self.forward = as_run(computed, device, options)
         if not training:
             cast_weights(self.unet, options)
         self.params = dict(self.unet.named_parameters())
@@ -70,6 +72,9 @@ class Network:
         """Take over weights that fit, by name."""
         for name, p in self.params.items():
             p.copy_(torch.tensor(params[name]))
+        if self.frozen:
+            # What was compiled before holds copies of other weights.
+            torch.compiler.reset()
 
     def told(self, info: BackendInfo, batch: int) -> BackendInfo:
         """`info` with the kernels of attention: PyTorch chooses among several, by strides, sizes and number types.
@@ -107,6 +112,20 @@ class Network:
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Copies of the weights by name."""
         return to_numpy(self.params)
+
+
+def _compiler_settings(options: Collection[str], device: torch.device, training: bool) -> dict[str, Any]:
+    """What an arm's options ask of inductor."""
+    found: dict[str, Any] = {}
+    if device.type == "cuda" and not training:
+        # Without gradients the calls are all alike, so that a graph of the kernels can be replayed.
+        found["triton.cudagraphs"] = True
+    if "autotune" in options:
+        found |= {"max_autotune": True, "coordinate_descent_tuning": True}
+    if "freeze" in options and not training:
+        # In a training they change: what is computed in it without gradients would be of old ones.
+        found["freezing"] = True
+    return found
 
 
 def as_run(module: Callable[..., Tensor], device: torch.device, options: Collection[str]) -> Callable[..., Tensor]:

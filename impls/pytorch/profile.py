@@ -1,4 +1,4 @@
-"""Training steps under PyTorch's profiler: which kernels they launch, in which phase."""
+"""Training steps, or network calls, under PyTorch's profiler: which kernels they launch, in which phase."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IDLE = frozenset(f"aten::{name}" for name in (
     "_nnpack_available", "broadcast_tensors", "set_", "requires_grad_"))
 COMPUTING = ("aten::", "mkldnn::", "onednn::", "quantized::")
 # Phases that consist of the network's operators.
-NETWORK = ("forward", "backward")
+NETWORK = ("forward", "backward", "network")
 CLASSES = (("convolution", "conv"), ("attention", "bmm|softmax|scaled_dot|flash|efficient_attention"),
            ("norm", "norm|silu"), ("linear", "addmm|::mm|::linear"))
 

@@ -15,7 +15,9 @@ from impls.pytorch.data import Generator, to_device
 from impls.pytorch.diffusion import ddim_step, ddpm_step
 from impls.pytorch.network import Network, device_memory
 from impls.pytorch.ops import Operators
+from impls.pytorch.profile import profiled
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.profile import Profile
 from impls.sampler import BaseSampler
 
 
@@ -64,6 +66,10 @@ class Sampler(BaseSampler):
     def to_host(self, x: Tensor) -> NDArray[np.float32]:
         """The tensor's values; waits for the device."""
         return x.cpu().numpy()
+
+    def profile(self, steps: int) -> Profile:
+        """What so many network calls, each with its update, launch; see `impls.backend.Profiling`."""
+        return profiled(self.step_in_phases, steps, self.device.type == "cuda", "compile" in self.network.options)
 
     def close(self) -> None:
         """Release device memory."""

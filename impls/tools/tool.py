@@ -10,19 +10,17 @@ from typing import Literal, NoReturn
 from impls.backend import Backend
 from impls.command.process import catch_interrupts
 from impls.devices import cuda_driver_fault, default_threads, threads_remark, usable_cpus
-from impls.errors import EXIT_INTERRUPTED, EXIT_OK, UnavailableError, UsageError
-from impls.ranks import ALONE, Ranks, found, take_gpu, threads_here
-from impls.registry import Arm, Device
+from impls.errors import EXIT_INTERRUPTED, UnavailableError, UsageError
+from impls.registry import Arm, Device, Job
 
 Choice = Literal["auto", "cpu", "cuda"]
 
 
 def leave(status: int) -> NoReturn:
     """End the process; everything is written and closed by now."""
-    if status == EXIT_INTERRUPTED or (status != EXIT_OK and found().size > 1):
+    if status == EXIT_INTERRUPTED:
         # A signal to the whole job (scancel, Ctrl-C) has also reached Jittor's idle compilers, and the usual end of the
-        # process would wait for a lock that one of them held when it died. That of a rank which failed would wait for
-        # the others, as MPI has it, while they may wait for this one.
+        # process would wait for a lock that one of them held when it died.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -34,12 +32,8 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def quiet(_text: str) -> None:
-    """Say nothing: what one rank says, all of them would."""
-
-
 def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None], threads: int | None = None,
-                 ranks: Ranks = ALONE) -> tuple[Backend, Device]:
+                 job: Job = "training") -> tuple[Backend, Device]:
     """The arm's framework, imported and on its device; "auto" is CUDA where the arm can use it.
 
     Args:
@@ -47,24 +41,21 @@ def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None], threads: 
         choice: the device that was asked for.
         say: told which device was taken and why, and how far a compilation is.
         threads: inside an operator, on the CPU; None for what OMP_NUM_THREADS says, else one for each processor.
-        ranks: of which this process is one; each takes a GPU of its own, and they share the processors.
+        job: what it does, where that decides what the arm stands for.
 
     Raises:
         UnavailableError: the framework, the device or an option cannot be used here.
-        UsageError: there are not so many processors.
+        UsageError: there are not so many processors, or what the arm stands for cannot be used here.
     """
     if threads is not None and not 1 <= threads <= usable_cpus():
         raise UsageError(f"--threads: from 1 to {usable_cpus()}, the CPUs that this process may use, got {threads}")
-    if threads is None and ranks.local_size > 1:
-        threads = threads_here(ranks)
     if choice == "cpu":
-        return _created(arm, "cpu", say, threads), "cpu"
-    take_gpu(ranks)
+        return _created(arm, "cpu", say, threads, job), "cpu"
     fault = arm.device_fault("cuda") or cuda_driver_fault()
     refusal: UnavailableError | None = None
     if fault is None:
         try:
-            backend = _created(arm, "cuda", say, threads)
+            backend = _created(arm, "cuda", say, threads, job)
         except UnavailableError as error:
             fault, refusal = str(error), error
         else:
@@ -74,13 +65,16 @@ def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None], threads: 
         raise UnavailableError(f"--device cuda: {fault}") from refusal
     say(f"device cpu: {arm.name} cannot use CUDA here: {fault}")
     try:
-        return _created(arm, "cpu", say, threads), "cpu"
+        return _created(arm, "cpu", say, threads, job), "cpu"
     except UnavailableError as error:
         # A framework that was already imported for CUDA may refuse the CPU: the first refusal says why.
         raise refusal or error from error
 
 
-def _created(arm: Arm, device: Device, say: Callable[[str], None], threads: int | None) -> Backend:
+def _created(asked: Arm, device: Device, say: Callable[[str], None], threads: int | None, job: Job) -> Backend:
+    arm = asked.spelled_out(device, job)
+    if arm != asked:
+        say(f"{asked.name} = {'+'.join(arm.options) or 'no option'}, for {job} on {device}")
     fault = arm.device_fault(device)
     if fault is not None:
         raise UnavailableError(fault)

@@ -14,7 +14,8 @@ METHOD = (
     "the difference of the means of two runs, with Welch's t interval, because blocks of different runs are not "
     "paired and may spread differently. Several arms, cells or runs are judged under Holm's step-down. The interval "
     "beyond the margin of {margin} above 1: slower; below: faster; inside: equivalent; else inconclusive. Disturbed "
-    "blocks count; where the word would differ without them, it is inconclusive."
+    "blocks count; where the word would differ without them, it is inconclusive. The level is this comparison's own, "
+    "whatever look a run ended at: its looks asked about arms of one run."
 )
 RELATIVE = (
     "The ratio of ratios takes, per block, the median of the paired log-ratios of an arm to the control, measured in "

@@ -19,13 +19,14 @@ from reports.text import one_line
 MOST_IDS = 4
 
 
-def write(comparison: Comparison, out: Path | None, command: Sequence[str]) -> Path:
+def write(comparison: Comparison, out: Path | None, command: Sequence[str], png: bool = False) -> Path:
     """Write the pages.
 
     Args:
         comparison: what was judged.
         out: the folder; one named after the runs, in the current folder, when None. Pages there are replaced.
         command: what repeats it.
+        png: also write the figure as PNG.
 
     Returns:
         the path of `compare.html`.
@@ -37,7 +38,7 @@ def write(comparison: Comparison, out: Path | None, command: Sequence[str]) -> P
     figures = folder / "figures"
     try:
         figures.mkdir(parents=True, exist_ok=True)
-        figure = FigureMaker(figures).make("compare", partial(forest, comparison))
+        figure = FigureMaker(figures, png=png).make("compare", partial(forest, comparison))
         page = report(comparison, figure, command)
         write_atomically(folder / "compare.md", render.markdown(page))
         write_atomically(folder / "compare.html", render.html(page))

@@ -99,6 +99,10 @@ class VerdictRow(NamedTuple):
     sign_flip_p: Annotated[float | None, "exact p-value of no difference"]
     further_blocks: Annotated[int | None, "blocks missing for a decision at the spread seen"]
     alpha: Annotated[float | None, "1 - level of the interval"]
+    look: Annotated[int | None, "number of the planned look that it ended at, or before; null where one was planned"]
+    looks: Annotated[int | None, "planned looks; null where one was planned"]
+    look_alpha: Annotated[float | None, "what all comparisons share at that look; null where one was planned"]
+    look_reached: Annotated[bool, "whether as many blocks were measured as the look was planned at"]
     precision: Annotated[str | None, "the number format of both arms: float32, tf32, float16 or bfloat16; null where "
                                      "they differ, and for float32 on the CPU"]
 

@@ -21,16 +21,25 @@ Draw = Callable[[bool], "Drawn | str"]
 
 @dataclass(frozen=True)
 class FigureMaker:
-    """Makes figures whose names begin with `prefix`; with a folder also writes them there as SVG and PNG."""
+    """Makes figures whose names begin with `prefix`; with a folder also writes them there.
+
+    Attributes:
+        folder: where they go as SVG; None for inside the page alone.
+        prefix: of their names.
+        png: also as PNG, for viewers without SVG, which no page of ours is: that takes a fifth of a report's time. One
+            that is there already is drawn anew, so that it never tells of an older report.
+    """
 
     folder: Path | None = None
     prefix: str = ""
+    png: bool = False
 
     def make(self, name: str, draw: Draw) -> Picture | Prose:
         """One figure, or a sentence that says why it cannot be drawn."""
         name = f"{self.prefix}{name}"
+        raster = self.folder and self.folder / f"{name}.png"
         try:
-            drawn = drawing(name, draw)
+            drawn = drawing(name, draw, png=bool(raster and (self.png or raster.exists())))
         except Exception as error:
             # Whatever the drawing library meets on this machine: what was measured is worth more than its picture.
             drawn = undrawn(error)
@@ -39,7 +48,8 @@ class FigureMaker:
             return Prose(f"{name.replace('-', ' ').capitalize()}: n/a, {drawn}.", small=True)
         if self.folder is not None:
             write_atomically(self.folder / f"{name}.svg", drawn.svg)
-            (self.folder / f"{name}.png").write_bytes(drawn.png)
+        if raster is not None and drawn.png is not None:
+            raster.write_bytes(drawn.png)
         return drawn.picture
 
 
@@ -49,20 +59,20 @@ class Drawing:
 
     picture: Picture
     svg: str
-    png: bytes
+    png: bytes | None
 
 
-def drawing(name: str, draw: Draw) -> Drawing | str:
-    """The figure drawn for a desktop and for a phone; or why there is none."""
+def drawing(name: str, draw: Draw, png: bool = False) -> Drawing | str:
+    """The figure drawn for a desktop and for a phone, and for viewers without SVG if asked; or why there is none."""
     # matplotlib takes long to load, and the index and the command line's errors draw nothing.
-    from reports.page.plotting import alone, png, style_context, svg
+    from reports.page.plotting import alone, raster, style_context, svg
 
     with style_context():
         wide = draw(False)
         if isinstance(wide, str):
             return wide
         inline = {"wide": svg(wide.figure, f"{name}-w")}
-        file = png(wide.figure)
+        file = raster(wide.figure) if png else None
         phone = draw(True)
         if not isinstance(phone, str):
             inline["narrow"] = svg(phone.figure, f"{name}-n")

@@ -230,8 +230,8 @@ def alone(text: str) -> str:
     )
 
 
-def png(figure: Figure) -> bytes:
-    """The figure on white, for viewers without SVG."""
+def raster(figure: Figure) -> bytes:
+    """The figure on white as PNG, for viewers without SVG."""
     buffer = io.BytesIO()
     canvas: Any = FigureCanvasAgg(figure)
     figure.set_dpi(110)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from harness.record.events import Verdict
+from harness.record.summary import Decided
 from impls.recipe.precision import WORDS, Precision
 from reports.text import NA, TIMES, count, number, percent, plural
 
@@ -159,9 +160,11 @@ def level(alpha: float) -> str:
     return f"{100 * (1 - alpha):.{decimals}f}".rstrip("0").rstrip(".")
 
 
-def look_words(verdict: Verdict) -> str | None:
-    """Which of several planned looks gave a verdict."""
-    return f"look {verdict.look} of {verdict.looks}" if verdict.look and verdict.looks else None
+def look_words(verdict: Verdict | Decided) -> str | None:
+    """Which of several planned looks gave a verdict, or was not reached."""
+    if not verdict.look or not verdict.looks:
+        return None
+    return f"{'' if verdict.look_reached else 'ended before '}look {verdict.look} of {verdict.looks}"
 
 
 def margin_words(margin: float) -> str:

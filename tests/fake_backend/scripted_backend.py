@@ -193,6 +193,8 @@ class ScriptedSampler:
         self.info, self.calls, self.params, self.enqueued = info, 0, {}, []
         self.shapes = SHAPES
         self.parameter_count = sum(int(np.prod(shape)) for shape in SHAPES.values())
+        if profile is not None:
+            self.profile = lambda steps: profile(options, steps)
 
     def load(self, params):
         self.params = dict(params)

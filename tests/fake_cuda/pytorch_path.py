@@ -22,7 +22,7 @@ from impls.registry import BUILT_IN, parse_arm
 
 SPEC = next(spec for spec in BUILT_IN if spec.name == "pytorch")
 # Compiled code would need the numbers.
-OPTIONS = sorted(set(SPEC.options) - {"compile"})
+OPTIONS = sorted(set(SPEC.options) - {"autotune", "compile", "freeze"})
 IMAGES = np.zeros((16, 8, 8, 3), np.uint8)
 
 

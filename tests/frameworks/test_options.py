@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from small_training import set_weights, trainer, weights
+from small_training import config, set_weights, trainer, weights
+
+from impls.recipe.config import merged
 
 OPTIONS = {
     "pytorch": [(("channels_last",), 2e-5), (("bf16",), 5e-2), (("channels_last", "bf16"), 5e-2),
@@ -66,3 +68,23 @@ def test_info_names_the_options(fw, options, tolerance):
     if swapped:
         assert differ - {"group_norm_silu"} == swapped.keys() and info.flags == plain.flags
     assert info.dtype == ("bfloat16" if "bf16" in options else "float32")
+
+
+@pytest.mark.slow
+def test_a_frozen_sampler_draws_from_the_weights_that_were_loaded_last(fw, framework):
+    """Compiled code holds copies of them."""
+    if framework != "pytorch":
+        pytest.skip("an option of PyTorch alone")
+    chosen = merged(config(), {"sample": {"batch_size": 2}}, "test")
+    plain, frozen = (fw.backend.create(options, "cpu", 1).sampler(chosen)
+                     for options in ((), ("channels_last", "compile", "freeze")))
+    rng = np.random.default_rng(5)
+    drawn = []
+    for _ in range(2):
+        params = {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in plain.shapes.items()}
+        for each in (plain, frozen):
+            each.load(params)
+        want, got = (each.sample(2, 0, "ddim", 3).astype(int) for each in (plain, frozen))
+        assert np.abs(want - got).max() <= 1
+        drawn.append(got)
+    assert np.abs(drawn[0] - drawn[1]).max() > 1

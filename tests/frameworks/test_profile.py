@@ -6,6 +6,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+from small_sampling import sampler
 from small_training import config, trainer
 
 from impls.recipe.operators import operators
@@ -56,6 +57,20 @@ def test_the_trainer_goes_on_as_after_its_steps(fw, found):
         other.step()
     assert subject.steps_done == 1 + STEPS and subject.losses() == pytest.approx(other.losses(), rel=1e-4)
     other.close()
+
+
+def test_network_calls_of_a_sampler_are_told_like_steps(fw, framework):
+    subject = sampler(fw)
+    subject.step()
+    profile = subject.profile(STEPS)
+    launches = Counter()
+    for kernel in profile.kernels:
+        launches[kernel.phase, kernel.operator_class] += kernel.count
+    assert {phase for phase, _ in launches} == {"network", "update"}
+    convolutions = sum(one.kind.startswith("conv") for one in operators(config().model))
+    assert 0 <= launches["network", "convolution"] - STEPS * convolutions <= STEPS * 2
+    assert [span.name for span in profile.spans if span.track == "phases"] == ["network", "update"] * STEPS
+    subject.close()
 
 
 def event(name, start_us, us, device="CPU", kernels=(), note=False):

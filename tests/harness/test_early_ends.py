@@ -6,10 +6,13 @@ import pytest
 from test_dirty_blocks import heat
 from test_recovery import resume
 from test_resumed_journal import interrupted
+from test_time_limit import over_when, windows_of
 
 from harness.options import BenchConfig
 from harness.record.events import BlockState, Verdict
-from reports import terminal
+from harness.record.summary import summary
+from reports import index, terminal
+from reports.export.rows import tables
 from reports.suites.registry import chapters_of, whole
 
 MS = 1e6
@@ -32,6 +35,23 @@ def test_a_clear_gap_ends_the_blocks_at_the_first_look(lab):
     assert "99.85 % interval (look 1 of 4) over 3 blocks" in repr(chapter.cards(seen)[0])
     said = lab.stream.getvalue()
     assert "look 1 of 4, after 3 blocks: every comparison is decided" in said and "the 3 blocks that are needed" in said
+
+
+def test_a_run_that_time_ends_between_two_looks_says_so_wherever_its_level_stands(lab):
+    lab.script(lab.uneven(1.02))
+    fifth_block = windows_of(lab, process=2 + 5 * 2)
+    over_when(lab, lambda command: fifth_block(command) == 1)
+    end, run = lab.run(**RUN, time_limit=100.0)
+    verdict = run.of(Verdict)[0]
+    assert end.status == "interrupted" and blocks(run) == [0, 1, 2, 3]
+    assert (verdict.look, verdict.looks, verdict.look_reached) == (2, 4, False)
+    # What the first look has spent is gone.
+    assert verdict.alpha == pytest.approx(0.05 - 0.0015)
+    for line in (terminal.lines(run)[0], index.verdict_lines(summary(run).verdicts)[0]):
+        assert "95.15 % interval (ended before look 2 of 4)" in line
+    row = tables(run)["verdicts"][0]
+    assert (row.alpha, row.look, row.looks, row.look_alpha, row.look_reached) == (
+        verdict.alpha, 2, 4, verdict.look_alpha, False)
 
 
 def test_an_unsure_one_goes_on_to_the_last_look_and_has_spent_what_it_says(lab):

@@ -45,19 +45,19 @@ def test_it_is_the_last_thing_that_is_done_to_a_process(why, lab):
     end, run = why()
     assert (end.status, end.exit_code) == ("complete", 0)
     places = [place for place, one in enumerate(said) if isinstance(one, training.Profile)]
-    assert len(places) == 2
+    assert len(places) == 4
     blocks = [place for place, one in enumerate(said) if isinstance(one, life.Stop)]
     first_end = next(place for place in blocks if place > places[0])
     assert {type(one) for one in said[places[0]:first_end]} == {
-        training.Profile, timing.Phased, life.Build, timing.Stepwise}
+        training.Profile, timing.Phased, life.Build, life.BuildSampler, timing.Stepwise}
     # Between the profiles of both arms: the other arm is built anew and warmed up; nothing of it is recorded.
     lines = [line for line in run.events if getattr(line, "block", BEFORE_BLOCKS) == 0]
-    assert [type(line).__name__ for line in lines[-3:]] == ["Profiled", "Profiled", "BlockState"]
+    assert [type(line).__name__ for line in lines[-5:]] == ["Profiled"] * 4 + ["BlockState"]
 
 
 def test_sums_and_a_trace_are_kept(why):
     _, run = why()
-    found = {line.arm: line for line in run.of(Profiled)}
+    found = {line.arm: line for line in run.of(Profiled) if line.of == "step"}
     assert found["B"].phase_ns == {name: float(ns) for name, ns in scripted_backend.PHASES_NS.items()}
     assert [(one.phase, one.operator_class, one.count, one.ns) for one in found["B"].by_class] == [
         ("forward", "convolution", 9, 60 * MS), ("backward", "convolution", 6, 90 * MS), ("backward", None, 3, 30 * MS)]
@@ -68,6 +68,9 @@ def test_sums_and_a_trace_are_kept(why):
     sums = json.loads(gzip.decompress((run.path / "traces" / "A.json.gz").read_bytes()))
     assert not [event for event in sums["traceEvents"] if event["ph"] == "X"]
     assert [one["count"] for one in sums["otherData"]["kernels"]] == [6, 9, 3]
+    calls = {line.arm: line for line in run.of(Profiled) if line.of == "network call"}
+    assert calls["B"].phase_ns == {name: float(ns) for name, ns in scripted_backend.CALL_NS.items()}
+    assert calls["B"].trace == "traces/B-calls.json.gz" and (run.path / calls["B"].trace).is_file()
 
 
 def section(run):
@@ -77,7 +80,8 @@ def section(run):
 
 def test_the_page_splits_a_step_and_offers_the_trace(why, tmp_path):
     _, run = why()
-    arms, said, phases, longest = section(run)
+    arms, said, phases, longest, of_calls, *_ = section(run)
+    assert of_calls.caption.startswith("A network call under") and of_calls.rows[1][-1].text == "B-calls.json.gz"
     assert isinstance(said, Prose) and said.text == (
         "Of the 100 ms that a step of scripted:slow took longer than one of scripted here, the host between them "
         "100 ms and kernels 0 ns; one measurement, without intervals.")

@@ -60,8 +60,8 @@ def test_an_option_may_have_a_value():
     ("pytorch:attention=x", "attention is one of attention=math, attention=fused, not 'attention=x'"),
     ("pytorch:attention", "attention is one of attention=math, attention=fused, not 'attention'"),
     ("pytorch:attention=", "attention is one of attention=math, attention=fused, not 'attention='"),
-    ("pytorch:norm=onednn", "unknown option 'norm=onednn': pytorch has channels_last, compile, bf16, fp16, tf32, "
-                            "attention=math, attention=fused"),
+    ("pytorch:norm=onednn", "unknown option 'norm=onednn': pytorch has channels_last, compile, autotune, freeze, "
+                            "bf16, fp16, tf32, attention=math, attention=fused, best"),
     ("pytorch:attention=math+attention=fused", "attention=math and attention=fused exclude each other: choose one"),
     ("jittor:norm=onednn+norm=onednn", "an option is given twice"),
     ("jittor:onednn+attention=onednn", "onednn and attention=onednn exclude each other: choose one"),

@@ -39,14 +39,29 @@ def test_building_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first == pages(folder)
 
 
-def test_every_picture_of_the_report_lies_in_figures_as_svg_and_png(built: Built) -> None:
+def test_every_picture_of_the_report_lies_in_figures(built: Built) -> None:
     linked = re.findall(r"\]\((figures/[^)]+)\)", built.markdown)
     assert len(linked) >= 12
     for name in linked:
         file = built.folder / name
         ET.fromstring(file.read_text(encoding="utf-8"))
-        assert file.with_suffix(".png").read_bytes().startswith(PNG)
-    assert {(built.folder / name).stem for name in linked} == {f.stem for f in (built.folder / "figures").iterdir()}
+    assert {Path(name).name for name in linked} == {file.name for file in (built.folder / "figures").iterdir()}
+
+
+def test_pictures_are_png_too_where_asked_and_never_older_than_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = synthetic.write_run(tmp_path / "run", synthetic.Scenario(blocks=1, pairs=2))
+    assert command_line.main(["build", "--png", str(folder)]) == 0
+    capsys.readouterr()
+    svgs = sorted((folder / "figures").glob("*.svg"))
+    pngs = [file.with_suffix(".png") for file in svgs]
+    assert pngs == sorted((folder / "figures").glob("*.png"))
+    assert len(pngs) > 5 and all(file.read_bytes().startswith(PNG) for file in pngs)
+    pngs[0].write_bytes(b"of an older report")
+    pngs[1].unlink()
+    sections.build(folder)
+    assert pngs[0].read_bytes().startswith(PNG) and not pngs[1].exists()
 
 
 def test_ids_are_unique_and_every_reference_finds_its_id(built: Built) -> None:

@@ -205,6 +205,16 @@ def test_kernels_and_host_of_any_profile_are_told(told, shown, why):
     assert [cell.text for cell in arms.rows[0][1:5]] == shown and arms.rows[0][4].note == why
 
 
+def test_the_waterfall_splits_a_bar_where_both_profilers_tell_of_the_phase():
+    fast = profiled("B", phase_ns={"data": 2 * MS, "forward": 60 * MS}, by_class=[kernels("forward", 15 * MS)])
+    (_, picture, *_), _ = told(recorded(*full(), profiled("A"), fast))
+    # Of 40 ms that the forward pass takes longer there, kernels take 10 - 5.
+    assert "forward pass 20 % (kernels 12 % of it); backward pass 90 %;" in picture.alt
+    assert "Hatched: the part of that which was the host's" in picture.caption
+    (_, plain, *_), _ = told(recorded(*full(), profiled("A")))
+    assert "of it)" not in plain.alt and "Hatched" not in plain.caption
+
+
 def test_what_of_no_gap_is_kernels_is_not_said():
     line = share("all", None, "not-measured", reason="fewer than two blocks", times=(1 * MS, 1 * MS))
     ((chapter, seen),) = chapters_of(whole(recorded(line, profiled("A"), profiled("B"))))

@@ -9,6 +9,7 @@ from test_why_chapter import MS, recorded
 from harness.record.events import IsolatedOperator, Peak, Share
 from reports.page.blocks import Picture, Prose, Table
 from reports.suites.registry import chapters_of, whole
+from reports.text import NA
 
 FOUND = {"attention": (0.5, 0.45, 0.55, "explains", 60, 10),
          "convolution": (0.0, -0.02, 0.02, "does-not-explain", 40, 40),
@@ -61,6 +62,18 @@ def test_without_shares_the_reason_is_told(word):
                  ci_low=None, ci_high=None, blocks=0, word=word, reason="fast cannot run an operator alone")
     (said,) = blocks(recorded(line))
     assert said.text == f"slow and fast: operators alone: {word.replace('-', ' ')}, fast cannot run an operator alone."
+
+
+def test_without_a_gap_the_times_are_shown_all_the_same():
+    line = Share(part="why", arm_a="A", arm_b="B", method="isolated", cause="all", a_ns=110 * MS, b_ns=105 * MS,
+                 share=None, ci_low=None, ci_high=None, blocks=5, word="no-gap", reason="too small")
+    timed = [one for one in run().of(IsolatedOperator) if (one.arm, one.operator_class) != ("A", "norm")]
+    said, table, picture = blocks(recorded(*timed, *run().of(Peak), line))
+    assert said.text == "slow and fast: operators alone: no gap, too small." and isinstance(picture, Picture)
+    assert isinstance(table, Table) and [value.text for value in table.head] == ["class", "slow", "fast", "ratio"]
+    rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
+    assert rows["attention (products and softmax)"] == ["60.0 ms", "10.0 ms", "6.00"]
+    assert rows["GroupNorm and SiLU"][0] == NA and rows["GroupNorm and SiLU"][1] == "20.0 ms"
 
 
 def test_the_slower_arm_is_that_of_the_steps_also_where_its_operators_take_less():

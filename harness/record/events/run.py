@@ -121,6 +121,8 @@ class Verdict(Event):
     look: int | None = Field(None, description="the planned look that gave it, or that the run ended before, from 1; "
                                                 "None where only one was planned")
     looks: int | None = Field(None, description="how many were planned")
+    look_reached: bool = Field(True, description="whether as many blocks were measured as that look was planned at; "
+                                                 "false where the run ended before")
     look_alpha: float | None = Field(None, description="what all comparisons share at this look")
     cell: str | None = Field(None, description="sampling: method and network calls, e.g. ddim-50; None for their mean")
     part: PartName | None = Field(None, description="what was timed")
@@ -144,3 +146,5 @@ class RunEnded(Event):
     status: Literal["complete", "failed", "interrupted"]
     exit_code: int
     wall_s: float
+    spent_s: dict[str, float] = Field({}, description="seconds of this session by what they went to: core (compiled "
+                                                      "before the first import), parity, cold starts, blocks")

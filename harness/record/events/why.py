@@ -100,10 +100,11 @@ class Profiled(Event):
     """What an arm's own profiler told of some steps, once in a run, after everything else of a block."""
 
     type: Literal["profiled"] = "profiled"
-    subject: ClassVar = ("part", "arm")
+    subject: ClassVar = ("part", "arm", "of")
     part: PartName
     arm: ArmSlot
     block: int
+    of: Whole = "step"
     tool: str | None = Field(description="the profiler; None where there is none")
     steps: int
     phase_ns: dict[str, float] = Field(description="phase -> mean duration in steps beside the profiled ones, which "

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from harness.bench import SLOW_LIMIT_S, Bench
+from harness.blocks.warmup import cache_word
 from harness.judge.fairness import precision
 from harness.plan import BEFORE_BLOCKS
 from harness.processes.session import Session, WorkerFailedError
-from harness.protocol import timing, training
+from harness.protocol import life, timing, training
 from harness.record.events import ArmSlot, Case, Losses, WorkerStarted
 from harness.suites.parity import numbers as parity
 from harness.suites.parity.subject import Subject, subject_of
@@ -21,6 +22,8 @@ from impls.recipe.precision import WORDS, coarsest
 from impls.store import checkpoint
 
 STEPS_AT_ONCE = 5
+# Of steps that compile nothing, what the first calls together cost: a prediction, gradients, and a step.
+FIRST_CALLS = 2.5
 # However long they take: these show an optimiser's moments and a second batch, as one step cannot.
 FEWEST = 1 + STEPS_AT_ONCE
 # Steps that take so long are asked for one by one, so that a time limit and a person see each end.
@@ -108,18 +111,24 @@ def _one_arm(bench: Bench, slot: ArmSlot, subject: Subject, matched: Matched, fo
         start, inputs = folder / "start.safetensors", folder / "inputs.safetensors"
         if not start.exists():
             _write_start(session, subject, folder)
-        own = folder / slot
+        own, began = folder / slot, bench.clock()
         session.ask(training.LoadState(path=str(start)), SLOW_LIMIT_S)
         eps, shapes = _outputs(session, inputs, Path(f"{own}-eps.safetensors"))
         gradients = _gradients(session, Path(f"{own}-gradients.safetensors"))
         first = session.ask(timing.Stepwise(steps=1), SLOW_LIMIT_S)
+        took_ns = round((bench.clock() - began) * 1e9)
         session.ask(training.SaveState(path=f"{own}-after.safetensors"), SLOW_LIMIT_S)
-        bench.writer.append(WorkerStarted(
-            arm=slot, block=BEFORE_BLOCKS, role="parity", pid=session.pid, spawn_ns=session.spawn_ns,
-            import_ns=created.import_ns, build_ns=built.build_ns, first_step_ns=first.step_ns[0],
-            first_stamp_ns=first.start_ns[0], parameter_count=built.parameter_count, images=built.images,
-            info=built.info))
-        losses = _losses(bench, session, matched, done=1)
+        cached = session.ask(life.ReadCache(), SLOW_LIMIT_S).compiled_files
+        step_ns: list[int] = []
+        try:
+            losses = _losses(bench, session, matched, step_ns, done=1)
+        finally:
+            bench.writer.append(WorkerStarted(
+                arm=slot, block=BEFORE_BLOCKS, role="parity", pid=session.pid, spawn_ns=session.spawn_ns,
+                import_ns=created.import_ns, build_ns=built.build_ns, first_step_ns=first.step_ns[0],
+                first_stamp_ns=first.start_ns[0], cache=cache_word(created.compiled_files, cached),
+                compile_ns=max(0, took_ns - round(FIRST_CALLS * statistics.median(step_ns))) if step_ns else None,
+                parameter_count=built.parameter_count, images=built.images, info=built.info))
         perturbed: list[float] = []
         beside: parity.ControlNumbers | None = None
         if control:
@@ -127,7 +136,7 @@ def _one_arm(bench: Bench, slot: ArmSlot, subject: Subject, matched: Matched, fo
             if subject.measured:
                 beside = parity.ControlNumbers(_outputs(session, inputs, Path(f"{own}-eps-control.safetensors"))[0],
                                                _gradients(session, Path(f"{own}-gradients-control.safetensors")))
-            perturbed = _losses(bench, session, matched)
+            perturbed = _losses(bench, session, matched, [])
             bench.writer.append(Losses(
                 arm=slot, block=BEFORE_BLOCKS, randomness="control", first_step=0, losses=perturbed))
         bench.writer.append(Losses(arm=slot, block=BEFORE_BLOCKS, randomness="matched", first_step=0, losses=losses))
@@ -164,8 +173,8 @@ def _write_start(session: Session, subject: Subject, folder: Path) -> None:
     checkpoint.save_state(folder / "start.safetensors", subject.start(state), experiment)
 
 
-def _losses(bench: Bench, session: Session, matched: Matched, done: int = 0) -> list[float]:
-    """Losses of the matched steps, of which `done` have run."""
+def _losses(bench: Bench, session: Session, matched: Matched, step_ns: list[int], done: int = 0) -> list[float]:
+    """Losses of the matched steps, of which `done` have run; how long they take goes to `step_ns`."""
     bench.progress.advance(done)
     at_once = STEPS_AT_ONCE
     while done < matched.steps:
@@ -173,6 +182,7 @@ def _losses(bench: Bench, session: Session, matched: Matched, done: int = 0) -> 
         count, began = min(at_once, matched.steps - done), bench.clock()
         bench.progress.status(f"{session.arm.name}: matched steps")
         times = session.ask(timing.Stepwise(steps=count), SLOW_LIMIT_S)
+        step_ns += times.step_ns
         matched.settle(times.step_ns)
         bench.progress.advance(count)
         done += count

@@ -16,6 +16,7 @@ from harness.stats.share import SHARE_MARGIN, gap_of, ratio_apart, word_of
 from harness.suites.why.shares import even, whole_steps
 
 if TYPE_CHECKING:
+    from harness.bench import Bench
     from harness.blocks.block import Block
     from harness.blocks.warmup import Started
     from impls.recipe.config import ExperimentConfig
@@ -208,12 +209,10 @@ def _sampling(block: Block, arm: Started) -> None:
     from harness.processes.session import WorkerFailedError
     from harness.protocol.life import BuildSampler
     from harness.protocol.sampling import Batch, SpringTrap
-    from harness.suites.sampling.cells import DEFAULT_BATCH
 
     bench, seed = block.bench, block.bench.experiment.seed
-    images, steps = DEFAULT_BATCH[bench.plan.device], min(SAMPLED_STEPS, bench.experiment.diffusion.T)
-    sample = bench.experiment.sample.model_copy(update={"batch_size": images, "randomness": "native"})
-    recipe = bench.experiment.model_copy(update={"sample": sample})
+    recipe, steps = sampler_recipe(bench), min(SAMPLED_STEPS, bench.experiment.diffusion.T)
+    images = recipe.sample.batch_size
     try:
         arm.session.ask(BuildSampler(experiment=plain(recipe)), SLOW_LIMIT_S)
     except WorkerFailedError as error:
@@ -231,6 +230,14 @@ def _sampling(block: Block, arm: Started) -> None:
         asked = arm.session.ask(trap, SLOW_LIMIT_S).unsynchronised_ns
         _record(block, arm, "sampling", number, steps, span.end_ns - span.start_ns, asked)
     _cut_calls(block, arm, math.ceil(steps * CALLS_S * 1e9 / max(1, span.end_ns - span.start_ns)))
+
+
+def sampler_recipe(bench: Bench) -> ExperimentConfig:
+    """That of a sampler beside a training: as many images as suite sample-speed takes."""
+    from harness.suites.sampling.cells import DEFAULT_BATCH
+
+    update = {"batch_size": DEFAULT_BATCH[bench.plan.device], "randomness": "native"}
+    return bench.experiment.model_copy(update={"sample": bench.experiment.sample.model_copy(update=update)})
 
 
 def _cut_calls(block: Block, arm: Started, calls: int) -> None:

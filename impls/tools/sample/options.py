@@ -33,7 +33,7 @@ class SampleOptions(Frozen):
     """Draw images from a trained network, with DDPM or DDIM, in either framework."""
 
     backend: Annotated[str, Shown("ARM")] = Field(
-        "pytorch", description="backend, or backend:option+option: pytorch, jittor, jittor:onednn ...")
+        "pytorch", description="backend, or backend:option+option: pytorch, pytorch:best, jittor, jittor:onednn ...")
     model_path: PathText | None = Field(
         None, description="checkpoint file, folder of a training, or diffusers model folder")
     weights: Literal["ema", "raw"] | None = Field(

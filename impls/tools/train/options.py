@@ -40,8 +40,8 @@ class TrainOptions(Frozen):
     """
 
     backend: Annotated[str, Shown("ARM")] | None = Field(
-        None, description="pytorch, jittor, jittor:onednn ...: backend, or backend:option+option (default: pytorch, or "
-                          "what trained before)")
+        None, description="pytorch, pytorch:best, jittor:onednn ...: backend, or backend:option+option (default: "
+                          "pytorch, or what trained before)")
     model_path: PathText | None = Field(
         None, description="go on from a checkpoint or from the newest one in a training's folder; or start from the "
                           "weights of a diffusers UNet2DModel")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from reports.page.plotting import BAND, INK, MUTED, PAPER, SERIES, Drawn, sheet
 from reports.suites.why.causes import Told, name_of
+from reports.suites.why.kernels import of_kernels
 from reports.text import number, percent, tag, tick, time_unit
 from reports.view.run import RunView
+
+SPLIT = (" Hatched: the part of that which was the host's, not its kernels', in the few profiled steps; one "
+         "measurement, without an interval.")
 
 
 def waterfall(view: RunView, one: Told, narrow: bool) -> Drawn | str:
@@ -19,17 +23,22 @@ def waterfall(view: RunView, one: Told, narrow: bool) -> Drawn | str:
     slow, fast = view.label(one.slow), view.label(one.fast)
     rows = [tick(fast, narrow)]
     axis.barh(0, fast_ns / factor, color=SERIES[one.fast].color, hatch=SERIES[one.fast].hatch, edgecolor=PAPER)
-    level, messages = fast_ns, []
+    level, messages, kernels = fast_ns, [], of_kernels(view, one)
     for share in one.shares:
         size = (share.share or 0.0) * gap
-        axis.barh(len(rows), size / factor, left=level / factor, color=MUTED)
+        first = size * kernels.get(share.cause, 1.0)
+        axis.barh(len(rows), first / factor, left=level / factor, color=MUTED)
+        if share.cause in kernels:
+            axis.barh(len(rows), (size - first) / factor, left=(level + first) / factor, color=PAPER, edgecolor=MUTED,
+                      hatch="////")
         edge = max(level, level + size) / factor
         if share.ci_low is not None and share.ci_high is not None:
             ends = [(level + end * gap) / factor for end in (share.ci_low, share.ci_high)]
             axis.plot(ends, [len(rows)] * 2, color=INK, linewidth=1.4, solid_capstyle="butt")
             axis.plot(ends, [len(rows)] * 2, "|", color=INK, markersize=7)
             edge = max(edge, *ends)
-        messages.append(f"{name_of(share.cause)} {percent(share.share)}")
+        of_it = f" (kernels {percent(kernels[share.cause])} of it)" if share.cause in kernels else ""
+        messages.append(f"{name_of(share.cause)} {percent(share.share)}{of_it}")
         axis.annotate(f" {number(size / factor)} {unit}", (edge, len(rows)), (6, 0),
                       textcoords="offset points", va="center", fontsize=8)
         rows.append(tick(name_of(share.cause).split(" (")[0], narrow))
@@ -48,5 +57,5 @@ def waterfall(view: RunView, one: Told, narrow: bool) -> Drawn | str:
         f"From a step of {tag(fast)} ({number(fast_ns / factor)} {unit}) to one of {tag(slow)} "
         f"({number(slow_ns / factor)} {unit}), shares of the gap: {'; '.join(messages)}.",
         "Grey: what each phase takes longer in the slow arm, with its 95 % interval. Dotted: what the phases leave "
-        "over, or hold too much.",
+        "over, or hold too much." + SPLIT * bool(kernels),
     )

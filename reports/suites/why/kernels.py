@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
-from harness.record.events import Profiled
+from harness.record.events import Profiled, Whole
 from reports.page.blocks import Block, Prose, Section, Table, head, table_of
 from reports.page.blocks import section as section_of
 from reports.suites.why.causes import Told, name_of, told
 from reports.text import Value, count, duration, missing, number, percent, plural, sentence
 from reports.view.run import RunView
 
-WHOLE = "whole step"
 LONGEST = 8
+WHOLES: tuple[Whole, ...] = get_args(Whole)
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,23 @@ class Split:
 
 
 def section(seen: RunView) -> Section | None:
-    """Every arm, then every pair phase by phase, then the longest kernels."""
-    lines: dict[str, Profiled] = {line.arm: line for line in seen.run.of(Profiled)}
-    blocks: list[Block] = []
-    for one in told(seen):
-        if all(slot in lines and cut(lines[slot]) for slot in (one.slow, one.fast)):
-            # Without shares there is no gap, or nobody knows whose.
-            blocks += [Prose(said(seen, one, lines))] if one.shares else []
-            blocks.append(phases(seen, one, lines))
-    return section_of("kernels", "Kernels against host", arms(seen, lines), *blocks, longest(seen, lines))
+    """Of steps and of network calls: every arm, every pair phase by phase, and the longest kernels of a step."""
+    blocks: list[Block | None] = []
+    for of in WHOLES:
+        lines = profiled(seen, of)
+        blocks.append(arms(seen, lines, of))
+        for one in told(seen, of):
+            if all(slot in lines and cut(lines[slot]) for slot in (one.slow, one.fast)):
+                # Without shares there is no gap, or nobody knows whose.
+                blocks += [Prose(said(seen, one, lines))] if one.shares else []
+                blocks.append(phases(seen, one, lines))
+        blocks.append(longest(seen, lines, of))
+    return section_of("kernels", "Kernels against host", *blocks)
+
+
+def profiled(seen: RunView, of: Whole) -> dict[str, Profiled]:
+    """What each arm's profiler told, by slot."""
+    return {line.arm: line for line in seen.run.of(Profiled) if line.of == of}
 
 
 def cut(line: Profiled) -> bool:
@@ -64,18 +73,35 @@ def cut(line: Profiled) -> bool:
 
 
 def split(line: Profiled) -> dict[str, Split]:
-    """Phase by phase, and the whole step."""
+    """Phase by phase, and the whole step or network call."""
     found = {}
     for phase, ns in line.phase_ns.items():
         own = [one for one in line.by_class if one.phase == phase]
         found[phase] = Split(ns, sum(one.ns for one in own) / line.steps, sum(one.count for one in own) / line.steps)
     parts = list(found.values())
-    found[WHOLE] = Split(sum(one.whole for one in parts), sum(one.kernels for one in parts),
+    found[f"whole {line.of}"] = Split(sum(one.whole for one in parts), sum(one.kernels for one in parts),
                          sum(one.launches for one in parts))
     return found
 
 
-def arms(seen: RunView, lines: dict[str, Profiled]) -> Table | None:
+def of_kernels(seen: RunView, one: Told) -> dict[str, float]:
+    """Phase -> what of that which it takes longer in the slow arm is kernels, between 0 and 1.
+
+    Of phases that both profilers told of, and in which kernels and host both take longer, or both shorter.
+    """
+    lines = profiled(seen, one.together.of)
+    if not all(slot in lines and cut(lines[slot]) for slot in (one.slow, one.fast)):
+        return {}
+    slow, fast = split(lines[one.slow]), split(lines[one.fast])
+    found = {}
+    for phase in slow.keys() & fast.keys():
+        kernels, rest = slow[phase].kernels - fast[phase].kernels, slow[phase].host - fast[phase].host
+        if kernels * rest >= 0 and kernels + rest:
+            found[phase] = kernels / (kernels + rest)
+    return found
+
+
+def arms(seen: RunView, lines: dict[str, Profiled], of: Whole) -> Table | None:
     """Arm by arm, with its trace."""
     rows = []
     for arm in seen.arms:
@@ -87,20 +113,21 @@ def arms(seen: RunView, lines: dict[str, Profiled]) -> Table | None:
             why = line.reason or "its steps are not cut into phases"
             rows.append((name, *[missing(why)] * 4, trace(seen, line)))
             continue
-        whole = split(line)[WHOLE]
+        whole = split(line)[f"whole {of}"]
         rows.append((name, Value(duration(whole.kernels), whole.part(whole.kernels)), host(whole),
                      Value(count(round(whole.launches))), whole.per_launch, trace(seen, line)))
-    caption = "A step under each arm's own profiler, once, behind everything else that was measured"
+    caption = f"A {of} under each arm's own profiler, once, behind everything else that was measured"
     return table_of(caption, ("arm", "kernels", "host", "launches", "host per launch", "trace"), rows)
 
 
 def trace(seen: RunView, line: Profiled) -> Value:
     """A link to the file beside the report."""
     # From the slot, not from the journal, which somebody else may have written.
-    name = f"traces/{line.arm}.json.gz"
+    file = f"{line.arm}{'' if line.of == 'step' else '-calls'}.json.gz"
+    name = f"traces/{file}"
     if line.trace is None or not (seen.run.path / name).is_file():
         return missing(line.reason or "the file is not there")
-    return Value(f"{line.arm}.json.gz", f"{line.tool}: {line.note}", link=name)
+    return Value(file, f"{line.tool}: {line.note}", link=name)
 
 
 def host(one: Split) -> Value:
@@ -112,15 +139,15 @@ def host(one: Split) -> Value:
 
 def said(seen: RunView, one: Told, lines: dict[str, Profiled]) -> str:
     """What of the gap is kernels and what is the host."""
-    slow, fast = (split(lines[slot])[WHOLE] for slot in (one.slow, one.fast))
+    slow, fast = (split(lines[slot])[f"whole {one.together.of}"] for slot in (one.slow, one.fast))
     gap = slow.whole - fast.whole
     if gap <= 0:
         return sentence(f"While it was profiled, {seen.label(one.slow)} was not the slower one: read no gap from this")
     parts = [("kernels", slow.kernels - fast.kernels), ("the host between them", slow.host - fast.host)]
     parts.sort(key=lambda part: -part[1])
     told_ = " and ".join(f"{name} {duration(ns)}" for name, ns in parts)
-    return sentence(f"Of the {duration(gap)} that a step of {seen.label(one.slow)} took longer than one of "
-                    f"{seen.label(one.fast)} here, {told_}; one measurement, without intervals")
+    return sentence(f"Of the {duration(gap)} that a {one.together.of} of {seen.label(one.slow)} took longer than one "
+                    f"of {seen.label(one.fast)} here, {told_}; one measurement, without intervals")
 
 
 def phases(seen: RunView, one: Told, lines: dict[str, Profiled]) -> Table:
@@ -129,7 +156,7 @@ def phases(seen: RunView, one: Told, lines: dict[str, Profiled]) -> Table:
     rows = tuple((Value(name_of(phase)), cell(slow.get(phase)), cell(fast.get(phase)))
                  for phase in dict.fromkeys((*slow, *fast)))
     names = [Value(seen.label(slot), slot=slot) for slot in (one.slow, one.fast)]
-    return Table("Kernels + host of a step, phase by phase", (*head("phase"), *names), rows)
+    return Table(f"Kernels + host of a {one.together.of}, phase by phase", (*head("phase"), *names), rows)
 
 
 def cell(one: Split | None) -> Value:
@@ -139,8 +166,8 @@ def cell(one: Split | None) -> Value:
     return Value(f"{duration(one.kernels)} + {host(one).text}", plural(round(one.launches), "launch", "launches"))
 
 
-def longest(seen: RunView, lines: dict[str, Profiled]) -> Table | None:
-    """The kernels that take most of each arm's step."""
+def longest(seen: RunView, lines: dict[str, Profiled], of: Whole) -> Table | None:
+    """The kernels that take most of each arm's step, or network call."""
     rows = []
     for line in (lines[arm.slot] for arm in seen.arms if arm.slot in lines and lines[arm.slot].steps > 0):
         name = Value(seen.label(line.arm), slot=line.arm)
@@ -149,5 +176,5 @@ def longest(seen: RunView, lines: dict[str, Profiled]) -> Table | None:
                   Value(duration(one.ns / line.steps),
                         f"{percent(one.ns / whole_ns)} of all kernels" if whole_ns > 0 else None),
                   Value(number(one.count / line.steps))) for one in line.longest[:LONGEST]]
-    return table_of("The kernels that take most of a step, as each profiler calls them",
-                    ("kernel", "arm", "phase", "of a step", "launches"), rows)
+    return table_of(f"The kernels that take most of a {of}, as each profiler calls them",
+                    ("kernel", "arm", "phase", f"of a {of}", "launches"), rows)

@@ -70,10 +70,12 @@ def section(seen: RunView, figures: FigureMaker) -> Section | None:
     blocks: list[Block] = []
     for place, one in enumerate(told(seen)):
         blocks.append(Prose(said(seen, one)))
-        if one.shares:
+        # Without a gap to share out the times are there all the same.
+        shown = table(seen, one) if one.shares else times(seen, one)
+        if shown is not None:
             from reports.suites.why.roofline import roofline
 
-            blocks += [table(seen, one), figures.make(numbered("roofline", place), partial(roofline, seen, one))]
+            blocks += [shown, figures.make(numbered("roofline", place), partial(roofline, seen, one))]
     return section_of("operators", "Operators alone", *blocks)
 
 
@@ -114,6 +116,26 @@ def table(seen: RunView, one: Told) -> Table:
     names = (Value(slow, slot=one.slow), Value(fast, slot=one.fast))
     return Table(f"Operators of a step of {slow} and of {fast}, each timed alone, forward and backward, by class",
                  (*head("class"), *names, *head("ratio", "share of time", "share of the gap", "word")), tuple(rows))
+
+
+def times(seen: RunView, one: Told) -> Table | None:
+    """Class by class where there are no shares; None where an arm ran no operator alone."""
+    both = rates(seen, one.slow), rates(seen, one.fast)
+    kinds = [kind for kind in CLASSES if any(kind in of for of in both)]
+    if not all(any(kind in of for kind in kinds) for of in both):
+        return None
+    rows = []
+    for kind in kinds:
+        slow_ns, fast_ns = (of[kind].ns if kind in of else None for of in both)
+        rows.append((
+            Value(CLASSES[kind]),
+            *(Value(duration(ns), rate(seen, of, kind)) if ns else missing("it has none")
+              for ns, of in zip((slow_ns, fast_ns), both, strict=True)),
+            Value(number(slow_ns / fast_ns)) if slow_ns and fast_ns else missing("a time of 0")))
+    slow, fast = seen.label(one.slow), seen.label(one.fast)
+    names = (Value(slow, slot=one.slow), Value(fast, slot=one.fast))
+    return Table(f"Operators of a step of {slow} and of {fast}, each timed alone, forward and backward, by class",
+                 (*head("class"), *names, *head("ratio")), tuple(rows))
 
 
 def rate(seen: RunView, found: dict[str, Rate], cause: str) -> str | None:

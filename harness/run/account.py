@@ -1,0 +1,78 @@
+"""Where the time of a first run went, from its first line to its report: compiling, checking, measuring."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from harness.record.events import Resumed, RunEnded, WarmUp, WorkerStarted
+from harness.record.run import RecordedRun
+
+# Parts of a session, as `RunEnded.spent_s` names them.
+CORE, PARITY, COLD, BLOCKS = "core", "parity", "cold starts", "blocks"
+# What `make` notes of the installation, in the environment that it made.
+STAMP = ".installed"
+
+
+def first_run(run: RecordedRun) -> bool:
+    """Whether kernels were compiled that later runs find; False of a run that was interrupted."""
+    found = {one.cache for one in run.of(WorkerStarted) if one.role != "cold-start"}
+    return not run.of(Resumed) and not found.isdisjoint({"cold", "partial"})
+
+
+def spent(run: RecordedRun, report_s: float) -> dict[str, float]:
+    """Seconds from the run's first line to its report, by what they went to; together they are all of it.
+
+    Args:
+        run: what was recorded, its end included.
+        report_s: what building the report took.
+    """
+    end = run.last(RunEnded)
+    told, whole = (end.spent_s, end.wall_s) if end is not None else ({}, 0.0)
+    compiled = {role: _seconds(one.compile_ns or 0 for one in run.of(WorkerStarted) if one.role == role)
+                for role in ("parity", "measure")}
+    starts = _seconds(one.spawn_ns + one.import_ns + one.build_ns
+                      for one in run.of(WorkerStarted) if one.role == "measure")
+    warm = _seconds(one.start_ns[-1] + one.step_ns[-1] - one.start_ns[1] for one in run.of(WarmUp)
+                    if len(one.start_ns) > 1)
+    found = {
+        "the framework's core": told.get(CORE, 0.0),
+        "kernels": sum(compiled.values()),
+        "parity": told.get(PARITY, 0.0) - compiled["parity"],
+        "cold starts": told.get(COLD, 0.0),
+        "starting processes": starts,
+        "warm-up": warm,
+        "windows": told.get(BLOCKS, 0.0) - starts - compiled["measure"] - warm,
+    }
+    return {**found, "the rest": whole - sum(found.values()), "report": report_s}
+
+
+def lines(run: RecordedRun, report_s: float, install_s: float | None) -> list[str]:
+    """What a first run took, and what the next one will not; nothing of any other run.
+
+    Args:
+        run: what was recorded, its end included.
+        report_s: what building the report took.
+        install_s: what `make` took to install; None where it did not.
+    """
+    if not first_run(run):
+        return []
+    found = spent(run, report_s)
+    shown = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in found.items() if seconds >= 0.5)
+    whole, once = sum(found.values()), found["the framework's core"] + found["kernels"]
+    before = f"; the installation before it: {install_s:.0f} s" if install_s is not None else ""
+    return [f"this first run took {whole / 60:.1f} min: {shown}{before}",
+            f"core and kernels are kept: the next run takes about {(whole - once) / 60:.1f} min"]
+
+
+def installed_s(environment: Path = Path(sys.prefix)) -> float | None:
+    """Seconds that `make` took to install what this interpreter runs with; None where it noted none."""
+    with suppress(OSError, ValueError):
+        return float((environment / STAMP).read_text(encoding="utf-8"))
+    return None
+
+
+def _seconds(parts_ns: Iterable[int]) -> float:
+    return sum(parts_ns) / 1e9

@@ -1,0 +1,51 @@
+"""Arms that stand for others, such as `pytorch:best`: written out once the device of a run is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.options import BenchConfig
+from harness.part import Suite
+from harness.record.events import Finding
+from harness.record.findings import ARM_ALIAS
+from impls.devices import bf16_units
+from impls.registry import BEST, Device, Job, leading_arm, parse_arm
+
+
+def job_of(suite: Suite) -> Job:
+    """What the arms of a suite do: one that trains, too, has the arms of a training in all its parts."""
+    return "sampling" if all(part.needs.weights and not part.needs.images for part in suite.parts) else "training"
+
+
+def aliases(options: BenchConfig, device: Device, job: Job) -> dict[str, str]:
+    """Name of an arm as it was asked for -> the arm that runs, of those that stand for another.
+
+    Raises:
+        UsageError: what one stands for is not known here, or cannot run here.
+    """
+    return {arm.name: arm.spelled_out(device, job).name for arm in options.compared if BEST in arm.options}
+
+
+def written_out(options: BenchConfig, names: Mapping[str, str]) -> BenchConfig:
+    """The options with the arms that run, wherever an arm is named."""
+    if not names:
+        return options
+    arms = [names.get(arm.name, arm.name) for arm in map(parse_arm, options.arms.split(","))]
+    # Built anew, because a copy keeps the arms that were worked out before.
+    return BenchConfig(**{**options.model_dump(), "arms": ",".join(arms),
+                          **{field: tuple(_renamed(text, names) for text in getattr(options, field))
+                             for field in ("interpreter", "model_path")}})
+
+
+def findings(names: Mapping[str, str], device: Device, job: Job) -> Sequence[Finding]:
+    """What each of them stands for, for the journal and whoever waits."""
+    where = "CUDA" if device == "cuda" else "the CPU"
+    units = "" if bf16_units(device) else ", which has no units for bfloat16"
+    return [ARM_ALIAS.found(f"{name} = {arm.partition(':')[2] or 'no option'}, for {job} on {where}{units}")
+            for name, arm in names.items()]
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    """`ARM=PATH` with the arm that runs."""
+    named = leading_arm(text)
+    return text if named is None or named[0].name not in names else f"{names[named[0].name]}={named[1]}"

@@ -1,0 +1,62 @@
+"""`pytorch:best` in a run: written out before anything is planned, told wherever a run is told of, and kept."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+
+import pytest
+
+from harness import cli
+from harness.options import parse
+from harness.progress import Progress
+from harness.record.writer import RunWriter
+from harness.run import aliases
+from harness.run.resolve import resolve
+from harness.run.resume import resumption
+from harness.run.start import run_started
+from impls.errors import UsageError
+from impls.registry import parse_arm
+
+BEST = {job: parse_arm("pytorch:best").spelled_out("cpu", job).name for job in ("training", "sampling")}
+
+
+def job(*words):
+    return resolve(*parse(["--device", "cpu", *words]), [], Progress(quiet=True))
+
+
+@pytest.mark.parametrize(("suite", "of"), [("train-speed", "training"), ("sample-speed", "sampling"),
+                                           ("why", "training"), ("quality", "training"), ("all", "training")])
+def test_the_arms_of_a_run_are_those_that_it_stands_for(suite, of):
+    found = job("--suite", suite, "--arms", "pytorch,pytorch:best")
+    assert [arm.name for _, arm in found.plans[0].arms] == ["pytorch", BEST[of]]
+    assert found.options.arms == f"pytorch,{BEST[of]}" and found.aliases == {"pytorch:best": BEST[of]}
+    (told,) = aliases.findings(found.aliases, "cpu", of)
+    assert told.message.startswith(f"pytorch:best = {BEST[of].partition(':')[2]}, for {of} on the CPU")
+
+
+def test_its_interpreter_and_its_second_copy_follow_it():
+    found = job("--arms", "pytorch,pytorch:best", "--interpreter", f"pytorch:best={sys.executable}", "--selfcheck")
+    names = [arm.name for _, arm in found.plans[0].arms]
+    assert names == ["pytorch", BEST["training"]] * 2
+    assert found.options.interpreters == {BEST["training"]: sys.executable}
+    assert not job("--arms", "pytorch").aliases
+
+
+def test_a_dry_run_says_what_it_stands_for(capsys):
+    assert cli.main(["--device", "cpu", "--arms", "pytorch,pytorch:best", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert f"pytorch:best = {BEST['training']}\n" in said and f"  B  {BEST['training']}\n" in said
+
+
+def test_a_run_that_goes_on_keeps_what_it_stood_for(tmp_path, monkeypatch):
+    asked = ["--arms", "pytorch,pytorch:best", "--interpreter", f"pytorch:best={sys.executable}"]
+    begun = job(*asked)
+    with closing(RunWriter.create(tmp_path, "train-speed")) as writer:
+        writer.append(run_started(writer.path.name, begun))
+    # What the machine would make of it now does not count.
+    monkeypatch.setattr(aliases, "aliases", None)
+    for words in ([], asked):
+        assert resumption(["--resume", str(writer.path), *words]).options.arms == begun.options.arms
+    with pytest.raises(UsageError, match="--arms was"):
+        resumption(["--resume", str(writer.path), "--arms", "pytorch:best,pytorch"])

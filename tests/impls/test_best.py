@@ -1,0 +1,63 @@
+"""`pytorch:best`: what it stands for by device, job and machine, and what is refused beside it."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from impls import devices
+from impls.errors import UsageError
+from impls.registry import parse_arm
+
+AMX = "flags\t\t: fpu avx512f amx_bf16\n"
+WITH, WITHOUT = f"processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\n{AMX}", "flags\t\t: fpu avx512f avx512_bf16x\n"
+
+
+@pytest.fixture
+def cpu(tmp_path, monkeypatch):
+    """Makes the machine's processor one with this in /proc/cpuinfo."""
+    monkeypatch.setattr(devices, "CPUINFO", tmp_path / "cpuinfo")
+    return (tmp_path / "cpuinfo").write_text
+
+
+def test_it_is_every_option_that_helps_and_bfloat16_where_the_processor_has_units_for_it(cpu):
+    best = parse_arm("pytorch:best")
+    found = {}
+    for name, text in (("with", WITH), ("without", WITHOUT)):
+        cpu(text)
+        found[name] = {job: set(best.spelled_out("cpu", job).options) for job in ("training", "sampling")}
+    assert all(found["with"][job] - found["without"][job] == {"bf16"} for job in found["with"])
+    for options in (*found["with"].values(), *found["without"].values()):
+        # Whatever it stands for is an arm that can be asked for by name.
+        assert options and parse_arm(f"pytorch:{'+'.join(options)}").device_fault("cpu") is None
+        assert "freeze" not in options or options in (found["with"]["sampling"], found["without"]["sampling"])
+    assert best.spelled_out("cpu", "training").spelled_out("cpu", "training") == best.spelled_out("cpu", "training")
+    assert devices.cpu_name()
+
+
+def test_without_a_readable_cpuinfo_there_are_no_units_and_the_name_is_the_architecture(cpu, monkeypatch):
+    assert not devices.bf16_units("cpu") and devices.cpu_name() == devices.platform.machine()
+    cpu(WITH)
+    assert devices.bf16_units("cpu") and devices.cpu_name() == "Some CPU @ 3 GHz"
+
+
+@pytest.mark.parametrize(("capability", "units"), [(None, False), ((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_on_cuda_the_gpu_decides(capability, units, monkeypatch):
+    monkeypatch.setattr(devices, "cuda_capability", lambda: capability)
+    assert ("bf16" in parse_arm("pytorch:best").spelled_out("cuda", "training").options) is units
+
+
+@pytest.mark.parametrize(("arm", "line"), [
+    ("pytorch:best+compile", "best stands for options of its own"), ("jittor:best", "unknown option 'best'"),
+    ("pytorch:freeze", "freeze only changes compile: add compile"),
+    ("pytorch:autotune+channels_last", "autotune only changes compile")])
+def test_what_does_not_go_with_it_is_refused(arm, line):
+    with pytest.raises(UsageError, match=line):
+        parse_arm(arm)
+
+
+def test_without_the_compiler_that_it_needs_it_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+    with pytest.raises(UsageError, match="pytorch:best stands for .*compile.* here, and compile needs the program g"):
+        parse_arm("pytorch:best").spelled_out("cpu", "training")
