@@ -110,7 +110,7 @@ def _defined(node: ast.stmt) -> Iterator[str]:
         yield node.name
     for target in node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(
             node, ast.AnnAssign) else []:
-        yield from (one.id for one in ast.walk(target) if isinstance(one, ast.Name))
+        yield from (one.id for one in ast.walk(target) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store))
 
 
 def _imported(node: ast.AST) -> Iterator[str]:

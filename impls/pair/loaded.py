@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impls.errors import UsageError
-from impls.pair.file import FRAMEWORKS
+from impls.pair.file import FRAMEWORKS, read_pair
 from impls.pair.rule import rule_of
 from impls.recipe.randomness import stream
 
@@ -40,6 +40,7 @@ class Pair:
 
     Attributes:
         rule: how the weights are moved.
+        proof: of what is executed, for the report: the hash of the file with what it imports from its folder.
 
     Raises:
         PairFailedError: executing it failed.
@@ -48,6 +49,7 @@ class Pair:
 
     def __init__(self, path: Path, framework: Framework) -> None:
         self.path, self.framework = path, framework
+        self.proof = {"pair": f"{path.name}, SHA-256 {read_pair(path).sha256[:12]}"}
         for other in FRAMEWORKS:
             if other != framework:
                 sys.meta_path.insert(0, _Refused(other, framework))

@@ -44,6 +44,7 @@ class PairTraining(BaseTrainer):
         self.seed_generator(0)
         self.theirs: dict[str, str] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.told_losses = False
 
     def named(self) -> None:
         """Take the model's own names, until a state of the other model tells its."""
@@ -91,9 +92,24 @@ class PairTraining(BaseTrainer):
             UsageError: the loss is not finite.
         """
         loss, grads = self.differentiate(self.batches.batch(self.steps_done), 1.0)
+        self._check_first(loss)
+        return loss, self._told(grads)
+
+    def losses(self) -> list[float]:
+        """Losses of the steps since the last call, oldest first; waits for the device.
+
+        Raises:
+            UsageError: the very first one is not finite; later ones may diverge, as in any training.
+        """
+        found: list[float] = super().losses()  # type: ignore[misc]
+        if found and not self.told_losses:
+            self._check_first(found[0])
+            self.told_losses = True
+        return found
+
+    def _check_first(self, loss: float) -> None:
         if not np.isfinite(loss):
             raise UsageError(f"{self.pair.loss_name} gave {loss} for the first batch: nothing can be compared with it")
-        return loss, self._told(grads)
 
     @abstractmethod
     def probe(self) -> dict[str, Floats]:

@@ -260,7 +260,7 @@ class PairBackend:
 
     def __init__(self, plain: Backend, file: str) -> None:
         self.plain, self.pair = plain, Pair(Path(file), "torch")
-        self.info = replace(plain.info, operators={})
+        self.info = replace(plain.info, operators={}, flags={**plain.info.flags, **self.pair.proof})
 
     def trainer(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> PairTrainer:
         """A training of the user's model over its own batches; `images` are not used."""

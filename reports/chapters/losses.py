@@ -50,9 +50,14 @@ def losses(view: RunView, narrow: bool) -> Drawn | str:
         figure,
         "Training loss, mean of the last tenth of the steps; " + "; ".join(messages) + ".",
         "Own randomness: each framework's generator, as users train; one line per process, running mean over a "
-        f"twentieth of the steps. Matched: the same weights, batches{'' if view.pair else ', timesteps and noise'}, so "
-        "the curves must lie on each other; the control starts from weights off by 1e-7.",
+        f"twentieth of the steps. Matched: the same {shared(view)}, so the curves must lie on "
+        "each other; the control starts from weights off by 1e-7.",
     )
+
+
+def shared(view: RunView) -> str:
+    """What matched steps of two arms have in common."""
+    return "weights and batches" if view.pair else "weights, batches, timesteps and noise"
 
 
 def draw_loss(axis: Axes, arm: ArmView, part: Losses, many: bool) -> None:

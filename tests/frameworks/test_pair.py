@@ -40,7 +40,7 @@ def batch(rng): return {"x": rng.standard_normal((5, 2, 6, 6)), "y": rng.standar
 def torch_loss(model, batch): return ((model(batch["x"]) - batch["y"]) ** 2).mean()
 def jittor_loss(model, batch): return ((model(batch["x"]) - batch["y"]) ** 2).mean()
 def outputs(model, batch): return {"all": model(batch["x"])}
-optimizer = {"name": "SGD", "lr": 0.1, "momentum": 0.9}
+optimizer = {"name": "SGD", "lr": 0.1, "momentum": 0.9, "ema_decay": 0.5}
 """
 BUFFERS = {"norm.running_mean", "norm.running_var"}
 FROZEN = {"frozen.weight", "frozen.bias"}
@@ -130,6 +130,8 @@ def test_a_training_over_a_user_s_model(made):
     changed = {name for name in state.params if not np.array_equal(state.params[name], after.params[name])}
     assert changed == TRAINED | BUFFERS and phases == ["data", "forward", "backward", "optimizer"]
     assert trainer.losses()[0] == pytest.approx(loss, rel=1e-5) and after.step == 4
+    assert set(after.ema) == set(after.params) and after.exp_avg["conv.weight"].any()
+    assert not np.array_equal(after.ema["conv.weight"], after.params["conv.weight"])
     trainer.load_state(state)
     trainer.step()
     assert trainer.losses() == [pytest.approx(loss, rel=1e-5)]
@@ -180,6 +182,9 @@ def test_forward_passes_leave_no_gradients(made, framework):
 def test_what_is_wrong_is_said_with_file_and_function(made, old, new, error, words):
     with pytest.raises(error, match=words):
         made(text=FILE.replace(old, new)).gradients()
+    with pytest.raises(error, match=words):
+        (trainer := made(text=FILE.replace(old, new), randomness="native")).step()
+        trainer.losses()
 
 
 def test_the_other_framework_cannot_be_imported(made, framework, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.record.events import PairRecorded, ParityResult, Phases, Verdict, Window
+from harness.record.events import PairRecorded, ParityResult
 from harness.record.run import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,17 +88,6 @@ def test_all_examples_agree_in_both_frameworks(tmp_path):
     (result,), (pair,) = run.of(ParityResult), run.of(PairRecorded)
     assert result.passed and result.batch_size == 11
     assert {f"{name}.py" for name in ("together", "ddpm", "gpt_lora", "resnet18", "vit")} == set(pair.files)
-
-
-@pytest.mark.slow
-def test_the_skeleton_is_timed_and_explained(tmp_path):
-    path = tmp_path / "mine.py"
-    subprocess.run([sys.executable, "-m", "harness.pair", "init", str(path)], check=True, cwd=ROOT)
-    done = bench(path, tmp_path / "out", "--suite", "why", "--blocks", "6", "--pairs", "2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    run = run_of(tmp_path / "out")
-    (verdict,) = run.of(Verdict)
-    assert verdict.word != "not-comparable" and run.of(Window) and {one.arm for one in run.of(Phases)} == {"A", "B"}
 
 
 def test_weights_that_do_not_map_are_one_line_and_nothing_is_left(tmp_path):

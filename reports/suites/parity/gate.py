@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from harness.record.events import ParityResult
 from impls.recipe.precision import WORDS
+from reports.chapters.losses import shared
 from reports.page.blocks import Block, Prose, Section, Table, head
 from reports.page.figures import FigureMaker, numbered
 from reports.page.plotting import INK, MUTED, SERIES, Drawn, legend_above, sheet
@@ -155,8 +156,8 @@ def parity_losses(view: RunView, result: ParityResult, narrow: bool) -> Drawn | 
         figure,
         f"The losses of {other} and {one} differ by at most {number(float(np.max(found)), 2)} relative over "
         f"{plural(found.size, 'matched step')}{allowed_words}.{lost_words}",
-        f"The same weights, batches{'' if view.pair else ', timesteps and noise'} in both. The control is one arm "
-        "against itself from weights off by 1e-7: what rounding alone grows into.",
+        f"The same {shared(view)} in both. The control is one arm against itself from weights off by 1e-7: what "
+        "rounding alone grows into.",
     )
 
 

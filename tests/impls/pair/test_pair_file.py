@@ -53,7 +53,7 @@ def test_each_fault_is_one_line_with_file_and_function(tmp_path, old, new, words
 def test_helpers_constants_defaults_and_guarded_imports_are_the_users_own_business(tmp_path):
     path = tmp_path / "mine.py"
     own = ("try:\n    import jittor\nexcept ImportError:\n    jittor = None\nWIDTH: int = 3\n_width = 4\n"
-           "class Config: pass\ndef _helper(): pass\ndef batch(rng, size=3, *rest, more=4, **others):")
+           "np.own = 3\nclass Config: pass\ndef _helper(): pass\ndef batch(rng, size=3, *rest, more=4, **others):")
     path.write_text(SKELETON.replace("def batch(rng):", own))
     read_pair(path)
 
