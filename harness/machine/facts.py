@@ -23,6 +23,7 @@ from harness.machine.monitors.nvml import open_nvml
 from harness.machine.preflight import DEBUG_SWITCHES
 from harness.record.events import EnvironmentRecorded
 from impls.devices import default_threads
+from impls.recipe.randomness import STREAMS
 
 Fact = str | int | float | bool | None
 
@@ -90,6 +91,7 @@ def capture(root: Path = ROOT, environ: Mapping[str, str] = os.environ,
     _system(facts, files, environ)
     _software(facts)
     starred = [*STARRED, *_gpus(facts, environ.get("CUDA_VISIBLE_DEVICES")), *_interpreters(facts, interpreters or {})]
+    facts.add("random_streams", STREAMS, "")
     facts.read("source_sha256", lambda: source_sha256(root), "the program's files cannot be read")
     commit, dirty, reason = git_state(root)
     facts.add("git_commit", commit, reason)

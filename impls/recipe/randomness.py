@@ -9,6 +9,10 @@ Layout (Philox4x64-10, Salmon et al. 2011):
 
 Two streams that differ in seed, purpose or any counter never share a block, since 2^64 draws would be needed to run
 from one into the next. Nothing depends on what was drawn before, so a resumed training continues exactly.
+
+What a training draws for an image belongs to (step, position in the whole batch), so that whoever computes a part of
+the batch draws that part alone: noise has a stream for each position; flips and timesteps are the position's word of a
+stream for the step, which a generator can begin at any block of four.
 """
 
 from __future__ import annotations
@@ -21,17 +25,22 @@ from numpy.typing import NDArray
 
 from impls.errors import UsageError
 
+# Which numbers a key gives, for whoever goes on with what another version began. 1: a step's noise, timesteps and flips
+# were one stream each for the whole batch.
+STREAMS = 2
 _WORD = 2**64
 _MAX_COUNTERS = 3
+_BLOCK = 4
 
 
-def stream(seed: int, purpose: str, *counters: int) -> np.random.Generator:
-    """A generator of its own for `purpose` at `counters`, for example ("noise", step).
+def stream(seed: int, purpose: str, *counters: int, block: int = 0) -> np.random.Generator:
+    """A generator of its own for `purpose` at `counters`, for example ("noise", step, position).
 
     Args:
         seed: seed of the experiment, 0 <= seed < 2^64.
         purpose: what the numbers are for.
         counters: up to three numbers, each 0 <= c < 2^64.
+        block: how many blocks of four 64-bit words are left out at its beginning.
 
     Raises:
         ValueError: a number is outside its range, or there are more than three counters.
@@ -42,7 +51,7 @@ def stream(seed: int, purpose: str, *counters: int) -> np.random.Generator:
         if not 0 <= number < _WORD:
             raise ValueError(f"{name} {number} is outside 0..2^64-1")
     key = np.array([seed, _digest(purpose, len(counters))], dtype=np.uint64)
-    position = np.array([0, *counters] + [0] * (_MAX_COUNTERS - len(counters)), dtype=np.uint64)
+    position = np.array([block, *counters] + [0] * (_MAX_COUNTERS - len(counters)), dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=position))
 
 
@@ -61,19 +70,35 @@ def batch_indices(seed: int, step: int, batch_size: int, n: int) -> NDArray[np.i
     return _epoch_order(seed, epoch, n)[position * batch_size : (position + 1) * batch_size].copy()
 
 
-def flips(seed: int, step: int, batch_size: int) -> NDArray[np.bool_]:
-    """Which images of the batch are mirrored, each with probability one half: bool (batch_size,)."""
-    return stream(seed, "flips", step).integers(0, 2, size=batch_size, dtype=np.uint8).astype(np.bool_)
+def flips(seed: int, step: int, batch_size: int, first: int = 0) -> NDArray[np.bool_]:
+    """Which images of the batch are mirrored, each with probability one half: bool (batch_size,).
+
+    Args:
+        seed: seed of the experiment.
+        step: from 0.
+        batch_size: how many images, of the batch or of a part of it.
+        first: position of the first of them in the whole batch.
+    """
+    return _uniform(seed, "flips", step, batch_size, first) < 0.5
 
 
-def timesteps(seed: int, step: int, batch_size: int, T: int) -> NDArray[np.int64]:
-    """Timesteps of the batch, uniform over 0..T-1: int64 (batch_size,)."""
-    return stream(seed, "timesteps", step).integers(0, T, size=batch_size, dtype=np.int64)
+def timesteps(seed: int, step: int, batch_size: int, T: int, first: int = 0) -> NDArray[np.int64]:
+    """Timesteps of the batch, uniform over 0..T-1: int64 (batch_size,); see `flips`."""
+    # Below T also after rounding, whatever T is.
+    return (_uniform(seed, "timesteps", step, batch_size, first) * T).astype(np.int64)
 
 
-def noise(seed: int, step: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Standard normal noise of the batch: float32 of `shape`."""
-    return stream(seed, "noise", step).standard_normal(shape, dtype=np.float32)
+def noise(seed: int, step: int, shape: tuple[int, ...], first: int = 0) -> NDArray[np.float32]:
+    """Standard normal noise of the batch, or of its part from position `first`: float32 of `shape`, (B, ...)."""
+    drawn = np.empty(shape, np.float32)
+    generator = stream(seed, "noise", step, first)
+    start = generator.bit_generator.state
+    for position, image in enumerate(drawn.reshape(shape[0], -1), start=first):
+        # Sets one generator back to its start, which takes an eighth of the time of making another.
+        start["state"]["counter"][2] = position
+        generator.bit_generator.state = start
+        generator.standard_normal(out=image, dtype=np.float32)
+    return drawn
 
 
 def image_noise(seed: int, images: range, draw: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -87,6 +112,12 @@ def image_noise(seed: int, images: range, draw: int, shape: tuple[int, ...]) -> 
     """
     return np.stack([stream(seed, "image noise", image, draw).standard_normal(shape, dtype=np.float32)
                      for image in images])
+
+
+def _uniform(seed: int, purpose: str, step: int, count: int, first: int) -> NDArray[np.float64]:
+    """Numbers `first` to `first + count - 1` of a step's, each of one word, uniform in [0, 1): (count,)."""
+    blocks, before = divmod(first, _BLOCK)
+    return stream(seed, purpose, step, block=blocks).random(before + count)[before:]
 
 
 @lru_cache(maxsize=256)

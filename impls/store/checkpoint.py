@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from impls.backend import Arrays, TrainerState
 from impls.errors import CheckpointError, UsageError
 from impls.recipe.config import ExperimentConfig, validated
+from impls.recipe.randomness import STREAMS
 from impls.recipe.scaling import LossScale
 from impls.store.files import replacement
 from impls.store.tensors import TensorFile
@@ -39,6 +40,8 @@ class Note(BaseModel):
         framework: what computed it, with its version.
         processor: on which device.
         threads: CPU threads of an operator, which decide about the last digits in some arms.
+        ranks: how many processes trained together, which decides about the last digits and dropout's masks.
+        streams: which keyed streams its steps drew from: `impls.recipe.randomness.STREAMS`.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
@@ -49,6 +52,8 @@ class Note(BaseModel):
     framework: str | None = None
     processor: str | None = None
     threads: int | None = None
+    ranks: int = 1
+    streams: int = STREAMS
 
 
 @dataclass(frozen=True)
@@ -143,8 +148,9 @@ def read_note(path: Path) -> Note:
     """
     text = TensorFile(path).metadata.get("note", "{}")
     try:
-        return Note.model_validate_json(text)
-    except ValidationError as error:
+        # Those from before there was a version drew from the first.
+        return Note.model_validate({"streams": 1, **loads(text)})
+    except (ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: the training's note inside is not readable: the file is damaged") from error
 
 

@@ -15,9 +15,11 @@ def test_known_answers():
     assert words.tolist() == [4128733614, 4222449132, 2371029534]
     assert randomness.batch_indices(7, 1, 8, 8).tolist() == [5, 7, 2, 3, 4, 0, 6, 1]
     assert randomness.batch_indices(7, 5, 3, 10).tolist() == [0, 7, 6]
-    assert randomness.flips(7, 3, 8).astype(int).tolist() == [0, 1, 0, 1, 1, 1, 1, 0]
-    assert randomness.timesteps(7, 3, 4, 1000).tolist() == [719, 901, 637, 54]
-    assert randomness.noise(7, 3, (4,)) == pytest.approx([0.20072126, -1.5075495, -1.1401918, -1.0712713], rel=1e-6)
+    assert randomness.STREAMS == 2
+    assert randomness.flips(7, 3, 8).astype(int).tolist() == [1, 0, 1, 1, 1, 1, 0, 0]
+    assert randomness.timesteps(7, 3, 4, 1000).tolist() == [901, 54, 569, 117]
+    assert randomness.noise(7, 3, (2, 2)) == pytest.approx(
+        np.array([[-0.75235516, -0.46351498], [-1.1574274, 0.30281168]]), rel=1e-6)
 
 
 @pytest.mark.parametrize("other", [(8, "noise", 0), (7, "flips", 0), (7, "noise", 1), (7, "noise"), (7, "noise", 0, 0)])
@@ -37,6 +39,30 @@ def test_neighbouring_streams_are_uncorrelated():
     draws = [randomness.noise(seed, step, (n,)) for seed, step in [(0, 0), (0, 1), (1, 0), (1, 1)]]
     for one, other in combinations(draws, 2):
         assert abs(np.corrcoef(one, other)[0, 1]) < 5 / np.sqrt(n)
+
+
+@given(st.integers(0, 2**40), st.integers(1, 40), st.integers(1, 12), st.sampled_from([2, 1000, 99_999]))
+def test_a_part_of_a_batch_draws_what_the_whole_one_has_there(step, size, parts, T):
+    flips, timesteps = randomness.flips(3, step, size), randomness.timesteps(3, step, size, T)
+    noise = randomness.noise(3, step, (size, 2, 3))
+    for first in range(0, size, parts):
+        here = slice(first, min(first + parts, size))
+        count = here.stop - first
+        assert np.array_equal(randomness.flips(3, step, count, first), flips[here])
+        assert np.array_equal(randomness.timesteps(3, step, count, T, first), timesteps[here])
+        assert np.array_equal(randomness.noise(3, step, (count, 2, 3), first), noise[here])
+
+
+def test_noise_at_a_place_is_the_beginning_of_its_own_stream():
+    whole = randomness.noise(5, 9, (3, 4), first=6)
+    for position, image in enumerate(whole, start=6):
+        own = randomness.stream(5, "noise", 9, position).standard_normal(4, dtype=np.float32)
+        assert np.array_equal(image, own)
+
+
+def test_the_largest_uniform_number_is_a_timestep_whatever_the_steps():
+    largest = np.nextafter(1.0, 0.0)
+    assert all(int(largest * T) == T - 1 for T in range(2, 100_001))
 
 
 @pytest.mark.parametrize("key", [(-1, "x"), (2**64, "x"), (0, "x", -1), (0, "x", 2**64), (0, "x", 1, 2, 3, 4)])
