@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from impls.ranks import Ranks
 from impls.recipe.config import ExperimentConfig, Method, Spacing
 from impls.recipe.isolated import Spec
 from impls.recipe.profile import Profile
@@ -279,6 +280,38 @@ class Backend(Protocol):
 # What a `Backend` may offer as `forwards(config)`: forward passes without gradients of a model of the user's own. A
 # stepper, or a trainer, of such a model says as `images_per_step` how many images a step of it takes.
 Forwarding = Callable[[ExperimentConfig], Stepper]
+
+
+class Group(Protocol):
+    """The processes that train one network together; what its trainers do with each other is the framework's affair."""
+
+    ranks: Ranks
+
+    def total(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum over all ranks, element by element: a few numbers on the host, after which all ranks are here.
+
+        Every rank must call it equally often, with as many numbers, in the same order among its steps.
+        """
+        ...
+
+    def close(self) -> None:
+        """Leave the others; nothing of the group may be used afterwards."""
+        ...
+
+
+class Grouping(Protocol):
+    """What a `Backend` may offer beside: without it an arm trains and samples in one process."""
+
+    def join(self, ranks: Ranks) -> Group:
+        """Meet the other ranks, each of which calls it once; trainers made afterwards train one network together.
+
+        The batch of such a trainer's configuration is that of all ranks: a rank computes its `Ranks.share`. Losses are
+        those of the whole batch, and to be asked for after the same steps on all ranks, since they speak of them then.
+
+        Raises:
+            UnavailableError: they cannot meet here.
+        """
+        ...
 
 
 class Isolated(Protocol):

@@ -19,6 +19,7 @@ from impls.backend import Backend
 from impls.devices import bf16_units
 from impls.errors import UsageError
 from impls.plugins import offered
+from impls.ranks import Launcher
 from impls.recipe.precision import HALVES, Precision, coarsest
 
 Device = Literal["cpu", "cuda"]
@@ -51,6 +52,8 @@ class BackendSpec:
         programs: options that need a program of the machine -> its name.
         best: what the option `best` stands for, the fastest that its own switches make this backend; bfloat16 counts
             only on a device with units for it.
+        launchers: what starts several ranks of it, the usual one first; none where it runs in one process only.
+        most_ranks: how many it can be at most; None for no such limit.
         prepare_module: module, or None, for a framework that compiles: it may have `prewarm(device, echo)`, which fills
             a cache before the first import; `ailments(device)`, which looks at the machine without the framework and
             gives pairs of what it looked at and a line with a fault and its remedy; `compiled_files()`, which counts
@@ -74,6 +77,8 @@ class BackendSpec:
     needs: Mapping[str, str] = field(default_factory=dict)
     programs: Mapping[str, str] = field(default_factory=dict)
     best: Mapping[tuple[Device, Job], tuple[str, ...]] = field(default_factory=dict)
+    launchers: tuple[Launcher, ...] = ()
+    most_ranks: int | None = None
     prepare_module: str | None = None
 
     @property
@@ -211,6 +216,7 @@ BUILT_IN: tuple[BackendSpec, ...] = (
             ("cuda", "sampling"): ("bf16", "channels_last", "compile"),
         },
         prepare_module="impls.pytorch.cache",
+        launchers=("torchrun", "srun"),
     ),
     BackendSpec(
         name="jittor",
@@ -231,6 +237,9 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         any_threads=frozenset({"onednn"}),
         formats={"amp": HALVES["amp"], "tf32": "tf32"},
         paired=frozenset({"tf32"}),
+        launchers=("mpirun", "srun"),
+        # Where MPI starts, Jittor 1.3.11 writes beyond an array that grows with the rank's number.
+        most_ranks=64,
         prepare_module="impls.jittor.runtime",
     ),
 )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from impls.backend import BackendInfo, Mark, TrainerState
+from impls.backend import BackendInfo, Group, Mark, TrainerState
 from impls.errors import UsageError
 from impls.recipe import randomness
 from impls.recipe.config import ExperimentConfig
@@ -27,9 +27,11 @@ class BaseTrainer(ABC):
 
     With matched randomness, batches, flips, timesteps and noise are keyed streams, the same in every framework.
     Dropout's masks come from the framework's own generator, which then starts anew from (seed, step) at every step: a
-    resumed training repeats an uninterrupted one exactly, but two frameworks agree only with dropout 0.
+    resumed training repeats an uninterrupted one exactly, but two frameworks agree only with dropout 0. So do two
+    numbers of ranks: each rank draws the masks of its own share of the batch.
 
     Attributes:
+        share: positions of the whole batch that this process computes.
         network: what is trained: the framework's own `network.Network`.
         optimizer: what moves its weights: the framework's own `optimizer.Adam`.
         batches: where its images come from: the framework's own `data.batches`.
@@ -40,8 +42,12 @@ class BaseTrainer(ABC):
     optimizer: Any
     batches: Any
 
-    def __init__(self, config: ExperimentConfig, info: BackendInfo) -> None:
-        self.config, self.info = config, info
+    def __init__(self, config: ExperimentConfig, info: BackendInfo, group: Group | None = None) -> None:
+        self.config, self.info, self.group = config, info, group
+        if group is not None and config.train.randomness != "matched":
+            raise UsageError("several ranks need train.randomness matched: a framework's own generator does not tell "
+                             "their images apart")
+        self.share = range(config.train.batch_size) if group is None else group.ranks.share(config.train.batch_size)
         self.steps_done = 0
         # Of a training that this one goes on from: its steps left out are missing in Adam's count for good.
         self.earlier_scale: LossScale | None = None
@@ -101,13 +107,15 @@ class BaseTrainer(ABC):
 
     def keyed_draws(self, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Timesteps (B,) and noise of `shape` for this step from the keyed streams; so are dropout's masks then."""
-        T, seed, step = self.config.diffusion.T, self.config.seed, self.steps_done
+        T, seed, step, first = self.config.diffusion.T, self.config.seed, self.steps_done, self.share.start
         self.seed_generator(step)
-        return randomness.timesteps(seed, step, shape[0], T), randomness.noise(seed, step, shape)
+        return randomness.timesteps(seed, step, shape[0], T, first), randomness.noise(seed, step, shape, first)
 
     def seed_generator(self, step: int) -> None:
         """Start the framework's own generator anew, so that what it draws at a step does not depend on earlier ones."""
-        self.set_seed(int(randomness.stream(self.config.seed, "framework", step).integers(2**31)))
+        # The first share's is that of a process of its own.
+        share = (self.share.start,) if self.share.start else ()
+        self.set_seed(int(randomness.stream(self.config.seed, "framework", step, *share).integers(2**31)))
 
     @abstractmethod
     def set_seed(self, seed: int) -> None:
@@ -116,6 +124,12 @@ class BaseTrainer(ABC):
     def learning_rate(self) -> float:
         """The rate of this step."""
         return self.config.train.learning_rate(self.steps_done)
+
+    def of_whole_batch(self, losses: list[float]) -> list[float]:
+        """Losses of this process's share as those of all ranks together, which must ask at the same step."""
+        if self.group is None or not losses:
+            return losses
+        return (self.group.total(np.array(losses)) / self.group.ranks.size).tolist()
 
     def loader_wait_ns(self) -> list[int]:
         """For every step since the last call, nanoseconds spent waiting for its batch."""
@@ -172,8 +186,10 @@ class BaseTrainer(ABC):
         """Loss and every unclipped gradient for the batch that the next `step()` would use; changes nothing.
 
         Raises:
-            UsageError: randomness is not matched, so that batch is not known before it is drawn.
+            UsageError: randomness is not matched, so that batch is not known before it is drawn; or this is a rank.
         """
+        if self.group is not None:
+            raise UsageError("gradients are asked of one process, not of a rank")
         if self.config.train.randomness != "matched":
             raise UsageError("gradients need train.randomness matched: only then is the next batch known beforehand")
         x0 = self.batches.batch(self.steps_done)

@@ -69,6 +69,11 @@ def test_tool_commands_are_understood(command: str) -> None:
     known[module].parse(words)
 
 
+@pytest.mark.parametrize("command", [one for launcher in ("torchrun", "mpirun", "srun") for one in commands(launcher)])
+def test_commands_behind_a_launcher_are_understood(command: str) -> None:
+    test_tool_commands_are_understood("python " + command[command.index("-m impls.") :])
+
+
 @pytest.mark.parametrize("command", commands("make "))
 def test_make_targets_exist(command: str) -> None:
     done = run(["make", "-n", *command.split()[1:]])

@@ -15,7 +15,7 @@ OWNERS = {**FRAMEWORKS, "evaluation": FRAMEWORKS["pytorch"]}
 # What both implementations share: numpy only.
 SHARED = ("impls.recipe", "impls.data", "impls.store", "impls.pictures", "impls.pair.file", "impls.pair.rule",
           "impls.pair.weights")
-CONTRACT = ("impls.backend", "impls.errors", "impls.devices", "impls.command", "impls.plugins")
+CONTRACT = ("impls.backend", "impls.errors", "impls.devices", "impls.ranks", "impls.command", "impls.plugins")
 # The halves of the twins that know no framework. What executes a user's file is among them: never in the harness.
 HALVES = ("impls.trainer", "impls.sampler", "impls.pair.loaded", "impls.pair.trainer")
 ANY_FRAMEWORK = tuple(module for modules in FRAMEWORKS.values() for module in modules)

@@ -21,11 +21,13 @@ from impls.devices import cpu_name
 from impls.errors import UnavailableError
 from impls.jittor import onednn, runtime
 from impls.jittor.setup import kernel_compiler
+from impls.ranks import Ranks
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.isolated import Spec
 from impls.recipe.precision import Measured, half
 
 if TYPE_CHECKING:
+    from impls.jittor.group import Group
     from impls.jittor.isolated import Isolated
     from impls.jittor.ops import Operators
     from impls.jittor.pair import PairBackend
@@ -56,12 +58,20 @@ class Backend:
         self.operators = swaps.chosen(self.options)
         found = measured(self.options, device, self.operators)
         self.info = describe(self.options, device, self.operators.names, found)
+        self.group: Group | None = None
+
+    def join(self, ranks: Ranks) -> Group:
+        """Meet the other ranks: see `impls.backend.Grouping`."""
+        from impls.jittor.group import Group
+
+        self.group = Group(ranks)
+        return self.group
 
     def trainer(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> Trainer:
         """A trainer over `images` (N, H, W, C)."""
         from impls.jittor.trainer import Trainer
 
-        return Trainer(config, images, self.info, self.options, self.operators)
+        return Trainer(config, images, self.info, self.options, self.operators, self.group)
 
     def sampler(self, config: ExperimentConfig) -> Sampler:
         """A sampler for the configured network, with fresh weights until `load`."""

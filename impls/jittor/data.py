@@ -22,22 +22,30 @@ from impls.recipe.validation import require_usable
 
 
 class ResidentBatches:
-    """All images on the device as uint8; a batch is an index, a flip and a scaling there."""
+    """All images on the device as uint8; a batch is an index, a flip and a scaling there.
 
-    def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> None:
-        self.config, self.count = config, len(images)
+    Args:
+        config: of the experiment.
+        images: uint8 (N, H, W, C).
+        share: positions of the whole batch that are wanted here.
+    """
+
+    def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8], share: range) -> None:
+        self.config, self.count, self.share = config, len(images), share
         self.images = jt.array(np.array(images.transpose(0, 3, 1, 2), order="C"))
         self.order = jt.empty((0,), dtype="int32")
 
     def batch(self, step: int) -> Var:
-        """The images of one step (B, C, H, W), float32 in [-1, 1].
+        """The share of the images of one step (B, C, H, W), float32 in [-1, 1].
 
         With matched randomness they depend on (seed, step) alone, otherwise on the calls before.
         """
         size, flip = self.config.train.batch_size, self.config.train.flip
         if self.config.train.randomness == "matched":
-            index = to_device(randomness.batch_indices(self.config.seed, step, size, self.count))
-            flips = to_device(randomness.flips(self.config.seed, step, size)) if flip else None
+            seed, share = self.config.seed, self.share
+            whole = randomness.batch_indices(seed, step, size, self.count)
+            index = to_device(whole[share.start : share.stop])
+            flips = to_device(randomness.flips(seed, step, len(share), share.start)) if flip else None
         else:
             if len(self.order) < size:
                 self.order = jt.randperm(self.count)
@@ -100,16 +108,17 @@ class LoadedBatches:
 Batches = ResidentBatches | LoadedBatches
 
 
-def batches(config: ExperimentConfig, images: NDArray[np.uint8]) -> Batches:
-    """The source of batches that `config.train.loader` names.
+def batches(config: ExperimentConfig, images: NDArray[np.uint8], share: range) -> Batches:
+    """The source of batches, or of a share of each, that `config.train.loader` names.
 
     Raises:
         DataError: the images do not fit the network, or are fewer than a batch.
         UsageError: matched randomness is asked of the native loader.
     """
     require_usable(images, config)
-    source = ResidentBatches if config.train.loader == "resident" else LoadedBatches
-    return source(config, images)
+    if config.train.loader == "resident":
+        return ResidentBatches(config, images, share)
+    return LoadedBatches(config, images)
 
 
 def start_generator(seed: int) -> None:
@@ -120,7 +129,8 @@ def start_generator(seed: int) -> None:
     """
     # What was asked for before must not be drawn from the new seed.
     jt.sync_all()
-    jt.set_global_seed(seed)
+    # By itself it adds a number of the MPI rank's to the seed, and the weights drawn from it would differ.
+    jt.set_global_seed(seed, different_seed_for_mpi=False)
     if jt.flags.use_cuda:
         # A seed alone leaves cuRAND at its place in the sequence.
         set_offset, generator = _curand()

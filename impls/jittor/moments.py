@@ -12,6 +12,7 @@ from jittor import Var
 from numpy.typing import NDArray
 
 from impls.jittor.data import to_numpy
+from impls.jittor.group import Group
 
 
 class Moments(ABC):
@@ -25,10 +26,12 @@ class Moments(ABC):
     Attributes:
         flat: "exp_avg", "exp_avg_sq" and, where there is an average, "ema".
         steps: updates done, left out ones included.
+        group: ranks whose gradients count too; None for those of this process alone.
     """
 
     name: str
     scaler: Any = None
+    group: Group | None = None
     betas, eps = (0.9, 0.999), 1e-8
 
     def __init__(self, params: Mapping[str, Var], grad_clip: float | None, ema_decay: float | None) -> None:
@@ -49,7 +52,12 @@ class Moments(ABC):
     def backward(self, loss: Var) -> list[Var]:
         """Enqueue the backward pass; returns the gradients."""
         # Without the default of keeping the graph, which operators of our own would hold for good.
-        return list(jt.grad(loss, list(self.params.values()), retain_graph=False))
+        grads = list(jt.grad(loss, list(self.params.values()), retain_graph=False))
+        return grads if self.group is None else self.of_all_ranks(self.group.mean(grads))
+
+    def of_all_ranks(self, grads: Var) -> list[Var]:
+        """What `update` takes of the gradients of all ranks, which are flat."""
+        return [grads]
 
     @abstractmethod
     def update(self, grads: Sequence[Var], lr: float) -> Var | None:

@@ -24,9 +24,12 @@ from impls.devices import TF32_SWITCH, require_tf32_switch, usable_cpus
 from impls.errors import EXIT_OK, EXIT_USAGE, UnavailableError, cause
 from impls.jittor.setup import cuda_toolkit, examination, kernel_compiler, onednn_wheels, requirements
 from impls.jittor.setup.home import jittor_home
+from impls.ranks import for_child, found, once_on_host
 
 Device = Literal["cpu", "cuda"]
 PROG = "python -m impls.jittor.runtime"
+# By which Jittor itself tells whether it is a rank.
+MPI_SIZE = "OMPI_COMM_WORLD_SIZE"
 READY = "JITTOR-IS-READY"
 PREWARM_TRIES = 3
 PREWARM_SILENCE_S = 1800
@@ -71,9 +74,10 @@ def prepare(device: Device = "cpu", tf32: bool = False) -> None:
         # Kernels at a time; by itself one for every 3 GiB of memory, at most 16. One alone would show no progress.
         "use_parallel_op_compiler": str(max(2, usable_cpus())),
     }
-    under_mpi = "OMPI_COMM_WORLD_SIZE" in os.environ
-    if not under_mpi:
+    if not _under_mpi():
         settings |= {"use_mpi": "0", "use_nccl": "0"}
+    elif os.environ.get("use_mpi", "1") == "1":
+        requirements.check_mpi()
     home = jittor_home()
     if device == "cuda":
         settings["use_mkl"] = "0"  # operators for the CPU
@@ -100,10 +104,22 @@ def prepare(device: Device = "cpu", tf32: bool = False) -> None:
     _prepared = (device, tf32)
 
 
+def _under_mpi() -> bool:
+    """Whether this process is a rank of MPI, told as Jittor itself looks for it."""
+    ranks = found()
+    if ranks.launcher == "srun" and ranks.size > 1:
+        if "PMIX_RANK" not in os.environ:
+            raise UnavailableError("srun started ranks that cannot speak MPI: start them by srun --mpi=pmix")
+        for name in ("rank", "size", "local_rank", "local_size"):
+            os.environ.setdefault(f"OMPI_COMM_WORLD_{name.upper()}", str(getattr(ranks, name)))
+    return MPI_SIZE in os.environ
+
+
 def prewarm(device: Device = "cpu", echo: Callable[[str], None] = print, log: Path | None = None) -> None:
     """Compile Jittor's core in a process of its own until an import works; about 3 s when nothing is left to do.
 
     The first import may end its process with exit status 0 ("please rerun your command"): hence a sentinel and tries.
+    Of several ranks on a host the first one to come does it, and the others wait for that.
 
     Args:
         device: as for `prepare`.
@@ -113,6 +129,16 @@ def prewarm(device: Device = "cpu", echo: Callable[[str], None] = print, log: Pa
     Raises:
         UnavailableError: Jittor cannot be made ready; the message ends with the compiler's last words.
     """
+    ranks = found()
+    if ranks.local_size > 1:
+        with once_on_host(ranks, jittor_home() / ".cache" / "jittor" / ".ranks") as first:
+            if first:
+                _prewarm_into(device, echo, log)
+        return
+    _prewarm_into(device, echo, log)
+
+
+def _prewarm_into(device: Device, echo: Callable[[str], None], log: Path | None) -> None:
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
         _prewarm(device, echo, log)
@@ -179,7 +205,10 @@ def _name_interpreter_by_version() -> None:
 
 def _import_in_child(device: Device, echo: Callable[[str], None], log: Path) -> str:
     """One try to import Jittor in a new process; everything it printed."""
-    environment = dict(os.environ, log_silent="0", PYTHONUNBUFFERED="1")
+    environment = dict(for_child(os.environ), log_silent="0", PYTHONUNBUFFERED="1")
+    if _under_mpi():
+        # Compiled there too, though it is no rank.
+        environment.setdefault("use_mpi", "1")
     command = [sys.executable, "-m", "impls.jittor.runtime", "--import", "--device", device]
     root = Path(__file__).parents[2]
     started = spoke = time.monotonic()

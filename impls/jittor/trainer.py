@@ -14,6 +14,7 @@ from impls.backend import BackendInfo, MemoryReading
 from impls.jittor import onednn
 from impls.jittor.data import batches, start_generator, to_device, to_numpy
 from impls.jittor.diffusion import add_noise, noise_scales
+from impls.jittor.group import Group
 from impls.jittor.network import Network, device_memory
 from impls.jittor.ops import Operators
 from impls.jittor.optimizer import Adam
@@ -30,11 +31,14 @@ class Trainer(BaseTrainer):
     network: Network
 
     def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8],
-                 info: BackendInfo, options: frozenset[str], operators: Operators) -> None:
-        super().__init__(config, info)
+                 info: BackendInfo, options: frozenset[str], operators: Operators,
+                 group: Group | None = None) -> None:
+        super().__init__(config, info, group)
         self.seed_generator(0)
         self.network = Network(config.model, options, operators, training=True)
-        self.info = self.network.told(info, config.train.batch_size)
+        self.info = self.network.told(info, len(self.share))
+        if group is not None:
+            group.unite(self.network)
         if options & {onednn.WHOLE, onednn.OPTIMISER}:
             from impls.jittor.onednn.adam import OneDNNAdam
 
@@ -42,9 +46,10 @@ class Trainer(BaseTrainer):
         else:
             self.optimizer = Adam(self.network.params, config.train.grad_clip, config.train.ema_decay,
                                   scaled="amp" in options)
+        self.optimizer.group = group
         self.info = replace(self.info, operators={**self.info.operators, "optimizer": self.optimizer.name})
         self.scales = noise_scales(Schedule.from_config(config.diffusion), jt.empty((0,)))
-        self.batches = batches(config, images)
+        self.batches = batches(config, images, self.share)
 
     def step(self) -> None:
         """Enqueue one optimisation step on the next batch."""
@@ -73,7 +78,7 @@ class Trainer(BaseTrainer):
     def losses(self) -> list[float]:
         """Losses of the steps since the last call, oldest first; waits for the device."""
         unread, self.unread_losses = self.unread_losses, []
-        return [float(loss.item()) for loss in unread]
+        return self.of_whole_batch([float(loss.item()) for loss in unread])
 
     def synchronize(self) -> None:
         """Return only when all enqueued work is finished."""

@@ -17,11 +17,13 @@ from impls.backend import BackendInfo
 from impls.devices import cpu_name, require_tf32_switch
 from impls.errors import UnavailableError
 from impls.pytorch import precision
+from impls.pytorch.group import Group
 from impls.pytorch.isolated import Isolated, isolated
 from impls.pytorch.ops import Operators
 from impls.pytorch.sampler import Sampler
 from impls.pytorch.swaps import chosen
 from impls.pytorch.trainer import Trainer
+from impls.ranks import Ranks
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.isolated import Spec
 from impls.recipe.precision import Measured, half
@@ -44,10 +46,16 @@ class Backend:
         self.operators = chosen(self.options)
         found = measured(self.options, self.device, self.operators)
         self.info = describe(self.options, self.device, self.operators.names, found)
+        self.group: Group | None = None
+
+    def join(self, ranks: Ranks) -> Group:
+        """Meet the other ranks: see `impls.backend.Grouping`."""
+        self.group = Group(ranks, self.device)
+        return self.group
 
     def trainer(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> Trainer:
         """A trainer over `images` (N, H, W, C)."""
-        return Trainer(config, images, self.device, self.info, self.options, self.operators)
+        return Trainer(config, images, self.device, self.info, self.options, self.operators, self.group)
 
     def sampler(self, config: ExperimentConfig) -> Sampler:
         """A sampler for the configured network, with fresh weights until `load`."""

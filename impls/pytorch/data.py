@@ -19,22 +19,31 @@ from impls.recipe.validation import require_usable
 
 
 class ResidentBatches:
-    """All images on the device as uint8; a batch is an index, a flip and a scaling there."""
+    """All images on the device as uint8; a batch is an index, a flip and a scaling there.
 
-    def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8], device: torch.device) -> None:
-        self.config, self.device, self.count = config, device, len(images)
+    Args:
+        config: of the experiment.
+        images: uint8 (N, H, W, C).
+        device: where they are kept.
+        share: positions of the whole batch that are wanted here.
+    """
+
+    def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8], device: torch.device, share: range) -> None:
+        self.config, self.device, self.count, self.share = config, device, len(images), share
         self.images = torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C")).to(device)
         self.order = torch.empty(0, dtype=torch.int64, device=device)
 
     def batch(self, step: int) -> Tensor:
-        """The images of one step (B, C, H, W), float32 in [-1, 1].
+        """The share of the images of one step (B, C, H, W), float32 in [-1, 1].
 
         With matched randomness they depend on (seed, step) alone, otherwise on the calls before.
         """
         size, flip = self.config.train.batch_size, self.config.train.flip
         if self.config.train.randomness == "matched":
-            index = to_device(randomness.batch_indices(self.config.seed, step, size, self.count), self.device)
-            flips = to_device(randomness.flips(self.config.seed, step, size), self.device) if flip else None
+            seed, share = self.config.seed, self.share
+            whole = randomness.batch_indices(seed, step, size, self.count)
+            index = to_device(whole[share.start : share.stop], self.device)
+            flips = to_device(randomness.flips(seed, step, len(share), share.start), self.device) if flip else None
         else:
             if len(self.order) < size:
                 self.order = torch.randperm(self.count, device=self.device)
@@ -97,16 +106,17 @@ class LoadedBatches:
 Batches = ResidentBatches | LoadedBatches
 
 
-def batches(config: ExperimentConfig, images: NDArray[np.uint8], device: torch.device) -> Batches:
-    """The source of batches that `config.train.loader` names.
+def batches(config: ExperimentConfig, images: NDArray[np.uint8], device: torch.device, share: range) -> Batches:
+    """The source of batches, or of a share of each, that `config.train.loader` names.
 
     Raises:
         DataError: the images do not fit the network, or are fewer than a batch.
         UsageError: matched randomness is asked of the native loader.
     """
     require_usable(images, config)
-    source = ResidentBatches if config.train.loader == "resident" else LoadedBatches
-    return source(config, images, device)
+    if config.train.loader == "resident":
+        return ResidentBatches(config, images, device, share)
+    return LoadedBatches(config, images, device)
 
 
 def start_generator(seed: int) -> None:

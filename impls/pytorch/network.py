@@ -41,10 +41,10 @@ class Network:
             self.unet = self.unet.to(memory_format=torch.channels_last)
         self.memory_format = torch.channels_last if "channels_last" in options else torch.contiguous_format
         self.frozen = "freeze" in options and not training
-        computed: Callable[..., Tensor] = self.unet
+        self.computed: Callable[..., Tensor] = self.unet
         if "compile" in options:
-            computed = torch.compile(self.unet, options=_compiler_settings(options, device, training))
-        self.forward = as_run(computed, device, options)
+            self.computed = torch.compile(self.unet, options=_compiler_settings(options, device, training))
+        self.forward = as_run(self.computed, device, options)
         if not training:
             cast_weights(self.unet, options)
         self.params = dict(self.unet.named_parameters())

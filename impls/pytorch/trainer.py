@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from impls.backend import BackendInfo, MemoryReading
 from impls.pytorch.data import batches, start_generator, to_device, to_numpy
 from impls.pytorch.diffusion import add_noise, noise_scales
+from impls.pytorch.group import Group
 from impls.pytorch.network import Network, device_memory
 from impls.pytorch.ops import Operators
 from impls.pytorch.optimizer import Adam
@@ -29,17 +30,20 @@ class Trainer(BaseTrainer):
     network: Network
 
     def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8], device: torch.device,
-                 info: BackendInfo, options: frozenset[str], operators: Operators) -> None:
-        super().__init__(config, info)
+                 info: BackendInfo, options: frozenset[str], operators: Operators,
+                 group: Group | None = None) -> None:
+        super().__init__(config, info, group)
         self.device, self.options = device, options
         self.seed_generator(0)
         self.network = Network(config.model, device, options, operators, training=True)
-        self.info = self.network.told(info, config.train.batch_size)
+        self.info = self.network.told(info, len(self.share))
+        if group is not None:
+            group.unite(self.network)
         self.optimizer = Adam(self.network.params, config.train.grad_clip, config.train.ema_decay,
                               scaled="fp16" in options)
         self.info = replace(self.info, operators={**self.info.operators, "optimizer": self.optimizer.name})
         self.scales = noise_scales(Schedule.from_config(config.diffusion), torch.empty(0, device=device))
-        self.batches = batches(config, images, device)
+        self.batches = batches(config, images, device, self.share)
 
     def loss(self, x0: Tensor) -> Tensor:
         """The mean squared error of the predicted noise (Ho et al. 2020, equation 14) for this step's draws."""
@@ -61,7 +65,7 @@ class Trainer(BaseTrainer):
     def losses(self) -> list[float]:
         """Losses of the steps since the last call, oldest first; waits for the device."""
         unread, self.unread_losses = self.unread_losses, []
-        return torch.stack(unread).tolist() if unread else []
+        return self.of_whole_batch(torch.stack(unread).tolist() if unread else [])
 
     def synchronize(self) -> None:
         """Return only when all enqueued work is finished; on the CPU it always is."""

@@ -10,7 +10,8 @@ from typing import Literal, NoReturn
 from impls.backend import Backend
 from impls.command.process import catch_interrupts
 from impls.devices import cuda_driver_fault, default_threads, threads_remark, usable_cpus
-from impls.errors import EXIT_INTERRUPTED, UnavailableError, UsageError
+from impls.errors import EXIT_INTERRUPTED, EXIT_OK, UnavailableError, UsageError
+from impls.ranks import ALONE, Ranks, found, take_gpu, threads_here
 from impls.registry import Arm, Device, Job
 
 Choice = Literal["auto", "cpu", "cuda"]
@@ -18,9 +19,10 @@ Choice = Literal["auto", "cpu", "cuda"]
 
 def leave(status: int) -> NoReturn:
     """End the process; everything is written and closed by now."""
-    if status == EXIT_INTERRUPTED:
+    if status == EXIT_INTERRUPTED or (status != EXIT_OK and found().size > 1):
         # A signal to the whole job (scancel, Ctrl-C) has also reached Jittor's idle compilers, and the usual end of the
-        # process would wait for a lock that one of them held when it died.
+        # process would wait for a lock that one of them held when it died. That of a rank which failed would wait for
+        # the others, as MPI has it, while they may wait for this one.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -32,8 +34,12 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def quiet(_text: str) -> None:
+    """Say nothing: what one rank says, all of them would."""
+
+
 def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None], threads: int | None = None,
-                 job: Job = "training") -> tuple[Backend, Device]:
+                 job: Job = "training", ranks: Ranks = ALONE) -> tuple[Backend, Device]:
     """The arm's framework, imported and on its device; "auto" is CUDA where the arm can use it.
 
     Args:
@@ -42,6 +48,7 @@ def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None], threads: 
         say: told which device was taken and why, and how far a compilation is.
         threads: inside an operator, on the CPU; None for what OMP_NUM_THREADS says, else one for each processor.
         job: what it does, where that decides what the arm stands for.
+        ranks: of which this process is one; each takes a GPU of its own, and they share the processors.
 
     Raises:
         UnavailableError: the framework, the device or an option cannot be used here.
@@ -49,8 +56,11 @@ def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None], threads: 
     """
     if threads is not None and not 1 <= threads <= usable_cpus():
         raise UsageError(f"--threads: from 1 to {usable_cpus()}, the CPUs that this process may use, got {threads}")
+    if threads is None and ranks.local_size > 1:
+        threads = threads_here(ranks)
     if choice == "cpu":
         return _created(arm, "cpu", say, threads, job), "cpu"
+    take_gpu(ranks)
     fault = arm.device_fault("cuda") or cuda_driver_fault()
     refusal: UnavailableError | None = None
     if fault is None:

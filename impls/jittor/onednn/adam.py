@@ -41,6 +41,12 @@ class OneDNNAdam(Moments):
         load()
         super().__init__(params, grad_clip, ema_decay)
 
+    def of_all_ranks(self, grads: jt.Var) -> list[jt.Var]:
+        """The gradients of all ranks, which are flat, apart."""
+        starts = [0, *self.ends[:-1].tolist()]
+        return [grads[start:end].reshape(shape)
+                for start, end, shape in zip(starts, self.ends.tolist(), self.shapes.values(), strict=True)]
+
     def update(self, grads: Sequence[jt.Var], lr: float) -> jt.Var:
         """Enqueue one update; returns the gradients' global norm before clipping, shape (1,).
 

@@ -95,6 +95,18 @@ def headers() -> Path:
     return include
 
 
+def check_mpi() -> None:
+    """Open MPI's compiler, without which Jittor leaves its ranks to themselves.
+
+    Raises:
+        UnavailableError: it is missing.
+    """
+    compiler = os.environ.get("mpicc_path") or "mpicc"
+    if shutil.which(compiler) is None:
+        raise UnavailableError(f"Jittor's ranks speak by Open MPI, whose {compiler} is missing: install it "
+                               "(Debian: apt install libopenmpi-dev), or name it by mpicc_path")
+
+
 def python_config() -> str:
     """The script that tells Jittor the headers' place: named explicitly, a virtual environment has none of its own.
 

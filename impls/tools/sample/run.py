@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,19 +20,21 @@ from typing import Any, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from impls.backend import Images, Sampler
+from impls.backend import Backend, Images, Sampler
 from impls.command import process
 from impls.errors import UsageError
 from impls.pictures.images import grid, require_picture, save_gif, save_grid, save_npy, save_npz, save_png
+from impls.ranks import Ranks
 from impls.recipe.config import ExperimentConfig, SampleConfig
 from impls.recipe.schedule import chain_remarks
 from impls.registry import Arm, parse_arm
 from impls.store.files import whole_file
 from impls.store.shards import open_shards
 from impls.store.weights import Weights, load_weights
-from impls.tools import tool
+from impls.tools import team, tool
 from impls.tools.sample.loop import Batch, Request, batches, draw, load_into, start_images
 from impls.tools.sample.options import PROG, SampleOptions, experiment, film, parse, request_of
+from impls.tools.team import Team
 
 # The grid and the GIF show so many images at most; more would be specks in a huge file.
 SHOWN = 256
@@ -48,10 +51,12 @@ class Job:
         nfe: its network calls.
         film: the moments that the GIF shows.
         arm: what runs.
+        backend: its framework.
         sampler: with its weights.
         weights: where they come from.
         digest: their SHA-256.
         say: tells people.
+        silent: another rank shows how far it is.
     """
 
     options: SampleOptions
@@ -60,17 +65,19 @@ class Job:
     nfe: int
     film: list[int]
     arm: Arm
+    backend: Backend
     sampler: Sampler
     weights: Weights
     digest: str
     say: Callable[[str], None]
+    silent: bool
 
     def bar(self, count: int) -> tqdm[Any]:
         """A progress bar over the network calls of `count` batches."""
         # A file gets a line now and then, a terminal a moving bar.
         pace = 0.1 if sys.stderr.isatty() else 10.0
         name = f"{self.arm.name} {self.request.method}"
-        return tqdm(total=count * self.nfe, desc=name, unit="call", mininterval=pace)
+        return tqdm(total=count * self.nfe, desc=name, unit="call", mininterval=pace, disable=self.silent)
 
     def facts(self, drawn: int, seconds: float, extra: dict[str, Any]) -> dict[str, Any]:
         """What `sampling.json` says."""
@@ -87,32 +94,37 @@ class Job:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0 done, 2 bad input, 130 interrupted."""
-    return process.run(PROG, _main, argv)
+    return process.run(PROG, partial(team.run, _main), argv)
 
 
-def _main(words: list[str]) -> None:
+def _main(words: list[str], ranks: Ranks) -> None:
     options, overrides = parse(words)
     talk = Talk()
+    arm = parse_arm(options.backend)
+    team.require_startable(arm, ranks, PROG, words)
+    if ranks.size > 1 and not options.test:
+        raise UsageError(f"{ranks.size} ranks draw the shards of one set: give --test, or start one process")
     with ExitStack() as stack:
         stack.callback(talk.close)
-        job = prepare(options, overrides, talk.say)
+        job = prepare(options, overrides, arm, talk.say if ranks.rank == 0 else tool.quiet, ranks)
         stack.callback(job.sampler.close)
         name = f"{job.arm.name.replace(':', '-')}-{job.request.method}-{_stamp()}"
-        if options.log:
+        together = stack.enter_context(team.joined(job.backend, job.arm, ranks))
+        if options.log and ranks.rank == 0:
             talk.open(Path(options.log_root) / f"{name}.log")
         if options.test:
-            evaluate(job, Path(options.sample_root))
+            evaluate(job, Path(options.sample_root), together)
         else:
             show(job, Path(options.sample_root) / name)
 
 
-def prepare(options: SampleOptions, overrides: dict[str, Any], say: Callable[[str], None]) -> Job:
+def prepare(options: SampleOptions, overrides: dict[str, Any], arm: Arm, say: Callable[[str], None], ranks: Ranks
+            ) -> Job:
     """Check everything that can be checked, cheapest first, and load the rest.
 
     Raises:
         UsageError: a setting, the weights or the device cannot be used.
     """
-    arm = parse_arm(options.backend)
     root = Path(options.sample_root)
     if os.path.exists(root) and not os.path.isdir(root):
         raise UsageError(f"--sample_root {root}: is a file: name a folder")
@@ -128,7 +140,7 @@ def prepare(options: SampleOptions, overrides: dict[str, Any], say: Callable[[st
     for remark in chain_remarks(config.diffusion, request.method, request.steps, request.eta, request.spacing,
                                 config.sample.steps_offset):
         say(f"note: {remark}")
-    backend, device = tool.open_backend(arm, options.device, say, options.threads, "sampling")
+    backend, device = tool.open_backend(arm, options.device, say, options.threads, "sampling", ranks)
     arm = arm.spelled_out(device, "sampling")
     sampler = backend.sampler(config)
     load_into(sampler, weights)
@@ -137,7 +149,8 @@ def prepare(options: SampleOptions, overrides: dict[str, Any], say: Callable[[st
         eta += f", eps {'recomputed after clipping' if config.sample.recompute_eps else 'as predicted'}"
     say(f"{arm.name} on {backend.info.device}: {options.num_images} images, {request.method.upper()}{eta}, NFE {nfe}, "
         f"seed {request.seed} (the first call may compile for a while)")
-    return Job(options, config, request, nfe, shown, arm, sampler, weights, weights.sha256(), say)
+    return Job(options, config, request, nfe, shown, arm, backend, sampler, weights, weights.sha256(), say,
+               silent=ranks.rank > 0)
 
 
 def show(job: Job, folder: Path) -> None:
@@ -178,35 +191,50 @@ def show(job: Job, folder: Path) -> None:
     job.say(f"{options.num_images} images in {seconds:.1f} s: {folder}")
 
 
-def evaluate(job: Job, folder: Path) -> None:
+def evaluate(job: Job, folder: Path, together: Team | None = None) -> None:
     """Draw images for evaluation, shard by shard; what an earlier run with the same settings left is kept.
 
+    Of several ranks each draws the shards whose number, divided by how many ranks there are, leaves its own, and the
+    first one puts all of them together.
+
     Raises:
-        UsageError: the folder holds images of other settings, or cannot be written.
+        UsageError: the folder holds images of other settings, or cannot be written or read by all ranks.
     """
     options = job.options
-    shards = open_shards(folder, identity(job))
+    opened = partial(open_shards, folder, identity(job))
+    shards = opened() if together is None else together.first(opened)
     runs = list(batches(options.num_images, options.batch_size))
-    kept = {number: found for number, run in enumerate(runs)
-            if (found := shards.load(number, len(run))) is not None}
+    own = range(len(runs)) if together is None else range(together.ranks.rank, len(runs), together.ranks.size)
+    kept = {number: found for number in own if (found := shards.load(number, len(runs[number]))) is not None}
     if kept:
         job.say(f"{folder}: {sum(map(len, kept.values()))} images are there already")
     fresh: list[Batch] = []
-    with job.bar(len(runs) - len(kept)) as bar:
-        for number, run in enumerate(runs):
+    with job.bar(len(own) - len(kept)) as bar:
+        for number in own:
             if number not in kept:
-                batch = draw(job.sampler, job.request, run, on_call=bar.update)
+                batch = draw(job.sampler, job.request, runs[number], on_call=bar.update)
                 shards.save(number, batch.images)
                 kept[number] = batch.images
                 fresh.append(batch)
+    drawn = sum(len(batch.images) for batch in fresh)
+    if together is not None:
+        drawn = int(together.total(drawn))
+        if not together.leads:
+            return
+        for number in sorted(set(range(len(runs))).difference(own)):
+            found = shards.load(number, len(runs[number]))
+            if found is None:
+                raise UsageError(f"{shards.path(number)}: rank {number % together.ranks.size} drew it, but it cannot "
+                                 "be read here: give a --sample_root that all ranks share")
+            kept[number] = found
     images: Images = np.concatenate([kept[number] for number in range(len(runs))])
     save_npz(folder / "images.npz", images)
     save_npy(folder / "images.npy", images)
     save_grid(folder / "grid.png", images[:SHOWN])
     seconds = sum(batch.seconds for batch in fresh)
-    drawn = sum(len(batch.images) for batch in fresh)
     timed = [(batch.seconds, len(batch.images)) for batch in fresh]
-    _write_json(folder / "sampling.json", job.facts(drawn, seconds, {"batches": timed}))
+    ranks = 1 if together is None else together.ranks.size
+    _write_json(folder / "sampling.json", job.facts(drawn, seconds, {"batches": timed, "ranks": ranks}))
     job.say(f"{len(images)} images, {drawn} of them drawn now in {seconds:.1f} s: {folder / 'images.npz'}")
 
 

@@ -13,6 +13,7 @@ from impls.backend import Images, Trainer, TrainerState, loss_scale_of
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
 from impls.store.trainlog import EpochLine, StepLine
+from impls.tools.team import Team
 
 # Reading losses waits for the device, so that it idles for a moment: now and then, not at every step.
 READ_EVERY_STEPS, READ_EVERY_S = 50, 0.5
@@ -106,16 +107,20 @@ class Training:
         config: of the experiment.
         plan: when what happens.
         held_out: images that are not trained on; may be none.
-        outputs: told everything.
+        outputs: told everything; of several ranks, that of the first.
         stopped: whether somebody asked for the end; a step that has begun is finished.
         step: steps done already.
         clock: seconds.
+        team: the ranks that train together; None for one alone. Only the first one's clock counts, everybody's wish to
+            stop does, and all hear of both before a step, since whoever is late or ahead would be waited for in vain.
     """
 
     def __init__(self, trainer: Trainer, config: ExperimentConfig, plan: Plan, held_out: Images, outputs: Outputs,
-                 stopped: Callable[[], bool], step: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+                 stopped: Callable[[], bool], step: int = 0, clock: Callable[[], float] = time.monotonic,
+                 team: Team | None = None) -> None:
         self.trainer, self.config, self.plan, self.outputs = trainer, config, plan, outputs
-        self.held_out, self.stopped, self.clock = held_out, stopped, clock
+        self.held_out, self.stopped, self.clock, self.team = held_out, stopped, clock, team
+        self.leads, self.due = team is None or team.leads, [False, False]
         self.step = self.step_read = self.step_saved = step
         # Steps and seconds since the last line of an epoch; the work at its end is not training.
         self.steps_timed, self.seconds_timed, self.timed_until = 0, 0.0, clock()
@@ -127,7 +132,7 @@ class Training:
         Raises:
             UsageError: the loss is not a finite number any more, or something cannot be written.
         """
-        while self.step < self.plan.last_step and not self.stopped():
+        while self.step < self.plan.last_step and not self._stops():
             self.trainer.step()
             self.step += 1
             self._after_step()
@@ -136,20 +141,30 @@ class Training:
             self._save(None)
         return self.step >= self.plan.last_step
 
+    def _stops(self) -> bool:
+        if self.team is None:
+            return self.stopped()
+        stop, *self.due = self.team.agreed(self.stopped(), *(self.leads and due for due in self._due()))
+        return stop
+
+    def _due(self) -> list[bool]:
+        """Whether the clock asks for losses, and for a checkpoint."""
+        now, every = self.clock(), self.plan.checkpoint_s
+        return [now - self.timed_until >= READ_EVERY_S, every is not None and now - self.saved_at >= every]
+
     def _after_step(self) -> None:
         plan, step = self.plan, self.step
-        overdue = plan.checkpoint_s is not None and self.clock() - self.saved_at >= plan.checkpoint_s
+        late, overdue = self._due() if self.team is None else self.due
         saves = plan.saves(step) or overdue
         milestone = plan.validates(step) or saves or plan.draws(step)
-        late = step - self.step_read >= READ_EVERY_STEPS or self.clock() - self.timed_until >= READ_EVERY_S
-        if late or milestone:
+        if late or milestone or step - self.step_read >= READ_EVERY_STEPS:
             self._read()
         if not milestone:
             return
         validation_loss = self._validate() if plan.validates(step) else None
         if saves:
             self._save(validation_loss)
-        if plan.draws(step) and not self.stopped():
+        if plan.draws(step) and self.leads and not self.stopped():
             self.outputs.samples(self.trainer.state())
         self.timed_until = self.clock()
 
@@ -173,6 +188,8 @@ class Training:
                              "earlier checkpoint with a smaller --lr")
 
     def _validate(self) -> float | None:
+        if not self.leads:
+            return None
         raw = averaged = None
         if len(self.held_out):
             raw = self.trainer.validation_loss(self.held_out, use_ema=False)
@@ -188,5 +205,6 @@ class Training:
         return raw if averaged is None else averaged
 
     def _save(self, validation_loss: float | None) -> None:
-        self.outputs.checkpoint(self.trainer.state(), validation_loss)
+        if self.leads:
+            self.outputs.checkpoint(self.trainer.state(), validation_loss)
         self.step_saved, self.saved_at = self.step, self.clock()

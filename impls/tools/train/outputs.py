@@ -29,6 +29,22 @@ CURVE_EVERY_S = 30.0
 Draw = Callable[[Arrays], Images | None]
 
 
+class NoOutputs:
+    """Those of a rank that is not the first."""
+
+    def steps(self, lines: Sequence[StepLine], images_per_s: float) -> None:
+        """Nothing."""
+
+    def epoch(self, line: EpochLine) -> None:
+        """Nothing."""
+
+    def checkpoint(self, state: TrainerState, validation_loss: float | None) -> None:
+        """Nothing."""
+
+    def samples(self, state: TrainerState) -> None:
+        """Nothing."""
+
+
 class FolderOutputs:
     """See `impls.tools.train.loop.Outputs`.
 

@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from impls.backend import Arrays, Backend, Images, Sampler
+import numpy as np
+
+from impls.backend import Arrays, Backend, Images, Sampler, Trainer
 from impls.command import process
 from impls.data import datasets
 from impls.data.datasets import Dataset
 from impls.errors import EXIT_INTERRUPTED, DataError, UsageError
+from impls.ranks import Ranks
 from impls.recipe.config import ExperimentConfig, merged
 from impls.recipe.validation import held_out
 from impls.registry import Arm, parse_arm
 from impls.store.checkpoint import Note
 from impls.store.files import whole_file
-from impls.tools import tool
-from impls.tools.tool import say
+from impls.tools import team, tool
+from impls.tools.team import Team
+from impls.tools.tool import quiet, say
 from impls.tools.train.disk import Disk
 from impls.tools.train.loop import Plan, Training
 from impls.tools.train.options import PROG, TrainOptions, as_file, continued, experiment, parse
-from impls.tools.train.outputs import FolderOutputs
+from impls.tools.train.outputs import FolderOutputs, NoOutputs
 from impls.tools.train.start import Start, computed_by, drift, open_folder, starting_point
 
 SAMPLE_STEPS, MOST_SAMPLES = 50, 64
 
 
 class Stop:
-    """What SIGINT and SIGTERM do: while training the first one is a wish, otherwise and the second time the end."""
+    """What SIGINT and SIGTERM do: while training the first one is a wish, otherwise and the second time the end.
 
-    def __init__(self) -> None:
-        self.wanted, self.training = False, False
+    Args:
+        patient: the second is a wish, too: a launcher hands on what its ranks have got already, and ends them itself
+            where it loses patience.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
+        self.wanted, self.training, self.patient = False, False, patient
 
     def __call__(self) -> bool:
         """Whether the end is wanted."""
@@ -45,7 +56,7 @@ class Stop:
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.wanted or not self.training:
+        if not self.training or (self.wanted and not self.patient):
             raise KeyboardInterrupt
         self.wanted = True
 
@@ -56,38 +67,55 @@ class Stopped(Exception):  # noqa: N818 - not an error
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0 done, 2 bad input, 130 interrupted."""
-    return process.run(PROG, _main, argv)
+    return process.run(PROG, partial(team.run, _main), argv)
 
 
-def _main(words: list[str]) -> None:
-    stop = Stop()
+def _main(words: list[str], ranks: Ranks) -> None:
+    stop = Stop(patient=ranks.size > 1)
     options, overrides = parse(words)
     start = starting_point(options.model_path)
     arm = parse_arm(options.backend or (start.note.arm if start is not None else None) or "pytorch")
+    team.require_startable(arm, ranks, PROG, words)
     if start is not None:
         # First, because it needs no framework.
-        continued(options, overrides, start.config, start.path)
-    backend, device = tool.open_backend(arm, options.device, say, options.threads)
+        require_shares(continued(options, overrides, start.config, start.path), ranks)
+    told = say if ranks.rank == 0 else quiet
+    backend, device = tool.open_backend(arm, options.device, told, options.threads, ranks=ranks)
     arm = arm.spelled_out(device, "training")
     stop.listen()
-    if start is not None:
-        threads = start.note.threads
-        exactly = (f"OMP_NUM_THREADS={threads} {shlex.join([*PROG.split(), *words])}" if options.threads is None
-                   else f"--threads {threads}")
-        remark = drift(start.note, arm, backend.info, exactly)
-        if remark is not None:
-            say(remark)
-    config = (experiment(options, overrides, device) if start is None
-              else continued(options, overrides, start.config, start.path))
-    settled = start is not None or "image_channels" in overrides.get("model", {})
-    data = _dataset(options, start, config.model.image_channels if settled else None)
-    config = merged(config, {"model": {"image_channels": data.shape[-1]}}, f"data set {data.name}")
-    train(options, config, arm, backend, data, start, stop)
+    with team.joined(backend, arm, ranks) as together:
+        if start is not None:
+            threads = start.note.threads
+            exactly = (f"OMP_NUM_THREADS={threads} {shlex.join([*PROG.split(), *words])}" if options.threads is None
+                       else f"--threads {threads}")
+            remark = drift(start.note, arm, backend.info, exactly, ranks.size)
+            if remark is not None:
+                told(remark)
+        config = (experiment(options, overrides, device) if start is None
+                  else continued(options, overrides, start.config, start.path))
+        require_shares(config, ranks)
+        settled = start is not None or "image_channels" in overrides.get("model", {})
+        prepared = partial(_dataset, options, start, config.model.image_channels if settled else None, told)
+        data = prepared() if together is None else together.in_turn(prepared)
+        config = merged(config, {"model": {"image_channels": data.shape[-1]}}, f"data set {data.name}")
+        train(options, config, arm, backend, data, start, stop, together)
+
+
+def require_shares(config: ExperimentConfig, ranks: Ranks) -> None:
+    """Refuse a recipe of which several ranks cannot each take a part.
+
+    Raises:
+        UsageError: the batch does not divide, or what is drawn is not keyed by its place in the batch.
+    """
+    ranks.share(config.train.batch_size)
+    if ranks.size > 1 and config.train.randomness != "matched":
+        raise UsageError(f"train.randomness {config.train.randomness}: {ranks.size} ranks would draw the same images: "
+                         "leave out --loader native, or choose matched")
 
 
 def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Backend, data: Dataset,
-          start: Start | None, stop: Stop) -> None:
-    """Train in a folder of its own, or go on in the training's.
+          start: Start | None, stop: Stop, together: Team | None = None) -> None:
+    """Train in a folder of its own, or go on in the training's; of several ranks the first one has the folder.
 
     Raises:
         UsageError: the data or the checkpoint does not fit, the training diverged, or something cannot be written.
@@ -100,25 +128,34 @@ def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Ba
                 60 * options.checkpoint_minutes or None)
     step = 0 if start is None else start.state.step
     if start is not None and step >= plan.last_step:
-        say(f"{start.path}: has {step} steps already, the end is at step {plan.last_step}: nothing to do; "
-            "raise --num-epochs or --max-steps")
+        told = say if together is None or together.leads else quiet
+        told(f"{start.path}: has {step} steps already, the end is at step {plan.last_step}: nothing to do; "
+             "raise --num-epochs or --max-steps")
         return
     trainer = backend.trainer(config, trained_on)
     if start is not None:
         trainer.load_state(start.state)
+    if together is not None:
+        together.require_alike(begun(config, data, start))
+        if not together.leads:
+            follow(trainer, config, plan, stop, step, together)
+            return
     root = Path(options.log_root) if start is None or start.folder is None else start.folder
     disk = Disk.of(root, plan, step, trainer.parameter_count, config, options)
     disk.require_one()
     folder, earlier = open_folder(options, config, arm, data, start, say)
     with whole_file(folder.settings) as partial:
         partial.write_text(as_file(options, data.name, arm.name, config), encoding="utf-8")
-    say(f"{arm.name} on {backend.info.device}: {trainer.parameter_count:,} parameters, {len(trained_on)} images, "
+    size = 1 if together is None else together.ranks.size
+    many = "" if together is None else f" on {size} ranks ({together.ranks.launcher})"
+    say(f"{arm.name} on {backend.info.device}{many}: {trainer.parameter_count:,} parameters, {len(trained_on)} images, "
         f"{len(kept_out)} held out, from step {step} to {plan.last_step}: {folder.path}")
     say(disk.sentence())
-    note = Note(arm=arm.name, dataset=data.name, dataset_sha256=data.sha256, **computed_by(backend.info))
+    note = Note(arm=arm.name, dataset=data.name, dataset_sha256=data.sha256,
+                **computed_by(backend.info, size))
     drawer = GridDrawer(backend, config, stop)
     outputs = FolderOutputs(folder, config, plan, note, drawer, options, earlier, step)
-    training = Training(trainer, config, plan, kept_out, outputs, stop, step)
+    training = Training(trainer, config, plan, kept_out, outputs, stop, step, team=together)
     go_on = shlex.join([*PROG.split(), "--model_path", str(folder.path)])
     failed = stop.training = True
     try:
@@ -136,6 +173,36 @@ def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Ba
         say(f"{PROG}: interrupted after step {training.step}" + (f"; to go on: {go_on}" if outputs.latest else ""))
         raise SystemExit(EXIT_INTERRUPTED)
     print(folder.checkpoint(training.step))
+
+
+def follow(trainer: Trainer, config: ExperimentConfig, plan: Plan, stop: Stop, step: int, together: Team) -> None:
+    """Train as a rank that is not the first: it computes its share, and nothing is written or said.
+
+    Raises:
+        UsageError: the training diverged.
+        SystemExit: somebody asked for the end, with status 130; or another rank failed, with status 2.
+    """
+    held_out = np.empty((0, 0, 0, 0), np.uint8)
+    training = Training(trainer, config, plan, held_out, NoOutputs(), stop, step, team=together)
+    stop.training = True
+    try:
+        complete = training.run()
+    finally:
+        stop.training = False
+        trainer.close()
+    if not complete:
+        raise SystemExit(EXIT_INTERRUPTED)
+
+
+def begun(config: ExperimentConfig, data: Dataset, start: Start | None) -> dict[str, str]:
+    """What a training begins with, as ranks compare it."""
+    facts = {"experiment": config.sha256()[:16], "data set": data.sha256[:16]}
+    if start is not None:
+        digest = hashlib.sha256()
+        for name in sorted(start.state.params):
+            digest.update(start.state.params[name].tobytes())
+        facts |= {"step": str(start.state.step), "checkpoint": digest.hexdigest()[:16]}
+    return facts
 
 
 class GridDrawer:
@@ -182,8 +249,8 @@ def split(images: Images, batch_size: int) -> tuple[Images, Images]:
     return trained_on, kept_out
 
 
-def _dataset(options: TrainOptions, start: Start | None, channels: int | None) -> Dataset:
+def _dataset(options: TrainOptions, start: Start | None, channels: int | None, told: Callable[[str], None]) -> Dataset:
     name: str = options.dataset_name
     if name == "auto" and start is not None and start.note.dataset is not None:
         name = start.note.dataset
-    return datasets.prepare(name, Path(options.data_root) if options.data_root else None, echo=say, channels=channels)
+    return datasets.prepare(name, Path(options.data_root) if options.data_root else None, echo=told, channels=channels)

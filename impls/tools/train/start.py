@@ -13,6 +13,7 @@ from impls.backend import BackendInfo, TrainerState
 from impls.data.datasets import Dataset
 from impls.devices import usable_cpus
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.randomness import STREAMS
 from impls.registry import Arm
 from impls.store import trainlog
 from impls.store.checkpoint import Note, load_state, read_note
@@ -78,6 +79,9 @@ def open_folder(options: TrainOptions, config: ExperimentConfig, arm: Arm, data:
     different += [f"{what} {old} -> {new}" for what, old, new in (
         ("backend", start.note.arm, arm.name), ("images", start.note.dataset_sha256, data.sha256))
         if old is not None and old != new]
+    if start.note.streams != STREAMS and config.train.randomness == "matched":
+        different.append(f"streams of noise, timesteps and flips {start.note.streams} -> {STREAMS}, which draw other "
+                         "numbers from here on")
     step, origin = start.state.step, folder_of(start.path)
     if start.folder is not None and not different:
         folder = TrainFolder(start.folder)
@@ -90,12 +94,13 @@ def open_folder(options: TrainOptions, config: ExperimentConfig, arm: Arm, data:
     return folder, trainlog.copy(origin / folder.log.name, folder.log, step)
 
 
-def computed_by(info: BackendInfo) -> dict[str, Any]:
+def computed_by(info: BackendInfo, ranks: int) -> dict[str, Any]:
     """What decides about the last digits of a step on one arm, as a checkpoint's note keeps it."""
-    return {"framework": f"{info.framework} {info.version}", "processor": info.device_name, "threads": info.threads}
+    return {"framework": f"{info.framework} {info.version}", "processor": info.device_name, "threads": info.threads,
+            "ranks": ranks}
 
 
-def drift(note: Note, arm: Arm, info: BackendInfo, exactly: str) -> str | None:
+def drift(note: Note, arm: Arm, info: BackendInfo, exactly: str, ranks: int) -> str | None:
     """Why a training that goes on will not repeat an uninterrupted one bit for bit, in one line.
 
     None where it will, where the checkpoint does not say what it was computed by, and for another arm, of which nobody
@@ -106,10 +111,11 @@ def drift(note: Note, arm: Arm, info: BackendInfo, exactly: str) -> str | None:
         arm: what goes on.
         info: what it runs on.
         exactly: what gives it as many threads as before.
+        ranks: how many processes train together now.
     """
     if note.arm != arm.name:
         return None
-    now = computed_by(info)
+    now = computed_by(info, ranks)
     if info.device != "cpu" or arm.spec.any_threads.intersection(arm.options):
         now["threads"] = None
     changed = [name for name, value in now.items() if None not in (value, before := getattr(note, name)) and
@@ -117,7 +123,9 @@ def drift(note: Note, arm: Arm, info: BackendInfo, exactly: str) -> str | None:
     if not changed:
         return None
     told = ", ".join(f"{name} {getattr(note, name)} -> {now[name]}" for name in changed)
-    if changed != ["threads"]:
+    if "ranks" in changed:
+        way_out = "so will dropout's masks; for bit-for-bit the same, start as many ranks as before"
+    elif changed != ["threads"]:
         way_out = "for bit-for-bit the same, use the same framework and machine"
     elif note.threads is not None and note.threads > usable_cpus():
         way_out = f"to go on exactly, give the process {note.threads} processors"

@@ -28,7 +28,10 @@ BUILD_SETTINGS = (
     "use_mkl",
     "use_mpi",
     "JITTOR_HOME",
-    "OMPI_COMM_WORLD_SIZE",
+    *("OMPI_COMM_WORLD_" + what for what in ("SIZE", "RANK", "LOCAL_SIZE", "LOCAL_RANK")),
+    "PMIX_RANK",
+    "PMIX_NAMESPACE",
+    "mpicc_path",
 )
 ROOT = Path(runtime.__file__).parents[2]
 
@@ -58,11 +61,68 @@ def test_prepare_sets_every_build_setting_once_and_is_idempotent(tmp_path):
     assert ctypes.CDLL(str(onednn(tmp_path) / "lib" / "libmkldnn.so")).dnnl_sgemm
 
 
+MPI_RANK = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+            "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
+SRUN_RANK = {"SLURM_JOB_ID": "1", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1",
+             "SLURM_LOCALID": "1", "SLURM_STEP_TASKS_PER_NODE": "2"}
+
+
 def test_mpi_stays_on_under_mpirun(monkeypatch):
-    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    os.environ.update(MPI_RANK, mpicc_path="/bin/true")
     monkeypatch.delenv("use_mpi", raising=False)
     runtime.prepare("cpu")
     assert "use_mpi" not in os.environ
+
+
+def test_ranks_without_mpis_compiler_are_told_what_to_install():
+    os.environ.update(MPI_RANK, mpicc_path="no-such-mpicc")
+    with pytest.raises(UnavailableError, match="no-such-mpicc is missing: install it .*libopenmpi-dev"):
+        runtime.prepare("cpu")
+
+
+def test_ranks_of_slurm_are_told_to_jittor_as_mpirun_tells_them():
+    os.environ.update(SRUN_RANK, mpicc_path="/bin/true")
+    with pytest.raises(UnavailableError, match="srun --mpi=pmix"):
+        runtime.prepare("cpu")
+    os.environ["PMIX_RANK"] = "1"
+    runtime.prepare("cpu")
+    assert {name: os.environ[name] for name in MPI_RANK} == MPI_RANK
+
+
+def test_the_process_that_compiles_first_is_no_rank(monkeypatch, tmp_path):
+    started = []
+
+    class Child:
+        def __init__(self, command, env, **_):
+            started.append(env)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def poll(self):
+            return 0
+
+    os.environ.update(MPI_RANK, PMIX_RANK="1", PMIX_NAMESPACE="7")
+    monkeypatch.setattr(subprocess, "Popen", Child)
+    runtime._import_in_child("cpu", print, tmp_path / "log")
+    assert not [name for name in started[0] if name.startswith(("OMPI_", "PMIX_"))]
+    # Its share of Jittor is compiled all the same.
+    assert started[0]["use_mpi"] == "1"
+
+
+def test_of_the_ranks_of_a_host_one_prewarms(monkeypatch, tmp_path):
+    done = []
+    monkeypatch.setattr(runtime, "_prewarm", lambda device, echo, log: done.append(device))
+    os.environ.update(MPI_RANK, PMIX_NAMESPACE="7")
+    for _ in range(2):
+        runtime.prewarm("cpu")
+    assert done == ["cpu"]
+    os.environ["PMIX_NAMESPACE"] = "8"
+    runtime.prewarm("cpu")
+    assert done == ["cpu"] * 2
 
 
 def test_links_into_a_deleted_environment_are_replaced(tmp_path):

@@ -8,8 +8,11 @@ import signal
 from dataclasses import replace
 
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from short_training import SHORT, files, last, same
 
+from impls.recipe.randomness import STREAMS
 from impls.store.checkpoint import Note, load_state, read_note, save_state
 from impls.tools import tool
 from impls.tools.train import options as train_options
@@ -138,6 +141,25 @@ def test_a_checkpoint_that_does_not_say_its_threads_goes_on_without_a_word(train
     save_state(last(part.folder), state, config, Note(arm="scripted-trainer"))
     rest = trained("--model_path", part.folder, "--max_steps", "None", backend=None, root=None)
     assert rest.code == 0 and not any("the last digits" in line for line in rest.errors)
+
+
+def test_a_checkpoint_from_before_the_streams_had_a_version_goes_on_in_a_new_folder(trained):
+    """Its next steps draw other noise, timesteps and flips than an older program would have drawn."""
+    part = trained(*SHORT, "--max_steps", 9, root="part")
+    with safe_open(last(part.folder), "numpy") as file:
+        metadata, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    note = json.loads(metadata["note"])
+    assert note.pop("streams") == STREAMS and note.pop("ranks") == 1
+    save_file(arrays, last(part.folder), {**metadata, "note": json.dumps(note)})
+    assert (read_note(last(part.folder)).streams, read_note(last(part.folder)).ranks) == (1, 1)
+    before = files(part.folder)
+    rest = trained("--model_path", part.folder, "--max_steps", 18, root="rest")
+    assert rest.code == 0 and files(part.folder) == before
+    assert any("in a new folder (streams of noise, timesteps and flips 1 -> 2, which draw other numbers" in line
+               for line in rest.errors)
+    assert rest.losses[:9] == part.losses and read_note(last(rest.folder)).streams == STREAMS
+    native = trained("--model_path", part.folder, "--max_steps", 18, "--loader", "native", root="native")
+    assert native.code == 0 and not any("streams of noise" in line for line in native.errors)
 
 
 def test_a_bare_file_names_its_backend_and_data(trained, tmp_path):

@@ -1,0 +1,57 @@
+"""The ranks that train one network together: Jittor's operators of MPI, and of NCCL on GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jittor as jt
+import numpy as np
+from jittor import Var
+from numpy.typing import NDArray
+
+from impls.errors import UnavailableError
+from impls.jittor.network import Network
+from impls.ranks import Ranks
+
+
+class Group:
+    """See `impls.backend.Group`; MPI itself began when Jittor was imported, and ends with the process.
+
+    Args:
+        ranks: this one's place among them.
+
+    Raises:
+        UnavailableError: MPI tells of others.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+        if (jt.rank, jt.world_size) != (ranks.rank, ranks.size):
+            raise UnavailableError(f"MPI says that this is rank {jt.rank} of {jt.world_size}, its launcher rank "
+                                   f"{ranks.rank} of {ranks.size}: start it by the mpirun that belongs to mpicc")
+
+    def unite(self, network: Network) -> None:
+        """Give a network the first rank's weights; its gradients are averaged by `mean`."""
+        for p in network.params.values():
+            p.update(p.mpi_broadcast(0))
+            # One by one: ranks that broadcast in another order would mix the weights up.
+            p.sync()
+
+    def mean(self, grads: Sequence[Var]) -> Var:
+        """The mean over all ranks of gradients, in one flat array: one message instead of hundreds.
+
+        Jittor's own optimisers do so in their backward pass, after which they broadcast the weights. Ours takes
+        `jt.grad`, which speaks to nobody.
+        """
+        return jt.concat([grad.flatten() for grad in grads]).mpi_all_reduce("mean")
+
+    def total(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum over all ranks, element by element."""
+        with jt.flag_scope(use_cuda=0):
+            var = jt.array(numbers, dtype="float64")
+            var.sync(True)
+            jt.mpi.var_all_reduce(var)
+            return var.numpy().copy()
+
+    def close(self) -> None:
+        """Nothing to do; the mirror of PyTorch's."""

@@ -1,0 +1,59 @@
+"""The ranks that train one network together: PyTorch's DistributedDataParallel, over gloo, or NCCL on GPUs."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from impls.errors import UnavailableError
+from impls.pytorch.network import Network, as_run
+from impls.ranks import Ranks, meeting_point
+
+# The first rank draws samples and looks at the held-out images while the others wait. Ranks that die end the others by
+# their closed connections, and by the launcher.
+PATIENCE = timedelta(hours=12)
+
+
+class Group:
+    """See `impls.backend.Group`; one at a time in a process.
+
+    Args:
+        ranks: this one's place among them.
+        device: where it computes.
+
+    Raises:
+        UnavailableError: they do not meet.
+    """
+
+    def __init__(self, ranks: Ranks, device: torch.device) -> None:
+        self.ranks = ranks
+        if ranks.local_size == ranks.size:
+            # By itself gloo asks for the address of the host's name, which a container may not have.
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        where = "env://" if ranks.launcher == "torchrun" else "tcp://{}:{}".format(*meeting_point(os.environ))
+        try:
+            distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", where,
+                                           timeout=PATIENCE, rank=ranks.rank, world_size=ranks.size)
+        except (RuntimeError, ValueError) as error:
+            raise UnavailableError(f"the ranks do not meet at {where}: {' '.join(str(error).split())[:200]}") from error
+
+    def unite(self, network: Network) -> None:
+        """Give a network the first rank's weights, and its gradients, from now on, the mean over all ranks."""
+        network.forward = as_run(DistributedDataParallel(network.computed, gradient_as_bucket_view=True),
+                                 network.device, network.options)
+
+    def total(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum over all ranks, element by element."""
+        tensor = torch.tensor(numbers)
+        distributed.all_reduce(tensor)
+        return tensor.numpy()
+
+    def close(self) -> None:
+        """Leave the others."""
+        distributed.destroy_process_group()
