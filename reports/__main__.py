@@ -1,4 +1,4 @@
-"""`python -m reports build | index | serve | compare | export`: pages, comparisons and tables from recorded runs."""
+"""`python -m reports build|index|serve|compare|align|export`: pages, comparisons and tables from recorded runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from impls.command import process
 from impls.command.parser import Parser
-from impls.errors import EXIT_FAILED, EXIT_OK
+from impls.errors import EXIT_FAILED, EXIT_OK, UsageError
 from impls.pictures import plot
 from impls.tools.cli import alias
 
@@ -54,6 +54,24 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--allow-env-change", action="store_true", help="compare although the machine differs, and mark it"
     )
+    align = commands.add_parser(
+        "align",
+        help="do two recipes train alike? From their loss curves, in any program's logs",
+        description="Reads loss curves (JSON lines, CSV, TensorBoard's event files, printed logs), finds the offset of "
+        "their steps, and says same, differs from step n, or cannot be told. Writes align.html, align.md and figures/. "
+        "Several runs of a recipe (seeds, or twins from perturbed weights) show what is chance.",
+        epilog="exit codes: 0 compared, whatever the verdict; 2 bad usage, or logs without steps and losses in common",
+    )
+    align.add_argument("logs", type=Path, nargs="+", metavar="LOG",
+                       help="logs of recipe A, a run each; without --against two, of A and of B")  # fmt: skip
+    align.add_argument("--against", type=Path, nargs="+", metavar="LOG",
+                       help="logs of recipe B, in the same order where runs share their batches")  # fmt: skip
+    align.add_argument("--column", metavar="NAME", help="name of the loss, where it is not found by itself")
+    align.add_argument("--pattern", metavar="REGEX", help="for printed logs: a regular expression with the groups "
+                       "(?P<step>...) and (?P<loss>...), and perhaps epoch and total")  # fmt: skip
+    align.add_argument("--margin", type=float, default=5.0, metavar="PERCENT",
+                       help="difference that counts as the same (default: 5)")  # fmt: skip
+    align.add_argument("--out", type=Path, default=Path("align"), help="folder to write to (default: align here)")
     export = commands.add_parser(
         "export",
         help="write a run's measurements as tables: steps, windows, verdicts, cases, samples, quality",
@@ -84,6 +102,26 @@ def compared(options: argparse.Namespace, argv: Sequence[str]) -> int:
     return EXIT_FAILED if options.fail_on in comparison.words else EXIT_OK
 
 
+def alike(options: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Compare loss curves, print the verdict, write the pages; returns the exit code."""
+    from reports.curves.aligned import aligned, lines
+
+    first, second = options.logs, options.against
+    if second is None:
+        if len(first) != 2:
+            raise UsageError(f"{len(first)} logs: give two, or those of recipe B behind --against")
+        first, second = first[:1], first[1:]
+    if not 0 < options.margin < 1000:
+        raise UsageError(f"--margin: per cent above 0, got {options.margin}")
+    found = aligned(first, second, options.margin / 100, options.column, options.pattern)
+    plot.imported()
+    from reports.curves import write as files
+
+    page = files.write(found, options.out, ["python", "-m", "reports", *argv])
+    print("\n".join([*lines(found), str(page)]))
+    return EXIT_OK
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 slower where that was asked for, 2 bad usage or input."""
     return process.run(PROG, _main, argv)
@@ -109,6 +147,8 @@ def _main(words: list[str]) -> int:
         print(index.build(options.results))
     elif options.command == "compare":
         return compared(options, words)
+    elif options.command == "align":
+        return alike(options, words)
     elif options.command == "export":
         from reports.export import write as export
 

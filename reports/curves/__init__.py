@@ -1,0 +1,1 @@
+"""`python -m reports align`: loss curves of any program's logs, and whether two recipes train alike."""

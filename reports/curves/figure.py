@@ -1,0 +1,97 @@
+"""Two figures: the curves over one another, and their difference with what the seeds leave open."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+
+from harness.stats.curves import ALONE, LEVEL
+from reports.curves.aligned import Aligned
+from reports.page.plotting import BAND, INK, MUTED, SERIES, Drawn, envelope, labelled, sheet
+from reports.text import Floats, number, percent, plural, signed_percent
+
+# A running mean over so much of the steps.
+SMOOTH = 50
+
+
+def overlay(found: Aligned, narrow: bool) -> Drawn | str:
+    """Every run's curve, smoothed, and the noise of the first of each behind it."""
+    figure, (axis,) = sheet(narrow, 3.1)
+    steps = found.steps.astype(np.float64)
+    for slot, losses in (("A", found.x), ("B", found.y)):
+        style = SERIES[slot]
+        for row, values in enumerate(losses):
+            usable = np.where(np.isfinite(values) & (values > 0) if found.outcome.logarithm else np.isfinite(values),
+                              values, np.nan)
+            if row == 0:
+                axis.plot(*envelope(steps, usable, 400), color=style.color, linewidth=0.5, alpha=0.25)
+            axis.plot(*envelope(steps, smoothed(usable), 400), color=style.color,
+                      linewidth=1.3 if len(losses) < 3 else 0.9, linestyle=style.line, label=slot)  # fmt: skip
+    if found.outcome.logarithm:
+        axis.set_yscale("log")
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=8))
+        axis.yaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_major_locator(MaxNLocator(5 if narrow else 8, integer=True))
+    axis.set_ylabel("loss")
+    axis.set_xlabel("step, as A counts")
+    axis.legend(*labelled(axis), loc="upper right")
+    ends = (number(float(np.nanmean(last))) if np.isfinite(last).any() else "n/a"
+            for last in (losses[:, -max(1, found.steps.size // 10):] for losses in (found.x, found.y)))
+    return Drawn(figure, "Mean loss over the last tenth of the steps: A {}, B {}.".format(*ends),
+                 f"{found.seeds}, each a line: a running mean over a {SMOOTH}th of the steps; pale, the losses of the "
+                 "first run of each as they were logged.")  # fmt: skip
+
+
+def difference(found: Aligned, narrow: bool) -> Drawn | str:
+    """The difference in every window with its interval, over the margin."""
+    shown = [one for one in found.outcome.windows if math.isfinite(one.difference)]
+    if not shown:
+        return "no window has finite losses in every run"
+    figure, (axis,) = sheet(narrow, 2.9)
+    margin = found.outcome.margin
+    sizes = [abs(one.difference) + (one.half_width if math.isfinite(one.half_width) else 0) for one in shown]
+    reach = 1.15 * max(margin, *sizes)
+    axis.axhspan(-margin, margin, color=BAND, zorder=0)
+    axis.axhline(0, color=MUTED, linewidth=0.8)
+    # A's first step has no logarithm where it counts from 0.
+    low = found.steps[0] - 1
+    for one in shown:
+        ends = [max(one.first - low - 0.5, 0.5), one.last - low + 0.5]
+        if math.isfinite(one.half_width):
+            axis.fill_between(ends, one.difference - one.half_width, one.difference + one.half_width,
+                              color=SERIES["B"].color, alpha=0.25, linewidth=0)  # fmt: skip
+        axis.plot(ends, [one.difference] * 2, color=SERIES["B"].color if one.differs else INK,
+                  linewidth=2.6 if one.differs else 1.6, solid_capstyle="butt")  # fmt: skip
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(value + low)}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: signed_percent(relative(value, found))))
+    axis.set_ylim(-reach, reach)
+    axis.set_ylabel("B against A")
+    axis.set_xlabel("step, as A counts")
+    worst = max(shown, key=lambda one: abs(one.difference))
+    told = plural(sum(one.differs for one in shown), "window")
+    return Drawn(
+        figure,
+        f"B against A is at most {signed_percent(relative(worst.difference, found))}, in steps {worst.first} to "
+        f"{worst.last}; told apart by itself in {told}.",
+        "A line each window, twice as long as the one before it; around it the interval that holds in all windows at "
+        f"once ({percent(1 - ALONE * LEVEL)}). Thick: told apart by itself. The grey band is the margin of "
+        f"{percent(margin)}.",
+    )
+
+
+def relative(value: float, found: Aligned) -> float:
+    """A difference of two windows as a part of A's loss."""
+    return math.expm1(value) if found.outcome.logarithm else value
+
+
+def smoothed(values: Floats) -> Floats:
+    """A running mean of what is finite."""
+    width = max(1, values.size // SMOOTH)
+    known = np.convolve(np.isfinite(values), np.ones(width), "same")
+    sums = np.convolve(np.nan_to_num(values), np.ones(width), "same")
+    return np.where(known > 0, sums / np.maximum(known, 1), np.nan)

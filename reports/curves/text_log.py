@@ -1,0 +1,102 @@
+"""Steps and losses out of what programs print: a few shapes that are common, or a pattern of the user's own.
+
+A pattern comes from outside, and one may take longer than the world lasts on a single line: it is stopped by the clock
+of this process's work.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from impls.errors import UsageError
+
+NUMBER = r"(?P<loss>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|-?inf)"
+GAP = r"[^\d\n]{0,12}?"
+LOSS = rf"(?<![A-Za-z])(?:train(?:ing)?[ _/]?)?loss\b[\s:=(\[]{{1,4}}{NUMBER}"
+EPOCH = r"epoch\W{0,4}(?P<epoch>\d+)"
+COUNT = r"(?P<step>\d+) ?/ ?(?P<total>\d+)"
+# In this order where two match as many lines. Every gap is bounded, so that no line takes long.
+SHAPES = tuple(re.compile(pattern, re.IGNORECASE) for pattern in (
+    # Epoch 3:  45%|####    | 352/782 [00:12<00:15, 28.1it/s, loss=0.0421]
+    rf"(?:{EPOCH}[^|\n]{{0,40}}?)?\d{{1,3}}%\|[^|\n]{{0,200}}\| ?{COUNT} ?\[[^\n]{{0,200}}?{LOSS}",
+    # Train Epoch: 2 [1280/60000 (2%)]	Loss: 0.302
+    rf"{EPOCH}[^\d\n]{{0,20}}(?:\d+[^\d\n]{{1,20}})?{COUNT}[^\n]{{0,120}}?{LOSS}",
+    # epoch 2 iter 300 loss 0.302
+    rf"{EPOCH}[^\n]{{0,60}}?\b(?:step|iter(?:ation)?|it|batch){GAP}{COUNT}[^\n]{{0,120}}?{LOSS}",
+    # step 300: loss 0.302; iter: 300/10000, lr: 1e-4, loss: 0.302
+    rf"\b(?:global_?step|steps?|iter(?:ation)?s?|it|batch){GAP}(?P<step>\d+)[^\n]{{0,160}}?{LOSS}",
+    # epoch 3, loss 0.302
+    rf"\bepoch{GAP}(?P<step>\d+)[^\n]{{0,160}}?{LOSS}",
+))
+# Colours, and what a bar draws itself with.
+COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+LONGEST_LINE = 4000
+LOOKED_AT = 2000
+WITHIN_S = 10.0
+
+Point = tuple[int, float]
+
+
+def points(lines: Iterable[str], pattern: str | None, where: str) -> list[Point]:
+    """Step and loss of every line that has them, in order.
+
+    Args:
+        lines: of the log.
+        pattern: a regular expression with the groups `step` and `loss`, and perhaps `epoch` and `total` (steps in an
+            epoch); by default the common shape that fits most lines.
+        where: the file, for messages.
+
+    Raises:
+        UsageError: the pattern is none, lacks a group, or takes too long.
+    """
+    texts = [COLOURS.sub("", line)[:LONGEST_LINE] for line in lines]
+    if pattern is None:
+        sample = texts[:LOOKED_AT]
+        shape = max(SHAPES, key=lambda one: sum(one.search(line) is not None for line in sample))
+        return list(_found(shape, texts))
+    try:
+        own = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UsageError(f"--pattern {pattern[:80]!r}: no regular expression: {error}") from error
+    for name in ("step", "loss"):
+        if name not in own.groupindex:
+            raise UsageError(f"--pattern {pattern[:80]!r}: it has no group {name}: write (?P<{name}>...)")
+    with _limited(f"--pattern {pattern[:80]!r}: it takes longer than {WITHIN_S:.0f} s on {where}: write one without "
+                  "repetitions inside repetitions"):
+        return list(_found(own, texts))
+
+
+def _found(shape: re.Pattern[str], texts: Iterable[str]) -> Iterator[Point]:
+    for text in texts:
+        match = shape.search(text)
+        if match is None:
+            continue
+        groups = match.groupdict()
+        try:
+            step, loss = int(groups["step"].replace(",", "")), float(groups["loss"].replace(",", ""))
+            if groups.get("epoch") and groups.get("total"):
+                step += int(groups["epoch"]) * int(groups["total"])
+        except (ValueError, AttributeError):
+            # A group that did not take part, or took something else.
+            continue
+        yield step, loss
+
+
+@contextmanager
+def _limited(message: str) -> Iterator[None]:
+    """Stop what takes too long: matching looks for signals all the time, and nothing else can end it."""
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise UsageError(message)
+
+    # The clock of this process's work, so that a busy machine stops nobody.
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, WITHIN_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
