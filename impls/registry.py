@@ -211,7 +211,7 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         # Each choice is justified in docs/performance.md, or said there not to be measured.
         best={
             ("cpu", "training"): ("bf16", "channels_last", "compile"),
-            ("cpu", "sampling"): ("bf16", "channels_last", "compile", "freeze"),
+            ("cpu", "sampling"): ("bf16", "channels_last", "compile"),
             ("cuda", "training"): ("bf16", "channels_last", "compile"),
             ("cuda", "sampling"): ("bf16", "channels_last", "compile"),
         },
