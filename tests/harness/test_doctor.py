@@ -293,7 +293,8 @@ def test_wrong_numbers_are_noticed(loss, wrong, here, lab, monkeypatch, capsys):
     assert code == wrong and ("where 1 is right" in lines[0]) == wrong
 
 
-@pytest.mark.parametrize("words", [["--dry-run"], ["--selfcheck"], ["--time-limit", "3"], ["--model-path", "x"]])
+@pytest.mark.parametrize("words", [
+    ["--dry-run"], ["--selfcheck"], ["--time-limit", "3"], ["--model-path", "x"], ["--pair", "x.py"]])
 def test_what_asks_for_a_measurement_does_not_go_with_it(words, here, capsys):
     assert cli.main(["--doctor", *words]) == 2
     assert words[0] in capsys.readouterr().err.splitlines()[-1]
