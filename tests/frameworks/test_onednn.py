@@ -151,6 +151,33 @@ def test_conv2d(ops, jt, case):
           *arrays((2, 8, 6, ci), (co, ci, kernel, kernel), (co,)))
 
 
+FILTERED = {  # images, height, width, channels in and out: enough tiles for minimal filtering
+    "odd sides": (2, 31, 29, 32, 40),
+    "more images than are filtered at once": (3, 64, 62, 32, 32),
+}
+
+
+@pytest.mark.parametrize("case", FILTERED.values(), ids=FILTERED)
+def test_conv2d_by_minimal_filtering(ops, jt, case):
+    """As exact as float32 allows: against the sums of its definition in float64."""
+    n, height, width, ci, co = case
+    x, weight, bias, g = arrays((n, height, width, ci), (co, ci, 3, 3), (co,), (n, height, width, co))
+    given = [jt.array(each) for each in (x, weight, bias)]
+    y = ops.conv2d(*given, 1, (1, 1, 1, 1))
+    got = [each.numpy() for each in (y, *jt.grad((y * jt.array(g)).sum(), given))]
+    padded, gpadded = (np.pad(each.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0))) for each in (x, g))
+    want = [np.zeros(each.shape) for each in (g, x, weight)]
+    for i in range(3):
+        for j in range(3):
+            near, turned = (each[:, i:i + height, j:j + width] for each in (padded, gpadded))
+            want[0] += near @ weight[:, :, i, j].T
+            want[1] += turned @ weight[:, :, 2 - i, 2 - j]
+            want[2][:, :, i, j] = np.tensordot(g, near, ((0, 1, 2), (0, 1, 2)))
+    want[0] += bias
+    for a, b in zip(got, [*want, g.sum((0, 1, 2), dtype=np.float64)], strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-6 * np.abs(b).max())
+
+
 def test_conv_transpose2d(ops, jt):
     agree(jt, lambda x, w, b: ops.conv_transpose2d(x, w, b, stride=2, padding=1),
           lambda x, w, b: last(jt.nn.conv_transpose2d(first(x), w, b, stride=2, padding=1)),

@@ -23,8 +23,9 @@ from impls.errors import UnavailableError
 from impls.jittor.setup import home, onednn_wheels
 from impls.store.files import remove_abandoned, replacement
 
-SOURCES = tuple(Path(__file__).parent / "csrc" / name for name in ("operators.cc", "planes.cc", "convolution.cc"))
-HEADERS = (Path(__file__).parent / "csrc" / "silu.h",)
+SOURCES = tuple(Path(__file__).parent / "csrc" / name for name in ("operators.cc", "planes.cc", "convolution.cc",
+                                                             "winograd.cc"))
+HEADERS = tuple(Path(__file__).parent / "csrc" / name for name in ("silu.h", "arena.h", "winograd.h"))
 COMPILE = ("-std=c++17", "-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC", "-Wall", "-c")
 # Linking without -ffast-math: with it GCC adds code that flushes denormals in the whole process.
 LINK = ("-shared", "-fopenmp", "-lm")

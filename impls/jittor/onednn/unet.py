@@ -97,7 +97,7 @@ def operators() -> Operators:
     """
     onednn.load()
     return replace(STOCK, names={
-        "convolution": "own C++ operator over oneDNN, channels-last",
+        "convolution": "own C++ operator over oneDNN, channels-last; 3x3 by F(2x2, 3x3) where it pays",
         "group_norm": "own C++ operator",
         "group_norm_silu": "own C++ operator, fused with the timestep's sum and dropout",
         "attention": "own C++ operator over oneDNN's sgemm, fused",

@@ -1,11 +1,12 @@
 // Convolutions on channels-last float32 arrays through oneDNN, with every primitive kept for the next call.
 #include <array>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <stdexcept>
 
+#include "arena.h"
 #include "dnnl.hpp"
+#include "winograd.h"
 
 using namespace dnnl;
 using tag = memory::format_tag;
@@ -25,24 +26,6 @@ stream& queue() {
     static stream s(cpu());
     return s;
 }
-
-// Memory that outlives calls and only grows, so that its pages stay mapped and warm.
-class Arena {
-  public:
-    void* get(size_t bytes) {
-        if (bytes > size_) {
-            std::free(data_);
-            size_ = (bytes + 4095) / 4096 * 4096;
-            data_ = std::aligned_alloc(4096, size_);
-            if (!data_) throw std::bad_alloc();
-        }
-        return data_;
-    }
-
-  private:
-    void* data_ = nullptr;
-    size_t size_ = 0;
-};
 
 struct Convolution {
     memory::desc x, w, b, y, w_user, scratch;
@@ -126,17 +109,26 @@ extern "C" {
 // y (n, oh, ow, co) of x (n, h, w, ci), weights (co, ci, kh, kw) and bias (co).
 void ddpm_conv(const float* x, const float* weight, const float* bias, float* y, long n, long ci, long h, long w, long co, long kh,
                long kw, long stride, long top, long left, long bottom, long right) {
-    convolve({kForward, n, ci, h, w, co, kh, kw, stride, top, left, bottom, right}, x, weight, bias, y);
+    if (winograd_pays(n, ci, h, w, co, kh, kw, stride, top, left, bottom, right))
+        winograd_products(x, weight, bias, y, n, ci, h, w, co, false);
+    else
+        convolve({kForward, n, ci, h, w, co, kh, kw, stride, top, left, bottom, right}, x, weight, bias, y);
 }
 
 void ddpm_conv_backward_data(const float* gy, const float* weight, float* gx, long n, long ci, long h, long w, long co, long kh, long kw,
                              long stride, long top, long left, long bottom, long right) {
-    convolve({kBackwardData, n, ci, h, w, co, kh, kw, stride, top, left, bottom, right}, gx, weight, nullptr, gy);
+    if (winograd_pays(n, ci, h, w, co, kh, kw, stride, top, left, bottom, right))
+        winograd_products(gy, weight, nullptr, gx, n, co, h, w, ci, true);
+    else
+        convolve({kBackwardData, n, ci, h, w, co, kh, kw, stride, top, left, bottom, right}, gx, weight, nullptr, gy);
 }
 
 void ddpm_conv_backward_weights(const float* x, const float* gy, float* gweight, float* gbias, long n, long ci, long h, long w, long co,
                                 long kh, long kw, long stride, long top, long left, long bottom, long right) {
-    convolve({kBackwardWeights, n, ci, h, w, co, kh, kw, stride, top, left, bottom, right}, x, gweight, gbias, gy);
+    if (winograd_pays(n, ci, h, w, co, kh, kw, stride, top, left, bottom, right))
+        winograd_weights(x, gy, gweight, gbias, n, ci, h, w, co);
+    else
+        convolve({kBackwardWeights, n, ci, h, w, co, kh, kw, stride, top, left, bottom, right}, x, gweight, gbias, gy);
 }
 
 }  // extern "C"
