@@ -86,7 +86,7 @@ def test_what_an_arm_cannot_do_without_is_said(why, monkeypatch):
     end, run = why()
     assert (end.status, end.exit_code) == ("complete", 0)
     assert {case.case_id for case in run.of(Case) if case.status == "skipped"} == {
-        f"swap-{block}-{arm}-clipping" for block in range(3) for arm in "AB"}
+        f"without-{block}-{arm}-clipping" for block in range(3) for arm in "AB"}
     assert by_cause(run)["attention"].word == "explains"
     assert (by_cause(run)["clipping"].word, by_cause(run)["clipping"].reason) == (
         "not-measured", "RuntimeError: not without it")

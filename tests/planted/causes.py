@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 from harness.record.events import Share  # noqa: E402
 from harness.record.run import RecordedRun, read_run  # noqa: E402
 
-# Attention at every resolution, so that computing it twice is more than noise.
+# Attention at every resolution, so that computing it again is more than noise.
 SMALL = {"experiment": {"model": {"base_channels": 16, "channels": [16, 32], "groups": 8, "blocks_per_level": 1,
                                   "attention_resolutions": [32, 16], "dropout": 0.0}, "train": {"batch_size": 2}}}
 # Case -> its arms, and the method and cause that must be found; None where there is no gap.
@@ -41,7 +41,7 @@ def measured(arms: str, folder: Path) -> RecordedRun:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "planted")])}
     command = [sys.executable, str(ROOT / "run_bench.py"), "--suite", "why", "--arms", arms, "--config", str(recipe),
                "--preset", "tiny", "--dataset", "synthetic", "--device", "cpu", "--threads", "1", "--pairs", "4",
-               "--quiet", "--out", str(folder / "results")]
+               "--blocks", "10", "--quiet", "--out", str(folder / "results")]
     subprocess.run(command, env=env, cwd=folder, check=True)
     (run,) = [path for path in (folder / "results").iterdir() if path.is_dir()]
     return read_run(run)

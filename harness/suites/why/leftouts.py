@@ -46,7 +46,7 @@ def measure(block: Block) -> None:
             if slot in block.live and (slot, cause) not in block.bench.abandoned:
                 block.bench.check_time(f"in block {block.number}")
                 block.bench.progress.status(f"{block.bench.plan.arm(slot).name}: steps without {cause}")
-                tried(block, slot, cause, partial(_leave_out, block, slot, cause, recipe))
+                tried(block, slot, cause, partial(_leave_out, block, slot, cause, recipe), "without")
 
 
 def seconds(block: Block) -> float:

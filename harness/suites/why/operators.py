@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from harness.blocks.warmup import Started
 
 CASE = "operators"
-ROUNDS = 4
+# As many as fit the time, for an interval over four rounds is wide.
+ROUNDS, MOST_ROUNDS, ROUNDS_S = 4, 12, 60.0
 WINDOWS, WINDOW_NS = 3, 8_000_000
 # Two arrays larger than any cache: how fast memory can be read and written here.
 COPY_SHAPE = (64, 512, 512)
@@ -58,13 +59,14 @@ def measure(block: Block) -> None:
     found = {slot: [replace(one, round_ns=[], reasons=[]) for one in listed] for slot in block.fresh}
     lost: set[ArmSlot] = set()
     able = {slot for slot in found if slot in compared}
-    for number in range(ROUNDS):
+    began, number = block.bench.clock(), 0
+    while number < MOST_ROUNDS and _fits(number, block.bench.clock() - began):
         for place in range(len(listed)):
             # Turn about, so that neither always comes first.
             for slot in sorted(able, reverse=bool(number % 2)):
                 block.bench.check_time("while operators were timed alone")
                 arm, one = block.fresh[slot], found[slot][place]
-                block.bench.progress.status(f"{arm.session.arm.name}: operators alone, round {number + 1} of {ROUNDS}")
+                block.bench.progress.status(f"{arm.session.arm.name}: operators alone, round {number + 1}")
                 try:
                     offered = bool(one.reasons) or _once(block, arm, one)
                 except WorkerFailedError as error:
@@ -73,6 +75,7 @@ def measure(block: Block) -> None:
                     offered = False
                 if not offered:
                     able.discard(slot)
+        number += 1
     for slot in sorted(found.keys() - lost):
         block.beside(CASE, block.fresh[slot], partial(_record, block, slot, found[slot] if slot in able else []))
 
@@ -80,6 +83,11 @@ def measure(block: Block) -> None:
 def done(run: RecordedRun, slot: ArmSlot) -> bool:
     """Whether all that can be measured of an arm is there."""
     return any(case.case_id.endswith(f"{CASE}-{slot}") for case in run.of(Case))
+
+
+def _fits(rounds: int, spent_s: float) -> bool:
+    """Whether one more round, as long as those before it, still ends in time."""
+    return rounds < ROUNDS or spent_s * (rounds + 1) / rounds <= ROUNDS_S
 
 
 def _once(block: Block, arm: Started, one: Timed) -> bool:

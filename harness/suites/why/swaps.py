@@ -154,11 +154,11 @@ def strongest(shares: Sequence[Share]) -> list[Share]:
             if share.method != METHOD or share.share is None or share.share == most[share.cause]]
 
 
-def tried(block: Block, slot: ArmSlot, name: str, work: Callable[[], None]) -> bool:
+def tried(block: Block, slot: ArmSlot, name: str, work: Callable[[], None], kind: str = "swap") -> bool:
     """Measure something behind the windows; False where the arm's process did not outlive it."""
     from harness.processes.session import WorkerFailedError
 
-    ledger, case_id = block.bench.ledger, f"{block.bench.plan.case_prefix}swap-{block.number}-{slot}-{name}"
+    ledger, case_id = block.bench.ledger, f"{block.bench.plan.case_prefix}{kind}-{block.number}-{slot}-{name}"
     try:
         work()
         ledger.recovered(case_id, slot, block.log(slot))
