@@ -30,6 +30,11 @@ class Gap(NamedTuple):
     clear: bool
     fault: str | None
 
+    @property
+    def word(self) -> Literal["no-gap", "inconclusive"]:
+        """What is said of a gap with a fault: one that is there, however wide its interval, is not none."""
+        return "inconclusive" if self.clear else "no-gap"
+
 
 def gap_of(a_ns: Sequence[float], b_ns: Sequence[float], alpha: float = ALPHA) -> Gap:
     """The gap between two arms, as on a machine that is as fast in every block as in the mean of all.

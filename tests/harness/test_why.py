@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scripted_backend
 
-from harness.record.events import BlockState, Phases, Share, StartUp
+from harness.record.events import BlockState, Phases, Share, StartUp, Window
 from harness.suites.why import shares
 from harness.suites.why.shares import ALL
 
@@ -94,6 +96,17 @@ def test_equal_arms_have_no_gap_to_explain(why, seed):
     assert share.share is None and share.reason and share.next_action
     # A start may cost more; no number of steps makes up for it.
     assert [one.steps for one in run.of(StartUp)] == [None]
+
+
+def test_whole_steps_of_the_measured_windows_count_too(why):
+    """A block in which steps beside the cut ones were slow by chance has others to be held against."""
+    _, run = why({"backward": 60e6})
+    few = replace(run, events=tuple(line for line in run.events if not isinstance(line, Window)))
+    slow = replace(run, events=tuple(line.model_copy(update={"step_ns": [2 * ns for ns in line.step_ns]})
+                                     if isinstance(line, Window) and line.kind == "stepwise" else line
+                                     for line in run.events))
+    (usual, own, more) = (shares.cuts(one, "A")[0].whole_ns for one in (run, few, slow))
+    assert own == pytest.approx(usual, rel=0.02) and more > 1.1 * usual
 
 
 def test_a_cut_that_changes_the_step_is_told(why):

@@ -63,7 +63,9 @@ def test_a_gap_that_is_none_has_no_shares():
     assert gap_of([100.0, 101, 99], [200.0, 201, 199]).fault is None
     # Which is slower may be clear although there is nothing to divide up.
     assert gap_of([200.0, 240, 170, 210], [100.0, 100, 100, 100]).clear
+    assert gap_of([200.0, 240, 170, 210], [100.0, 100, 100, 100]).word == "inconclusive"
     assert not gap_of([100.0, 101, 99], [100.0, 99, 101]).clear
+    assert gap_of([100.0, 101, 99], [100.0, 99, 101]).word == "no-gap"
 
 
 @pytest.mark.parametrize("call", [

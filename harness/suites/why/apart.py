@@ -129,9 +129,9 @@ def _share(run: RecordedRun, pair: Comparison, part: PartName, what: What, refus
                      next_action="run at least two blocks")
     costs_a, costs_b = ([sign * (one.other_ns - one.plain_ns) for one in of[:count]] for of in (of_a, of_b))
     times = mean(costs_a), mean(costs_b)
-    fault = gap_of(steps.a_ns, steps.b_ns).fault
-    if fault is not None:
-        return _line(pair, part, what, "no-gap", times, reason=fault)
+    gap = gap_of(steps.a_ns, steps.b_ns)
+    if gap.fault is not None:
+        return _line(pair, part, what, gap.word, times, reason=gap.fault)
     # Of the blocks' gap, as by every other method: here the arms did not take turns.
     found = ratio_apart([a - b for a, b in zip(costs_a, costs_b, strict=True)], steps.gaps_ns)
     word = word_of(found)

@@ -92,9 +92,8 @@ class _Found:
         if len(self.steps.blocks) < 2 or self.rounds < 2:
             return self._line(ALL, "not-measured", None, "fewer than two blocks, or rounds, of both arms",
                               "run at least two blocks")
-        fault = gap_of(self.steps.a_ns, self.steps.b_ns).fault
-        return None if fault is None else self._line(ALL, "no-gap", None, fault,
-                                                     f"more blocks, or {QUIETER}")
+        gap = gap_of(self.steps.a_ns, self.steps.b_ns)
+        return None if gap.fault is None else self._line(ALL, gap.word, None, gap.fault, f"more blocks, or {QUIETER}")
 
     def share(self, cause: str) -> Share:
         """What one class holds."""

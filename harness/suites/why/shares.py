@@ -8,7 +8,7 @@ from statistics import mean
 from typing import NamedTuple
 
 from harness.plan import Comparison
-from harness.record.events import ArmSlot, BlockState, Case, PartName, Phases, Share, Whole
+from harness.record.events import ArmSlot, BlockState, Case, PartName, Phases, Share, Whole, Window
 from harness.record.run import RecordedRun
 from harness.stats.interval import Interval
 from harness.stats.share import SHARE_MARGIN, gap_of, midmean, share_of, word_of
@@ -95,6 +95,11 @@ def steady(run: RecordedRun, pair: Comparison) -> bool:
 def cuts(run: RecordedRun, slot: ArmSlot, of: Whole = "step") -> dict[int, Cut]:
     """What every finished block says of an arm's steps, or every round of its network calls."""
     told = [line for line in run.of(Phases) if line.arm == slot and line.of == of]
+    # Whole steps of the measured windows are as good as those beside the cut ones, and more know the gap better.
+    whole: dict[int, list[int]] = {}
+    for window in run.of(Window):
+        if of == "step" and window.arm == slot and window.kind == "stepwise":
+            whole.setdefault(window.block, []).extend(window.step_ns)
     measured = {case.block for case in run.of(Case) if case.status == "measured" and case.arm == slot}
     blocks = [state.block for state in run.of(BlockState) if state.block in measured]
     units = blocks if of == "step" else [line.pair for line in told if line.block in blocks]
@@ -103,9 +108,9 @@ def cuts(run: RecordedRun, slot: ArmSlot, of: Whole = "step") -> dict[int, Cut]:
         lines = [line for line in told if unit == (line.block if of == "step" else line.pair)]
         if lines:
             phases = dict.fromkeys(name for line in lines for name in line.phase_ns)
-            found[unit] = Cut(midmean([ns for line in lines for ns in line.whole_ns]),
-                               {name: midmean([ns for line in lines for ns in line.phase_ns.get(name, ())])
-                                for name in phases})
+            found[unit] = Cut(midmean([*(ns for line in lines for ns in line.whole_ns), *whole.get(unit, ())]),
+                              {name: midmean([ns for line in lines for ns in line.phase_ns.get(name, ())])
+                               for name in phases})
     return found
 
 
@@ -144,9 +149,9 @@ class _Gap:
                        if not all(cut.phase_ns for cut in cuts_)]
             why = (f"{' and '.join(without)} cannot be cut" if without else "the two arms have other phases")
             return self._line(ALL, "not-measured", None, why, "a backend that offers step_in_phases is explained, too")
-        fault = gap_of([cut.whole_ns for cut in self.a], [cut.whole_ns for cut in self.b]).fault
-        return None if fault is None else self._line(ALL, "no-gap", None, fault,
-                                                     "more blocks, or a quieter machine, would narrow it")
+        gap = gap_of([cut.whole_ns for cut in self.a], [cut.whole_ns for cut in self.b])
+        return None if gap.fault is None else self._line(ALL, gap.word, None, gap.fault,
+                                                         "more blocks, or a quieter machine, would narrow it")
 
     def share(self, cause: str) -> Share:
         """What one phase holds."""

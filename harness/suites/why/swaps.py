@@ -105,9 +105,9 @@ def swapped(run: RecordedRun, plan: Plan, pair: Comparison, part: PartName, refu
         return [_line(part, pair, ALL, "not-measured", refused, "make both arms alike in this first")]
     if len(steps.blocks) < 2:
         return [_line(part, pair, ALL, "not-measured", "fewer than two blocks of both arms", "run at least two blocks")]
-    fault = gap_of(steps.a_ns, steps.b_ns).fault
-    if fault is not None:
-        return [_line(part, pair, ALL, "no-gap", fault, "more blocks, or a quieter machine, would narrow it")]
+    gap = gap_of(steps.a_ns, steps.b_ns)
+    if gap.fault is not None:
+        return [_line(part, pair, ALL, gap.word, gap.fault, "more blocks, or a quieter machine, would narrow it")]
     slow, sign = (pair.a, 1) if sum(steps.gaps_ns) > 0 else (pair.b, -1)
     gaps = {block: sign * gap for block, gap in zip(steps.blocks, steps.gaps_ns, strict=True)}
     causes = swaps(plan.arm(slow), plan.device)
