@@ -201,7 +201,8 @@ def test_a_gap_too_uneven_to_divide_up_still_has_guesses(lab, monkeypatch):
     lab.script(lambda of, process, step: slow_ns[process // 2 % 6] if "slow" in of else 100e6)
     _, run = lab.run(suite="why", **ARMS)
     assert by_guess(run)["compilation"].word == "does-not-hold"
-    assert {share.word for share in run.of(Share) if share.method == "cuts" and share.of == "step"} == {"no-gap"}
+    assert {share.word for share in run.of(Share) if share.method == "cuts" and share.of == "step"} == {
+        "inconclusive"}
 
 
 def test_the_page_tells_the_guesses_first(why):

@@ -10,8 +10,9 @@ import scripted_backend
 
 from harness.plan import Comparison
 from harness.record.events import Case, IsolatedOperator, Phases, Share
+from harness.suites.why import operators
 from harness.suites.why.isolated import CLASSES, shares
-from harness.suites.why.operators import ROUNDS
+from harness.suites.why.operators import MOST_ROUNDS, ROUNDS
 from harness.suites.why.shares import ALL
 from impls.recipe.config import preset
 from impls.recipe.isolated import COPY, isolated
@@ -88,8 +89,15 @@ def test_operators_that_an_arm_has_not_are_told(why, monkeypatch):
     assert (found["other"].word, found["other"].share, found["other"].a_ns) == ("not-measured", None, None)
     assert found[ALL].word == "not-measured" and "no kernel for upsample" in found[ALL].reason
     assert found["norm"].word == "explains"
-    assert len(lines["B", "pad"].round_ns) == ROUNDS
+    assert ROUNDS <= len(lines["B", "pad"].round_ns) <= MOST_ROUNDS
     assert sum(line.operator_class == COPY for line in run.of(IsolatedOperator)) == 2
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.0, ROUNDS), (1e9, MOST_ROUNDS)])
+def test_rounds_fill_their_time(why, monkeypatch, seconds, rounds):
+    monkeypatch.setattr(operators, "ROUNDS_S", seconds)
+    _, run = why({"norm": 60e6})
+    assert {len(line.round_ns) for line in run.of(IsolatedOperator)} == {rounds}
 
 
 def test_the_gap_is_that_of_blocks_which_both_arms_finished(why):
