@@ -76,8 +76,10 @@ def prepare(device: Device = "cpu", tf32: bool = False) -> None:
     }
     if not _under_mpi():
         settings |= {"use_mpi": "0", "use_nccl": "0"}
-    elif os.environ.get("use_mpi", "1") == "1":
+    else:
         requirements.check_mpi()
+        # Inherited from a process that is no rank it would end the import: Jittor asks MPI for the rank all the same.
+        os.environ.pop("use_mpi", None)
     home = jittor_home()
     if device == "cuda":
         settings["use_mkl"] = "0"  # operators for the CPU
@@ -208,7 +210,7 @@ def _import_in_child(device: Device, echo: Callable[[str], None], log: Path) -> 
     environment = dict(for_child(os.environ), log_silent="0", PYTHONUNBUFFERED="1")
     if _under_mpi():
         # Compiled there too, though it is no rank.
-        environment.setdefault("use_mpi", "1")
+        environment["use_mpi"] = "1"
     command = [sys.executable, "-m", "impls.jittor.runtime", "--import", "--device", device]
     root = Path(__file__).parents[2]
     started = spoke = time.monotonic()
