@@ -28,6 +28,8 @@ WARMUP_CHEAP_S = 5.0
 WARMUP_CAP_STEPS = 60
 WARMUP_CAP_S = 20.0
 WARMUP_CHUNK_S = 1.0
+# Of steps of microseconds: the search for a steady state takes seconds for so many, and minutes for ten times as many.
+WARMUP_MOST_STEPS = 2000
 
 
 @dataclass
@@ -107,14 +109,14 @@ def warm_up(block: Block, arm: Started) -> None:
         if not found and not long and done >= least and _compiled(arm):
             least, long = least_steps(found, arm, True), True
         enough = max(least, 2 * (state.steady_from or 0))
-        cap = max(WARMUP_CAP_STEPS, arm.steps_for(WARMUP_CAP_S), 2 * least)
+        cap = max(WARMUP_CAP_STEPS, min(arm.steps_for(WARMUP_CAP_S), WARMUP_MOST_STEPS), 2 * least)
         if state.steady_from is not None and done >= enough:
             break
         if done >= cap:
             capped = True
             break
         left = enough - done if done < enough else WARMUP_MIN_STEPS
-        chunk = max(1, min(max(left, arm.steps_for(WARMUP_CHUNK_S)), cap - done))
+        chunk = max(1, min(max(left, min(arm.steps_for(WARMUP_CHUNK_S), WARMUP_MOST_STEPS // 4)), cap - done))
     found.append(state.steady_from or 0)
     steady = arm.step_ns[state.steady_from or 0 :] or arm.step_ns
     arm.typical_ns = statistics.median(steady)
