@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from impls.recipe.config import ExperimentConfig, Method, Spacing
 from impls.recipe.isolated import Spec
 from impls.recipe.profile import Profile
 from impls.recipe.scaling import LossScale
+from impls.recipe.trace import Call, Feed, Sink, Twin
 
 Arrays = Mapping[str, NDArray[Any]]
 Images = NDArray[np.uint8]
@@ -142,6 +143,26 @@ class Profiling(Protocol):
         """What so many steps launch, under the framework's own profiler; waits for the device.
 
         The stepper goes on as after `steps` calls of `step`, and no slower than before.
+        """
+        ...
+
+
+class Tracing(Protocol):
+    """What a `Trainer` may offer beside: without it nobody finds the first layer that differs from another arm's.
+
+    `impls.pytorch.trace` and `impls.jittor.trace` do it for any network.
+    """
+
+    def trace(self, twin: Twin, sink: Sink, feed: Feed | None, steps: int) -> Sequence[Call]:
+        """One forward and backward pass with every module looked into, or each module fed; see `impls.recipe.trace`.
+
+        The trainer is at step 0 afterwards, with the weights that it had.
+
+        Args:
+            twin: the network as it is, in float64, or with everything off by a little.
+            sink: takes the arrays.
+            feed: what every call is fed with; None for the network as it runs.
+            steps: fed only: whole steps behind all else.
         """
         ...
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from impls.backend import BackendInfo, Group, Mark, TrainerState
+from impls.backend import Arrays, BackendInfo, Group, Mark, TrainerState
 from impls.errors import UsageError
 from impls.recipe import randomness
 from impls.recipe.config import ExperimentConfig
@@ -209,6 +209,30 @@ class BaseTrainer(ABC):
             x0: the batch.
             scale: of the loss in the backward pass; the gradients are divided by it.
         """
+
+    # What a trace needs, beside `update` and `one_step` of either framework: see `impls.recipe.trace.Training`.
+
+    def loss_of_step(self) -> Tensor:
+        """The loss on this step's batch, with its graph; changes no weight."""
+        return self.loss(self.batches.batch(self.steps_done))
+
+    def weights(self) -> Arrays:
+        """A copy of every weight by name, and of what else the network keeps as fractions."""
+        return self.network.arrays()
+
+    def trained(self) -> list[str]:
+        """The names of those that an update moves."""
+        return list(self.network.params)
+
+    def begin(self, weights: Arrays) -> None:
+        """Go back to step 0 with these weights and a new optimiser."""
+        zeros = {name: np.zeros_like(weights[name]) for name in self.trained()}
+        self.load_state(TrainerState(0, weights, None if self.config.train.ema_decay is None else weights, zeros,
+                                     dict(zeros)))
+
+    def moments(self) -> dict[str, Arrays]:
+        """What Adam keeps."""
+        return {what: self.optimizer.arrays(what) for what in ("exp_avg", "exp_avg_sq")}
 
     def close(self) -> None:
         """Release loader workers and device memory."""

@@ -146,8 +146,9 @@ FLOORS = {
 }
 # Suites are plug-ins: they import from any floor, and shared files see only these of them.
 SEEN_OF_SUITES = ("registry", "weights")
-# What one suite may take from another: the settings of cells, and a check that stands as a gate before its own work.
-LENT = ("sampling.cells", "parity.part", "parity.gate")
+# What one suite may take from another: the settings of cells, a check that stands as a gate before its own work, and
+# from where arms start that are to compute the same.
+LENT = ("sampling.cells", "parity.part", "parity.gate", "parity.subject")
 # Words that are the name of a part and of something else too.
 OTHER_MEANINGS = {
     ("reports/view/timeline.py", "parity"): "the role of a worker, in the journal's words",

@@ -8,13 +8,13 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, TypeAdapter
 
-from harness.protocol import life, sampling, timing, training
+from harness.protocol import life, sampling, timing, tracing, training
 from harness.protocol.life import Command, Message, Reply
 
 M = TypeVar("M", bound=Message)
 
 # Every message that these files define can be said.
-SUBJECTS = (life, timing, training, sampling)
+SUBJECTS = (life, timing, training, sampling, tracing)
 ADDRESS_VARIABLE = "DDPM_BENCH_ADDRESS"
 # By environment, not by argument: other users can read a process's arguments.
 KEY_VARIABLE = "DDPM_BENCH_KEY"

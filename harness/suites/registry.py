@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from harness.part import Suite
 from harness.record.plugins import offered
+from harness.suites.align.part import Align
 from harness.suites.inference import Inference
 from harness.suites.parity.part import Parity
 from harness.suites.quality.part import Quality
@@ -23,6 +24,7 @@ BUILT_IN: tuple[Suite, ...] = (
                                  "training"),
     Suite("why", (Why,), "where the gap between two arms comes from: phases of a step, loader, waiting; four guesses"),
     Suite("parity", (Parity,), "the same weights, batches and noise through every arm: outputs, gradients, steps"),
+    Suite("align", (Align,), "every layer side by side, forward, backward and in training: the first that differs"),
     Suite("all", (GatedTraining, GatedWhy, Sampling, Quality),
           "parity, train-speed, why, sample-speed and quality in one report"),
 )

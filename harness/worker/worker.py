@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from harness import protocol
 from harness.protocol import life, timing
 from harness.protocol.life import Command, Reply
-from harness.worker import loops, profile, sampling, swaps, training
+from harness.worker import loops, profile, sampling, swaps, tracing, training
 from impls.backend import Backend, BackendInfo, Forwarding, Sampler, Stepper, Trainer
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, validated
@@ -213,6 +213,7 @@ ANSWERS: Mapping[type[Command[Any]], Callable[..., Reply]] = {
     protocol.training.LoadState: training.load_state,
     protocol.training.Predict: training.predict,
     protocol.training.Gradients: training.gradients,
+    protocol.tracing.Trace: tracing.trace,
     protocol.sampling.Batch: sampling.batch,
     protocol.sampling.Draw: sampling.draw,
     protocol.sampling.SpringTrap: sampling.trap,

@@ -15,9 +15,11 @@ from impls.backend import Arrays, BackendInfo, MemoryReading
 from impls.jittor.data import to_numpy
 from impls.jittor.onednn import WHOLE
 from impls.jittor.ops import Operators, called, transpose
+from impls.jittor.trace import Traced
 from impls.jittor.unet import UNet, parameter_count
 from impls.recipe.config import ModelConfig
 from impls.recipe.precision import half
+from impls.recipe.trace import Twin
 
 # What Jittor's graph calls an operator of ours in C++.
 OURS = "code"
@@ -97,6 +99,10 @@ class Network:
             if OURS in called(partial(norm, maps, scales, scales, 2, 1e-5)):
                 names[name] = f"{info.operators[name]}: jittor.{OURS}"
         return replace(info, operators=names)
+
+    def traced(self, _twin: Twin) -> Traced:
+        """The network as it is looked into; one whose way through its modules is our own is seen from outside."""
+        return Traced(self.unet)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Copies of the weights by name."""

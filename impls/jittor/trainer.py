@@ -10,7 +10,7 @@ import numpy as np
 from jittor import Var, nn
 from numpy.typing import NDArray
 
-from impls.backend import BackendInfo, MemoryReading
+from impls.backend import Arrays, BackendInfo, MemoryReading
 from impls.jittor import onednn
 from impls.jittor.data import batches, start_generator, to_device, to_numpy
 from impls.jittor.diffusion import add_noise, noise_scales
@@ -19,9 +19,11 @@ from impls.jittor.network import Network, device_memory
 from impls.jittor.ops import Operators
 from impls.jittor.optimizer import Adam
 from impls.jittor.profile import profiled
+from impls.jittor.trace import trace
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.profile import Profile
 from impls.recipe.schedule import Schedule
+from impls.recipe.trace import Call, Feed, Sink, Twin
 from impls.trainer import BaseTrainer
 
 
@@ -120,6 +122,22 @@ class Trainer(BaseTrainer):
     def profile(self, steps: int) -> Profile:
         """What so many steps launch; see `impls.backend.Profiling`."""
         return profiled(self.step_in_phases, steps, self.info.device == "cuda")
+
+    def update(self, gradients: Arrays) -> None:
+        """What a step does with these gradients, by name."""
+        scaler = self.optimizer.scaler
+        held = [jt.array(np.array(gradients[name])) for name in self.network.params]
+        jt.sync(held)
+        self.optimizer.update(held if scaler is None else list(map(scaler.scaled, held)), self.learning_rate())
+
+    def one_step(self) -> float:
+        """One whole training step; its loss."""
+        self.step()
+        return self.losses()[-1]
+
+    def trace(self, twin: Twin, sink: Sink, feed: Feed | None, steps: int) -> list[Call]:
+        """Every module looked into; see `impls.backend.Tracing`."""
+        return trace(self.network.traced(twin), self, twin, sink, feed, steps)
 
     def close(self) -> None:
         """Release loader workers and device memory."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,10 +17,12 @@ from impls.backend import Arrays, BackendInfo, MemoryReading
 from impls.errors import UnavailableError
 from impls.pytorch.data import to_numpy
 from impls.pytorch.ops import Operators, called
+from impls.pytorch.trace import Traced
 from impls.pytorch.unet import Attention, UNet, parameter_count
 from impls.recipe.config import ModelConfig
 from impls.recipe.operators import operators as listed
 from impls.recipe.precision import half
+from impls.recipe.trace import Twin
 
 
 class Network:
@@ -109,6 +112,12 @@ class Network:
         chosen = f"{info.operators['attention']}: {' and '.join(sorted(kernels))}"
         return replace(info, operators={**info.operators, "attention": chosen})
 
+    def traced(self, twin: Twin) -> Traced:
+        """The network as it is looked into."""
+        # Compiled code cannot be: it is seen from outside. Its twins, by which its rounding is known, are not compiled.
+        outside = {"": (self, "forward")} if "compile" in self.options and twin == "plain" else {}
+        return Traced(self.unet, outside, partial(_autocast, self.device, self.options))
+
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Copies of the weights by name."""
         return to_numpy(self.params)
@@ -130,12 +139,11 @@ def _compiler_settings(options: Collection[str], device: torch.device, training:
 
 def as_run(module: Callable[..., Tensor], device: torch.device, options: Collection[str]) -> Callable[..., Tensor]:
     """The network, or a part of it, as an arm with these options runs it: under the autocast that they ask for."""
-    dtype = half(options)
-    if dtype is None:
+    if half(options) is None:
         return module
 
     def call(*inputs: Tensor) -> Tensor:
-        with torch.autocast(device.type, getattr(torch, dtype)):
+        with _autocast(device, options):
             return module(*inputs)
 
     return call
@@ -158,3 +166,9 @@ def device_memory(device: torch.device) -> MemoryReading:
     peak_bytes = torch.cuda.max_memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     return MemoryReading(torch.cuda.memory_allocated(device), peak_bytes, torch.cuda.memory_reserved(device))
+
+
+def _autocast(device: torch.device, options: Collection[str]) -> AbstractContextManager[Any]:
+    """What an arm with these options computes under."""
+    dtype = half(options)
+    return nullcontext() if dtype is None else torch.autocast(device.type, getattr(torch, dtype))

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from impls.backend import BackendInfo, MemoryReading
+from impls.backend import Arrays, BackendInfo, MemoryReading
 from impls.pytorch.data import batches, start_generator, to_device, to_numpy
 from impls.pytorch.diffusion import add_noise, noise_scales
 from impls.pytorch.group import Group
@@ -18,9 +18,11 @@ from impls.pytorch.network import Network, device_memory
 from impls.pytorch.ops import Operators
 from impls.pytorch.optimizer import Adam
 from impls.pytorch.profile import profiled
+from impls.pytorch.trace import trace
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.profile import Profile
 from impls.recipe.schedule import Schedule
+from impls.recipe.trace import Call, Feed, Sink, Twin
 from impls.trainer import BaseTrainer
 
 
@@ -104,6 +106,23 @@ class Trainer(BaseTrainer):
     def profile(self, steps: int) -> Profile:
         """What so many steps launch; see `impls.backend.Profiling`."""
         return profiled(self.step_in_phases, steps, self.device.type == "cuda", "compile" in self.options)
+
+    def update(self, gradients: Arrays) -> None:
+        """What a step does with these gradients, by name."""
+        scaler = self.optimizer.scaler
+        for name, p in self.network.params.items():
+            gradient = torch.empty_like(p).copy_(torch.from_numpy(np.array(gradients[name])))
+            p.grad = gradient if scaler is None else scaler.scale(gradient)
+        self.optimizer.update([], self.learning_rate())
+
+    def one_step(self) -> float:
+        """One whole training step; its loss."""
+        self.step()
+        return self.losses()[-1]
+
+    def trace(self, twin: Twin, sink: Sink, feed: Feed | None, steps: int) -> list[Call]:
+        """Every module looked into; see `impls.backend.Tracing`."""
+        return trace(self.network.traced(twin), self, twin, sink, feed, steps)
 
     def close(self) -> None:
         """Release loader workers and device memory."""

@@ -7,6 +7,7 @@ from harness.record.plugins import offered
 from harness.record.run import RecordedRun
 from impls.errors import UsageError
 from reports.chapters.chapter import Chapter, Timed, Unknown
+from reports.suites.align.chapter import Align
 from reports.suites.inference import Inference
 from reports.suites.parity.chapter import Parity
 from reports.suites.quality.chapter import Quality
@@ -16,7 +17,7 @@ from reports.suites.why.chapter import Why
 from reports.view.run import RunView, view
 from reports.view.words import EITHER, STEPS
 
-CHAPTERS: tuple[Chapter, ...] = (Training(), Inference(), Sampling(), Quality(), Parity(), Why())
+CHAPTERS: tuple[Chapter, ...] = (Training(), Inference(), Sampling(), Quality(), Parity(), Why(), Align())
 
 
 def chapter_of(part: PartName) -> Chapter:

@@ -14,6 +14,7 @@ import scripted_pair
 from impls.backend import BackendInfo, MemoryReading, TrainerState
 from impls.errors import UnavailableError
 from impls.recipe.scaling import LossScale
+from impls.recipe.trace import Call
 from impls.registry import BackendSpec
 
 SHAPES = {"conv.weight": (4, 3, 3, 3), "norm.weight": (4,), "norm.bias": (4,)}
@@ -92,6 +93,8 @@ class ScriptedTrainer:
         self.closed = False
         if "uncut" in options:
             self.step_in_phases = None
+        if "tf32" in options:
+            self.trace = None
         if profile is not None:
             self.profile = lambda steps: profile(options, steps)
 
@@ -180,6 +183,24 @@ class ScriptedTrainer:
 
     def gradients(self):
         return self._loss(), {name: self._gradient(name) for name in self.params}
+
+    def trace(self, twin, sink, feed, steps):
+        """Two modules, of which the second computes something else in arm "wrong"; none in arm "uncut"."""
+        calls = [] if "uncut" in self.options else [
+            Call(0, "", "Net", 0, None), Call(1, "one", "Double", 0, 0), Call(2, "two", "Triple", 0, 0)]
+        off = {"plain": 1.0, "double": 1 + 1e-8, "perturbed": 1 + 1e-7}[twin]
+        factors = [6 * (1 + 0.01 * ("wrong" in self.options)), 2.0, 3 * (1 + 0.01 * ("wrong" in self.options))]
+        x = np.linspace(1, 2, 6)
+        for call, factor, at in zip(calls, factors, (x, x, 2 * x), strict=False):
+            if feed is None:
+                sink(f"run {call.number}", {"input 0": at * off})
+                sink(f"out {call.number}", {"output 0": at * factor * off})
+                sink(f"back {call.number}", {"gradient of output 0": np.ones(6)})
+            else:
+                sink(f"fed {call.number}", {"output 0": feed.of(call.name, call.nth)["input 0"] * factor * off})
+        if feed is None:
+            sink("loss", {"loss": np.array(1.0 + 0.1 * ("wrong" in self.options))})
+        return calls
 
     def close(self):
         self.closed = True

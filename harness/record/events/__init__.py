@@ -12,7 +12,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from harness.record.events import parity, quality, run, sampling, telemetry, timing, training, why
+from harness.record.events import align, parity, quality, run, sampling, telemetry, timing, training, why
+from harness.record.events.align import AlignedLayer as AlignedLayer
+from harness.record.events.align import Alignment as Alignment
+from harness.record.events.align import Culprit as Culprit
+from harness.record.events.align import Difference as Difference
 from harness.record.events.base import SCHEMA_VERSION as SCHEMA_VERSION
 from harness.record.events.base import SELF_CHECK as SELF_CHECK
 from harness.record.events.base import ArmEntry as ArmEntry
@@ -72,7 +76,7 @@ from harness.record.events.why import Whole as Whole
 from harness.record.plugins import offered
 from impls.errors import UsageError
 
-SUBJECTS = (run, timing, training, sampling, quality, parity, why, telemetry)
+SUBJECTS = (run, timing, training, sampling, quality, parity, why, align, telemetry)
 # Every kind of line that these files define.
 KINDS: tuple[type[Event], ...] = tuple(
     kind for subject in SUBJECTS for kind in vars(subject).values()

@@ -20,7 +20,7 @@ class WorkerStarted(Event):
     subject: ClassVar = ("role", "arm", "block")
     arm: ArmSlot
     block: int
-    role: Literal["measure", "parity", "epochs", "cold-start"] = "measure"
+    role: Literal["measure", "parity", "align", "epochs", "cold-start"] = "measure"
     pid: int
     spawn_ns: int = Field(description="process launch until it connected")
     import_ns: int = Field(description="framework import and device initialisation")

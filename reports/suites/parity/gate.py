@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from harness.record.events import ParityResult
 from impls.recipe.precision import WORDS
 from reports.chapters.losses import shared
-from reports.page.blocks import Block, Prose, Section, Table, head
+from reports.page.blocks import Block, Code, Prose, Section, Table, head
 from reports.page.figures import FigureMaker, numbered
 from reports.page.plotting import INK, MUTED, SERIES, Drawn, legend_above, sheet
 from reports.text import DASH, Floats, Value, missing, number, passed, plural, tag
@@ -52,6 +52,8 @@ def told(seen: RunView, figures: FigureMaker, result: ParityResult, number: int)
     yield parity(seen, result)
     if not result.passed and result.reason:
         yield Prose(f"Failed: {result.reason}")
+        names = ",".join(seen.run.arms.get(slot, slot) for slot in (result.arm_a, result.arm_b))
+        yield Code(f"python run_bench.py --suite align --arms {names}", "This names the first layer that differs")
     yield figures.make(numbered("parity", number), partial(parity_losses, seen, result))
 
 

@@ -1,0 +1,250 @@
+"""Two traces side by side: how far each array is from the reference's, and how far rounding alone would take it; pure.
+
+The reference says itself how far: by its twin in float64, and by the one with weights, inputs and gradients off by
+1e-7. Another framework sums in another order, so that several times as much is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.record.events import Difference
+from harness.stats.arrays import error
+from harness.suites.align.known import BIASED, momentum
+from impls.recipe.precision import Precision
+from impls.recipe.trace import SCALES, SIZE, Call, Twin
+from impls.store.traces import TraceFolder
+
+# Of what the reference's twins are off by.
+FACTOR = 16.0
+# Of the rounding of an array's largest number, beside that.
+FLOOR = 8.0
+# Half the distance between 1 and the next number, in float32 and in the coarser formats.
+ROUNDING: Mapping[Precision, float] = {"float32": 2.0**-24, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+# Relative differences that a first step and some losses may have whatever the twin has.
+STEP_FLOOR, LOSS_FLOOR = 1e-3, 2e-4
+# The same of what an update makes of fed gradients: a clip is one factor for all, of a sum over all of them, which
+# frameworks round differently. Weights move by it with SGD alone; the moments hold its square.
+MOVED_FLOOR, MOMENT_FLOOR = 1e-4, 1e-3
+# Of the share that a dropout drops: it is counted, not computed.
+DROPPED = 0.05
+RUNNING = "running_var afterwards"
+TWINS: tuple[Twin, ...] = ("double", "perturbed")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One call of the reference with its differences.
+
+    Attributes:
+        call: of the reference.
+        other: the same call of the other arm; None where it made none.
+        differences: as it runs, then fed.
+    """
+
+    call: Call
+    other: Call | None
+    differences: tuple[Difference, ...]
+
+    def failing(self, *starts: str, fed: bool) -> Difference | None:
+        """The first of its differences that is too large, of places that begin so."""
+        return next((one for one in self.differences
+                     if one.fed == fed and not one.agrees and one.place.startswith(starts)), None)
+
+
+class Traces:
+    """A reference's trace and another arm's.
+
+    Args:
+        reference: its folder, with what its twins are off by.
+        other: the other arm's.
+        formats: the number formats of both.
+    """
+
+    def __init__(self, reference: TraceFolder, other: TraceFolder, formats: tuple[Precision, Precision]) -> None:
+        self.reference, self.other = reference, other
+        self.calls = reference.calls()
+        self.others = {(call.name, call.nth): call for call in other.calls()}
+        self.twins: dict[str, Any] = {}
+        for name in TWINS:
+            path = reference.path / f"{name}.json"
+            if path.exists():
+                self.twins[name] = json.loads(path.read_text(encoding="utf-8"))
+        coarser = max(ROUNDING[name] for name in formats)
+        self.rounding, self.coarseness = coarser, coarser / ROUNDING[formats[0]]
+
+    def counterpart(self, call: Call) -> Call | None:
+        """The other arm's call of the same module."""
+        return self.others.get((call.name, call.nth))
+
+    def unmatched(self) -> list[str]:
+        """Calls that one arm alone made, in words."""
+        known = {(call.name, call.nth) for call in self.calls}
+        return ([f"{title(call)}: the reference alone" for call in self.calls if self.counterpart(call) is None]
+                + [f"{title(call)}: the other arm alone" for key, call in self.others.items() if key not in known])
+
+    def layers(self) -> list[Layer]:
+        """Every call of the reference, in the order in which they begin."""
+        return [Layer(call, other := self.counterpart(call), tuple(self._differences(call, other)))
+                for call in self.calls]
+
+    def allowed(self, group: str, name: str, scale: float) -> float:
+        """How far an array may be from the reference's."""
+        return self.coarseness * FACTOR * self.off(group, name) + FLOOR * self.rounding * scale
+
+    def off(self, group: str, name: str, which: int = 0) -> float:
+        """What the reference's twins are off by: the largest difference, or (1) the norm's share."""
+        found = [float(told[group][name][which]) for told in self.twins.values() if name in told.get(group, {})]
+        return max((one for one in found if math.isfinite(one)), default=0.0)
+
+    def _differences(self, call: Call, other: Call | None) -> Iterator[Difference]:
+        if other is None:
+            return
+        for group in ("run", "out", "back"):
+            yield from self._group(f"{group} {call.number}", f"{group} {other.number}", fed=False)
+        fed = self.other.read(f"fed {other.number}")
+        if fed:
+            for one in self._group(f"fed {call.number}", f"fed {other.number}", fed=True):
+                yield self._known(one, call, fed) if one.place == RUNNING and not one.agrees else one
+        dropped, others = self.reference.read("dropped"), self.other.read("dropped")
+        if call.name in dropped and call.name in others:
+            apart = abs(float(dropped[call.name][0] - others[call.name][0]))
+            yield Difference(place="share that is dropped", fed=True, max_abs=apart, max_rel=None, cosine=None,
+                             tolerance=DROPPED, agrees=apart <= DROPPED)
+
+    def _known(self, one: Difference, call: Call, theirs: Mapping[str, NDArray[Any]]) -> Difference:
+        """A running variance, which Jittor's own BatchNorm divides by n: a difference of the frameworks, no fault."""
+        run, mine = self.reference.read(f"run {call.number}"), self.reference.read(f"fed {call.number}")
+        before = RUNNING.replace(" afterwards", "")
+        if f"own {before}" in run and RUNNING in theirs:
+            kept = run[f"own {before}"]
+            said = momentum(run["input 0"], kept, mine[RUNNING], theirs[RUNNING].reshape(kept.shape), before)
+            if said is not None and said.startswith(BIASED):
+                return one.model_copy(update={"agrees": True, "reason": said})
+        return one
+
+    def _group(self, group: str, other: str, fed: bool) -> Iterator[Difference]:
+        mine, theirs = self.reference.read(group), self.other.read(other)
+        for place in mine:
+            if not place.startswith("own "):
+                yield self.difference(group, place, mine[place], theirs.get(place), fed)
+
+    def difference(self, group: str, place: str, mine: NDArray[Any], theirs: NDArray[Any] | None, fed: bool
+                   ) -> Difference:
+        """One array."""
+        if theirs is None and "gradient" in place:
+            # One framework has none where the other has zeros.
+            theirs = np.zeros_like(mine)
+        if theirs is None:
+            return _nothing(place, fed, "the other arm has none")
+        found = error(mine, theirs)
+        if found is None:
+            return _nothing(place, fed, f"shape {_shape(theirs)}, the reference's is {_shape(mine)}")
+        allowed = 0.0 if mine.dtype.kind != "f" else self.allowed(group, place, found.scale)
+        return Difference(place=place, fed=fed, max_abs=_finite(found.max_abs), max_rel=_finite(found.max_rel),
+                          cosine=_finite(found.cosine), tolerance=allowed, agrees=found.max_abs <= allowed,
+                          reason=None if math.isfinite(found.max_abs) else "not a number, or infinite")
+
+    def training(self) -> list[Difference]:
+        """The loss, the optimiser fed with the reference's gradients, and whole steps."""
+        loss = self.reference.read("loss"), self.other.read("loss")
+        found = [self.difference("loss", "loss", np.asarray(loss[0]["loss"]), loss[1].get("loss"), fed=False)]
+        found += self._weights()
+        for number, scale in enumerate(SCALES):
+            said = "the same gradients" if scale == 1 else f"the same gradients times {scale:g}"
+            found += self._updates(f"update {number}", f"after one update by {said}", fed=True)
+        found += self._updates("step", "after one whole step", fed=False)
+        losses = self.reference.read("losses"), self.other.read("losses")
+        if "losses" in losses[0] and len(losses[0]["losses"]):
+            found.append(self._losses(losses[0]["losses"], losses[1].get("losses")))
+        return found
+
+    def _weights(self) -> list[Difference]:
+        """The gradient, as the network ran, that is furthest beyond what it may differ by."""
+        mine, theirs = self.reference.read("gradients"), self.other.read("gradients")
+        each = [self.difference("gradients", name, mine[name], theirs.get(name, np.zeros_like(mine[name])),
+                                fed=False) for name in mine]
+        worst = max(each, key=_beyond, default=None)
+        return [] if worst is None else [worst.model_copy(update={"place": f"gradient of {worst.place}"})]
+
+    def _updates(self, group: str, when: str, fed: bool) -> list[Difference]:
+        """Of each kind of array the one that is furthest beyond what it may differ by."""
+        mine, theirs = self.reference.read(group), self.other.read(group)
+        if mine and not theirs:
+            return [_nothing(f"weights {when}", fed, "the other arm's optimiser could not be fed: some of its weights "
+                                                     "have another name or shape")] if fed else []
+        worst: dict[str, tuple[float, Difference]] = {}
+        for name, value in mine.items():
+            what, _, of = name.partition(" ")
+            # Moments of one whole step are its gradients, which were compared.
+            if name.startswith(f"{SIZE} ") or not (fed or what == "weight"):
+                continue
+            size = float(mine[f"{SIZE} {of}"]) if what == "weight" else 0.0
+            one = self._update(group, name, value, theirs.get(name), size, fed)
+            if what not in worst or _beyond(one) > worst[what][0]:
+                worst[what] = _beyond(one), one.model_copy(update={"place": f"{name} {when}"})
+        return [one for _, one in worst.values()]
+
+    def _update(self, group: str, name: str, mine: NDArray[Any], theirs: NDArray[Any] | None, size: float, fed: bool
+                ) -> Difference:
+        if theirs is None:
+            return _nothing(name, fed, "the other arm has none")
+        found = error(mine, theirs)
+        if found is None:
+            return _nothing(name, fed, "another shape")
+        if fed:
+            floor = MOVED_FLOOR if name.startswith("weight ") else MOMENT_FLOOR
+            allowed = self.allowed(group, name, found.scale) + floor * found.scale + 4 * ROUNDING["float32"] * size
+            return Difference(place=name, fed=fed, max_abs=_finite(found.max_abs), max_rel=_finite(found.max_rel),
+                              cosine=_finite(found.cosine), tolerance=allowed, agrees=found.max_abs <= allowed)
+        # Where a gradient is rounding noise, Adam's first step is as large as any: norms tell more than the largest.
+        share = self.coarseness * FACTOR * self.off(group, name, 1) + STEP_FLOOR
+        norm = float(np.linalg.norm(mine.astype(np.float64)))
+        apart = float(np.linalg.norm(mine.astype(np.float64) - theirs.reshape(mine.shape)))
+        allowed = share * norm + 4 * ROUNDING["float32"] * size * math.sqrt(mine.size)
+        return Difference(place=name, fed=fed, max_abs=_finite(apart), max_rel=_finite(apart / norm if norm else 0.0),
+                          cosine=_finite(found.cosine), tolerance=allowed, agrees=apart <= allowed,
+                          reason="norms, not largest numbers")
+
+    def _losses(self, mine: NDArray[Any], theirs: NDArray[Any] | None) -> Difference:
+        place = f"losses of {len(mine)} whole steps"
+        if theirs is None or theirs.shape != mine.shape:
+            return _nothing(place, False, "the other arm took other steps")
+        found = error(mine, theirs)
+        assert found is not None
+        allowed = self.coarseness * (FACTOR * self.off("losses", "losses") + LOSS_FLOOR * found.scale)
+        return Difference(place=place, fed=False, max_abs=_finite(found.max_abs), max_rel=_finite(found.max_rel),
+                          cosine=_finite(found.cosine), tolerance=allowed, agrees=found.max_abs <= allowed)
+
+
+def title(call: Call) -> str:
+    """A call for people: the module's name and class, and which call of several."""
+    again = f", call {call.nth + 1}" if call.nth else ""
+    return f"{call.name or 'the network'} ({call.kind}{again})"
+
+
+def _nothing(place: str, fed: bool, reason: str) -> Difference:
+    return Difference(place=place, fed=fed, max_abs=None, max_rel=None, cosine=None, tolerance=None, agrees=False,
+                      reason=reason)
+
+
+def _beyond(one: Difference) -> float:
+    """How many times as far apart as allowed."""
+    if one.max_abs is None:
+        return math.inf
+    return one.max_abs / max(one.tolerance or 0.0, 1e-300)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _shape(array: NDArray[Any]) -> str:
+    return "x".join(map(str, array.shape)) or "of a number"

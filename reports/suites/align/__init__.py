@@ -1,0 +1,1 @@
+"""The report's chapter on the first layer that differs."""

@@ -1,0 +1,92 @@
+"""The network as a tree, with the first difference marked; what agrees as a whole is one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.record.events import AlignedLayer, Alignment
+from reports.page.blocks import Code, Prose, Section, present
+from reports.text import number, plural, sentence
+from reports.view.run import RunView
+
+FIRST, TOO, AFTER, AGREES, ALONE = ("<- FIRST DIFFERENCE", "differs too when fed", "differs behind it", "agrees",
+                                    "not compared")
+MOST = 300
+
+
+def section(seen: RunView, one: Alignment, anchor: str, names: str) -> Section | None:
+    """The sentence, the tree, the hints."""
+    lines = list(drawn(of(seen, one), one))
+    said = [Prose(sentence(f"What the arrays bear out: {hint}")) for hint in one.hints]
+    calls = "; ".join(one.unmatched[:20])
+    alone = Prose(sentence(f"Calls that one arm alone made: {calls}")) if calls else None
+    if len(lines) > MOST:
+        lines = [*lines[:MOST], f"... {plural(len(lines) - MOST, 'more line')}"]
+    tree = Code("\n".join(lines), f"Calls of modules in order, {seen.label(one.reference)}'s as the reference; behind "
+                "each the largest relative difference of its outputs when fed") if lines else None
+    notes = [Prose(sentence(f"No fault, but known: {note}")) for note in one.notes]
+    return Section(anchor, f"Layers{names}", present(Prose(words(seen, one)), tree, *said, *notes, alone))
+
+
+def words(seen: RunView, one: Alignment) -> str:
+    """The sentence."""
+    a, b = seen.label(one.arm_a), seen.label(one.arm_b)
+    if one.word == "not-traced":
+        return sentence(f"Layers of {a} and {b} were not compared: {one.reason}")
+    if one.culprit is None:
+        few = "; it was seen from outside alone, since an arm does not call its modules one by one"
+        return sentence(f"All layers of {a} and {b} agree: {plural(one.compared, 'call')}, forward, backward, "
+                        f"optimiser and whole steps{few if one.compared == 1 else ''}")
+    return sentence(f"{a} and {b} part first in {one.culprit.where}: {one.culprit.place}")
+
+
+def of(seen: RunView, one: Alignment) -> list[AlignedLayer]:
+    """The layers of a pair, in the order in which their calls begin."""
+    found = [line for line in seen.run.of(AlignedLayer) if (line.arm_a, line.arm_b) == (one.arm_a, one.arm_b)]
+    return sorted(found, key=lambda line: line.number)
+
+
+def drawn(layers: list[AlignedLayer], one: Alignment) -> Iterator[str]:
+    """Lines of text."""
+    within: dict[int | None, list[AlignedLayer]] = {}
+    for layer in layers:
+        within.setdefault(layer.within, []).append(layer)
+
+    def plain(layer: AlignedLayer) -> bool:
+        return state(layer, one) in (AGREES, "") and all(map(plain, within.get(layer.number, ())))
+
+    def visit(layer: AlignedLayer, indent: str) -> Iterator[str]:
+        inner = within.get(layer.number, [])
+        folded = bool(inner) and plain(layer) and (layer.within is not None or one.culprit is not None)
+        more = f" [{plural(count(layer), 'call')} inside, all agree]" if folded else ""
+        again = f" #{layer.nth + 1}" if layer.nth else ""
+        name = layer.name.rpartition(".")[2] or "network"
+        yield f"{indent}{name} ({layer.kind}){again}  {worst(layer)}{state(layer, one)}{more}"
+        if not folded:
+            for child in inner:
+                yield from visit(child, indent + "   ")
+
+    def count(layer: AlignedLayer) -> int:
+        return sum(1 + count(child) for child in within.get(layer.number, ()))
+
+    for layer in within.get(None, []):
+        yield from visit(layer, "")
+
+
+def state(layer: AlignedLayer, one: Alignment) -> str:
+    """What is said of a call."""
+    if one.culprit is not None and one.culprit.number == layer.number:
+        return f"{FIRST} ({one.culprit.place})"
+    if not layer.differences:
+        return ALONE
+    # A call around the culprit differs with it.
+    if any(not entry.agrees and entry.fed for entry in layer.differences):
+        return TOO
+    return AFTER if any(not entry.agrees for entry in layer.differences) else AGREES
+
+
+def worst(layer: AlignedLayer) -> str:
+    """Of its outputs when fed."""
+    found = [entry.max_rel for entry in layer.differences
+             if entry.fed and entry.place.startswith("output") and entry.max_rel is not None]
+    return f"{number(max(found), 2)} " if found else ""
