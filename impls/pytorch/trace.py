@@ -131,10 +131,12 @@ class _Recorder:
             shapes = exchanged((args, options), Tensor, _Like)
             self.given.append((name, shapes, original))
             self.sink(f"run {number}", _named("input", leaves((args, options), Tensor)) | self.small(name))
-            made = args[0] if random else original(*args, **options)
+            made = args[0].clone() if random else original(*args, **options)
             given = [id(value) for value in leaves((args, options), Tensor)]
-            # What a call only hands on gets a gradient of its own, whoever else uses it.
-            made = exchanged(made, Tensor, lambda value: value.view_as(value) if id(value) in given else value)
+            # What a call only hands on gets a gradient of its own, whoever else uses it. A view loses the hook on its
+            # gradient when somebody writes into it, as `y += x` behind a layer does.
+            made = exchanged(made, Tensor, lambda value: value.view_as(value) if id(value) in given
+                             else value.clone() if value._is_view() else value)
             self.within.pop()
             self.told(number, made)
             return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 
@@ -141,3 +142,20 @@ def test_a_planted_fault_is_located_and_its_cause_named(traced, tmp_path, name, 
     assert found.culprit.where.startswith(where), found.culprit
     # Of Adam's two steps nothing is told but where they are: the second gradient is another one.
     assert not cause or any(cause in hint for hint in found.hints), found.hints
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_clean_network_with_another_arithmetic_raises_no_alarm(tmp_path, framework, seed):
+    from align_networks import Training, copied, held_against, network, otherwise, reference
+
+    rng = np.random.default_rng(seed)
+    groups = int(rng.choice([1, 2, 4]))
+    training = Training(network(seed, channels=groups * int(rng.integers(1, 4)) * 2, groups=groups,
+                                blocks=int(rng.integers(1, 4))), seed, mean=float(rng.choice([0.0, 0.5, 3.0])),
+                        optimizer=str(rng.choice(["adam", "sgd"])))
+    folder = reference(training, tmp_path / "reference")
+    other = copied(training, network=otherwise(training.network))
+    *layers, found = held_against(folder, other, tmp_path / "other")
+    apart = [one for layer in layers for one in layer.differences if one.fed and one.max_abs]
+    assert len(apart) > 50, "another arithmetic must not give the same numbers"
+    assert found.word == "agree", (found.culprit, found.further)
