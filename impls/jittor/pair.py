@@ -60,8 +60,10 @@ class PairModel:
             self.module.eval()
         if not dropout:
             for layer in self.module.modules():
-                if isinstance(layer, (nn.Dropout, nn.Dropout2d)):
+                if isinstance(layer, (nn.Dropout, nn.Dropout2d, nn.DropPath)):
                     layer.p = 0.0
+                elif isinstance(layer, (nn.RNNBase, jt.attention.MultiheadAttention)):
+                    layer.dropout = 0.0
         # Else the first weights would be drawn at their first use, after whatever else is drawn until then.
         jt.sync(list(self.values.values()))
 
@@ -89,7 +91,7 @@ class PairModel:
     def outputs(self, batch: Mapping[str, Var]) -> list[Var]:
         """What the model puts out for a batch, without gradients."""
         with jt.no_grad():
-            return self.pair.outputs(self.module, batch)
+            return self.pair.outputs(self.module, batch, Var)
 
     def evaluated(self, batch: Mapping[str, Var]) -> list[Var]:
         """The same in evaluation mode, whatever the mode is."""

@@ -73,15 +73,31 @@ class Pair:
         """The function that gives the loss, with its file."""
         return f"{self.path.name}: {self.framework}_loss()"
 
-    def outputs(self, model: Any, batch: Mapping[str, Any]) -> list[Any]:
-        """What is compared and what a forward pass is: of the file's `outputs`, else the loss."""
-        found = self._call("outputs", model, batch) if hasattr(self._module, "outputs") else self.loss(model, batch)
-        return list(_leaves(found))
+    def outputs(self, model: Any, batch: Mapping[str, Any], tensor: type) -> list[Any]:
+        """What is compared and what a forward pass is: of the file's `outputs`, else the loss.
+
+        Args:
+            model: the user's.
+            batch: by name.
+            tensor: the framework's own kind.
+
+        Raises:
+            UsageError: it is no tensor, and holds none, or something else too.
+        """
+        own = hasattr(self._module, "outputs")
+        found = self._call("outputs", model, batch) if own else self.loss(model, batch)
+        told = list(_leaves(found))
+        other = next((one for one in told if not isinstance(one, tensor)), None)
+        if not told or other is not None:
+            what = f"{self.path.name}: outputs()" if own else self.loss_name
+            raise UsageError(f"{what} gave {type(found if other is None else other).__name__}: return tensors of "
+                             f"{self.framework}, one or several in a list or a dict")
+        return told
 
     @property
     def names(self) -> Callable[[str], object] | None:
-        """The user's rule for names, where there is one."""
-        return partial(self._call, "names") if hasattr(self._module, "names") else None
+        """The user's rule for names, where there is one; none in PyTorch, whose names those of the states are."""
+        return partial(self._call, "names") if self.framework == "jittor" and hasattr(self._module, "names") else None
 
     def batches(self, seed: int) -> list[dict[str, NDArray[Any]]]:
         """The batches that steps take in turn, each from a random stream of its own.

@@ -58,7 +58,7 @@ class PairModel:
             for layer in self.module.modules():
                 if isinstance(layer, nn.modules.dropout._DropoutNd):
                     layer.p = 0.0
-                elif isinstance(layer, nn.MultiheadAttention):
+                elif isinstance(layer, (nn.RNNBase, nn.MultiheadAttention)):
                     layer.dropout = 0.0
         self.run = torch.compile(self.module) if "compile" in options else self.module
         found: dict[str, Tensor] = {}
@@ -94,7 +94,7 @@ class PairModel:
     def outputs(self, batch: Mapping[str, Tensor]) -> list[Tensor]:
         """What the model puts out for a batch, without gradients."""
         with torch.no_grad():
-            return self.pair.outputs(self.run, batch)
+            return self.pair.outputs(self.run, batch, Tensor)
 
     def evaluated(self, batch: Mapping[str, Tensor]) -> list[Tensor]:
         """The same in evaluation mode, whatever the mode is."""

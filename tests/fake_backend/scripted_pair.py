@@ -33,7 +33,7 @@ def paired(trainer, config, options, process, info, pair):
             super().step()
 
         def probe(self):
-            found = pair.outputs(self.model, self.batches[0])
+            found = pair.outputs(self.model, self.batches[0], float)
             more = 1.5 if "wrong" in options else 1.0
             return {str(number): np.asarray(more * one, np.float32) for number, one in enumerate(found)}
 

@@ -12,6 +12,7 @@ import pytest
 from impls.errors import UsageError
 from impls.pair.loaded import BATCHES, Pair, PairFailedError
 from impls.pair.rule import Rule, rule_of
+from impls.pair.weights import matched
 
 ROOT = Path(__file__).parents[3]
 FILE = """
@@ -97,13 +98,34 @@ def test_the_top_of_a_file_that_fails_is_named(pair):
 
 
 def test_outputs_are_flattened_and_else_the_loss(pair):
-    assert pair().outputs(7, {}) == [7]
-    assert pair("def outputs(model, batch): return {'a': (1, [2, None]), 'b': 3}").outputs(7, {}) == [1, 2, 3]
+    assert pair().outputs(7, {}, int) == [7]
+    assert pair("def outputs(model, batch): return {'a': (1, [2, None]), 'b': 3}").outputs(7, {}, int) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("more", "words"), [
+    ("def outputs(model, batch): model", "mine.py: outputs() gave NoneType: return tensors of torch"),
+    ("def outputs(model, batch): return []", "mine.py: outputs() gave list"),
+    ("def outputs(model, batch): return {'a': model, 'b': [0.5]}", "mine.py: outputs() gave float"),
+    ("def torch_loss(model, batch): return 'x'", "mine.py: torch_loss() gave str"),
+])
+def test_outputs_that_are_no_tensors_are_one_line(pair, more, words):
+    with pytest.raises(UsageError) as caught:
+        pair(more).outputs(7, {}, int)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("framework", ["torch", "jittor"])
+def test_a_rule_for_names_is_not_asked_where_the_names_are_pytorch_s_own(pair, framework):
+    """Names that are one off, as between containers of unlike lengths, would turn PyTorch's own weights round."""
+    made = Pair(pair("def names(torch_name): return {'2.w': '1.w', '1.w': '0.w'}[torch_name]").path, framework)
+    shapes = {"1.w": (4, 4), "2.w": (4, 4)}
+    ours, other = {"torch": ("12", shapes), "jittor": ("01", {"0.w": (4, 4), "1.w": (4, 4)})}[framework]
+    assert matched(shapes, other, made.names) == {"1.w": f"{ours[0]}.w", "2.w": f"{ours[1]}.w"}
 
 
 def test_a_folder_gets_no_compiled_files(pair, tmp_path):
     (tmp_path / "helper_of_mine.py").write_text("VALUE = 3")
-    assert pair("import helper_of_mine\ndef outputs(model, batch): return helper_of_mine.VALUE").outputs(1, {}) == [3]
+    assert pair("import helper_of_mine\ndef outputs(model, batch): return helper_of_mine.VALUE").outputs(1, {}, int) == [3]
     assert {path.name for path in tmp_path.iterdir()} == {"mine.py", "helper_of_mine.py"}
 
 
