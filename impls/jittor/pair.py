@@ -118,6 +118,17 @@ class PairOptimizer(Adam):
         super().__init__(params, rule.grad_clip, rule.ema_decay)
         self.rule, self.betas, self.eps = rule, rule.betas, rule.eps
         self.name = f"torch.optim.{rule.name}'s formula in Jittor's operators, over one flat array"
+        if rule.name == "SGD":
+            # It would lie in memory beside what PyTorch does without.
+            del self.flat["exp_avg_sq"]
+            if not rule.momentum:
+                del self.flat["exp_avg"]
+
+    def arrays(self, what: str) -> dict[str, NDArray[np.float32]]:
+        """A copy of "exp_avg", "exp_avg_sq" or "ema" by parameter name; SGD's momentum is its first moment."""
+        if what in self.flat:
+            return super().arrays(what)
+        return {name: np.zeros(shape, np.float32) for name, shape in self.shapes.items()}
 
     def moved(self, grad: Var, lr: float, correction1: Var | float, correction2: Var | float) -> list[tuple[Var, Var]]:
         """What a step changes, each as it is and as it will be: the moments and the weights."""

@@ -25,6 +25,7 @@ Batch = Mapping[str, NDArray[Any]]
 MODULE = "ddpm_bench_pair"
 # They lie on the device, and steps take them in turn: what a step costs is not what making its numbers costs.
 BATCHES = 4
+INT32 = np.iinfo(np.int32)
 
 
 class PairFailedError(Exception):
@@ -164,8 +165,13 @@ def _numbers(value: Any, where: str) -> NDArray[Any]:
         raise UsageError(f"{where} holds {value.dtype}: only numbers cross between frameworks")
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         raise UsageError(f"{where} holds NaN or infinity")
-    # As both frameworks compute, and as Jittor would make of it unasked.
-    return value.astype(np.float32) if value.dtype == np.float64 else value
+    kind, size = value.dtype.kind, value.dtype.itemsize
+    if kind in "iu" and size == 8 and value.size and not INT32.min <= value.min() <= value.max() <= INT32.max:
+        raise UsageError(f"{where} holds whole numbers beyond 32 bits, which Jittor would cut off")
+    # As both frameworks compute, and as Jittor would make of it unasked; neither knows the other byte order.
+    dtype = np.dtype(np.float32) if kind == "f" and size > 4 else value.dtype.newbyteorder("=")
+    # A copy: a file may fill the same array for every batch.
+    return value.astype(dtype)
 
 
 def _leaves(found: Any) -> Any:

@@ -56,8 +56,16 @@ class PairTraining(BaseTrainer):
         return self.pair.rule.lr
 
     def state(self) -> TrainerState:
-        """A copy of everything needed to go on; what is not trained (buffers, frozen weights) is a parameter too."""
+        """A copy of everything needed to go on; what is not trained (buffers, frozen weights) is a parameter too.
+
+        Raises:
+            UsageError: a value is not finite, as of a mask by infinity.
+        """
         values = self.network.arrays()
+        wrong = next((name for name, value in values.items() if not np.isfinite(value).all()), None)
+        if wrong is not None:
+            raise UsageError(f"{self.pair.path.name}: {self.pair.framework}_model(): {wrong} holds NaN or infinity at "
+                             f"step {self.steps_done}: nothing can be compared with it; where it is a mask, take -1e9")
         zeros = {name: np.zeros_like(value) for name, value in values.items()}
         first, second = ({**zeros, **self.optimizer.arrays(what)} for what in ("exp_avg", "exp_avg_sq"))
         ema = {**values, **self.optimizer.arrays("ema")} if self.pair.rule.ema_decay else None

@@ -107,6 +107,10 @@ def test_every_rule_is_the_same_formula(fw, framework, rule):
     optimizer = fw.pair.PairOptimizer({"w": weight}, rule)
     for gradient in gradients:
         optimizer.step((weight * tensor(gradient)).sum(), rule.lr)
+    kept = {"exp_avg", "exp_avg_sq"} if rule.name != "SGD" else {"exp_avg"} if rule.momentum else set()
+    assert {what for what in ("exp_avg", "exp_avg_sq") if optimizer.arrays(what)["w"].any()} == kept
+    # What no step needs would be measured as memory.
+    assert framework == "pytorch" or set(optimizer.flat) == kept
     found = optimizer.params["w"].numpy() if framework == "jittor" else weight.detach().numpy()
     np.testing.assert_allclose(found, reference(rule, start, gradients), rtol=2e-6, atol=2e-7)
 
@@ -159,6 +163,24 @@ def test_dropout_drops_in_a_training_and_not_in_a_check(made):
     assert len({made().gradients()[0] for _ in range(2)}) == 1
     trainer = made(randomness="native")
     assert abs(trainer.gradients()[0] - made().gradients()[0]) > 1e-4
+
+
+def test_whatever_layer_drops_is_switched_off_in_a_check(made, framework):
+    attention = {"pytorch": "nn.MultiheadAttention", "jittor": "jt.attention.MultiheadAttention"}[framework]
+    path = {"pytorch": "nn.Dropout3d", "jittor": "nn.DropPath"}[framework]
+    more = (f"    model.rnn, model.path, model.attention = nn.LSTM(3, 3, 2, dropout=0.5), {path}(0.5), "
+            f"{attention}(4, 2, dropout=0.5)\n    return model\n")
+    text = FILE.replace("    return model\n", more).replace("import numpy as np", "import numpy as np, sys")
+    module = made(text=text.replace("jt.attention", "sys.modules['jittor'].attention")).network.module
+    assert (module.rnn.dropout, module.path.p, module.attention.dropout, module.drop.p) == (0, 0, 0, 0)
+
+
+def test_a_mask_by_infinity_is_one_line(made, framework):
+    make = {"pytorch": "model.register_buffer('mask', __import__('torch').tensor([0.0, -np.inf]))",
+            "jittor": "model.mask = __import__('jittor').array(np.array([0, -np.inf], np.float32)).stop_grad()"}
+    trainer = made(text=FILE.replace("    return model\n", f"    {make[framework]}\n    return model\n"))
+    with pytest.raises(UsageError, match=r"mine\.py: \w+_model\(\): mask holds NaN or infinity at step 0"):
+        trainer.state()
 
 
 def test_forward_passes_leave_no_gradients(made, framework):

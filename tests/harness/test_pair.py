@@ -170,6 +170,7 @@ def test_a_file_s_faults_are_failed_cases_with_their_last_lines(lab, real_sessio
 @pytest.mark.parametrize(("old", "new", "words"), [
     ('{"x": rng', '{"o": np.array([object()]), "x": rng', "mine.py: batch()['o'] holds object"),
     ("BATCH = 6", "BATCH = 6\noptimizer = {'lr': 'fast'}", "mine.py: optimizer: lr"),
+    ("BATCH = 6", "BATCH = 6\ndef outputs(model, batch): model", "mine.py: outputs() gave NoneType"),
 ])
 def test_what_the_user_can_mend_ends_the_run_before_it_begins(lab, file, old, new, words):
     file.write_text(scripted_pair.FILE.replace(old, new))

@@ -46,6 +46,15 @@ def test_batches_are_the_same_in_every_worker_and_float32(pair):
     assert not np.array_equal(one[0]["x"], pair().batches(4)[0]["x"])
 
 
+def test_every_batch_is_its_own_in_numbers_that_both_frameworks_know(pair):
+    text = FILE.replace('return {"x": rng.standard_normal((6, 2)), "y": rng.integers(0, 9, 6)}',
+                        'KEPT[:] = rng.standard_normal(3); return {"x": KEPT, "y": KEPT.astype(np.longdouble), '
+                        '"n": np.array([2**31 - 1, -2**31], ">i8"), "empty": np.empty(0, np.int64)}')
+    one, other, *_ = pair(text="import numpy as np\nKEPT = np.zeros(3, '>f4')\n" + text).batches(0)
+    assert not np.array_equal(one["x"], other["x"]) and one["x"].dtype == one["y"].dtype == np.float32
+    assert one["n"].dtype.isnative and one["x"].dtype.isnative and one["n"].tolist() == [2**31 - 1, -(2**31)]
+
+
 def test_images_are_counted_by_the_file_or_by_the_first_array(pair):
     assert pair().images(pair().batches(0)[0]) == 6
     assert pair("images = 24").images(pair().batches(0)[0]) == 24
@@ -55,6 +64,8 @@ def test_images_are_counted_by_the_file_or_by_the_first_array(pair):
     ("[1]", "batch() gave list"), ("{}", "batch() gave an empty dict"), ("{'x': [1]}", "batch()['x'] is list"),
     ("{'x': np.array([object()])}", "batch()['x'] holds object"), ("{'x': np.array(['a'])}", "batch()['x'] holds <U1"),
     ("{'x': np.array([np.nan])}", "batch()['x'] holds NaN"),
+    ("{'x': np.array([3, 2**31])}", "batch()['x'] holds whole numbers beyond 32 bits"),
+    ("{'x': np.array([2**63], np.uint64)}", "batch()['x'] holds whole numbers beyond 32 bits"),
 ])
 def test_a_batch_that_cannot_cross_is_one_line(pair, value, words):
     with pytest.raises(UsageError) as caught:
