@@ -136,7 +136,8 @@ def test_a_rule_for_names_is_not_asked_where_the_names_are_pytorch_s_own(pair, f
 
 def test_a_folder_gets_no_compiled_files(pair, tmp_path):
     (tmp_path / "helper_of_mine.py").write_text("VALUE = 3")
-    assert pair("import helper_of_mine\ndef outputs(model, batch): return helper_of_mine.VALUE").outputs(1, {}, int) == [3]
+    made = pair("import helper_of_mine\ndef outputs(model, batch): return helper_of_mine.VALUE")
+    assert made.outputs(1, {}, int) == [3]
     assert {path.name for path in tmp_path.iterdir()} == {"mine.py", "helper_of_mine.py"}
 
 
