@@ -150,7 +150,12 @@ def spread(values_ns: Sequence[int] | Floats) -> str:
 
 def plural(n: int, word: str, words: str | None = None) -> str:
     """A count with its noun, such as "1 block" or "6 blocks"."""
-    return f"{count(n)} {word if n == 1 else words or word + 's'}"
+    return f"{count(n)} {word if n == 1 else words or several(word)}"
+
+
+def several(word: str) -> str:
+    """Steps of a step, and passes of a pass."""
+    return f"{word}{'es' if word.endswith('s') else 's'}"
 
 
 def tag(label: str, most: int = 34, wrap: int | None = None) -> str:

@@ -12,7 +12,7 @@ from harness.record.events import WarmUp
 from reports.page.blocks import Section
 from reports.page.figures import FigureMaker
 from reports.page.plotting import BAND, INK, MUTED, PAPER, SERIES, Drawn, envelope, legend_above, seconds_axis, sheet
-from reports.text import NA, Floats, duration, tag, time_unit
+from reports.text import NA, Floats, duration, several, tag, time_unit
 from reports.view.run import ArmView, RunView, remembered
 
 
@@ -155,7 +155,7 @@ def distribution(view: RunView, narrow: bool) -> Drawn | str:
         axis.axvline(late, color=MUTED, linewidth=1.1, linestyle=(0, (4, 2)))
         more = "" if narrow else f", p95 {duration(late)}"
         axis.set_title(f"{tag(arm.label, 24 if narrow else 34)}: median {duration(middle)}{more}", fontsize=9)
-        axis.set_ylabel(f"{view.unit.short}s")
+        axis.set_ylabel(several(view.unit.short))
         axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         messages.append(
             f"{arm.label} median {duration(middle)}, p95 {duration(late)}, slowest {duration(float(steps.max()))}"
@@ -179,4 +179,4 @@ def section(seen: RunView, figures: FigureMaker) -> Section:
         figures.make("step-times", partial(step_times, seen)),
         figures.make("distribution", partial(distribution, seen)),
     )
-    return Section("steps", f"{seen.unit.step.capitalize()}s and warm-up", drawn)
+    return Section("steps", f"{seen.unit.steps.capitalize()} and warm-up", drawn)

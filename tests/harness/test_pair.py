@@ -74,7 +74,9 @@ def test_infer_speed_over_a_pair(lab, file):
     assert {verdict.metric for verdict in run.of(Verdict)} == {"time of a forward pass"}
     assert {window.kind for window in run.of(Window)} == {"stepwise"}
     assert sum(isinstance(command, life.BuildForwards) for command in asked) == 2 * 6
-    assert "per forward pass" in report(run)
+    page = report(run)
+    assert "per forward pass" in page and "## Forward passes and warm-up" in page and "passs" not in page
+    assert "figures/distribution.svg" in page
 
 
 def test_different_models_are_not_compared(lab, file):
