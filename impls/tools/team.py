@@ -142,21 +142,11 @@ class Team:
 
     def in_turn(self, work: Callable[[], Result]) -> Result:
         """What must not be done by all ranks of a host at once: by the first, then by the others."""
-        if self.ranks.local_rank == 0:
-            done = work()
-            self.agreed()
-            return done
-        self.agreed()
-        return work()
+        return self._before_others(work, self.ranks.local_rank == 0)
 
     def first(self, work: Callable[[], Result]) -> Result:
         """What the first of all ranks begins, on a disk that they share, before the others go on with it."""
-        if self.leads:
-            done = work()
-            self.agreed()
-            return done
-        self.agreed()
-        return work()
+        return self._before_others(work, self.leads)
 
     @contextmanager
     def ending_together(self) -> Iterator[None]:
@@ -176,6 +166,16 @@ class Team:
                 raise SystemExit(EXIT_USAGE) from error
             where = "" if self.leads else f"{_where(speaker, socket.gethostname())}: "
             raise Settled(f"{where}{message}") from error
+
+    def _before_others(self, work: Callable[[], Result], early: bool) -> Result:
+        if not early:
+            self.agreed()
+        done = work()
+        if early:
+            self.agreed()
+        # None goes on to what only all can do before the last one has done this.
+        self.agreed()
+        return done
 
     def _total(self, failed: bool, *wishes: bool) -> list[bool]:
         flags = np.zeros(1 + MOST_WISHES)
@@ -207,6 +207,8 @@ def joined(backend: Backend, arm: Arm, ranks: Ranks) -> Iterator[Team | None]:
         with team.ending_together():
             team.require_alike(_statement(arm, backend.info))
             yield team
+            # Whoever is done waits for the others, whose faults would find nobody to tell.
+            team.agreed()
     finally:
         team.group.close()
 

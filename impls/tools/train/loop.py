@@ -139,6 +139,9 @@ class Training:
         if self.step_saved != self.step:
             self._read()
             self._save(None)
+        if self.team is not None:
+            # The first one writes last, and what is wrong then must find the others still here.
+            self.team.agreed()
         return self.step >= self.plan.last_step
 
     def _stops(self) -> bool:

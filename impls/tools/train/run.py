@@ -33,6 +33,8 @@ from impls.tools.train.outputs import FolderOutputs, NoOutputs
 from impls.tools.train.start import Start, computed_by, drift, open_folder, starting_point
 
 SAMPLE_STEPS, MOST_SAMPLES = 50, 64
+# Options that say when ranks read losses together, and when they end.
+PLANNED = ("num_epochs", "max_steps", "checkpoint", "checkpoint_steps", "sample_every")
 
 
 class Stop:
@@ -121,6 +123,9 @@ def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Ba
         UsageError: the data or the checkpoint does not fit, the training diverged, or something cannot be written.
         SystemExit: somebody asked for the end; with status 130.
     """
+    if together is not None:
+        # Before the network is built, which differing ranks could not even do together.
+        together.require_alike(begun(options, config, data, start))
     images = data.open()
     trained_on, kept_out = split(images, config.train.batch_size)
     plan = Plan(len(trained_on) // config.train.batch_size, options.num_epochs, options.max_steps, options.checkpoint,
@@ -135,11 +140,9 @@ def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Ba
     trainer = backend.trainer(config, trained_on)
     if start is not None:
         trainer.load_state(start.state)
-    if together is not None:
-        together.require_alike(begun(config, data, start))
-        if not together.leads:
-            follow(trainer, config, plan, stop, step, together)
-            return
+    if together is not None and not together.leads:
+        follow(trainer, config, plan, stop, step, together)
+        return
     root = Path(options.log_root) if start is None or start.folder is None else start.folder
     disk = Disk.of(root, plan, step, trainer.parameter_count, config, options)
     disk.require_one()
@@ -194,9 +197,10 @@ def follow(trainer: Trainer, config: ExperimentConfig, plan: Plan, stop: Stop, s
         raise SystemExit(EXIT_INTERRUPTED)
 
 
-def begun(config: ExperimentConfig, data: Dataset, start: Start | None) -> dict[str, str]:
+def begun(options: TrainOptions, config: ExperimentConfig, data: Dataset, start: Start | None) -> dict[str, str]:
     """What a training begins with, as ranks compare it."""
-    facts = {"experiment": config.sha256()[:16], "data set": data.sha256[:16]}
+    facts = {"experiment": config.sha256()[:16], "data set": data.sha256[:16],
+             **{f"--{name.replace('_', '-')}": str(getattr(options, name)) for name in PLANNED}}
     if start is not None:
         digest = hashlib.sha256()
         for name in sorted(start.state.params):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scripted_trainer import ScriptedTrainer
@@ -11,6 +13,8 @@ from thread_ranks import every_rank
 from impls.errors import UsageError
 from impls.tools.team import Settled, Team
 from impls.tools.train.loop import Plan, Training
+from impls.tools.train.options import parse
+from impls.tools.train.run import train as train_as_asked
 
 SIZE = 3
 
@@ -82,6 +86,17 @@ def test_a_checkpoint_that_cannot_be_written_ends_all_and_is_said_once():
     assert [type(end) for end in ends[1:]] == [SystemExit] * 2 and steps == {4}
 
 
+@pytest.mark.parametrize("stop_at", [None, 5])
+def test_the_last_checkpoint_that_cannot_be_written_finds_the_others_still_there(stop_at):
+    def fails(rank, step):
+        if rank == 0:
+            raise UsageError("the disk is full")
+
+    _, ends, steps = train(Plan(9, 4), stop=lambda rank, step: step == stop_at, fails=fails)
+    assert isinstance(ends[0], Settled) and str(ends[0]) == "the disk is full"
+    assert [type(end) for end in ends[1:]] == [SystemExit] * 2 and steps == {stop_at or 36}
+
+
 def test_a_loss_that_is_not_finite_ends_all_and_is_said_once(monkeypatch):
     def losses(self):
         own = np.array(ScriptedTrainer.losses(self)) * (np.nan if self.group.ranks.rank == 1 else 1)
@@ -91,3 +106,15 @@ def test_a_loss_that_is_not_finite_ends_all_and_is_said_once(monkeypatch):
     _, ends, _ = train(Plan(1, 4))
     assert "the loss is nan at step 1" in str(ends[0])
     assert [type(end) for end in ends[1:]] == [SystemExit] * 2
+
+
+@pytest.mark.parametrize(("words", "fault"), [(["--num-epochs", "3"], "--num-epochs than rank 0: 3 instead of 500"),
+                                              (["--max-steps", "3"], "--max-steps than rank 0: 3 instead of None")])
+def test_ranks_that_differ_are_refused_before_they_build_a_network(words, fault):
+    def work(group):
+        options, _ = parse(words if group.ranks.rank == 1 else [])
+        data = SimpleNamespace(sha256="0" * 64, open=lambda: pytest.fail("opened"))
+        train_as_asked(options, CONFIG, None, None, data, None, None, Team(group))
+
+    for end in every_rank(2, work):
+        assert isinstance(end, UsageError) and f"has another {fault}" in str(end)

@@ -124,6 +124,38 @@ def test_what_a_host_does_once_comes_before_the_other_ranks_do_it():
     assert order == [0, 1]
 
 
+@pytest.mark.parametrize("way", ["in_turn", "first"])
+def test_who_fails_where_the_first_one_did_not_stops_it_before_all_go_on(way):
+    gone_on = []
+
+    def work(group):
+        def read():
+            if group.ranks.rank == 1:
+                raise UsageError("cannot be read here")
+
+        together = Team(group)
+        with together.ending_together():
+            getattr(together, way)(read)
+            gone_on.append(group.ranks.rank)
+
+    first, second, third = every_rank(3, work)
+    assert isinstance(second, Settled) and isinstance(first, SystemExit) and isinstance(third, SystemExit)
+    assert gone_on == []
+
+
+def test_whoever_is_done_waits_for_the_fault_of_another(monkeypatch):
+    monkeypatch.setattr(team, "_statement", lambda arm, info: {"host": ""})
+
+    def work(group):
+        backend = SimpleNamespace(join=lambda ranks: group, info=None)
+        with team.joined(backend, None, group.ranks) as together:
+            if together.leads:
+                raise UsageError("rank 1 drew it, but it cannot be read here")
+
+    first, second = every_rank(2, work)
+    assert isinstance(first, Settled) and str(first).startswith("rank 1 drew it") and isinstance(second, SystemExit)
+
+
 def test_before_ranks_have_met_the_first_one_speaks_and_ends_the_others(monkeypatch):
     def refuse(words, ranks):
         raise UsageError("no such file")
