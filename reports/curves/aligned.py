@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,12 @@ def aligned(a: Sequence[Path], b: Sequence[Path], margin: float, column: str | N
         UsageError: a log cannot be read, or they have too few steps in common.
     """
     first, second = ([read(path, column, pattern) for path in paths] for paths in (a, b))
+    for logs in (first, second):
+        for one, other in combinations(logs, 2):
+            if np.array_equal(one.curve.steps, other.curve.steps) and np.array_equal(
+                    one.curve.losses, other.curve.losses, equal_nan=True):
+                raise UsageError(f"{other.name}: the same curve as {one.name}: no chance is seen in a run that counts "
+                                 "twice: leave one of them out, or run another seed")
     left, right = [log.curve for log in first], [log.curve for log in second]
     shift = curves.offset(left, right)
     steps, x, y = curves.together(left, right, shift)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import math
@@ -16,10 +17,11 @@ import numpy as np
 from harness.stats.curves import Curve
 from impls.errors import UsageError
 from reports.curves import event_file, text_log
-from reports.curves.text_log import Point
+from reports.curves.text_log import Point, require_one_count
 
 # By preference; letters and digits alone count, in small letters.
 STEPS = ("step", "globalstep", "iteration", "iter", "it", "steps", "iterations", "batch", "epoch")
+EPOCHS = ("epoch", "epochs", "currentepoch")
 LOSSES = ("loss", "trainloss", "trainingloss", "losstrain", "trainlossstep", "lossstep")
 NOT_TRAINING = re.compile("val|test|eval|dev")
 # In a folder, the first that is there.
@@ -103,7 +105,10 @@ def _points(file: Path, column: str | None, pattern: str | None) -> tuple[str, s
 
 def _lines(file: Path) -> list[str]:
     """Lines of a text; a bar that rewrites its line leaves one of each."""
-    return re.split(r"[\r\n]+", file.read_text(encoding="utf-8", errors="replace"))
+    raw = file.read_bytes()
+    # What Windows writes: its shell's logs, and files with a mark at their beginning.
+    encoding = "utf-16" if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    return re.split(r"[\r\n]+", raw.decode(encoding, errors="replace"))
 
 
 def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -119,20 +124,26 @@ def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 def _of_records(kind: str, file: Path, column: str | None, records: Iterable[Any]) -> tuple[str, list[Point]]:
     """Points of named values; a line without a step is counted."""
-    rows = list(records)
+    try:
+        rows = list(records)
+    except csv.Error as error:
+        raise UsageError(f"{file}: cannot be read as {kind} ({error}): leave out columns of text") from error
     names = list(dict.fromkeys(str(name) for row in rows for name in row if name is not None))
     step_name = _best(names, STEPS, lambda word: False)
     chosen = column if column in names else None if column else _best(names, LOSSES, _is_training_loss)
     if chosen is None:
         raise UsageError(f"{file}: no column {column or 'with a loss'} in this {kind} file: give --column, one of "
                          f"{', '.join(names[:20]) or 'none'}")
-    found = []
+    epoch_name = _best(names, EPOCHS, lambda word: False)
+    found, epochs = [], []
     for number, row in enumerate(rows, start=1):
         loss = _number(row.get(chosen))
         step = number if step_name is None else _number(row.get(step_name))
         # CSV files of several metrics leave cells empty.
         if loss is not None and step is not None and math.isfinite(step):
             found.append((int(step), loss))
+            epochs.append(None if epoch_name is None else _number(row.get(epoch_name)))
+    require_one_count(zip(epochs, (step for step, _ in found), strict=True), str(file))
     return chosen, found
 
 

@@ -16,7 +16,9 @@ from impls.errors import UsageError
 
 NUMBER = r"(?P<loss>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|-?inf)"
 GAP = r"[^\d\n]{0,12}?"
-LOSS = rf"(?<![A-Za-z])(?:train(?:ing)?[ _/]?)?loss\b[\s:=(\[]{{1,4}}{NUMBER}"
+# A line may tell that of the held-out data, too.
+NOT_OF = "".join(rf"(?<!{word}[ _/.-])" for word in ("val", "valid", "validation", "test", "eval", "dev"))
+LOSS = rf"(?<![A-Za-z]){NOT_OF}(?:train(?:ing)?[ _/]?)?loss\b[\s:=(\[]{{1,4}}{NUMBER}"
 EPOCH = r"epoch\W{0,4}(?P<epoch>\d+)"
 COUNT = r"(?P<step>\d+) ?/ ?(?P<total>\d+)"
 # In this order where two match as many lines. Every gap is bounded, so that no line takes long.
@@ -32,6 +34,7 @@ SHAPES = tuple(re.compile(pattern, re.IGNORECASE) for pattern in (
     # epoch 3, loss 0.302
     rf"\bepoch{GAP}(?P<step>\d+)[^\n]{{0,160}}?{LOSS}",
 ))
+IN_EPOCH = re.compile(rf"\b{EPOCH}", re.IGNORECASE)
 # Colours, and what a bar draws itself with.
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LONGEST_LINE = 4000
@@ -57,7 +60,7 @@ def points(lines: Iterable[str], pattern: str | None, where: str) -> list[Point]
     if pattern is None:
         sample = texts[:LOOKED_AT]
         shape = max(SHAPES, key=lambda one: sum(one.search(line) is not None for line in sample))
-        return list(_found(shape, texts))
+        return _counted(shape, texts, where)
     try:
         own = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
@@ -67,10 +70,39 @@ def points(lines: Iterable[str], pattern: str | None, where: str) -> list[Point]
             raise UsageError(f"--pattern {pattern[:80]!r}: it has no group {name}: write (?P<{name}>...)")
     with _limited(f"--pattern {pattern[:80]!r}: it takes longer than {WITHIN_S:.0f} s on {where}: write one without "
                   "repetitions inside repetitions"):
-        return list(_found(own, texts))
+        return _counted(own, texts, where)
 
 
-def _found(shape: re.Pattern[str], texts: Iterable[str]) -> Iterator[Point]:
+def require_one_count(places: Iterable[tuple[float | None, int]], where: str) -> None:
+    """Refuse steps that begin anew with each epoch, of which only the last epoch's would be left.
+
+    A training that goes on from a checkpoint falls back too, but into an epoch that it had begun.
+
+    Args:
+        places: epoch, where it is known, and step, in order.
+        where: the file, for messages.
+
+    Raises:
+        UsageError: they do.
+    """
+    before: tuple[float, int] | None = None
+    for epoch, step in places:
+        if epoch is None:
+            continue
+        if before is not None and epoch > before[0] and step < before[1]:
+            raise UsageError(f"{where}: its steps begin anew in epoch {epoch:g}: log steps that count on, or print "
+                             "lines and give --pattern with the groups epoch, step and total")
+        before = epoch, step
+
+
+def _counted(shape: re.Pattern[str], texts: Iterable[str], where: str) -> list[Point]:
+    found = list(_found(shape, texts))
+    require_one_count(((epoch, step) for epoch, step, _ in found), where)
+    return [(step, loss) for _, step, loss in found]
+
+
+def _found(shape: re.Pattern[str], texts: Iterable[str]) -> Iterator[tuple[int | None, int, float]]:
+    """Epoch, step and loss of every line that has the last two; no epoch where the step counts it already."""
     for text in texts:
         match = shape.search(text)
         if match is None:
@@ -78,12 +110,17 @@ def _found(shape: re.Pattern[str], texts: Iterable[str]) -> Iterator[Point]:
         groups = match.groupdict()
         try:
             step, loss = int(groups["step"].replace(",", "")), float(groups["loss"].replace(",", ""))
+            epoch = None
             if groups.get("epoch") and groups.get("total"):
                 step += int(groups["epoch"]) * int(groups["total"])
+            elif groups.get("epoch"):
+                epoch = int(groups["epoch"])
+            elif other := IN_EPOCH.search(text):
+                epoch = int(other["epoch"])
         except (ValueError, AttributeError):
             # A group that did not take part, or took something else.
             continue
-        yield step, loss
+        yield epoch, step, loss
 
 
 @contextmanager

@@ -213,3 +213,49 @@ def test_bad_input_is_one_line(words, told, tmp_path, capsys):
     names = {"a": a, "late": late, "empty": tmp_path / "empty.log", "other": tmp_path / "other.jsonl"}
     code, out, err = aligned(capsys, tmp_path, *(word.format(**names) for word in words))
     assert (code, out) == (2, "") and told in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "encoding", "text"), [
+    ("a.jsonl", "utf-8-sig", as_jsonl), ("a.csv", "utf-8-sig", as_lightning), ("a.log", "utf-16", as_print)])
+def test_files_that_windows_wrote_are_read(tmp_path, name, encoding, text):
+    values = losses(1)
+    (tmp_path / name).write_text(text(values), encoding=encoding)
+    assert np.allclose(read(tmp_path / name).curve.losses, values)
+
+
+def test_a_cell_too_large_for_csv_is_a_line_not_a_traceback(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("step,loss,note\n1,0.5," + "x" * 200_000 + "\n2,0.4,\n")
+    with pytest.raises(UsageError, match="a.csv: cannot be read as CSV .*field"):
+        read(file)
+
+
+@pytest.mark.parametrize(("name", "row"), [
+    ("a.csv", "{epoch},{batch},{loss}"), ("a.log", "epoch {epoch} step {batch} loss {loss}"),
+    ("a.jsonl", '{{"epoch": {epoch}, "step": {batch}, "loss": {loss}}}')])
+def test_steps_that_begin_anew_with_each_epoch_are_refused(tmp_path, name, row):
+    rows = [row.format(epoch=n // 40, batch=n % 40, loss=v) for n, v in enumerate(losses(1))]
+    head = ["epoch,batch,loss"] if name == "a.csv" else []
+    (tmp_path / name).write_text("\n".join(head + rows))
+    with pytest.raises(UsageError, match="its steps begin anew in epoch 1"):
+        read(tmp_path / name)
+    # One that goes on from a checkpoint falls back within an epoch.
+    rows = [row.format(epoch=n // 40, batch=n, loss=v) for n, v in enumerate(losses(1))]
+    (tmp_path / name).write_text("\n".join(head + rows[:70] + rows[50:]))
+    assert read(tmp_path / name).curve.steps.size == STEPS
+
+
+def test_a_lines_loss_of_held_out_data_is_not_taken(tmp_path):
+    file = tmp_path / "a.log"
+    file.write_text("\n".join(f"step {n} val_loss: 9.0, loss: {n}.5\nstep {n} validation loss 8.0" for n in range(20)))
+    assert read(file).curve.losses.tolist() == [n + 0.5 for n in range(20)]
+
+
+def test_a_run_that_is_given_twice_shows_no_chance(tmp_path, capsys):
+    for name, seed in (("a", 1), ("b", 2), ("c", 3)):
+        (tmp_path / f"{name}.jsonl").write_text(as_jsonl(losses(seed)))
+    a, b, c = (str(tmp_path / f"{name}.jsonl") for name in "abc")
+    assert command.main(["align", a, a, "--against", b, c, "--out", str(tmp_path / "out")]) == 2
+    assert "the same curve as" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    # Of two recipes the curves may well be the same.
+    assert command.main(["align", a, b, "--against", a, b, "--out", str(tmp_path / "out")]) == 0
