@@ -15,7 +15,7 @@ from harness.processes.session import WorkerFailedError
 from harness.processes.workers import LocalSessions
 from harness.protocol import life, timing, training
 from harness.run.resolve import opened
-from impls.errors import cause
+from impls.errors import UsageError, cause
 from impls.recipe.config import merged, preset
 from impls.registry import Arm, Device
 
@@ -38,7 +38,11 @@ def tried(sessions: LocalSessions, arm: Arm, device: Device, threads: int, pytho
         framework and version, empty where it does not start; and what is wrong.
     """
     recipe = merged(preset("tiny"), {"train": {"batch_size": BATCH}}, "doctor")
-    found, runs = "", arm.spelled_out(device)
+    found = ""
+    try:
+        runs = arm.spelled_out(device)
+    except UsageError as error:
+        return found, [Ailment(arm.name, str(error).removeprefix(f"{arm.name}: "))]
     try:
         with sessions.folder("doctor") as folder, \
                 opened(sessions, arm, device, threads, folder, runs.name) as (session, created):

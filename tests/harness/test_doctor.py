@@ -284,6 +284,16 @@ def test_every_arm_is_tried(arm, words, here, lab, monkeypatch, capsys):
         assert len(told) == 1 and word in told[0]
 
 
+def test_an_alias_that_cannot_be_written_out_is_that_arms_fault_alone(here, lab, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "trials", REAL_TRIALS)
+    monkeypatch.setattr(doctor, "LocalSessions", lambda *args, **more: lab.sessions)
+    monkeypatch.setenv("PATH", str(here))
+    code, lines = examined(capsys, "--arms", "pytorch:best,scripted:unusable")
+    first, second = (line for line in lines if ": " in line)
+    assert code == 1 and first.startswith("pytorch:best: ") and "compile needs the program g++: install it" in first
+    assert second.startswith("scripted:unusable: "), "the other one is tried all the same"
+
+
 @pytest.mark.parametrize(("loss", "wrong"), [(1.1, False), (float("nan"), True), (3e7, True)])
 def test_wrong_numbers_are_noticed(loss, wrong, here, lab, monkeypatch, capsys):
     monkeypatch.setattr(doctor, "trials", REAL_TRIALS)
