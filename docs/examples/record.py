@@ -54,7 +54,12 @@ class Recorder:
         began = self._clock()
         self._step += 1
         self._open = {}
-        yield
+        try:
+            yield
+        except BaseException:
+            # No line for half a step, and what is logged after it belongs to none.
+            self._open = None
+            raise
         _wait()
         ended = self._clock()
         # What was logged is read behind the clock: reading it would wait in the middle of the step.

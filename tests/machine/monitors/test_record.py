@@ -56,6 +56,18 @@ def test_it_is_one_file_for_old_pythons_that_needs_nothing():
     assert imported <= sys.stdlib_module_names
 
 
+def test_a_step_that_fails_has_no_line_and_what_is_logged_after_it_has_one(record, tmp_path):
+    rec = record.Recorder(tmp_path / "run.jsonl")
+    with pytest.raises(MemoryError), rec.step():
+        raise MemoryError
+    rec.log(left_out=1)
+    with rec.step():
+        rec.log(loss=0.5)
+    rec.close()
+    _, log, step, _ = lines(tmp_path / "run.jsonl")
+    assert (log["kind"], log["step"], log["left_out"]) == ("log", 1, 1) and (step["step"], step["loss"]) == (2, 0.5)
+
+
 def test_times_values_and_lines(record, tmp_path):
     clock, path = Clock(), tmp_path / "run.jsonl"
     rec = record.Recorder(path, clock=clock, seed=3)
