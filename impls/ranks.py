@@ -106,13 +106,20 @@ def _tasks(text: str) -> list[int]:
 
 
 def meeting_point(environ: Mapping[str, str]) -> tuple[str, int]:
-    """Host and port where ranks that srun started find each other; MASTER_ADDR and MASTER_PORT win."""
+    """Host and port where ranks that srun started find each other; MASTER_ADDR and MASTER_PORT win.
+
+    Raises:
+        UsageError: MASTER_PORT is no port.
+    """
     nodes = environ.get("SLURM_STEP_NODELIST", "127.0.0.1")
     # "gpu[03-05,9],cpu1" begins with gpu03.
     first = re.match(r"([^\[,]+)(?:\[(\d+))?", nodes)
     host = environ.get("MASTER_ADDR") or ((first[1] + (first[2] or "")) if first else nodes)
     number = int(environ.get("SLURM_JOB_ID", "0")) * 16 + int(environ.get("SLURM_STEP_ID", "0"))
-    return host, int(environ.get("MASTER_PORT") or FIRST_PORT + number % PORTS)
+    port = environ.get("MASTER_PORT") or str(FIRST_PORT + number % PORTS)
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 1 << 16:
+        raise UsageError(f"MASTER_PORT is {port[:40]!r}: set it to a port, 1 to 65535, or unset it")
+    return host, int(port)
 
 
 def for_child(environ: Mapping[str, str]) -> dict[str, str]:

@@ -77,6 +77,12 @@ def test_ranks_of_slurm_meet_at_the_first_node(environ, want):
     assert meeting_point(environ) == want
 
 
+@pytest.mark.parametrize("port", ["ephemeral", "0", "70000", "-1"])
+def test_a_meeting_place_that_is_no_port_is_a_line(port):
+    with pytest.raises(UsageError, match=f"MASTER_PORT is '{port}': set it to a port"):
+        meeting_point({**SRUN, "MASTER_PORT": port})
+
+
 def test_a_child_that_is_no_rank_inherits_nothing_of_the_launcher():
     kept = {"PATH": "/bin", "OMP_NUM_THREADS": "2", "MASTER_PORT": "29500"}
     assert for_child({**MPIRUN, **SRUN, **TORCHRUN, **kept, "PMI_RANK": "0"}).keys() == {
