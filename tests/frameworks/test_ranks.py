@@ -153,6 +153,7 @@ def test_wrong_starts_are_refused_by_the_first_rank_alone(fw, words, line, tmp_p
     if ranks.processes[1].poll() is None:
         ranks.processes[1].terminate()
     codes, _, errs = ranks.ends()
-    assert codes == [2, 2] and errs[1] == ""
+    # The other one may have been so early that it did not listen to signals yet.
+    assert codes[0] == 2 and codes[1] in (2, -signal.SIGTERM) and errs[1] == ""
     assert [one for one in errs[0].splitlines() if "error:" in one][0].count(line) == 1
     assert not (tmp_path / "logs").exists()
