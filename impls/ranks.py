@@ -59,7 +59,7 @@ class Ranks:
 ALONE = Ranks()
 
 
-def found(environ: Mapping[str, str] = os.environ) -> Ranks:
+def own_ranks(environ: Mapping[str, str] = os.environ) -> Ranks:
     """The ranks that the variables of a launcher tell of; `ALONE` where none of them started this process.
 
     The innermost launcher counts: torchrun and mpirun may run under srun. The shell of a SLURM job has a SLURM_PROCID

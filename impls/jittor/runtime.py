@@ -24,7 +24,7 @@ from impls.devices import TF32_SWITCH, require_tf32_switch, usable_cpus
 from impls.errors import EXIT_OK, EXIT_USAGE, UnavailableError, cause
 from impls.jittor.setup import cuda_toolkit, examination, kernel_compiler, onednn_wheels, requirements
 from impls.jittor.setup.home import jittor_home
-from impls.ranks import for_child, found, once_on_host
+from impls.ranks import for_child, once_on_host, own_ranks
 
 Device = Literal["cpu", "cuda"]
 PROG = "python -m impls.jittor.runtime"
@@ -108,7 +108,7 @@ def prepare(device: Device = "cpu", tf32: bool = False) -> None:
 
 def _under_mpi() -> bool:
     """Whether this process is a rank of MPI, told as Jittor itself looks for it."""
-    ranks = found()
+    ranks = own_ranks()
     if ranks.launcher == "srun" and ranks.size > 1:
         if "PMIX_RANK" not in os.environ:
             raise UnavailableError("srun started ranks that cannot speak MPI: start them by srun --mpi=pmix")
@@ -131,7 +131,7 @@ def prewarm(device: Device = "cpu", echo: Callable[[str], None] = print, log: Pa
     Raises:
         UnavailableError: Jittor cannot be made ready; the message ends with the compiler's last words.
     """
-    ranks = found()
+    ranks = own_ranks()
     if ranks.local_size > 1:
         with once_on_host(ranks, jittor_home() / ".cache" / "jittor" / ".ranks") as first:
             if first:

@@ -20,7 +20,7 @@ import numpy as np
 from impls.backend import Backend, BackendInfo, Group
 from impls.command.process import said
 from impls.errors import EXIT_FAILED, EXIT_USAGE, UnavailableError, UsageError
-from impls.ranks import Ranks, command, found
+from impls.ranks import Ranks, command, own_ranks
 from impls.recipe.randomness import STREAMS
 from impls.registry import Arm
 
@@ -44,7 +44,7 @@ def run(work: Callable[[list[str], Ranks], int | None], words: list[str]) -> int
 
     Before ranks have met, a fault of all is a fault of the first one, whose end makes the launcher end the others.
     """
-    ranks = found()
+    ranks = own_ranks()
     if ranks.size == 1:
         return work(words, ranks)
     try:

@@ -11,7 +11,7 @@ from impls.backend import Backend
 from impls.command.process import catch_interrupts
 from impls.devices import cuda_driver_fault, default_threads, threads_remark, usable_cpus
 from impls.errors import EXIT_INTERRUPTED, EXIT_OK, UnavailableError, UsageError
-from impls.ranks import ALONE, Ranks, found, take_gpu, threads_here
+from impls.ranks import ALONE, Ranks, own_ranks, take_gpu, threads_here
 from impls.registry import Arm, Device, Job
 
 Choice = Literal["auto", "cpu", "cuda"]
@@ -19,7 +19,7 @@ Choice = Literal["auto", "cpu", "cuda"]
 
 def leave(status: int) -> NoReturn:
     """End the process; everything is written and closed by now."""
-    if status == EXIT_INTERRUPTED or (status != EXIT_OK and found().size > 1):
+    if status == EXIT_INTERRUPTED or (status != EXIT_OK and own_ranks().size > 1):
         # A signal to the whole job (scancel, Ctrl-C) has also reached Jittor's idle compilers, and the usual end of the
         # process would wait for a lock that one of them held when it died. That of a rank which failed would wait for
         # the others, as MPI has it, while they may wait for this one.

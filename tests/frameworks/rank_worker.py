@@ -13,7 +13,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
 from small_training import config, images  # noqa: E402
 
-from impls.ranks import found  # noqa: E402
+from impls.ranks import own_ranks  # noqa: E402
 from impls.registry import parse_arm  # noqa: E402
 
 PARTS = ("params", "ema", "exp_avg", "exp_avg_sq")
@@ -33,7 +33,7 @@ def trained(backend, steps: int):
 
 
 def main(arm: str, steps: str, out: str) -> None:
-    ranks = found()
+    ranks = own_ranks()
     backend = parse_arm(arm).create("cpu", 1)
     if ranks.size > 1:
         backend.join(ranks)

@@ -10,7 +10,7 @@ from scripted_backend import SHAPES
 
 from harness import protocol
 from harness.bench import plain
-from harness.protocol import life, sampling, timing, training
+from harness.protocol import life, sampling, timing, tracing, training
 from harness.worker.worker import ANSWERS, Worker
 from impls.recipe.config import preset
 from impls.recipe.isolated import Spec
@@ -71,6 +71,8 @@ Swap {"op":"swap","arm":"text","experiment":{"a":[1,null,"NaN"]},"device":"cpu",
 SwapTimes {"kind":"swap-times","plain_ns":[1,2],"swapped_ns":[1,2],"operators":{"x":"text"}}
 SyncEvidence {"kind":"sync-evidence","pending_before":7,"pending_after":7,"pending_base":7,"short_ns":7,"long_ns":7,\
 "residue_ns":7}
+Trace {"op":"trace","output":"text","twin":"plain","feed":"text","steps":7}
+TraceDone {"kind":"trace-done","offered":true,"calls":7}
 TrapTimes {"kind":"trap-times","unsynchronised_ns":7,"synchronised_ns":7}
 """
 LINES = dict(line.split(" ", 1) for line in WIRE.strip().splitlines())
@@ -135,6 +137,7 @@ def test_a_worker_answers_every_command(lab, tmp_path):
         training.LoadState(path=state), training.Predict(inputs=str(inputs), output=str(tmp_path / "eps")),
         training.Gradients(output=str(tmp_path / "gradients")),
         training.Profile(arm="scripted", steps=1, output=str(tmp_path / "trace")),
+        tracing.Trace(output=str(tmp_path / "looked-into"), twin="plain"),
         training.Swap(arm="scripted:slow", device="cpu", threads=1, data_path=str(data), warm=1, rounds=2, steps=1),
         life.BuildForwards(experiment=plain(recipe)),
         life.BuildSampler(experiment=plain(recipe), weights=str(weights)),

@@ -9,7 +9,7 @@ import pytest
 
 from impls import ranks
 from impls.errors import UsageError
-from impls.ranks import ALONE, Ranks, command, for_child, found, meeting_point, once_on_host, take_gpu, threads_here
+from impls.ranks import ALONE, Ranks, command, for_child, meeting_point, once_on_host, own_ranks, take_gpu, threads_here
 
 # As recorded from torchrun 2.13, Open MPI 4.1.4 and SLURM 22.05, without what does not tell of ranks.
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2",
@@ -38,7 +38,7 @@ ONE_TASK = {**SRUN, "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_STE
     ({"RANK": "5", "WORLD_SIZE": "9"}, ALONE),
 ])
 def test_ranks_are_found_by_their_launchers_variables(environ, want):
-    assert found(environ) == want
+    assert own_ranks(environ) == want
 
 
 @pytest.mark.parametrize(("environ", "line"), [
@@ -50,7 +50,7 @@ def test_ranks_are_found_by_their_launchers_variables(environ, want):
 ])
 def test_variables_that_do_not_fit_are_refused(environ, line):
     with pytest.raises(UsageError) as caught:
-        found(environ)
+        own_ranks(environ)
     assert line in str(caught.value)
 
 
@@ -87,7 +87,7 @@ def test_a_child_that_is_no_rank_inherits_nothing_of_the_launcher():
     kept = {"PATH": "/bin", "OMP_NUM_THREADS": "2", "MASTER_PORT": "29500"}
     assert for_child({**MPIRUN, **SRUN, **TORCHRUN, **kept, "PMI_RANK": "0"}).keys() == {
         "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", *kept}
-    assert found(for_child({**MPIRUN, **SRUN, **TORCHRUN})) == ALONE
+    assert own_ranks(for_child({**MPIRUN, **SRUN, **TORCHRUN})) == ALONE
 
 
 @pytest.mark.parametrize(("shown", "ranks", "want"), [

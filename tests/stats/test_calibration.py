@@ -167,7 +167,7 @@ def warm_up(steps, compiles=False, cached=None, warm_ups=()):
     session = SimpleNamespace(slot="A", ask=ask, pid=1, spawn_ns=1,
                               arm=SimpleNamespace(name="scripted", compiles=compiles))
     created = SimpleNamespace(import_ns=1, compiled_files=None if cached is None else cached(0))
-    built = SimpleNamespace(build_ns=1, parameter_count=1, info=INFO)
+    built = SimpleNamespace(build_ns=1, parameter_count=1, images=None, info=INFO)
     bench = SimpleNamespace(progress=progress, warm_ups={"A": list(warm_ups)}, check_time=lambda where: None)
     block = SimpleNamespace(bench=bench, number=0, append=recorded.append)
     warmup.warm_up(block, warmup.Started(session, created, built, [0], [round(steps[0])], float(steps[0])))

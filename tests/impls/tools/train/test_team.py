@@ -160,10 +160,10 @@ def test_before_ranks_have_met_the_first_one_speaks_and_ends_the_others(monkeypa
     def refuse(words, ranks):
         raise UsageError("no such file")
 
-    monkeypatch.setattr(team, "found", lambda: started("torchrun"))
+    monkeypatch.setattr(team, "own_ranks", lambda: started("torchrun"))
     with pytest.raises(UsageError, match="^no such file$"):
         team.run(refuse, [])
-    monkeypatch.setattr(team, "found", lambda: started("torchrun", rank=1))
+    monkeypatch.setattr(team, "own_ranks", lambda: started("torchrun", rank=1))
 
     def ended(seconds):
         raise KeyboardInterrupt
@@ -183,7 +183,7 @@ def test_one_process_is_left_alone(monkeypatch):
         assert (words, ranks) == (["a"], ALONE)
         raise ValueError("our own bug")
 
-    monkeypatch.setattr(team, "found", lambda: places.ALONE)
+    monkeypatch.setattr(team, "own_ranks", lambda: places.ALONE)
     with pytest.raises(ValueError, match="our own bug"):
         team.run(work, ["a"])
     with team.joined(object(), None, ALONE) as together:
