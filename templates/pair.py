@@ -1,6 +1,7 @@
 """Two models of your own, one in PyTorch and one in Jittor, for ddpm-bench to compare.
 
     python run_bench.py --suite parity --pair FILE.py        do they compute the same?
+    python run_bench.py --suite align --pair FILE.py         where not, which layer is the first that differs?
     python run_bench.py --suite train-speed --pair FILE.py   which one trains faster?
     python run_bench.py --suite infer-speed --pair FILE.py   which one runs forward faster?
     python run_bench.py --suite why --pair FILE.py           where does the difference come from?

@@ -18,11 +18,14 @@ from impls.jittor.backend import Backend
 from impls.jittor.data import start_generator, to_device, to_numpy
 from impls.jittor.network import device_memory
 from impls.jittor.optimizer import Adam
+from impls.jittor.trace import Traced
 from impls.jittor.trainer import Trainer
 from impls.pair.loaded import Pair
 from impls.pair.rule import Rule
 from impls.pair.trainer import PairTraining
+from impls.pair.weights import told
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.trace import Twin
 
 
 class PairModel:
@@ -37,13 +40,14 @@ class PairModel:
         module: what `jittor_model()` gave.
         values: parameters and buffers of floating numbers, each once.
         params: those that are trained.
+        told: name in this model -> name in a trace, of every weight; empty where they are the same.
 
     Raises:
         UsageError: it is no module, or has nothing to train.
     """
 
     def __init__(self, pair: Pair, training: bool = True, dropout: bool = True) -> None:
-        self.pair, self.module = pair, pair.model()
+        self.pair, self.module, self.told = pair, pair.model(), dict[str, str]()
         if not isinstance(self.module, nn.Module):
             raise UsageError(f"{pair.path.name}: jittor_model() gave {type(self.module).__name__}, not a "
                              "jittor.nn.Module")
@@ -87,6 +91,11 @@ class PairModel:
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Copies of the values by name."""
         return to_numpy(self.values)
+
+    def traced(self, _twin: Twin) -> Traced:
+        """The model as it is looked into."""
+        modules = [name for name, _ in self.module.named_modules()]
+        return Traced(self.module, told=told(self.told, modules))
 
     def outputs(self, batch: Mapping[str, Var]) -> list[Var]:
         """What the model puts out for a batch, without gradients."""
@@ -160,6 +169,11 @@ class PairBatches:
     def batch(self, step: int) -> dict[str, Var]:
         """The batch of a step, by name."""
         return self.resident[step % len(self.resident)]
+
+    def double(self, step: int) -> dict[str, Var]:
+        """The same in float64."""
+        return {name: value.float64() if "float" in str(value.dtype) else value
+                for name, value in self.batch(step).items()}
 
     def close(self) -> None:
         """Nothing to stop; the mirror of other sources of batches."""

@@ -49,6 +49,13 @@ class Traced:
         """What a module or a weight is called in the trace."""
         return self.told.get(name, name)
 
+    def part(self, module: str, name: str) -> str:
+        """What a weight of a module is called in the trace, as seen from the module."""
+        whole, around = self.word(f"{module}.{name}".lstrip(".")), self.word(module)
+        if not around:
+            return whole
+        return whole.removeprefix(f"{around}.") if whole.startswith(f"{around}.") else name
+
 
 def trace(of: Traced, training: Training, twin: Twin, sink: Sink, feed: Feed | None, steps: int) -> list[Call]:
     """Trace a network, as it runs or fed; see `impls.recipe.trace`. The training is at step 0 afterwards.
@@ -144,7 +151,7 @@ class _Recorder:
     def small(self, name: str) -> dict[str, NDArray[Any]]:
         """What the module itself keeps, where it is small: a norm's scales, say, which explain its output."""
         module = self.modules[name]
-        return {f"own {key}": _host(value) for key, value in _own(module).items()
+        return {f"own {self.of.part(name, key)}": _host(value) for key, value in _own(module).items()
                 if value.numel() <= SMALL}
 
     def told(self, number: int, made: Any) -> None:
@@ -208,14 +215,14 @@ class _Recorder:
                  if _has_gradient(one) and f"gradient of output {place}" in fed
                  and fed[f"gradient of output {place}"].size == one.numel()}
         wanted = {f"gradient of input {place}": one for place, one in enumerate(inputs) if _has_gradient(one)}
-        wanted |= {f"gradient of {key}": p for key, p in own.items() if _has_gradient(p)}
+        wanted |= {f"gradient of {self.of.part(name, key)}": p for key, p in own.items() if _has_gradient(p)}
         if above and wanted:
             # The gradient of this sum is what is fed, exactly.
             start = sum((made[place] * _Like(made[place]).filled(
                 perturbed(value, 2) if self.twin == "perturbed" else value)).sum() for place, value in above.items())
             found = jt.grad(start, list(wanted.values()), retain_graph=False)
             arrays |= {place: _host(one) for place, one in zip(wanted, found, strict=True)}
-        return arrays | {f"{key} afterwards": _host(value) for key, value in _own(module).items()
+        return arrays | {f"{self.of.part(name, key)} afterwards": _host(value) for key, value in _own(module).items()
                          if not _has_gradient(value)}
 
     def own(self, name: str, module: nn.Module) -> dict[str, Var]:

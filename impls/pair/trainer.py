@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from impls.backend import BackendInfo, TrainerState
+from impls.backend import Arrays, BackendInfo, TrainerState
 from impls.errors import UsageError
 from impls.pair.loaded import Pair
 from impls.pair.weights import matched
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.trace import Call, Feed, Sink, Twin
 from impls.trainer import BaseTrainer, Tensor
 
 Floats = NDArray[np.float32]
@@ -45,6 +46,8 @@ class PairTraining(BaseTrainer):
         self.theirs: dict[str, str] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.told_losses = False
+        # Whose numbers a step computes while the model is looked into.
+        self.twin: Twin = "plain"
 
     def named(self) -> None:
         """Take the model's own names, until a state of the other model tells its."""
@@ -84,6 +87,7 @@ class PairTraining(BaseTrainer):
         except UsageError as error:
             raise UsageError(f"{self.pair.path.name}: torch_model() and jittor_model(): {error}") from error
         self.shapes = shapes
+        self.network.told = {name: theirs for theirs, name in self.theirs.items()}
         own = {what: {name: np.asarray(arrays[theirs], np.float32).reshape(self.network.shapes[name])
                       for theirs, name in self.theirs.items()}
                for what, arrays in (("params", state.params), ("exp_avg", state.exp_avg),
@@ -118,6 +122,44 @@ class PairTraining(BaseTrainer):
     def _check_first(self, loss: float) -> None:
         if not np.isfinite(loss):
             raise UsageError(f"{self.pair.loss_name} gave {loss} for the first batch: nothing can be compared with it")
+
+    # What a trace needs, by the exchanged names: see `impls.recipe.trace.Training`.
+
+    def trace(self, twin: Twin, sink: Sink, feed: Feed | None, steps: int) -> list[Call]:
+        """Every module looked into; see `impls.backend.Tracing`."""
+        self.twin = twin
+        try:
+            return super().trace(twin, sink, feed, steps)  # type: ignore[misc, no-any-return]
+        finally:
+            self.twin = "plain"
+
+    def loss_of_step(self) -> Tensor:
+        """The loss on this step's batch, with its graph; changes no weight."""
+        batches = self.batches
+        return self.loss((batches.double if self.twin == "double" else batches.batch)(self.steps_done))
+
+    def weights(self) -> Arrays:
+        """A copy of every weight and of every buffer of fractions."""
+        return self._told(self.network.arrays())
+
+    def trained(self) -> list[str]:
+        """The names of those that an update moves."""
+        return [theirs for theirs, name in self.theirs.items() if name in self.network.params]
+
+    def begin(self, weights: Arrays) -> None:
+        """Go back to step 0 with these weights and a new optimiser."""
+        zeros = {name: np.zeros_like(value) for name, value in weights.items()}
+        self.load_state(TrainerState(0, weights, weights if self.pair.rule.ema_decay else None, zeros, dict(zeros)))
+
+    def update(self, gradients: Arrays) -> None:
+        """What a step does with these gradients."""
+        shapes = self.network.shapes
+        super().update({name: np.asarray(gradients[theirs]).reshape(shapes[name])  # type: ignore[misc]
+                        for theirs, name in self.theirs.items() if name in self.network.params})
+
+    def moments(self) -> dict[str, Arrays]:
+        """What the optimiser keeps."""
+        return {what: self._told(arrays) for what, arrays in super().moments().items()}
 
     @abstractmethod
     def probe(self) -> dict[str, Floats]:

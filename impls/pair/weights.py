@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from impls.errors import UsageError
 
@@ -42,6 +42,51 @@ def matched(theirs: Shapes, ours: Shapes, names: Callable[[str], object] | None 
         raise UsageError(f"weights do not map: PyTorch alone has {_listed(lost)}; Jittor alone has {_listed(unmet)}: "
                          "make both models alike, or define names(torch_name) -> jittor_name")
     return {name: found[name] for name in theirs}
+
+
+def told(weights: Mapping[str, str], modules: Collection[str]) -> dict[str, str]:
+    """Own name -> the other model's, of every weight, and of every module whose other name its weights tell.
+
+    A module without weights stands where it stands in the nearest module around it that is known.
+
+    Args:
+        weights: own name of a weight -> the other model's.
+        modules: own names of all modules, "" for the model.
+    """
+    votes: dict[str, set[str]] = {}
+    for own, other in weights.items():
+        for mine, theirs in _around(own.split("."), other.split(".")):
+            votes.setdefault(".".join(mine), set()).add(".".join(theirs))
+    known = {mine: next(iter(theirs)) for mine, theirs in votes.items() if len(theirs) == 1}
+    taken = [*known.values()]
+    known = {mine: theirs for mine, theirs in known.items() if taken.count(theirs) == 1}
+    known[""], used = "", {*known.values(), ""}
+    found: dict[str, str] = dict(weights)
+    for name in modules:
+        if name in known:
+            found[name] = known[name]
+            continue
+        around = name
+        while around not in known:
+            around = around.rpartition(".")[0]
+        rest = name.removeprefix(around).lstrip(".")
+        guess = f"{known[around]}.{rest}".lstrip(".")
+        # The other model has something else in that place.
+        found[name] = guess if guess not in used else f"{guess} (own)"
+    return found
+
+
+def _around(mine: list[str], theirs: list[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """The modules around a weight in both models, as far as its two names show which is which."""
+    if len(mine) == len(theirs):
+        yield from ((mine[:depth], theirs[:depth]) for depth in range(1, len(mine)))
+        return
+    mine, theirs = mine[:-1], theirs[:-1]
+    while mine and theirs:
+        yield mine, theirs
+        if mine[-1] != theirs[-1]:
+            return
+        mine, theirs = mine[:-1], theirs[:-1]
 
 
 def _named(theirs: Shapes, ours: Shapes, names: Callable[[str], object] | None) -> dict[str, str]:

@@ -17,12 +17,15 @@ from impls.errors import UsageError
 from impls.pair.loaded import Pair
 from impls.pair.rule import Rule
 from impls.pair.trainer import PairTraining
+from impls.pair.weights import told
 from impls.pytorch.backend import Backend
 from impls.pytorch.data import start_generator, to_device, to_numpy
 from impls.pytorch.network import device_memory
 from impls.pytorch.optimizer import Adam
+from impls.pytorch.trace import Traced
 from impls.pytorch.trainer import Trainer
 from impls.recipe.config import ExperimentConfig
+from impls.recipe.trace import Twin
 
 
 class PairModel:
@@ -38,8 +41,8 @@ class PairModel:
     Attributes:
         module: what `torch_model()` gave.
         run: what the user's functions are called with: the module, compiled where that is asked for.
-        values: parameters and buffers of floating numbers, each once.
         params: those that are trained.
+        told: name in this model -> name in a trace, of every weight; empty where they are the same.
 
     Raises:
         UsageError: it is no module, or has nothing to train.
@@ -47,7 +50,7 @@ class PairModel:
 
     def __init__(self, pair: Pair, device: torch.device, options: frozenset[str], training: bool = True,
                  dropout: bool = True) -> None:
-        self.pair, self.module = pair, pair.model()
+        self.pair, self.module, self.told = pair, pair.model(), dict[str, str]()
         if not isinstance(self.module, nn.Module):
             raise UsageError(f"{pair.path.name}: torch_model() gave {type(self.module).__name__}, not a "
                              "torch.nn.Module")
@@ -66,10 +69,17 @@ class PairModel:
             # Shared weights have several names here.
             if value.is_floating_point() and not any(value is other for other in found.values()):
                 found[name] = value
-        self.values = found
+        self.names = list(found)
         self.params = {name: value for name, value in found.items() if value.requires_grad}
         if not self.params:
             raise UsageError(f"{pair.path.name}: torch_model() has no parameters to train")
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """Parameters and buffers of floating numbers, each once."""
+        # Looked up anew: a module that was cast has other buffers.
+        held = self.module.state_dict(keep_vars=True)
+        return {name: held[name] for name in self.names}
 
     @property
     def parameter_count(self) -> int:
@@ -90,6 +100,13 @@ class PairModel:
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Copies of the values by name."""
         return to_numpy(self.values)
+
+    def traced(self, twin: Twin) -> Traced:
+        """The model as it is looked into."""
+        # Compiled code is seen from outside; its twins, by which its rounding is known, are not compiled.
+        outside = {"": (self.run, "forward")} if self.run is not self.module and twin == "plain" else {}
+        modules = [name for name, _ in self.module.named_modules()]
+        return Traced(self.module, outside, told=told(self.told, modules))
 
     def outputs(self, batch: Mapping[str, Tensor]) -> list[Tensor]:
         """What the model puts out for a batch, without gradients."""
@@ -160,6 +177,11 @@ class PairBatches:
         """The batch of a step, by name."""
         return self.resident[step % len(self.resident)]
 
+    def double(self, step: int) -> dict[str, Tensor]:
+        """The same in float64."""
+        return {name: value.double() if value.is_floating_point() else value
+                for name, value in self.batch(step).items()}
+
     def close(self) -> None:
         """Nothing to stop; the mirror of other sources of batches."""
 
@@ -186,7 +208,7 @@ class PairTrainer(PairTraining, Trainer):
         Raises:
             UsageError: it is no scalar.
         """
-        loss = self.pair.loss(self.network.run, x0)
+        loss = self.pair.loss(self.network.run if self.twin == "plain" else self.network.module, x0)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise UsageError(f"{self.pair.loss_name} gave {_said(loss)}, not one number: reduce it, e.g. by .mean()")
         return loss.reshape(()) if loss.ndim else loss

@@ -47,6 +47,13 @@ class Traced:
         """What a module or a weight is called in the trace."""
         return self.told.get(name, name)
 
+    def part(self, module: str, name: str) -> str:
+        """What a weight of a module is called in the trace, as seen from the module."""
+        whole, around = self.word(f"{module}.{name}".lstrip(".")), self.word(module)
+        if not around:
+            return whole
+        return whole.removeprefix(f"{around}.") if whole.startswith(f"{around}.") else name
+
 
 def trace(of: Traced, training: Training, twin: Twin, sink: Sink, feed: Feed | None, steps: int) -> list[Call]:
     """Trace a network, as it runs or fed; see `impls.recipe.trace`. The training is at step 0 afterwards.
@@ -147,7 +154,7 @@ class _Recorder:
         """What the module itself keeps, where it is small: a norm's scales, say, which explain its output."""
         module = self.modules[name]
         kept = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-        return {f"own {key}": _host(value) for key, value in kept if value.numel() <= SMALL}
+        return {f"own {self.of.part(name, key)}": _host(value) for key, value in kept if value.numel() <= SMALL}
 
     def told(self, number: int, made: Any) -> None:
         """Keep what a call has given, and its gradient when there is one."""
@@ -217,15 +224,15 @@ class _Recorder:
                  if one.requires_grad and f"gradient of output {place}" in fed
                  and fed[f"gradient of output {place}"].size == one.numel()}
         wanted = {f"gradient of input {place}": one for place, one in enumerate(inputs) if one.requires_grad}
-        wanted |= {f"gradient of {key}": p for key, p in own.items() if p.requires_grad}
+        wanted |= {f"gradient of {self.of.part(name, key)}": p for key, p in own.items() if p.requires_grad}
         if above and wanted:
             starts = [_Like(made[place]).filled(perturbed(value, 2) if self.twin == "perturbed" else value).detach()
                       for place, value in above.items()]
             found = torch.autograd.grad([made[place] for place in above], list(wanted.values()), starts,
                                         allow_unused=True)
             arrays |= {place: _host(one) for place, one in zip(wanted, found, strict=True) if one is not None}
-        return arrays | {f"{key} afterwards": _host(value) for key, value in module.named_buffers(recurse=False)
-                         if value.is_floating_point()}
+        return arrays | {f"{self.of.part(name, key)} afterwards": _host(value)
+                         for key, value in module.named_buffers(recurse=False) if value.is_floating_point()}
 
     def own(self, name: str, module: nn.Module) -> dict[str, nn.Parameter]:
         """The weights of a call: the module's own, and those of modules in it that nobody calls."""

@@ -11,6 +11,7 @@ from impls.errors import UsageError
 from impls.pair.loaded import Pair, PairFailedError
 from impls.pair.rule import Rule
 from impls.recipe.config import ExperimentConfig
+from impls.store.traces import TraceFolder
 
 FILE = """
 import numpy as np
@@ -157,6 +158,34 @@ def test_the_other_model_s_names_come_and_go_with_its_states(made, framework):
     assert list(trainer.state().params) == list(theirs)
     with pytest.raises(UsageError, match=r"mine\.py: torch_model\(\) and jittor_model\(\): weights do not map"):
         trainer.load_state(type(state)(0, {"other": np.zeros((9, 9), np.float32)}, None, {}, {}))
+
+
+def test_a_trace_says_everything_by_the_other_model_s_names_and_changes_nothing(made, tmp_path):
+    trainer = made(text=FILE + "def names(torch_name): return torch_name.replace('their.', '')\n")
+    state = trainer.state()
+    theirs = {f"their.{name}": value for name, value in state.params.items()}
+    zeros = {name: np.zeros_like(value) for name, value in theirs.items()}
+    trainer.load_state(type(state)(0, theirs, dict(theirs), zeros, dict(zeros)))
+    loss, _ = trainer.gradients()
+    folder = TraceFolder(tmp_path / "trace")
+    for twin in ("plain", "double", "perturbed"):
+        sink = folder if twin == "plain" else lambda group, arrays: None
+        calls = trainer.trace(twin, sink, None, 0)
+        if twin == "plain":
+            folder.finish(calls)
+        trainer.trace(twin, sink, folder, 2)
+        after = trainer.state()
+        assert all(np.array_equal(after.params[name], value) for name, value in theirs.items()), twin
+        assert trainer.gradients()[0] == pytest.approx(loss, rel=1e-6), twin
+    assert [call.name for call in calls] == ["", "their.conv", "their.norm", "drop", "their.head", "their.frozen"]
+    assert set(folder.gradients()) == {f"their.{name}" for name in TRAINED}
+    assert {"gradient of weight", "running_mean afterwards"} <= set(folder.read("fed 2"))
+    moved = folder.read("update 0")
+    assert {f"weight their.{name}" for name in TRAINED} <= set(moved) and len(folder.read("losses")["losses"]) == 2
+    gradient = folder.gradients()["their.conv.weight"].reshape(-1)
+    assert moved["weight their.conv.weight"] == pytest.approx(-0.1 * gradient, abs=1e-6)
+    assert moved["exp_avg their.conv.weight"] == pytest.approx(gradient, abs=1e-6)
+    trainer.close()
 
 
 def test_dropout_drops_in_a_training_and_not_in_a_check(made):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.record.events import PairRecorded, ParityResult
+from harness.record.events import AlignedLayer, Alignment, PairRecorded, ParityResult
 from harness.record.run import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +58,49 @@ def outputs(model, batch):
     return [part.outputs(*_part(model, batch, name)) for name, part in PARTS.items() if hasattr(part, "outputs")]
 """
 
+# A port that says other names; the second block's activation is not the first model's.
+PORT = """
+import numpy as np
+
+def torch_model():
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.fc, self.act = nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU()
+        def forward(self, x):
+            return x + self.act(self.fc(self.norm(x)))
+
+    return nn.Sequential(nn.Linear(4, 8), Block(), Block(), nn.Linear(8, 3))
+
+def jittor_model():
+    import jittor as jt
+    from jittor import nn
+
+    class Exact(nn.Module):
+        def execute(self, x):
+            return x * 0.5 * (1 + jt.erf(x / 2**0.5))
+
+    class Tanh(nn.Module):
+        def execute(self, x):
+            return x * 0.5 * (1 + jt.tanh(0.7978845608 * (x + 0.044715 * x**3)))
+
+    class Layer(nn.Module):
+        def __init__(self, act):
+            super().__init__()
+            self.ln, self.linear, self.act = nn.LayerNorm(8), nn.Linear(8, 8), act
+        def execute(self, x):
+            return x + self.act(self.linear(self.ln(x)))
+
+    return nn.Sequential(nn.Linear(4, 8), Layer(Exact()), Layer(Tanh()), nn.Linear(8, 3))
+
+def batch(rng): return {"x": rng.standard_normal((6, 4)), "y": rng.standard_normal((6, 3))}
+def torch_loss(model, batch): return ((model(batch["x"]) - batch["y"]) ** 2).mean()
+def jittor_loss(model, batch): return ((model(batch["x"]) - batch["y"]) ** 2).mean()
+def names(name): return name.replace("norm", "ln").replace("fc", "linear")
+"""
+
 
 def bench(path: Path, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "run_bench.py", "--pair", str(path), "--device", "cpu", "--out", str(out), "--quiet"]
@@ -88,6 +131,25 @@ def test_all_examples_agree_in_both_frameworks(tmp_path):
     (result,), (pair,) = run.of(ParityResult), run.of(PairRecorded)
     assert result.passed and result.batch_size == 11
     assert {f"{name}.py" for name in ("together", "ddpm", "gpt_lora", "resnet18", "vit")} == set(pair.files)
+
+
+def test_the_first_layer_that_differs_is_named_as_in_the_first_model(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(PORT)
+    done = bench(path, tmp_path / "out", "--suite", "align")
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = run_of(tmp_path / "out")
+    (found,) = run.of(Alignment)
+    assert found.twins == ["double", "perturbed"] and found.compared == found.calls == 11 and not found.unmatched
+    assert (found.word, found.culprit.where, found.batch_size) == ("differ", "2.act (GELU)", 6)
+    assert any(hint.startswith("gelu: it has its tanh form") for hint in found.hints)
+    fed = {one.name: all(entry.agrees for entry in one.differences if entry.fed) for one in run.of(AlignedLayer)}
+    # The fault is in what these do, too.
+    assert {name for name, agrees in fed.items() if not agrees} == {"2.act", "2", ""}
+    # Each but the first's input has a gradient, and each its weights.
+    (norm,) = (one for one in run.of(AlignedLayer) if one.name == "1.norm")
+    assert {"output 0", "gradient of input 0", "gradient of weight", "gradient of bias"} <= {
+        entry.place for entry in norm.differences if entry.fed and entry.max_abs is not None}
 
 
 def test_weights_that_do_not_map_are_one_line_and_nothing_is_left(tmp_path):

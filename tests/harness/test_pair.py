@@ -14,6 +14,7 @@ from harness.processes.scratch import Scratch
 from harness.processes.workers import LocalSessions
 from harness.protocol import life, timing
 from harness.record.events import (
+    Alignment,
     Case,
     DatasetRecorded,
     Epoch,
@@ -84,6 +85,16 @@ def test_different_models_are_not_compared(lab, file):
     (result,), (verdict,) = run.of(ParityResult), run.of(Verdict)
     assert not result.passed and "forward differs" in result.reason and end.exit_code == 1
     assert verdict.word == "not-comparable" and "parity" in verdict.reason
+    (case,) = (one for one in run.of(Case) if one.case_id == "parity-B")
+    assert f"run_bench.py --suite align --pair {file} --arms scripted,scripted:wrong names the first" in case.reason
+    assert "--suite align --pair mine.py --arms scripted,scripted:wrong" in report(run)
+
+
+def test_the_first_layer_that_differs_of_a_pair(lab, file):
+    end, run = lab.run(suite="align", pair=str(file), arms="scripted,scripted:wrong", steps=2)
+    (found,) = run.of(Alignment)
+    assert end.exit_code == 0 and found.word == "differ" and found.culprit.name == "two" and found.batch_size == 6
+    assert "part first in two (Triple)" in report(run) and run.started.experiment == {"preset": "pair", "seed": 0}
 
 
 def test_why_over_a_pair_has_phases_and_says_what_there_is_not(lab, file):

@@ -32,6 +32,7 @@ class Align(Part):
 
     name: ClassVar[str] = "align"
     needs: ClassVar[Needs] = Needs(arms=2, images=True)
+    takes: ClassVar[frozenset[str]] = frozenset({"pair"})
 
     steps: int
     images: int | None = None
@@ -53,8 +54,8 @@ class Align(Part):
                 f"optimiser; {self.steps} whole steps"]
 
     def batch_sizes(self, recipe: ExperimentConfig) -> dict[Section, int]:
-        """A few images, unless the user says so."""
-        return {"train": self.images or DEFAULT_BATCH}
+        """A few images, unless the user says so; a pair has its own batches."""
+        return {} if recipe.is_pair else {"train": self.images or DEFAULT_BATCH}
 
     def measure(self, bench: Bench, recorded: RecordedRun) -> None:
         """Trace and compare, unless every pair has its result and its case."""
@@ -64,4 +65,4 @@ class Align(Part):
         said = {case.case_id for case in recorded.of(Case)}
         pairs = [(pair.a, pair.b) for pair in bench.plan.comparisons if not pair.selfcheck]
         if not all(pair in have and f"align-{pair[1]}" in said for pair in pairs):
-            align(bench, self.steps, self.batch_sizes(bench.experiment)["train"])
+            align(bench, self.steps, self.images or DEFAULT_BATCH)

@@ -59,7 +59,8 @@ class Aligning:
     def __init__(self, bench: Bench, steps: int, batch_size: int, folder: Path) -> None:
         self.bench, self.steps, self.folder = bench, steps, folder
         self.subject = subject_of(bench.experiment, bench.images, batch_size)
-        self.pairs = [pair for pair in bench.plan.comparisons if not pair.selfcheck]
+        # One with PyTorch first: a pair's names in traces are those of its weights.
+        self.pairs = sorted((pair for pair in bench.plan.comparisons if not pair.selfcheck), key=self.without_pytorch)
         self.references: dict[ArmSlot, Arm] = {}
 
     def run(self) -> None:
@@ -85,6 +86,10 @@ class Aligning:
             self.bench.ledger.measured(Case(case_id=case, arm=pair.b, block=None, reason=failed,
                                             status="skipped" if failed else "measured",
                                             log=f"logs/{other}-align.log"))
+
+    def without_pytorch(self, pair: Comparison) -> bool:
+        """Whether neither arm is PyTorch's."""
+        return all(self.bench.plan.arm(slot).backend != "pytorch" for slot in (pair.a, pair.b))
 
     def reference(self, pair: Comparison) -> ArmSlot:
         """The arm that the other one is held against: PyTorch's, else the first."""

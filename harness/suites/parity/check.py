@@ -94,10 +94,10 @@ def run_parity(bench: Bench, steps: int, batch_size: int, within_s: float | None
                 f"parity: {names} {verdict}{within}: forward {_short(result.forward_max_abs)}, gradients "
                 f"{_short(result.gradient_worst_rel)}, {subject.update} {_short(result.adam_max_abs)}, losses "
                 f"{worst:.1e}" + (f" ({result.reason})" if result.reason else ""))
-            own = not bench.experiment.is_pair
             arms = f"{bench.plan.arm(a).name},{bench.plan.arm(b).name}"
-            offer = f"; run_bench.py --suite align --arms {arms} names the first layer that differs" if own else ""
-            reason = None if result.passed else f"{result.reason}{offer}"
+            of = f" --pair {bench.plan.arm(a).spec.file}" if bench.experiment.is_pair else ""
+            offer = f"run_bench.py --suite align{of} --arms {arms} names the first layer that differs"
+            reason = None if result.passed else f"{result.reason}; {offer}"
             bench.ledger.measured(Case(case_id=f"parity-{b}", arm=b, block=None,
                                        status="measured" if result.passed else "failed", reason=reason,
                                        log=f"logs/{b}-parity.log"))

@@ -14,7 +14,7 @@ from reports.text import plural, sentence
 from reports.view.run import RunView
 
 METHOD = (
-    "Both arms start from the same random weights and take the same batch, timesteps and noise, dropout off. Every "
+    "Both arms start from the same weights and take the same batch, timesteps and noise, dropout off. Every "
     "module is looked into twice: as the network runs, and fed, when each call is made once more, alone, with the "
     "reference's inputs and gradients, so that one fault does not hide the next. A module whose inputs agree and whose "
     "outputs do not is the first culprit; then come the loss, gradients from the end to the beginning, the optimiser "

@@ -53,7 +53,8 @@ def told(seen: RunView, figures: FigureMaker, result: ParityResult, number: int)
     if not result.passed and result.reason:
         yield Prose(f"Failed: {result.reason}")
         names = ",".join(seen.run.arms.get(slot, slot) for slot in (result.arm_a, result.arm_b))
-        yield Code(f"python run_bench.py --suite align --arms {names}", "This names the first layer that differs")
+        of = f" --pair {seen.pair.name}" if seen.pair else ""
+        yield Code(f"python run_bench.py --suite align{of} --arms {names}", "This names the first layer that differs")
     yield figures.make(numbered("parity", number), partial(parity_losses, seen, result))
 
 

@@ -41,7 +41,7 @@ def test_the_skeleton_and_every_example_are_accepted_and_short(path):
     ("images = BATCH", "image = BATCH", "image is nothing that a pair has"),
     ("images = BATCH", "def images():\n    return 3", "images must be a setting"),
     ("images = BATCH", "outputs = None", "outputs must be a function"),
-    ("import numpy as np", "import numpy as np\nimport torch.nn as nn", "line 13: imports torch for both workers"),
+    ("import numpy as np", "import numpy as np\nimport torch.nn as nn", "line 14: imports torch for both workers"),
     ("import numpy as np", "import numpy as np\nfrom jittor import nn", "imports jittor for both workers"),
     ("def batch(rng):", "def batch(rng:", "line"),
 ])

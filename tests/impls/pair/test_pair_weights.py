@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from impls.errors import UsageError
-from impls.pair.weights import matched
+from impls.pair.weights import matched, told
 
 
 def test_equal_names_whatever_their_order():
@@ -41,3 +41,22 @@ def test_what_is_left_over_names_both_sides(theirs, ours, names, words):
     with pytest.raises(UsageError) as caught:
         matched(theirs, ours, names)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_modules_are_called_as_their_weights_are():
+    weights = {"layers.0.ln.weight": "blocks.0.norm.weight", "layers.0.fc.weight": "blocks.0.mlp.fc.weight",
+               "stem.gamma": "stem.weight", "head.1.weight": "head.2.weight"}
+    modules = ["", "stem", "layers", "layers.0", "layers.0.ln", "layers.0.fc", "layers.0.fc.act", "head", "head.0",
+               "head.1", "head.2"]
+    found = told(weights, modules)
+    assert {name: found[name] for name in modules} == {
+        "": "", "stem": "stem", "layers": "blocks", "layers.0.ln": "blocks.0.norm", "layers.0.fc": "blocks.0.mlp.fc",
+        "layers.0.fc.act": "blocks.0.mlp.fc.act", "head": "head", "head.0": "head.0", "head.1": "head.2",
+        # What its weights do not tell stands where it stands, unless that is another one's place.
+        "layers.0": "blocks.0", "head.2": "head.2 (own)"}
+    assert found["stem.gamma"] == "stem.weight"
+
+
+def test_no_two_modules_get_one_name():
+    found = told({"a.weight": "both.weight", "b.bias": "both.bias"}, ["", "a", "b"])
+    assert len({found[name] for name in ("", "a", "b")}) == 3
