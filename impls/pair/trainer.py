@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -129,7 +129,7 @@ class PairTraining(BaseTrainer):
         """Every module looked into; see `impls.backend.Tracing`."""
         self.twin = twin
         try:
-            return super().trace(twin, sink, feed, steps)  # type: ignore[misc, no-any-return]
+            return super().trace(twin, sink, feed, steps)  # type: ignore[misc]
         finally:
             self.twin = "plain"
 
@@ -180,6 +180,6 @@ class PairTraining(BaseTrainer):
             flat += one.values() if isinstance(one, dict) else [one]
         super().finish(flat)  # type: ignore[safe-super]
 
-    def _told(self, own: dict[str, Floats]) -> dict[str, Floats]:
+    def _told(self, own: Mapping[str, Floats]) -> dict[str, Floats]:
         """Arrays by the exchanged names, in their order and shape."""
         return {theirs: own[name].reshape(self.shapes[theirs]) for theirs, name in self.theirs.items() if name in own}

@@ -160,7 +160,7 @@ def test_the_other_model_s_names_come_and_go_with_its_states(made, framework):
         trainer.load_state(type(state)(0, {"other": np.zeros((9, 9), np.float32)}, None, {}, {}))
 
 
-def test_a_trace_says_everything_by_the_other_model_s_names_and_changes_nothing(made, tmp_path):
+def test_a_trace_says_everything_by_the_other_model_s_names_and_changes_nothing(made, framework, tmp_path):
     trainer = made(text=FILE + "def names(torch_name): return torch_name.replace('their.', '')\n")
     state = trainer.state()
     theirs = {f"their.{name}": value for name, value in state.params.items()}
@@ -168,7 +168,8 @@ def test_a_trace_says_everything_by_the_other_model_s_names_and_changes_nothing(
     trainer.load_state(type(state)(0, theirs, dict(theirs), zeros, dict(zeros)))
     loss, _ = trainer.gradients()
     folder = TraceFolder(tmp_path / "trace")
-    for twin in ("plain", "double", "perturbed"):
+    # Beside PyTorch, Jittor is never the reference, which alone has twins; in float64 it compiles everything again.
+    for twin in ("plain", "double", "perturbed") if framework == "pytorch" else ("plain",):
         sink = folder if twin == "plain" else lambda group, arrays: None
         calls = trainer.trace(twin, sink, None, 0)
         if twin == "plain":
