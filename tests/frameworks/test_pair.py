@@ -186,6 +186,10 @@ def test_a_trace_says_everything_by_the_other_model_s_names_and_changes_nothing(
     gradient = folder.gradients()["their.conv.weight"].reshape(-1)
     assert moved["weight their.conv.weight"] == pytest.approx(-0.1 * gradient, abs=1e-6)
     assert moved["exp_avg their.conv.weight"] == pytest.approx(gradient, abs=1e-6)
+    # A module that was in float64 has other buffers than before: what is loaded goes into them.
+    before, mean = trainer.probe()["0"], theirs["their.norm.running_mean"]
+    trainer.begin({**theirs, "their.norm.running_mean": mean + 1})
+    assert not np.allclose(before, trainer.probe()["0"])
     trainer.close()
 
 
