@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture(autouse=True)
+# Of the module, so that it comes before what imports PyTorch.
+@pytest.fixture(scope="module", autouse=True)
 def only_pytorch(framework):
     if framework != "pytorch":
         pytest.skip("two networks in one process are PyTorch's; Jittor's own are in test_align_processes")
