@@ -17,6 +17,7 @@ from harness.suites.align.run import lines
 from impls.recipe.trace import KEPT, Call, exchanged, kept, leaves, perturbed
 from impls.store.traces import TraceFolder
 from reports import report, terminal
+from reports.suites.align import tree
 
 COMMON = {"part": "align", "arm_a": "A", "arm_b": "B", "reference": "A", "batch_size": 2}
 
@@ -33,6 +34,17 @@ def test_the_first_layer_that_differs_is_recorded_told_and_shown(lab):
     page = report.build(run.path).with_suffix(".md").read_text()
     assert "**scripted and scripted:wrong part first in two (Triple).**" in page
     assert "   two (Triple)  0.010 <- FIRST DIFFERENCE (output 0)" in page and "   one (Double)  0 agrees" in page
+
+
+def test_a_list_of_modules_keeps_its_name_in_the_tree(lab):
+    """Two blocks that are both the first of their list are told apart, though no list is ever called."""
+    _, run = lab.run(suite="align", arms="scripted,scripted:slow")
+    (found,) = run.of(Alignment)
+    layers = [AlignedLayer(part="align", arm_a="A", arm_b="B", number=number, name=name, kind="Block", nth=0,
+                           within=within, differences=[])
+              for number, (name, within) in enumerate([("", None), ("down.0", 0), ("down.0.conv", 1), ("up.0", 0)])]
+    assert [line.split(" (")[0] for line in tree.drawn(layers, found)] == [
+        "network", "   down.0", "      conv", "   up.0"]
 
 
 def test_equal_arms_agree_and_the_page_says_so_first(lab):

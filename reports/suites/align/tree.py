@@ -49,6 +49,7 @@ def of(seen: RunView, one: Alignment) -> list[AlignedLayer]:
 def drawn(layers: list[AlignedLayer], one: Alignment) -> Iterator[str]:
     """Lines of text."""
     within: dict[int | None, list[AlignedLayer]] = {}
+    names = {layer.number: layer.name for layer in layers}
     for layer in layers:
         within.setdefault(layer.within, []).append(layer)
 
@@ -60,7 +61,9 @@ def drawn(layers: list[AlignedLayer], one: Alignment) -> Iterator[str]:
         folded = bool(inner) and plain(layer) and (layer.within is not None or one.culprit is not None)
         more = f" [{plural(count(layer), 'call')} inside, all agree]" if folded else ""
         again = f" #{layer.nth + 1}" if layer.nth else ""
-        name = layer.name.rpartition(".")[2] or "network"
+        # Less the name of the call around it; lists of modules are never called, so theirs stays.
+        around = f"{names[layer.within]}." if layer.within is not None and names[layer.within] else ""
+        name = layer.name.removeprefix(around) or "network"
         yield f"{indent}{name} ({layer.kind}){again}  {worst(layer)}{state(layer, one)}{more}"
         if not folded:
             for child in inner:
