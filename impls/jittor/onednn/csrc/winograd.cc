@@ -245,9 +245,15 @@ void winograd_weights(const float* x, const float* gy, float* gweight, float* gb
     transform_weight_gradients(gu, co, ci, gweight);
 #pragma omp parallel for schedule(static)
     for (long chunk = 0; chunk < co; chunk += 16) {
-        const long end = std::min(co, chunk + 16);
-        std::fill(gbias + chunk, gbias + end, 0.f);
-        for (long p = 0; p < n * h * w; p++)
-            for (long c = chunk; c < end; c++) gbias[c] += gy[p * co + c];
+        const long wide = std::min(co - chunk, 16L);
+        float total[16] = {};
+        // Row by row, since one sum over all pixels of a large batch would lose digits.
+        for (long row = 0; row < n * h; row++) {
+            float sum[16] = {};
+            for (long p = row * w; p < (row + 1) * w; p++)
+                for (long c = 0; c < wide; c++) sum[c] += gy[p * co + chunk + c];
+            for (long c = 0; c < wide; c++) total[c] += sum[c];
+        }
+        std::copy(total, total + wide, gbias + chunk);
     }
 }
