@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 
@@ -26,6 +27,8 @@ class Framework:
         if name == "jittor":
             from impls.jittor import runtime
 
+            # What Jittor compiles flushes subnormals, and numpy, which looks once, then warns of them.
+            np.finfo(np.float32)
             runtime.prepare("cpu")
 
     def __getattr__(self, module: str) -> ModuleType:
