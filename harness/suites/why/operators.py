@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CASE = "operators"
 # As many as fit the time, for an interval over four rounds is wide.
-ROUNDS, MOST_ROUNDS, ROUNDS_S = 4, 12, 60.0
+ROUNDS, MOST_ROUNDS, ROUNDS_S = 4, 12, 40.0
 WINDOWS, WINDOW_NS = 3, 8_000_000
 # Two arrays larger than any cache: how fast memory can be read and written here.
 COPY_SHAPE = (64, 512, 512)
