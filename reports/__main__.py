@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from impls.command import process
@@ -115,9 +116,10 @@ def alike(options: argparse.Namespace, argv: Sequence[str]) -> int:
         raise UsageError(f"--margin: per cent above 0, got {options.margin}")
     found = aligned(first, second, options.margin / 100, options.column, options.pattern)
     plot.imported()
-    from reports.curves import write as files
+    from reports.curves.page import report
+    from reports.page import write
 
-    page = files.write(found, options.out, ["python", "-m", "reports", *argv])
+    page = write.write("align", options.out, partial(report, found, ["python", "-m", "reports", *argv]))
     print("\n".join([*lines(found), str(page)]))
     return EXIT_OK
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -24,6 +23,7 @@ from harness.machine.preflight import DEBUG_SWITCHES
 from harness.record.events import EnvironmentRecorded
 from impls.devices import default_threads
 from impls.recipe.randomness import STREAMS
+from impls.store.source import source_sha256
 
 Fact = str | int | float | bool | None
 
@@ -36,7 +36,6 @@ SWITCHES = ("OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "KMP_AFFINI
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "OMP_NUM_THREADS", *SWITCHES)
 # Packages and kinds of files that decide what is measured.
 MEASURED = ("harness", "impls")
-SOURCES = (".py", ".cc", ".h")
 # What another interpreter must have alike; it tells of itself.
 FOREIGN = ("torch", "jittor", "numpy", "onednn-cpu-gomp")
 ASKED = """import json, platform, sys
@@ -92,7 +91,7 @@ def capture(root: Path = ROOT, environ: Mapping[str, str] = os.environ,
     _software(facts)
     starred = [*STARRED, *_gpus(facts, environ.get("CUDA_VISIBLE_DEVICES")), *_interpreters(facts, interpreters or {})]
     facts.add("random_streams", STREAMS, "")
-    facts.read("source_sha256", lambda: source_sha256(root), "the program's files cannot be read")
+    facts.read("source_sha256", lambda: source_sha256(root, MEASURED), "the program's files cannot be read")
     commit, dirty, reason = git_state(root)
     facts.add("git_commit", commit, reason)
     facts.add("git_dirty", dirty, reason)
@@ -205,15 +204,6 @@ def _gpus(facts: _Facts, visible: str | None) -> list[str]:
             facts.add(f"{prefix}_{name}", samples.get(state.source, {}).get(name), why)
         starred.append(f"{prefix}_name")
     return starred
-
-
-def source_sha256(root: Path) -> str:
-    """One hash over this program's own code, which a git commit tells only where nothing was changed since."""
-    digest = hashlib.sha256()
-    for file in sorted(path for name in MEASURED for path in (root / name).rglob("*") if path.suffix in SOURCES):
-        digest.update(f"{file.relative_to(root).as_posix()}\0".encode())
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def ranges(numbers: list[int]) -> str:

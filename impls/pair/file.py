@@ -63,7 +63,8 @@ def _tree(path: Path, source: bytes) -> ast.Module:
     try:
         return ast.parse(source, str(path))
     except SyntaxError as error:
-        raise UsageError(f"{path}: line {error.lineno}: {error.msg}: mend the syntax") from error
+        where = f"line {error.lineno}: " if error.lineno else ""
+        raise UsageError(f"{path}: {where}{error.msg}: mend the syntax") from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise UsageError(f"{path}: not Python: {error}") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -21,8 +20,8 @@ from impls.backend import Backend, BackendInfo, Group
 from impls.command.process import said
 from impls.errors import EXIT_FAILED, EXIT_USAGE, UnavailableError, UsageError
 from impls.ranks import Ranks, command, own_ranks
-from impls.recipe.randomness import STREAMS
 from impls.registry import Arm
+from impls.store.source import source_sha256
 
 Result = TypeVar("Result")
 # So long a rank waits for the first one to say what is wrong with all of them, before it says what is wrong with it.
@@ -249,15 +248,7 @@ def _statement(arm: Arm, info: BackendInfo) -> dict[str, str]:
         "host": socket.gethostname(), "cpus": f"{cpus:x}" if info.device == "cpu" else "0",
         "gpu": info.device_uuid or "", "arm": arm.name, "device": info.device,
         "framework": f"{info.framework} {info.version}", "Python": platform.python_version(),
-        "numpy": np.__version__, "code": _code()}
-
-
-def _code() -> str:
-    """A hash of this program's own files."""
-    digest, root = hashlib.sha256(str(STREAMS).encode()), Path(__file__).parents[1]
-    for file in sorted(path for path in root.rglob("*") if path.suffix in (".py", ".cc", ".h")):
-        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:16]
+        "numpy": np.__version__, "code": source_sha256(Path(__file__).parents[2], ["impls"])[:16]}
 
 
 def _where(rank: int, host: str) -> str:

@@ -19,7 +19,7 @@ Choice = Literal["auto", "cpu", "cuda"]
 
 def leave(status: int) -> NoReturn:
     """End the process; everything is written and closed by now."""
-    if status == EXIT_INTERRUPTED or (status != EXIT_OK and own_ranks().size > 1):
+    if status == EXIT_INTERRUPTED or (status != EXIT_OK and _is_rank()):
         # A signal to the whole job (scancel, Ctrl-C) has also reached Jittor's idle compilers, and the usual end of the
         # process would wait for a lock that one of them held when it died. That of a rank which failed would wait for
         # the others, as MPI has it, while they may wait for this one.
@@ -27,6 +27,14 @@ def leave(status: int) -> NoReturn:
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _is_rank() -> bool:
+    try:
+        return own_ranks().size > 1
+    except UsageError:
+        # That was this process's fault, and is said: no rank was met.
+        return False
 
 
 def say(text: str) -> None:

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from harness.record.writer import write_atomically
-from impls.errors import UsageError
 from reports.compare.figure import forest
 from reports.compare.page import notes, report, unjudged
 from reports.compare.runs import Comparison, Row, told
-from reports.page import render
+from reports.page import write as pages
+from reports.page.blocks import Report
 from reports.page.figures import FigureMaker
 from reports.text import one_line
 
@@ -34,18 +33,10 @@ def write(comparison: Comparison, out: Path | None, command: Sequence[str], png:
     Raises:
         UsageError: the folder cannot be written.
     """
-    folder = out or default_folder(comparison)
-    figures = folder / "figures"
-    try:
-        figures.mkdir(parents=True, exist_ok=True)
-        figure = FigureMaker(figures, png=png).make("compare", partial(forest, comparison))
-        page = report(comparison, figure, command)
-        write_atomically(folder / "compare.md", render.markdown(page))
-        write_atomically(folder / "compare.html", render.html(page))
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot write the comparison ({error.strerror or error}): give another folder with "
-                         "--out") from error
-    return folder / "compare.html"
+    def made(figures: FigureMaker) -> Report:
+        return report(comparison, figures.make("compare", partial(forest, comparison)), command)
+
+    return pages.write("compare", out or default_folder(comparison), made, png)
 
 
 def default_folder(comparison: Comparison) -> Path:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
+from functools import partial
 
 from harness.stats.curves import ALONE, FLOOR, LEVEL, Window
 from reports.curves.aligned import Aligned
-from reports.curves.figure import relative
-from reports.page.blocks import Code, Note, Part, Picture, Prose, Report, Section, Table, VerdictCard, head
+from reports.curves.figure import difference, overlay, relative
+from reports.page.blocks import Code, Note, Part, Prose, Report, Section, Table, VerdictCard, head
+from reports.page.figures import FigureMaker
 from reports.text import Value, missing, number, one_line, percent, plural, signed_percent
 
 LEVEL_WORDS = f"{percent(1 - ALONE * LEVEL)} in all at once"
@@ -31,15 +33,15 @@ PAIRS = (
 )
 
 
-
-def report(found: Aligned, figures: Sequence[Picture | Prose], command: Sequence[str]) -> Report:
+def report(found: Aligned, command: Sequence[str], figures: FigureMaker) -> Report:
     """The whole page.
 
     Args:
         found: what was judged.
-        figures: drawn of it.
         command: what repeats it.
+        figures: draws the curves and how far they are apart.
     """
+    drawn = [figures.make("curves", partial(overlay, found)), figures.make("difference", partial(difference, found))]
     what = "the logarithm of the loss" if found.outcome.logarithm else "the loss over its typical size"
     return Report(
         found.sentence,
@@ -49,7 +51,7 @@ def report(found: Aligned, figures: Sequence[Picture | Prose], command: Sequence
         (card(found),),
         tuple(notes(found)),
         (
-            Section("curves", "Curves", tuple(figures)),
+            Section("curves", "Curves", tuple(drawn)),
             Section("windows", "Windows", (windows(found),)),
             Section("files", "Logs", (files(found),)),
             Section("method", "How this is judged",

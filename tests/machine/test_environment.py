@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.machine.facts import STARRED, capture, installed_version, ranges, source_sha256
+from harness.machine.facts import MEASURED, STARRED, capture, installed_version, ranges
 from harness.machine.files import SystemFiles, git_state, tool_version
+from impls.store.source import source_sha256
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,13 +93,13 @@ def test_the_code_is_told_by_its_content(tmp_path):
     for name in ("harness/run.py", "impls/jittor/fast.cc", "docs/method.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("one")
-    before = source_sha256(tmp_path)
+    before = source_sha256(tmp_path, MEASURED)
     (tmp_path / "docs/method.md").write_text("two")
-    assert source_sha256(tmp_path) == before == capture(root=tmp_path).facts["source_sha256"]
+    assert source_sha256(tmp_path, MEASURED) == before == capture(root=tmp_path).facts["source_sha256"]
     (tmp_path / "impls/jittor/fast.cc").write_text("two")
-    changed = source_sha256(tmp_path)
+    changed = source_sha256(tmp_path, MEASURED)
     (tmp_path / "harness/run.py").rename(tmp_path / "harness/walk.py")
-    assert len({before, changed, source_sha256(tmp_path)}) == 3
+    assert len({before, changed, source_sha256(tmp_path, MEASURED)}) == 3
 
 
 def test_an_unknown_package_has_no_version():

@@ -59,7 +59,8 @@ def test_helpers_constants_defaults_and_guarded_imports_are_the_users_own_busine
 
 
 def test_what_is_no_python_file_is_one_line(tmp_path):
-    assert "null bytes" in fault(tmp_path / "mine.py", b"\0")
+    said = fault(tmp_path / "mine.py", b"\0")
+    assert "null bytes" in said and "None" not in said
     fault(tmp_path / "mine.py", b"\xff\xfe")
     for path in (tmp_path, tmp_path / "nowhere.py"):
         with pytest.raises(UsageError, match="cannot read it"):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from harness.options import BenchConfig
@@ -28,3 +32,13 @@ def test_underscores_are_dashes_in_names_and_stay_in_values():
     assert alias("--batch_size=a_b") == "--batch-size=a_b"
     assert alias("--config_path=x") == "--config=x"
     assert alias("a_b") == "a_b"
+
+
+@pytest.mark.parametrize("wrong", [{}, {"RANK": "zero", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}])
+def test_half_a_launcher_is_one_line_and_no_traceback(wrong):
+    """What is wrong with the variables is said once: the end of the process does not trip over them again."""
+    told = {**os.environ, "TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", **wrong}
+    done = subprocess.run([sys.executable, "-m", "impls.train", "--backend", "pytorch"], check=False, text=True,
+                          capture_output=True, env=told)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "torchrun started this process, but RANK is" in done.stderr
