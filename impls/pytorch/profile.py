@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from statistics import median
 
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -39,7 +40,7 @@ def profiled(step_in_phases: Callable[[Mark], None], steps: int, cuda: bool, com
         for _ in range(steps):
             step_in_phases(mark)
     note = ("kernels as CUPTI saw them on the device" if cuda else
-            "on the CPU a kernel is an operator that spends most of its time itself, its dispatch included")
+            "on the CPU a kernel is an operator that mostly spends its time itself, its dispatch included")
     note += "; loops that torch.compile made are not told by name, and on the CPU not at all" if compiled else ""
     return read(found.events() or [], note)
 
@@ -67,7 +68,7 @@ def read(events: Iterable[FunctionEvent], note: str) -> Profile:
             launchers.setdefault(kernel.name, set()).add(class_of(event.name))
     launched = {name: kinds.pop() for name, kinds in launchers.items() if len(kinds) == 1}
     kernels = [(event, 1e3 * event.time_range.elapsed_us(), launched.get(event.name)) for event in device] or [
-        (event, own_ns, class_of(event.name)) for event in host if (own_ns := _own_ns(event)) is not None]
+        (event, own_ns, class_of(event.name)) for event, own_ns in _host_kernels(host)]
     ends = [at for at, _ in marks]
     sums: dict[tuple[str, str, str | None], tuple[int, float]] = {}
     for event, spent_ns, kind in kernels:
@@ -88,11 +89,21 @@ def class_of(name: str) -> str | None:
     return next((kind for kind, pattern in CLASSES if re.search(pattern, name)), None)
 
 
-def _own_ns(event: FunctionEvent) -> float | None:
-    """What an operator spends itself; None for one that computes nothing, or leaves most of it to those it calls."""
-    whole_us = event.time_range.elapsed_us()
-    own_us = whole_us - sum(_called_us(child) for child in event.cpu_children)
-    return 1e3 * own_us if _computes(event) and 2 * own_us >= whole_us else None
+def _host_kernels(events: Iterable[FunctionEvent]) -> Iterable[tuple[FunctionEvent, float]]:
+    """Operators that compute, and what each spends itself: those that by name mostly leave it to others are left out.
+
+    One event cannot tell: a thread that was interrupted makes a caller look like a kernel, or a kernel like a caller.
+    """
+    computing = [(event, _own_us(event)) for event in events if _computes(event)]
+    shares: dict[str, list[float]] = {}
+    for event, own_us in computing:
+        shares.setdefault(event.name, []).append(own_us / (event.time_range.elapsed_us() or 1.0))
+    callers = {name for name, found in shares.items() if median(found) < 0.5}
+    return ((event, 1e3 * own_us) for event, own_us in computing if event.name not in callers)
+
+
+def _own_us(event: FunctionEvent) -> float:
+    return float(event.time_range.elapsed_us() - sum(_called_us(child) for child in event.cpu_children))
 
 
 def _called_us(event: FunctionEvent) -> float:
