@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import jittor as jt
 
 from impls.jittor.moments import Moments
 from impls.jittor.onednn.operators import load
 
-# One kernel for any number of tensors: Jittor gives a code operator its inputs and outputs as vectors.
-HEADER = """#include <vector>
-extern "C" float ddpm_adam(long, float* const*, const float* const*, const long*, float*, float*, float*,
-                           float, float, float, float, float, float, float, float);"""
-SOURCE = """
-const long count = data["count"];
-std::vector<float*> params;
-std::vector<const float*> grads;
-std::vector<long> sizes;
-for (long i = 0; i < count; i++) {
-    params.push_back(_outputs[i]->ptr<float>());
-    grads.push_back(_inputs[count + i]->ptr<float>());
-    sizes.push_back(_outputs[i]->num);
-}
-const bool averaged = (long)_outputs.size() == count + 4;
-float* average = averaged ? _outputs[count + 2]->ptr<float>() : nullptr;
-*_outputs.back()->ptr<float>() = ddpm_adam(
-    count, params.data(), grads.data(), sizes.data(), _outputs[count]->ptr<float>(), _outputs[count + 1]->ptr<float>(),
-    average, data["lr"], data["beta1"], data["beta2"], data["eps"], data["correction1"], data["correction2"],
-    data["max_norm"], data["decay"]);
-"""
+SOURCES = tuple(Path(__file__).parent / "csrc" / f"ddpm_adam_op.{kind}" for kind in ("h", "cc"))
 
 
 class OneDNNAdam(Moments):
@@ -39,6 +20,7 @@ class OneDNNAdam(Moments):
 
     def __init__(self, params: Mapping[str, jt.Var], grad_clip: float | None, ema_decay: float | None) -> None:
         load()
+        self._operator = jt.compiler.compile_custom_ops([str(file) for file in SOURCES]).ddpm_adam
         super().__init__(params, grad_clip, ema_decay)
 
     def of_all_ranks(self, grads: jt.Var) -> list[jt.Var]:
@@ -56,15 +38,8 @@ class OneDNNAdam(Moments):
             lr: learning rate of this step.
         """
         self.steps += 1
-        held, norm, (beta1, beta2) = self.outputs(), jt.zeros(1), self.betas
-        data = {
-            "count": len(self.params), "lr": lr, "beta1": beta1, "beta2": beta2, "eps": self.eps,
-            "correction1": 1 - beta1**self.steps, "correction2": 1 - beta2**self.steps,
-            "max_norm": self.grad_clip or 0.0, "decay": self.ema_decay or 0.0,
-        }
-        inputs = [*self.params.values(), *grads, *self.flat.values(), norm]
-        new = jt.code(inputs, [*held, norm], cpu_header=HEADER, cpu_src=SOURCE,
-                      data={name: float(value) for name, value in data.items()})
-        for var, out in zip(held, new, strict=False):
-            var.assign(out)
-        return new[-1]
+        norm, (beta1, beta2) = jt.zeros(1), self.betas
+        # Each that is held becomes the operator's output in its place.
+        self._operator(list(grads), [*self.outputs(), norm], lr, beta1, beta2, self.eps, 1 - beta1**self.steps,
+                       1 - beta2**self.steps, self.grad_clip or 0.0, self.ema_decay or 0.0)
+        return norm
