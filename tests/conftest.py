@@ -10,6 +10,8 @@ import pytest
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--framework", choices=("pytorch", "jittor"), help="run tests/frameworks in this framework")
     parser.addoption("--kills", type=int, default=2, help="how many kills tests/harness/test_kills.py does")
+    parser.addoption("--clean-networks", type=int, default=6,
+                     help="how many random networks tests/frameworks/test_align.py holds against themselves")
 
 
 @pytest.fixture(autouse=True)
