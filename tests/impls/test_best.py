@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 from impls import devices
 from impls.errors import UsageError
-from impls.registry import parse_arm
+from impls.registry import BackendSpec, parse_arm, specs
+
+PAGE = (Path(__file__).parents[2] / "docs" / "performance.md").read_text(encoding="utf-8")
 
 AMX = "flags\t\t: fpu avx512f amx_bf16\n"
 WITH, WITHOUT = f"processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\n{AMX}", "flags\t\t: fpu avx512f avx512_bf16x\n"
@@ -61,3 +64,29 @@ def test_without_the_compiler_that_it_needs_it_is_refused_by_name(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda program: None)
     with pytest.raises(UsageError, match="pytorch:best stands for .*compile.* here, and compile needs the program g"):
         parse_arm("pytorch:best").spelled_out("cpu", "training")
+
+
+@pytest.mark.parametrize(("device", "job", "row"), [
+    ("cpu", "training", "CPU, training"), ("cpu", "sampling", "CPU, sampling"), ("cuda", "training", "CUDA, both"),
+    ("cuda", "sampling", "CUDA, both")])
+def test_without_units_it_is_what_its_page_justifies(device, job, row, cpu, monkeypatch):
+    cpu(WITHOUT)
+    monkeypatch.setattr(devices, "cuda_capability", lambda: None)
+    (line,) = (line for line in PAGE.splitlines() if line.startswith(f"| {row} |"))
+    assert f"`{'+'.join(parse_arm('pytorch:best').spelled_out(device, job).options)}`" in line.split("|")[2]
+
+
+def test_it_is_written_in_the_order_of_all_arms_and_refused_where_nothing_is_known():
+    spec = BackendSpec("own", "own", options={"b": "", "a": ""}, best={("cpu", "training"): ("b", "a")})
+    arm = parse_arm("own:best", {"own": spec})
+    assert arm.spelled_out("cpu").name == "own:a+b" == parse_arm("own:b+a", {"own": spec}).name
+    for device, job in (("cpu", "sampling"), ("cuda", "training")):
+        with pytest.raises(UsageError, match=f"own:best: not known for {job} on {device}: name the options"):
+            arm.spelled_out(device, job)
+
+
+def test_nothing_runs_under_its_name_and_a_pair_has_none():
+    with pytest.raises(RuntimeError, match="pytorch:best stands for other options: it was not written out"):
+        parse_arm("pytorch:best").create("cpu", 1)
+    with pytest.raises(UsageError, match="unknown option 'best'"):
+        parse_arm("pytorch:best", specs("mine.py"))
