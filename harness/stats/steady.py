@@ -1,7 +1,7 @@
 """Where a process reaches its steady state: change points of its step times and what kind of start it had.
 
-After Barrett et al. 2017, "Virtual machine warmup blows hot and cold": label outliers, cut the series by PELT (Killick
-et al. 2012), walk back from the last segment, classify. A warm-up is an outcome here, never a setting.
+After Barrett et al. 2017, "Virtual machine warmup blows hot and cold": label outliers, cut the series as PELT does
+(Killick et al. 2012), walk back from the last segment, classify. A warm-up is an outcome here, never a setting.
 
 "Within 1 %" under noise. Two segment means count as equal when they differ by at most 1 %, or by at most three standard
 errors of their difference: with step times that vary by 10 %, means over 20 steps differ by several per cent by chance
@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from harness.record.events import SteadyClass
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 MIN_SEGMENT = 5
 PENALTY_PER_LOG_N = 15.0
@@ -34,6 +35,8 @@ OUTLIER_SPREADS = 3.0
 LAST_QUARTER = 0.75
 # Clock ticks, not the machine, decide about differences below a thousandth of a step.
 RELATIVE_SPREAD_FLOOR = 1e-3
+# Starts of a last segment that are ruled out together, and of the penalty what a bound must be off by for that.
+GROUP, ROOM = 64, 0.1
 # Above this the correlation seen is a trend, not noise; believing it would excuse any drift.
 MOST_CORRELATION = 0.6
 
@@ -105,10 +108,15 @@ def detect(step_ns: ArrayLike) -> SteadyState:
 
 
 def change_points(series: Floats) -> tuple[int, ...]:
-    """First index of every segment but the first: PELT with a normal cost in mean and variance (Killick et al. 2012).
+    """First index of every segment but the first: PELT's optimum with a normal cost in mean and variance.
 
     The cost of a segment is n (log of its variance + 1), twice its negative log-likelihood up to a constant; every
-    change point costs 15 ln n more; no segment is shorter than five steps. Exact, like optimal partitioning.
+    change point costs 15 ln n more; no segment is shorter than five steps (Killick et al. 2012). Exact, like optimal
+    partitioning.
+
+    Where nothing changes PELT rules out no start of a last segment, and its time grows with the square of n. So starts
+    stand in groups, and one bound rules out a whole group at one end: splitting a segment never costs more, so that
+    none of them costs less than the group's cheapest way to its own end and a segment from there.
     """
     n = series.size
     if n < 2 * MIN_SEGMENT:
@@ -122,21 +130,31 @@ def change_points(series: Floats) -> tuple[int, ...]:
     best = np.full(n + 1, np.inf)
     best[0] = -penalty
     previous = np.zeros(n + 1, np.int64)
-    starts, expiry = np.array([0]), np.array([n + 1])
-    for end in range(MIN_SEGMENT, n + 1):
+
+    def costs(starts: Ints, end: int) -> Floats:
         size = end - starts
         mean = (sums[end] - sums[starts]) / size
         variance = np.maximum((squares[end] - squares[starts]) / size - mean**2, 0.0)
-        # The floor is added, not taken as a maximum: so splitting a segment never costs more, which pruning relies on.
-        cost = best[starts] + size * (np.log(variance + RELATIVE_SPREAD_FLOOR**2) + 1)
-        choice = int(np.argmin(cost))
-        best[end] = cost[choice] + penalty
-        previous[end] = starts[choice]
-        # A start beaten by more than the penalty can never win once a segment that begins here is long enough.
-        expiry[(cost > best[end]) & (expiry > n)] = end + MIN_SEGMENT
-        alive = expiry > end + 1
-        starts = np.append(starts[alive], end + 1 - MIN_SEGMENT)
-        expiry = np.append(expiry[alive], n + 1)
+        # The floor is added, not taken as a maximum: so splitting a segment never costs more, as the bound needs it.
+        return np.asarray(size * (np.log(variance + RELATIVE_SPREAD_FLOOR**2) + 1))
+
+    ends = np.arange(0, n + 1, GROUP)[1:]
+    cheapest = np.full(ends.size, np.inf)
+    closed, latest, within = 0, np.array([0]), np.arange(GROUP)
+    for end in range(MIN_SEGMENT, n + 1):
+        if closed < ends.size and ends[closed] <= end - MIN_SEGMENT + 1:
+            starts = ends[closed] - GROUP + within
+            cheapest[closed] = (best[starts] + costs(starts, int(ends[closed]))).min()
+            closed += 1
+        bounds = cheapest[:closed] + costs(ends[:closed], end)
+        # What won at the end before is a good guess; the bounds are as inexact as the running sums.
+        limit = (best[latest] + costs(latest, end)).item() + ROOM * penalty
+        possible = (np.flatnonzero(bounds <= limit)[:, None] * GROUP + within).ravel()
+        starts = np.concatenate([possible, np.arange(closed * GROUP, end - MIN_SEGMENT + 1)])
+        found = best[starts] + costs(starts, end)
+        choice = int(found.argmin())
+        latest = starts[choice : choice + 1]
+        best[end], previous[end] = found[choice] + penalty, starts[choice]
     cuts: list[int] = []
     end = int(previous[n])
     while end > 0:
@@ -150,7 +168,12 @@ def _outliers(steps: Floats) -> NDArray[np.bool_]:
     half = OUTLIER_WINDOW // 2
     padded = np.pad(steps, half, constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, OUTLIER_WINDOW)
-    low, median, high = np.nanpercentile(windows, [10, 50, 90], axis=1)
+    # Where numbers are missing each window is looked at by itself, which takes long; all others are sorted at once.
+    edge = np.isnan(windows).any(axis=1)
+    found = np.empty((3, steps.size))
+    found[:, ~edge] = np.percentile(windows[~edge], [10, 50, 90], axis=1)
+    found[:, edge] = np.nanpercentile(windows[edge], [10, 50, 90], axis=1)
+    low, median, high = found
     spread = np.maximum(high - low, RELATIVE_SPREAD_FLOOR * median)
     return np.asarray(np.abs(steps - median) > OUTLIER_SPREADS * spread)
 
