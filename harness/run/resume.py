@@ -75,7 +75,8 @@ def go_on(resumed: Resumption, command: Sequence[str]) -> Job:
     _check_pair(resumed.run, pair)
     device: Device = "cuda" if declared.get("device") == "cuda" else "cpu"
     plans = make_plans(asked_of(options, device, recipe, {}, declared))
-    return Job(options, recipe, plans, "as before the interruption", command, given, resumed.run, pair=pair)
+    return Job(options, recipe, plans, "as before the interruption", command, given, resumed.run, pair=pair,
+               aliases=declared.get("aliases") or {})
 
 
 def _check_pair(run: RecordedRun, pair: PairFile | None) -> None:

@@ -43,13 +43,32 @@ def test_its_interpreter_and_its_second_copy_follow_it():
     assert not job("--arms", "pytorch").aliases
 
 
+def test_weights_of_one_arm_follow_it_and_those_of_all_stay():
+    asked, _ = parse(["--suite", "sample-speed", "--arms", "pytorch,pytorch:best", "--model-path", "all=of=them",
+                      "pytorch:best=its=own", "pytorch=plain"])
+    found = aliases.written_out(asked, {"pytorch:best": "pytorch:compile"})
+    assert found.model_path == ("all=of=them", "pytorch:compile=its=own", "pytorch=plain")
+    assert found.arms == "pytorch,pytorch:compile" and [arm.name for arm in found.compared] == found.arms.split(",")
+    assert aliases.written_out(asked, {}) == asked
+
+
+def test_what_it_stood_for_is_told_with_where_and_what_for(monkeypatch):
+    monkeypatch.setattr(aliases, "bf16_units", lambda device: device == "cuda")
+    said = [aliases.findings({"pytorch:best": arm}, device, "sampling")[0]
+            for arm, device in (("pytorch:bf16+compile", "cuda"), ("pytorch", "cpu"))]
+    assert [one.message for one in said] == [
+        "pytorch:best = bf16+compile, for sampling on CUDA",
+        "pytorch:best = no option, for sampling on the CPU, which has no units for bfloat16"]
+    assert {one.code for one in said} == {"arm-alias"} and not aliases.findings({}, "cpu", "sampling")
+
+
 def test_a_dry_run_says_what_it_stands_for(capsys):
     assert cli.main(["--device", "cpu", "--arms", "pytorch,pytorch:best", "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert f"pytorch:best = {BEST['training']}\n" in said and f"  B  {BEST['training']}\n" in said
 
 
-def test_a_run_that_goes_on_keeps_what_it_stood_for(tmp_path, monkeypatch):
+def test_a_run_that_goes_on_keeps_what_it_stood_for(tmp_path, monkeypatch, capsys):
     asked = ["--arms", "pytorch,pytorch:best", "--interpreter", f"pytorch:best={sys.executable}"]
     begun = job(*asked)
     with closing(RunWriter.create(tmp_path, "train-speed")) as writer:
@@ -60,3 +79,5 @@ def test_a_run_that_goes_on_keeps_what_it_stood_for(tmp_path, monkeypatch):
         assert resumption(["--resume", str(writer.path), *words]).options.arms == begun.options.arms
     with pytest.raises(UsageError, match="--arms was"):
         resumption(["--resume", str(writer.path), "--arms", "pytorch:best,pytorch"])
+    assert cli.main(["--resume", str(writer.path), "--dry-run"]) == 0
+    assert f"\npytorch:best = {BEST['training']}\n" in capsys.readouterr().out
