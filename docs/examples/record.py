@@ -7,6 +7,7 @@
             rec.log(loss=loss)
 
 Python 3.7 or newer, any PyTorch, Jittor 1.3.1 or newer; which of them runs is seen by what the script has imported.
+On a full disk the recording stops with one line; the training goes on.
 `python -m reports align jittor-seed*.jsonl --against torch-seed*.jsonl` compares the curves.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import errno
 import json
 import math
 import os
@@ -21,7 +23,7 @@ import platform
 import resource
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 NVML_EVERY_S = 1.0
 
@@ -38,6 +40,7 @@ class Recorder:
             clock: seconds; a test brings its own.
             about: what else the first line says, such as seed=0, lr=2e-4.
         """
+        self._path = os.fspath(path)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._clock, self._step, self._open = clock, first_step - 1, None
         self._compiled, self._gpu, self._gpu_read = _compiled(), _Gpu(), -math.inf
@@ -50,6 +53,10 @@ class Recorder:
     @contextmanager
     def step(self, images=None):
         """One optimisation step of so many images: the clock runs until the device has done it."""
+        if self._file is None:
+            # The disk was full: nothing is waited for any more.
+            yield
+            return
         _wait()
         began = self._clock()
         self._step += 1
@@ -73,6 +80,8 @@ class Recorder:
 
     def log(self, **values):
         """Numbers of this step, such as loss=loss; tensors of one element too. Outside a step: of the last one."""
+        if self._file is None:
+            return
         if self._open is None:
             self._write({"kind": "log", "step": self._step, **{name: _number(value) for name, value in values.items()}})
         else:
@@ -82,13 +91,29 @@ class Recorder:
         """Write the last line. A file without it is that of a training that was killed."""
         if self._file is not None:
             self._write({"kind": "end", "steps": self._step})
-            os.close(self._file)
-            self._file = None
+            self._end()
             atexit.unregister(self.close)
 
     def _write(self, line):
         # One write without a buffer: after a kill there are whole lines only.
-        os.write(self._file, (json.dumps(line) + "\n").encode())
+        data = (json.dumps(line) + "\n").encode()
+        try:
+            size = os.fstat(self._file).st_size
+            if os.write(self._file, data) < len(data):
+                os.ftruncate(self._file, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            # No record is worth a training; where the words go to may be full, too.
+            with suppress(OSError):
+                print(f"record.py: {self._path}: {error.strerror}: the recording stops at step {self._step}, the "
+                      "training goes on", file=sys.stderr)
+            self._end()
+
+    def _end(self):
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                os.close(file)
 
     def _compiles(self):
         before, self._compiled = self._compiled, _compiled()

@@ -107,4 +107,5 @@ def lines(found: Aligned) -> list[str]:
         told.append(f"steps of B are counted {found.shift:+d}")
     if outcome.paired:
         told.append(f"judged pair by pair: the runs share their batches (correlation {number(outcome.shared)})")
+    told += [f"{log.name}: {one}" for log in (*found.a, *found.b) for one in log.remarks]
     return [*told, *([found.advice] if found.advice else [])]

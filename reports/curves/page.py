@@ -96,6 +96,8 @@ def notes(found: Aligned) -> list[Note]:
     if gone:
         told.append(Note("warning", f"Losses are not finite in {plural(len(gone), 'window')}",
                          "a recipe of which every run diverges there, and none of the other, differs"))
+    told += [Note("warning", f"{one_line(log.name)}: {one}", "see that it is what you meant to compare")
+             for log in (*found.a, *found.b) for one in log.remarks]
     kinds = {log.column for log in (*found.a, *found.b)}
     if len(kinds) > 1:
         told.append(Note("info", f"The losses have different names: {', '.join(map(one_line, sorted(kinds)))}",

@@ -8,7 +8,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from harness.stats.curves import Curve
 from impls.errors import UsageError
 from reports.curves import event_file, text_log
 from reports.curves.text_log import Point, require_one_count
+from reports.text import plural
 
 # By preference; letters and digits alone count, in small letters.
 STEPS = ("step", "globalstep", "iteration", "iter", "it", "steps", "iterations", "batch", "epoch")
@@ -38,12 +40,43 @@ class Log:
         kind: of the file.
         column: what was taken for the loss.
         curve: its steps and losses.
+        remarks: what of the file is not in the curve, in words.
     """
 
     name: str
     kind: str
     column: str
     curve: Curve
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass
+class _Found:
+    """What a file holds, in its order.
+
+    Attributes:
+        kind: of the file.
+        column: what was taken for the loss.
+        points: steps and losses.
+        left_out: lines without a number where a step or a loss should be, in words.
+    """
+
+    kind: str
+    column: str
+    points: list[Point]
+    left_out: list[str] = field(default_factory=list)
+
+    def remarks(self) -> tuple[str, ...]:
+        """What to tell of it."""
+        told = []
+        if self.left_out:
+            told.append(f"{plural(len(self.left_out), 'row')} left out, the first: {self.left_out[0]}")
+        steps = [step for step, _ in self.points]
+        back = [after for before, after in pairwise(steps) if after < before]
+        if back:
+            told.append(f"its steps fall back {plural(len(back), 'time')}, first to {back[0]}, as after a restart: of "
+                        "a step that is there twice the later loss counts")
+        return tuple(told)
 
 
 def read(path: Path, column: str | None = None, pattern: str | None = None) -> Log:
@@ -61,17 +94,20 @@ def read(path: Path, column: str | None = None, pattern: str | None = None) -> L
     try:
         if file.stat().st_size > MOST_BYTES:
             raise UsageError(f"{file}: larger than {MOST_BYTES >> 30} GiB: give the file of one run")
-        kind, name, found = _points(file, column, pattern)
+        found = _points(file, column, pattern)
     except OSError as error:
         raise UsageError(f"{file}: cannot be read: {error.strerror or error}") from error
     # Of a step that was done twice, as after a restart, the later one counts.
-    losses = {step: loss for step, loss in found if abs(step) < 1 << 62}
+    losses = {step: loss for step, loss in found.points if abs(step) < 1 << 62}
     if not losses:
-        more = "" if kind != "text" else ": give --pattern 'step (?P<step>\\d+).*loss (?P<loss>\\S+)' as its lines are"
-        raise UsageError(f"{file}: no step with a loss in this {kind} file"
+        more = "".join(f": {one}" for one in found.remarks())
+        if found.kind == "text":
+            more = ": give --pattern 'step (?P<step>\\d+).*loss (?P<loss>\\S+)' as its lines are"
+        raise UsageError(f"{file}: no step with a loss in this {found.kind} file"
                          f"{f' under the name {column!r}' if column else ''}{more}")
     steps = sorted(losses)
-    return Log(str(path), kind, name, Curve(np.array(steps, np.int64), np.array([losses[n] for n in steps])))
+    curve = Curve(np.array(steps, np.int64), np.array([losses[n] for n in steps]))
+    return Log(str(path), found.kind, found.column, curve, found.remarks())
 
 
 def _within(path: Path) -> Path:
@@ -84,23 +120,20 @@ def _within(path: Path) -> Path:
     raise UsageError(f"{path}: no log in this folder ({', '.join(IN_A_FOLDER)}): name the file")
 
 
-def _points(file: Path, column: str | None, pattern: str | None) -> tuple[str, str, Iterable[Point]]:
-    """Kind of a file, name of the loss, and its points."""
+def _points(file: Path, column: str | None, pattern: str | None) -> _Found:
     if pattern is not None:
-        return "text", "the pattern", text_log.points(_lines(file), pattern, str(file))
+        return _Found("text", "the pattern", text_log.points(_lines(file), pattern, str(file)))
     if "tfevents" in file.name:
         return _of_events(file, column)
     lines = _lines(file)
     first = next((line for line in lines if line.strip()), "")
     if first.lstrip().startswith("{"):
-        name, points = _of_records("JSON lines", file, column, _objects(lines))
-        return "JSON lines", name, points
+        return _of_records("JSON lines", file, column, _objects(lines))
     delimiter = "\t" if "\t" in first else ","
     head = [_plain(word) for word in first.split(delimiter)]
     if len(head) > 1 and any(word in head for word in STEPS) and any("loss" in word for word in head):
-        name, points = _of_records("CSV", file, column, csv.DictReader(lines, delimiter=delimiter))
-        return "CSV", name, points
-    return "text", column or "loss", text_log.points(lines, None, str(file))
+        return _of_records("CSV", file, column, _rows(lines, delimiter))
+    return _Found("text", column or "loss", text_log.points(lines, None, str(file)))
 
 
 def _lines(file: Path) -> list[str]:
@@ -108,46 +141,58 @@ def _lines(file: Path) -> list[str]:
     raw = file.read_bytes()
     # What Windows writes: its shell's logs, and files with a mark at their beginning.
     encoding = "utf-16" if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-    return re.split(r"[\r\n]+", raw.decode(encoding, errors="replace"))
+    return re.split(r"\r\n|\r|\n", raw.decode(encoding, errors="replace"))
 
 
-def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    for line in lines:
+def _rows(lines: list[str], delimiter: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    head = next(number for number, line in enumerate(lines) if line.strip())
+    reader = csv.DictReader(lines[head:], delimiter=delimiter)
+    for row in reader:
+        yield head + reader.line_num, row
+
+
+def _objects(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
         try:
             data = json.loads(line)
         except (ValueError, RecursionError):
             # A kill leaves half a line.
             continue
         if isinstance(data, dict):
-            yield data
+            yield number, data
 
 
-def _of_records(kind: str, file: Path, column: str | None, records: Iterable[Any]) -> tuple[str, list[Point]]:
+def _of_records(kind: str, file: Path, column: str | None, records: Iterable[tuple[int, Any]]) -> _Found:
     """Points of named values; a line without a step is counted."""
     try:
-        rows = list(records)
+        numbered = list(records)
     except csv.Error as error:
         raise UsageError(f"{file}: cannot be read as {kind} ({error}): leave out columns of text") from error
-    names = list(dict.fromkeys(str(name) for row in rows for name in row if name is not None))
+    names = list(dict.fromkeys(str(name) for _, row in numbered for name in row if name is not None))
     step_name = _best(names, STEPS, lambda word: False)
     chosen = column if column in names else None if column else _best(names, LOSSES, _is_training_loss)
     if chosen is None:
         raise UsageError(f"{file}: no column {column or 'with a loss'} in this {kind} file: give --column, one of "
                          f"{', '.join(names[:20]) or 'none'}")
     epoch_name = _best(names, EPOCHS, lambda word: False)
-    found, epochs = [], []
-    for number, row in enumerate(rows, start=1):
-        loss = _number(row.get(chosen))
-        step = number if step_name is None else _number(row.get(step_name))
-        # CSV files of several metrics leave cells empty.
-        if loss is not None and step is not None and math.isfinite(step):
-            found.append((int(step), loss))
-            epochs.append(None if epoch_name is None else _number(row.get(epoch_name)))
-    require_one_count(zip(epochs, (step for step, _ in found), strict=True), str(file))
-    return chosen, found
+    found, epochs = _Found(kind, chosen, []), []
+    for count, (number, row) in enumerate(numbered, start=1):
+        told = {name: row.get(name) for name in (chosen, step_name) if name is not None}
+        if _empty(told[chosen]):
+            # CSV files of several metrics leave cells empty, and lines of JSON have other purposes.
+            continue
+        loss, step = _number(told[chosen]), count if step_name is None else _number(told[step_name])
+        if loss is None or step is None or not math.isfinite(step):
+            name = chosen if loss is None or step_name is None else step_name
+            found.left_out.append(f"line {number} has {str(told[name])[:40]!r} for {name}")
+            continue
+        found.points.append((int(step), loss))
+        epochs.append(None if epoch_name is None else _number(row.get(epoch_name)))
+    require_one_count(zip(epochs, (step for step, _ in found.points), strict=True), str(file))
+    return found
 
 
-def _of_events(file: Path, column: str | None) -> tuple[str, str, Iterable[Point]]:
+def _of_events(file: Path, column: str | None) -> _Found:
     try:
         everything = list(event_file.scalars(file))
     except ValueError as error:
@@ -157,7 +202,7 @@ def _of_events(file: Path, column: str | None) -> tuple[str, str, Iterable[Point
     if chosen is None:
         raise UsageError(f"{file}: no scalar {column or 'with a loss'}: give --column, one of "
                          f"{', '.join(tags[:20]) or 'none'}")
-    return "TensorBoard", chosen, [(step, value) for tag, step, value in everything if tag == chosen]
+    return _Found("TensorBoard", chosen, [(step, value) for tag, step, value in everything if tag == chosen])
 
 
 def _best(names: Iterable[str], wanted: tuple[str, ...], otherwise: Callable[[str], bool]) -> str | None:
@@ -176,6 +221,10 @@ def _is_training_loss(word: str) -> bool:
 
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _number(value: Any) -> float | None:

@@ -102,7 +102,12 @@ def _counted(shape: re.Pattern[str], texts: Iterable[str], where: str) -> list[P
 
 
 def _found(shape: re.Pattern[str], texts: Iterable[str]) -> Iterator[tuple[int | None, int, float]]:
-    """Epoch, step and loss of every line that has the last two; no epoch where the step counts it already."""
+    """Epoch, step and loss of every line that has the last two; no epoch where the step counts it already.
+
+    A bar that begins anew, as long as one that was full, counts on from there: it is that of the next epoch, though it
+    does not say so. Behind one that was not full, a training was started again.
+    """
+    before, at, length = 0, 0, 0
     for text in texts:
         match = shape.search(text)
         if match is None:
@@ -117,6 +122,11 @@ def _found(shape: re.Pattern[str], texts: Iterable[str]) -> Iterator[tuple[int |
                 epoch = int(groups["epoch"])
             elif other := IN_EPOCH.search(text):
                 epoch = int(other["epoch"])
+            elif groups.get("total"):
+                total = int(groups["total"])
+                before += length if step < at == length == total else 0
+                at, length = step, total
+                step += before
         except (ValueError, AttributeError):
             # A group that did not take part, or took something else.
             continue

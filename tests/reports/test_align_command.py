@@ -245,6 +245,44 @@ def test_steps_that_begin_anew_with_each_epoch_are_refused(tmp_path, name, row):
     assert read(tmp_path / name).curve.steps.size == STEPS
 
 
+def bars(values, length=40):
+    """As tqdm's, one an epoch, which say nothing of it."""
+    return "".join(f"\r{100 * n // length}%|###   | {n}/{length} [00:12<00:15, 28.1it/s, loss={float(v)!r}]"
+                   for n, v in ((k % length + 1, v) for k, v in enumerate(values)))
+
+
+def test_bars_without_an_epoch_count_on_behind_a_full_one_alone(tmp_path):
+    values = losses(1)
+    (tmp_path / "whole.txt").write_text(bars(values))
+    log = read(tmp_path / "whole.txt")
+    assert log.curve.steps.tolist() == list(range(1, STEPS + 1)) and np.allclose(log.curve.losses, values)
+    assert log.remarks == ()
+    # Killed in its first epoch and begun anew: what was done twice counts once, and that is said.
+    (tmp_path / "again.txt").write_text(bars(values[:10]) + bars(values))
+    log = read(tmp_path / "again.txt")
+    assert log.curve.steps.size == STEPS and "fall back 1 time, first to 1," in log.remarks[0]
+    # Those of held-out data are of another length.
+    (tmp_path / "other.txt").write_text(bars(values[:40]) + bars(values[:7], 7) + bars(values[40:80]))
+    assert max(read(tmp_path / "other.txt").curve.steps) == 40
+
+
+def test_rows_without_a_number_are_told_and_empty_cells_are_none(tmp_path, capsys):
+    rows = ["step,loss,lr", *(f"{n},{float(v)!r},1e-3" for n, v in enumerate(losses(1), 1))]
+    rows[3], rows[7], rows[9] = "3,n/a,1e-3", "x,0.5,1e-3", "9,,1e-3"
+    file, other = tmp_path / "a.csv", tmp_path / "b.jsonl"
+    file.write_text("\n" + "\r\n".join(rows))
+    log = read(file)
+    assert log.curve.steps.size == STEPS - 3
+    assert log.remarks == ("2 rows left out, the first: line 5 has 'n/a' for loss",)
+    other.write_text('{"kind": "start"}\n{"step": 1, "loss": [0.5]}\n' + as_jsonl(losses(2)))
+    _, out, _ = aligned(capsys, tmp_path, str(file), str(other))
+    assert f"{other}: 1 row left out, the first: line 2 has '[0.5]' for loss" in out
+    assert "2 rows left out, the first: line 5" in (tmp_path / "out" / "align.md").read_text().replace("\\", "")
+    file.write_text("step,loss\n1,a\n2,b\n")
+    with pytest.raises(UsageError, match="no step with a loss in this CSV file: 2 rows left out, the first: line 2 "):
+        read(file)
+
+
 def test_a_lines_loss_of_held_out_data_is_not_taken(tmp_path):
     file = tmp_path / "a.log"
     file.write_text("\n".join(f"step {n} val_loss: 9.0, loss: {n}.5\nstep {n} validation loss 8.0" for n in range(20)))

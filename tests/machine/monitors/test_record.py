@@ -136,6 +136,31 @@ def test_after_a_kill_there_are_whole_lines_only(tmp_path):
     assert [line["kind"] for line in lines(path)] == ["start", "step", "step"]
 
 
+def test_a_full_disk_ends_the_recording_with_one_line_and_not_the_training(record, capsys):
+    rec, trained = record.Recorder("/dev/full"), 0
+    for _ in range(3):
+        with rec.step():
+            rec.log(loss=0.5)
+            trained += 1
+        rec.log(validation=0.5)
+    rec.close()
+    assert trained == 3
+    assert capsys.readouterr().err == ("record.py: /dev/full: No space left on device: the recording stops at step 0, "
+                                       "the training goes on\n")
+
+
+def test_where_half_a_line_fits_there_are_whole_lines_only(tmp_path):
+    path = tmp_path / "run.jsonl"
+    # The file's largest size stands for the disk's.
+    program = BY_THE_DRIVER.replace("import", "import resource,", 1) + (
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(sys.argv[2]) + 20, -1))\n"
+        "for _ in range(2):\n    with rec.step():\n        rec.log(loss=2.0)\nprint('trained')\n")
+    done = subprocess.run([sys.executable, "-c", program, str(FILE), str(path)], check=True, capture_output=True,
+                          text=True)
+    assert done.stdout == "trained\n" and done.stderr.count("\n") == 1 and "stops at step 3" in done.stderr
+    assert [line["kind"] for line in lines(path)] == ["start", "step", "step"]
+
+
 def test_the_gpu_tells_its_own_figures(library, tmp_path):
     path = tmp_path / "run.jsonl"
     start(BY_THE_DRIVER, library, str(FILE), str(path), CUDA_VISIBLE_DEVICES="0")
