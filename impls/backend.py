@@ -315,6 +315,17 @@ class Group(Protocol):
         """
         ...
 
+    def average(self, on: bool) -> None:
+        """Whether gradients are averaged from the next step on: without, each rank trains for itself, to be timed."""
+        ...
+
+    def all_reducer(self, floats: int) -> Callable[[], None]:
+        """A function that sums so many float32 numbers over all ranks where these compute, and waits for it.
+
+        Every rank must call it equally often.
+        """
+        ...
+
     def close(self) -> None:
         """Leave the others; nothing of the group may be used afterwards."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jittor as jt
 import numpy as np
@@ -25,7 +25,7 @@ class Group:
     """
 
     def __init__(self, ranks: Ranks) -> None:
-        self.ranks = ranks
+        self.ranks, self.averages = ranks, True
         if (jt.rank, jt.world_size) != (ranks.rank, ranks.size):
             raise UnavailableError(f"MPI says that this is rank {jt.rank} of {jt.world_size}, its launcher rank "
                                    f"{ranks.rank} of {ranks.size}: start it by the mpirun that belongs to mpicc")
@@ -43,7 +43,22 @@ class Group:
         Jittor's own optimisers do so in their backward pass, after which they broadcast the weights. Ours takes
         `jt.grad`, which speaks to nobody.
         """
-        return jt.concat([grad.flatten() for grad in grads]).mpi_all_reduce("mean")
+        flat = jt.concat([grad.flatten() for grad in grads])
+        return flat.mpi_all_reduce("mean") if self.averages else flat
+
+    def average(self, on: bool) -> None:
+        """Whether gradients are averaged from the next step on."""
+        self.averages = on
+
+    def all_reducer(self, floats: int) -> Callable[[], None]:
+        """A function that sums so many float32 numbers over all ranks where these compute, and waits for it."""
+        var = jt.zeros((floats,))
+        var.sync(True)
+
+        def reduce() -> None:
+            var.mpi_all_reduce("add").sync(True)
+
+        return reduce
 
     def total(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
         """The sum over all ranks, element by element."""

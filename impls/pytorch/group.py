@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -32,7 +34,8 @@ class Group:
     """
 
     def __init__(self, ranks: Ranks, device: torch.device) -> None:
-        self.ranks = ranks
+        self.ranks, self.device, self.averages = ranks, device, True
+        self.united: WeakSet[DistributedDataParallel] = WeakSet()
         if ranks.local_size == ranks.size:
             # By itself gloo asks for the address of the host's name, which a container may not have.
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -45,8 +48,29 @@ class Group:
 
     def unite(self, network: Network) -> None:
         """Give a network the first rank's weights, and its gradients, from now on, the mean over all ranks."""
-        network.forward = as_run(DistributedDataParallel(network.computed, gradient_as_bucket_view=True),
-                                 network.device, network.options)
+        united = DistributedDataParallel(network.computed, gradient_as_bucket_view=True)
+        self.united.add(united)
+        self.average(self.averages)
+        network.forward = as_run(united, network.device, network.options)
+
+    def average(self, on: bool) -> None:
+        """Whether gradients are averaged from the next step on."""
+        self.averages = on
+        for united in self.united:
+            # What DistributedDataParallel.no_sync sets for as long as a block.
+            united.require_backward_grad_sync = on
+
+    def all_reducer(self, floats: int) -> Callable[[], None]:
+        """A function that sums so many float32 numbers over all ranks where these compute, and waits for it."""
+        # Zeros, which no number of sums makes infinite.
+        tensor = torch.zeros(floats, device=self.device)
+
+        def reduce() -> None:
+            distributed.all_reduce(tensor)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+
+        return reduce
 
     def total(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
         """The sum over all ranks, element by element."""
