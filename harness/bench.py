@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.ledger import Ledger
 from harness.machine.counters import Counters, load_average, machine_busy_ns, process_cpu_ns, read_counters
 from harness.plan import Plan
+from harness.processes.ranks import Launch
 from harness.processes.session import START_TRIES, Session, WorkerFailedError
 from harness.processes.tools import Tools
 from harness.processes.workers import LocalSessions
@@ -62,6 +63,7 @@ class Bench:
         failures: failed blocks in a row of each arm.
         once_done: arms whose once-a-run measurements are in the journal.
         warm_ups: steps of the warm-up found in each block so far, by arm.
+        ranked: backends that have compiled what ranks of theirs need.
         abandoned: what ended an arm's process behind its windows, by arm and name: it is not tried again.
     """
 
@@ -88,6 +90,7 @@ class Bench:
     failures: Counter[ArmSlot] = field(default_factory=Counter)
     once_done: set[ArmSlot] = field(default_factory=set)
     warm_ups: dict[ArmSlot, list[int]] = field(default_factory=dict)
+    ranked: set[str] = field(default_factory=set)
     abandoned: set[tuple[ArmSlot, str]] = field(default_factory=set)
 
     @property
@@ -119,11 +122,17 @@ class Bench:
         """Whether an arm failed so often that later blocks do without it."""
         return self.failures[slot] >= MAX_FAILURES
 
-    def open(self, slot: ArmSlot, log_name: str,
-             env: Mapping[str, str] | None = None) -> tuple[Session, life.Created]:
+    def open(self, slot: ArmSlot, log_name: str, env: Mapping[str, str] | None = None,
+             by: Launch | None = None) -> tuple[Session, life.Created]:
         """A worker of `slot` with its framework imported.
 
         Jittor may end its process with status 0 while it is imported ("please rerun"): then it is started again.
+
+        Args:
+            slot: the arm's letter.
+            log_name: names its log.
+            env: variables of its own.
+            by: what starts it as several ranks; None for one process.
 
         Raises:
             WorkerFailedError: it cannot be brought up.
@@ -131,8 +140,12 @@ class Bench:
         arm = self.plan.arm(slot)
         create = life.Create(arm=arm.name, device=self.plan.device, threads=self.threads, file=arm.spec.file)
         for attempt in range(START_TRIES):
-            session = self.sessions.start(slot, arm, self.ledger.log(log_name), env)
+            session = self.sessions.start(slot, arm, self.ledger.log(log_name), env, by)
             try:
+                if by is not None and arm.backend not in self.ranked and arm.spec.prepares("prewarm") is not None:
+                    # What only ranks need is compiled by the first of each host, while the others wait.
+                    session.ask(life.Prewarm(arm=arm.name, device=self.plan.device), SLOW_LIMIT_S)
+                    self.ranked.add(arm.backend)
                 return session, session.ask(create, SLOW_LIMIT_S)
             except WorkerFailedError as error:
                 session.kill()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from harness import PROG
 from impls.command import process
-from impls.errors import EXIT_OK
+from impls.errors import EXIT_OK, UsageError
+from impls.ranks import own_ranks
 from impls.tools.cli import alias
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ def _main(words: list[str]) -> int:
     from harness.progress import Progress
     from harness.run.resolve import resolve
 
+    ranks = own_ranks()
+    if ranks.size > 1:
+        raise UsageError(f"{ranks.launcher} started {ranks.size} of these: start one, which starts ranks by --ranks N")
     command = [sys.executable, *([sys.argv[0]] if sys.argv and sys.argv[0] else []), *words]
     if any(alias(word).partition("=")[0] == "--resume" for word in words):
         from harness.run.resume import go_on, resumption

@@ -1,4 +1,7 @@
-"""The one GPU that a run measures on, by UUID: the same for workers and monitors, whatever order each counts in."""
+"""The one GPU that a run measures on, by UUID: the same for workers and monitors, whatever order each counts in.
+
+Ranks of one arm are shown all of them, and take one each.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,13 @@ class Choice:
         uuid: of the GPU or the MIG instance; None where NVML names none.
         fault: why CUDA has none, as NVML says; None where there is one, or where NVML does not answer.
         words: which it is, for people; empty where there is none.
+        all: UUIDs of all that CUDA may use and that answer, in its order.
     """
 
     uuid: str | None = None
     fault: str | None = None
     words: str = ""
+    all: tuple[str, ...] = ()
 
 
 @cache
@@ -48,7 +53,8 @@ def chosen(visible: str | None) -> Choice:
     if isinstance(monitor, NoGpu):
         return Choice(fault=states[0].reason)
     first = measured(states)
-    return Choice() if first is None else Choice(str(first.static["uuid"]), words=_words(first, states))
+    uuids = (str(state.static["uuid"]) for state in states if state.available and state.static.get("uuid"))
+    return Choice() if first is None else Choice(str(first.static["uuid"]), None, _words(first, states), tuple(uuids))
 
 
 def measured(states: list[MonitorState]) -> MonitorState | None:
@@ -64,6 +70,17 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
     """
     uuid = chosen(base.get(VISIBLE)).uuid
     return {} if uuid is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", VISIBLE: uuid}
+
+
+def environment_of_ranks(base: Mapping[str, str], abroad: bool) -> dict[str, str]:
+    """What makes ranks see all GPUs in one order; on other hosts, whose GPUs nobody knows here, those of their own."""
+    uuids = () if abroad else chosen(base.get(VISIBLE)).all
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **({VISIBLE: ",".join(uuids)} if uuids else {})}
+
+
+def count() -> int:
+    """How many GPUs a run may use here."""
+    return len(chosen(os.environ.get(VISIBLE)).all)
 
 
 def fault() -> str | None:

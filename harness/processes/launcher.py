@@ -73,8 +73,8 @@ def launch(command: Sequence[str], env: Mapping[str, str], log: Path) -> Handle:
 Launcher = Callable[[Sequence[str], Mapping[str, str], Path], Handle]
 
 
-def worker_environment(base: Mapping[str, str], threads: int) -> dict[str, str]:
-    """The environment that every arm gets alike.
+def worker_environment(base: Mapping[str, str], threads: int, gpus: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment that every arm gets alike; `gpus` in place of what shows it the run's GPU alone.
 
     OMP_WAIT_POLICY is removed rather than set: `passive` slows Jittor 1.5 times, and a waiting arm stops spinning
     within the hand-over gap anyway.
@@ -84,4 +84,4 @@ def worker_environment(base: Mapping[str, str], threads: int) -> dict[str, str]:
         env[name] = str(threads)
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [base.get("PYTHONPATH")])])
     env["PYTHONUNBUFFERED"] = "1"
-    return env | gpu.environment(base)
+    return env | dict(gpu.environment(base) if gpus is None else gpus)

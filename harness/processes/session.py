@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from harness import protocol
 from harness.processes.launcher import Handle
 from harness.progress import Progress
-from harness.protocol.life import Command, Failure, Note, R, Stop
+from harness.protocol.life import Command, Failure, Note, R, Reply, Stop
 from harness.record.events import ArmSlot
 from impls.errors import cause
 from impls.registry import Arm
@@ -114,13 +115,21 @@ class Session:
             raise self._ended() from error
         except ValidationError as error:
             raise self._garbled(error) from error
-        if isinstance(answer, Failure):
-            message = answer.message if answer.cause == "usage" else self._with_cause(answer.message, answer.traceback)
-            raise WorkerFailedError(answer.cause, message, answer.traceback)
-        reply = command.reply()
-        if not isinstance(answer, reply):
-            raise WorkerFailedError("error", f"{self.arm.name}: answered {type(answer).__name__}, not {reply.__name__}")
-        return answer
+        return self._accepted(command, answer)
+
+    def ask_all(self, command: Command[R], limit_s: float) -> list[R]:
+        """As `ask`, the answers of all ranks in their order; one process is all there is."""
+        return [self.ask(command, limit_s)]
+
+    @property
+    def hosts(self) -> list[str]:
+        """Of every rank."""
+        return [socket.gethostname()]
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that compute."""
+        return [self.pid]
 
     def stop(self) -> None:
         """End the worker and everything it started; never raises for a worker that is gone already."""
@@ -158,6 +167,23 @@ class Session:
             if self.handle.poll() is not None and not self.channel.poll(0):
                 raise self._ended()
             self.watcher.tick(f"{self.arm.name}: {name}", self.clock() - start, self._compiling())
+
+    def _accepted(self, command: Command[R], answer: Reply, who: str = "") -> R:
+        """An answer, unless it is a failure or one to something else.
+
+        Args:
+            command: what was asked.
+            answer: what came.
+            who: answered, where there are several, with its colon.
+        """
+        if isinstance(answer, Failure):
+            message = answer.message if answer.cause == "usage" else self._with_cause(answer.message, answer.traceback)
+            raise WorkerFailedError(answer.cause, f"{who}{message}", answer.traceback)
+        reply = command.reply()
+        if not isinstance(answer, reply):
+            raise WorkerFailedError("error", f"{self.arm.name}: {who}answered {type(answer).__name__}, not "
+                                             f"{reply.__name__}")
+        return answer
 
     def _compiling(self) -> str | None:
         """How far the worker's framework is with compiling, as it says in its output; it cannot speak meanwhile."""

@@ -8,16 +8,19 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, TypeAdapter
 
-from harness.protocol import life, sampling, timing, tracing, training
+from harness.protocol import group, life, sampling, timing, tracing, training
 from harness.protocol.life import Command, Message, Reply
 
 M = TypeVar("M", bound=Message)
 
 # Every message that these files define can be said.
-SUBJECTS = (life, timing, training, sampling, tracing)
-ADDRESS_VARIABLE = "DDPM_BENCH_ADDRESS"
+SUBJECTS = (life, timing, training, sampling, tracing, group)
+# A Unix socket's path, or tcp://HOST:PORT where ranks are on several hosts.
+ADDRESS_VARIABLE, TCP = "DDPM_BENCH_ADDRESS", "tcp://"
 # By environment, not by argument: other users can read a process's arguments.
 KEY_VARIABLE = "DDPM_BENCH_KEY"
+# What a launcher hands to other hosts may be recorded there: they get the path of a file that its owner alone can read.
+KEY_FILE_VARIABLE = "DDPM_BENCH_KEY_FILE"
 TOKEN_VARIABLE = "DDPM_BENCH_WORKER"
 MAX_MESSAGE_BYTES = 64 << 20
 

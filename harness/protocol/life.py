@@ -37,11 +37,13 @@ class Reply(Message):
 
 
 class Hello(Reply):
-    """A worker's first words: which launch it belongs to."""
+    """A worker's first words: which launch it belongs to, and which of its ranks it is, on which host."""
 
     kind: Literal["hello"] = "hello"
     token: str
     pid: int
+    rank: int = 0
+    host: str = ""
 
 
 class Note(Reply):

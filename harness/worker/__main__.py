@@ -5,14 +5,20 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
+import select
 import signal
+import socket
 import sys
+import threading
 from multiprocessing.connection import Client, Connection
+from pathlib import Path
 from typing import Any
 
 from harness import protocol
 from harness.protocol import life
 from harness.worker.worker import Worker
+from impls.errors import UsageError
+from impls.ranks import own_ranks
 
 PR_SET_PDEATHSIG = 1
 
@@ -21,6 +27,31 @@ def die_with_parent() -> None:
     """Have the kernel end this process at once when the runner's main thread dies; the janitor ends what it started."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def end_with_runner(channel: Connection[Any, Any]) -> None:
+    """Have this process end as soon as the runner is gone, whatever it is at: a rank may wait for others for ever."""
+    hung_up = select.poll()
+    hung_up.register(channel.fileno(), select.POLLRDHUP)
+
+    def watch() -> None:
+        hung_up.poll()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="runner-watch", daemon=True).start()
+
+
+def connected() -> Connection[Any, Any]:
+    """The channel to the runner that the environment names; nothing of the key stays there.
+
+    A framework's own children would inherit it.
+    """
+    address, file = os.environ.pop(protocol.ADDRESS_VARIABLE), os.environ.pop(protocol.KEY_FILE_VARIABLE, None)
+    key = os.environ.pop(protocol.KEY_VARIABLE, None) or Path(str(file)).read_text(encoding="ascii")
+    if address.startswith(protocol.TCP):
+        host, _, port = address.removeprefix(protocol.TCP).rpartition(":")
+        return Client((host, int(port)), family="AF_INET", authkey=bytes.fromhex(key))
+    return Client(address, family="AF_UNIX", authkey=bytes.fromhex(key))
 
 
 def serve(channel: Connection[Any, Any], worker: Worker) -> None:
@@ -40,20 +71,27 @@ def main() -> int:
     die_with_parent()
     # A crash inside a framework leaves the Python lines that led to it in the log.
     faulthandler.enable()
-    missing = [name for name in (protocol.ADDRESS_VARIABLE, protocol.KEY_VARIABLE, protocol.TOKEN_VARIABLE)
-               if name not in os.environ]
+    missing = [name for name in (protocol.ADDRESS_VARIABLE, protocol.TOKEN_VARIABLE) if name not in os.environ]
+    if not {protocol.KEY_VARIABLE, protocol.KEY_FILE_VARIABLE} & os.environ.keys():
+        missing.append(protocol.KEY_VARIABLE)
     if missing:
         print(f"harness.worker: {missing[0]} is not set: workers are started by run_bench.py", file=sys.stderr)
         return 2
-    # Taken out of the environment so that the framework's own children do not inherit the key.
-    address, key = os.environ.pop(protocol.ADDRESS_VARIABLE), os.environ.pop(protocol.KEY_VARIABLE)
-    channel = Client(address, family="AF_UNIX", authkey=bytes.fromhex(key))
-    channel.send_bytes(protocol.encode(life.Hello(token=os.environ.pop(protocol.TOKEN_VARIABLE), pid=os.getpid())))
+    try:
+        ranks = own_ranks()
+    except UsageError as error:
+        print(f"harness.worker: {error}", file=sys.stderr)
+        return 2
+    channel = connected()
+    channel.send_bytes(protocol.encode(life.Hello(token=os.environ.pop(protocol.TOKEN_VARIABLE), pid=os.getpid(),
+                                                  rank=ranks.rank, host=socket.gethostname())))
+    if ranks.size > 1:
+        end_with_runner(channel)
 
     def note(text: str) -> None:
         channel.send_bytes(protocol.encode(life.Note(text=text)))
 
-    serve(channel, Worker(note=note))
+    serve(channel, Worker(note=note, ranks=ranks))
     return 0
 
 

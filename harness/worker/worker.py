@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from harness import protocol
 from harness.protocol import life, timing
 from harness.protocol.life import Command, Reply
+from harness.worker import group as group_work
 from harness.worker import loops, profile, sampling, swaps, tracing, training
-from impls.backend import Backend, BackendInfo, Forwarding, Sampler, Stepper, Trainer
-from impls.errors import UsageError
+from impls.backend import Backend, BackendInfo, Forwarding, Group, Sampler, Stepper, Trainer
+from impls.errors import UnavailableError, UsageError
+from impls.ranks import ALONE, Ranks, take_gpu
 from impls.recipe.config import ExperimentConfig, validated
 from impls.registry import Arm, parse_arm, specs
 from impls.store import checkpoint
@@ -38,15 +40,18 @@ class Worker:
     Args:
         clock: monotonic nanoseconds; the system's by default.
         note: receives lines for people while a command is under way.
+        ranks: those that run the arm together, and which of them this one is.
     """
 
-    def __init__(self, clock: loops.Clock | None = None, note: Callable[[str], None] = lambda text: None) -> None:
-        self._given_clock, self._note = clock, note
+    def __init__(self, clock: loops.Clock | None = None, note: Callable[[str], None] = lambda text: None,
+                 ranks: Ranks = ALONE) -> None:
+        self._given_clock, self._note, self._ranks = clock, note, ranks
         self._arm: Arm | None = None
         self._backend: Backend | None = None
         self._trainer: Trainer | None = None
         self._sampler: Sampler | None = None
         self._forwards: Stepper | None = None
+        self._group: Group | None = None
         self.config: ExperimentConfig | None = None
 
     @property
@@ -63,6 +68,11 @@ class Worker:
     def stepper(self) -> Stepper:
         """Whatever was built; RuntimeError before that."""
         return _made(self._trainer or self._sampler or self._forwards, "steps before anything was built")
+
+    @property
+    def group(self) -> Group:
+        """The other ranks; RuntimeError where there are none, or before `Create`."""
+        return _made(self._group, "something of ranks before they met")
 
     @property
     def trainer(self) -> Trainer:
@@ -95,12 +105,19 @@ class Worker:
         return life.Done()
 
     def create(self, command: life.Create) -> life.Created:
-        """Import the framework and open the device."""
+        """Import the framework, open the device, and meet the other ranks where there are any."""
         arm = parse_arm(command.arm, specs(command.file))
         self._arm = arm
         before = compiled_files(arm)
+        if command.device == "cuda":
+            take_gpu(self._ranks)
         start = self.clock()
         self._backend = arm.create(command.device, command.threads)
+        if self._ranks.size > 1:
+            join: Callable[[Ranks], Group] | None = getattr(self._backend, "join", None)
+            if join is None:
+                raise UnavailableError(f"{arm.name} has no group of ranks: it runs in one process")
+            self._group = join(self._ranks)
         return life.Created(import_ns=self.clock() - start, info=plain_info(self._backend.info), compiled_files=before)
 
     def build(self, command: life.Build) -> life.Built:
@@ -152,6 +169,8 @@ class Worker:
     def stop(self) -> life.Done:
         """Close what was built; whoever serves this worker ends the process."""
         self._close()
+        if self._group is not None:
+            self._group.close()
         return life.Done()
 
     def _built(self, made: Stepper, start_ns: int, shapes: Mapping[str, tuple[int, ...]] | None = None) -> life.Built:
@@ -214,6 +233,9 @@ ANSWERS: Mapping[type[Command[Any]], Callable[..., Reply]] = {
     protocol.training.Predict: training.predict,
     protocol.training.Gradients: training.gradients,
     protocol.tracing.Trace: tracing.trace,
+    protocol.group.Average: group_work.average,
+    protocol.group.Reduce: group_work.reduce,
+    protocol.group.ReadDigests: group_work.digests,
     protocol.sampling.Batch: sampling.batch,
     protocol.sampling.Draw: sampling.draw,
     protocol.sampling.SpringTrap: sampling.trap,

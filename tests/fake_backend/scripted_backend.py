@@ -33,7 +33,8 @@ SPEC = BackendSpec(
         "quit": "the process ends with status 0 while it is created", "uncut": "has no phases",
         **{name: f"a step does as its name says: {name}" for name in scripted_faults.FAULTS},
     },
-    formats={"half": "bfloat16", "tf32": "tf32", "scaled": "float16"}, paired=frozenset({"slow", "wrong"}))
+    formats={"half": "bfloat16", "tf32": "tf32", "scaled": "float16"}, paired=frozenset({"slow", "wrong"}),
+    launchers=("torchrun", "mpirun", "srun"))
 
 
 class OwnTime:
@@ -78,14 +79,40 @@ profile: Callable[[frozenset[str], int], object] | None = None
 crash: Callable[[], None] = lambda: os._exit(3)  # noqa: E731
 CRASH_AT = int(os.environ.get("SCRIPTED_CRASH_AT", "30"))
 
+# A test sets it: how long a step of a rank takes, told the options, the rank, its images and whether it averages.
+spend_rank: Callable[[frozenset[str], int, int, bool], None] | None = None
+# The same of a sum, told how many ranks there are and how many floats.
+spend_sum: Callable[[int, int], None] = lambda size, floats: None  # noqa: E731
+
 process_numbers = itertools.count()
 
 
+class ScriptedGroup:
+    """Ranks that never speak to each other: each computes what all would."""
+
+    def __init__(self, ranks):
+        self.ranks, self.averages = ranks, True
+
+    def total(self, numbers):
+        return numbers * self.ranks.size
+
+    def average(self, on):
+        self.averages = on
+
+    def all_reducer(self, floats):
+        return lambda: spend_sum(self.ranks.size, floats)
+
+    def close(self):
+        pass
+
+
 class ScriptedTrainer:
-    def __init__(self, config, images, options, process, info):
-        self.config, self.options, self.process = config, options, process
+    def __init__(self, config, images, options, process, info, group=None):
+        self.config, self.options, self.process, self.group = config, options, process, group
         rng = np.random.default_rng(config.seed)
         self.params = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
+        if group is not None and group.ranks.rank and "wrong" in options:
+            self.params["norm.bias"] += 1
         self.steps, self.unread, self.waits, self.enqueued = 0, [], [], []
         self.images = images
         self.info = info
@@ -103,6 +130,9 @@ class ScriptedTrainer:
             # Asking for a step takes a twentieth of it; the rest is done when somebody reads a loss.
             enqueue(self.options, self.process, self.steps)
             self.enqueued.append(self.steps)
+        elif self.group is not None and spend_rank is not None:
+            ranks, batch = self.group.ranks, self.config.train.batch_size
+            spend_rank(self.options, ranks.rank, batch // ranks.size, self.group.averages)
         else:
             spend(self.options, self.process, self.steps)
         if self.config.train.loader == "native":
@@ -294,9 +324,14 @@ class ScriptedBackend:
         if run_operator is not None and "uncut" not in options:
             self.operator = self._operator
         self.info = info(options, device, threads)
+        self.group = None
+
+    def join(self, ranks):
+        self.group = ScriptedGroup(ranks)
+        return self.group
 
     def trainer(self, config, images):
-        return ScriptedTrainer(config, images, self.options, self.process, self.info)
+        return ScriptedTrainer(config, images, self.options, self.process, self.info, self.group)
 
     def forwards(self, config):
         return self.trainer(config, None)

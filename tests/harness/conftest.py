@@ -33,6 +33,7 @@ from harness.machine.counters import Counters  # noqa: E402
 from harness.options import BenchConfig, experiment  # noqa: E402
 from harness.part import Asked  # noqa: E402
 from harness.plan import make_plans  # noqa: E402
+from harness.processes.group import Group  # noqa: E402
 from harness.processes.janitor import MARK  # noqa: E402
 from harness.processes.scratch import Scratch  # noqa: E402
 from harness.processes.session import Session  # noqa: E402
@@ -46,6 +47,7 @@ from harness.run.runner import Runner  # noqa: E402
 from harness.run.start import Opening  # noqa: E402
 from harness.worker.worker import Worker  # noqa: E402
 from impls import registry  # noqa: E402
+from impls.ranks import Ranks  # noqa: E402
 
 
 class ProcessEndedError(BaseException):
@@ -114,6 +116,31 @@ class InProcessChannel:
 
 
 @dataclass
+class FakeGroup(Group):
+    """Ranks in this process, each of which is given the same time."""
+
+    members: list[Session] = field(default_factory=list)
+    time: FakeClock | None = None
+
+    @property
+    def hosts(self):
+        return ["here"] * len(self.members)
+
+    @property
+    def pids(self):
+        return [self.pid] * len(self.members)
+
+    def ask_all(self, command, limit_s):
+        began, ended, told = self.time.ns, self.time.ns, []
+        for member in self.members:
+            self.time.ns = began
+            told.append(member.ask(command, limit_s))
+            ended = max(ended, self.time.ns)
+        self.time.ns = ended
+        return told
+
+
+@dataclass
 class FakeSessions:
     clock: FakeClock
     folders: Path
@@ -121,11 +148,18 @@ class FakeSessions:
     handles: list[FakeHandle] = field(default_factory=list)
     env: list[Mapping[str, str] | None] = field(default_factory=list)
 
-    def start(self, slot, arm, log, env=None):
+    def start(self, slot, arm, log, env=None, by=None):
         log.write_text("hello from the log\n")
         handle = FakeHandle(pid=1000 + len(self.handles))
         self.handles.append(handle)
         self.env.append(env)
+        if by is not None:
+            places = [Ranks(rank, by.ranks, rank, by.ranks, by.launcher) for rank in range(by.ranks)]
+            members = [Session(slot, arm, handle.pid, 5_000_000, log, InProcessChannel(
+                Worker(self.clock, ranks=place), handle, self.spy), handle, Progress(quiet=True), self.clock.seconds)
+                for place in places]
+            return FakeGroup(slot, arm, handle.pid, 5_000_000, log, members[0].channel, handle, Progress(quiet=True),
+                             self.clock.seconds, launcher=by.launcher, members=members, time=self.clock)
         channel = InProcessChannel(Worker(self.clock), handle, self.spy)
         return Session(slot, arm, handle.pid, 5_000_000, log, channel, handle, Progress(quiet=True),
                        self.clock.seconds)

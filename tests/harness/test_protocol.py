@@ -10,14 +10,16 @@ from scripted_backend import SHAPES
 
 from harness import protocol
 from harness.bench import plain
-from harness.protocol import life, sampling, timing, tracing, training
+from harness.protocol import group, life, sampling, timing, tracing, training
 from harness.worker.worker import ANSWERS, Worker
+from impls.ranks import Ranks
 from impls.recipe.config import preset
 from impls.recipe.isolated import Spec
 from impls.store.checkpoint import save_arrays
 
 # One line of every message as it went over the wire when each kind was first sent.
 WIRE = """
+Average {"op":"average","on":true}
 Batch {"op":"batch","method":"ddpm","steps":7,"images":7,"seed":7,"calls":7}
 Build {"op":"build","experiment":{"a":[1,null,"NaN"]},"data_path":"text","images":7}
 BuildForwards {"op":"build-forwards","experiment":{"a":[1,null,"NaN"]}}
@@ -27,6 +29,7 @@ Built {"kind":"built","build_ns":7,"parameter_count":7,"info":{"a":[1,null,"NaN"
 CacheCount {"kind":"cache-count","compiled_files":7}
 Create {"op":"create","arm":"text","device":"cpu","threads":7,"file":"text"}
 Created {"kind":"created","import_ns":7,"info":{"a":[1,null,"NaN"]},"compiled_files":7}
+Digests {"kind":"digests","sha256":{"x":"text"}}
 Done {"kind":"done"}
 Draw {"op":"draw","method":"ddpm","steps":7,"images":7,"seed":7,"frames":7,"output":"text"}
 EpochTimes {"kind":"epoch-times","epochs":[\
@@ -35,7 +38,7 @@ Epochs {"op":"epochs","epochs":7,"steps":7}
 Failure {"kind":"failure","cause":"usage","message":"text","traceback":"text"}
 Free {"op":"free","steps":7}
 Gradients {"op":"gradients","output":"text"}
-Hello {"kind":"hello","token":"text","pid":7}
+Hello {"kind":"hello","token":"text","pid":7,"rank":7,"host":"text"}
 LoadState {"op":"load-state","path":"text"}
 LossValues {"kind":"loss-values","losses":[1.5,"NaN","Infinity"],"loss_scale":2.5,"skipped":7}
 Matmul {"op":"matmul","n":7,"repeats":7}
@@ -56,8 +59,11 @@ ProfileSums {"kind":"profile-sums","tool":"text","note":"text","by_class":[{"nam
 ProveSync {"op":"prove-sync","steps_short":7,"steps_long":7}
 Rate {"kind":"rate","flops":2.5}
 ReadCache {"op":"cache"}
+ReadDigests {"op":"digests"}
 ReadLosses {"op":"losses"}
 ReadMemory {"op":"memory"}
+Reduce {"op":"reduce","floats":7,"rounds":7}
+ReduceTimes {"kind":"reduce-times","round_ns":[1,2]}
 SaveState {"op":"save-state","path":"text"}
 Phased {"op":"phased","steps":7}
 PhaseTimes {"kind":"phase-times","phase_ns":{"x":[7]}}
@@ -108,7 +114,7 @@ def test_every_command_has_an_answer_of_the_promised_type(command):
     assert given.pop("return") is command.reply()
     assert given.pop("command", command) is command
     needed = next(iter(signature(answer).parameters))
-    assert needed in ("self", "backend", "stepper", "trainer", "sampler")
+    assert needed in ("self", "backend", "stepper", "trainer", "sampler", "group")
     for name in set(given) - {"config"}:
         assert get_type_hints(getattr(Worker, name).fget)["return"] == given[name]
 
@@ -133,6 +139,7 @@ def test_a_worker_answers_every_command(lab, tmp_path):
         timing.ProveSync(steps_short=1, steps_long=2), timing.Matmul(n=1, repeats=1), timing.ReadMemory(),
             timing.Operate(spec=Spec(kind="silu", inputs=((3,),), output=(3,)), batch=1, training=True, windows=1,
                            window_ns=1),
+        group.Average(on=True), group.Reduce(floats=2, rounds=1), group.ReadDigests(),
         training.Epochs(epochs=1, steps=1), training.ReadLosses(), training.SaveState(path=state),
         training.LoadState(path=state), training.Predict(inputs=str(inputs), output=str(tmp_path / "eps")),
         training.Gradients(output=str(tmp_path / "gradients")),
@@ -143,7 +150,7 @@ def test_a_worker_answers_every_command(lab, tmp_path):
         life.BuildSampler(experiment=plain(recipe), weights=str(weights)),
         sampling.Batch(method="ddim", **cell), sampling.Batch(method="ddim", calls=1, **cell),
         sampling.Draw(method="ddim", frames=2, output=drawn, **cell), sampling.SpringTrap(**cell), life.Stop()]
-    worker = Worker(lab.clock)
+    worker = Worker(lab.clock, ranks=Ranks(0, 2, 0, 2, "mpirun"))
     for command in asked:
         assert type(worker.handle(command)) is command.reply(), command.op
     assert {type(command) for command in asked} == set(protocol.COMMANDS)
