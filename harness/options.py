@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from harness import PROG
 from harness.part import Part
+from harness.processes.ranks import Choice
 from harness.suites.registry import SUITES
 from impls.devices import default_threads, usable_cpus
 from impls.errors import UsageError
@@ -109,6 +110,12 @@ class BenchConfig(Frozen):
         "goes on (only what compiles or starts then, a whole epoch, and the proofs beside it are not cut short)"))
     threads: int | None = Field(None, description="CPU threads of every arm (default: OMP_NUM_THREADS, else the CPUs "
                                                   "that this process may use, which are the most)")
+    ranks: int | None = Field(None, description="scaling: the most processes that train one network together, its "
+                                                "ranks; measured are 1, 2, 4, ... up to so many")
+    launcher: Choice = Field("auto", description="scaling: what starts the ranks of an arm; auto: torchrun for "
+                                                 "pytorch, mpirun for jittor; slurm: srun, inside a job; local: one "
+                                                 "process")
+    nodes: int = Field(1, description="scaling: hosts that the most ranks are spread over, by slurm or mpirun")
     schedule: Literal["resident", "sequential"] = Field(
         "resident", description="resident: all arms in memory, alternating; sequential: one after another")
     interpreter: tuple[Annotated[str, Shown("ARM=PYTHON")], ...] = Field(
@@ -186,8 +193,12 @@ class BenchConfig(Frozen):
 
     @property
     def cpu_threads(self) -> int:
-        """CPU threads of every arm and tool."""
-        return default_threads() if self.threads is None else self.threads
+        """CPU threads of every arm, where it has ranks of each of them, and of every tool."""
+        if self.threads is not None:
+            return self.threads
+        if self.ranks is None:
+            return default_threads()
+        return max(1, min(default_threads(), usable_cpus() // -(-self.ranks // self.nodes)))
 
     def python(self, arm: Arm) -> str:
         """The interpreter of one arm: chosen for the arm, else for its backend, else the one that runs this."""
@@ -202,12 +213,13 @@ COMMAND_LINE_ONLY = ("config", "resume", "allow_env_change", "dry_run", "doctor"
 # What somebody who wants something measured says.
 _NOT_WITH_DOCTOR = ("dry_run", "resume", "selfcheck", "cold_start", "thorough", "time_limit", "model_path", "pair")
 _AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "num_workers": 0, "seed": 0,
-             "num_images": 2, "reference_images": 2}
+             "num_images": 2, "reference_images": 2, "ranks": 1, "nodes": 1}
 # Options that belong to some suites only, and why another refuses them.
 _SOME_SUITES = {
     "model_path": "does not sample", "selfcheck": "times nothing that could be held against itself",
     "thorough": "looks for no causes",
     "pair": "measures the U-Net",
+    **dict.fromkeys(("ranks", "launcher", "nodes"), "runs every arm in one process"),
     **dict.fromkeys(("train_steps", "num_images", "eta", "inception_weights", "inception_sha256", "reference_images",
                      "features"), "judges no images")}
 # Options that say what a pair's file says, or something about the U-Net.

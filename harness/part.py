@@ -57,6 +57,7 @@ class Asked:
         T: diffusion steps of the experiment.
         spacing: which of them DDIM visits, where a part does not decide it.
         offset: `steps_offset` of that spacing.
+        batch_size: images of an optimisation step; None where that is not settled.
         overrides: what the configuration file says of the experiment.
         recorded: what the run that goes on had declared; empty for a new one.
     """
@@ -68,6 +69,7 @@ class Asked:
     recorded: Mapping[str, Any] = field(default_factory=dict)
     spacing: Spacing = "uniform"
     offset: int = 0
+    batch_size: int | None = None
 
 
 class Part(ABC):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harness.record.events import Alignment, Case, Finding, Guess, Quality, Share, Verdict
+from harness.record.events import Alignment, Case, Finding, Guess, Quality, Scaled, Share, Verdict
 from harness.record.findings import SELF_CHECK_CODES
 from harness.record.run import RecordedRun
 from harness.record.summary import Decided
@@ -26,6 +26,8 @@ def _lines(run: RecordedRun) -> Iterator[str]:
         yield guess.sentence(run.arms)
     for line in run.of(Alignment):
         yield line.sentence(run.arms)
+    for one in run.of(Scaled):
+        yield one.sentence(run.arms)
     for result in run.of(Quality):
         yield result.sentence(run.arms.get(result.arm, result.arm))
     if run.started is not None and run.started.bench.get("selfcheck"):

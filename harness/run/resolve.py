@@ -127,7 +127,7 @@ def asked_of(options: BenchConfig, device: Device, recipe: ExperimentConfig, ove
              recorded: Mapping[str, Any] | None = None) -> Asked:
     """What the parts plan themselves from."""
     return Asked(options, device, recipe.diffusion.T, overrides, recorded or {}, recipe.sample.spacing,
-                 recipe.sample.steps_offset)
+                 recipe.sample.steps_offset, recipe.train.batch_size)
 
 
 def _for_images(overrides: Mapping[str, Any], channels: int | None) -> Mapping[str, Any]:

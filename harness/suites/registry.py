@@ -11,6 +11,7 @@ from harness.suites.inference import Inference
 from harness.suites.parity.part import Parity
 from harness.suites.quality.part import Quality
 from harness.suites.sampling.part import Sampling
+from harness.suites.scaling.part import Scaling
 from harness.suites.training import GatedTraining, Training
 from harness.suites.why.part import GatedWhy, Why
 from impls.errors import UsageError
@@ -25,6 +26,8 @@ BUILT_IN: tuple[Suite, ...] = (
     Suite("why", (Why,), "where the gap between two arms comes from: phases of a step, loader, waiting; four guesses"),
     Suite("parity", (Parity,), "the same weights, batches and noise through every arm: outputs, gradients, steps"),
     Suite("align", (Align,), "every layer side by side, forward, backward and in training: the first that differs"),
+    Suite("scaling", (Scaling,), "with --ranks N: what 1, 2, 4, ... N ranks bring, the batch shared or grown; equal "
+                                 "losses as a gate"),
     Suite("all", (GatedTraining, GatedWhy, Sampling, Quality),
           "parity, train-speed, why, sample-speed and quality in one report"),
 )

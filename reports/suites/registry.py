@@ -12,12 +12,13 @@ from reports.suites.inference import Inference
 from reports.suites.parity.chapter import Parity
 from reports.suites.quality.chapter import Quality
 from reports.suites.sampling.chapter import Sampling
+from reports.suites.scaling.chapter import Scaling
 from reports.suites.training.chapter import Training
 from reports.suites.why.chapter import Why
 from reports.view.run import RunView, view
 from reports.view.words import EITHER, STEPS
 
-CHAPTERS: tuple[Chapter, ...] = (Training(), Inference(), Sampling(), Quality(), Parity(), Why(), Align())
+CHAPTERS: tuple[Chapter, ...] = (Training(), Inference(), Sampling(), Quality(), Parity(), Why(), Align(), Scaling())
 
 
 def chapter_of(part: PartName) -> Chapter:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from harness.record.events import align, parity, quality, run, sampling, telemetry, timing, training, why
+from harness.record.events import align, parity, quality, run, sampling, scaling, telemetry, timing, training, why
 from harness.record.events.align import AlignedLayer as AlignedLayer
 from harness.record.events.align import Alignment as Alignment
 from harness.record.events.align import Culprit as Culprit
@@ -49,6 +49,15 @@ from harness.record.events.run import Verdict as Verdict
 from harness.record.events.sampling import SampleAgreement as SampleAgreement
 from harness.record.events.sampling import SamplesDrawn as SamplesDrawn
 from harness.record.events.sampling import Trap as Trap
+from harness.record.events.scaling import Estimate as Estimate
+from harness.record.events.scaling import GroupStarted as GroupStarted
+from harness.record.events.scaling import Mode as Mode
+from harness.record.events.scaling import Point as Point
+from harness.record.events.scaling import Predicted as Predicted
+from harness.record.events.scaling import RanksSummed as RanksSummed
+from harness.record.events.scaling import Scaled as Scaled
+from harness.record.events.scaling import ScaledWindow as ScaledWindow
+from harness.record.events.scaling import ScalingGate as ScalingGate
 from harness.record.events.telemetry import Energy as Energy
 from harness.record.events.telemetry import MonitorState as MonitorState
 from harness.record.events.telemetry import Sample as Sample
@@ -76,7 +85,7 @@ from harness.record.events.why import Whole as Whole
 from harness.record.plugins import offered
 from impls.errors import UsageError
 
-SUBJECTS = (run, timing, training, sampling, quality, parity, why, align, telemetry)
+SUBJECTS = (run, timing, training, sampling, quality, parity, why, align, scaling, telemetry)
 # Every kind of line that these files define.
 KINDS: tuple[type[Event], ...] = tuple(
     kind for subject in SUBJECTS for kind in vars(subject).values()

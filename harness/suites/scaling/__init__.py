@@ -1,0 +1,1 @@
+"""What more ranks bring: groups of one, two, four, ... processes that train one network, measured in turn."""

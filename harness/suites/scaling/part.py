@@ -1,0 +1,160 @@
+"""What do more ranks bring? Steps of 1, 2, 4, ... ranks in turn, the batch shared or grown, averaging on and off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from typing_extensions import Self
+
+from harness.part import Asked, Metric, Metrics, Needs, Part, Section
+from harness.processes.ranks import Choice, launch_of, require_room
+from harness.record.events import Case, Event, ScalingGate
+from harness.suites.parity.part import GATE_STEPS, Parity, gate_of
+from harness.suites.scaling.cells import cells, sizes
+from impls.devices import usable_cpus
+from impls.errors import UsageError
+from impls.recipe.config import ExperimentConfig
+
+if TYPE_CHECKING:
+    from harness.bench import Bench
+    from harness.options import BenchConfig
+    from harness.plan import Plan
+    from harness.processes.ranks import Launch
+    from harness.record.run import RecordedRun
+    from impls.registry import Arm, Device
+
+SCALED_TIME = Metric("step time", "scaled")
+TOLERANCE = 1e-5
+MATCHED_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Scaling(Part):
+    """Blocks of groups of ranks, a size each; equal losses and weights are the gate.
+
+    Attributes:
+        most: ranks at most.
+        launcher: as it was asked for.
+        nodes: hosts that the most ranks are spread over.
+        parity: whether the arms compute the same; None where there is one.
+    """
+
+    name: ClassVar[str] = "scaling"
+    needs: ClassVar[Needs] = Needs(images=True)
+    takes: ClassVar[frozenset[str]] = frozenset({"ranks", "launcher", "nodes"})
+    pairs: ClassVar[int] = 10
+    blocks: ClassVar[tuple[int, int]] = (4, 4)
+
+    most: int
+    launcher: Choice
+    nodes: int
+    parity: Parity | None
+
+    @classmethod
+    def recipe(cls, given: Mapping[str, Any], device: Device) -> dict[str, dict[str, Any]]:
+        """Keyed streams: a framework's own generator does not tell the images of ranks apart."""
+        return {"train": {"randomness": "matched"}}
+
+    @classmethod
+    def planned(cls, asked: Asked) -> Self:
+        """As many ranks as the user says.
+
+        Raises:
+            UsageError: they do not fit the machine, the launcher, an arm or the batch.
+        """
+        options = asked.options
+        if options.ranks is None:
+            raise UsageError(f"--suite scaling: say up to how many ranks: --ranks {max(2, usable_cpus())}")
+        if options.ranks < 2:
+            raise UsageError(f"--ranks {options.ranks}: suite scaling compares one rank with more: choose at least 2")
+        if options.loader != "resident":
+            raise UsageError(f"--loader {options.loader}: exists in one process only: leave it out")
+        for arm in options.compared:
+            launch_of(arm, options.launcher, options.ranks, options.nodes)
+        require_room(options.ranks, options.nodes, options.cpu_threads, asked.device)
+        for size in sizes(options.ranks):
+            if asked.batch_size is not None and asked.batch_size % size:
+                whole = _common(sizes(options.ranks))
+                raise UsageError(f"--batch-size {asked.batch_size}: does not divide among {size} ranks: choose "
+                                 f"{-(-asked.batch_size // whole) * whole} (it is that of all ranks together)")
+        return cls(options.ranks, options.launcher, options.nodes, gate_of(asked, GATE_STEPS))
+
+    def launch(self, arm: Arm, size: int) -> Launch | None:
+        """How so many ranks of an arm are started; None for one, which no launcher stands before.
+
+        Few ranks take as few hosts as have to be.
+        """
+        if size == 1:
+            return None
+        each = self.most // self.nodes
+        nodes = -(-size // each)
+        return launch_of(arm, self.launcher, size, nodes if size % nodes == 0 else self.nodes)
+
+    def declared(self, plan: Plan) -> dict[str, Any]:
+        """What is fixed before the first measurement, for the journal."""
+        told = plan.alternation(Metrics(SCALED_TIME), [cell.name for cell in cells(self.most)])
+        return {**told, "sizes": list(sizes(self.most)), "launcher": self.launcher, "nodes": self.nodes,
+                "gate": {"steps": MATCHED_STEPS, "tolerance": TOLERANCE},
+                "blocks": {"least": plan.min_blocks, "most": plan.min_blocks, "repeats": plan.extra_blocks}}
+
+    def described(self, recipe: ExperimentConfig) -> list[str]:
+        """Sizes, batches, the gate."""
+        batch = recipe.train.batch_size
+        shown = ", ".join(map(str, sizes(self.most)))
+        gate = self.parity.described(recipe) if self.parity else []
+        return [f"ranks: {shown}, by launcher {self.launcher}" + (f" on {self.nodes} nodes" if self.nodes > 1 else ""),
+                f"strong: {batch} images of all ranks together; weak: {batch} of each; gradients averaged and not",
+                *gate, f"gate of every size: {MATCHED_STEPS} steps whose losses are one process's within {TOLERANCE:g}"]
+
+    def batch_sizes(self, recipe: ExperimentConfig) -> dict[Section, int]:
+        """Those of one rank, and of all together where the batch is shared."""
+        return {"train": recipe.train.batch_size}
+
+    def ready(self, bench: Bench) -> None:
+        """Refuse a data set that is smaller than the largest batch.
+
+        Raises:
+            UsageError: it is.
+        """
+        each = bench.experiment.train.batch_size
+        if each * self.most > bench.images:
+            raise UsageError(f"--ranks {self.most}: with {each} images of each a step takes {each * self.most}, the "
+                             f"data set has {bench.images}: choose fewer ranks or a smaller --batch-size")
+
+    def gate(self, bench: Bench, recorded: RecordedRun) -> None:
+        """Whether the arms compute the same, then whether each does at every size."""
+        from harness.suites.scaling.gate import run_gate
+
+        if self.parity:
+            self.parity.gate(bench, recorded)
+        have = {(line.arm, line.size) for line in recorded.of(ScalingGate)}
+        said = {case.case_id for case in recorded.of(Case)}
+        for slot, _ in bench.plan.arms:
+            if not all((slot, size) in have for size in sizes(self.most)[1:]) or f"gate-{slot}" not in said:
+                run_gate(bench, self, slot)
+
+    def measure(self, bench: Bench, recorded: RecordedRun) -> None:
+        """The blocks that the journal does not hold yet."""
+        from harness.suites.scaling.block import measure
+
+        measure(bench, self, recorded)
+
+    def judge(self, recorded: RecordedRun, plan: Plan) -> Sequence[Event]:
+        """Speed-up and what it is made of, the arms against each other at every size, and the prediction."""
+        from harness.suites.scaling.judge import judged
+
+        return judged(recorded, plan, self)
+
+    @classmethod
+    def refusal(cls, options: BenchConfig) -> str | None:
+        """Epochs, which this suite has none of."""
+        return None if options.epochs is None else "--epochs: suite scaling runs none: leave it out"
+
+
+def _common(numbers: Sequence[int]) -> int:
+    """The least number that all of them divide."""
+    from math import lcm
+
+    return lcm(*numbers)

@@ -1,0 +1,123 @@
+"""The chapter on ranks: what more of them bring, what that is made of, and what a model of the network expects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from harness.record.events import GroupStarted, PartName, Predicted, Scaled, Verdict
+from reports.chapters import verdicts
+from reports.chapters.chapter import TINY, Chapter, devices
+from reports.page.blocks import Part, Prose, Section, VerdictCard
+from reports.page.blocks import section as section_of
+from reports.page.figures import FigureMaker
+from reports.suites.scaling import tables
+from reports.text import TIMES, number, percent, plural, sentence, with_interval
+from reports.view.run import RunView
+from reports.view.words import Unit
+
+UNIT = Unit(windows="scaled", per={"scaled": "per training step"}, cell="ranks, and whether the batch grows with them")
+METHOD = (
+    "Every block starts fresh processes of every size and arm, which take turns in one window after another; those "
+    "that wait sleep at a socket. Strong: the batch is that of all ranks together; weak: of each. On one host a "
+    "group's time goes from its first start to its last end, on several it is the slowest rank's. Speed-up is images "
+    "per second over those of one process in the same pair of windows; intervals are Student's t over blocks, of "
+    "logarithms."
+)
+COMMUNICATION = (
+    "Exposed communication is the share of a step that is gone where gradients are not averaged: in windows beside, in "
+    "the same processes, each rank trains for itself. The slowest rank is told from these, since else all wait for it. "
+    "Bus bandwidth is that of nccl-tests, V / t \N{MULTIPLICATION SIGN} 2 (N \N{MINUS SIGN} 1) / N, of a sum of as "
+    "many numbers as there are gradients, with nothing else running."
+)
+GATE = (
+    "Before anything is timed, 10 matched steps of every size must give one process's losses within 1e-5 and equal "
+    "weights, averaged weights and moments on all ranks, by their hashes; dropout is off in them. No figure of a size "
+    "that fails is shown."
+)
+PREDICTION = (
+    "Dashed lines are a prediction, not a measurement: one rank's time, divided among the ranks where the batch is "
+    "shared, and behind it a sum over all of them, of which nothing is hidden. It costs a ring, 2 (N \N{MINUS SIGN} 1) "
+    "(a + V / (N B)), or a tree, 2 log\N{SUBSCRIPT TWO} N a + 2 V / B, whichever is cheaper. The two constants, "
+    "latency a and bandwidth B, are fitted to sums of a short and of a long message at the most ranks that were "
+    "measured; the prediction takes it that any number of ranks is joined as these are."
+)
+
+
+@dataclass(frozen=True)
+class Scaling(Chapter):
+    """Groups of ranks."""
+
+    part: PartName = "scaling"
+    unit: Unit = UNIT
+
+    def cards(self, seen: RunView) -> Iterable[VerdictCard]:
+        """What the most ranks bring each arm, then the arms against each other there."""
+        found = seen.run.of(Scaled)
+        most = max((one.size for one in found), default=0)
+        for one in found:
+            if one.size == most and one.mode == "strong":
+                yield card(seen, one)
+        for verdict in seen.run.of(Verdict):
+            if verdict.cell == f"strong-{most}":
+                yield verdicts.card(seen, verdict)
+
+    def sections(self, seen: RunView, figures: FigureMaker) -> Iterable[Section | None]:
+        """The picture and its figures, what a step is made of, the arms, the gate, the prediction."""
+        from reports.suites.parity import gate
+        from reports.suites.scaling import figures as drawn
+
+        yield section_of("speed-up", "Speed-up", figures.make("speed-up", partial(drawn.speedup, seen)),
+                         tables.speedups(seen))
+        yield section_of("step", "Where a step goes", figures.make("step", partial(drawn.steps, seen)),
+                         tables.communication(seen))
+        yield section_of("arms-by-ranks", "The arms at every size", tables.arms(seen))
+        yield gate.section(seen, figures)
+        yield section_of("ranks-gate", "Whether ranks train as one process", tables.gate(seen))
+        known = seen.run.of(Predicted)
+        yield section_of("prediction", "Prediction", Prose(PREDICTION), tables.constants(seen), *(
+            Prose(paying(seen, one)) for one in known)) if known else None
+        yield section_of("groups", "Groups", tables.groups(seen), folded=True)
+
+    def method(self, seen: RunView) -> Iterable[str]:
+        """How ranks are measured, and what communication is."""
+        return (METHOD, COMMUNICATION, GATE)
+
+    def limits(self, seen: RunView) -> Iterable[str]:
+        """Devices, one host, a small preset."""
+        yield from devices(seen)
+        if len({host for group in seen.run.of(GroupStarted) if group.size > 1 for host in group.hosts}) == 1:
+            yield "All ranks ran on one host: this run says nothing about a network between hosts."
+        if seen.setting("preset") == "tiny":
+            yield TINY
+
+
+def card(seen: RunView, one: Scaled) -> VerdictCard:
+    """What so many ranks bring an arm."""
+    name = Part(seen.label(one.arm), one.arm)
+    if one.speedup is None or one.efficiency is None:
+        return VerdictCard("?", (Part(f"What {plural(one.size, 'rank')} bring "), name, Part(" is not known")),
+                           (sentence(one.reason or "not measured"),), None, "", "refused")
+    facts = [f"Speed-up {with_interval(one.speedup.value, one.speedup.ci_low, one.speedup.ci_high)} over one process, "
+             f"{plural(one.blocks, 'block')}; efficiency {percent(one.efficiency.value)}."]
+    if one.exposed is not None:
+        facts.append(f"Communication is {percent(max(0.0, one.exposed.value))} of a step.")
+    said = f" trains {number(one.speedup.value)} times as fast on {one.size} ranks as on one, the batch shared"
+    return VerdictCard(f"{number(one.speedup.value)}{TIMES}", (name, Part(said)), tuple(facts), None, "",
+                       "decided" if decided(one) else "open")
+
+
+def decided(one: Scaled) -> bool:
+    """Whether the interval leaves 1 out."""
+    return one.speedup is not None and one.speedup.ci_low is not None and one.speedup.ci_high is not None and (
+        one.speedup.ci_low > 1 or one.speedup.ci_high < 1)
+
+
+def paying(seen: RunView, one: Predicted) -> str:
+    """From which size on more ranks bring nothing, as far as the prediction goes."""
+    most = max((point.size for point in one.points if point.mode == "strong"), default=1)
+    name, stops = seen.label(one.arm), one.stops_paying
+    if stops is None:
+        return f"{name}: predicted to gain from every doubling up to {plural(most, 'rank')}, one for each image."
+    return f"{name}: predicted to gain nothing by more than {plural(stops, 'rank')} while the batch is shared."

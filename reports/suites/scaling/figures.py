@@ -1,0 +1,101 @@
+"""Figures of ranks: speed-up with its prediction, and what a step of every size is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from harness.record.events import Mode, Predicted, Scaled
+from reports.page.plotting import MUTED, SERIES, Drawn, legend_above, seconds_axis, sheet
+from reports.text import count, duration, number, percent, plural, tag
+from reports.view.run import RunView
+
+TITLES: dict[Mode, str] = {"strong": "Strong: the batch is shared", "weak": "Weak: the batch grows with the ranks"}
+# Beside a cell's place, so that arms do not cover one another.
+WIDTH = 0.8
+
+
+def speedup(seen: RunView, narrow: bool) -> Drawn | str:
+    """Speed-up over ranks, both logarithmic: points with intervals, dashed what the network's two constants predict."""
+    import numpy as np
+
+    known = [one for one in seen.run.of(Scaled) if one.speedup is not None]
+    if not known:
+        return "no size has a speed-up"
+    predictions: dict[str, Predicted] = {one.arm: one for one in seen.run.of(Predicted)}
+    figure, axes = sheet(narrow, 6.2, 2)
+    for axis, mode in zip(axes, TITLES, strict=True):
+        most = 1
+        for arm in seen.arms:
+            style = SERIES[arm.slot]
+            own = [one for one in known if one.arm == arm.slot and one.mode == mode]
+            dashed = [point for point in predictions[arm.slot].points if point.mode == mode] if (
+                arm.slot in predictions) else []
+            if dashed:
+                axis.plot([point.size for point in dashed], [point.speedup for point in dashed], color=style.color,
+                          linewidth=1.1, linestyle=(0, (4, 3)), label=f"{tag(arm.label)}, predicted")
+            draw_points(axis, own, style.color, style.marker, tag(arm.label))
+            most = max([most, *(one.size for one in own), *(point.size for point in dashed)])
+        ideal = np.array([1, most], dtype=float)
+        axis.plot(ideal, ideal, color=MUTED, linewidth=0.9, label="as many times as ranks")
+        logarithmic(axis, most)
+        axis.set_title(TITLES[mode])
+        axis.set_ylabel("speed-up")
+    axes[-1].set_xlabel("ranks, logarithmic")
+    legend_above(figure, axes[0], 1 if narrow else 3)
+    most = max(one.size for one in known)
+    said = "; ".join(f"{seen.label(one.arm)} {number(one.speedup.value)} on {plural(one.size, 'rank')}, {one.mode}"
+                     for one in known if one.size == most and one.speedup is not None)
+    return Drawn(figure, f"Speed-up over one process: {said}.",
+                 "Points: measured, with t intervals over blocks, often narrower than the point. Dashed: a prediction "
+                 "from two constants of the network, no measurement; where the batch is shared it ends with one image "
+                 "a rank.")
+
+
+def draw_points(axis: Axes, own: Sequence[Scaled], color: str, marker: str, label: str) -> None:
+    """Measured sizes of an arm; one rank is 1 by definition."""
+    axis.plot([1, *(one.size for one in own)], [1.0, *(one.speedup.value for one in own if one.speedup is not None)],
+              marker, color=color, markersize=6, label=label, zorder=3)
+    for one in own:
+        found = one.speedup
+        if found is not None and found.ci_low is not None and found.ci_high is not None and found.ci_low > 0:
+            axis.plot([one.size, one.size], [found.ci_low, found.ci_high], color=color, linewidth=1.6)
+
+
+def logarithmic(axis: Axes, most: int) -> None:
+    """Powers of two on both axes, as many as are told apart."""
+    every = [2**power for power in range(most.bit_length())]
+    shown = every[:: max(1, len(every) // 7)]
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log", base=2)
+    for target in (axis.xaxis, axis.yaxis):
+        target.set_major_locator(FixedLocator(shown))
+        target.set_minor_locator(NullLocator())
+        target.set_major_formatter(FuncFormatter(lambda value, _: count(round(value))))
+
+
+def steps(seen: RunView, narrow: bool) -> Drawn | str:
+    """Every cell's step: what is left without averaging, and above it the exposed communication."""
+    import numpy as np
+
+    known = [one for one in seen.run.of(Scaled) if one.step_ns is not None and one.exposed is not None]
+    if not known:
+        return "no step was measured with and without averaging"
+    figure, (axis,) = sheet(narrow, 1.2 + 0.34 * len(known))
+    shares = np.array([min(1.0, max(0.0, one.exposed.value)) for one in known if one.exposed is not None])
+    times = np.array([one.step_ns for one in known if one.step_ns is not None], dtype=float)
+    places = np.arange(len(known))
+    colors = [SERIES[one.arm].color for one in known]
+    axis.barh(places, times * (1 - shares), WIDTH, color=colors)
+    axis.barh(places, times * shares, WIDTH, left=times * (1 - shares), color="none", edgecolor=colors, hatch="////")
+    axis.set_yticks(places, [f"{tag(seen.label(one.arm), 18)}\n{one.mode} {one.size}" if narrow else
+                             f"{tag(seen.label(one.arm))}, {one.mode}, {plural(one.size, 'rank')}" for one in known])
+    axis.set_ylim(len(known) - 0.4, -0.6)
+    axis.grid(axis="y", visible=False)
+    seconds_axis(axis, times, "step time", "x")
+    said = "; ".join(f"{seen.label(one.arm)}, {one.mode}, {plural(one.size, 'rank')}: {duration(one.step_ns)}, of "
+                     f"which {percent(float(share))}" for one, share in zip(known, shares, strict=True))
+    return Drawn(figure, f"Step times and the share of communication in them: {said}.",
+                 "Full: what is left of a step where gradients are not averaged. Hatched: exposed communication.")

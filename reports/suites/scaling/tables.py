@@ -1,0 +1,90 @@
+"""Tables of ranks: speed-up, communication, the gate, the arms at every size, what the prediction rests on."""
+
+from __future__ import annotations
+
+from harness.record.events import Estimate, GroupStarted, Predicted, Scaled, ScalingGate, Verdict
+from reports.page.blocks import Table, table_of
+from reports.text import Value, count, duration, missing, number, passed, percent, size, with_interval
+from reports.view.run import RunView
+
+NOT_MEASURED = "not measured"
+
+
+def speedups(seen: RunView) -> Table | None:
+    """A row for every arm, kind and size."""
+    return table_of("Speed-up over one process", ("arm", "batch", "ranks", "images a step", "step time", "speed-up",
+                                                  "efficiency"), (
+        (named(seen, one), Value(shared(one)), Value(count(one.size)), Value(count(one.images)),
+         Value(duration(one.step_ns)) if one.step_ns else missing(one.reason or NOT_MEASURED),
+         estimated(one.speedup, one), percentage(one.efficiency, one)) for one in seen.run.of(Scaled)))
+
+
+def communication(seen: RunView) -> Table | None:
+    """What a step is made of, and which rank is slow."""
+    return table_of("Communication and stragglers", ("arm", "batch", "ranks", "exposed communication", "bus bandwidth",
+                                                     "slowest rank over median"), (
+        (named(seen, one), Value(shared(one)), Value(count(one.size)), percentage(one.exposed, one),
+         Value(f"{number(one.bus_bytes_per_s / 1e9)} GB/s") if one.bus_bytes_per_s else missing(
+             one.reason or NOT_MEASURED),
+         Value(f"{one.straggler:.3f}", f"rank {one.slowest_rank} on {one.slowest_host}") if one.straggler else missing(
+             one.reason or NOT_MEASURED)) for one in seen.run.of(Scaled)))
+
+
+def arms(seen: RunView) -> Table | None:
+    """The verdicts, one a size and kind."""
+    return table_of("Time of the first arm over that of the second", ("cell", "arms", "ratio", "verdict"), (
+        (Value(verdict.cell or ""), Value(f"{seen.label(verdict.arm_a)} / {seen.label(verdict.arm_b)}"),
+         Value(with_interval(verdict.ratio, verdict.ci_low, verdict.ci_high)), Value(verdict.word, verdict.reason))
+        for verdict in seen.run.of(Verdict)))
+
+
+def gate(seen: RunView) -> Table | None:
+    """Losses and hashes."""
+    return table_of("Matched steps of ranks against one process", ("arm", "ranks", "largest difference of a loss",
+                                                                   "allowed", "unequal between ranks", "result"), (
+        (Value(seen.label(one.arm), slot=one.arm), Value(count(one.size)),
+         Value(number(max(one.loss_rel_diff, default=None), 2)), Value(number(one.tolerance, 1)),
+         Value(", ".join(one.unequal) or "nothing"), passed(one.passed)) for one in seen.run.of(ScalingGate)))
+
+
+def constants(seen: RunView) -> Table | None:
+    """What the dashed lines rest on."""
+    return table_of("Constants of the prediction", ("arm", "fitted at", "latency a", "bandwidth B", "gradients V"), (
+        (Value(seen.label(one.arm), slot=one.arm), Value(f"{one.fitted_at} ranks"), Value(duration(one.latency_ns)),
+         Value(f"{number(one.bandwidth_bytes_per_s / 1e9)} GB/s"), Value(size(one.gradient_bytes)))
+        for one in seen.run.of(Predicted)))
+
+
+def groups(seen: RunView) -> Table | None:
+    """What starting took."""
+    return table_of("Groups of ranks", ("arm", "block", "ranks", "launcher", "hosts", "launch", "import", "build"), (
+        (Value(seen.label(one.arm), slot=one.arm), Value("gate" if one.block < 0 else count(one.block)),
+         Value(count(one.size)), Value(one.launcher), Value(", ".join(dict.fromkeys(one.hosts))),
+         Value(duration(one.spawn_ns)), Value(duration(one.import_ns)), Value(duration(one.build_ns)))
+        for one in seen.run.of(GroupStarted)))
+
+
+def named(seen: RunView, one: Scaled) -> Value:
+    """The arm."""
+    return Value(seen.label(one.arm), slot=one.arm)
+
+
+def shared(one: Scaled) -> str:
+    """What happens to the batch."""
+    return "shared (strong)" if one.mode == "strong" else "grows (weak)"
+
+
+def estimated(value: Estimate | None, one: Scaled) -> Value:
+    """A factor with its interval."""
+    if value is None:
+        return missing(one.reason or NOT_MEASURED)
+    return Value(with_interval(value.value, value.ci_low, value.ci_high))
+
+
+def percentage(value: Estimate | None, one: Scaled) -> Value:
+    """A share with its interval."""
+    if value is None:
+        return missing(one.reason or NOT_MEASURED)
+    limits = None if value.ci_low is None or value.ci_high is None else (
+        f"{percent(value.ci_low)} to {percent(value.ci_high)}")
+    return Value(percent(value.value), limits)

@@ -1,0 +1,176 @@
+"""Suite `scaling` with scripted ranks: what it measures, refuses, judges, predicts, resumes and shows."""
+
+from __future__ import annotations
+
+import pytest
+import scripted_backend
+
+from harness import cli
+from harness.processes.ranks import launch_of, require_room
+from harness.record.events import (
+    BlockState,
+    Case,
+    GroupStarted,
+    Predicted,
+    Scaled,
+    ScaledWindow,
+    ScalingGate,
+    Verdict,
+)
+from harness.suites.scaling.cells import cells, sizes
+from impls.errors import UsageError
+from impls.registry import parse_arm
+from reports import report, terminal
+
+IMAGE_NS, AVERAGING_NS, LATENCY_NS, BYTES_PER_NS = 10_000_000, 5_000_000, 20_000, 0.5
+
+
+@pytest.fixture
+def ranks(lab, monkeypatch):
+    """Runs of up to four ranks: an image costs 10 ms, twice as much in the slow arm, averaging 5 ms."""
+    for module in ("harness.processes.ranks", "harness.options"):
+        monkeypatch.setattr(f"{module}.usable_cpus", lambda: 8)
+    lab.script(lambda options, process, step: 8 * IMAGE_NS * (2 if "slow" in options else 1))
+    monkeypatch.setattr(scripted_backend, "spend_rank", lambda options, rank, images, averages: lab.clock.sleep(
+        (images * IMAGE_NS * (2 if "slow" in options else 1) * (1.5 if "leaky" in options and rank == 1 else 1)
+         + averages * AVERAGING_NS) / 1e9))
+    monkeypatch.setattr(scripted_backend, "spend_sum", lambda size, floats: lab.clock.sleep(
+        2 * (size - 1) * (LATENCY_NS + 4 * floats / (size * BYTES_PER_NS)) / 1e9))
+
+    def run(**options):
+        return lab.run(**{"suite": "scaling", "arms": "scripted", "ranks": 4, "batch_size": 8, "pairs": 2, **options})
+
+    return run
+
+
+def test_sizes_are_powers_of_two_and_the_most():
+    assert sizes(1) == (1,) and sizes(2) == (1, 2) and sizes(6) == (1, 2, 4, 6) and sizes(8) == (1, 2, 4, 8)
+    assert [cell.name for cell in cells(4)] == ["strong-2", "strong-4", "weak-2", "weak-4"]
+    assert [cell.images(8) for cell in cells(4)] == [8, 8, 16, 32]
+
+
+def test_speed_up_communication_and_the_network_are_found_as_they_were_scripted(ranks):
+    end, run = ranks()
+    assert end.exit_code == 0, run.of(Case)
+    found = {(one.mode, one.size): one for one in run.of(Scaled)}
+    assert sorted(found) == [("strong", 2), ("strong", 4), ("weak", 2), ("weak", 4)]
+    assert found["strong", 4].speedup.value == pytest.approx(80 / 25) and found["strong", 4].blocks == 4
+    assert found["strong", 4].efficiency.value == pytest.approx(0.8)
+    assert found["strong", 4].exposed.value == pytest.approx(5 / 25)
+    assert found["weak", 4].speedup.value == pytest.approx(4 * 80 / 85)
+    assert found["weak", 2].images == 16 and found["weak", 2].step_ns == pytest.approx(85e6)
+    assert found["strong", 2].straggler == pytest.approx(1)
+    (network,) = run.of(Predicted)
+    assert network.fitted_at == 4 and network.latency_ns == pytest.approx(LATENCY_NS, rel=1e-3)
+    assert network.bandwidth_bytes_per_s == pytest.approx(BYTES_PER_NS * 1e9, rel=1e-3)
+    assert max(point.size for point in network.points) == 8192
+    assert max(point.size for point in network.points if point.mode == "strong") == 8
+    assert all(gate.passed for gate in run.of(ScalingGate)) and len(run.of(ScalingGate)) == 2
+    windows = [one for one in run.of(ScaledWindow) if (one.mode, one.size, one.block) == ("strong", 4, 0)]
+    assert [one.averaged for one in windows] == [False, True, True, False] and len(windows[0].rank_ns) == 4
+
+
+def test_a_rank_that_is_slower_is_named(ranks):
+    _, run = ranks(arms="scripted:leaky", ranks=2)
+    found = next(one for one in run.of(Scaled) if one.mode == "strong")
+    assert (found.slowest_rank, found.slowest_host) == (1, "here")
+    assert found.straggler == pytest.approx(60 / 50)
+    assert "rank 1 on here" in report.build(run.path).with_suffix(".md").read_text()
+
+
+def test_arms_are_compared_at_every_size_and_the_page_says_what_is_predicted(ranks):
+    end, run = ranks(arms="scripted:slow,scripted", ranks=2)
+    assert end.exit_code == 0
+    words = {verdict.cell: (verdict.word, round(verdict.ratio, 2)) for verdict in run.of(Verdict)}
+    assert words == {"strong-1": ("B-faster", 2.0), "strong-2": ("B-faster", round(85 / 45, 2)),
+                     "weak-2": ("B-faster", round(165 / 85, 2))}
+    assert "scaling: scripted, strong, 2 ranks: 1.78 [1.78, 1.78] times one process, efficiency 89%" in "\n".join(
+        terminal.lines(run))
+    path = report.build(run.path)
+    page = path.with_suffix(".md").read_text()
+    assert "a prediction, not a measurement" in page and "scripted trains 1.78 times as fast on 2 ranks" in page
+    assert "says nothing about a network between hosts" in page and "strong-2" in page
+    figures = {file.name for file in (path.parent / "figures").iterdir()}
+    assert {"speed-up.svg", "step.svg"} <= figures
+
+
+def test_ranks_that_hold_other_weights_are_not_timed_into_a_speed_up(ranks):
+    end, run = ranks(arms="scripted:wrong", ranks=2)
+    (gate,) = run.of(ScalingGate)
+    assert not gate.passed and "ranks hold different params" in gate.reason
+    assert all(one.speedup is None and "do not train as one process" in one.reason for one in run.of(Scaled))
+    assert end.exit_code == 0 and "is not known" in report.build(run.path).with_suffix(".md").read_text()
+
+
+def test_a_block_in_which_a_group_failed_is_done_again(lab, ranks, monkeypatch):
+    tried = []
+
+    def spend(options, rank, images, averages):
+        tried.append(rank)
+        lab.clock.sleep(0.05)
+        if len(tried) == 400:
+            raise RuntimeError("the network is down")
+
+    monkeypatch.setattr(scripted_backend, "spend_rank", spend)
+    end, run = ranks(ranks=2)
+    failed = [case for case in run.of(Case) if case.status == "failed"]
+    assert end.exit_code == 1 and [case.case_id for case in failed] == [f"block-{failed[0].block}-A-2"]
+    assert len(run.of(BlockState)) == 5 and {group.size for group in run.of(GroupStarted)} == {1, 2}
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ([], "--suite scaling: say up to how many ranks: --ranks "),
+    (["--ranks", "1"], "--ranks 1: suite scaling compares one rank with more: choose at least 2"),
+    (["--ranks", "9"], "--ranks 9: this process may use 8 processors: choose at most 8 ranks"),
+    (["--ranks", "4", "--threads", "3"], "choose at most 2 ranks of 3 threads, or fewer --threads"),
+    (["--ranks", "4", "--batch-size", "6"], "--batch-size 6: does not divide among 4 ranks: choose 8 "),
+    (["--ranks", "2", "--launcher", "local"], "--launcher local: starts one process an arm"),
+    (["--ranks", "2", "--launcher", "mpirun"], "--launcher mpirun: does not fit pytorch: choose torchrun or slurm"),
+    (["--ranks", "2", "--nodes", "2"], "--nodes 2: torchrun starts the ranks of its own host alone"),
+    (["--ranks", "3", "--nodes", "2"], "--ranks 3: does not divide among --nodes 2: choose 2 or 4"),
+    (["--ranks", "2", "--launcher", "slurm"], "ranks of pytorch are started by srun, which is not on PATH"),
+    (["--ranks", "2", "--loader", "native"], "--loader native: exists in one process only"),
+    (["--ranks", "2", "--epochs", "1"], "--epochs: suite scaling runs none"),
+    (["--ranks", "2", "--suite", "train-speed"], "--ranks: suite train-speed runs every arm in one process"),
+])
+def test_wrong_options_are_refused_in_one_line_before_any_work(words, said, capsys, monkeypatch):
+    for module in ("harness.processes.ranks", "harness.options"):
+        monkeypatch.setattr(f"{module}.usable_cpus", lambda: 8)
+    monkeypatch.setattr("harness.processes.ranks.shutil.which", lambda program: None)
+    suite = [] if "--suite" in words else ["--suite", "scaling"]
+    assert cli.main([*suite, "--arms", "pytorch", "--device", "cpu", *words]) == 2
+    told = capsys.readouterr().err.strip()
+    assert said in told and "\n" not in told
+
+
+def test_jittor_has_64_ranks_at_most_and_mpirun_is_not_for_root(monkeypatch):
+    monkeypatch.setattr("harness.processes.ranks.shutil.which", lambda program: program)
+    jittor = parse_arm("jittor:onednn")
+    with pytest.raises(UsageError, match="--ranks 65: jittor:onednn can have 64 at most"):
+        launch_of(jittor, "auto", 65)
+    monkeypatch.setattr("harness.processes.ranks.os.geteuid", lambda: 0)
+    with pytest.raises(UsageError, match="mpirun refuses to run as root"):
+        launch_of(jittor, "auto", 2)
+    for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"):
+        monkeypatch.setenv(name, "1")
+    command = launch_of(jittor, "slurm", 4, 2).command("python3", {})
+    assert command[0] == "srun" and {"--nodes=2", "--ntasks=4", "--ntasks-per-node=2", "--mpi=pmix"} <= set(command)
+    assert command[-3:] == ["python3", "-m", "harness.worker"]
+    words = launch_of(jittor, "auto", 4, 2).command("python3", {"OMP_NUM_THREADS": "1"})
+    assert "--npernode 2 -x OMP_NUM_THREADS python3" in " ".join(words)
+
+
+def test_more_ranks_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr("harness.machine.gpu.count", lambda: 2)
+    require_room(2, 1, 8, "cuda")
+    with pytest.raises(UsageError, match="--ranks 4: one GPU for each, and 2 here: choose at most 2"):
+        require_room(4, 1, 1, "cuda")
+
+
+def test_the_runner_itself_is_no_rank(capsys, monkeypatch):
+    for name, value in {"RUN_ID": "x"}.items():
+        monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
+    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    assert cli.main(["--suite", "parity", "--device", "cpu"]) == 2
+    assert "torchrun started 2 of these: start one" in capsys.readouterr().err
