@@ -1,4 +1,4 @@
-"""`results/index.html`: all runs of a folder at a glance, newest first; damaged ones are listed with what is wrong."""
+"""`index.html` and `feed.xml` of a results folder: all runs, damaged ones too, and what became of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import fcntl
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from urllib.parse import quote
+
+from markupsafe import Markup
 
 from harness.record.events import SELF_CHECK
 from harness.record.run import JOURNAL, read_run
@@ -15,6 +18,9 @@ from harness.record.summary import SUMMARY, Decided, Summary, read_summary
 from harness.record.writer import write_atomically
 from impls.errors import UsageError
 from reports.chapters.chapter import Chapter, Timed
+from reports.history.feed import FEED, feed
+from reports.history.picture import picture
+from reports.history.series import Series, machine_of, series
 from reports.page.render import page
 from reports.suites.registry import chapter_of, chapters_of, whole
 from reports.terminal import level_of, said, told
@@ -33,6 +39,8 @@ class Entry:
     Attributes:
         name: the run folder's name.
         link: relative address of its report; None when there is none.
+        machine: what it ran on.
+        summary: what it recorded in short; None where that cannot be read.
         fault: what is wrong with it; None when it could be read.
     """
 
@@ -44,11 +52,21 @@ class Entry:
     setting: str
     status: str
     verdicts: tuple[str, ...]
+    machine: str = NA
+    summary: Summary | None = None
     fault: str | None = None
 
 
+@dataclass(frozen=True)
+class Row:
+    """One comparison over time, and its picture; None where no run of it has a ratio."""
+
+    series: Series
+    picture: Markup | None
+
+
 def build(results: Path) -> Path:
-    """Write the index of a results folder.
+    """Write the index of a results folder, and its feed of verdicts that changed.
 
     Raises:
         UsageError: no such folder, or it cannot be written.
@@ -61,12 +79,22 @@ def build(results: Path) -> Path:
         folder = os.open(results, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
-            write_atomically(target, page("index.html", entries=entries(results)))
+            found = entries(results)
+            rows = series((one.name, one.link, one.setting, one.summary) for one in found if one.summary)
+            # The index last: what is older than it has been told of.
+            write_atomically(results / FEED, feed(rows, [one.name for one in reversed(found) if one.date != NA]))
+            write_atomically(target, page("index.html", entries=found, machines=by_machine(rows), feed=FEED))
         finally:
             os.close(folder)
     except OSError as error:
         raise UsageError(f"{target}: cannot write: {error.strerror or error}") from error
     return target
+
+
+def by_machine(rows: Sequence[Series]) -> list[tuple[str, list[Row]]]:
+    """Every machine with its comparisons over time."""
+    return [(machine, [Row(one, picture(one) if one.drawn else None) for one in own])
+            for machine, own in groupby(rows, key=lambda one: one.machine)]
 
 
 def entries(results: Path) -> list[Entry]:
@@ -86,7 +114,7 @@ def entry(path: Path) -> Entry:
     try:
         summary = read_summary(path)
     except UsageError as error:
-        return Entry(path.name, link, NA, NA, NA, NA, "damaged", (), str(error))
+        return Entry(path.name, link, NA, NA, NA, NA, "damaged", (), fault=str(error))
     declared = nested(summary.declared, ("parts",))
     parts = [chapter_of(part) for part in declared if isinstance(part, str)] if isinstance(declared, list) else []
     return Entry(
@@ -98,6 +126,8 @@ def entry(path: Path) -> Entry:
         setting(summary, parts),
         summary.status or NA,
         (*verdict_lines(summary.verdicts), *statements(path, parts)),
+        machine_of(summary),
+        summary,
     )
 
 

@@ -195,10 +195,11 @@ def one_line(text: object) -> str:
 
 
 def printable(text: object) -> str:
-    """`text` without control characters and terminal colours: what came from elsewhere may hold anything."""
+    """`text` without control characters, terminal colours and halves of letters: it may come from anywhere."""
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", str(text))
     return "".join(
-        c if c in "\n\t" or (ord(c) >= 32 and not 0x7F <= ord(c) <= 0x9F) else "\N{REPLACEMENT CHARACTER}"
+        c if c in "\n\t" or (ord(c) >= 32 and not 0x7F <= ord(c) <= 0x9F and not 0xD800 <= ord(c) <= 0xDFFF)
+        else "\N{REPLACEMENT CHARACTER}"
         for c in plain
         if not 0x202A <= ord(c) <= 0x202E and not 0x2066 <= ord(c) <= 0x2069
     )

@@ -73,7 +73,8 @@ def fault(module: str, imported: str) -> str | None:  # noqa: PLR0911 - one rule
             return None if allowed else "harness reaches the implementations only through impls.registry"
     if inside(module, "reports") and inside(imported, "harness"):
         # A comparison of runs is in neither journal, so that the report itself must judge it; an interval describes.
-        judges = inside(module, "reports.compare", "reports.curves") and inside(imported, "harness.stats")
+        judging = inside(module, "reports.compare", "reports.curves", "reports.history")
+        judges = judging and inside(imported, "harness.stats")
         allowed = judges or inside(imported, "harness.record", "harness.stats.interval")
         return None if allowed else "reports reads runs only through harness.record"
     return None
@@ -142,7 +143,7 @@ FLOORS = {
         ("options",), ("plan",), ("judge", "bench"), ("blocks",), ("run",), ("doctor",), ("cli", "gpucheck", "pair")),
     "reports": (
         ("text",), ("page",), ("view",), ("chapters",),
-        ("report", "compare", "curves", "export", "index", "serve", "terminal"), ("__main__",)),
+        ("report", "compare", "curves", "export", "history", "index", "pack", "serve", "terminal"), ("__main__",)),
 }
 # Suites are plug-ins: they import from any floor, and shared files see only these of them.
 SEEN_OF_SUITES = ("registry", "weights")

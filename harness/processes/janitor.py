@@ -143,7 +143,8 @@ def main() -> int:
     finally:
         gone |= clean(folder, told["pid"])
     for run in map(Path, told["run"]):
-        remove_partials([*run.rglob(".*"), *run.parent.glob(".index.html.*.partial")], gone)
+        beside = [path for name in ("index.html", "feed.xml") for path in run.parent.glob(f".{name}.*.partial")]
+        remove_partials([*run.rglob(".*"), *beside], gone)
     for cache in told["cache"]:
         remove_partials(Path(cache).glob(".*"), gone)
     return 0

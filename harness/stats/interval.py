@@ -70,6 +70,21 @@ def welch_interval(before: Sequence[float], after: Sequence[float], alpha: float
         return _interval(float(y.mean() - x.mean()), ttest_ind(y, x, equal_var=False), alpha)
 
 
+def pooled_interval(before: Sequence[float], after: Sequence[float], alpha: float = ALPHA) -> Interval:
+    """Interval for mean(after) - mean(before) of independent values of one variance: Student's, exact for normal ones.
+
+    Raises:
+        ValueError: no value on a side, fewer than three in all, or one that is not finite.
+    """
+    from scipy.stats import ttest_ind
+
+    x, y = finite(before), finite(after)
+    if min(x.size, y.size) < 1 or x.size + y.size < 3:
+        raise ValueError(f"an interval with a common variance needs three values, got {x.size} and {y.size}")
+    with _alike():
+        return _interval(float(y.mean() - x.mean()), ttest_ind(y, x, equal_var=True), alpha)
+
+
 def welch_p(before: Sequence[float], after: Sequence[float], difference: float) -> float:
     """Two-sided p-value of mean(after) - mean(before) being `difference`."""
     from scipy.stats import ttest_ind

@@ -210,7 +210,7 @@ def _environment(before: RecordedRun, after: RecordedRun) -> Iterator[Difference
     for name in dict.fromkeys(name for recorded in (*one, *other) for name in recorded.facts):
         if moves(name):
             continue
-        role: Role = "software" if _software(name) else "machine" if name in starred else "other"
+        role: Role = "software" if is_software(name) else "machine" if name in starred else "other"
         yield from _differ(name, _told(one, name), _told(other, name), role)
 
 
@@ -225,7 +225,7 @@ def _told(recorded: Sequence[EnvironmentRecorded], name: str) -> str | None:
     return " and ".join(value or NOT_RECORDED for value in values) if any(values) else None
 
 
-def _software(name: str) -> bool:
+def is_software(name: str) -> bool:
     """Software is what changes on purpose; what the machine is must not change with it."""
     return name.startswith(("version_", "git_", "interpreter_", "source_")) or name in (
         "python", "gpu_driver", "gpu_cuda_driver")

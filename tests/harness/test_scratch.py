@@ -75,7 +75,9 @@ def test_nothing_outlives_a_run(run, tmp_path, number):
     assert folder.is_dir() and len(children) == 3
     (tmp_path / "run" / f".run.json.{children[0].pid}.partial").write_text("{")
     (tmp_path / "run" / f".run.json.{os.getpid()}.partial").write_text("of a process that lives")
-    (tmp_path / f".index.html.{children[0].pid}.partial").write_text("<")
+    beside = [tmp_path / f".{name}.{children[0].pid}.partial" for name in ("index.html", "feed.xml")]
+    for path in beside:
+        path.write_text("<")
     cache = tmp_path / "cache"
     (cache / f".cifar10.{children[0].pid}.partial").mkdir(parents=True)
     (cache / f".cifar10.{children[0].pid}.partial" / "archive").write_text("half")
@@ -89,7 +91,7 @@ def test_nothing_outlives_a_run(run, tmp_path, number):
     assert not folder.exists() and not segment.exists()
     assert [path.name for path in (tmp_path / "run").iterdir()] == [f".run.json.{os.getpid()}.partial"]
     assert {path.name for path in cache.iterdir()} == {".cifar10", f".cifar10.{os.getpid()}.partial"}
-    assert not (tmp_path / f".index.html.{children[0].pid}.partial").exists()
+    assert not any(path.exists() for path in beside)
 
 
 def test_signals_do_not_end_the_janitor_before_its_run(run):

@@ -73,4 +73,5 @@ def test_both_end_well_and_each_records_the_other(start, tmp_path):
         assert {case["status"] for case in summary["cases"]} == {"measured"}
     index = (tmp_path / "results" / "index.html").read_text()
     assert all(f"{run.name}/report.html" in index for run in (folder, other))
-    assert {path.name for path in (tmp_path / "results").iterdir()} == {folder.name, other.name, "index.html"}
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {
+        folder.name, other.name, "index.html", "feed.xml"}

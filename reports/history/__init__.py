@@ -1,0 +1,1 @@
+"""What became of a comparison over the runs of a folder."""
