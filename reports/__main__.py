@@ -75,16 +75,18 @@ def parser() -> argparse.ArgumentParser:
     align.add_argument("--out", type=Path, default=Path("align"), help="folder to write to (default: align here)")
     export = commands.add_parser(
         "export",
-        help="write a run's measurements as tables: steps, windows, verdicts, cases, samples, quality",
-        description="Writes a run's measurements as tidy tables; docs/export-schema.md describes every column.",
+        help="write a run's measurements as tables, or as a section of a README with its pictures",
+        description="Writes a run's measurements as tidy tables, docs/export-schema.md describes every column; or as a "
+        "section of a README, ready to paste, with pictures, a badge and a table for LaTeX: docs/quoting.md.",
     )
     export.add_argument("run", type=Path, help="run folder, e.g. results/train-speed-...")
     export.add_argument(
-        "--format", required=True, choices=("csv", "parquet", "json"), help="csv, parquet: a file per table; json: one"
+        "--format", required=True, choices=("csv", "parquet", "json", "readme"),
+        help="csv, parquet: a file per table; json: one; readme: a section and a folder beside it"
     )
     export.add_argument(
-        "--out", type=Path, help="folder (csv, parquet) or file (json) to write (default: export/ in the run's folder, "
-        "or export.json there)"
+        "--out", type=Path, help="folder (csv, parquet, readme) or file (json) to write (default: export/ in the run's "
+        "folder, readme/ there, or export.json there)"
     )  # fmt: skip
     return root
 

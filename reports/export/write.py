@@ -1,4 +1,4 @@
-"""Writes a run's tables as CSV, Parquet or JSON; docs/export-schema.md describes them."""
+"""Writes a run's tables as CSV, Parquet or JSON, which docs/export-schema.md describes, or has its pack written."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from reports.text import plural, printable
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Format = Literal["csv", "parquet", "json"]
+Format = Literal["csv", "parquet", "json", "readme"]
 
 
 def export(run_dir: Path, kind: Format, out: Path | None = None) -> Path:
-    """Write all tables of a run.
+    """Write all tables of a run, or a section of a README.
 
     Args:
         run_dir: the run's folder.
-        kind: csv, parquet: one file per table in a folder; json: one file.
-        out: the folder or file; `export/` or `export.json` in the run's folder when None.
+        kind: csv, parquet: one file per table in a folder; json: one file; readme: a section and a folder beside it.
+        out: the folder or file; `export/`, `readme/` or `export.json` in the run's folder when None.
 
     Returns:
-        the folder or file written.
+        the folder or file written; of a README, the section.
 
     Raises:
         UsageError: no readable run, nothing measured, or the target cannot be written.
@@ -44,6 +44,10 @@ def export(run_dir: Path, kind: Format, out: Path | None = None) -> Path:
               file=sys.stderr)  # fmt: skip
     if not any(rows for name, rows in found.items() if name != "runs"):
         raise UsageError(f"{run_dir}: nothing to export: its journal holds no measurement")
+    if kind == "readme":
+        from reports.pack.write import pack
+
+        return pack(run, out)
     target = out or run_dir / ("export.json" if kind == "json" else "export")
     try:
         if kind == "json":

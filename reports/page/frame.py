@@ -156,7 +156,7 @@ class Frame(Artist):
         points[:, 1 - int(upright)] = np.tile([start, end], len(places))
         context: Any = renderer.new_gc()
         context.set_foreground(color)
-        context.set_linewidth(renderer.points_to_pixels(width))
+        context.set_linewidth(width)
         context.set_capstyle(cap)
         renderer.draw_path(context, Path(points, [Path.MOVETO, Path.LINETO] * len(places)), IdentityTransform())
         context.restore()

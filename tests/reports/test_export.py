@@ -184,6 +184,10 @@ BAD = {
     "empty": (["empty", "--format", "json"], "nothing to export"),
     "file": (["run", "--format", "csv", "--out", "file"], "cannot write"),
     "folder": (["run", "--format", "json", "--out", "run"], "cannot write"),
+    "section, missing": (["none", "--format", "readme"], "not a run folder"),
+    "section, empty": (["empty", "--format", "readme"], "nothing to export"),
+    "section, file": (["run", "--format", "readme", "--out", "file"], "file: cannot write the section"),
+    "section, itself": (["run", "--format", "readme", "--out", "."], "written into the run itself"),
 }
 
 
