@@ -1,6 +1,6 @@
-# make setup | bench | test | lint | gpu-check     (everything lives in .venv and the user's cache folder)
+# make setup | bench | test | lint | docs | gpu-check     (everything lives in .venv and the user's cache folder)
 .DELETE_ON_ERROR:
-.PHONY: setup bench test test-pytorch test-jittor test-fake-cuda lint gpu-check check-machine clean
+.PHONY: setup bench test test-pytorch test-jittor test-fake-cuda lint docs gpu-check check-machine clean
 
 # The first interpreter that Jittor 1.3.11 supports; override with `make PYTHON=/path/to/python ...`.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
@@ -58,6 +58,12 @@ gpu-check:
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# README and docs/ as pages with search, into build/docs.
+docs: setup
+	@$(BIN)/python -c 'import mkdocs' 2>/dev/null || \
+		$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build *.egg-info

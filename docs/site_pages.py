@@ -1,0 +1,48 @@
+"""Hooks of `make docs`: pages that stand outside docs/ join the site, and links between files become links of the site.
+
+On disk every link is relative to its file, so that it works wherever the repository is read; the site has one folder.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+# File of the repository -> page of the site.
+OUTSIDE = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "impls/README.md": "implementations.md"}
+LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages that stand elsewhere."""
+    from mkdocs.structure.files import File
+
+    for source, page in OUTSIDE.items():
+        files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Turn the links of a page."""
+    return turned(markdown, source_of(page.file.src_uri))
+
+
+def source_of(page: str) -> str:
+    """The file of the repository that a page of the site is."""
+    return next((source for source, name in OUTSIDE.items() if name == page), f"docs/{page}")
+
+
+def turned(markdown: str, source: str) -> str:
+    """The text of a file with links of the site: to a page that joined it, or to a file of docs/.
+
+    A link to any other file stays as it is, which a strict build refuses.
+    """
+
+    def address(found: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), found[1]))
+        return OUTSIDE.get(target, target.removeprefix("docs/") if target.startswith("docs/") else found[1])
+
+    return LINK.sub(address, markdown)
