@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import re
+import signal
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from impls.devices import default_threads, usable_cpus
-from impls.errors import UsageError
+from impls.errors import EXIT_FAILED, UsageError
 
 Launcher = Literal["torchrun", "mpirun", "srun"]
 # A child that inherits these would take itself for a rank, and MPI ends the whole job where one is too many.
@@ -20,6 +23,9 @@ LAUNCHERS_OWN = ("OMPI_", "PMIX_", "PMI_", "SLURM_", "TORCHELASTIC_")
 # Where ranks of SLURM meet that were told no port: one of these, by the job's number.
 FIRST_PORT, PORTS = 20_000, 20_000
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+PR_SET_PDEATHSIG = 1
+# In a container a launcher may be process 1 itself, which otherwise takes in those whose parent has died.
+STARTERS = (b"torch", b"mpi", b"orte", b"prte", b"slurm")
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,25 @@ def _numbers(environ: Mapping[str, str], launcher: Launcher, names: list[str] | 
 def _tasks(text: str) -> list[int]:
     """SLURM's tasks of every node: "2(x3),1" is [2, 2, 2, 1]."""
     return [int(count) for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", text) for _ in range(int(times or 1))]
+
+
+def end_with_launcher(environ: Mapping[str, str] = os.environ) -> None:
+    """Have the kernel end this process, if it is a rank, at once when what started it dies.
+
+    Ranks whose launcher was killed would compute on for minutes, or wait for one another for ever. What they have
+    written goes on from the last checkpoint. A process that is no rank outlives its shell, as usual.
+    """
+    try:
+        alone = own_ranks(environ).size == 1
+    except UsageError:
+        # Told by the command itself.
+        return
+    if alone or sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # It may have died before.
+    if os.getppid() == 1 and not any(name in Path("/proc/1/cmdline").read_bytes() for name in STARTERS):
+        os._exit(EXIT_FAILED)
 
 
 def meeting_point(environ: Mapping[str, str]) -> tuple[str, int]:

@@ -6,7 +6,9 @@ import json
 import os
 import platform
 import shlex
+import signal
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -201,7 +203,8 @@ def joined(backend: Backend, arm: Arm, ranks: Ranks) -> Iterator[Team | None]:
     join: Callable[[Ranks], Group] | None = getattr(backend, "join", None)
     if join is None:
         raise UnavailableError(f"{arm.name} has no group of ranks: start one process")
-    team = Team(join(ranks))
+    with _ended_at_once():
+        team = Team(join(ranks))
     try:
         with team.ending_together():
             team.require_alike(_statement(arm, backend.info))
@@ -210,6 +213,22 @@ def joined(backend: Backend, arm: Arm, ranks: Ranks) -> Iterator[Team | None]:
             team.agreed()
     finally:
         team.group.close()
+
+
+@contextmanager
+def _ended_at_once() -> Iterator[None]:
+    """A block that waits outside of Python, where the handler of a signal never comes to run; nothing can be lost yet.
+
+    torchrun asks ranks whose fellow has died to end, and would wait half a minute for one that still waits for it.
+    """
+    kept = None
+    if threading.current_thread() is threading.main_thread():
+        kept = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if kept is not None:
+            signal.signal(signal.SIGTERM, kept)
 
 
 def difference(statements: Sequence[Mapping[str, str]]) -> str | None:

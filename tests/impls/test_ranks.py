@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
+import psutil
 import pytest
 
 from impls import ranks
@@ -146,3 +150,29 @@ def test_commands_are_prefixes():
     assert command("torchrun", 2, "-m impls.train") == "torchrun --nproc-per-node 2 -m impls.train"
     assert command("mpirun", 4, "-m impls.train") == "mpirun -np 4 --bind-to none python -m impls.train"
     assert ranks.command("srun", 2, "-m x") == "srun -n 2 python -m x"
+
+
+RANK = """import os, sys, time
+sys.path.insert(0, {root!r})
+from impls.ranks import end_with_launcher
+end_with_launcher()
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("environ", "ends"), [(TORCHRUN, True), (MPIRUN, True), (SRUN, True), ({}, False)])
+def test_a_rank_ends_with_its_launcher_and_no_other_process_does(environ, ends):
+    kept = {name: value for name, value in os.environ.items() if name not in {*TORCHRUN, *MPIRUN, *SRUN}}
+    code = RANK.format(root=str(Path(__file__).parents[2]))
+    starts = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])"
+    launcher = subprocess.Popen([sys.executable, "-c", starts], env={**kept, **environ}, stdout=subprocess.PIPE,
+                                text=True)
+    rank = psutil.Process(int(launcher.stdout.readline()))
+    launcher.kill()
+    launcher.wait()
+    launcher.stdout.close()
+    gone, _ = psutil.wait_procs([rank], timeout=10 if ends else 0.3)
+    if not gone:
+        rank.kill()
+    assert bool(gone) == ends
