@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rank_worker
-from rank_starts import LIMIT_S, Ranks, launched, require_launcher
+from rank_starts import LIMIT_S, ROOT, Ranks, environment, launched, require_launcher
 from test_sample_processes import checkpoint  # noqa: F401
 from test_sample_processes import finish as drawn
 from test_sample_processes import start as draw
@@ -20,7 +23,8 @@ from impls.store.checkpoint import load_state, read_note
 
 STEPS = 10
 SHORT = {**SETTINGS, "batch_size": 8, "max_steps": 12, "checkpoint_steps": 4, "keep_last": 0}
-CASES = {"pytorch": [("pytorch", 2), ("pytorch", 3)], "jittor": [("jittor", 2), ("jittor:onednn", 2)]}
+CASES = {"pytorch": [("pytorch", 2), ("pytorch", 3), ("pytorch", 4)],
+         "jittor": [("jittor", 2), ("jittor", 4), ("jittor:onednn", 2), ("jittor:onednn", 4)]}
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +120,34 @@ def test_two_ranks_draw_the_images_of_one_process(fw, checkpoint, tmp_path):  # 
     one, two = (np.load(tmp_path / name / "images.npy") for name in ("one", "two"))
     np.testing.assert_array_equal(one, two)
     assert len(list((tmp_path / "two" / "shards").iterdir())) == 4
+
+
+def test_two_ranks_find_the_distance_of_one_process(fw, monkeypatch, tmp_path):
+    if fw.name != "pytorch":
+        pytest.skip("feature networks are PyTorch's")
+    place = ROOT / "tests" / "impls" / "evaluation"
+    site = tmp_path / "site" / "quarters-1.0.dist-info"
+    site.mkdir(parents=True)
+    (site / "METADATA").write_text("Metadata-Version: 2.1\nName: quarters\nVersion: 1.0\n")
+    (site / "entry_points.txt").write_text("[ddpm_bench.features]\nquarters = scripted_features:SPEC\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site.parent), str(place)]))
+    drawn = np.random.default_rng(0).integers(0, 256, (330, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "drawn.npz", images=drawn[:130])
+    np.savez(tmp_path / "real.npz", images=drawn[100:])
+    words = ["--features", "quarters", "--device", "cpu", "--batch_size", "16", "--images", tmp_path / "drawn.npz",
+             "--reference", tmp_path / "real.npz"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
+    one = subprocess.run([sys.executable, "-m", "impls.evaluate", *map(str, words), "--json", tmp_path / "one.json"],
+                         cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert one.returncode == 0, one.stderr
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "two"))
+    for cached in (False, True):
+        Started(fw.name, "impls.evaluate", [*words, "--json", tmp_path / "two.json"]).finish()
+        alone, together = (json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json"))
+        assert together["reference"].pop("cached") is cached and not alone["reference"].pop("cached")
+        for found in (alone, together):
+            found["reference"].pop("images_per_s"), found["sets"][0].pop("images_per_s")
+        assert alone == together and alone["sets"][0]["figures"][0]["value"] > 0
 
 
 def test_a_signal_to_one_rank_ends_all_after_the_same_step(fw, tmp_path):

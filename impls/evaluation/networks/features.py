@@ -27,13 +27,13 @@ from impls.evaluation.networks import Extracted, FeatureNetwork, FeatureSpec, Fl
 from impls.store.files import whole_file
 
 
-def open_device(choice: str) -> str:
-    """The device of this choice, "cpu" or "cuda", with every core at its disposal.
+def open_device(choice: str, threads: int | None = None) -> str:
+    """The device of this choice, "cpu" or "cuda", with so many threads, by default one for every core.
 
     Raises:
         UnavailableError: CUDA was asked for and is not there.
     """
-    torch.set_num_threads(default_threads())
+    torch.set_num_threads(default_threads() if threads is None else threads)
     if choice == "cuda" and not torch.cuda.is_available():
         raise UnavailableError("--device cuda: PyTorch finds no CUDA device here: choose --device cpu")
     if choice == "cpu" or not torch.cuda.is_available():
@@ -82,6 +82,12 @@ def extract(net: FeatureNetwork, images: Images, batch_size: int, device: str, t
     return Extracted(outputs[0], outputs[1] if wanted == 2 else None, len(images) / seconds)
 
 
+def batch_s(net: FeatureNetwork, images: Images, batch_size: int, device: str) -> float:
+    """Seconds of a batch, tried with the first images twice, the first time to warm up."""
+    extract(net, images[:batch_size], batch_size, device, "", quiet=True)
+    return min(batch_size, len(images)) / extract(net, images[:batch_size], batch_size, device, "", True).images_per_s
+
+
 def check_size(spec: FeatureSpec, dataset: str, count: int) -> None:
     """Make sure that the covariance of the reference's features has full rank.
 
@@ -103,7 +109,8 @@ def identity(net: FeatureNetwork, images: Images, batch_size: int, device: str) 
 
 
 def cached(
-    wanted: dict[str, str | int], compute: Callable[[], Extracted], say: Say, folder: Path | None = None
+    wanted: dict[str, str | int], compute: Callable[[], Extracted], say: Say, folder: Path | None = None,
+    leads: bool = True, agreed: Callable[[bool], bool] = bool,
 ) -> tuple[Floats, float | None]:
     """Features from the cache, or computed and put there.
 
@@ -112,20 +119,28 @@ def cached(
         compute: makes them.
         say: told when a file is of no use.
         folder: of the cache; by default the user's.
+        leads: whether this process has the cache; of several ranks one does.
+        agreed: given whether it must be computed here, says whether it must; of several ranks all do as the first.
 
     Returns:
-        The features, and the images per second of computing them, None where the cache had them.
+        The features, and the images per second of computing them, None where the cache had them; without any for a rank
+        that has no cache where the first one's had them.
     """
     text = json.dumps(wanted, sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = (folder or default_folder() / "features") / f"{wanted['extractor']}-{wanted['images']}-{key}.safetensors"
-    if path.exists():
+    found: Floats | None = None
+    if leads and path.exists():
         try:
-            return _read(path, text, (int(wanted["images"]), int(wanted["feature_size"]))), None
+            found = _read(path, text, (int(wanted["images"]), int(wanted["feature_size"])))
         except UsageError as error:
             say(f"{error}: computing the features again")
+    if not agreed(leads and found is None):
+        return np.empty((0, int(wanted["feature_size"])), np.float32) if found is None else found, None
     extracted = compute()
     features = np.ascontiguousarray(extracted.features)
+    if not leads:
+        return features, extracted.images_per_s
     content = save({"features": features}, {"identity": text, "sha256": _digest(features)})
     try:
         # The name has the process's id until it is whole: two that compute at once each write their own.

@@ -14,6 +14,7 @@ from impls.evaluation.inputs.statistics import Published
 from impls.evaluation.networks import Extracted, FeatureNetwork, FeatureSpec, inception_file
 from impls.evaluation.results import ReferenceFacts, StatisticsFacts
 from impls.tools.evaluate.options import EvaluateOptions
+from impls.tools.team import Team
 
 if TYPE_CHECKING:
     from impls.evaluation.figures import Real
@@ -55,8 +56,9 @@ def of_statistics(options: EvaluateOptions, reference: Published, say: Say) -> t
     return spec, lambda net, look: Seen(facts, lambda: real, None)
 
 
-def of_images(options: EvaluateOptions, reference: Reference, device: str, say: Say) -> tuple[FeatureSpec, See]:
-    """The network for real images, and how to see them.
+def of_images(options: EvaluateOptions, reference: Reference, device: str, say: Say, together: Team | None = None
+              ) -> tuple[FeatureSpec, See]:
+    """The network for real images, and how to see them; of several ranks the first one has the cache.
 
     Raises:
         UsageError: there are too few, or one of them cannot be read.
@@ -64,14 +66,18 @@ def of_images(options: EvaluateOptions, reference: Reference, device: str, say: 
     from impls.evaluation.figures import Real
     from impls.evaluation.networks import features
 
-    count = reference.count(options.reference_images, device)
+    count, leads = reference.count(options.reference_images, device), together is None or together.leads
     spec = choose(options, reference.dataset, count, say)
     features.check_size(spec, reference.dataset, count)
-    images = reference.source.first(count, options.quiet)
+    images = reference.source.first(count, options.quiet or not leads)
 
     def see(net: FeatureNetwork, look: Look) -> Seen:
         wanted = features.identity(net, images, options.batch_size, device)
-        found, rate = features.cached(wanted, lambda: look(images, reference.dataset), say)
+
+        def agreed(missing: bool) -> bool:
+            return missing if together is None else together.agreed(missing)[0]
+
+        found, rate = features.cached(wanted, lambda: look(images, reference.dataset), say, leads=leads, agreed=agreed)
         facts = ReferenceFacts(
             dataset=reference.dataset, split=reference.split(count, options.resize), images=count,
             images_sha256=str(wanted["images_sha256"]), cached=rate is None, images_per_s=rate)

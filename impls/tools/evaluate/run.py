@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,54 +28,97 @@ from impls.evaluation.results import (
     table,
 )
 from impls.pictures.images import save_png
+from impls.ranks import ALONE, Ranks, threads_here
+from impls.registry import parse_arm
 from impls.store.files import whole_file
-from impls.tools import tool
+from impls.tools import team, tool
+from impls.tools.cost import duration, megabytes
+from impls.tools.evaluate import shared
 from impls.tools.evaluate.options import PROG, EvaluateOptions, parse
 from impls.tools.evaluate.reference import of_images, of_statistics
+from impls.tools.team import Team
+
+Result = TypeVar("Result")
+RANKS_ARM = "pytorch"
+# Trying what a batch takes costs two of them; it is not tried where that would be much of the work.
+WORTH_BATCHES = 100
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0 done, 2 bad input, 130 interrupted."""
-    return process.run(PROG, _main, argv)
+    return process.run(PROG, partial(team.run, _main), argv)
 
 
-def _main(words: list[str]) -> None:
+def _main(words: list[str], ranks: Ranks) -> None:
     options = parse(words)
-    for place in filter(None, (options.json_path, options.nearest)):
-        _check_writable(Path(place), folder=place == options.nearest)
-    found = evaluate(options, (lambda _: None) if options.quiet else tool.say)
+    say = tool.quiet if options.quiet or ranks.rank > 0 else tool.say
+    with ExitStack() as stack:
+        together = None
+        if ranks.size > 1:
+            # The feature networks are PyTorch's, and so are the ranks that look through them.
+            arm = parse_arm(RANKS_ARM)
+            team.require_startable(arm, ranks, PROG, words)
+            backend, _ = tool.open_backend(arm, options.device, say, ranks=ranks)
+            together = stack.enter_context(team.joined(backend, arm, ranks))
+        if together is None or together.leads:
+            for place in filter(None, (options.json_path, options.nearest)):
+                _check_writable(Path(place), folder=place == options.nearest)
+        found = evaluate(options, say, together)
+    if found is None:
+        return
     if options.json_path is not None:
         with whole_file(Path(options.json_path)) as partial:
             partial.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
     print(table(found), flush=True)
 
 
-def evaluate(options: EvaluateOptions, say: Say) -> Evaluation:
+def evaluate(options: EvaluateOptions, say: Say, together: Team | None = None) -> Evaluation | None:
     """Everything that the options ask for; the cheapest checks first.
+
+    Several ranks look at a part of the images each; the first one computes the figures, and for the others there are
+    none.
 
     Raises:
         UsageError: the images, the reference, the network or the device cannot be used.
     """
-    sources = [open_images(Path(path), options.resize) for path in options.images]
-    reference = open_reference(options.reference, _path(options.data_root), say, options.resize)
-    _check_together(options, sources, reference)
+    ranks, leads = (ALONE, True) if together is None else (together.ranks, together.leads)
+    quiet = options.quiet or not leads
+
+    def in_turn(work: Callable[[], Result]) -> Result:
+        # What may be downloaded, by one rank of a host.
+        return work() if together is None else together.in_turn(work)
+
+    sources, reference = in_turn(lambda: _opened(options, say))
     # From here on torch is needed, which takes seconds to import.
     from impls.evaluation import figures
     from impls.evaluation.networks import features
 
-    device = features.open_device(options.device)
-    spec, see = (of_statistics(options, reference, say) if isinstance(reference, Published)
-                 else of_images(options, reference, device, say))
+    device = features.open_device(options.device, threads_here(ranks) if ranks.local_size > 1 else None)
+    spec, see = in_turn(lambda: of_statistics(options, reference, say) if isinstance(reference, Published)
+                        else of_images(options, reference, device, say, together))
     # Whatever is wrong with a file shows before the network is built.
-    sets = [source.first(source.count, options.quiet) for source in sources]
-    net = extractors.create(spec, WeightsRequest(_path(options.inception_weights), options.inception_sha256, say))
+    sets = [source.first(source.count, quiet) for source in sources]
+    net = in_turn(lambda: extractors.create(
+        spec, WeightsRequest(_path(options.inception_weights), options.inception_sha256, say)))
+    if together is not None:
+        together.require_alike({"images": shared.digest(sets), "weights": net.weights_sha256[:16],
+                                "--batch-size": str(options.batch_size)})
+    real_images = 0 if isinstance(reference, Published) else reference.count(options.reference_images, device)
+    _foresee(net, sets, real_images, options.batch_size, device, ranks, say)
 
     def look(images: Images, title: str) -> Extracted:
-        return features.extract(net, images, options.batch_size, device, title, options.quiet)
+        extract = partial(features.extract, net, batch_size=options.batch_size, device=device, title=title, quiet=quiet)
+        if together is None:
+            return extract(images)
+        return shared.look(extract, images, options.batch_size, together)
 
     about = Features(extractor=spec.name, label=net.label, weights_sha256=net.weights_sha256,
                      feature_size=spec.feature_size, input_size=spec.input_size)
     seen = see(net, look)
+    if not leads:
+        for images in sets:
+            look(images, "")
+        return None
     if options.reference_only:
         return Evaluation(features=about, reference=seen.facts, sets=[], differences=[])
     real = seen.real()
@@ -96,6 +142,35 @@ def evaluate(options: EvaluateOptions, say: Say) -> Evaluation:
     differences = [figures.difference(0, b, found[0], found[b], len(images))
                    for b, images in enumerate(sets) if b > 0 and len(images) == len(sets[0])]
     return Evaluation(features=about, reference=seen.facts, sets=results, differences=differences)
+
+
+def _opened(options: EvaluateOptions, say: Say) -> tuple[list[Source], Reference | Published]:
+    """The sets and the reference, before they are read.
+
+    Raises:
+        UsageError: one of them cannot be used, or they do not fit one another.
+    """
+    sources = [open_images(Path(path), options.resize) for path in options.images]
+    reference = open_reference(options.reference, _path(options.data_root), say, options.resize)
+    _check_together(options, sources, reference)
+    return sources, reference
+
+
+def _foresee(net: FeatureNetwork, sets: Sequence[Images], real_images: int, batch_size: int, device: str, ranks: Ranks,
+             say: Say) -> None:
+    """Say what looking at all images will take, where that is worth trying."""
+    from impls.evaluation.networks import features
+
+    count = real_images + sum(map(len, sets))
+    batches = -(-count // batch_size // ranks.size)
+    if not sets or batches < WORTH_BATCHES or ranks.rank > 0:
+        return
+    seconds = features.batch_s(net, sets[0], batch_size, device)
+    of_each = f" on each of {ranks.size} ranks" if ranks.size > 1 else ""
+    kept = megabytes(4 * net.spec.feature_size * real_images)
+    cache = f"; features of the reference take {kept} in the cache, and no time where they are" if real_images else ""
+    say(f"about {duration(seconds * batches)}: {count} images, {batches} batches of {batch_size}{of_each}, "
+        f"{seconds:.2g} s a batch{cache}")
 
 
 def _check_together(options: EvaluateOptions, sources: Sequence[Source], reference: Reference | Published) -> None:

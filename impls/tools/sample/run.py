@@ -32,6 +32,7 @@ from impls.store.files import whole_file
 from impls.store.shards import open_shards
 from impls.store.weights import Weights, load_weights
 from impls.tools import team, tool
+from impls.tools.sample.estimate import WORTH_CALLS, call_s, forecast, require_room
 from impls.tools.sample.loop import Batch, Request, batches, draw, load_into, start_images
 from impls.tools.sample.options import PROG, SampleOptions, experiment, film, parse, request_of
 from impls.tools.team import Team
@@ -57,6 +58,7 @@ class Job:
         digest: their SHA-256.
         say: tells people.
         silent: another rank shows how far it is.
+        room: what a set for evaluation takes on the disk, in words; nothing for other images.
     """
 
     options: SampleOptions
@@ -71,6 +73,7 @@ class Job:
     digest: str
     say: Callable[[str], None]
     silent: bool
+    room: str = ""
 
     def bar(self, count: int) -> tqdm[Any]:
         """A progress bar over the network calls of `count` batches."""
@@ -134,6 +137,7 @@ def prepare(options: SampleOptions, overrides: dict[str, Any], arm: Arm, say: Ca
     nfe = request.nfe(config.diffusion.T, config.sample.steps_offset)
     shown = film(options, nfe)
     require_picture(config.model.image_channels)
+    room = require_room(root, config.model, options.num_images) if options.test else ""
     if options.show_denoised and len(shown) < options.frames:
         say(f"the GIF has {len(shown)} frames: a chain of {nfe} steps has no more moments")
     say(weights.description)
@@ -150,7 +154,7 @@ def prepare(options: SampleOptions, overrides: dict[str, Any], arm: Arm, say: Ca
     say(f"{arm.name} on {backend.info.device}: {options.num_images} images, {request.method.upper()}{eta}, NFE {nfe}, "
         f"seed {request.seed} (the first call may compile for a while)")
     return Job(options, config, request, nfe, shown, arm, backend, sampler, weights, weights.sha256(), say,
-               silent=ranks.rank > 0)
+               silent=ranks.rank > 0, room=room)
 
 
 def show(job: Job, folder: Path) -> None:
@@ -209,6 +213,7 @@ def evaluate(job: Job, folder: Path, together: Team | None = None) -> None:
     if kept:
         job.say(f"{folder}: {sum(map(len, kept.values()))} images are there already")
     fresh: list[Batch] = []
+    _foresee(job, len(own) - len(kept), 1 if together is None else together.ranks.size)
     with job.bar(len(own) - len(kept)) as bar:
         for number in own:
             if number not in kept:
@@ -236,6 +241,17 @@ def evaluate(job: Job, folder: Path, together: Team | None = None) -> None:
     ranks = 1 if together is None else together.ranks.size
     _write_json(folder / "sampling.json", job.facts(drawn, seconds, {"batches": timed, "ranks": ranks}))
     job.say(f"{len(images)} images, {drawn} of them drawn now in {seconds:.1f} s: {folder / 'images.npz'}")
+
+
+def _foresee(job: Job, batches: int, ranks: int) -> None:
+    """Say what drawing so many batches will take, where that is worth trying."""
+    job.say(job.room)
+    if job.silent or batches * job.nfe < WORTH_CALLS:
+        return
+    images = min(job.options.batch_size, job.options.num_images)
+    seconds = call_s(job.sampler, job.request, job.nfe, images)
+    if seconds is not None:
+        job.say(forecast(seconds, batches, job.nfe, ranks))
 
 
 class Talk:

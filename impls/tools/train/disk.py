@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
+from impls.tools.cost import free_bytes, megabytes
 from impls.tools.train.loop import Plan
 from impls.tools.train.options import TrainOptions
 
@@ -52,9 +51,8 @@ class Disk:
             # The newest is there before the oldest goes; beside them stays the best.
             most = 2 if options.only_checkpoint_max else options.keep_last + 2
             count, every = (min(count, most) if every is None else most), None
-        while not os.path.isdir(folder) and folder != folder.parent:
-            folder = folder.parent
-        return cls(folder, size, count, shutil.disk_usage(folder).free, every)
+        free, place = free_bytes(folder)
+        return cls(place, size, count, free, every)
 
     def require_one(self) -> None:
         """Refuse a training of which nothing would be left.
@@ -75,8 +73,3 @@ class Disk:
                     "smaller --keep-last (0 keeps all), or --only-checkpoint-max")
         most = "at most " if self.every_min is None else ""
         return f"on the disk {most}{need.rstrip(',')}; {megabytes(self.free_bytes)} are free"
-
-
-def megabytes(size: int) -> str:
-    """A number of bytes for people."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

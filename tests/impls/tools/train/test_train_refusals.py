@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,6 @@ from short_training import DEFAULT, SHORT, files, last
 from impls.store import checkpoint
 from impls.store.checkpoint import load_state, save_state
 from impls.store.trainfolder import TrainFolder
-from impls.tools.train import disk
 from impls.tools.train import run as train
 
 
@@ -60,7 +60,7 @@ def test_a_loss_that_is_no_number_ends_the_training(trained, scripted, monkeypat
 def test_a_disk_that_will_be_full_is_said_beforehand(trained, monkeypatch):
     """A checkpoint of the scripted trainer has 160 bytes: four arrays of ten numbers."""
     free = SimpleNamespace(free=400)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
 
     def told(*words):
         (line,) = [line for line in trained(*words).errors if "checkpoint" in line and " of " in line]
