@@ -52,6 +52,16 @@ def _main(words: list[str]) -> int:
             from harness.doctor.doctor import examine
 
             return examine(options, progress)
+        if options.sbatch is not None:
+            from harness.run.sbatch import script
+
+            made = script(options, overrides, words)
+            if options.dry_run:
+                print(made.text, end="")
+            else:
+                made.write()
+                print(made.sentence())
+            return EXIT_OK
         job = resolve(options, overrides, command, progress)
     if job.options.dry_run:
         print(dry_run(job.options, job.recipe, job.plans, job.device_reason, job.channels, job.aliases))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from harness import PROG
-from harness.part import Part
+from harness.part import Part, Timed
 from harness.processes.ranks import Choice
 from harness.suites.registry import SUITES
 from impls.devices import default_threads, usable_cpus
@@ -125,6 +125,13 @@ class BenchConfig(Frozen):
                                               "opinion on causes")
     selfcheck: bool = Field(False, description="also measure every arm against itself: the machine's noise floor")
     out: PathText = Field("results", description="folder of the run folders")
+    share: Annotated[str, Shown("I/N")] | None = Field(
+        None, description="part I, from 0, of N of one run, each into a journal of its own: measures blocks I, I+N, "
+                          "... of --blocks; python -m reports merge makes one run of all parts")
+    sbatch: Annotated[str, Shown("FILE")] | None = Field(
+        None, description="write a SLURM script for this run and measure nothing: an array of --tasks tasks, each of "
+                          "which measures its part of --blocks")
+    tasks: int = Field(2, description="array tasks of --sbatch")
     config: PathText | None = Field(None, description="JSON file with these options and an object \"experiment\" "
                                                       "for network and recipe; the command line wins")
     resume: Annotated[str, Shown("RUN")] | None = Field(
@@ -169,6 +176,21 @@ class BenchConfig(Frozen):
         return parse_arms(STRICT_PAIR if self.arms == AUTO else self.arms, self.pair)
 
     @cached_property
+    def part_of(self) -> tuple[int, int]:
+        """Which part of how many of a run this is; the only one without `--share`.
+
+        Raises:
+            UsageError: `--share` is malformed, or there is no such part.
+        """
+        if self.share is None:
+            return 0, 1
+        found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", self.share)
+        number, of = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not number < of:
+            raise UsageError(f"--share {self.share}: expected I/N with I from 0 to N - 1, e.g. 0/2")
+        return number, of
+
+    @cached_property
     def interpreters(self) -> dict[str, str]:
         """Arm or backend name -> interpreter, from `--interpreter ARM=PYTHON`.
 
@@ -211,9 +233,10 @@ FREE_ON_RESUME = frozenset({"resume", "allow_env_change", "dry_run", "quiet", "c
                             "time_limit"})
 COMMAND_LINE_ONLY = ("config", "resume", "allow_env_change", "dry_run", "doctor")
 # What somebody who wants something measured says.
-_NOT_WITH_DOCTOR = ("dry_run", "resume", "selfcheck", "cold_start", "thorough", "time_limit", "model_path", "pair")
+_NOT_WITH_DOCTOR = ("dry_run", "resume", "selfcheck", "cold_start", "thorough", "time_limit", "model_path", "pair",
+                    "share", "sbatch")
 _AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "num_workers": 0, "seed": 0,
-             "num_images": 2, "reference_images": 2, "ranks": 1, "nodes": 1}
+             "num_images": 2, "reference_images": 2, "ranks": 1, "nodes": 1, "tasks": 1}
 # Options that belong to some suites only, and why another refuses them.
 _SOME_SUITES = {
     "model_path": "does not sample", "selfcheck": "times nothing that could be held against itself",
@@ -290,6 +313,7 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
             raise UsageError(f"{where}--{name.replace('_', '-')}: suite {config.suite} {why}: leave it out, or choose "
                              f"--suite {others}")
     _check_pair(config, where)
+    _check_share(config, where)
     if config.allow_env_change and config.resume is None:
         raise UsageError(f"{where}--allow-env-change: belongs to --resume RUN: name the run, or leave it out")
     if config.eta is not None and not 0 <= config.eta < 1e6:
@@ -323,6 +347,25 @@ def _check_pair(config: BenchConfig, where: str) -> None:
     if not all("pair" in part.takes for part in SUITES[config.suite].parts):
         raise UsageError(f"{where}--pair: suite {config.suite} also measures what only the U-Net does: choose one part "
                          "of it")
+
+
+def _check_share(config: BenchConfig, where: str) -> None:
+    """Refuse parts of what cannot be measured in parts."""
+    asked = "share" if config.share is not None else "sbatch" if config.sbatch is not None else None
+    if asked is None:
+        return
+    of = config.part_of[1] if asked == "share" else config.tasks
+    if config.sbatch is not None and (config.share is not None or config.resume is not None):
+        raise UsageError(f"{where}--sbatch: its tasks get --share and --resume by themselves: leave them out")
+    if not all(issubclass(part, Timed) for part in SUITES[config.suite].parts):
+        raise UsageError(f"{where}--{asked}: suite {config.suite} has more than blocks, which alone can be shared: "
+                         "choose a suite that measures times")
+    if config.blocks is None:
+        raise UsageError(f"{where}--{asked}: give --blocks N, those of all parts together: no part could tell from its "
+                         "own when there are enough")
+    if config.blocks < of:
+        raise UsageError(f"{where}--{asked}: {config.blocks} blocks cannot be shared by {of}: raise --blocks, or take "
+                         "fewer parts")
 
 
 def check_threads(config: BenchConfig, where: str = "") -> None:

@@ -52,6 +52,26 @@ class BlockPlan:
 
 
 @dataclass(frozen=True)
+class Share:
+    """The blocks of one run that is measured in parts, each in a journal of its own; by default all of them.
+
+    Attributes:
+        number: which part this is, from 0: it has blocks number, number + of, ...
+        of: how many parts there are.
+        blocks: of all parts together.
+    """
+
+    number: int = 0
+    of: int = 1
+    blocks: int = 0
+
+    @property
+    def own(self) -> int:
+        """How many blocks this part has."""
+        return len(range(self.number, self.blocks, self.of))
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that will run in one part of a suite.
 
@@ -69,6 +89,7 @@ class Plan:
         time_limit_s: after which the run ends; None without a limit.
         first_block: number of its first block; blocks of one run never share a number.
         looks: after which it may end because its verdicts are sure.
+        share: which blocks of the run this one measures, where it is a part of one.
     """
 
     suite: Suite
@@ -84,6 +105,7 @@ class Plan:
     time_limit_s: float | None
     first_block: int = 0
     looks: Looks = Looks()
+    share: Share = Share()
 
     @property
     def timed(self) -> Timed | None:
@@ -93,7 +115,11 @@ class Plan:
     @property
     def block_numbers(self) -> range:
         """The numbers that its blocks may have: repeats, and one more where a resumed run has lost what it needs."""
-        return range(self.first_block, self.first_block + self.max_blocks + self.extra_blocks + 1)
+        share = self.share
+        # As many for every part, so that each knows the numbers of all.
+        most = self.max_blocks if share.of == 1 else -(-share.blocks // share.of)
+        each = most + int(most * EXTRA_SHARE) + 1
+        return range(self.first_block + share.number, self.first_block + share.of * each, share.of)
 
     @property
     def case_prefix(self) -> str:
@@ -172,7 +198,7 @@ class Plan:
             "multiple_comparisons": "Holm over the comparisons" + " and the cells" * bool(cells),
             "comparisons": [{"a": c.a, "b": c.b, "selfcheck": c.selfcheck, "precision": self.precision(c)}
                             for c in self.comparisons],
-            "block_numbers": [self.block_numbers.start, self.block_numbers.stop - 1],
+            "block_numbers": [self.first_block, self.block_numbers.stop - 1],
             "cells": list(cells), "sweep": sweep,
         }
 
@@ -210,14 +236,17 @@ def _planned(asked: Asked, part: type[Part], first_block: int) -> Plan:
         comparisons += [Comparison(slots[i], slots[len(named) + i], selfcheck=True) for i in range(len(named))]
     planned = part.planned(asked)
     looks = _looks(asked, planned, comparisons)
+    number, of = config.part_of
+    share = Share(number, of, config.blocks or 0)
+    blocks = share.own if of > 1 else config.blocks
     return Plan(
         suite=suite, part=planned, arms=tuple(zip(slots, doubled, strict=True)),
         comparisons=tuple(comparisons), device=asked.device,
-        min_blocks=config.blocks or part.blocks[0],
-        max_blocks=config.blocks or max(looks.blocks, default=part.blocks[1]),
+        min_blocks=blocks or part.blocks[0],
+        max_blocks=blocks or max(looks.blocks, default=part.blocks[1]),
         pairs=config.pairs or part.pairs, schedule=config.schedule, seed=config.seed,
         time_limit_s=None if config.time_limit is None else config.time_limit * 60, first_block=first_block,
-        looks=looks)
+        looks=looks, share=share)
 
 
 def _looks(asked: Asked, part: Part, comparisons: Sequence[Comparison]) -> Looks:
@@ -281,6 +310,8 @@ def describe(plan: Plan, experiment: ExperimentConfig) -> str:
     if plan.timed:
         most = f" to {plan.max_blocks}" if plan.max_blocks > plan.fewest_blocks else ""
         least = plan.fewest_blocks
+        if plan.share.of > 1:
+            lines.append(f"part {plan.share.number} of {plan.share.of}, from 0, of a run of {plan.share.blocks} blocks")
         lines.append(f"{least}{most} blocks of {plan.pairs} pairs, {plan.schedule}, at most "
                      f"{plan.extra_blocks} repeats of disturbed blocks")
         if plan.looks.blocks:

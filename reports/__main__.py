@@ -1,8 +1,10 @@
-"""`python -m reports build|index|serve|compare|align|export`: pages, comparisons and tables from recorded runs."""
+"""`python -m reports build|index|serve|compare|merge|align|export`: pages, comparisons, tables from recorded runs."""
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -55,6 +57,17 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--allow-env-change", action="store_true", help="compare although the machine differs, and mark it"
     )
+    merge = commands.add_parser(
+        "merge",
+        help="make one run of the parts that several machines or array tasks measured, with its report",
+        description="Makes one run of the parts of a run (run_bench.py --share, --sbatch): checks that configuration, "
+        "versions and hardware are alike, takes the host as a factor, pools ratios, and builds the report.",
+        epilog="exit codes: 0 merged; 2 bad usage, a part that is missing or unfinished (named, with what measures it "
+        "alone), or parts that differ",
+    )
+    merge.add_argument("parts", type=Path, nargs="+", metavar="PART",
+                       help="run folders of all parts, or folders that hold one each")  # fmt: skip
+    merge.add_argument("--out", type=Path, required=True, help="folder of the merged run, which is not there yet")
     align = commands.add_parser(
         "align",
         help="do two recipes train alike? From their loss curves, in any program's logs",
@@ -105,6 +118,28 @@ def compared(options: argparse.Namespace, argv: Sequence[str]) -> int:
     return EXIT_FAILED if options.fail_on in comparison.words else EXIT_OK
 
 
+def merged(options: argparse.Namespace) -> int:
+    """Have the harness make one run of its parts, since it judges them and this only reads; returns its exit code."""
+    paths = [str(path.absolute()) for path in options.parts]
+    command = [sys.executable, "-m", "harness.merge", *paths, "--out", str(options.out.absolute())]
+    return subprocess.run(command, cwd=Path(__file__).parents[1], check=False).returncode
+
+
+def built(folder: Path, png: bool = False) -> None:
+    """Tell a run's verdicts and build its report."""
+    from harness.record.run import read_run
+    from reports import terminal
+
+    run = read_run(folder)
+    # What was measured is told even where the pages cannot be written.
+    print("".join(f"{line}\n" for line in terminal.lines(run)), end="", flush=True)
+    # Drawing needs matplotlib, which a run that cannot be read must not wait for.
+    plot.imported()
+    from reports import report
+
+    print(report.write(run, png))
+
+
 def alike(options: argparse.Namespace, argv: Sequence[str]) -> int:
     """Compare loss curves, print the verdict, write the pages; returns the exit code."""
     from reports.curves.aligned import aligned, lines
@@ -134,17 +169,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(words: list[str]) -> int:
     options = parser().parse_args([alias(word) for word in words])
     if options.command == "build":
-        from harness.record.run import read_run
-        from reports import terminal
-
-        run = read_run(options.run)
-        # What was measured is told even where the pages cannot be written.
-        print("".join(f"{line}\n" for line in terminal.lines(run)), end="", flush=True)
-        # Drawing needs matplotlib, which a run that cannot be read must not wait for.
-        plot.imported()
-        from reports import report
-
-        print(report.write(run, options.png))
+        built(options.run, options.png)
+    elif options.command == "merge":
+        status = merged(options)
+        if status == EXIT_OK:
+            built(options.out)
+        return status
     elif options.command == "index":
         from reports import index
 

@@ -140,7 +140,8 @@ def test_the_rules_allow_what_the_design_wants(module, source):
 FLOORS = {
     "harness": (
         ("record",), ("stats",), ("protocol", "machine", "progress"), ("processes", "ledger", "worker"), ("part",),
-        ("options",), ("plan",), ("judge", "bench"), ("blocks",), ("run",), ("doctor",), ("cli", "gpucheck", "pair")),
+        ("options",), ("plan",), ("judge", "bench"), ("blocks",), ("run",), ("doctor",),
+        ("cli", "gpucheck", "pair", "merge")),
     "reports": (
         ("text",), ("page",), ("view",), ("chapters",),
         ("report", "compare", "curves", "export", "history", "index", "pack", "serve", "terminal"), ("__main__",)),

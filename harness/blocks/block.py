@@ -171,7 +171,7 @@ class Block:
 
     def _estimate(self) -> None:
         """Say from the steps measured so far how long the run will take; groups yet to come are taken to be alike."""
-        if self.number or not self.live:
+        if self.number != self.bench.plan.share.number or not self.live:
             return
         plan = self.bench.plan
         steps = {arm.session.arm.name: arm.typical_ns / 1e9 for arm in self.live.values()}

@@ -35,6 +35,9 @@ class Series:
         self._block_s: list[float] = []
         self._said = self._ended = False
         bench.once_done |= once_done(recorded, self._plan, part)
+        if self._plan.share.number:
+            # What a run measures once, its first part does.
+            bench.once_done |= set(self._plan.slots)
 
     def run(self) -> None:
         """Measure them; a fault of one arm is in the journal, not raised.
@@ -48,7 +51,7 @@ class Series:
         if self._resumed and self._states and set(self._plan.slots) - self._bench.once_done:
             # Every block is there, but what is measured once beside them was lost: it needs warm processes.
             repeats.append(max(self._states))
-            self._block(max(self._states) + 1, max(self._states))
+            self._block(self._fresh(), max(self._states))
         if self._ended:
             # With and without the disturbed blocks the verdicts are the same, or they would not be sure.
             return
@@ -58,7 +61,7 @@ class Series:
             if len(repeats) >= self._plan.extra_blocks or not self._in_time(beyond_minimum=True):
                 break
             repeats.append(block)
-            self._block(max(self._states) + 1, block)
+            self._block(self._fresh(), block)
 
     def _next(self) -> int | None:
         """The next block that is due; None when there are enough, no time is left, or no arm is."""
@@ -69,6 +72,10 @@ class Series:
         if self._look(done) or not self._in_time(beyond_minimum=done >= plan.min_blocks):
             return None
         return next(number for number in plan.block_numbers if number not in self._states)
+
+    def _fresh(self) -> int:
+        """A number behind those of all blocks, which no other part of the run has."""
+        return max(self._states) + self._plan.share.of
 
     def _look(self, done: int) -> bool:
         """Whether the verdicts of so many blocks are sure at a planned look, or none can become so."""
@@ -114,7 +121,7 @@ class Series:
 
     def _block(self, number: int, repeats: int | None) -> None:
         bench, plan = self._bench, self._plan
-        shown = (number if repeats is None else repeats) - plan.first_block + 1
+        shown = plan.block_numbers.index(number if repeats is None else repeats) + 1
         text = f"block {shown}/{plan.next_look(shown - 1)}" if repeats is None else f"block {shown} again"
         block = plan.block(number, repeats)
         start, measured = bench.clock(), Block(bench, block, self._part)

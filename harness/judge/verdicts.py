@@ -140,7 +140,8 @@ def block_ratios(run: RecordedRun, question: Question) -> Ratios:
             windows.setdefault((window.block, window.arm), {})[window.pair] = spent / window.steps
     machine = {block: number for number, one in enumerate(machines(run.events)) for block in one.blocks}
     blocks, ratios, dirty = [], [], []
-    for state in run.of(BlockState):
+    # By number: of a run that was measured in parts, one part's lines stand behind another's.
+    for state in sorted(run.of(BlockState), key=lambda state: state.block):
         number = state.block
         if (comparison.a, number) not in measured or (comparison.b, number) not in measured:
             continue
@@ -159,7 +160,7 @@ def judged_at(ratios: Ratios, alpha: float) -> Judgement:
     They do where the blocks of one and of another, or of all, decide differently; an environment with too few blocks
     to decide contradicts nothing.
     """
-    judgement = judge_clean_and_dirty(ratios.medians, ratios.dirty, MARGIN, alpha)
+    judgement = judge_clean_and_dirty(ratios.medians, ratios.dirty, MARGIN, alpha, ratios.machine)
     groups = ratios.by_machine
     words = [judge(values, MARGIN, alpha).word for values in groups] if len(groups) > 1 else []
     decided = {word for word in (judgement.word, *words) if word != "inconclusive"}

@@ -1,10 +1,15 @@
-"""The machine and its software as flat facts; the unreadable is None with a reason. Names no host, user or folder."""
+"""The machine and its software as flat facts; the unreadable is None with a reason.
+
+Names no host, user or folder: parts of a run that were measured on one host know each other by a hash of its name.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -21,6 +26,7 @@ from harness.machine.monitors.host import cpu_frequency_mhz
 from harness.machine.monitors.nvml import open_nvml
 from harness.machine.preflight import DEBUG_SWITCHES
 from harness.record.events import EnvironmentRecorded
+from harness.record.run import HOST
 from impls.devices import default_threads
 from impls.recipe.randomness import STREAMS
 from impls.store.source import source_sha256
@@ -127,6 +133,7 @@ def _memory(facts: _Facts, files: SystemFiles) -> None:
 def _system(facts: _Facts, files: SystemFiles, environ: Mapping[str, str]) -> None:
     libc, version = platform.libc_ver()
     facts.add("os", platform.system() or None, "Python does not know this system")
+    facts.add(HOST, hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8], "")
     facts.add("distribution", files.distribution(), "there is no os-release file")
     facts.add("kernel", platform.release() or None, "Python does not know this system")
     facts.add("libc", f"{libc} {version}" if libc else None, "Python does not recognise the C library")

@@ -208,6 +208,10 @@ BLOCKS_DISTURBED = Kind(
     "blocks-disturbed", "warning", "end", "Blocks were dirty. Where the verdict differs without them it is withdrawn "
     "(`inconclusive`, reason `machine`): repeat on an idle machine with steady clocks.",
     "all of them count, and a verdict that hangs on them is withdrawn: see the table of blocks")
+MERGED = Kind(
+    "merged", "info", "end", "The run was measured in parts (`--share`), of which `python -m reports merge` made one. "
+    "Where they ran on several hosts the host is a factor: its ratio stands in the message, and verdicts rest on the "
+    "spread of blocks within hosts, or on that of all blocks, whichever is wider.")
 TAILS = Kind(
     "tails", "info", "end", "Typical and mean step differ by over 1 % in some blocks: some steps took much longer.",
     "look at the distribution of step times")

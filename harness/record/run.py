@@ -24,6 +24,8 @@ JOURNAL = "journal.jsonl"
 # Recorded facts that move all the time by themselves.
 VOLATILE = ("load1", "memory_available_bytes", "swap_used_bytes", "cpu_frequency_mhz")
 VOLATILE_ENDS = ("_processes", "_memory_used_bytes", "_temperature_c", "_sm_clock_mhz")
+# The fact that tells hosts apart.
+HOST = "host"
 # More blocks than a run can have.
 MOST_BLOCKS = 10_000
 

@@ -98,7 +98,8 @@ class Runner:
         with self._timed(PARITY):
             plan.part.gate(bench, recorded)
         cold = [case.status for case in recorded.of(Case) if case.case_id.startswith("cold-start")]
-        if plan is self._plans[0] and self._opening.job.options.cold_start and (not cold or "failed" in cold):
+        asked = self._opening.job.options.cold_start and not plan.share.number
+        if plan is self._plans[0] and asked and (not cold or "failed" in cold):
             with self._timed(COLD):
                 run_cold_starts(bench)
         with self._timed(BLOCKS):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harness.record.events import Word
-from harness.stats.interval import ALPHA, MARGIN, MOST_FURTHER_BLOCKS, Interval, blocks_for, finite, t_interval
+from harness.stats.interval import ALPHA, MARGIN, MOST_FURTHER_BLOCKS, Interval, blocks_for, factor_interval, finite
 
 Reason = Literal["machine", "environment", "noise", "at-the-margin", "too-few-blocks"]
 Place = Literal["above", "below", "inside", "across"]
@@ -106,8 +106,9 @@ def block_ratio(a_ns: ArrayLike, b_ns: ArrayLike) -> BlockRatio:
     return BlockRatio(float(np.median(np.log(a / b))), math.log(a.mean() / b.mean()), int(a.size))
 
 
-def judge(block_log_ratios: Sequence[float], margin: float = MARGIN, alpha: float = ALPHA) -> Judgement:
-    """The verdict over the blocks' log(time A / time B).
+def judge(block_log_ratios: Sequence[float], margin: float = MARGIN, alpha: float = ALPHA,
+          hosts: Sequence[int] | None = None) -> Judgement:
+    """The verdict over the blocks' log(time A / time B); blocks of several hosts have the host as a factor.
 
     The interval lies outside +-log(1 + margin): `A-faster` or `B-faster`; inside: `equivalent`; else `inconclusive`.
     The bounds are logarithmic so that swapping the arms swaps the verdict exactly.
@@ -120,7 +121,7 @@ def judge(block_log_ratios: Sequence[float], margin: float = MARGIN, alpha: floa
     if data.size < 2:
         return Judgement("inconclusive", math.exp(data[0]) if data.size else None, None, None, int(data.size),
                          "too-few-blocks", "run at least two blocks: one block has no spread to judge by")
-    found = t_interval(block_log_ratios, alpha)
+    found = factor_interval(block_log_ratios, hosts or [0] * data.size, alpha)
     outcome = against_margin(found, margin, lambda half: further_blocks(block_log_ratios, half, alpha))
     return Judgement(WORDS[outcome.place], math.exp(found.mean), math.exp(found.low), math.exp(found.high),
                      int(data.size), outcome.reason, outcome.next_action, outcome.further_blocks,
@@ -128,20 +129,29 @@ def judge(block_log_ratios: Sequence[float], margin: float = MARGIN, alpha: floa
 
 
 def judge_clean_and_dirty(log_ratios: Sequence[float], dirty: Sequence[bool], margin: float = MARGIN,
-                          alpha: float = ALPHA) -> Judgement:
+                          alpha: float = ALPHA, hosts: Sequence[int] | None = None) -> Judgement:
     """The verdict over all blocks, withdrawn when it depends on the blocks during which the machine was disturbed.
 
     Dirty blocks are kept, never dropped: the numbers are always those of all blocks.
+
+    Args:
+        log_ratios: of the blocks.
+        dirty: a flag for each.
+        margin: ratios that differ from 1 by less count as equal.
+        alpha: 1 - level of the interval.
+        hosts: where each block was measured; None for one place.
 
     Raises:
         ValueError: one flag per log-ratio is needed; or as `judge`.
     """
     if len(log_ratios) != len(dirty):
         raise ValueError(f"{len(log_ratios)} log-ratios but {len(dirty)} flags")
-    everything = judge(log_ratios, margin, alpha)
+    hosts = hosts or [0] * len(log_ratios)
+    everything = judge(log_ratios, margin, alpha, hosts)
     if not any(dirty):
         return everything
-    clean = judge([value for value, bad in zip(log_ratios, dirty, strict=True) if not bad], margin, alpha)
+    kept = [(value, host) for value, host, bad in zip(log_ratios, hosts, dirty, strict=True) if not bad]
+    clean = judge([value for value, _ in kept], margin, alpha, [host for _, host in kept])
     if clean.word == everything.word:
         return everything
     return replace(everything, word="inconclusive", reason="machine", further_blocks=None,

@@ -1,0 +1,1 @@
+"""One run from the parts that it was measured in."""

@@ -1,0 +1,139 @@
+"""`--sbatch FILE`: a SLURM script for a run in parts, an array task for each, that a person can read and change."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from harness.options import BenchConfig, experiment
+from harness.plan import make_plans
+from harness.run.resolve import asked_of, given_pair, given_weights
+from impls.errors import UsageError
+from impls.registry import Device
+from impls.tools.cli import alias
+
+# What the script says in its own way, with their values.
+_OWN = ("--sbatch", "--tasks", "--out")
+# So long before its time is up a task is told, and ends its journal.
+WARNED_S = 120
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script that is not written yet.
+
+    Attributes:
+        path: where it is to be.
+        parts: the folder that all tasks write to, a folder of its own each.
+        text: of the file.
+    """
+
+    path: Path
+    parts: Path
+    text: str
+
+    def write(self) -> None:
+        """Write the file, and make the folder of its tasks, where SLURM writes what they say.
+
+        Raises:
+            UsageError: there is such a file, or one of both cannot be written.
+        """
+        try:
+            with self.path.open("x", encoding="utf-8") as file:
+                file.write(self.text)
+            self.parts.mkdir(parents=True)
+        except FileExistsError as error:
+            raise UsageError(f"--sbatch {error.filename}: is there already: choose another name, or remove it"
+                             ) from error
+        except OSError as error:
+            raise UsageError(f"--sbatch {self.path}: cannot write {error.filename}: {error.strerror or error}: choose "
+                             "a folder of your own") from error
+
+    def sentence(self) -> str:
+        """What to do with it."""
+        return f"wrote {self.path}; next: sbatch {shlex.quote(str(self.path))}"
+
+
+def script(options: BenchConfig, overrides: Mapping[str, Any], words: Sequence[str]) -> Script:
+    """The script of a run.
+
+    Args:
+        options: what the user said.
+        overrides: what the configuration file says of the experiment.
+        words: the command line.
+
+    Raises:
+        UsageError: its tasks would refuse the run, as far as that can be known where there may be no GPU.
+    """
+    _check(options, overrides)
+    name = f"{options.suite}-parts-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    parts, path = Path(os.path.abspath(options.out)) / name, Path(options.sbatch or "")
+    program = f"{shlex.quote(sys.executable)} {shlex.quote(os.path.abspath(sys.argv[0]))}"
+    merged = shlex.quote(str(Path(options.out) / name.replace("-parts-", "-merged-")))
+    folder, file = shlex.quote(str(parts)), shlex.quote(str(path))
+    of, blocks = options.tasks, options.blocks
+    lines = [
+        "#!/bin/bash",
+        f"# One run of {blocks} blocks, measured in {of} parts: task i takes blocks i, i + {of}, ... into a journal of "
+        "its own.",
+        f"#   measure it           sbatch {file}",
+        f"#   one part alone       sbatch --array=1 {file}     (goes on where it was)",
+        f"#   all parts together   python -m reports merge {folder}/part-* --out {merged}",
+        f"#SBATCH --job-name={options.suite}",
+        f"#SBATCH --array=0-{of - 1}",
+        f"#SBATCH --nodes={options.nodes}",
+        f"#SBATCH --ntasks={options.ranks or 1}",
+        *([f"#SBATCH --cpus-per-task={options.threads}"] if options.threads is not None else []),
+        *(["#SBATCH --gres=gpu:1"] if options.device == "cuda" else []),
+        "# What else runs on a node disturbs what is measured there.",
+        "#SBATCH --exclusive",
+        f"# {WARNED_S} s before its time is up a task ends its journal; every finished block is kept.",
+        f"#SBATCH --signal=B:TERM@{WARNED_S}",
+        "#SBATCH --requeue",
+        "#SBATCH --open-mode=append",
+        f"#SBATCH --output={folder}/task-%a.log",
+        "# Yours, here or on the command line of sbatch: --partition, --account, --time"
+        + ("" if options.device == "cuda" else ", and --gres=gpu:1 for a GPU") + ".",
+        "set -euo pipefail",
+        "",
+        f"cd {shlex.quote(os.getcwd())}",
+        f"part={folder}/part-$SLURM_ARRAY_TASK_ID",
+        'for journal in "$part"/*/journal.jsonl; do',
+        '    if [ -s "$journal" ]; then',
+        f'        exec {program} --resume "$(dirname "$journal")"',
+        "    fi",
+        "done",
+        f'exec {program} {shlex.join(_kept(words))} --share "$SLURM_ARRAY_TASK_ID/{of}" --out "$part"',
+    ]
+    return Script(path, parts, "\n".join(lines) + "\n")
+
+
+def _check(options: BenchConfig, overrides: Mapping[str, Any]) -> None:
+    device: Device = "cuda" if any(arm.device_fault("cpu") for arm in options.compared) else "cpu"
+    given_weights(options, overrides.get("sample", {}))
+    given_pair(options)
+    recipe = experiment(options, overrides, device)
+    # Built anew, because a copy keeps what was worked out before.
+    first = BenchConfig(**{**options.model_dump(), "share": f"0/{options.tasks}", "sbatch": None})
+    make_plans(asked_of(first, device, recipe, overrides))
+
+
+def _kept(words: Sequence[str]) -> list[str]:
+    """The command line without what the script says itself."""
+    kept, skipped = [], False
+    for word in words:
+        name, equals, _ = alias(word).partition("=")
+        if skipped:
+            skipped = False
+        elif name in _OWN:
+            skipped = not equals
+        else:
+            kept.append(word)
+    return kept
