@@ -10,6 +10,7 @@ from harness.processes.ranks import launch_of, require_room
 from harness.record.events import (
     BlockState,
     Case,
+    Finding,
     GroupStarted,
     Predicted,
     Scaled,
@@ -115,7 +116,15 @@ def test_a_block_in_which_a_group_failed_is_done_again(lab, ranks, monkeypatch):
     end, run = ranks(ranks=2)
     failed = [case for case in run.of(Case) if case.status == "failed"]
     assert end.exit_code == 1 and [case.case_id for case in failed] == [f"block-{failed[0].block}-A-2"]
-    assert len(run.of(BlockState)) == 5 and {group.size for group in run.of(GroupStarted)} == {1, 2}
+    assert not run.of(Finding) and len(run.of(BlockState)) == 5
+    assert {group.size for group in run.of(GroupStarted)} == {1, 2}
+
+
+def test_blocks_that_were_disturbed_are_told(lab, ranks):
+    lab.busy_ns = lambda: 2 * lab.clock.ns
+    _, run = ranks(ranks=2)
+    assert [one.code for one in run.of(Finding)] == ["blocks-disturbed"]
+    assert all(one.dirty for one in run.of(BlockState))
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -183,6 +183,7 @@ class Measured:
 
     def _window(self, unit: Unit, pair: int, position: int, averaged: bool) -> None:
         bench, session = self.bench, unit.started.session
+        bench.progress.status(f"{session.arm.name}: {unit.cell.name}{'' if averaged else ', not averaged'}")
         steps = unit.started.steps_for(WINDOW_S)
         if unit.size > 1:
             session.ask(group.Average(on=averaged), COMMAND_LIMIT_S)

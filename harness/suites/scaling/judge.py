@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.judge.fairness import unfair
 from harness.judge.verdicts import Question, Ratios, holm, judged_at
+from harness.machine.disturbance import disturbed_blocks
 from harness.plan import Comparison, Plan
 from harness.record.events import (
     ArmSlot,
@@ -95,7 +96,7 @@ class Measured:
 def judged(run: RecordedRun, plan: Plan, part: Scaling) -> list[Event]:
     """Everything that the windows amount to."""
     seen = Measured(run)
-    found: list[Event] = list(_verdicts(seen, plan, part))
+    found: list[Event] = [*disturbed_blocks(run.of(BlockState)), *_verdicts(seen, plan, part)]
     for slot, _ in plan.arms:
         found += [_scaled(seen, part, slot, cell, batch_of(seen, slot)) for cell in cells(part.most)]
         prediction = predicted(seen, part, slot)
