@@ -12,15 +12,17 @@ from reports.page.plotting import MUTED, SERIES, Drawn, legend_above, seconds_ax
 from reports.text import count, duration, number, percent, plural, tag
 from reports.view.run import RunView
 
-TITLES: dict[Mode, str] = {"strong": "Strong: the batch is shared", "weak": "Weak: the batch grows with the ranks"}
+TITLES: dict[Mode, str] = {"strong": "Strong, the batch shared: speed-up",
+                           "weak": "Weak, the batch grows with the ranks: efficiency"}
 # Beside a cell's place, so that arms do not cover one another.
 WIDTH = 0.8
 
 
 def speedup(seen: RunView, narrow: bool) -> Drawn | str:
-    """Speed-up over ranks, both logarithmic: points with intervals, dashed what the network's two constants predict."""
-    import numpy as np
+    """Over ranks the speed-up, and where the batch grows, the efficiency, which alone shows anything at 8192 ranks.
 
+    Points with intervals; dashed what the network's two constants predict.
+    """
     known = [one for one in seen.run.of(Scaled) if one.speedup is not None]
     if not known:
         return "no size has a speed-up"
@@ -34,43 +36,47 @@ def speedup(seen: RunView, narrow: bool) -> Drawn | str:
             dashed = [point for point in predictions[arm.slot].points if point.mode == mode] if (
                 arm.slot in predictions) else []
             if dashed:
-                axis.plot([point.size for point in dashed], [point.speedup for point in dashed], color=style.color,
-                          linewidth=1.1, linestyle=(0, (4, 3)), label=f"{tag(arm.label)}, predicted")
-            draw_points(axis, own, style.color, style.marker, tag(arm.label))
+                axis.plot([point.size for point in dashed],
+                          [point.speedup / (point.size if mode == "weak" else 1) for point in dashed],
+                          color=style.color, linewidth=1.1, linestyle=(0, (4, 3)), label=f"{tag(arm.label)}, predicted")
+            draw_points(axis, own, mode, style.color, style.marker, tag(arm.label))
             most = max([most, *(one.size for one in own), *(point.size for point in dashed)])
-        ideal = np.array([1, most], dtype=float)
-        axis.plot(ideal, ideal, color=MUTED, linewidth=0.9, label="as many times as ranks")
-        logarithmic(axis, most)
+        axis.plot([1, most], [1, most if mode == "strong" else 1], color=MUTED, linewidth=0.9, label="nothing lost")
+        logarithmic(axis, most, mode)
         axis.set_title(TITLES[mode])
-        axis.set_ylabel("speed-up")
+        axis.set_ylabel("speed-up" if mode == "strong" else "efficiency")
     axes[-1].set_xlabel("ranks, logarithmic")
     legend_above(figure, axes[0], 1 if narrow else 3)
     most = max(one.size for one in known)
     said = "; ".join(f"{seen.label(one.arm)} {number(one.speedup.value)} on {plural(one.size, 'rank')}, {one.mode}"
                      for one in known if one.size == most and one.speedup is not None)
-    return Drawn(figure, f"Speed-up over one process: {said}.",
+    return Drawn(figure, f"Speed-up over one process, and efficiency: {said}.",
                  "Points: measured, with t intervals over blocks, often narrower than the point. Dashed: a prediction "
                  "from two constants of the network, no measurement; where the batch is shared it ends with one image "
                  "a rank.")
 
 
-def draw_points(axis: Axes, own: Sequence[Scaled], color: str, marker: str, label: str) -> None:
+def draw_points(axis: Axes, own: Sequence[Scaled], mode: Mode, color: str, marker: str, label: str) -> None:
     """Measured sizes of an arm; one rank is 1 by definition."""
-    axis.plot([1, *(one.size for one in own)], [1.0, *(one.speedup.value for one in own if one.speedup is not None)],
-              marker, color=color, markersize=6, label=label, zorder=3)
-    for one in own:
-        found = one.speedup
-        if found is not None and found.ci_low is not None and found.ci_high is not None and found.ci_low > 0:
-            axis.plot([one.size, one.size], [found.ci_low, found.ci_high], color=color, linewidth=1.6)
+    found = {one.size: figure for one in own
+             if (figure := one.speedup if mode == "strong" else one.efficiency) is not None}
+    axis.plot([1, *found], [1.0, *(figure.value for figure in found.values())], marker, color=color, markersize=6,
+              label=label, zorder=3)
+    for size, figure in found.items():
+        if figure.ci_low is not None and figure.ci_high is not None and figure.ci_low > 0:
+            axis.plot([size, size], [figure.ci_low, figure.ci_high], color=color, linewidth=1.6)
 
 
-def logarithmic(axis: Axes, most: int) -> None:
-    """Powers of two on both axes, as many as are told apart."""
+def logarithmic(axis: Axes, most: int, mode: Mode) -> None:
+    """Powers of two, as many as are told apart; efficiency from nothing to all."""
     every = [2**power for power in range(most.bit_length())]
     shown = every[:: max(1, len(every) // 7)]
     axis.set_xscale("log", base=2)
-    axis.set_yscale("log", base=2)
-    for target in (axis.xaxis, axis.yaxis):
+    if mode == "strong":
+        axis.set_yscale("log", base=2)
+    else:
+        axis.set_ylim(0, 1.1)
+    for target in (axis.xaxis, axis.yaxis) if mode == "strong" else (axis.xaxis,):
         target.set_major_locator(FixedLocator(shown))
         target.set_minor_locator(NullLocator())
         target.set_major_formatter(FuncFormatter(lambda value, _: count(round(value))))
