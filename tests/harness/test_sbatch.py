@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -37,12 +38,12 @@ print("Submitted batch job 10")
 
 def bench(env, cwd, *words):
     return subprocess.run([sys.executable, str(ROOT / "run_bench.py"), *words], env=env, cwd=cwd, capture_output=True,
-                          text=True, timeout=120, check=False)
+                          text=True, timeout=300, check=False)
 
 
 def reports(env, *words):
     return subprocess.run([sys.executable, "-m", "reports", *map(str, words)], env=env, cwd=ROOT, capture_output=True,
-                          text=True, timeout=120, check=False)
+                          text=True, timeout=300, check=False)
 
 
 @pytest.fixture
@@ -118,3 +119,19 @@ def test_a_real_array_of_two_tasks_makes_one_run(real_env, slurm, tmp_path):  # 
     assert ours.started.declared == theirs.started.declared
     assert {case.case_id for case in ours.events if getattr(case, "case_id", None)} >= {
         case.case_id for case in theirs.events if getattr(case, "case_id", None)}
+
+
+@pytest.mark.slurm
+@pytest.mark.slow
+def test_ranks_of_srun_train_as_one_process(slurm, tmp_path):  # noqa: F811
+    worker, told = ROOT / "tests" / "frameworks" / "rank_worker.py", {}
+    for size, command in ((1, [sys.executable]), (2, ["srun", "-n", "2", sys.executable])):
+        place = tmp_path / str(size)
+        place.mkdir()
+        done = subprocess.run([*command, str(worker), "pytorch", "10", str(place)], cwd=ROOT, capture_output=True,
+                              text=True, env={**os.environ, **slurm, "OMP_NUM_THREADS": "1"}, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr
+        told[size] = [json.loads((place / f"rank-{rank}.json").read_text()) for rank in range(size)]
+    first, second = told[2]
+    assert first["size"] == 2 and first["hashes"] == second["hashes"] and first["losses"] == second["losses"]
+    assert first["losses"] == pytest.approx(told[1][0]["losses"], rel=1e-5)
