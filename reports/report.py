@@ -6,18 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.record.events import Verdict
 from harness.record.run import RecordedRun, joined, read_run
 from harness.record.writer import write_atomically
 from impls.errors import UsageError
 from reports.chapters import findings, load, machine, method, reference, telemetry, trust
 from reports.chapters.chapter import Chapter, Timed
 from reports.page import render
-from reports.page.blocks import Report, Section, section
+from reports.page.blocks import Report, Section, Table, section
 from reports.page.figures import FigureMaker
-from reports.suites.registry import chapters_of, whole
+from reports.page.forest import Forest, on_one_scale
+from reports.suites.registry import chapters_of, notes_of, whole
 from reports.text import utc
-from reports.view.run import RunView, is_self_check
+from reports.view.run import RunView, copies
 
 
 def build(run_dir: Path, png: bool = False) -> Path:
@@ -61,19 +61,37 @@ def report_of(run: RecordedRun, figures: FigureMaker) -> Report:
     suite = started.suite if started else "unknown suite"
     when = utc(started.started_utc) if started else "start time n/a: the journal's first line cannot be read"
     parts = chapters_of(seen)
-    timed = any(isinstance(chapter, Timed) for chapter, _ in parts)
     return Report(
         f"{names}: {suite}",
         when,
         run.path.name,
         run.status,
         tuple(card for chapter, part in parts for card in chapter.cards(part)),
-        findings.notes(seen, (note for chapter, part in parts for note in chapter.notes(part)), timed),
+        notes_of(seen, parts),
         (
             *(one for chapter, part in parts for one in own_sections(chapter, part, figures)),
             *(one for one in shared_sections(seen, parts, figures) if one),
         ),
+        forests=on_one_scale([one for chapter, part in parts for one in forests_of(chapter, part)]),
+        quoted=tuple(one for chapter, part in parts if (one := quoted_of(chapter, part))),
     )
+
+
+def forests_of(chapter: Chapter, part: RunView) -> list[Forest]:
+    """The ratios of one part; of several timed ones, named after it."""
+    found = list(chapter.forests(part))
+    return found if part.alone else [replace(one, title=named(chapter, one.title)) for one in found]
+
+
+def quoted_of(chapter: Chapter, part: RunView) -> Table | None:
+    """The figures that people quote of one part; of several timed ones, named after it."""
+    found = chapter.quoted(part)
+    return found if part.alone or found is None else replace(found, caption=named(chapter, found.caption))
+
+
+def named(chapter: Chapter, title: str) -> str:
+    """A title that says of which part it is."""
+    return f"{chapter.part.capitalize()}: {lowered(title)}"
 
 
 def own_sections(chapter: Chapter, part: RunView, figures: FigureMaker) -> list[Section]:
@@ -82,7 +100,7 @@ def own_sections(chapter: Chapter, part: RunView, figures: FigureMaker) -> list[
         return [one for one in chapter.sections(part, figures) if one]
     prefix = f"{chapter.part}-"
     return [
-        replace(one, anchor=f"{prefix}{one.anchor}", title=f"{chapter.part.capitalize()}: {lowered(one.title)}")
+        replace(one, anchor=f"{prefix}{one.anchor}", title=named(chapter, one.title))
         for one in chapter.sections(part, replace(figures, prefix=prefix))
         if one
     ]
@@ -123,7 +141,7 @@ def shared_sections(
 
 def title_names(seen: RunView) -> str:
     """The arms for the title, those together that are compared; the copies that a self-check adds are left out."""
-    checks = {verdict.arm_b for verdict in seen.run.of(Verdict) if is_self_check(verdict)}
+    checks = copies(seen)
     names = {arm.slot: arm.name if checks else arm.label for arm in seen.arms if arm.slot not in checks}
     return ", ".join(" against ".join(names[slot] for slot in group) for group in groups(seen, list(names)))
 

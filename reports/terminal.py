@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.record.events import Alignment, Case, Finding, Guess, Quality, Scaled, Share, Verdict
 from harness.record.findings import SELF_CHECK_CODES
 from harness.record.run import RecordedRun
 from harness.record.summary import Decided
+from reports.chapters.chapter import Chapter
+from reports.page.blocks import counted
+from reports.suites.registry import chapters_of, notes_of, whole
 from reports.text import NA, one_line, plural, with_interval
+from reports.view.run import RunView
 from reports.view.words import level_words, look_words, metric_words, outcome
 
 
@@ -37,6 +41,22 @@ def _lines(run: RecordedRun) -> Iterator[str]:
     for case in run.of(Case):
         if case.status == "failed":
             yield f"failed: {case.case_id}: {case.reason}"
+    seen = whole(run)
+    parts = chapters_of(seen)
+    yield from quoted(parts)
+    if tally := counted(notes_of(seen, parts)):
+        yield f"findings: {', '.join(words for _, words in tally)}"
+
+
+def quoted(parts: Sequence[tuple[Chapter, RunView]]) -> Iterator[str]:
+    """What people quote of every arm, a line each, as the page's first screen has it."""
+    for chapter, part in parts:
+        table = chapter.quoted(part)
+        names = [value.text for value in table.head[1:]] if table else []
+        for arm, *values in table.rows if table else ():
+            told = (f"{name} {value.text}{f' ({value.note})' if value.text == NA else ''}"
+                    for name, value in zip(names, values, strict=True))  # fmt: skip
+            yield f"{'' if part.alone else f'{chapter.part}: '}{arm.text}: {'; '.join(told)}"
 
 
 def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:

@@ -15,6 +15,8 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 DASH = "\N{EN DASH}"
 THIN = "\N{NARROW NO-BREAK SPACE}"
 NA = "n/a"
+# Control characters, those that turn the direction of writing, and halves of letters.
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 Floats = NDArray[np.float64]
 
@@ -196,7 +198,10 @@ def one_line(text: object) -> str:
 
 def printable(text: object) -> str:
     """`text` without control characters, terminal colours and halves of letters: it may come from anywhere."""
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", str(text))
+    plain = str(text)
+    if not UNPRINTABLE.search(plain):
+        return plain
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", plain)
     return "".join(
         c if c in "\n\t" or (ord(c) >= 32 and not 0x7F <= ord(c) <= 0x9F and not 0xD800 <= ord(c) <= 0xDFFF)
         else "\N{REPLACEMENT CHARACTER}"

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from harness.record.events import PartName
 from harness.record.plugins import GROUP
-from reports.chapters import verdicts
+from reports.chapters import brief, verdicts
 from reports.chapters.reference import Published
-from reports.page.blocks import Note, Section, VerdictCard
+from reports.page.blocks import Note, Section, Table, VerdictCard
 from reports.page.figures import FigureMaker
+from reports.page.forest import Forest
 from reports.view.run import RunView
 from reports.view.words import STEPS, Unit
 
@@ -32,6 +33,14 @@ class Chapter:
     def cards(self, seen: RunView) -> Iterable[VerdictCard]:
         """What is said first."""
         return ()
+
+    def forests(self, seen: RunView) -> Iterable[Forest]:
+        """Its ratios, those of one pair of arms together, for one picture of all."""
+        return ()
+
+    def quoted(self, seen: RunView) -> Table | None:
+        """The few figures that people quote, a row for each arm."""
+        return None
 
     def notes(self, seen: RunView) -> Iterable[Note]:
         """What a reader must know before the numbers, beside the recorded findings."""
@@ -65,6 +74,18 @@ class Timed(Chapter):
     def cards(self, seen: RunView) -> Iterable[VerdictCard]:
         """The recorded verdicts."""
         return verdicts.cards(seen)
+
+    def forests(self, seen: RunView) -> Iterable[Forest]:
+        """The same in one picture."""
+        return brief.forests(seen)
+
+    def quoted(self, seen: RunView) -> Table | None:
+        """Images per second, memory, cold start."""
+        return brief.quoted(seen, self.rate(seen))
+
+    def rate(self, seen: RunView) -> brief.Rate:
+        """How fast it is, as people quote it."""
+        return brief.STEPWISE
 
     def sections(self, seen: RunView, figures: FigureMaker) -> Iterable[Section | None]:
         """Key figures, ratio, steps, where the time goes, memory, cold start."""

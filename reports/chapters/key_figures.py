@@ -13,7 +13,9 @@ from reports.text import Value, count, duration, missing, number, plural, size, 
 from reports.view.run import ArmView, RunView, by_cache, facts_of, rate_per_s, start_up_ns
 
 PerArm = Callable[[RunView, ArmView], Value]
-Rows = Sequence[tuple[str, PerArm]]
+# What a figure is called, and what it is for each arm.
+PerFigure = tuple[str, PerArm]
+Rows = Sequence[PerFigure]
 NO_WINDOWS = "no stepwise window was measured"
 NO_WORKER = "no measuring process got as far as its first step"
 

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from harness.record.events import Epoch
 from reports.chapters import telemetry
 from reports.page.blocks import Block, Section, Table, present
+from reports.page.data import Data
 from reports.page.figures import FigureMaker
 from reports.page.plotting import GRID, INK, MUTED, PAPER, SERIES, Drawn, envelope, sheet
 from reports.text import Floats, duration, number, plural, tag, tick
@@ -65,7 +66,7 @@ def timeline(view: RunView, narrow: bool) -> Drawn | str:
     interval = first, max([*(int(one.latest_ns[-1]) for one in lanes), *stamps])
     if interval[0] >= interval[1]:
         return "all stamps of the journal are the same"
-    drawn = draw_timeline(view, narrow, *interval, close=False)
+    drawn, data = draw_timeline(view, narrow, *interval, close=False)
     low = troughs(view)
     words = [
         f"{number((t.end_ns - t.start_ns) / 1e9, 2)} s at {number(t.load_percent, 2)} % while "
@@ -82,6 +83,7 @@ def timeline(view: RunView, narrow: bool) -> Drawn | str:
         "Above: load; below, on the same axis: what each arm was doing. A trough above a low bar is start-up or "
         f"warm-up; above empty lanes it is time between processes{epochs}. Short phases are drawn at least a "
         f"pixel wide.{restarted(view)}",
+        data,
     )
 
 
@@ -101,11 +103,13 @@ def windows_close(view: RunView, narrow: bool) -> Drawn | str:
     windows = plural(len(ordered), *names)
     whole = "this part of the run" if view.restarted else "the run"
     ticks = "" if batches else f" Ticks under a lane: starts of {view.unit.steps}."
+    drawn, data = draw_timeline(view, narrow, *interval, close=True)
     return Drawn(
-        draw_timeline(view, narrow, *interval, close=True),
+        drawn,
         f"The first {windows} of {whole}, {duration(interval[1] - interval[0])} in all{between}.",
         f"The timeline enlarged: windows of the arms alternate, and a waiting arm computes nothing.{ticks} A "
         f"telemetry sample averages all windows since the sample before it.{restarted(view)}",
+        data,
     )
 
 
@@ -120,15 +124,17 @@ def epochs_close(view: RunView, arm: ArmView, narrow: bool) -> Drawn | str:
         if waits
         else "no wait for a batch of 1 ms or more"
     )
+    drawn, data = draw_timeline(view, narrow, *interval, close=True)
     return Drawn(
-        draw_timeline(view, narrow, *interval, close=True),
+        drawn,
         f"From one epoch to the next of {arm.label}, {duration(interval[1] - interval[0])}: {words}.",
         "The timeline enlarged around an epoch boundary. Ticks under a lane: starts of steps. Solid bars above a "
         f"lane: waits for a batch.{restarted(view)}",
+        data,
     )
 
 
-def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close: bool) -> Figure:
+def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close: bool) -> tuple[Figure, Data]:
     """Panels of load above the lanes of the arms, all on one time axis."""
     loads = load_panels(view, start_ns, end_ns)
     phases = {arm.slot: lane(arm).phases(start_ns, end_ns) for arm in view.arms}
@@ -138,15 +144,21 @@ def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close
     figure, axes = sheet(
         narrow, sum(heights) + 1.15 + 0.2 * narrow, len(heights), sharex=True, gridspec_kw={"height_ratios": heights}
     )
+    data = Data(("what", "from, s", "to, s", "load, %"))
     for axis, (title, source, slot) in zip(axes, loads, strict=False):
-        draw_load(axis, view, source, slot, (start_ns, end_ns), 160 if narrow else 320)
+        x, y = draw_load(axis, view, source, slot, (start_ns, end_ns), 160 if narrow else 320)
+        data.line(axis, x, y, title, lambda at, load: (f"{at:.2f}", "", number(load)))
         axis.set_title(title, fontsize=9)
-        axis.set_ylim(0, max(100.0, axis.get_ylim()[1]))
         axis.set_ylabel("%")
         axis.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+    of_cpus = [axis for axis, (_, source, _) in zip(axes, loads, strict=False) if not source.startswith("gpu")]
+    for axis in axes[: len(loads)]:
+        # One core is the same length in every panel; a GPU has no more than all of itself.
+        most = max(one.get_ylim()[1] for one in of_cpus) if axis in of_cpus else 100.0
+        axis.set_ylim(0, max(100.0, most))
     floor = axes[-1]
-    for y, arm in enumerate(arms):
-        draw_lane(floor, view, arm, y, start_ns, end_ns, close)
+    for lane_at, arm in enumerate(arms):
+        draw_lane(floor, view, arm, lane_at, start_ns, end_ns, close, data)
     floor.set_yticks(range(len(arms)), [tick(arm.label, narrow) for arm in arms])
     floor.set_ylim(len(arms) - 0.4, -0.6)
     floor.grid(axis="y", visible=False)
@@ -169,7 +181,7 @@ def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close
     figure.legend(
         handles=handles, loc="outside upper left", ncols=2 if narrow else 6, handlelength=1.6, columnspacing=1.2
     )
-    return figure
+    return figure, data
 
 
 def load_panels(view: RunView, start_ns: int, end_ns: int) -> list[tuple[str, str, str | None]]:
@@ -196,8 +208,10 @@ def load_panels(view: RunView, start_ns: int, end_ns: int) -> list[tuple[str, st
     return [*panels[:at], *processes, *panels[at:]]
 
 
-def draw_load(axis: Axes, view: RunView, source: str, slot: str | None, interval: tuple[int, int], most: int) -> None:
-    """One source's load as steps: a sample tells of the time since the one before it."""
+def draw_load(
+    axis: Axes, view: RunView, source: str, slot: str | None, interval: tuple[int, int], most: int
+) -> tuple[Floats, Floats]:
+    """One source's load as steps: a sample tells of the time since the one before it. Returns what is drawn."""
     stamps, values, _ = series(view.samples[source], CPU_KEYS)
     stamps, values = with_gaps(stamps, values)
     inside = (stamps >= interval[0] - CLOSE_NS) & (stamps <= interval[1] + CLOSE_NS)
@@ -205,9 +219,12 @@ def draw_load(axis: Axes, view: RunView, source: str, slot: str | None, interval
     color = SERIES[slot].color if slot else MUTED
     axis.fill_between(x, y, step="pre", color=color, alpha=0.3, linewidth=0)
     axis.step(x, y, where="pre", color=color, linewidth=0.8)
+    return x, y
 
 
-def draw_lane(axis: Axes, view: RunView, arm: ArmView, y: int, start_ns: int, end_ns: int, close: bool) -> None:
+def draw_lane(
+    axis: Axes, view: RunView, arm: ArmView, y: int, start_ns: int, end_ns: int, close: bool, data: Data
+) -> None:
     """Phases of one arm as bars; close up also its steps and its waits for batches."""
     color, least = SERIES[arm.slot].color, (end_ns - start_ns) / 1e9 / 1200
     axis.axhline(y, color=GRID, linewidth=0.6, zorder=0.4)
@@ -218,6 +235,10 @@ def draw_lane(axis: Axes, view: RunView, arm: ArmView, y: int, start_ns: int, en
             end_ns,
             0 if close else (end_ns - start_ns) // 600,
         )
+        for begin, end in bars:
+            left, right = (begin - view.t0_ns) / 1e9, (end - view.t0_ns) / 1e9
+            data.bar(axis, (left, y + 0.3), (right, y + 0.3 - height), f"{arm.label}: {phase}", f"{left:.2f}",
+                     f"{right:.2f}", "")  # fmt: skip
         if bars:
             axis.broken_barh(
                 [((begin - view.t0_ns) / 1e9, max((end - begin) / 1e9, least)) for begin, end in bars],

@@ -10,6 +10,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarForm
 
 from harness.record.events import Losses
 from reports.page.blocks import Section
+from reports.page.data import Data
 from reports.page.figures import FigureMaker
 from reports.page.plotting import MUTED, SERIES, Drawn, envelope, labelled, sheet
 from reports.text import NA, count, number, plural, tag
@@ -30,9 +31,10 @@ def losses(view: RunView, narrow: bool) -> Drawn | str:
         return "no training loss was recorded"
     figure, axes = sheet(narrow, 0.8 + 2.0 * len(panels), len(panels))
     messages = []
+    data = Data(("process", "optimisation step", "loss (MSE of eps)"))
     for axis, (title, group) in zip(axes, panels, strict=True):
         for arm, part in group:
-            draw_loss(axis, arm, part, many=len(group) > 2 * len(view.arms))
+            draw_loss(axis, arm, part, len(group) > 2 * len(view.arms), data)
         axis.set_title(title)
         axis.set_ylabel("loss (MSE of eps)")
         axis.set_yscale("log")
@@ -52,6 +54,7 @@ def losses(view: RunView, narrow: bool) -> Drawn | str:
         "Own randomness: each framework's generator, as users train; one line per process, running mean over a "
         f"twentieth of the steps. Matched: the same {shared(view)}, so the curves must lie on "
         "each other; the control starts from weights off by 1e-7.",
+        data,
     )
 
 
@@ -60,7 +63,7 @@ def shared(view: RunView) -> str:
     return "weights and batches" if view.pair else "weights, batches, timesteps and noise"
 
 
-def draw_loss(axis: Axes, arm: ArmView, part: Losses, many: bool) -> None:
+def draw_loss(axis: Axes, arm: ArmView, part: Losses, many: bool, data: Data) -> None:
     """One series of losses; noisy ones get a running mean."""
     style, values = SERIES[arm.slot], np.array(part.losses, dtype=np.float64)
     values = np.where(np.isfinite(values) & (values > 0), values, np.nan)
@@ -76,6 +79,8 @@ def draw_loss(axis: Axes, arm: ArmView, part: Losses, many: bool) -> None:
         smooth = np.convolve(np.nan_to_num(values), kernel, "valid") / np.where(known > 0, known, np.nan)
         x, values = x[width - 1 :], smooth
     control = part.randomness == "control"
+    name = f"{arm.label}, {part.randomness}"
+    data.line(axis, x, values, name, lambda step, loss: (f"{step:.0f}", number(loss, 4)))
     axis.plot(
         *envelope(x, values, 400),
         color=MUTED if control else style.color,

@@ -13,11 +13,14 @@ from matplotlib.ticker import MaxNLocator
 from harness.record.events import Verdict
 from reports.chapters.verdicts import comes_in_cells, oriented
 from reports.page.blocks import Block, Section, Table, head
+from reports.page.data import Data
 from reports.page.figures import FigureMaker, numbered
 from reports.page.plotting import BAND, GRID, INK, MUTED, PAPER, Drawn, sheet
 from reports.text import Floats, Value, missing, number, tag, with_interval
 from reports.view.run import RunView, is_self_check, paired_ratios
-from reports.view.words import margin_words, metric_words
+from reports.view.words import level_words, margin_words, metric_words
+
+HALF = "middle half of its pairs"
 
 
 def blocks_of(view: RunView, verdict: Verdict, slow: str, fast: str) -> dict[int, tuple[float, float, float]]:
@@ -42,14 +45,24 @@ def quartiles(values: Floats) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def ratio_forest(view: RunView, verdict: Verdict, narrow: bool) -> Drawn | str:
-    """The ratio of one comparison, block by block, with the verdict's interval and the declared margin."""
+def ratio_forest(view: RunView, verdict: Verdict, beside: Sequence[float], narrow: bool) -> Drawn | str:
+    """The ratio of one comparison, block by block, with the verdict's interval and the declared margin.
+
+    Args:
+        view: the run.
+        verdict: what is drawn.
+        beside: what the axis must show besides, since all comparisons of the same arms share one.
+        narrow: for a phone.
+    """
     slow, fast, ratio, low, high = oriented(verdict)
     rows = blocks_of(view, verdict, slow, fast)
     if not rows or ratio is None:
         return "no block of this comparison was measured"
     figure, (axis,) = sheet(narrow, 1.25 + 0.24 * (len(rows) + 1))
+    data = Data(("of", "ratio", "from", "to", "what the ends are"))
     for y, (block, (left, middle, right)) in enumerate(rows.items()):
+        name = f"block {block}{' (disturbed)' if block in view.dirty else ''}"
+        data.bar(axis, (left, y), (right, y), name, number(middle, 5), number(left, 5), number(right, 5), HALF)
         axis.plot([left, right], [y, y], color=MUTED, linewidth=1.2, solid_capstyle="butt")
         face = PAPER if block in view.dirty else MUTED
         axis.plot(middle, y, "o", markersize=5.5, color=MUTED, markerfacecolor=face, zorder=3)
@@ -57,14 +70,15 @@ def ratio_forest(view: RunView, verdict: Verdict, narrow: bool) -> Drawn | str:
     left, right = low or ratio, high or ratio
     axis.plot([left, right], [bottom, bottom], color=INK, linewidth=2.2, solid_capstyle="butt")
     axis.plot(ratio, bottom, "D", color=INK, markersize=6.5)
+    data.bar(axis, (left, bottom), (right, bottom), "all blocks", number(ratio, 5), number(left, 5), number(right, 5),
+             level_words(verdict.alpha, None))  # fmt: skip
     axis.axhline(len(rows) - 0.4, color=GRID, linewidth=0.8)
     ticks = [f"block {block}{' (disturbed)' if block in view.dirty else ''}" for block in rows]
     axis.set_yticks([*range(len(rows)), bottom], [*ticks, "all blocks"])
     axis.set_title(tag(metric_words(verdict.metric, None, verdict.precision), 22 if narrow else 44), loc="right")
     axis.grid(axis="y", visible=False)
     axis.set_ylim(len(rows) + 0.8, -0.6)
-    values = [v for row in rows.values() for v in row] + [left, right]
-    within, note = frame(axis, view, (slow, fast), values, narrow)
+    within, note = frame(axis, view, (slow, fast), [*beside, *ends_of(view, verdict)], narrow)
     low_edge, high_edge = min(r[1] for r in rows.values()), max(r[1] for r in rows.values())
     alt = (
         f"Time of {view.label(slow)} divided by time of {view.label(fast)} is {with_interval(ratio, low, high)} over "
@@ -76,7 +90,15 @@ def ratio_forest(view: RunView, verdict: Verdict, narrow: bool) -> Drawn | str:
         alt,
         "Points: median of the paired ratios of a block; bars: the middle half of its pairs. Diamond: "
         f"the verdict's ratio with its interval over blocks.{within}{hollow}{note}",
+        data,
     )
+
+
+def ends_of(view: RunView, verdict: Verdict) -> list[float]:
+    """What the axis of a comparison must show."""
+    slow, fast, ratio, low, high = oriented(verdict)
+    quarters = [value for row in blocks_of(view, verdict, slow, fast).values() for value in row]
+    return [*quarters, low or ratio, high or ratio] if ratio is not None and quarters else []
 
 
 def frame(axis: Axes, view: RunView, slots: tuple[str, str], ends: Sequence[float], narrow: bool) -> tuple[str, str]:
@@ -130,10 +152,14 @@ def section(seen: RunView, figures: FigureMaker, by_cell: Iterable[Block] = ()) 
         head("metric", *(("cell",) if cells else ()), "A", "B", "ratio", "ratio of means", "blocks", "word"),
         tuple(recorded_row(seen, one) for one in found),
     )
+    drawn = [verdict for verdict in found if worth_drawing(seen, verdict, found)]
+    ends: dict[tuple[str, str], list[float]] = {}
+    for verdict in drawn:
+        ends.setdefault(oriented(verdict)[:2], []).extend(ends_of(seen, verdict))
     by_block = (
-        figures.make(numbered("ratio", number), partial(ratio_forest, seen, verdict))
+        figures.make(numbered("ratio", number), partial(ratio_forest, seen, verdict, ends[oriented(verdict)[:2]]))
         for number, verdict in enumerate(found)
-        if worth_drawing(seen, verdict, found)
+        if verdict in drawn
     )
     title = "The ratio, cell by cell" if cells else "The ratio, block by block"
     return Section("ratio", title, (*by_cell, *by_block, recorded))

@@ -11,6 +11,7 @@ import numpy as np
 from harness.record.events import WorkerStarted
 from reports.chapters.key_figures import NO_WORKER, arm_rows
 from reports.page.blocks import Section, Table, head, present, table_of
+from reports.page.data import Data
 from reports.page.figures import FigureMaker
 from reports.page.plotting import MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.text import Value, duration, missing, plural, tick
@@ -114,9 +115,11 @@ def stacked(view: RunView, narrow: bool) -> Drawn | str:
         return "no start took any time"
     figure, (axis,) = sheet(narrow, 1.1 + 0.36 * len(rows))
     messages, totals = [], []
+    data = Data(("start", "stage", "time, median"))
     for y, (arm, state, workers) in enumerate(rows):
         left = 0.0
-        for _, field, alpha, hatch in STAGES:
+        start = f"{arm.label}, {state} cache" if state != "unknown" else arm.label
+        for stage, field, alpha, hatch in STAGES:
             seconds = float(np.median([getattr(worker, field) for worker in workers])) / 1e9
             axis.barh(
                 y,
@@ -129,10 +132,11 @@ def stacked(view: RunView, narrow: bool) -> Drawn | str:
                 edgecolor=PAPER,
                 hatch=hatch,
             )
+            data.bar(axis, (left, y - 0.31), (left + seconds, y + 0.31), start, stage.format(step=view.unit.step),
+                     duration(seconds * 1e9))  # fmt: skip
             left += seconds
         totals.append(left)
-        words = f"{arm.label}, {state} cache" if state != "unknown" else arm.label
-        messages.append(f"{words} {duration(left * 1e9)}")
+        messages.append(f"{start} {duration(left * 1e9)}")
         axis.annotate(duration(left * 1e9), (left, y), (4, 0), textcoords="offset points", va="center", fontsize=8.5)
     for name, _, alpha, hatch in STAGES:
         axis.barh(0, 0, color=MUTED, alpha=alpha, edgecolor=PAPER, label=name.format(step=view.unit.step), hatch=hatch)
@@ -154,4 +158,5 @@ def stacked(view: RunView, narrow: bool) -> Drawn | str:
         f"Median time to the end of the first {view.unit.step}: {'; '.join(messages)}.",
         "Medians over the starts of each kind. A cold cache holds no compiled operator; with a warm one nothing is "
         "compiled.",
+        data,
     )

@@ -10,9 +10,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from harness.record.events import WarmUp
 from reports.page.blocks import Section
+from reports.page.data import Data
 from reports.page.figures import FigureMaker
 from reports.page.plotting import BAND, INK, MUTED, PAPER, SERIES, Drawn, envelope, legend_above, seconds_axis, sheet
-from reports.text import NA, Floats, duration, several, tag, time_unit
+from reports.text import NA, Floats, count, duration, several, tag, time_unit
 from reports.view.run import ArmView, RunView, remembered
 
 
@@ -47,9 +48,14 @@ def step_times(view: RunView, narrow: bool) -> Drawn | str:
         return f"no {unit.step} took any time"
     figure, axes = sheet(narrow, 0.9 + 1.75 * len(arms), len(arms), sharex=True, sharey=True)
     messages, everything, farthest = [], [], [0.0, 1.0]
+    data = Data(("process", f"{unit.step}, 0 is the first measured one", unit.time))
     for axis, arm in zip(axes, arms, strict=True):
-        lives = [life(arm, block) for block in blocks(arm)]
+        numbers = blocks(arm)
+        lives = [life(arm, block) for block in numbers]
         draw_lives(axis, arm, lives, unit.step)
+        for block, (values, before, _) in zip(numbers, lives, strict=True):
+            data.line(axis, np.arange(values.size, dtype=np.float64) - before, values,
+                      f"{arm.label}, block {block}", lambda at, ns: (f"{at:.0f}", duration(ns)))  # fmt: skip
         steady = [where for _, _, where in lives if where is not None]
         axis.set_title(tag(arm.label))
         farthest += [edge for values, before, _ in lives for edge in (-before, values.size - before)]
@@ -65,7 +71,8 @@ def step_times(view: RunView, narrow: bool) -> Drawn | str:
             f"{duration(float(np.median(arm.step_ns))) if arm.step_ns.size else NA}"
         )
     seconds_log(axes, np.concatenate(everything), narrow, view.unit.time)
-    axes[-1].set_xlabel(f"{view.unit.step} of the process, 0 is the first measured one")
+    joint = ",\n" if narrow else ", "
+    axes[-1].set_xlabel(f"{view.unit.step} of the process{joint}0 is the first measured one")
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5 if narrow else 10))
     margin = 0.02 * (max(farthest) - min(farthest))
     axes[-1].set_xlim(min(farthest) - margin, max(farthest) + margin)
@@ -78,6 +85,7 @@ def step_times(view: RunView, narrow: bool) -> Drawn | str:
         f"One line per process. A triangle marks the first {unit.step}, which holds the just-in-time compilation "
         f"where there is any; the shaded {unit.steps} came before measuring; a diamond marks the first {unit.short} "
         "that the detector calls steady. Outliers are kept.",
+        data,
     )
 
 
@@ -128,7 +136,7 @@ def distribution(view: RunView, narrow: bool) -> Drawn | str:
     arms = [arm for arm in view.arms if arm.step_ns.size]
     if not arms:
         return "no stepwise window was measured"
-    figure, axes = sheet(narrow, 0.75 + 1.05 * len(arms), len(arms), sharex=True)
+    figure, axes = sheet(narrow, 0.75 + 1.05 * len(arms), len(arms), sharex=True, sharey=True)
     pooled = np.concatenate([arm.step_ns for arm in arms])
     if pooled.max() <= 0:
         return f"no {view.unit.step} took any time"
@@ -138,9 +146,10 @@ def distribution(view: RunView, narrow: bool) -> Drawn | str:
         pooled.min() * 0.99, pooled.max() * 1.01, 41 if narrow else 71
     )
     messages = []
+    data = Data(("arm", f"{view.unit.time} from", "to", view.unit.steps))
     for axis, arm in zip(axes, arms, strict=True):
         style, steps = SERIES[arm.slot], arm.step_ns
-        axis.hist(
+        heights, *_ = axis.hist(
             steps,
             bins=list(edges),
             color=style.color,
@@ -150,6 +159,9 @@ def distribution(view: RunView, narrow: bool) -> Drawn | str:
             edgecolor=style.color,
             linewidth=1,
         )
+        for low, high, times in zip(edges[:-1], edges[1:], np.asarray(heights), strict=True):
+            if times:
+                data.bar(axis, (low, 0), (high, times), arm.label, duration(low), duration(high), count(int(times)))
         middle, late = float(np.median(steps)), float(np.percentile(steps, 95))
         axis.axvline(middle, color=INK, linewidth=1.4)
         axis.axvline(late, color=MUTED, linewidth=1.1, linestyle=(0, (4, 2)))
@@ -170,6 +182,7 @@ def distribution(view: RunView, narrow: bool) -> Drawn | str:
         f"{view.unit.time.capitalize()}: {'; '.join(messages)}.",
         f"All {view.unit.steps} of all blocks that were synchronised one by one, outliers included. Solid line: "
         "median; dashed: p95.",
+        data,
     )
 
 

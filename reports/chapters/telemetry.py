@@ -9,6 +9,7 @@ import numpy as np
 from harness.record.events import MonitorState
 from reports.chapters.machine import plain
 from reports.page.blocks import Section, Table, table_of
+from reports.page.data import Data
 from reports.page.figures import FigureMaker
 from reports.page.plotting import MUTED, SERIES, Drawn, envelope, sheet
 from reports.text import DASH, Floats, Value, duration, missing, number, plural, size, tag
@@ -81,8 +82,11 @@ def memory(view: RunView, narrow: bool) -> Drawn | str:
         return reason or "no telemetry of memory was recorded"
     figure, (axis,) = sheet(narrow, 2.4)
     messages = []
+    data = Data(("what", f"seconds since {view.origin}", "memory, GiB"))
     for name, short, what, color, style, stamps, values in found:
-        axis.plot(*memory_line(view, stamps, values), color=color, linestyle=style, label=f"{short}, {what}")
+        x, y = memory_line(view, stamps, values)
+        data.line(axis, x, y, f"{name}, {what}", lambda at, gib: (f"{at:.2f}", number(gib)))
+        axis.plot(x, y, color=color, linestyle=style, label=f"{short}, {what}")
         messages.append(f"{name} up to {size(float(np.nanmax(values)))} {what}")
     axis.set_ylim(bottom=0)
     axis.set_xlabel(f"seconds since {view.origin}")
@@ -93,6 +97,7 @@ def memory(view: RunView, narrow: bool) -> Drawn | str:
         figure,
         "Memory: " + "; ".join(messages) + ".",
         f"Sampled from outside, children included. A line ends where its process does.{restarted(view)}",
+        data,
     )
 
 

@@ -37,13 +37,18 @@ def per_what(view: RunView, kind: str | None, cell: str | None) -> str | None:
     return f"{batch}, {cell_words(cell) if cell is not None else f'geometric mean over {several}'}"
 
 
-def cards(view: RunView) -> tuple[VerdictCard, ...]:
-    """One card per recorded verdict: the main metric, over all cells before each, then others; self-checks last."""
+def ranked(view: RunView) -> list[Verdict]:
+    """The recorded verdicts: the main metric, over all cells before each, then others; self-checks last."""
 
     def rank(verdict: Verdict) -> tuple[bool, bool, bool]:
         return is_self_check(verdict), verdict.kind != view.unit.windows, verdict.cell is not None
 
-    return tuple(card(view, verdict) for verdict in sorted(view.run.of(Verdict), key=rank))
+    return sorted(view.run.of(Verdict), key=rank)
+
+
+def cards(view: RunView) -> tuple[VerdictCard, ...]:
+    """One card per recorded verdict, in their order."""
+    return tuple(card(view, verdict) for verdict in ranked(view))
 
 
 def comes_in_cells(view: RunView, kind: str | None) -> bool:
@@ -59,6 +64,12 @@ def over_cells(view: RunView, verdict: Verdict) -> bool:
 def is_detail(view: RunView, verdict: Verdict) -> bool:
     """Whether a verdict is about one cell and another one tells of all cells together."""
     return verdict.cell is not None and any(over_cells(view, one) for one in view.run.of(Verdict))
+
+
+def is_minor(view: RunView, verdict: Verdict) -> bool:
+    """Whether another verdict on the same arms comes first: of all cells, of the main metric; or none, of a check."""
+    first = next(one for one in ranked(view) if (one.arm_a, one.arm_b) == (verdict.arm_a, verdict.arm_b))
+    return is_self_check(verdict) or first is not verdict
 
 
 def noise_floor(view: RunView, verdict: Verdict) -> str | None:
@@ -88,6 +99,13 @@ def oriented(verdict: Verdict) -> tuple[str, str, float | None, float | None, fl
     above, ratio, low, high = turned(verdict.word, verdict.ratio, verdict.ci_low, verdict.ci_high)
     arms = (verdict.arm_a, verdict.arm_b) if above == "A" else (verdict.arm_b, verdict.arm_a)
     return (*arms, ratio, low, high)
+
+
+def facing(verdict: Verdict, turned: bool) -> tuple[float, float, float]:
+    """Ratio, low and high end of a verdict that has a ratio, B / A where turned; an end not known is the ratio."""
+    ratio, ends = verdict.ratio or 1.0, (verdict.ci_low, verdict.ci_high)
+    low, high = (end if end is not None and math.isfinite(end) and end > 0 else ratio for end in ends)
+    return (1 / ratio, 1 / high, 1 / low) if turned else (ratio, low, high)
 
 
 def card(view: RunView, verdict: Verdict) -> VerdictCard:
@@ -126,7 +144,7 @@ def card(view: RunView, verdict: Verdict) -> VerdictCard:
         sentence(verdict.next_action) if verdict.next_action else None,
         verdict.word,
         TONES.get(verdict.word, "refused"),
-        is_self_check(verdict) or detail,
+        is_minor(view, verdict),
     )
 
 

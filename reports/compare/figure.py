@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 
 from reports.chapters.ratio import frame_ratio
 from reports.compare.runs import Comparison, Row, told
+from reports.page.data import Data
 from reports.page.plotting import INK, MUTED, PAPER, Drawn, sheet
-from reports.text import Floats, tick
+from reports.text import Floats, number, tick
 from reports.view.words import margin_words
 
 
@@ -20,11 +21,17 @@ def forest(comparison: Comparison, narrow: bool) -> Drawn | str:
     figure, (axis,) = sheet(narrow, 1.15 + 0.5 * len(shown))
     ends: list[float] = []
     messages, names = [], []
+    data = Data(("arm", f"time in {'B' if len(comparison.pairs) == 1 else 'the later run'} / time in A", "from", "to",
+                 "verdict"))  # fmt: skip
     for y, (pair, row) in enumerate(shown):
         label = str(row.subject)
         names.append(label if len(comparison.pairs) == 1 else f"{pair.name}: {label}")
         ends += draw_row(axis, y, row)
         assert row.verdict
+        ratio = row.verdict.ratio or 1.0
+        low, high = row.verdict.ci_low or ratio, row.verdict.ci_high or ratio
+        data.bar(axis, (low, y), (high, y), names[-1], number(ratio, 5), number(low, 5), number(high, 5),
+                 row.verdict.word)  # fmt: skip
         messages.append(f"{names[-1]} {told(row.verdict)} ({row.verdict.word})")
     axis.set_yticks(range(len(shown)), [tick(name, narrow) for name in names])
     axis.set_ylim(len(shown) - 0.35, -0.6)
@@ -41,6 +48,7 @@ def forest(comparison: Comparison, narrow: bool) -> Drawn | str:
         f"{later}, and hollow those of A, all over the mean of A."
         + (f" Grey, below: {describes(comparison)}; it decides nothing." if secondary else "")
         + f" The grey band is the margin of {margin_words(comparison.margin)} around 1.{note}",
+        data,
     )
 
 

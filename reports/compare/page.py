@@ -12,12 +12,17 @@ from reports.compare.fairness import listed
 from reports.compare.method import method
 from reports.compare.runs import Comparison, Pair, Row, told
 from reports.page.blocks import Note, Part, Picture, Prose, Report, Section, Table, VerdictCard, head, section, table_of
+from reports.page.forest import Forest, on_one_scale
+from reports.page.forest import Row as Ratio
 from reports.suites.registry import whole
 from reports.text import Value, duration, missing, percent, plural, signed_percent, utc
 from reports.view.words import level_words, margin_words, reason_words
 
 TONES = {"slower": "refused", "faster": "decided", "equivalent": "even", "inconclusive": "open"}
 FIGURES = {"equivalent": "=", "inconclusive": "?"}
+FOREST = "Time in {run} / time in A"
+FOREST_LEFT, FOREST_RIGHT = "\N{LEFTWARDS ARROW} less time than in A", "more time than in A \N{RIGHTWARDS ARROW}"
+RELATIVE = "relative to {control}"
 GRAVITY = ("slower", "inconclusive", "faster", "equivalent")
 ROLES = {"machine": "machine, allowed", "software": "under test", "other": ""}
 DRIFT = (
@@ -57,7 +62,23 @@ def report(comparison: Comparison, figure: Picture | Prose, command: Sequence[st
         tuple(one for one in sections if one),
         word_label="verdict",
         footer="Built by ddpm-bench from the journals of the compared runs.",
+        forests=on_one_scale([forest(comparison, pair) for pair in comparison.pairs]),
     )  # fmt: skip
+
+
+def forest(comparison: Comparison, pair: Pair) -> Forest:
+    """The verdicts on one later run in one picture."""
+    rows = tuple(forest_row(row) for row in pair.rows if row.verdict)
+    return Forest(FOREST.format(run=pair.name), FOREST_LEFT, FOREST_RIGHT, rows, comparison.margin)
+
+
+def forest_row(row: Row) -> Ratio:
+    """One verdict of it."""
+    change = row.verdict
+    assert change is not None
+    over = RELATIVE.format(control=row.control) if row.judged == "relative" else None
+    label = ", ".join(word for word in (row.subject.arm, row.subject.cell or row.subject.metric, over) if word)
+    return Ratio(label, told(change), change.word, TONES[change.word], change.ratio, change.ci_low, change.ci_high)
 
 
 def title(comparison: Comparison) -> str:

@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from harness.stats.curves import ALONE, LEVEL
 from reports.curves.aligned import Aligned
+from reports.page.data import Data
 from reports.page.plotting import BAND, INK, MUTED, SERIES, Drawn, envelope, labelled, sheet
 from reports.text import Floats, number, percent, plural, signed_percent
 
@@ -20,6 +21,7 @@ def overlay(found: Aligned, narrow: bool) -> Drawn | str:
     """Every run's curve, smoothed, and the noise of the first of each behind it."""
     figure, (axis,) = sheet(narrow, 3.1)
     steps = found.steps.astype(np.float64)
+    data = Data(("run", "step, as A counts", "loss, running mean"))
     for slot, losses in (("A", found.x), ("B", found.y)):
         style = SERIES[slot]
         for row, values in enumerate(losses):
@@ -27,7 +29,10 @@ def overlay(found: Aligned, narrow: bool) -> Drawn | str:
                               values, np.nan)
             if row == 0:
                 axis.plot(*envelope(steps, usable, 400), color=style.color, linewidth=0.5, alpha=0.25)
-            axis.plot(*envelope(steps, smoothed(usable), 400), color=style.color,
+            name = slot if len(losses) == 1 else f"{slot}, run {row + 1}"
+            mean = smoothed(usable)
+            data.line(axis, steps, mean, name, lambda step, loss: (f"{step:.0f}", number(loss, 4)))
+            axis.plot(*envelope(steps, mean, 400), color=style.color,
                       linewidth=1.3 if len(losses) < 3 else 0.9, linestyle=style.line, label=slot)  # fmt: skip
     if found.outcome.logarithm:
         axis.set_yscale("log")
@@ -42,7 +47,7 @@ def overlay(found: Aligned, narrow: bool) -> Drawn | str:
             for last in (losses[:, -max(1, found.steps.size // 10):] for losses in (found.x, found.y)))
     return Drawn(figure, "Mean loss over the last tenth of the steps: A {}, B {}.".format(*ends),
                  f"{found.seeds}, each a line: a running mean over a {SMOOTH}th of the steps; pale, the losses of the "
-                 "first run of each as they were logged.")  # fmt: skip
+                 "first run of each as they were logged.", data)  # fmt: skip
 
 
 def difference(found: Aligned, narrow: bool) -> Drawn | str:
@@ -56,10 +61,16 @@ def difference(found: Aligned, narrow: bool) -> Drawn | str:
     reach = 1.15 * max(margin, *sizes)
     axis.axhspan(-margin, margin, color=BAND, zorder=0)
     axis.axhline(0, color=MUTED, linewidth=0.8)
+    data = Data(("steps", "B against A", "from", "to", "by itself"))
     # A's first step has no logarithm where it counts from 0.
     low = found.steps[0] - 1
     for one in shown:
         ends = [max(one.first - low - 0.5, 0.5), one.last - low + 0.5]
+        bounds = [signed_percent(relative(one.difference + sign * one.half_width, found)) for sign in (-1, 1)]
+        data.bar(axis, (ends[0], one.difference), (ends[1], one.difference), f"{one.first} to {one.last}",
+                 signed_percent(relative(one.difference, found)),
+                 *(bounds if math.isfinite(one.half_width) else ("", "")),
+                 "told apart" if one.differs else "not told apart")  # fmt: skip
         if math.isfinite(one.half_width):
             axis.fill_between(ends, one.difference - one.half_width, one.difference + one.half_width,
                               color=SERIES["B"].color, alpha=0.25, linewidth=0)  # fmt: skip
@@ -81,6 +92,7 @@ def difference(found: Aligned, narrow: bool) -> Drawn | str:
         "A line each window, twice as long as the one before it; around it the interval that holds in all windows at "
         f"once ({percent(1 - ALONE * LEVEL)}). Thick: told apart by itself. The grey band is the margin of "
         f"{percent(margin)}.",
+        data,
     )
 
 

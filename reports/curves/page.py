@@ -12,11 +12,14 @@ from reports.curves.aligned import Aligned
 from reports.curves.figure import difference, overlay, relative
 from reports.page.blocks import Code, Note, Part, Prose, Report, Section, Table, VerdictCard, head
 from reports.page.figures import FigureMaker
-from reports.text import Value, missing, number, one_line, percent, plural, signed_percent
+from reports.page.forest import Forest, Row, on_one_scale
+from reports.text import Value, missing, number, one_line, percent, plural, signed_percent, with_interval
 
 LEVEL_WORDS = f"{percent(1 - ALONE * LEVEL)} in all at once"
 TONES = {"same": "even", "differs": "refused", "cannot be told": "open"}
 FIGURES = {"same": "=", "differs": "\N{NOT EQUAL TO}", "cannot be told": "?"}
+FOREST, FOREST_STEPS = "Loss of B / loss of A", "steps {first} to {last}"
+FOREST_LEFT, FOREST_RIGHT = "\N{LEFTWARDS ARROW} B's loss is lower", "B's loss is higher \N{RIGHTWARDS ARROW}"
 METHOD = (
     "A run is one observation, because its steps are not independent. Its curve becomes the means of {what} over "
     "windows, each twice as long as the one before, so that early and late differences count alike. Under one recipe "
@@ -60,7 +63,25 @@ def report(found: Aligned, command: Sequence[str], figures: FigureMaker) -> Repo
         ),
         word_label="verdict",
         footer="Built by ddpm-bench from the logs that it names.",
+        forests=on_one_scale([forest(found)]),
     )  # fmt: skip
+
+
+def forest(found: Aligned) -> Forest:
+    """All windows in one picture."""
+    rows = tuple(forest_row(one, found) for one in found.outcome.windows if math.isfinite(one.difference))
+    return Forest(FOREST, FOREST_LEFT, FOREST_RIGHT, rows, relative(found.outcome.margin, found))
+
+
+def forest_row(one: Window, found: Aligned) -> Row:
+    """One window of it."""
+    low, ratio, high = (1 + relative(one.difference + by, found) for by in (-one.half_width, 0.0, one.half_width))
+    known = math.isfinite(one.half_width)
+    word = "differs" if one.differs else inside(one, found)
+    tone = {"differs": "decided", "same": "even"}.get(word, "open")
+    label = FOREST_STEPS.format(first=one.first, last=one.last)
+    text = with_interval(ratio, low if known else None, high if known else None)
+    return Row(label, text, word, tone, ratio, low if known else None, high if known else None)
 
 
 def listed(logs: Sequence[object]) -> str:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reports.page.forest import Forest
 from reports.text import Value
 
 FOOTER = (
     "Built by ddpm-bench from the run's journal. Every figure comes from this run, except those that are "
     "marked as published elsewhere."
 )
+
+# Details that are folded away, one or several.
+FURTHER = "{number} further statement in words", "{number} further statements in words"
+# Severity of a finding -> one, several.
+SEVERITIES = {"error": ("error", "errors"), "warning": ("warning", "warnings"), "info": ("note", "notes")}
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,14 @@ class Picture:
         alt: the figure's message in one sentence, with its numbers.
         caption: what is drawn.
         svg: variant -> SVG element, for inlining.
+        data: what is drawn, in numbers; None where it was not told.
     """
 
     name: str
     alt: str
     caption: str
     svg: dict[str, str] = field(default_factory=dict)
+    data: Table | None = None
     kind: Literal["picture"] = "picture"
 
 
@@ -58,6 +67,35 @@ class Code:
     text: str
     label: str
     kind: Literal["code"] = "code"
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One line of a tree.
+
+    Attributes:
+        depth: how many lines it stands inside.
+        text: what it says.
+        mark: "good", "bad", "warn" or "", as a table's cell.
+    """
+
+    depth: int
+    text: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Lines that stand inside one another, in order; text that need not keep its columns, unlike code."""
+
+    lines: tuple[Branch, ...]
+    label: str
+    kind: Literal["tree"] = "tree"
+
+    @property
+    def text(self) -> str:
+        """As plain text."""
+        return "\n".join(f"{'   ' * line.depth}{line.text}" for line in self.lines)
 
 
 @dataclass(frozen=True)
@@ -97,7 +135,7 @@ class Images:
     kind: Literal["images"] = "images"
 
 
-Block = Prose | Table | Picture | Images | Code
+Block = Prose | Table | Picture | Images | Code | Tree
 
 
 @dataclass(frozen=True)
@@ -151,7 +189,8 @@ class VerdictCard:
         next_action: what to do next, as recorded.
         word: the recorded word; "" for a statement that is no verdict.
         tone: "decided", "even", "open" or "refused".
-        minor: whether it is a self-check, shown smaller.
+        minor: whether it is a self-check or one of many, told behind the others.
+        cause: whether it says why, and not what.
     """
 
     figure: str
@@ -161,6 +200,7 @@ class VerdictCard:
     word: str
     tone: str
     minor: bool = False
+    cause: bool = False
 
     @property
     def sentence(self) -> str:
@@ -179,6 +219,13 @@ class Note:
     times: int = 1
 
 
+def counted(notes: Sequence[Note]) -> list[tuple[str, str]]:
+    """How many there are of each severity, the worst first: severity, and in words."""
+    found = Counter(note.severity for note in notes)
+    return [(severity, f"{found[severity]} {words[found[severity] > 1]}") for severity, words in SEVERITIES.items()
+            if found[severity]]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Report:
     """Everything a report shows, in order.
@@ -186,6 +233,8 @@ class Report:
     Attributes:
         word_label: what the word of a verdict is called.
         footer: the last line.
+        forests: the ratios of every pair of arms, on one scale.
+        quoted: the few figures that people quote, a table each part.
     """
 
     title: str
@@ -197,6 +246,41 @@ class Report:
     sections: tuple[Section, ...]
     word_label: str = "recorded verdict"
     footer: str = FOOTER
+    forests: tuple[Forest, ...] = ()
+    quoted: tuple[Table, ...] = ()
+
+    @property
+    def main(self) -> list[VerdictCard]:
+        """What is said first; all of it where everything is a detail."""
+        found = [card for card in self.verdicts if not card.cause and not card.minor]
+        return found or [card for card in self.verdicts if not card.cause][:1]
+
+    @property
+    def causes(self) -> list[VerdictCard]:
+        """Why."""
+        return [card for card in self.verdicts if card.cause]
+
+    @property
+    def further(self) -> list[VerdictCard]:
+        """Details, in words."""
+        said = [*map(id, self.main), *map(id, self.causes)]
+        return [card for card in self.verdicts if id(card) not in said]
+
+    @property
+    def further_title(self) -> str:
+        """What these are called."""
+        number = len(self.further)
+        return FURTHER[number > 1].format(number=number)
+
+    @property
+    def counted(self) -> list[tuple[str, str]]:
+        """How many findings there are of each severity: severity, and in words."""
+        return counted(self.notes)
+
+    @property
+    def grave(self) -> bool:
+        """Whether a finding says that something did not work: that is not folded away."""
+        return any(note.severity == "error" for note in self.notes)
 
     @property
     def cards_title(self) -> str:

@@ -71,12 +71,14 @@ def drawing(name: str, draw: Draw, png: bool = False) -> Drawing | str:
         wide = draw(False)
         if isinstance(wide, str):
             return wide
-        inline = {"wide": svg(wide.figure, f"{name}-w")}
+        # Nobody points at a phone.
+        inline = {"wide": svg(wide.figure, f"{name}-w", wide.data)}
         file = raster(wide.figure) if png else None
         phone = draw(True)
         if not isinstance(phone, str):
             inline["narrow"] = svg(phone.figure, f"{name}-n")
-    return Drawing(Picture(name, wide.alt, wide.caption, inline), alone(inline["wide"]), file)
+    data = wide.data.table if wide.data and wide.data.marks else None
+    return Drawing(Picture(name, wide.alt, wide.caption, inline, data), alone(inline["wide"]), file)
 
 
 def undrawn(error: Exception) -> str:

@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter
 
 from impls.pictures.plot import style
 from reports.page.arrangement import arrange
+from reports.page.data import Data
 from reports.page.frame import Frame
 from reports.text import Floats, number, time_unit
 
@@ -59,6 +60,7 @@ ALONE_STYLE = """<style>
 :root{color:#1b1f24;--paper:#fff}
 @media (prefers-color-scheme:dark){:root{color:#e6e9ec;background:#14181d;--paper:#14181d;--muted:#9aa5b0;
 --grid:#333b44;--band:#232a32;--arm-a:#56b4e9;--arm-f:#0072b2;--arm-g:#a8a8a8}}
+.targets>:hover{fill-opacity:.14}
 </style>"""
 RC: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -105,11 +107,12 @@ RC: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Drawn:
-    """One figure with its message: `alt` in one sentence, `caption` says what is drawn."""
+    """One figure with its message: `alt` in one sentence, `caption` says what is drawn, `data` its numbers."""
 
     figure: Figure
     alt: str
     caption: str
+    data: Data | None = None
 
 
 def sheet(narrow: bool, height: float, rows: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
@@ -171,14 +174,21 @@ def envelope(x: Floats, y: Floats, most: int = 800) -> tuple[Floats, Floats]:
     return x[keep], y[keep]
 
 
-def svg(figure: Figure, prefix: str) -> str:
-    """The figure as one SVG element that can stand inside a page: `prefix` makes its ids unique there."""
+def svg(figure: Figure, prefix: str, data: Data | None = None) -> str:
+    """The figure as one SVG element that can stand inside a page: `prefix` makes its ids unique there.
+
+    Args:
+        figure: what is drawn.
+        prefix: of ids.
+        data: what whoever points at the figure is told.
+    """
     buffer = io.StringIO()
     canvas: Any = FigureCanvasSVG(figure)
     figure.set_dpi(72)
     arrange(figure)
     canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return tidied(buffer.getvalue(), prefix)
+    text = tidied(buffer.getvalue(), prefix)
+    return text.removesuffix("</svg>") + data.targets(figure) + "</svg>" if data else text
 
 
 def tidied(text: str, prefix: str) -> str:

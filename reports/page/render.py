@@ -9,10 +9,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from reports.page.blocks import Report
-from reports.text import printable
+from reports.page.blocks import Report, Table
+from reports.text import NA, UNPRINTABLE, Value, printable
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 
@@ -31,16 +31,16 @@ def markdown(report: Report) -> str:
 @cache
 def html_environment() -> Environment:
     """Templates whose every value is escaped; SVG drawn by this program, whose texts are, passes through `inline`."""
-    return _environment(_clean, inline=Markup)
+    return _environment(_clean, inline=Markup, grid=grid)
 
 
 @cache
 def markdown_environment() -> Environment:
     """Templates whose every value is escaped for Markdown, HTML included."""
-    return _environment(markdown_text, fenced=fenced, address=address)
+    return _environment(markdown_text, fenced=fenced, address=address, lines=lines)
 
 
-def _environment(finalize: Callable[[object], object], **filters: Callable[[str], Markup]) -> Environment:
+def _environment(finalize: Callable[[object], object], **filters: Callable[..., Markup]) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -53,10 +53,31 @@ def _environment(finalize: Callable[[object], object], **filters: Callable[[str]
     return environment
 
 
+# What no Markdown reader takes for anything but text, such as most numbers and names.
+PLAIN = re.compile(r"(?!\d+[.)] )(?!.*www)[A-Za-z0-9][A-Za-z0-9 ,.%/()\N{MICRO SIGN}\N{EN DASH}\u202f]*")
+
+
+def lines(table: Table) -> Markup:
+    """A table."""
+    heads = "".join(f"{markdown_cell(value)} | " for value in table.head)
+    rows = "".join("| " + "".join([f"{markdown_cell(value)} | " for value in row]) + "\n" for row in table.rows)
+    return Markup(f"{markdown_text(table.caption)}:\n\n| {heads}\n|{'---|' * len(table.head)}\n{rows}")
+
+
+def markdown_cell(value: Value) -> str:
+    """What stands in a cell."""
+    text = str(markdown_text(value.text))
+    if value.link:
+        text = f"[{text}]({address(value.link)})"
+    return f"{text} ({markdown_text(value.note)})" if value.note else text
+
+
 def markdown_text(value: object) -> Markup:
     """A value as one line of literal Markdown text: nothing in it is markup, a cell break or HTML."""
     if isinstance(value, Markup):
         return value
+    if PLAIN.fullmatch(str(value)):
+        return Markup(value)
     line = " ".join(printable(value).split("\n"))
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # Escaping every special character is ugly to read; only those that can start something at their place are.
@@ -78,6 +99,54 @@ def fenced(text: str) -> Markup:
     longest = max((len(run) for run in re.findall(r"`+", plain)), default=0)
     fence = "`" * max(3, longest + 1)
     return Markup(f"{fence}text\n{plain}\n{fence}")
+
+
+# With more columns than these a table stands on a phone, or on a small tablet too, with a line for every cell.
+MOST_ON_PHONE, MOST_ON_TABLET = 3, 6
+
+
+def grid(table: Table) -> Markup:
+    """A table; where its columns may find no room side by side, every cell carries the name of its column.
+
+    In Python, because a page has thousands of cells and a template takes ten times as long for each.
+    """
+    columns = len(table.head)
+    names = [f' data-of="{escaped(value.text)}"' if columns > MOST_ON_PHONE else "" for value in table.head]
+    sort = "facts" if columns == 2 else ""
+    if columns > MOST_ON_PHONE:
+        sort = "spread" if columns > MOST_ON_TABLET else "stack"
+    heads = "".join(f'<th scope="col">{cell(value)}</th>' for value in table.head)
+    rows = "".join(
+        f'<tr><th scope="row">{cell(first)}</th>'
+        + "".join([f"<td{name}>{cell(value)}</td>" for name, value in zip(names[1:], rest, strict=True)]) + "</tr>\n"
+        for first, *rest in table.rows
+    )  # fmt: skip
+    marked = f' class="{sort}"' if sort else ""
+    return Markup(f'<table{marked} aria-label="{escaped(table.caption)}">\n<thead><tr>{heads}</tr></thead>\n'
+                  f"<tbody>\n{rows}</tbody>\n</table>")
+
+
+# What HTML reads, and what is never shown.
+MARKS = re.compile(f"[&<>\"']|{UNPRINTABLE.pattern}")
+
+
+def cell(value: Value) -> str:
+    """What stands in a cell."""
+    text = escaped(value.text)
+    if value.text == NA:
+        text = f'<span class="na">{text}</span>'
+    elif value.slot:
+        text = f'<span class="arm arm-{escape(value.slot)}">{text}</span>'
+    elif value.link:
+        text = f'<a href="{escape(value.link)}" download>{text}</a>'
+    elif value.mark:
+        text = f'<span class="{value.mark}">{text}</span>'
+    return f"{text}<small>{escaped(value.note)}</small>" if value.note else text
+
+
+def escaped(text: str) -> str:
+    """Text for HTML; most needs nothing."""
+    return str(escape(printable(text))) if MARKS.search(text) else text
 
 
 def _clean(value: object) -> object:

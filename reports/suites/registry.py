@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness.record.events import PartName
 from harness.record.plugins import offered
 from harness.record.run import RecordedRun
 from impls.errors import UsageError
+from reports.chapters import findings
 from reports.chapters.chapter import Chapter, Timed, Unknown
+from reports.page.blocks import Note
 from reports.suites.align.chapter import Align
 from reports.suites.inference import Inference
 from reports.suites.parity.chapter import Parity
@@ -15,7 +19,7 @@ from reports.suites.sampling.chapter import Sampling
 from reports.suites.scaling.chapter import Scaling
 from reports.suites.training.chapter import Training
 from reports.suites.why.chapter import Why
-from reports.view.run import RunView, view
+from reports.view.run import RunView, remembered, view
 from reports.view.words import EITHER, STEPS
 
 CHAPTERS: tuple[Chapter, ...] = (Training(), Inference(), Sampling(), Quality(), Parity(), Why(), Align(), Scaling())
@@ -48,6 +52,7 @@ def parts_of(run: RecordedRun) -> tuple[PartName, ...]:
     return tuple(part for part, own in zip(run.parts, lines, strict=True) if own - shared) or run.parts[:1]
 
 
+@remembered
 def whole(run: RecordedRun) -> RunView:
     """The run in the words that hold for all that it timed."""
     chapters = [chapter_of(part) for part in parts_of(run)]
@@ -61,6 +66,7 @@ def settings_of(run: RecordedRun) -> set[str]:
     return {chapter_of(part).unit.settings for part in parts_of(run)}
 
 
+@remembered
 def chapters_of(seen: RunView) -> list[tuple[Chapter, RunView]]:
     """Every part of a run with the chapter that tells of it, in order."""
     chapters = [chapter_of(part) for part in parts_of(seen.run)]
@@ -68,3 +74,9 @@ def chapters_of(seen: RunView) -> list[tuple[Chapter, RunView]]:
         return [(chapters[0], seen)]
     alone = sum(isinstance(chapter, Timed) for chapter in chapters) < 2
     return [(one, view(seen.run.part(one.part), one.unit, whole=seen, alone=alone, part=one.part)) for one in chapters]
+
+
+def notes_of(seen: RunView, parts: Sequence[tuple[Chapter, RunView]]) -> tuple[Note, ...]:
+    """What a reader must know of a run and its parts, the worst first."""
+    timed = any(isinstance(chapter, Timed) for chapter, _ in parts)
+    return findings.notes(seen, (note for chapter, part in parts for note in chapter.notes(part)), timed)

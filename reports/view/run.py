@@ -298,6 +298,11 @@ def is_self_check(verdict: Verdict) -> bool:
     return verdict.metric.endswith(SELF_CHECK)
 
 
+def copies(view: RunView) -> set[str]:
+    """The slots that are there for the self-check alone: an arm again."""
+    return {verdict.arm_b for verdict in view.run.of(Verdict) if is_self_check(verdict)}
+
+
 def nested(data: Any, keys: Sequence[str]) -> Any:
     """`data[key][key]...`, or None where a key is missing."""
     for key in keys:

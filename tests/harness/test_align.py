@@ -43,8 +43,8 @@ def test_a_list_of_modules_keeps_its_name_in_the_tree(lab):
     layers = [AlignedLayer(part="align", arm_a="A", arm_b="B", number=number, name=name, kind="Block", nth=0,
                            within=within, differences=[])
               for number, (name, within) in enumerate([("", None), ("down.0", 0), ("down.0.conv", 1), ("up.0", 0)])]
-    assert [line.split(" (")[0] for line in tree.drawn(layers, found)] == [
-        "network", "   down.0", "      conv", "   up.0"]
+    assert [(line.depth, line.text.split(" (")[0]) for line in tree.drawn(layers, found)] == [
+        (0, "network"), (1, "down.0"), (2, "conv"), (1, "up.0")]
 
 
 def test_equal_arms_agree_and_the_page_says_so_first(lab):

@@ -63,8 +63,8 @@ class Page:
             self.events.append(self._read())
 
     def value(self, expression: str) -> Any:
-        """What a JavaScript expression gives in the page."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """What a JavaScript expression gives in the page, or what its promise comes to."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 

@@ -57,7 +57,7 @@ def test_the_figure_has_a_message_and_follows_the_theme(slower: tuple[Comparison
     label = re.search(r'role="img" aria-label="(Time in B divided by time in A: [^"]+)"', page)
     assert label and re.search(r"jittor 1\.03\d* \[1\.0\d+, 1\.0\d+\] \(slower\)", label[1])
     assert "](figures/compare.svg)" in markdown
-    for svg in re.findall(r"<svg.*?</svg>", page, flags=re.S):
+    for svg in re.findall(r"<svg xmlns.*?</svg>", page, flags=re.S):
         ET.fromstring(svg)
         assert "currentColor" in svg and "#1b1f24" not in svg
 

@@ -20,6 +20,10 @@ WIDER = """[...document.querySelectorAll('main *, header *, nav *')].filter(e =>
   if (e.closest('.scroll') || e.closest('pre') || e.closest('svg')) return false;
   const box = e.getBoundingClientRect(); return box.width > 0 && box.right > window.innerWidth + 1;
 }).map(e => e.outerHTML.slice(0, 200))"""
+# What moves sideways inside the page: a table, a tree, text to copy.
+SIDEWAYS = """[...document.querySelectorAll('.scroll, pre, .tree, table, .forest, details')]
+  .filter(e => e.getBoundingClientRect().width && e.scrollWidth > e.clientWidth + 1)
+  .map(e => [e.scrollWidth, e.clientWidth, e.outerHTML.slice(0, 200)])"""
 CONTRAST = """(() => {
   const light = c => { const [r, g, b] = c.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
     .map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b; };
@@ -31,6 +35,7 @@ CONTRAST = """(() => {
       return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), e.outerHTML.slice(0, 120)]; })
     .filter(([ratio]) => ratio < 4.5);
 })()"""
+UNFOLD = "document.querySelectorAll('details').forEach(e => { e.open = true; })"
 OVERLAPS = """[...document.querySelectorAll('figure svg')].filter(s => s.getBoundingClientRect().width).flatMap(s => {
   const f = s.getBoundingClientRect();
   return [...s.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()])
@@ -67,6 +72,9 @@ def test_a_report_in_the_browser(
     assert complaints(page, file) == []
     assert page.value("document.documentElement.scrollWidth") <= width
     assert page.value(WIDER) == []
+    assert page.value(SIDEWAYS) == []
+    page.value(UNFOLD)
+    assert page.value(WIDER) == [] and page.value(SIDEWAYS) == []
     assert page.value(CONTRAST) == []
     assert page.value(OVERLAPS) == []
     shown = page.value(
@@ -97,7 +105,9 @@ def test_a_hostile_report_in_the_browser(page: chromium.Page, request: pytest.Fi
     file = request.getfixturevalue(which).folder / "report.html"
     page.open(file, 390)
     assert complaints(page, file) == []
+    page.value(UNFOLD)
     assert page.value("document.documentElement.scrollWidth") <= 390
+    assert page.value(SIDEWAYS) == []
     assert page.value("document.scripts.length") == 0
 
 

@@ -35,7 +35,11 @@ class Sketches(FigureMaker):
             return Prose(f"{name}: n/a, {wide}.")
         assert isinstance(wide.figure, matplotlib.figure.Figure)
         assert "nan" not in wide.alt.split() and wide.alt.endswith(".")
-        return Picture(name, wide.alt, wide.caption, {"wide": f"<svg id='{name}'></svg>"})
+        assert wide.data is not None and wide.data.marks, f"{name} tells no data"
+        assert {len(mark.cells) for mark in wide.data.marks} == {len(wide.data.head)}
+        table = wide.data.table
+        assert all("None" not in cell.text.split() and "nan" not in cell.text for row in table.rows for cell in row)
+        return Picture(name, wide.alt, wide.caption, {"wide": f"<svg id='{name}'></svg>"}, table)
 
 
 def report_of(folder: Path) -> Report:

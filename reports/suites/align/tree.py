@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.record.events import AlignedLayer, Alignment
-from reports.page.blocks import Code, Prose, Section, present
+from reports.page.blocks import Branch, Prose, Section, Tree, present
 from reports.text import number, plural, sentence
 from reports.view.run import RunView
 
@@ -16,14 +16,14 @@ MOST = 300
 
 def section(seen: RunView, one: Alignment, anchor: str, names: str) -> Section | None:
     """The sentence, the tree, the hints."""
-    lines = list(drawn(of(seen, one), one))
+    lines = tuple(drawn(of(seen, one), one))
     said = [Prose(sentence(f"What the arrays bear out: {hint}")) for hint in one.hints]
     calls = "; ".join(one.unmatched[:20])
     alone = Prose(sentence(f"Calls that one arm alone made: {calls}")) if calls else None
     if len(lines) > MOST:
-        lines = [*lines[:MOST], f"... {plural(len(lines) - MOST, 'more line')}"]
-    tree = Code("\n".join(lines), f"Calls of modules in order, {seen.label(one.reference)}'s as the reference; behind "
-                "each the largest relative difference of its outputs when fed") if lines else None
+        lines = (*lines[:MOST], Branch(0, f"... {plural(len(lines) - MOST, 'more line')}"))
+    tree = Tree(lines, f"Calls of modules in order, {seen.label(one.reference)}'s as the reference; behind each the "
+                "largest relative difference of its outputs when fed") if lines else None
     notes = [Prose(sentence(f"No fault, but known: {note}")) for note in one.notes]
     return Section(anchor, f"Layers{names}", present(Prose(words(seen, one)), tree, *said, *notes, alone))
 
@@ -46,8 +46,8 @@ def of(seen: RunView, one: Alignment) -> list[AlignedLayer]:
     return sorted(found, key=lambda line: line.number)
 
 
-def drawn(layers: list[AlignedLayer], one: Alignment) -> Iterator[str]:
-    """Lines of text."""
+def drawn(layers: list[AlignedLayer], one: Alignment) -> Iterator[Branch]:
+    """Its lines."""
     within: dict[int | None, list[AlignedLayer]] = {}
     names = {layer.number: layer.name for layer in layers}
     for layer in layers:
@@ -56,7 +56,7 @@ def drawn(layers: list[AlignedLayer], one: Alignment) -> Iterator[str]:
     def plain(layer: AlignedLayer) -> bool:
         return state(layer, one) in (AGREES, "") and all(map(plain, within.get(layer.number, ())))
 
-    def visit(layer: AlignedLayer, indent: str) -> Iterator[str]:
+    def visit(layer: AlignedLayer, depth: int) -> Iterator[Branch]:
         inner = within.get(layer.number, [])
         folded = bool(inner) and plain(layer) and (layer.within is not None or one.culprit is not None)
         more = f" [{plural(count(layer), 'call')} inside, all agree]" if folded else ""
@@ -64,16 +64,18 @@ def drawn(layers: list[AlignedLayer], one: Alignment) -> Iterator[str]:
         # Less the name of the call around it; lists of modules are never called, so theirs stays.
         around = f"{names[layer.within]}." if layer.within is not None and names[layer.within] else ""
         name = layer.name.removeprefix(around) or "network"
-        yield f"{indent}{name} ({layer.kind}){again}  {worst(layer)}{state(layer, one)}{more}"
+        said = state(layer, one)
+        mark = "bad" if said.startswith(FIRST) else "warn" if said in (TOO, AFTER) else ""
+        yield Branch(depth, f"{name} ({layer.kind}){again}  {worst(layer)}{said}{more}", mark)
         if not folded:
             for child in inner:
-                yield from visit(child, indent + "   ")
+                yield from visit(child, depth + 1)
 
     def count(layer: AlignedLayer) -> int:
         return sum(1 + count(child) for child in within.get(layer.number, ()))
 
     for layer in within.get(None, []):
-        yield from visit(layer, "")
+        yield from visit(layer, 0)
 
 
 def state(layer: AlignedLayer, one: Alignment) -> str:

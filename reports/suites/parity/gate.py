@@ -13,6 +13,7 @@ from harness.record.events import ParityResult
 from impls.recipe.precision import WORDS
 from reports.chapters.losses import shared
 from reports.page.blocks import Block, Code, Prose, Section, Table, head
+from reports.page.data import Data
 from reports.page.figures import FigureMaker, numbered
 from reports.page.plotting import INK, MUTED, SERIES, Drawn, legend_above, sheet
 from reports.text import DASH, Floats, Value, missing, number, passed, plural, tag
@@ -144,6 +145,10 @@ def parity_losses(view: RunView, result: ParityResult, narrow: bool) -> Drawn | 
             linestyle=(0, (4, 2)),
             label="control: weights off by 1e-7",
         )
+    data = Data(("what", "matched step", "relative difference of losses"))
+    for name, at, values in ((f"{other} against {one}", steps, found), ("control", control_steps, control)):
+        for step, far in zip(at.tolist(), values.tolist(), strict=True):
+            data.point(axis, step, max(far, floor), name, f"{step:.0f}", number(far))
     if allowed is not None and math.isfinite(allowed) and allowed > 0:
         axis.axhline(allowed, color=INK, linewidth=1.1, linestyle=(0, (1, 1)), label=f"tolerance {number(allowed, 2)}")
     axis.set_yscale("log")
@@ -161,6 +166,7 @@ def parity_losses(view: RunView, result: ParityResult, narrow: bool) -> Drawn | 
         f"{plural(found.size, 'matched step')}{allowed_words}.{lost_words}",
         f"The same {shared(view)} in both. The control is one arm against itself from weights off by 1e-7: what "
         "rounding alone grows into.",
+        data,
     )
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from reports.page.data import Data
 from reports.page.plotting import MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.suites.quality import facts as quality
-from reports.suites.quality.facts import Estimate, ImageSet, parts, training_words
+from reports.suites.quality.facts import Estimate, ImageSet, parts, told, training_words
 from reports.text import count, duration, plural, tag
 from reports.view.run import RunView
 from reports.view.words import short_cell
@@ -82,8 +83,14 @@ def over_calls(view: RunView, label: str, narrow: bool) -> Drawn | str:
     axis.set_xscale("log")
     draw_published(axis, curves)
     messages = []
+    data = Data(("arm", "cell", label))
+    for elsewhere in curves:
+        for n, distance in elsewhere.points.items():
+            data.point(axis, n, distance, elsewhere.name, plural(n, "network call"), distance)
     for place, arm in enumerate(quality.present(view)):
         own = [one for one in shown if one.arm is arm]
+        for one in own:
+            mark(data, axis, (one.calls or 0) * 1.025 ** sideways(view, place), one)
         aside = 1.025 ** sideways(view, place)
         curve = [(one.calls * aside, one.figure("fd")) for one in own if one.is_ddim and one.calls]
         draw_series(axis, arm.slot, curve, tag(arm.label))
@@ -92,8 +99,8 @@ def over_calls(view: RunView, label: str, narrow: bool) -> Drawn | str:
                 name = f"{tag(arm.label)}, {tag(one.cell.split('-')[0].upper(), 12)}"
                 draw_open(axis, arm.slot, one.calls * aside, one.figure("fd"), name)
         if own:
-            told = [f"{parts(x.figure('fd'))[0]} ({short_cell(x.cell)})" for x in own]
-            messages.append(f"{arm.label} {', '.join(told)}")
+            words = [f"{parts(x.figure('fd'))[0]} ({short_cell(x.cell)})" for x in own]
+            messages.append(f"{arm.label} {', '.join(words)}")
     calls = sorted({one.calls for one in shown if one.calls})
     extra = [n for curve in curves for n in curve.points]
     calls_axis(axis, sorted({*calls, *extra}))
@@ -101,12 +108,20 @@ def over_calls(view: RunView, label: str, narrow: bool) -> Drawn | str:
     if curves:
         axis.set_ylim(bottom=0)
     legend_above(figure, axis, 1 if narrow else 2 if curves else 4)
-    elsewhere = f" {ELSEWHERE}" if curves else ""
+    grey = f" {ELSEWHERE}" if curves else ""
     return Drawn(
         figure,
         f"{label} {training_words(quality.final_steps(sets))}, by network calls: {'; '.join(messages)}.",
-        f"{BARS} Arms are set a little apart sideways.{elsewhere}{left_out(sets, shown)}",
+        f"{BARS} Arms are set a little apart sideways.{grey}{left_out(sets, shown)}",
+        data,
     )
+
+
+def mark(data: Data, axis: Axes, x: float, one: ImageSet, *more: str) -> None:
+    """One set for the data of a figure, its interval with it."""
+    found = one.figure("fd")
+    low, high = found.bounds or (found.value, found.value)
+    data.bar(axis, (x, low or 0.0), (x, high or 0.0), one.arm.label, short_cell(one.cell), *more, told(found))
 
 
 def sideways(view: RunView, place: int) -> int:
@@ -198,8 +213,11 @@ def against_seconds(view: RunView, label: str, narrow: bool) -> Drawn | str:
     figure, (axis,) = sheet(narrow, 3.6)
     axis.set_xscale("log")
     messages = []
+    data = Data(("arm", "cell", "time per image", label))
     for place, arm in enumerate(quality.present(view)):
         own = [one for one in shown if one.arm is arm]
+        for one in own:
+            mark(data, axis, seconds(one), one, duration(seconds(one) * 1e9))
         curve = [(seconds(one), one.figure("fd")) for one in own if one.is_ddim]
         draw_series(axis, arm.slot, curve, tag(arm.label))
         for one in own:
@@ -213,8 +231,8 @@ def against_seconds(view: RunView, label: str, narrow: bool) -> Drawn | str:
                 textcoords="offset points", fontsize=8.5, color=MUTED,
             )  # fmt: skip
         if own:
-            told = [f"{parts(x.figure('fd'))[0]} at {duration(seconds(x) * 1e9)} ({short_cell(x.cell)})" for x in own]
-            messages.append(f"{arm.label} {', '.join(told)}")
+            words = [f"{parts(x.figure('fd'))[0]} at {duration(seconds(x) * 1e9)} ({short_cell(x.cell)})" for x in own]
+            messages.append(f"{arm.label} {', '.join(words)}")
     seconds_axis(axis, [seconds(one) for one in shown])
     distance_axis(axis, label)
     legend_above(figure, axis, 1 if narrow else 4)
@@ -225,6 +243,7 @@ def against_seconds(view: RunView, label: str, narrow: bool) -> Drawn | str:
         f"Down and to the left is better. {BARS} Numbers: network calls. Time for all images of a set "
         f"over their number, batches of {' / '.join(map(count, batches))}: a description, no verdict on "
         f"speed.{without_time(known, shown)}",
+        data,
     )
 
 

@@ -8,11 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
+from reports.page.data import Data
 from reports.page.plotting import SERIES, Drawn, legend_above, sheet
 from reports.suites.quality import facts as quality
 from reports.suites.quality.facts import Estimate, ImageSet, sound, told, training_words
-from reports.suites.quality.figures import distance_axis, draw_open, draw_series, sideways
-from reports.text import count, plural, tag
+from reports.suites.quality.figures import distance_axis, draw_open, draw_series, mark, sideways
+from reports.text import count, number, plural, tag
 from reports.view.run import RunView
 from reports.view.words import short_cell
 
@@ -32,12 +33,15 @@ def over_training(view: RunView, label: str, narrow: bool) -> Drawn | str:
     if not cells:
         return "no cell was evaluated after more than one length of training"
     shown, steps = cells[:MOST_PANELS], sorted({one.train_steps or 0 for one in known})
-    figure, axes = sheet(narrow, 0.9 + 1.6 * len(shown), len(shown), sharex=True)
+    figure, axes = sheet(narrow, 0.9 + 1.6 * len(shown), len(shown), sharex=True, sharey=True)
+    data = Data(("arm", "cell", "training steps", label))
     messages, told_of = [], main_cell(shown)
     for axis, cell in zip(axes, shown, strict=True):
         for place, arm in enumerate(quality.present(view)):
             own = [one for one in known if one.arm is arm and one.cell == cell]
             aside = 0.004 * max(steps) * sideways(view, place)
+            for one in own:
+                mark(data, axis, (one.train_steps or 0) + aside, one, count(one.train_steps or 0))
             draw_series(axis, arm.slot, [((one.train_steps or 0) + aside, one.figure("fd")) for one in own],
                         tag(arm.label))  # fmt: skip
             if own and cell == told_of:
@@ -57,6 +61,7 @@ def over_training(view: RunView, label: str, narrow: bool) -> Drawn | str:
         f"{label} over training steps: {'; '.join(messages)}.",
         "One training per arm, looked at in between; bars: 95 % intervals over the drawn images, which say nothing "
         f"about another training. Arms are set a little apart sideways. Lower is nearer to the reference images.{more}",
+        data,
     )
 
 
@@ -67,7 +72,8 @@ def over_images(view: RunView, label: str, narrow: bool) -> Drawn | str:
     if not cells:
         return "no distance over fewer images was recorded"
     shown = cells[:MOST_PANELS]
-    figure, axes = sheet(narrow, 0.9 + 1.6 * len(shown), len(shown), sharex=True)
+    figure, axes = sheet(narrow, 0.9 + 1.6 * len(shown), len(shown), sharex=True, sharey=True)
+    data = Data(("arm", "cell", "images", label))
     messages, told_of = [], main_cell(shown)
     least = min(n for one in sets for n, _ in rungs(one))
     aside = {arm.slot: 0.006 / least * sideways(view, place) for place, arm in enumerate(quality.present(view))}
@@ -77,6 +83,11 @@ def over_images(view: RunView, label: str, narrow: bool) -> Drawn | str:
                 continue
             limit = one.figure("fd-extrapolated")
             draw_ladder(axis, one, limit, aside[one.arm.slot])
+            ladder = [(1 / n, count(n), number(value), value) for n, value in rungs(one)]
+            if limit.value is not None:
+                ladder.append((0.0, "\N{INFINITY}", told(limit), limit.value))
+            for x, images, words, value in ladder:
+                data.point(axis, x + aside[one.arm.slot], value, one.arm.label, short_cell(cell), images, words)
             if cell != told_of:
                 continue
             most = rungs(one)[-1]
@@ -96,6 +107,7 @@ def over_images(view: RunView, label: str, narrow: bool) -> Drawn | str:
         "A distance from few images is too large, by about a constant over N (Chong and Forsyth 2020). Filled: means "
         "over disjoint subsets of N images; open, at the left edge: the extrapolation with its 95 % interval; the "
         f"line joins the two.{more}",
+        data,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.record.events import PartName
+from reports.chapters import brief
 from reports.chapters.chapter import Timed
 from reports.chapters.reference import SAMPLING_TIMES, Published
 from reports.page.blocks import Section
@@ -36,6 +37,12 @@ class Sampling(Timed):
     unit: Unit = UNIT
     published: tuple[Published, ...] = SAMPLING_TIMES
     remark: str = "the times per network call are its times divided by the number of calls"
+
+    def rate(self, seen: RunView) -> brief.Rate:
+        """Of whole batches of one cell."""
+        from reports.suites.sampling import tables
+
+        return tables.rate(seen)
 
     def sections(self, seen: RunView, figures: FigureMaker) -> Iterable[Section | None]:
         """Time over network calls, batch sizes, the unsynchronised clock, agreement, pictures, and what all have."""

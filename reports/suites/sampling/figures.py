@@ -11,7 +11,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from harness.record.events import Verdict, Window
 from reports.chapters.ratio import frame
-from reports.chapters.verdicts import oriented
+from reports.chapters.verdicts import facing, oriented
+from reports.page.data import Data
 from reports.page.plotting import GRID, INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.suites.sampling import facts as sampling
 from reports.suites.sampling.facts import Interval, Line
@@ -30,9 +31,10 @@ def over_calls(view: RunView, narrow: bool) -> Drawn | str:
     above.set_yscale("log")
     medians = []
     messages = []
+    data = Data(("arm", "cell", "time per batch", "from", "to", "time per call"))
     for arm in arms:
         fit = sampling.line(view, arm)
-        medians += draw_cells(above, below, view, arm)
+        medians += draw_cells(above, below, view, arm, data)
         if isinstance(fit, Line):
             draw_line(above, below, view, arm, fit)
             messages.append(
@@ -61,6 +63,7 @@ def over_calls(view: RunView, narrow: bool) -> Drawn | str:
         "measured every cell; filled DDIM, open other methods. Lines: fitted to the DDIM cells of every block, mean "
         "over blocks. Below, a line without work outside the network would lie flat; what rises to the left is that "
         "work spread over few calls.",
+        data,
     )
 
 
@@ -69,7 +72,7 @@ def points(arm: ArmView, cell: str) -> list[Window]:
     return [window for window in sampling.in_whole_blocks(arm, cell) if window.steps > 0]
 
 
-def draw_cells(above: Axes, below: Axes, view: RunView, arm: ArmView) -> list[tuple[float, int]]:
+def draw_cells(above: Axes, below: Axes, view: RunView, arm: ArmView, data: Data) -> list[tuple[float, int]]:
     """The cells of one arm in both panels; returns time and network calls of every point."""
     style, found = SERIES[arm.slot], []
     alpha = sampling.alpha_of(view)
@@ -80,7 +83,11 @@ def draw_cells(above: Axes, below: Axes, view: RunView, arm: ArmView) -> list[tu
         calls = windows[0].steps
         mean = sampling.t_interval(list(sampling.block_medians(windows).values()), alpha)
         ddim = is_ddim(cell)
+        ends = [duration(end) if end is not None else "" for end in (mean.low, mean.high)]
         for axis, per in ((above, 1), (below, calls)):
+            if axis is above:
+                row = arm.label, cell_words(cell), duration(mean.mean), *ends, duration(mean.mean / calls)
+                data.point(axis, calls, mean.mean, *row)
             axis.plot(
                 calls,
                 mean.mean / per,
@@ -143,14 +150,17 @@ def forest(view: RunView, verdicts: Sequence[Verdict], narrow: bool) -> Drawn | 
     figure, (axis,) = sheet(narrow, 1.3 + 0.32 * (len(rows) + 1))
     ends: list[float] = []
     messages = []
+    data = Data(("cell", "ratio", "from", "to", "blocks"))
     bottom = len(rows) + 0.25
     for y, one in [*enumerate(rows), *([(bottom, joint)] if joint else [])]:
-        ratio, low, high = turn(one, turned)
+        ratio, low, high = facing(one, turned)
         dots = np.exp(np.array(one.block_log_ratios) * (-1 if turned else 1))
         axis.plot(dots, np.full(dots.size, y + 0.24), "o", color=MUTED, markersize=2.6, linestyle="none", alpha=0.8)
         axis.plot([low, high], [y, y], color=INK, linewidth=2, solid_capstyle="butt")
         axis.plot(ratio, y, "o" if one.cell is not None else "D", color=INK, markersize=6)
         ends += [ratio, low, high, *(float(dot) for dot in dots)]
+        data.bar(axis, (low, y), (high, y), one.cell or "geometric mean", number(ratio, 5), number(low, 5),
+                 number(high, 5), ", ".join(number(float(dot), 4) for dot in dots))  # fmt: skip
         if one.cell is not None:
             messages.append(f"{one.cell} {with_interval(ratio, low, high)}")
     axis.axhline(len(rows) - 0.4, color=GRID, linewidth=0.8)
@@ -160,20 +170,14 @@ def forest(view: RunView, verdicts: Sequence[Verdict], narrow: bool) -> Drawn | 
     axis.set_ylim(len(rows) + (0.8 if joint else -0.2), -0.6)
     axis.grid(axis="y", visible=False)
     within, note = frame(axis, view, (slow, fast), ends, narrow)
-    over = f"; geometric mean {with_interval(*turn(joint, turned))}" if joint else ""
+    over = f"; geometric mean {with_interval(*facing(joint, turned))}" if joint else ""
     return Drawn(
         figure,
         f"Time of {view.label(slow)} divided by time of {view.label(fast)}: {', '.join(messages)}{over}.",
         "Large points: the recorded ratio of a cell with its interval over blocks, widened where several cells are "
         f"judged. Small points: single blocks. Diamond: all cells together.{within}{note}",
+        data,
     )
-
-
-def turn(verdict: Verdict, turned: bool) -> tuple[float, float, float]:
-    """Ratio, low and high end of a verdict that has a ratio; an end that is not known is the ratio."""
-    ratio, ends = verdict.ratio or 1.0, (verdict.ci_low, verdict.ci_high)
-    low, high = (end if end is not None and math.isfinite(end) and end > 0 else ratio for end in ends)
-    return (1 / ratio, 1 / high, 1 / low) if turned else (ratio, low, high)
 
 
 def sweep(view: RunView, narrow: bool) -> Drawn | str:
@@ -184,8 +188,11 @@ def sweep(view: RunView, narrow: bool) -> Drawn | str:
         return sampling.NO_SWEEP
     figure, (axis,) = sheet(narrow, 2.9)
     messages = []
+    data = Data(("arm", "images per batch", "images per second"))
     for arm in view.arms:
         style, found = SERIES[arm.slot], rates[arm.slot]
+        for images, rate in found:
+            data.point(axis, images, rate, arm.label, count(images), number(rate))
         if not found:
             continue
         x, y = zip(*found, strict=True)
@@ -214,6 +221,7 @@ def sweep(view: RunView, narrow: bool) -> Drawn | str:
         figure,
         f"Images per second by batch size{f', {cell_words(cell)}' if cell else ''}: {'; '.join(messages)}.",
         "A description without verdict: one block measured it, so there is no interval over blocks.",
+        data,
     )
 
 

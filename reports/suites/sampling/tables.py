@@ -14,12 +14,28 @@ from reports.suites.sampling import facts as sampling
 from reports.suites.sampling.facts import Interval, Line
 from reports.text import DASH, MINUS, Value, count, duration, missing, number, passed, percent, plural, share, spread
 from reports.view.run import ArmView, RunView, spent_ns
-from reports.view.words import cell_words, is_ddim
+from reports.view.words import cell_words, is_ddim, short_cell
+
+# The length of sampling that papers and this project's predecessor quote most.
+USUAL = "ddim-50"
 
 
 def key_figures(view: RunView) -> Table:
     """What people quote of an arm, whatever the cell."""
     return shared.key_figures(view, [("network call, median", shared.step_time)], [("energy per image", energy)])
+
+
+def rate(view: RunView) -> shared.PerFigure:
+    """Images per second of the usual cell, or of the first there is."""
+    cell = next((one for one in view.cells if one == USUAL), next(iter(view.cells), None))
+
+    def of(view: RunView, arm: ArmView) -> Value:
+        windows = sampling.of_cell(arm, cell) if cell else []
+        found = sampling.images_per_s(view, windows) if windows else None
+        batches = plural(len(windows), "batch", "batches")
+        return Value(number(found), batches) if found is not None else missing(sampling.NO_BATCH)
+
+    return f"images/s, {short_cell(cell)}" if cell else "images/s", of
 
 
 def batches(view: RunView) -> Table | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.record.events import PartName
+from reports.chapters import brief
 from reports.chapters.chapter import Timed
 from reports.chapters.reference import EVERYTHING, Published
 from reports.page.blocks import Section, section
@@ -23,6 +24,10 @@ class Training(Timed):
     unit: Unit = Unit(per={"stepwise": "per training step", "free": "per training step, free-running"})
     published: tuple[Published, ...] = EVERYTHING
     remark: str = "its FIDs rest on 1000 images"
+
+    def rate(self, seen: RunView) -> brief.Rate:
+        """As in a stream of steps, where that was measured."""
+        return brief.FREE if any(arm.windows("free") for arm in seen.arms) else brief.STEPWISE
 
     def sections(self, seen: RunView, figures: FigureMaker) -> Iterable[Section | None]:
         """What all timed parts have, throughput, epochs, losses, and the parity that is its gate."""

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from harness.record.events import Epoch
+from reports.page.data import Data
 from reports.page.plotting import INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.text import count, duration, number, signed_percent, tick, time_unit
 from reports.view.run import RunView, rate_per_s
@@ -18,6 +19,7 @@ def throughput(view: RunView, narrow: bool) -> Drawn | str:
     if not batch or not any(one or two for one, two in rates.values()):
         return "no window was measured"
     figure, (axis,) = sheet(narrow, 0.95 + 0.42 * len(view.arms))
+    data = Data(("arm", "synchronised", "images per second"))
     messages, most = [], max(v for pair in rates.values() for v in pair if v) * batch
     for y, arm in enumerate(view.arms):
         style, (stepwise, free) = SERIES[arm.slot], rates[arm.slot]
@@ -27,8 +29,9 @@ def throughput(view: RunView, narrow: bool) -> Drawn | str:
                 f"{arm.label} {number(stepwise * batch)} stepwise, {number(free * batch)} free-running "
                 f"({signed_percent(free / stepwise - 1)})"
             )
-        for rate, face in ((stepwise, PAPER), (free, style.color)):
+        for rate, face, when in ((stepwise, PAPER, "stepwise"), (free, style.color, "free-running")):
             if rate:
+                data.point(axis, rate * batch, y, arm.label, when, number(rate * batch))
                 axis.plot(
                     rate * batch,
                     y,
@@ -51,6 +54,7 @@ def throughput(view: RunView, narrow: bool) -> Drawn | str:
         "Images per second: " + "; ".join(messages or ["only one kind of window was measured"]) + ".",
         "Open: synchronised after every step. Filled: synchronised only at the ends of longer windows, as in a "
         "training job. The distance is the work that overlaps between steps.",
+        data,
     )
 
 
@@ -65,6 +69,7 @@ def epoch_times(view: RunView, narrow: bool) -> Drawn | str:
     groups = list(dict.fromkeys((arm.slot, epoch.loader) for arm, epoch in rows))
     figure, (axis,) = sheet(narrow, 1.0 + 0.23 * len(rows) + 0.12 * len(groups))
     factor, unit = time_unit(most)
+    data = Data(("arm", "epoch", "data path", "gap before it", "epoch takes"))
     y, ticks, messages = 0.0, [], []
     joint = "\n" if narrow else ", "
     for slot, loader in groups:
@@ -94,6 +99,9 @@ def epoch_times(view: RunView, narrow: bool) -> Drawn | str:
                 va="center",
                 fontsize=8,
             )
+            waited = duration(epoch.gap_ns) if epoch.gap_ns is not None else ""
+            data.bar(axis, (0, y - 0.36), (gap + length, y + 0.36), arm.label, epoch.epoch, f"{loader} data", waited,
+                     f"{number(length)} {unit}")  # fmt: skip
             ticks.append((y, f"{tick(arm.label, narrow)}{joint}{loader} {epoch.epoch}"))
             y += 1
         y += 0.5
@@ -120,4 +128,5 @@ def epoch_times(view: RunView, narrow: bool) -> Drawn | str:
         "; ".join(messages) + ".",
         f"Epochs of {' / '.join(count(n) for n in images)} images. "
         "Gap: from the last step before to the first step of the epoch, where loaders are rebuilt.",
+        data,
     )

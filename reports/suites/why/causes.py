@@ -110,13 +110,13 @@ def card(seen: RunView, one: Told) -> VerdictCard:
         headline = (Part(f"{name_of(top.cause).capitalize()}: {with_doubt(top)} of what "), names[0],
                     Part(" takes longer than "), names[1])
         return VerdictCard(percent(top.share), headline, tuple(facts), one.together.next_action, top.word,
-                           "decided" if decided else "open")
+                           "decided" if decided else "open", cause=True)
     starts = {"no-gap": "There is no gap to explain between ", "not-measured": "The gap was not cut between "}
     start = starts.get(one.together.word, "No phase explains the gap between " if one.shares else
                        "Not known well enough to say why: the gap between ")
     tone = "even" if one.together.word == "no-gap" else "open"
     return VerdictCard("=" if tone == "even" else "?", (Part(start), names[0], Part(" and "), names[1]), tuple(facts),
-                       one.together.next_action, one.together.word, tone)
+                       one.together.next_action, one.together.word, tone, cause=True)
 
 
 def section(seen: RunView, figures: FigureMaker) -> Section | None:

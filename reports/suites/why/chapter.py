@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.record.events import PartName, Profiled
 from reports.chapters import chapter
-from reports.page.blocks import Section, VerdictCard
+from reports.page.blocks import Section, Table, VerdictCard
 from reports.page.figures import FigureMaker
 from reports.suites.why import advice, apart, causes, kernels, operators, swaps
 from reports.view.run import RunView
@@ -48,6 +48,10 @@ class Why(chapter.Timed):
     def cards(self, seen: RunView) -> Iterable[VerdictCard]:
         """The verdict, then its largest cause."""
         return (*super().cards(seen), *causes.cards(seen))
+
+    def quoted(self, seen: RunView) -> Table | None:
+        """What every timed part has; beside a training, whose steps these are, that one tells it."""
+        return super().quoted(seen) if seen.alone else None
 
     def sections(self, seen: RunView, figures: FigureMaker) -> Iterable[Section | None]:
         """The causes first."""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.record.events import Share
+from reports.page.data import Data
 from reports.page.plotting import BAND, INK, MUTED, PAPER, Drawn, legend_above, sheet
 from reports.suites.why.advice import NETWORK
-from reports.suites.why.causes import ALL, Told, name_of
+from reports.suites.why.causes import ALL, Told, name_of, with_doubt
 from reports.text import number, percent, tag, tick
 from reports.view.run import RunView
 
@@ -54,11 +55,15 @@ def dots(view: RunView, one: Told, narrow: bool) -> Drawn | str:
     figure, (axis,) = sheet(narrow, 1.4 + 0.36 * len(rows))
     axis.axvspan(-100 * BAND_SHARE, 100 * BAND_SHARE, color=BAND, linewidth=0, label="does not explain: within ±5 %")
     axis.axvline(0, color=MUTED, linewidth=0.8)
+    data = Data(("class", "method", "share of the gap"))
     for method in used:
         style = METHODS[method]
         own = [(row + lifted(found[cause], method), found[cause][method]) for row, cause in enumerate(rows)
                if method in found[cause]]
         for height, share in own:
+            left, right = limits(share)
+            data.bar(axis, (100 * left, height), (100 * right, height), name_of(share.cause), style.name,
+                     with_doubt(share))  # fmt: skip
             axis.plot([100 * end for end in limits(share)], [height] * 2, color=INK, linewidth=1.2)
         axis.plot([100 * (share.share or 0) for _, share in own], [height for height, _ in own], style.marker,
                   color=INK, markerfacecolor=style.fill, markersize=6, label=style.name)
@@ -76,7 +81,7 @@ def dots(view: RunView, one: Told, narrow: bool) -> Drawn | str:
     legend_above(figure, axis, 1 if narrow else 4)
     return Drawn(figure, f"Shares of the gap between {slow} and {fast}, by class and method: {message(rows, found)}.",
                  "A dot with its 95 % interval for each method; where the methods of a class differ, each measures "
-                 f"something else.{beyond(ends, low, high)}")
+                 f"something else.{beyond(ends, low, high)}", data)
 
 
 def lifted(by: dict[str, Share], method: str) -> float:

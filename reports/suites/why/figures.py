@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from reports.page.data import Data
 from reports.page.plotting import BAND, INK, MUTED, PAPER, SERIES, Drawn, sheet
-from reports.suites.why.causes import Told, name_of
+from reports.suites.why.causes import Told, name_of, with_doubt
 from reports.suites.why.kernels import of_kernels
-from reports.text import number, percent, tag, tick, time_unit
+from reports.text import MINUS, duration, number, percent, tag, tick, time_unit
 from reports.view.run import RunView
 
 SPLIT = (" Hatched: the part of that which was the host's, not its kernels', in the few profiled steps; one "
@@ -24,6 +25,8 @@ def waterfall(view: RunView, one: Told, narrow: bool) -> Drawn | str:
     rows = [tick(fast, narrow)]
     axis.barh(0, fast_ns / factor, color=SERIES[one.fast].color, hatch=SERIES[one.fast].hatch, edgecolor=PAPER)
     level, messages, kernels = fast_ns, [], of_kernels(view, one)
+    data = Data(("what", "time", "share of the gap"))
+    data.bar(axis, (0, -0.4), (fast_ns / factor, 0.4), f"step of {fast}", duration(fast_ns), "")
     for share in one.shares:
         size = (share.share or 0.0) * gap
         first = size * kernels.get(share.cause, 1.0)
@@ -31,6 +34,8 @@ def waterfall(view: RunView, one: Told, narrow: bool) -> Drawn | str:
         if share.cause in kernels:
             axis.barh(len(rows), (size - first) / factor, left=(level + first) / factor, color=PAPER, edgecolor=MUTED,
                       hatch="////")
+        data.bar(axis, (level / factor, len(rows) - 0.4), ((level + size) / factor, len(rows) + 0.4),
+                 name_of(share.cause), signed_duration(size), with_doubt(share))  # fmt: skip
         edge = max(level, level + size) / factor
         if share.ci_low is not None and share.ci_high is not None:
             ends = [(level + end * gap) / factor for end in (share.ci_low, share.ci_high)]
@@ -44,8 +49,11 @@ def waterfall(view: RunView, one: Told, narrow: bool) -> Drawn | str:
         rows.append(tick(name_of(share.cause).split(" (")[0], narrow))
         level += size
     axis.barh(len(rows), (slow_ns - level) / factor, left=level / factor, color=BAND, edgecolor=MUTED, hatch="....")
+    data.bar(axis, (level / factor, len(rows) - 0.4), (slow_ns / factor, len(rows) + 0.4), "not explained",
+             signed_duration(slow_ns - level), percent((slow_ns - level) / gap))  # fmt: skip
     rows.append("not explained")
     axis.barh(len(rows), slow_ns / factor, color=SERIES[one.slow].color, hatch=SERIES[one.slow].hatch, edgecolor=PAPER)
+    data.bar(axis, (0, len(rows) - 0.4), (slow_ns / factor, len(rows) + 0.4), f"step of {slow}", duration(slow_ns), "")
     rows.append(tick(slow, narrow))
     axis.set_yticks(range(len(rows)), rows)
     axis.set_ylim(len(rows) - 0.4, -0.6)
@@ -58,4 +66,10 @@ def waterfall(view: RunView, one: Told, narrow: bool) -> Drawn | str:
         f"({number(slow_ns / factor)} {unit}), shares of the gap: {'; '.join(messages)}.",
         "Grey: what each phase takes longer in the slow arm, with its 95 % interval. Dotted: what the phases leave "
         "over, or hold too much." + SPLIT * bool(kernels),
+        data,
     )
+
+
+def signed_duration(ns: float) -> str:
+    """A time that may be below zero, with its sign."""
+    return f"{'+' if ns >= 0 else MINUS}{duration(abs(ns))}"

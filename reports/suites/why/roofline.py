@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from impls.recipe.isolated import COPY
+from reports.page.data import Data
 from reports.page.plotting import INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.suites.why.causes import Told
 from reports.suites.why.operators import CLASSES, ceilings, rates
@@ -30,7 +31,10 @@ def roofline(view: RunView, one: Told, narrow: bool) -> Drawn | str:
     axis.plot(x, np.minimum(peak, copy * x) / 1e9, color=INK, label="best product and sum of arrays here")
     axis.axvline(peak / copy, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
     messages = []
+    data = Data(("arm", "class", "floating-point operations per byte", "GFLOP/s"))
     for slot, of in dots.items():
+        for kind, (wide, tall) in of.items():
+            data.point(axis, wide, tall, view.label(slot), NEAR[kind], number(wide), number(tall))
         style = SERIES[slot]
         axis.plot([x for x, _ in of.values()], [y for _, y in of.values()], style.marker, color=style.color,
                   label=tag(view.label(slot)), markersize=7)
@@ -59,4 +63,5 @@ def roofline(view: RunView, one: Told, narrow: bool) -> Drawn | str:
         f"{number(peak / 1e9)} GFLOP/s, a sum of arrays {number(copy / 1e9)} GB/s.",
         "Line: what the arms reached at best here, in a product of matrices (flat) and in a sum of large arrays "
         "(rising). A dot below it has room; a grey line joins the two arms of a class.",
+        data,
     )
