@@ -54,8 +54,8 @@ class Told:
 def worker(role, compile_s=0, cache="warm", starts_s=(0, 0, 0)):
     spawn, imported, built = (seconds * S for seconds in starts_s)
     return WorkerStarted(arm="A", block=0, role=role, pid=1, spawn_ns=spawn, import_ns=imported, build_ns=built,
-                         first_step_ns=S, first_stamp_ns=0, compile_ns=compile_s * S, cache=cache, parameter_count=1,
-                         info={})
+                         first_step_ns=S, first_stamp_ns=0, cache=cache, parameter_count=1, info={},
+                         compile_ns=None if compile_s is None else compile_s * S)
 
 
 def warm_up(start_s, step_s):
@@ -67,7 +67,8 @@ def test_every_second_goes_to_one_part():
     ended = RunEnded(status="complete", exit_code=0, wall_s=120.0, spent_s={
         account.CORE: 5.0, account.PARITY: 20.0, account.COLD: 7.0, account.BLOCKS: 60.0})
     run = Told(worker("parity", 2, starts_s=(9, 9, 9)), worker("measure", 4, "cold", (1, 2, 3)),
-               worker("cold-start", 90, "cold", (9, 9, 9)), warm_up([0, 10, 12], [9, 1, 3]), warm_up([0], [9]), ended)
+               worker("cold-start", 90, "cold", (9, 9, 9)), warm_up([0, 10, 12], [9, 1, 3]), warm_up([0], [9]), ended,
+               worker("parity", None))
     # Cold starts are a part of their own, and the first step of a warm-up is a start's.
     assert account.spent(run, 3.0) == {
         "the framework's core": 5, "kernels": 6, "parity": 18, "cold starts": 7, "starting processes": 6, "warm-up": 5,
@@ -76,6 +77,7 @@ def test_every_second_goes_to_one_part():
         "this first run took 2.0 min: the framework's core 5 s, kernels 6 s, parity 18 s, cold starts 7 s, starting "
         "processes 6 s, warm-up 5 s, windows 45 s, the rest 28 s",
         "core and kernels are kept: the next run takes about 1.8 min"]
+    assert account.lines(run, 3.0, None)[0].endswith(", the rest 28 s, report 3 s")
     assert account.spent(Told(), 3.0)["report"] == 3 and sum(account.spent(Told(), 3.0).values()) == 3
 
 

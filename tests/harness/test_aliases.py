@@ -15,8 +15,9 @@ from harness.run import aliases
 from harness.run.resolve import resolve
 from harness.run.resume import resumption
 from harness.run.start import run_started
+from harness.suites.registry import SUITES
 from impls.errors import UsageError
-from impls.registry import parse_arm
+from impls.registry import Arm, parse_arm
 
 BEST = {job: parse_arm("pytorch:best").spelled_out("cpu", job).name for job in ("training", "sampling")}
 
@@ -30,9 +31,24 @@ def job(*words):
 def test_the_arms_of_a_run_are_those_that_it_stands_for(suite, of):
     found = job("--suite", suite, "--arms", "pytorch,pytorch:best")
     assert [arm.name for _, arm in found.plans[0].arms] == ["pytorch", BEST[of]]
+    # On a processor without units for bfloat16 both jobs have the same arm.
+    assert aliases.job_of(SUITES[suite]) == of
     assert found.options.arms == f"pytorch,{BEST[of]}" and found.aliases == {"pytorch:best": BEST[of]}
     (told,) = aliases.findings(found.aliases, "cpu", of)
     assert told.message.startswith(f"pytorch:best = {BEST[of].partition(':')[2]}, for {of} on the CPU")
+
+
+def test_it_is_asked_for_the_device_and_the_job_of_the_run(monkeypatch):
+    asked = []
+
+    def spelled_out(arm, device, job="training"):
+        asked.append((arm.name, device, job))
+        return parse_arm("pytorch:compile")
+
+    monkeypatch.setattr(Arm, "spelled_out", spelled_out)
+    options, _ = parse(["--arms", "pytorch,pytorch:best"])
+    assert aliases.aliases(options, "cuda", "sampling") == {"pytorch:best": "pytorch:compile"}
+    assert asked == [("pytorch:best", "cuda", "sampling")]
 
 
 def test_its_interpreter_and_its_second_copy_follow_it():

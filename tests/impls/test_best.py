@@ -35,7 +35,8 @@ def test_it_is_every_option_that_helps_and_bfloat16_where_the_processor_has_unit
         # Whatever it stands for is an arm that can be asked for by name.
         assert options and parse_arm(f"pytorch:{'+'.join(options)}").device_fault("cpu") is None
         assert "freeze" not in options or options in (found["with"]["sampling"], found["without"]["sampling"])
-    assert best.spelled_out("cpu", "training").spelled_out("cpu", "training") == best.spelled_out("cpu", "training")
+    for name in ("pytorch", "pytorch:bf16", "jittor"):
+        assert parse_arm(name).spelled_out("cpu", "sampling").name == name
     assert devices.cpu_name()
 
 
