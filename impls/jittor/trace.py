@@ -71,9 +71,10 @@ def trace(of: Traced, training: Training, twin: Twin, sink: Sink, feed: Feed | N
     Returns:
         Every call.
     """
-    weights = training.weights()
+    weights = begun = training.weights()
     if twin == "perturbed":
-        training.begin({name: perturbed(value, seed) for seed, (name, value) in enumerate(weights.items())})
+        begun = {name: perturbed(value, seed) for seed, (name, value) in enumerate(weights.items())}
+        training.begin(begun)
     if twin == "double":
         of.network.float64()
     try:
@@ -90,7 +91,7 @@ def trace(of: Traced, training: Training, twin: Twin, sink: Sink, feed: Feed | N
         if twin == "double":
             of.network.float32()
     if feed is not None and twin != "double":
-        train(training, weights, twin, sink, feed, steps)
+        train(training, weights, begun, twin, sink, feed, steps)
     training.begin(weights)
     return recorder.calls
 

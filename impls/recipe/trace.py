@@ -138,37 +138,50 @@ def perturbed(array: NDArray[Any], seed: int) -> NDArray[Any]:
     """An array of floats with every number off by `PERTURBATION` of itself; any other as it is."""
     if array.dtype.kind != "f":
         return array
-    noise = np.random.default_rng(seed).standard_normal(array.shape, np.float32)
-    off: NDArray[Any] = (array * (1 + PERTURBATION * noise.astype(np.float64))).astype(array.dtype)
-    return off
+    off: NDArray[Any] = np.random.default_rng(seed).standard_normal(array.shape, np.float32).astype(np.float64)
+    # In place: of a network's weights each copy counts.
+    off *= PERTURBATION
+    off += 1
+    off *= array
+    return off.astype(array.dtype)
 
 
-def train(training: Training, weights: Arrays, twin: Twin, sink: Sink, feed: Feed, steps: int) -> None:
-    """End a fed trace: the optimiser with the fed gradients (`update N`), then whole steps (`step`, `losses`)."""
+def train(training: Training, weights: Arrays, begun: Arrays, twin: Twin, sink: Sink, feed: Feed, steps: int) -> None:
+    """End a fed trace: the optimiser with the fed gradients (`update N`), then whole steps (`step`, `losses`).
+
+    Args:
+        training: what is trained.
+        weights: those that it has without a twin.
+        begun: those of its twin.
+        twin: which.
+        sink: takes the arrays.
+        feed: whose gradients.
+        steps: how many whole steps.
+    """
     gradients = feed.gradients()
-    fed = {name: np.asarray(gradients[name]).reshape(value.shape) for name, value in weights.items()
-           if name in gradients and gradients[name].size == value.size}
+    # Each is read once: together they are as large as the network.
+    read = {name: np.asarray(gradients[name]) for name in weights if name in gradients}
+    fed = {name: value.reshape(weights[name].shape) for name, value in read.items() if value.size == weights[name].size}
     chosen = {name: kept(value) for name, value in fed.items()}
+    given = {name: perturbed(value, 2) for name, value in fed.items()} if twin == "perturbed" else fed
     # Only where every weight has a gradient can the optimiser be fed.
     for number, scale in enumerate(SCALES if fed.keys() >= set(training.trained()) else ()):
         training.begin(weights)
-        training.update({name: (perturbed(value, 2) if twin == "perturbed" else value) * np.float32(scale)
-                         for name, value in fed.items()})
+        training.update({name: value * np.float32(scale) for name, value in given.items()})
         sink(f"update {number}", _changes(training, weights, chosen))
-    training.begin({name: perturbed(value, seed) for seed, (name, value) in enumerate(weights.items())}
-                   if twin == "perturbed" else weights)
-    start, losses = training.weights(), []
+    training.begin(begun)
+    losses = []
     for number in range(steps):
         losses.append(training.one_step())
         if number == 0:
-            sink("step", _changes(training, start, chosen))
+            sink("step", _changes(training, begun, chosen))
     sink("losses", {"losses": np.array(losses)})
 
 
 def _changes(training: Training, before: Arrays, chosen: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
     """How an update has moved the weights, and what the optimiser keeps, at the chosen elements."""
     after = training.weights()
-    found = {f"weight {name}": (after[name].astype(np.float64) - before[name]).reshape(-1)[places]
+    found = {f"weight {name}": after[name].reshape(-1)[places].astype(np.float64) - before[name].reshape(-1)[places]
              for name, places in chosen.items()}
     for what, arrays in training.moments().items():
         found |= {f"{what} {name}": arrays[name].reshape(-1)[places] for name, places in chosen.items()
