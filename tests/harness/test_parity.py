@@ -11,8 +11,10 @@ import pytest
 
 from harness.suites import weights
 from harness.suites.parity import numbers as parity
+from harness.suites.parity.subject import Models
 from harness.suites.parity.tolerances import TOLERANCES
-from impls.recipe.config import preset
+from impls.backend import TrainerState
+from impls.recipe.config import ExperimentConfig, preset
 from impls.recipe.precision import WORDS
 
 TINY = parity.parity_experiment(preset("tiny"), 4)
@@ -144,6 +146,51 @@ def test_adam_is_not_compared_where_rounding_may_turn_a_gradients_sign():
     other = replace(one, after_one={**same.after_one, name: turned})
     assert "adam" in check(other, one).reason
     assert check(replace(other, precision="bfloat16"), one).passed
+
+
+def of_pair(sizes, control=1e-6):
+    """A model of the user's own with outputs of these sizes, its control off by `control` of each, and what it says."""
+    rng = np.random.default_rng(1)
+    parts = [size * rng.standard_normal(500).astype(np.float32) for size in sizes]
+    eps = np.concatenate(parts)
+    one = replace(numbers(), eps=eps, output_shapes=((500,),) * len(sizes) if len(sizes) > 1 else (),
+                  control_numbers=parity.ControlNumbers(eps * np.float32(1 + control), numbers().gradients))
+    models = Models(ExperimentConfig(preset="pair"))
+    models.start(TrainerState(0, one.after_one, None, {}, {}))
+
+    def held(factors):
+        other = replace(one, eps=np.concatenate([part * np.float32(f) for part, f in zip(parts, factors, strict=True)]))
+        return parity.compare(("A", "B"), one, other, models.experiment, models.allowed(one, "float32"),
+                              models.of_outputs(one, "float32"))
+
+    return held
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-4, 1.0, 1e4])
+def test_an_output_of_any_size_is_held_to_its_own(size):
+    held = of_pair([size])
+    assert held([1.0]).passed and held([1 + 1e-5]).passed and not held([1.001]).passed
+    # Rounding that grows in it grows in its control.
+    assert of_pair([size], control=2e-4)([1.001]).passed
+
+
+def test_a_small_output_does_not_hide_behind_a_large_one():
+    held = of_pair([1e3, 1e-4, 0.0])
+    assert held([1, 1, 1]).passed and held([1 + 1e-5, 1 + 1e-5, 1]).passed
+    result = held([1, 1.001, 1])
+    assert not result.passed and "forward differs by " in result.reason and " in output 1, at most " in result.reason
+    assert result.forward_max_abs < 1e-6 and result.tolerances["forward"] < 1e-8
+    assert " in output 0, " in held([1.001, 1.0001, 1]).reason
+    assert not held([1, np.nan, 1]).passed
+
+
+def test_a_pair_s_control_is_off_by_a_share_of_each_weight():
+    models = Models(ExperimentConfig(preset="pair"))
+    rng = np.random.default_rng(0)
+    own = {"small": 1e-6 * rng.standard_normal(99).astype(np.float32), "mask": np.float32([0, -1e9, 3])}
+    found = models.start(TrainerState(0, own, None, {}, {}), parity.PERTURBATION).params
+    for name, value in own.items():
+        assert np.abs(found[name] - value).max() > 0 and (np.abs(found[name] - value) <= 1e-6 * np.abs(value)).all()
 
 
 def test_random_weights_are_keyed_nowhere_zero_and_perturbed_by_little():

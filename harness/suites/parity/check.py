@@ -82,8 +82,9 @@ def run_parity(bench: Bench, steps: int, batch_size: int, within_s: float | None
                 bench.ledger.fail(f"parity-{slot}", slot, None, error, log_name)
     for a, b in pairs:
         if a in numbers and b in numbers:
-            allowed = subject.allowed(numbers[a], coarsest(numbers[a].precision, numbers[b].precision))
-            result = parity.compare((a, b), numbers[a], numbers[b], subject.experiment, allowed)
+            coarser = coarsest(numbers[a].precision, numbers[b].precision)
+            result = parity.compare((a, b), numbers[a], numbers[b], subject.experiment,
+                                    subject.allowed(numbers[a], coarser), subject.of_outputs(numbers[a], coarser))
             bench.writer.append(result)
             verdict = "agree" if result.passed else "DISAGREE"
             within = (f" within the tolerances of {WORDS[result.precision]}"

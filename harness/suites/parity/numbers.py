@@ -96,8 +96,13 @@ def probe_inputs(experiment: ExperimentConfig) -> dict[str, NDArray[Any]]:
     return {"x": x, "t": np.linspace(0, T - 1, PROBES).astype(np.int64)}
 
 
+def outputs(eps: Floats, shapes: Sequence[tuple[int, ...]]) -> list[Floats]:
+    """What stands one behind the other in `ArmNumbers.eps`."""
+    return np.split(eps, np.cumsum([math.prod(shape) for shape in shapes])[:-1]) if shapes else [eps]
+
+
 def compare(slots: tuple[ArmSlot, ArmSlot], a: ArmNumbers, b: ArmNumbers, experiment: ExperimentConfig,
-            tolerances: dict[str, float] | None = None) -> ParityResult:
+            tolerances: Mapping[str, float] | None = None, of_outputs: Sequence[float] = ()) -> ParityResult:
     """Hold arm B's numbers against arm A's.
 
     Args:
@@ -106,14 +111,18 @@ def compare(slots: tuple[ArmSlot, ArmSlot], a: ArmNumbers, b: ArmNumbers, experi
         b: of the second.
         experiment: the recipe.
         tolerances: how far they may be apart; by default what was chosen for the U-Net.
+        of_outputs: what each output may be apart by, where they differ in size; the result is about the one that is
+            furthest beyond.
     """
     same = {name: g.shape for name, g in a.gradients.items()} == {name: g.shape for name, g in b.gradients.items()}
-    forward = worst_absolute(a.eps, b.eps) if a.output_shapes == b.output_shapes else math.inf
     precision = coarsest(a.precision, b.precision)
     allowed = TOLERANCES[precision]
     scales = gradient_scales(a.gradients)
     gradient, gradient_name = worst_gradient(a.gradients, b.gradients, scales) if same else (None, None)
-    tolerances = tolerances or allowed.of(experiment.preset)
+    tolerances = dict(tolerances or allowed.of(experiment.preset))
+    forward, place = math.inf, ""
+    if a.output_shapes == b.output_shapes:
+        forward, tolerances["forward"], place = _worst_output(a, b, of_outputs or [tolerances["forward"]])
     signs = {name: allowed.gradient * scale for name, scale in scales.items()}
     adam = worst_adam(a, b, experiment.train.grad_clip, signs) if same else None
     losses = relative(a.losses, b.losses)
@@ -123,7 +132,7 @@ def compare(slots: tuple[ArmSlot, ArmSlot], a: ArmNumbers, b: ArmNumbers, experi
         value = measured[name]
         # Written so that NaN is a fault.
         if value is not None and not value <= tolerance:
-            where = f" in {gradient_name}" if name == "gradient" else ""
+            where = {"gradient": f" in {gradient_name}", "forward": place}.get(name, "")
             faults.append(f"{name} differs by {value:.2g}{where}, at most {tolerance:.1g} allowed"
                           + (f" in {WORDS[precision]}" if precision != "float32" else ""))
     return ParityResult(
@@ -131,6 +140,16 @@ def compare(slots: tuple[ArmSlot, ArmSlot], a: ArmNumbers, b: ArmNumbers, experi
         parameters_equal=same, forward_max_abs=forward, gradient_worst_rel=gradient, gradient_worst_name=gradient_name,
         adam_max_abs=adam, loss_rel_diff=losses, control_rel_diff=relative(a.losses, a.control),
         tolerances=tolerances, precision=precision, passed=not faults, reason="; ".join(faults) or None)
+
+
+def _worst_output(a: ArmNumbers, b: ArmNumbers, allowed: Sequence[float]) -> tuple[float, float, str]:
+    """The difference of the output that is furthest beyond what it may be apart by, that, and which of several."""
+    each = [worst_absolute(one, other) for one, other in zip(outputs(a.eps, a.output_shapes),
+                                                             outputs(b.eps, b.output_shapes), strict=True)]
+    beyond = [math.inf if math.isnan(apart) else apart and apart / max(most, 1e-300)
+              for apart, most in zip(each, allowed, strict=True)]
+    at = beyond.index(max(beyond))
+    return each[at], allowed[at], f" in output {at}" if len(each) > 1 else ""
 
 
 def _unlike(a: Arrays, b: Arrays) -> str:

@@ -15,6 +15,7 @@ from harness.suites.parity.numbers import (
     LOSS_STEPS,
     ArmNumbers,
     gradient_scales,
+    outputs,
     parity_experiment,
     probe_inputs,
     random_state,
@@ -34,6 +35,8 @@ ROOM = 10
 # Of the largest change of a weight in one step: 1e-6 of the U-Net's 2e-4.
 STEP_SHARE = 5e-3
 ULP = 2.0**-23
+# The smallest normal float32: below it a framework may give nothing.
+LEAST = 2.0**-126
 
 
 class Subject(ABC):
@@ -68,6 +71,10 @@ class Subject(ABC):
     @abstractmethod
     def allowed(self, reference: ArmNumbers, precision: Precision) -> dict[str, float]:
         """How far an arm may be from the one that it is compared with."""
+
+    def of_outputs(self, reference: ArmNumbers, precision: Precision) -> Sequence[float]:
+        """The same of each output, where they may differ in size."""
+        return ()
 
 
 class UNet(Subject):
@@ -138,14 +145,11 @@ class Models(Subject):
     def allowed(self, reference: ArmNumbers, precision: Precision) -> dict[str, float]:
         """What is chosen for the U-Net, relative to this network's numbers, or what the control shows if that is more.
 
-        The control is the same arm from weights that are off by 1e-7, about what rounding does to them.
+        The control is the same arm from weights that are off by 1e-7 of themselves, about what rounding does to them.
         """
         chosen, scales = TOLERANCES[precision], gradient_scales(reference.gradients)
-        size = float(np.max(np.abs(reference.eps), initial=1.0))
-        forward, gradient = chosen.forward * size, chosen.gradient
-        control = reference.control_numbers
+        gradient, control = chosen.gradient, reference.control_numbers
         if control is not None:
-            forward = max(forward, ROOM * worst_absolute(reference.eps, control.eps))
             gradient = max(gradient, ROOM * worst_gradient(reference.gradients, control.gradients, scales)[0])
         loss = chosen.loss
         if reference.control:
@@ -154,7 +158,16 @@ class Models(Subject):
                     default=0.0)
         largest = max((float(np.max(np.abs(self._begun[name]), initial=0.0)) for name in reference.gradients),
                       default=0.0)
+        forward = max(self.of_outputs(reference, precision))
         return {"forward": forward, "gradient": gradient, "adam": STEP_SHARE * moved + ULP * largest, "loss": loss}
+
+    def of_outputs(self, reference: ArmNumbers, precision: Precision) -> Sequence[float]:
+        """Of each output a share of its own largest number, so that a small one is held as closely as a large one."""
+        control = reference.control_numbers
+        mine = outputs(reference.eps, reference.output_shapes)
+        twins = mine if control is None else outputs(control.eps, reference.output_shapes)
+        return [max(TOLERANCES[precision].forward * float(np.max(np.abs(one), initial=0.0)),
+                    ROOM * worst_absolute(one, twin), LEAST) for one, twin in zip(mine, twins, strict=True)]
 
 
 def subject_of(experiment: ExperimentConfig, images: int, batch_size: int) -> Subject:
@@ -169,6 +182,7 @@ def subject_of(experiment: ExperimentConfig, images: int, batch_size: int) -> Su
 
 
 def _perturbed(value: NDArray[Any], seed: int, name: str, perturbation: float) -> NDArray[np.float32]:
+    # Relative, as rounding is: of a layer that is small by design an absolute change would be a large one.
     noise = stream(seed, f"parity perturbation {name}").standard_normal(value.shape) if perturbation else 0.0
-    return np.asarray(value + perturbation * noise, np.float32)
+    return np.asarray(value * (1 + perturbation * noise), np.float32)
 
