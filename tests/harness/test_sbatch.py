@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from slurm_node import array, slurm  # noqa: F401
 
-from harness.record.events import BlockState, Verdict
+from harness.record.events import BlockState, Case, Verdict
 from harness.record.run import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,6 +97,10 @@ def test_an_array_of_two_tasks_is_merged_and_one_part_is_measured_alone(fake_sba
     assert "that run is complete: nothing is left to do" in (parts / "task-1.log").read_text()
 
 
+def cases(run):
+    return {case.case_id for case in run.of(Case) if case.block is None or case.block < 6}
+
+
 @pytest.mark.slurm
 @pytest.mark.slow
 def test_a_real_array_of_two_tasks_makes_one_run(real_env, slurm, tmp_path):  # noqa: F811
@@ -117,8 +121,8 @@ def test_a_real_array_of_two_tasks_makes_one_run(real_env, slurm, tmp_path):  # 
         assert left.ratio == pytest.approx(right.ratio, rel=1e-2)
     assert {state.block for state in ours.of(BlockState)} >= set(range(6))
     assert ours.started.declared == theirs.started.declared
-    assert {case.case_id for case in ours.events if getattr(case, "case_id", None)} >= {
-        case.case_id for case in theirs.events if getattr(case, "case_id", None)}
+    # A disturbed block may have been measured again, with a number behind all of them.
+    assert cases(ours) >= cases(theirs)
 
 
 @pytest.mark.slurm
