@@ -100,6 +100,6 @@ def cold_start(view: RunView, arm: ArmView) -> Value:
     workers = groups.get("cold") or (groups.get("unknown") if set(groups) == {"unknown"} else None)
     if not workers:
         return missing("no start with a cold cache was recorded" if groups else NO_WORKER)
-    cache = "cold cache" if "cold" in groups else "it has no cache that is known"
+    cache = "cold cache" if "cold" in groups else "no compile cache known"
     typical = float(np.median([start_up_ns(worker) for worker in workers]))
     return Value(duration(typical), f"{plural(len(workers), 'start')}, {cache}")

@@ -93,6 +93,7 @@ def test_arms_are_compared_at_every_size_and_the_page_says_what_is_predicted(ran
     assert "says nothing about a network between hosts" in page and "strong-2" in page
     figures = {file.name for file in (path.parent / "figures").iterdir()}
     assert {"speed-up.svg", "step.svg"} <= figures
+    assert "| scripted, predicted | weak | 2 | " in page and "| scripted | strong | 2 | 1.78 | " in page
 
 
 def test_ranks_that_hold_other_weights_are_not_timed_into_a_speed_up(ranks):

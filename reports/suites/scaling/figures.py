@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from harness.record.events import Mode, Predicted, Scaled
+from reports.page.data import Data
 from reports.page.plotting import MUTED, SERIES, Drawn, legend_above, seconds_axis, sheet
 from reports.text import count, duration, number, percent, plural, tag
 from reports.view.run import RunView
@@ -28,6 +29,7 @@ def speedup(seen: RunView, narrow: bool) -> Drawn | str:
         return "no size has a speed-up"
     predictions: dict[str, Predicted] = {one.arm: one for one in seen.run.of(Predicted)}
     figure, axes = sheet(narrow, 6.2, 2)
+    data = Data(("arm", "batch", "ranks", "speed-up, or efficiency where the batch grows", "from", "to"))
     for axis, mode in zip(axes, TITLES, strict=True):
         most = 1
         for arm in seen.arms:
@@ -39,7 +41,15 @@ def speedup(seen: RunView, narrow: bool) -> Drawn | str:
                 axis.plot([point.size for point in dashed],
                           [point.speedup / (point.size if mode == "weak" else 1) for point in dashed],
                           color=style.color, linewidth=1.1, linestyle=(0, (4, 3)), label=f"{tag(arm.label)}, predicted")
+            for point in dashed:
+                height, name = point.speedup / (point.size if mode == "weak" else 1), f"{arm.label}, predicted"
+                data.point(axis, point.size, height, name, mode, point.size, number(height), "", "")
             draw_points(axis, own, mode, style.color, style.marker, tag(arm.label))
+            for one in own:
+                value = one.speedup if mode == "strong" else one.efficiency
+                if value is not None:
+                    ends = [number(end) if end is not None else "" for end in (value.ci_low, value.ci_high)]
+                    data.point(axis, one.size, value.value, arm.label, mode, one.size, number(value.value), *ends)
             most = max([most, *(one.size for one in own), *(point.size for point in dashed)])
         axis.plot([1, most], [1, most if mode == "strong" else 1], color=MUTED, linewidth=0.9, label="nothing lost")
         logarithmic(axis, most, mode)
@@ -53,7 +63,7 @@ def speedup(seen: RunView, narrow: bool) -> Drawn | str:
     return Drawn(figure, f"Speed-up over one process, and efficiency: {said}.",
                  "Points: measured, with t intervals over blocks, often narrower than the point. Dashed: a prediction "
                  "from two constants of the network, no measurement; where the batch is shared it ends with one image "
-                 "a rank.")
+                 "a rank.", data)
 
 
 def draw_points(axis: Axes, own: Sequence[Scaled], mode: Mode, color: str, marker: str, label: str) -> None:
@@ -101,7 +111,12 @@ def steps(seen: RunView, narrow: bool) -> Drawn | str:
     axis.set_ylim(len(known) - 0.4, -0.6)
     axis.grid(axis="y", visible=False)
     seconds_axis(axis, times, "step time", "x")
+    data = Data(("arm", "batch", "ranks", "step time", "exposed communication"))
+    for place, one, time, share in zip(places, known, times, shares, strict=True):
+        data.bar(axis, (0, place - WIDTH / 2), (time, place + WIDTH / 2), seen.label(one.arm), one.mode, one.size,
+                 duration(time), percent(float(share)))  # fmt: skip
     said = "; ".join(f"{seen.label(one.arm)}, {one.mode}, {plural(one.size, 'rank')}: {duration(one.step_ns)}, of "
                      f"which {percent(float(share))}" for one, share in zip(known, shares, strict=True))
     return Drawn(figure, f"Step times and the share of communication in them: {said}.",
-                 "Full: what is left of a step where gradients are not averaged. Hatched: exposed communication.")
+                 "Full: what is left of a step where gradients are not averaged. Hatched: exposed communication.",
+                 data)
