@@ -22,7 +22,7 @@ from impls.command import process
 from impls.command.parser import Parser
 from impls.devices import TF32_SWITCH, require_tf32_switch, usable_cpus
 from impls.errors import EXIT_OK, EXIT_USAGE, UnavailableError, cause
-from impls.jittor.setup import cuda_toolkit, examination, kernel_compiler, onednn_wheels, requirements
+from impls.jittor.setup import cuda_toolkit, examination, kernel_compiler, onednn_wheels, precompiled, requirements
 from impls.jittor.setup.home import jittor_home
 from impls.ranks import for_child, once_on_host, own_ranks
 
@@ -64,12 +64,14 @@ def prepare(device: Device = "cpu", tf32: bool = False) -> None:
                else "before impls.jittor.runtime.prepare()")
         raise UnavailableError(f"Jittor was already imported {how} in this process: start a new one for {device!r}")
     requirements.check_python()
-    requirements.compiler()
+    compiler = requirements.compiler()
     requirements.headers()
     settings = {
         "log_silent": "1",
         "gdb_path": "",  # a crash would attach gdb and print pages
-        "cache_name": "default",  # else the git branch around the virtual environment: a rebuild per branch
+        # Else the git branch around the virtual environment: a rebuild per branch. Not the name of everybody's cache:
+        # with the flag below each of two programs in one environment would rebuild the other's.
+        "cache_name": "default" if device == "cuda" else "precompiled",
         "python_config_path": requirements.python_config(),
         # Kernels at a time; by itself one for every 3 GiB of memory, at most 16. One alone would show no progress.
         "use_parallel_op_compiler": str(max(2, usable_cpus())),
@@ -101,9 +103,17 @@ def prepare(device: Device = "cpu", tf32: bool = False) -> None:
             os.environ[TF32_SWITCH] = "0"
     else:
         os.environ["nvcc_path"] = ""  # a CUDA compiler without a driver, or a too new one, breaks the import
+        _begin_with_precompiled_headers(home, compiler)
     os.environ["FIX_TORCH_ERROR"] = "0"  # Jittor would import PyTorch into its own process
     _name_interpreter_by_version()
     _prepared = (device, tf32)
+
+
+def _begin_with_precompiled_headers(home: Path, compiler: str) -> None:
+    flags = os.environ.get("cc_flags", "")
+    # A process that started this one may have added it.
+    if "-include" not in flags and (flag := precompiled.flag(home, compiler)):
+        os.environ["cc_flags"] = f"{flags} {flag}".strip()
 
 
 def _under_mpi() -> bool:

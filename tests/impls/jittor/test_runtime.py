@@ -19,10 +19,11 @@ from scripted_cuda import Driver, compiler
 
 from impls.errors import UnavailableError
 from impls.jittor import runtime
-from impls.jittor.setup import cuda_toolkit, home, onednn_wheels
+from impls.jittor.setup import cuda_toolkit, home, onednn_wheels, precompiled
 
 BUILD_SETTINGS = (
     "cc_path",
+    "cc_flags",
     "nvcc_path",
     "python_config_path",
     "use_mkl",
@@ -43,6 +44,7 @@ def unprepared(own_environment, monkeypatch, tmp_path):
     for name in BUILD_SETTINGS:
         os.environ.pop(name, None)
     os.environ["HOME"] = str(tmp_path)
+    monkeypatch.setattr(precompiled, "flag", lambda home, compiler: f'-include "{home}/first.h"')
 
 
 def onednn(home: Path) -> Path:
@@ -54,6 +56,7 @@ def test_prepare_sets_every_build_setting_once_and_is_idempotent(tmp_path):
     first = dict(os.environ)
     runtime.prepare("cpu")
     assert dict(os.environ) == first
+    assert first["cc_flags"] == f'-include "{tmp_path}/first.h"'
     assert first["nvcc_path"] == "" and first["use_mpi"] == "0" and first["FIX_TORCH_ERROR"] == "0"
     assert Path(first["python_config_path"]).is_file()
     assert int(first["use_parallel_op_compiler"]) == max(2, len(os.sched_getaffinity(0)))
