@@ -1,6 +1,6 @@
 # make setup | bench | test | lint | docs | gpu-check     (everything lives in .venv and the user's cache folder)
 .DELETE_ON_ERROR:
-.PHONY: setup bench test test-pytorch test-jittor test-fake-cuda lint docs gpu-check check-machine clean
+.PHONY: setup packages core bench test test-pytorch test-jittor test-fake-cuda lint docs gpu-check check-machine clean
 
 # The first interpreter that Jittor 1.3.11 supports; override with `make PYTHON=/path/to/python ...`.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
@@ -10,6 +10,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Where there is an NVIDIA driver, also the CUDA compiler that Jittor needs (100 MB).
 CUDA = $(shell $(PYTHON) -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null && echo ,cuda)
+
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# What Jittor's core needs to be compiled: minutes, which pass while the large packages are installed.
+CORE_NEEDS := jittor|numpy|onednn|psutil|pydantic|tqdm
 
 check-machine:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10-3.12 found (Jittor 1.3.11 needs one): install it, or run make PYTHON=/path/to/python" >&2; exit 2; }
@@ -23,10 +27,19 @@ $(STAMP): pyproject.toml constraints.txt
 	@mkdir -p $(VENV) && date +%s > $(STAMP).began
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -z "$(CUDA)" || echo "an NVIDIA driver is here: installing the CUDA compiler for Jittor as well"
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test$(CUDA)]'
+	@sed -nE 's/^ *"(($(CORE_NEEDS))[^"]*)",.*/\1/p' pyproject.toml > $(VENV)/.core.txt
+	$(PIP) -r $(VENV)/.core.txt
+	@$(MAKE) --no-print-directory -j2 packages core
 	@echo $$(( $$(date +%s) - $$(cat $(STAMP).began) )) > $(STAMP)
 
 setup: $(STAMP)
+
+packages:
+	$(PIP) -e '.[test$(CUDA)]'
+
+# Where it cannot be compiled, what needs it says so. On CUDA it needs the packages.
+core:
+	-@test -n "$(CUDA)" || $(BIN)/python -m impls.jittor.runtime --prewarm
 
 bench: setup
 	$(BIN)/python run_bench.py --suite train-speed
@@ -62,7 +75,7 @@ lint: setup
 # README and docs/ as pages with search, into build/docs.
 docs: setup
 	@$(BIN)/python -c 'import mkdocs' 2>/dev/null || \
-		$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[docs]'
+		$(PIP) -e '.[docs]'
 	$(BIN)/python -m mkdocs build --strict
 
 clean:

@@ -92,12 +92,25 @@ def test_setup_installs_the_cuda_compiler_where_a_driver_is(driver: Path, tmp_pa
     venv = scripted_venv(tmp_path / "venv")
     done = make("setup", f"VENV={venv}", libraries=driver if there else None)
     assert done.returncode == 0, done.stderr
-    asked = "-m pip install --disable-pip-version-check -c constraints.txt -e .[test" + (",cuda]\n" if there else "]\n")
-    assert (venv / "told").read_text() == asked
+    told = (venv / "told").read_text()
+    pip = "-m pip install --disable-pip-version-check -c constraints.txt"
+    asked = {f"{pip} -e .[test{',cuda' if there else ''}]", *([] if there else ["-m impls.jittor.runtime --prewarm"])}
+    # What Jittor's core needs first; then it is compiled beside the rest, in whichever order both begin.
+    assert told.splitlines()[0] == f"{pip} -r {venv}/.core.txt" and set(told.splitlines()[1:]) == asked
     assert ("installing the CUDA compiler" in done.stdout) == there
     # Once: what follows installs nothing.
     assert make("setup", f"VENV={venv}", libraries=driver if there else None).returncode == 0
-    assert (venv / "told").read_text() == asked
+    assert (venv / "told").read_text() == told
+
+
+def test_what_the_core_needs_is_read_from_the_project(tmp_path: Path) -> None:
+    venv = scripted_venv(tmp_path / "venv")
+    assert make("setup", f"VENV={venv}", "CUDA=").returncode == 0
+    lines = (venv / ".core.txt").read_text().splitlines()
+    assert "jittor==1.3.11.0" in lines and {re.split("[^a-z]", line)[0] for line in lines} == {
+        "jittor", "numpy", "onednn", "psutil", "pydantic", "tqdm"}
+    project = (ROOT / "pyproject.toml").read_text()
+    assert all(f'"{line}",' in project for line in lines)
 
 
 def test_a_benchmark_after_the_set_up_is_one_command(tmp_path: Path) -> None:

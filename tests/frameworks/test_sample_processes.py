@@ -19,7 +19,7 @@ from impls.recipe.config import merged
 from impls.store.checkpoint import save_state
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 120
+LIMIT_S = 400
 
 
 @pytest.fixture(scope="module")

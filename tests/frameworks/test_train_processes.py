@@ -18,7 +18,7 @@ from impls.store.checkpoint import load_state
 from impls.store.trainfolder import checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 120
+LIMIT_S = 400
 STEPS = 45
 # Epochs of 106 steps; with dropout, as the preset has it.
 SETTINGS = {"dataset_name": "digits", "batch_size": 16, "max_steps": STEPS, "checkpoint_steps": 3, "keep_last": 0,
