@@ -69,7 +69,8 @@ def _key(compiler: str, own: Path, text: str, flags: list[str]) -> str:
     with suppress(OSError, StopIteration):
         # What -march=native stands for: several machines may share a home.
         text += next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    headers = sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in own.rglob("*.h"))
+    # By content: an environment that is made anew needs no core anew.
+    headers = [(str(path), path.read_bytes()) for path in sorted(own.rglob("*.h"))]
     return hashlib.sha256(repr((os.path.realpath(compiler), state.st_size, state.st_mtime_ns, text, flags,
                                 headers)).encode()).hexdigest()[:16]
 
