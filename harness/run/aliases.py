@@ -9,6 +9,7 @@ from harness.part import Suite
 from harness.record.events import Finding
 from harness.record.findings import ARM_ALIAS
 from impls.devices import bf16_units
+from impls.errors import UsageError
 from impls.registry import BEST, Device, Job, leading_arm, parse_arm
 
 
@@ -21,9 +22,15 @@ def aliases(options: BenchConfig, device: Device, job: Job) -> dict[str, str]:
     """Name of an arm as it was asked for -> the arm that runs, of those that stand for another.
 
     Raises:
-        UsageError: what one stands for is not known here, or cannot run here.
+        UsageError: what one stands for is not known here, cannot run here, or is another of the arms.
     """
-    return {arm.name: arm.spelled_out(device, job).name for arm in options.compared if BEST in arm.options}
+    found = {arm.name: arm.spelled_out(device, job).name for arm in options.compared if BEST in arm.options}
+    for name, arm in found.items():
+        # Two of one name would be a run of an arm against itself.
+        if arm in {other.name for other in options.compared}:
+            raise UsageError(f"--arms {options.arms}: {name} stands for {arm} here, which is named already ({job} on "
+                             f"{_where(device)}): leave it out")
+    return found
 
 
 def written_out(options: BenchConfig, names: Mapping[str, str]) -> BenchConfig:
@@ -39,10 +46,13 @@ def written_out(options: BenchConfig, names: Mapping[str, str]) -> BenchConfig:
 
 def findings(names: Mapping[str, str], device: Device, job: Job) -> Sequence[Finding]:
     """What each of them stands for, for the journal and whoever waits."""
-    where = "CUDA" if device == "cuda" else "the CPU"
-    units = "" if bf16_units(device) else ", which has no units for bfloat16"
-    return [ARM_ALIAS.found(f"{name} = {arm.partition(':')[2] or 'no option'}, for {job} on {where}{units}")
+    return [ARM_ALIAS.found(f"{name} = {arm.partition(':')[2] or 'no option'}, for {job} on {_where(device)}")
             for name, arm in names.items()]
+
+
+def _where(device: Device) -> str:
+    units = "" if bf16_units(device) else ", which has no units for bfloat16"
+    return f"{'CUDA' if device == 'cuda' else 'the CPU'}{units}"
 
 
 def _renamed(text: str, names: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import closing
 
@@ -16,10 +17,20 @@ from harness.run.resolve import resolve
 from harness.run.resume import resumption
 from harness.run.start import run_started
 from harness.suites.registry import SUITES
+from impls import devices
 from impls.errors import UsageError
 from impls.registry import Arm, parse_arm
 
-BEST = {job: parse_arm("pytorch:best").spelled_out("cpu", job).name for job in ("training", "sampling")}
+BEST = dict.fromkeys(("training", "sampling"), "pytorch:bf16+channels_last+compile")
+
+
+@pytest.fixture(autouse=True)
+def units(tmp_path, monkeypatch):
+    """A processor with units for bfloat16; the returned function takes them away."""
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("flags\t\t: fpu amx_bf16\n")
+    monkeypatch.setattr(devices, "CPUINFO", cpuinfo)
+    return lambda: cpuinfo.write_text("flags\t\t: fpu\n")
 
 
 def job(*words):
@@ -31,7 +42,7 @@ def job(*words):
 def test_the_arms_of_a_run_are_those_that_it_stands_for(suite, of):
     found = job("--suite", suite, "--arms", "pytorch,pytorch:best")
     assert [arm.name for _, arm in found.plans[0].arms] == ["pytorch", BEST[of]]
-    # On a processor without units for bfloat16 both jobs have the same arm.
+    # On this processor both jobs have the same arm.
     assert aliases.job_of(SUITES[suite]) == of
     assert found.options.arms == f"pytorch,{BEST[of]}" and found.aliases == {"pytorch:best": BEST[of]}
     (told,) = aliases.findings(found.aliases, "cpu", of)
@@ -49,6 +60,14 @@ def test_it_is_asked_for_the_device_and_the_job_of_the_run(monkeypatch):
     options, _ = parse(["--arms", "pytorch,pytorch:best"])
     assert aliases.aliases(options, "cuda", "sampling") == {"pytorch:best": "pytorch:compile"}
     assert asked == [("pytorch:best", "cuda", "sampling")]
+
+
+def test_where_no_option_helps_it_is_the_plain_arm_and_refused_beside_that(units):
+    units()
+    assert job("--arms", "jittor,pytorch:best").options.arms == "jittor,pytorch"
+    with pytest.raises(UsageError, match=re.escape("--arms pytorch,pytorch:best: pytorch:best stands for pytorch here, "
+                                                   "which is named already (training on the CPU, which has no units")):
+        job("--arms", "pytorch,pytorch:best")
 
 
 def test_its_interpreter_and_its_second_copy_follow_it():
