@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -118,16 +118,29 @@ def end_with_launcher(environ: Mapping[str, str] = os.environ) -> None:
     written goes on from the last checkpoint. A process that is no rank outlives its shell, as usual.
     """
     try:
-        alone = own_ranks(environ).size == 1
+        own = own_ranks(environ)
     except UsageError:
         # Told by the command itself.
         return
-    if alone or sys.platform != "linux":
+    if own.size == 1 or sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # It may have died before.
-    if os.getppid() == 1 and not any(name in Path("/proc/1/cmdline").read_bytes() for name in STARTERS):
+    if os.getppid() == 1 and not starts_ranks(own):
+        with suppress(OSError):
+            os.write(2, f"rank {own.rank}: its {own.launcher} is gone\n".encode())
         os._exit(EXIT_FAILED)
+
+
+def starts_ranks(own: Ranks, process: Path = Path("/proc/1")) -> bool:
+    """Whether a process is a launcher, or stands between one and this rank, as a container's first process does."""
+    try:
+        if any(name in (process / "cmdline").read_bytes() for name in STARTERS):
+            return True
+        text = (process / "environ").read_text(encoding="utf-8", errors="replace")
+        return own_ranks(dict(line.split("=", 1) for line in text.split("\0") if "=" in line)) == own
+    except (OSError, UsageError):
+        return False
 
 
 def meeting_point(environ: Mapping[str, str]) -> tuple[str, int]:

@@ -9,7 +9,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--framework", choices=("pytorch", "jittor"), help="run tests/frameworks in this framework")
-    parser.addoption("--kills", type=int, default=2, help="how many kills tests/harness/test_kills.py does")
+    parser.addoption("--kills", type=int, default=2, help="how many kills each test does that kills at random")
     parser.addoption("--clean-networks", type=int, default=6,
                      help="how many random networks tests/frameworks/test_align.py holds against themselves")
 

@@ -57,6 +57,7 @@ class LocalSessions:
         self._listener = Listener(str(scratch.path / "socket"), family="AF_UNIX", backlog=16)
         self._abroad: Listener | None = None
         self._arrived: dict[tuple[str, int], tuple[Connection[Any, Any], life.Hello]] = {}
+        self._due = set[str]()
         self._news = threading.Condition()
         self._closed = False
         self._listen(self._listener)
@@ -80,7 +81,7 @@ class LocalSessions:
         for _ in range(START_TRIES):
             began = time.perf_counter_ns()
             token = secrets.token_hex(16)
-            with self._environment(token, env, log, by) as full:
+            with self._expected(token), self._environment(token, env, log, by) as full:
                 python = self._python(arm)
                 command = [python, "-m", "harness.worker"] if by is None else by.command(python, full)
                 handle = self._launcher(command, full, log)
@@ -116,6 +117,19 @@ class LocalSessions:
                 with contextlib.suppress(OSError):
                     Client(listener.address, family=family).close()
                 listener.close()
+
+    @contextlib.contextmanager
+    def _expected(self, token: str) -> Iterator[None]:
+        """Take workers with this token; a rank whose group did not come together, also a late one, is hung up on."""
+        with self._news:
+            self._due.add(token)
+        try:
+            yield
+        finally:
+            with self._news:
+                self._due.discard(token)
+                for left in [one for one in self._arrived if one[0] == token]:
+                    self._arrived.pop(left)[0].close()
 
     @contextlib.contextmanager
     def _environment(self, token: str, env: Mapping[str, str] | None, log: Path, by: Launch | None
@@ -205,6 +219,9 @@ class LocalSessions:
             return
         if isinstance(hello, life.Hello):
             with self._news:
+                if hello.token not in self._due:
+                    channel.close()
+                    return
                 self._arrived[hello.token, hello.rank] = (channel, hello)
                 self._news.notify_all()
 

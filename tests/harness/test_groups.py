@@ -26,6 +26,7 @@ from harness.processes.session import Limits, WorkerFailedError
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
 from harness.protocol import group, life, timing, training
+from harness.worker.__main__ import connected
 from impls import registry
 from impls.recipe.config import preset
 from impls.registry import parse_arm
@@ -102,6 +103,27 @@ def test_one_that_stops_is_named_and_one_that_never_comes_too(arm, scratch, env,
         late.start("A", arm, tmp_path / "log", {"FAKE_MPIRUN_WITHOUT": "1"}, TWO)
     late.close()
     assert not janitor.marked(str(scratch.path))
+
+
+def test_a_rank_whose_group_never_comes_together_is_hung_up_on(arm, scratch, tmp_path, monkeypatch):
+    ranks = []
+
+    def come(command, env, log):
+        monkeypatch.setattr(os, "environ", dict(env))
+        token, channel = env[protocol.TOKEN_VARIABLE], connected()
+        channel.send_bytes(protocol.encode(life.Hello(token=token, pid=1, rank=0, host="far away")))
+        ranks.append((token, channel))
+        return SimpleNamespace(pid=os.getpid(), poll=lambda: None, kill=lambda: None)
+
+    monkeypatch.setattr(scratch, "has_process", lambda pid: None)
+    sessions = LocalSessions(1, scratch, launcher=come, limits=Limits(connect_s=0.3))
+    with pytest.raises(WorkerFailedError, match="rank 1 did not connect"):
+        sessions.start("A", arm, tmp_path / "log", by=TWO)
+    ((_, channel),) = ranks
+    assert channel.poll(NOTICE_S)
+    with pytest.raises(EOFError):
+        channel.recv_bytes()
+    sessions.close()
 
 
 def test_a_rank_that_died_is_named_and_not_one_that_failed_because_of_it(arm, tmp_path):

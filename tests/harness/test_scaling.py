@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import scripted_backend
 
@@ -10,6 +12,7 @@ from harness.processes.ranks import launch_of, require_room
 from harness.record.events import (
     BlockState,
     Case,
+    EnvironmentRecorded,
     Finding,
     GroupStarted,
     Predicted,
@@ -18,7 +21,10 @@ from harness.record.events import (
     ScalingGate,
     Verdict,
 )
-from harness.suites.scaling.cells import cells, sizes
+from harness.record.run import RecordedRun
+from harness.suites.scaling.cells import Cell, cells, nodes_of, sizes
+from harness.suites.scaling.judge import Measured
+from harness.suites.scaling.part import MATCHED_STEPS
 from impls.errors import UsageError
 from impls.registry import parse_arm
 from reports import report, terminal
@@ -48,6 +54,12 @@ def test_sizes_are_powers_of_two_and_the_most():
     assert sizes(1) == (1,) and sizes(2) == (1, 2) and sizes(6) == (1, 2, 4, 6) and sizes(8) == (1, 2, 4, 8)
     assert [cell.name for cell in cells(4)] == ["strong-2", "strong-4", "weak-2", "weak-4"]
     assert [cell.images(8) for cell in cells(4)] == [8, 8, 16, 32]
+
+
+def test_few_ranks_take_few_hosts_and_divide_among_them():
+    assert [nodes_of(size, 12, 4) for size in sizes(12)] == [1, 1, 2, 4, 4]
+    assert [nodes_of(size, 15, 5) for size in (8, 15)] == [4, 5]
+    assert nodes_of(8, 9, 3) is None
 
 
 def test_speed_up_communication_and_the_network_are_found_as_they_were_scripted(ranks):
@@ -102,6 +114,7 @@ def test_ranks_that_hold_other_weights_are_not_timed_into_a_speed_up(ranks):
     assert not gate.passed and "ranks hold different params" in gate.reason
     assert all(one.speedup is None and "do not train as one process" in one.reason for one in run.of(Scaled))
     assert end.exit_code == 0 and "is not known" in report.build(run.path).with_suffix(".md").read_text()
+    assert not run.of(Predicted)
 
 
 def test_a_block_in_which_a_group_failed_is_done_again(lab, ranks, monkeypatch):
@@ -121,6 +134,32 @@ def test_a_block_in_which_a_group_failed_is_done_again(lab, ranks, monkeypatch):
     assert {group.size for group in run.of(GroupStarted)} == {1, 2}
 
 
+def test_a_group_that_failed_in_two_blocks_in_a_row_is_left_out_of_all_others(lab, ranks, monkeypatch):
+    tried = []
+
+    def spend(options, rank, images, averages):
+        lab.clock.sleep(0.05)
+        tried.append(rank)
+        if tried.count(1) > MATCHED_STEPS:
+            raise RuntimeError("the network is down")
+
+    monkeypatch.setattr(scripted_backend, "spend_rank", spend)
+    _, run = ranks(ranks=2, blocks=5)
+    assert [case.case_id for case in run.of(Case) if case.status == "failed"] == ["block-0-A-2", "block-1-A-2"]
+    assert len(run.of(BlockState)) == 7
+
+
+def test_blocks_of_another_machine_are_told_apart():
+    facts = [EnvironmentRecorded(facts={"cpu": name}, starred=["cpu"]) for name in ("one", "other")]
+    lines = [ScaledWindow(part="scaling", arm=arm, block=block, mode="strong", size=1, averaged=True, pair=0,
+                          position=0, steps=1, images=8, start_ns=1, time_ns=1 + block, rank_ns=[1 + block])
+             for block in range(2) for arm in ("A", "B")]
+    states = [BlockState(block=block, order_seed=0, dirty=False, reasons=[]) for block in range(2)]
+    run = RecordedRun(Path("run"), (*lines, facts[0], states[0], facts[1], states[1]))
+    cell = Cell("strong", 1)
+    assert Measured(run).ratios(("A", cell, True), ("B", cell, True)).machine == (0, 1)
+
+
 def test_blocks_that_were_disturbed_are_told(lab, ranks):
     lab.busy_ns = lambda: 2 * lab.clock.ns
     _, run = ranks(ranks=2)
@@ -138,6 +177,8 @@ def test_blocks_that_were_disturbed_are_told(lab, ranks):
     (["--ranks", "2", "--launcher", "mpirun"], "--launcher mpirun: does not fit pytorch: choose torchrun or slurm"),
     (["--ranks", "2", "--nodes", "2"], "--nodes 2: torchrun starts the ranks of its own host alone"),
     (["--ranks", "3", "--nodes", "2"], "--ranks 3: does not divide among --nodes 2: choose 2 or 4"),
+    (["--ranks", "9", "--nodes", "3", "--batch-size", "72", "--launcher", "slurm"],
+     "--ranks 9: 8 ranks, which are measured before, do not divide among --nodes 3 as those do"),
     (["--ranks", "2", "--launcher", "slurm"], "ranks of pytorch are started by srun, which is not on PATH"),
     (["--ranks", "2", "--loader", "native"], "--loader native: exists in one process only"),
     (["--ranks", "2", "--epochs", "1"], "--epochs: suite scaling runs none"),

@@ -152,6 +152,20 @@ def test_commands_are_prefixes():
     assert ranks.command("srun", 2, "-m x") == "srun -n 2 python -m x"
 
 
+def test_a_container_s_first_process_stands_between_a_launcher_and_its_rank(tmp_path):
+    own = own_ranks(MPIRUN)
+
+    def told(words, environ):
+        (tmp_path / "cmdline").write_bytes(b"\0".join(words))
+        (tmp_path / "environ").write_text("".join(f"{name}={value}\0" for name, value in environ.items()))
+        return ranks.starts_ranks(own, tmp_path)
+
+    assert told([b"/sbin/docker-init", b"--", b"python"], MPIRUN) and told([b"/usr/bin/mpirun"], {})
+    for other in ({"HOME": "/"}, {**MPIRUN, "OMPI_COMM_WORLD_RANK": "0"}, {"OMPI_COMM_WORLD_RANK": "1"}):
+        assert not told([b"/sbin/init"], other)
+    assert not ranks.starts_ranks(own, tmp_path / "none")
+
+
 RANK = """import os, sys, time
 sys.path.insert(0, {root!r})
 from impls.ranks import end_with_launcher

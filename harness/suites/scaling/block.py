@@ -104,7 +104,10 @@ class Measured:
         reasons = self.disturbance.reasons()
         for slot, _ in bench.plan.arms:
             for size in sizes(self.part.most):
-                self.failures[slot, size] = self.failures[slot, size] + 1 if (slot, size) in self.failed else 0
+                if (slot, size) in self.failed:
+                    self.failures[slot, size] += 1
+                elif self.failures[slot, size] < MAX_FAILURES:
+                    self.failures[slot, size] = 0
             if not any(failed == slot for failed, _ in self.failed):
                 bench.ledger.measured(Case(case_id=f"block-{self.number}-{slot}", arm=slot, block=self.number,
                                            status="measured", log=f"logs/{self._log(slot, 1)}.log"))

@@ -37,6 +37,12 @@ def sizes(most: int) -> tuple[int, ...]:
     return (*(2**power for power in range(most.bit_length()) if 2**power < most), most)
 
 
+def nodes_of(size: int, most: int, nodes: int) -> int | None:
+    """The fewest hosts that so many ranks divide among, none with more of them than of `most`; None where none fit."""
+    fewest = -(-size * nodes // most)
+    return next((count for count in range(fewest, nodes + 1) if size % count == 0), None)
+
+
 def cells(most: int) -> tuple[Cell, ...]:
     """Of several ranks: every size in either mode."""
     return tuple(Cell(mode, size) for mode in MODES for size in sizes(most) if size > 1)

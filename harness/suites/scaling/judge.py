@@ -27,7 +27,7 @@ from harness.record.events import (
     Verdict,
     Word,
 )
-from harness.record.run import RecordedRun
+from harness.record.run import RecordedRun, machines
 from harness.stats.collective import bus_bytes_per_ns, fitted
 from harness.stats.compare import BlockRatio, block_ratio
 from harness.stats.interval import t_interval
@@ -52,6 +52,7 @@ class Measured:
     def __init__(self, run: RecordedRun) -> None:
         self.run = run
         self.states = {state.block: state for state in run.of(BlockState)}
+        self._machine = {block: number for number, one in enumerate(machines(run.events)) for block in one.blocks}
         self._step_ns: dict[tuple[ArmSlot, Mode, int, bool], dict[int, dict[int, float]]] = {}
         for window in run.of(ScaledWindow):
             if window.block in self.states:
@@ -72,7 +73,7 @@ class Measured:
             if pairs:
                 found[block] = block_ratio(*([times[block][pair] for pair in pairs] for times in (above, below)))
         return Ratios(tuple(found), tuple(found.values()), tuple(self.states[block].dirty for block in found),
-                      tuple(0 for _ in found))
+                      tuple(self._machine.get(block, 0) for block in found))
 
     def typical_ns(self, arm: ArmSlot, cell: Cell) -> float | None:
         """The median over blocks of a step's median."""
@@ -191,11 +192,12 @@ def _unlike(seen: Measured, pair: Comparison, size: int) -> str | None:
 def predicted(seen: Measured, part: Scaling, arm: ArmSlot) -> Predicted | None:
     """Steps of more ranks, if a share takes its part of one rank's time and nothing of the sum is hidden behind it.
 
-    The two constants come from sums of a short and of a long message at the largest size that has them.
+    The two constants come from sums of a short and of a long message at the largest size that has them and passed
+    its gate.
     """
     for size in reversed(sizes(part.most)[1:]):
         sums = seen.sum_ns(arm, size)
-        if len(sums) > 1:
+        if len(sums) > 1 and refusal(seen.run, arm, size) is None:
             break
     else:
         return None

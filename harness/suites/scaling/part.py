@@ -12,7 +12,7 @@ from harness.part import Asked, Metric, Metrics, Needs, Part, Section
 from harness.processes.ranks import Choice, launch_of, require_room
 from harness.record.events import Case, Event, ScalingGate
 from harness.suites.parity.part import GATE_STEPS, Parity, gate_of
-from harness.suites.scaling.cells import cells, sizes
+from harness.suites.scaling.cells import cells, nodes_of, sizes
 from impls.devices import usable_cpus
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
@@ -71,6 +71,10 @@ class Scaling(Part):
             raise UsageError(f"--ranks {options.ranks}: suite scaling compares one rank with more: choose at least 2")
         if options.loader != "resident":
             raise UsageError(f"--loader {options.loader}: exists in one process only: leave it out")
+        for size in sizes(options.ranks)[1:-1]:
+            if nodes_of(size, options.ranks, options.nodes) is None:
+                raise UsageError(f"--ranks {options.ranks}: {size} ranks, which are measured before, do not divide "
+                                 f"among --nodes {options.nodes} as those do: choose a power of two of both")
         for arm in options.compared:
             launch_of(arm, options.launcher, options.ranks, options.nodes)
         require_room(options.ranks, options.nodes, options.cpu_threads, asked.device)
@@ -88,9 +92,7 @@ class Scaling(Part):
         """
         if size == 1:
             return None
-        each = self.most // self.nodes
-        nodes = -(-size // each)
-        return launch_of(arm, self.launcher, size, nodes if size % nodes == 0 else self.nodes)
+        return launch_of(arm, self.launcher, size, nodes_of(size, self.most, self.nodes) or self.nodes)
 
     def declared(self, plan: Plan) -> dict[str, Any]:
         """What is fixed before the first measurement, for the journal."""
