@@ -110,7 +110,7 @@ def entries(results: Path) -> list[Entry]:
 
 def entry(path: Path) -> Entry:
     """One run by its summary; without a readable one, by what its journal still tells."""
-    link = f"{quote(path.name)}/report.html" if (path / "report.html").is_file() else None
+    link = f"{quote(os.fsencode(path.name))}/report.html" if (path / "report.html").is_file() else None
     try:
         summary = read_summary(path)
     except UsageError as error:

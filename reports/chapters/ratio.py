@@ -62,7 +62,9 @@ def ratio_forest(view: RunView, verdict: Verdict, beside: Sequence[float], narro
     data = Data(("of", "ratio", "from", "to", "what the ends are"))
     for y, (block, (left, middle, right)) in enumerate(rows.items()):
         name = f"block {block}{' (disturbed)' if block in view.dirty else ''}"
-        data.bar(axis, (left, y), (right, y), name, number(middle, 5), number(left, 5), number(right, 5), HALF)
+        # A block whose pairs are not recorded has no middle half.
+        half = (number(left, 5), number(right, 5), HALF) if left < right else ("", "", "")
+        data.bar(axis, (left, y), (right, y), name, number(middle, 5), *half)
         axis.plot([left, right], [y, y], color=MUTED, linewidth=1.2, solid_capstyle="butt")
         face = PAPER if block in view.dirty else MUTED
         axis.plot(middle, y, "o", markersize=5.5, color=MUTED, markerfacecolor=face, zorder=3)
@@ -70,8 +72,8 @@ def ratio_forest(view: RunView, verdict: Verdict, beside: Sequence[float], narro
     left, right = low or ratio, high or ratio
     axis.plot([left, right], [bottom, bottom], color=INK, linewidth=2.2, solid_capstyle="butt")
     axis.plot(ratio, bottom, "D", color=INK, markersize=6.5)
-    data.bar(axis, (left, bottom), (right, bottom), "all blocks", number(ratio, 5), number(left, 5), number(right, 5),
-             level_words(verdict.alpha, None))  # fmt: skip
+    level = level_words(verdict.alpha, None) if low is not None and high is not None else ""
+    data.bar(axis, (left, bottom), (right, bottom), "all blocks", number(ratio, 5), *told_ends(low, high), level)
     axis.axhline(len(rows) - 0.4, color=GRID, linewidth=0.8)
     ticks = [f"block {block}{' (disturbed)' if block in view.dirty else ''}" for block in rows]
     axis.set_yticks([*range(len(rows)), bottom], [*ticks, "all blocks"])
@@ -92,6 +94,11 @@ def ratio_forest(view: RunView, verdict: Verdict, beside: Sequence[float], narro
         f"the verdict's ratio with its interval over blocks.{within}{hollow}{note}",
         data,
     )
+
+
+def told_ends(low: float | None, high: float | None) -> tuple[str, str]:
+    """An interval for the data of a figure; nothing where it is not known."""
+    return ("", "") if low is None or high is None else (number(low, 5), number(high, 5))
 
 
 def ends_of(view: RunView, verdict: Verdict) -> list[float]:

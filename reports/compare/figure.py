@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from reports.chapters.ratio import frame_ratio
+from reports.chapters.ratio import frame_ratio, told_ends
 from reports.compare.runs import Comparison, Row, told
 from reports.page.data import Data
 from reports.page.plotting import INK, MUTED, PAPER, Drawn, sheet
@@ -30,8 +30,8 @@ def forest(comparison: Comparison, narrow: bool) -> Drawn | str:
         assert row.verdict
         ratio = row.verdict.ratio or 1.0
         low, high = row.verdict.ci_low or ratio, row.verdict.ci_high or ratio
-        data.bar(axis, (low, y), (high, y), names[-1], number(ratio, 5), number(low, 5), number(high, 5),
-                 row.verdict.word)  # fmt: skip
+        data.bar(axis, (low, y), (high, y), names[-1], number(ratio, 5),
+                 *told_ends(row.verdict.ci_low, row.verdict.ci_high), row.verdict.word)  # fmt: skip
         messages.append(f"{names[-1]} {told(row.verdict)} ({row.verdict.word})")
     axis.set_yticks(range(len(shown)), [tick(name, narrow) for name in names])
     axis.set_ylim(len(shown) - 0.35, -0.6)

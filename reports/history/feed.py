@@ -82,7 +82,8 @@ def _text(above: ET.Element, name: str, text: str) -> None:
 
 
 def _urn(*names: str) -> str:
-    return uuid.uuid5(OURS, "\n".join(names)).urn
+    # A folder may have a name that is no Unicode.
+    return uuid.uuid5(OURS, "\n".join(names).encode(errors="backslashreplace").decode()).urn
 
 
 def _stamp(when: datetime) -> str:

@@ -9,6 +9,7 @@ from markupsafe import Markup, escape
 
 from reports.history.series import Point, Series, usable
 from reports.text import signed_percent
+from reports.view.words import DECIDED
 
 # In the units of the picture, which the page scales.
 WIDTH, HEIGHT = 300.0, 72.0
@@ -93,7 +94,7 @@ def mark(row: Series, place: int, scale: Scale) -> str:
     point, x = row.drawn[place], scale.x(place)
     ends = interval(point)
     bar = f'<path d="M{x:.1f} {scale.y(ends[0]):.1f}V{scale.y(ends[1]):.1f}"/>' if ends else ""
-    open_ = point.verdict.word in ("inconclusive", "not-comparable", None)
+    open_ = point.verdict.word not in DECIDED
     words = HOVER.format(date=f"{point.when:%Y-%m-%d %H:%M}", run=point.run, ratio=point.told,
                          blocks=point.rests_on, word=point.verdict.word)
     return (f'<g class="run{" open" if open_ else ""}"><title>{escape(words)}</title>{bar}'

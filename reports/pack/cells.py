@@ -8,12 +8,12 @@ from harness.record.events import Verdict
 from reports.pack.quotes import not_quotable, ordered
 from reports.page.blocks import Table, table_of
 from reports.suites.registry import chapters_of
-from reports.text import NA, Value, plural, with_interval
+from reports.text import NA, Value, missing, plural, with_interval
 from reports.view.run import RunView, is_self_check
 from reports.view.words import level, metric_words
 
 CAPTION = "Time A / time B with its interval: above 1, B is faster; N is the blocks of fresh processes that it rests on"
-NO_CELLS = "no verdict was recorded in this run"
+NO_RATIO, NO_LEVEL = "no ratio was recorded", "no interval was recorded"
 HEAD = ("metric", "A", "B", "time A / time B", "interval", "N", "verdict")
 PER_CENT = "{level} %"
 
@@ -66,5 +66,6 @@ def table(found: list[Cell]) -> Table | None:
     """As a block of a page."""
     return table_of(CAPTION, HEAD, (
         (Value(one.metric), Value(one.a, slot=one.verdict.arm_a), Value(one.b, slot=one.verdict.arm_b),
-         Value(one.ratio), Value(one.level), Value(plural(one.n, "block")), Value(one.word, one.reason))
-        for one in found))
+         Value(one.ratio) if one.verdict.ratio is not None else missing(one.reason or NO_RATIO),
+         Value(one.level) if one.verdict.alpha is not None else missing(NO_LEVEL), Value(plural(one.n, "block")),
+         Value(one.word, one.reason)) for one in found))

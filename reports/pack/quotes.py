@@ -10,7 +10,7 @@ from reports.chapters import verdicts
 from reports.suites.registry import chapters_of
 from reports.text import number, plural, sentence
 from reports.view.run import RunView, is_self_check
-from reports.view.words import reason_words
+from reports.view.words import DECIDED, reason_words
 
 # A sentence each, whole, with what stands in it by name.
 PARITY_PASSED = (
@@ -29,7 +29,6 @@ SAME_ARM = "it is the same arm twice, which tells the noise of the machine"
 FOUND = "the run has an error: {message}"
 GUESSED = "the figures that it rests on decide nothing: {reason}"
 
-DECIDED = ("A-faster", "B-faster", "equivalent")
 SAID_SHARES = ("explains", "does-not-explain", "works-against")
 
 

@@ -19,6 +19,7 @@ from reports.pack.cells import Cell
 from reports.pack.pictures import Shown
 from reports.pack.quotes import Quote
 from reports.page.blocks import Code, Picture, Prose, Section, Table, head, table_of
+from reports.page.figures import absent
 from reports.page.render import markdown_environment
 from reports.suites.registry import settings_of
 from reports.text import TIMES, Value, count, missing, number, one_line, plural, sentence, utc
@@ -294,6 +295,8 @@ def from_page(pack: Pack, title: str) -> Iterator[Piece]:
                 if isinstance(shown, Shown):
                     yield Markdown(picture(pack.folder, shown))
                     yield Prose(f"{shown.alt} {shown.caption}", small=True)
+                elif shown is not None:
+                    yield absent(block.name, shown)
 
 
 def some(*pieces: Piece | None) -> list[Piece]:

@@ -45,7 +45,7 @@ class FigureMaker:
             drawn = undrawn(error)
             print(f"figure {name} could not be drawn: {drawn}", file=sys.stderr)
         if isinstance(drawn, str):
-            return Prose(f"{name.replace('-', ' ').capitalize()}: n/a, {drawn}.", small=True)
+            return absent(name, drawn)
         if self.folder is not None:
             write_atomically(self.folder / f"{name}.svg", drawn.svg)
         if raster is not None and drawn.png is not None:
@@ -79,6 +79,11 @@ def drawing(name: str, draw: Draw, png: bool = False) -> Drawing | str:
             inline["narrow"] = svg(phone.figure, f"{name}-n")
     data = wide.data.table if wide.data and wide.data.marks else None
     return Drawing(Picture(name, wide.alt, wide.caption, inline, data), alone(inline["wide"]), file)
+
+
+def absent(name: str, reason: str) -> Prose:
+    """What stands in the place of a figure that cannot be drawn."""
+    return Prose(f"{name.replace('-', ' ').capitalize()}: n/a, {reason}.", small=True)
 
 
 def undrawn(error: Exception) -> str:

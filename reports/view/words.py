@@ -16,6 +16,9 @@ from reports.text import NA, TIMES, count, number, percent, plural
 # A name as text, or as a piece of a page.
 Name = TypeVar("Name")
 
+# The words of verdicts that say something of both arms.
+DECIDED = ("A-faster", "B-faster", "equivalent")
+
 
 @dataclass(frozen=True)
 class Unit:

@@ -13,6 +13,7 @@ from harness.record.events import (
     BlockState,
     Case,
     EnvironmentRecorded,
+    Estimate,
     Finding,
     GroupStarted,
     Predicted,
@@ -28,6 +29,8 @@ from harness.suites.scaling.part import MATCHED_STEPS
 from impls.errors import UsageError
 from impls.registry import parse_arm
 from reports import report, terminal
+from reports.suites.registry import whole
+from reports.suites.scaling.chapter import card
 
 IMAGE_NS, AVERAGING_NS, LATENCY_NS, BYTES_PER_NS = 10_000_000, 5_000_000, 20_000, 0.5
 
@@ -106,6 +109,14 @@ def test_arms_are_compared_at_every_size_and_the_page_says_what_is_predicted(ran
     figures = {file.name for file in (path.parent / "figures").iterdir()}
     assert {"speed-up.svg", "step.svg"} <= figures
     assert "| scripted, predicted | weak | 2 | " in page and "| scripted | strong | 2 | 1.78 | " in page
+
+
+def test_communication_that_is_not_told_from_none_keeps_its_sign_and_interval(ranks):
+    _, run = ranks(ranks=2)
+    one = next(one for one in run.of(Scaled) if one.mode == "strong")
+    below = one.model_copy(update={"exposed": Estimate(value=-0.021, ci_low=-0.05, ci_high=0.008)})
+    (told,) = [fact for fact in card(whole(run), below).facts if "Communication" in fact]
+    assert told == "Communication is \N{MINUS SIGN}2.1 % of a step (\N{MINUS SIGN}5.0 % to 0.80 %)."
 
 
 def test_ranks_that_hold_other_weights_are_not_timed_into_a_speed_up(ranks):

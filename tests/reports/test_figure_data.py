@@ -106,6 +106,20 @@ def test_ratios_of_the_same_arms_stand_on_one_axis(tmp_path: Path, monkeypatch: 
     assert low < 1 / first.ratio < 3 / first.ratio <= high
 
 
+def test_an_interval_that_is_not_known_is_not_told_as_a_narrow_one() -> None:
+    scenario = synthetic.Scenario(blocks=3, pairs=3)
+    events = [one.model_copy(update={"ci_low": None, "ci_high": None}) if isinstance(one, Verdict) else one
+              for one in synthetic.Maker(scenario).make() if one.type != "window"]
+    run = RecordedRun(Path("run"), tuple(events))
+    (verdict,) = run.of(Verdict)
+    with style_context():
+        drawn = ratio.ratio_forest(whole(run), verdict, ratio.ends_of(whole(run), verdict), False)
+    assert not isinstance(drawn, str) and drawn.data is not None
+    rows = [[value.text for value in row] for row in drawn.data.table.rows]
+    # Without windows there are no pairs either, of which a block's middle half would be told.
+    assert len(rows) == 4 and all(row[1] and row[2:] == ["", "", ""] for row in rows)
+
+
 # Viénot, Brettel, Mollon 1999: what is left of linear RGB without red or green cones.
 SEEN = {"red": np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]),
         "green": np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])}  # fmt: skip

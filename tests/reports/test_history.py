@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import xml.etree.ElementTree as ET
 from datetime import datetime
@@ -120,6 +121,22 @@ def test_every_change_of_a_verdict_is_an_entry_newest_first(tmp_path):
     assert "jittor and pytorch take the same time, within" in newest.findtext(f"{A}summary")
     assert 'type="application/atom+xml"' in page and page.count('class="run open"') == 1
     assert page.count("<circle") == 5
+
+
+@pytest.mark.parametrize("word", [None, "from-a-later-version", "inconclusive"])
+def test_only_what_decided_something_is_filled(tmp_path, word):
+    for day in (1, 2, 3):
+        record(tmp_path, day, 1.1, "B" if day < 3 else word)
+    page, _ = built(tmp_path)
+    assert page.count('class="run open"') == 1 and page.count('class="run"') == 2
+
+
+def test_a_folder_whose_name_is_no_unicode_is_listed_like_any_other(tmp_path):
+    odd = record(tmp_path, 1, 1.1, name=os.fsdecode(b"run-\xff"))
+    record(tmp_path, 2, 1.2, "?")
+    page, feed = built(tmp_path)
+    assert 'href="run-%FF/report.html"' in page and page.count("<circle") == 2
+    assert len(feed.findall(f"{A}entry")) == 1 and odd.is_dir()
 
 
 def test_building_twice_gives_the_same_bytes(tmp_path):

@@ -28,7 +28,7 @@ from impls.errors import UsageError
 from impls.tools.train import options as train_options
 from reports import __main__ as command_line
 from reports.pack import badge, latex, quotes
-from reports.pack.cells import cells
+from reports.pack.cells import cells, table
 from reports.pack.write import pack
 from reports.page import figures
 from reports.suites.registry import whole
@@ -300,6 +300,16 @@ def test_a_figure_that_cannot_be_drawn_costs_a_line(built: Built, tmp_path: Path
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "figure ratio could not be drawn: it cannot be drawn here (no font)" and len(lines) >= 3
     assert page.headings == HEADINGS and "picture" not in page.tags
+    assert "Ratio: n/a, it cannot be drawn here (no font)." in page.text
+
+
+def test_no_cell_is_missing_without_its_reason() -> None:
+    run = changed(lambda _: {"ratio": None, "ci_low": None, "ci_high": None, "alpha": None, "word": "not-comparable",
+                             "reason": "parity failed"})
+    found = table(cells(whole(run)))
+    assert found is not None and len(found.rows) >= 1
+    for row in found.rows:
+        assert [value.text for value in row[3:5]] == ["n/a", "n/a"] and row[3].note == "parity failed" and row[4].note
 
 
 def test_a_pack_never_lands_in_the_run_itself(built: Built) -> None:

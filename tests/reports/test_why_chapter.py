@@ -73,7 +73,7 @@ def test_an_open_verdict_leaves_the_causes_a_description():
 
 
 @pytest.mark.parametrize(("word", "figure", "start"), [
-    ("no-gap", "=", "There is no gap to explain between slow and fast"),
+    ("no-gap", "=", "There is no clear gap to explain between slow and fast"),
     ("inconclusive", "?", "Not known well enough to say why: the gap between slow and fast"),
     ("not-measured", "?", "The gap was not cut between slow and fast")])
 def test_without_shares_the_reason_is_told(word, figure, start):

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from harness.record.events import Verdict, Window
-from reports.chapters.ratio import frame
+from reports.chapters.ratio import frame, told_ends
 from reports.chapters.verdicts import facing, oriented
 from reports.page.data import Data
 from reports.page.plotting import GRID, INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
@@ -159,8 +159,10 @@ def forest(view: RunView, verdicts: Sequence[Verdict], narrow: bool) -> Drawn | 
         axis.plot([low, high], [y, y], color=INK, linewidth=2, solid_capstyle="butt")
         axis.plot(ratio, y, "o" if one.cell is not None else "D", color=INK, markersize=6)
         ends += [ratio, low, high, *(float(dot) for dot in dots)]
-        data.bar(axis, (low, y), (high, y), one.cell or "geometric mean", number(ratio, 5), number(low, 5),
-                 number(high, 5), ", ".join(number(float(dot), 4) for dot in dots))  # fmt: skip
+        known = low < high
+        data.bar(axis, (low, y), (high, y), one.cell or "geometric mean", number(ratio, 5),
+                 *(told_ends(low, high) if known else told_ends(None, None)),
+                 ", ".join(number(float(dot), 4) for dot in dots))  # fmt: skip
         if one.cell is not None:
             messages.append(f"{one.cell} {with_interval(ratio, low, high)}")
     axis.axhline(len(rows) - 0.4, color=GRID, linewidth=0.8)

@@ -102,7 +102,8 @@ def card(seen: RunView, one: Scaled) -> VerdictCard:
     facts = [f"Speed-up {with_interval(one.speedup.value, one.speedup.ci_low, one.speedup.ci_high)} over one process, "
              f"{plural(one.blocks, 'block')}; efficiency {percent(one.efficiency.value)}."]
     if one.exposed is not None:
-        facts.append(f"Communication is {percent(max(0.0, one.exposed.value))} of a step.")
+        told = tables.percentage(one.exposed, one)
+        facts.append(f"Communication is {told.text} of a step{f' ({told.note})' if told.note else ''}.")
     said = f" trains {number(one.speedup.value)} times as fast on {one.size} ranks as on one, the batch shared"
     return VerdictCard(f"{number(one.speedup.value)}{TIMES}", (name, Part(said)), tuple(facts), None, "",
                        "decided" if decided(one) else "open")

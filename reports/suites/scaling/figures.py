@@ -112,11 +112,13 @@ def steps(seen: RunView, narrow: bool) -> Drawn | str:
     axis.grid(axis="y", visible=False)
     seconds_axis(axis, times, "step time", "x")
     data = Data(("arm", "batch", "ranks", "step time", "exposed communication"))
-    for place, one, time, share in zip(places, known, times, shares, strict=True):
+    # Told as measured: what is not told apart from nothing may lie below it.
+    exposed = [percent(one.exposed.value) for one in known if one.exposed is not None]
+    for place, one, time, share in zip(places, known, times, exposed, strict=True):
         data.bar(axis, (0, place - WIDTH / 2), (time, place + WIDTH / 2), seen.label(one.arm), one.mode, one.size,
-                 duration(time), percent(float(share)))  # fmt: skip
+                 duration(time), share)  # fmt: skip
     said = "; ".join(f"{seen.label(one.arm)}, {one.mode}, {plural(one.size, 'rank')}: {duration(one.step_ns)}, of "
-                     f"which {percent(float(share))}" for one, share in zip(known, shares, strict=True))
+                     f"which {share}" for one, share in zip(known, exposed, strict=True))
     return Drawn(figure, f"Step times and the share of communication in them: {said}.",
                  "Full: what is left of a step where gradients are not averaged. Hatched: exposed communication.",
                  data)

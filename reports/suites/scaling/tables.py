@@ -34,7 +34,8 @@ def arms(seen: RunView) -> Table | None:
     """The verdicts, one a size and kind."""
     return table_of("Time of the first arm over that of the second", ("cell", "arms", "ratio", "verdict"), (
         (Value(verdict.cell or ""), Value(f"{seen.label(verdict.arm_a)} / {seen.label(verdict.arm_b)}"),
-         Value(with_interval(verdict.ratio, verdict.ci_low, verdict.ci_high)), Value(verdict.word, verdict.reason))
+         Value(with_interval(verdict.ratio, verdict.ci_low, verdict.ci_high)) if verdict.ratio is not None else missing(
+             verdict.reason or NOT_MEASURED), Value(verdict.word, verdict.reason))
         for verdict in seen.run.of(Verdict)))
 
 

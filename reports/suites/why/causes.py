@@ -111,7 +111,7 @@ def card(seen: RunView, one: Told) -> VerdictCard:
                     Part(" takes longer than "), names[1])
         return VerdictCard(percent(top.share), headline, tuple(facts), one.together.next_action, top.word,
                            "decided" if decided else "open", cause=True)
-    starts = {"no-gap": "There is no gap to explain between ", "not-measured": "The gap was not cut between "}
+    starts = {"no-gap": "There is no clear gap to explain between ", "not-measured": "The gap was not cut between "}
     start = starts.get(one.together.word, "No phase explains the gap between " if one.shares else
                        "Not known well enough to say why: the gap between ")
     tone = "even" if one.together.word == "no-gap" else "open"
