@@ -111,6 +111,12 @@ def _tasks(text: str) -> list[int]:
     return [int(count) for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", text) for _ in range(int(times or 1))]
 
 
+def end_with_parent() -> None:
+    """Have the kernel end this process at once with the one that started it, where it is Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def end_with_launcher(environ: Mapping[str, str] = os.environ) -> None:
     """Have the kernel end this process, if it is a rank, at once when what started it dies.
 
@@ -124,7 +130,7 @@ def end_with_launcher(environ: Mapping[str, str] = os.environ) -> None:
         return
     if own.size == 1 or sys.platform != "linux":
         return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    end_with_parent()
     # It may have died before.
     if os.getppid() == 1 and not starts_ranks(own):
         with suppress(OSError):

@@ -88,8 +88,8 @@ def launch_of(arm: Arm, choice: Choice, ranks: int, nodes: int = 1) -> Launch:
     if not arm.spec.launchers:
         raise UsageError(f"--ranks {ranks}: {arm.name} runs in one process: leave it out")
     if choice == "local":
-        raise UsageError(f"--launcher local: starts one process an arm: leave it out, or choose --ranks 1 instead of "
-                         f"{ranks}")
+        raise UsageError(f"--launcher local: starts one process an arm, and --ranks {ranks} asks for more: "
+                         "leave it out")
     launcher: Launcher = arm.spec.launchers[0] if choice == "auto" else "srun" if choice == "slurm" else choice
     if launcher not in arm.spec.launchers:
         fitting = " or ".join("slurm" if one == "srun" else one for one in arm.spec.launchers)

@@ -46,9 +46,13 @@ class Script:
             UsageError: there is such a file, or one of both cannot be written.
         """
         try:
-            with self.path.open("x", encoding="utf-8") as file:
-                file.write(self.text)
             self.parts.mkdir(parents=True)
+            try:
+                with self.path.open("x", encoding="utf-8") as file:
+                    file.write(self.text)
+            except OSError:
+                self.parts.rmdir()
+                raise
         except FileExistsError as error:
             raise UsageError(f"--sbatch {error.filename}: is there already: choose another name, or remove it"
                              ) from error

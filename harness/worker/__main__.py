@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import os
 import select
-import signal
 import socket
 import sys
 import threading
@@ -18,15 +16,7 @@ from harness import protocol
 from harness.protocol import life
 from harness.worker.worker import Worker
 from impls.errors import UsageError
-from impls.ranks import own_ranks
-
-PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent() -> None:
-    """Have the kernel end this process at once when the runner's main thread dies; the janitor ends what it started."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+from impls.ranks import end_with_parent, own_ranks
 
 
 def end_with_runner(channel: Connection[Any, Any]) -> None:
@@ -68,7 +58,8 @@ def serve(channel: Connection[Any, Any], worker: Worker) -> None:
 
 def main() -> int:
     """Connect to the runner named by the environment and serve it."""
-    die_with_parent()
+    # With the runner's main thread, or the launcher; the janitor ends what it started.
+    end_with_parent()
     # A crash inside a framework leaves the Python lines that led to it in the log.
     faulthandler.enable()
     missing = [name for name in (protocol.ADDRESS_VARIABLE, protocol.TOKEN_VARIABLE) if name not in os.environ]
