@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import scripted_backend
@@ -23,6 +25,7 @@ from harness.record.events import (
     Verdict,
 )
 from harness.record.run import RecordedRun
+from harness.suites.scaling import gate
 from harness.suites.scaling.cells import Cell, cells, nodes_of, sizes
 from harness.suites.scaling.judge import Measured
 from harness.suites.scaling.part import MATCHED_STEPS
@@ -30,6 +33,7 @@ from impls.errors import UsageError
 from impls.registry import parse_arm
 from reports import report, terminal
 from reports.suites.registry import whole
+from reports.suites.scaling import tables
 from reports.suites.scaling.chapter import card
 
 IMAGE_NS, AVERAGING_NS, LATENCY_NS, BYTES_PER_NS = 10_000_000, 5_000_000, 20_000, 0.5
@@ -117,6 +121,18 @@ def test_communication_that_is_not_told_from_none_keeps_its_sign_and_interval(ra
     below = one.model_copy(update={"exposed": Estimate(value=-0.021, ci_low=-0.05, ci_high=0.008)})
     (told,) = [fact for fact in card(whole(run), below).facts if "Communication" in fact]
     assert told == "Communication is \N{MINUS SIGN}2.1 % of a step (\N{MINUS SIGN}5.0 % to 0.80 %)."
+
+
+@pytest.mark.parametrize("at", [0, 1, 9])
+def test_a_loss_that_is_no_number_is_not_hidden_by_those_that_are(at):
+    part, losses = SimpleNamespace(name="scaling"), [1.0 + 1e-7 * step for step in range(MATCHED_STEPS)]
+    found = gate.result(part, "A", 2, 8, [*losses[:at], math.nan, *losses[at + 1:]], losses, [])
+    assert not found.passed and found.reason == "losses are no numbers"
+    assert (tables.largest(found).text, tables.largest(found).note) == ("n/a", "a loss is no number")
+    far = gate.result(part, "A", 2, 8, [*losses[:-1], 2.0], losses, [])
+    assert far.reason == "losses differ from one process's by up to 1, over 1e-05"
+    few = gate.result(part, "A", 2, 8, losses[:at], losses, [])
+    assert few.reason == f"losses are missing: {at} and {MATCHED_STEPS} of {MATCHED_STEPS}"
 
 
 def test_ranks_that_hold_other_weights_are_not_timed_into_a_speed_up(ranks):

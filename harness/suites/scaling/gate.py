@@ -72,8 +72,13 @@ def result(part: Scaling, slot: ArmSlot, size: int, images: int, losses: list[fl
     apart = [abs(one - other) / max(abs(other), 1e-12) for one, other in zip(losses, reference, strict=False)]
     # NaN is no difference that could be within anything.
     near = len(losses) == len(reference) == MATCHED_STEPS and all(value <= TOLERANCE for value in apart)
-    reasons = [] if near else [f"losses differ from one process's by up to {max(apart, default=math.nan):.1g}, over "
-                               f"{TOLERANCE:g}"]
+    if len(losses) != MATCHED_STEPS or len(reference) != MATCHED_STEPS:
+        far = f"are missing: {len(losses)} and {len(reference)} of {MATCHED_STEPS}"
+    elif any(map(math.isnan, apart)):
+        far = "are no numbers"
+    else:
+        far = f"differ from one process's by up to {max(apart):.1g}, over {TOLERANCE:g}"
+    reasons = [] if near else [f"losses {far}"]
     reasons += [f"ranks hold different {' and '.join(unequal)}"] if unequal else []
     return ScalingGate(part=part.name, arm=slot, size=size, images=images, losses=losses, loss_rel_diff=apart,
                        tolerance=TOLERANCE, unequal=unequal, passed=not reasons, reason="; ".join(reasons) or None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from harness.record.events import Estimate, GroupStarted, Predicted, Scaled, ScalingGate, Verdict
 from reports.page.blocks import Table, table_of
 from reports.text import Value, count, duration, missing, number, passed, percent, size, with_interval
 from reports.view.run import RunView
 
 NOT_MEASURED = "not measured"
+NO_NUMBER = "a loss is no number"
 
 
 def speedups(seen: RunView) -> Table | None:
@@ -44,8 +47,15 @@ def gate(seen: RunView) -> Table | None:
     return table_of("Matched steps of ranks against one process", ("arm", "ranks", "largest difference of a loss",
                                                                    "allowed", "unequal between ranks", "result"), (
         (Value(seen.label(one.arm), slot=one.arm), Value(count(one.size)),
-         Value(number(max(one.loss_rel_diff, default=None), 2)), Value(number(one.tolerance, 1)),
+         largest(one), Value(number(one.tolerance, 1)),
          Value(", ".join(one.unequal) or "nothing"), passed(one.passed)) for one in seen.run.of(ScalingGate)))
+
+
+def largest(one: ScalingGate) -> Value:
+    """The largest difference of a loss."""
+    if not one.loss_rel_diff or not all(map(math.isfinite, one.loss_rel_diff)):
+        return missing(NO_NUMBER if one.loss_rel_diff else NOT_MEASURED)
+    return Value(number(max(one.loss_rel_diff), 2))
 
 
 def constants(seen: RunView) -> Table | None:
