@@ -131,6 +131,11 @@ class Session:
         """The processes that compute."""
         return [self.pid]
 
+    @property
+    def local_pids(self) -> list[int]:
+        """Those of them on this host; elsewhere a number means another process."""
+        return [pid for host, pid in zip(self.hosts, self.pids, strict=True) if host == socket.gethostname()]
+
     def stop(self) -> None:
         """End the worker and everything it started; never raises for a worker that is gone already."""
         with contextlib.suppress(WorkerFailedError):

@@ -10,6 +10,7 @@ import pytest
 import scripted_backend
 
 from harness import cli
+from harness.machine.disturbance import Disturbance
 from harness.processes.ranks import launch_of, require_room
 from harness.record.events import (
     BlockState,
@@ -185,6 +186,18 @@ def test_blocks_of_another_machine_are_told_apart():
     run = RecordedRun(Path("run"), (*lines, facts[0], states[0], facts[1], states[1]))
     cell = Cell("strong", 1)
     assert Measured(run).ratios(("A", cell, True), ("B", cell, True)).machine == (0, 1)
+
+
+def test_only_processes_of_this_host_count_as_its_own(ranks, monkeypatch):
+    told = []
+    begin = Disturbance.begin
+    monkeypatch.setattr(Disturbance, "begin", lambda self, pids: (told.append(len(pids)), begin(self, pids)))
+    ranks(ranks=2, blocks=2)
+    # The scripted group is on a host called "here", its one process on this one.
+    assert told == [1, 1, 1, 1]
+    monkeypatch.setattr("harness.processes.session.socket.gethostname", lambda: "here")
+    ranks(ranks=2, blocks=2)
+    assert told[4:] == [3, 3, 3, 3]
 
 
 def test_blocks_that_were_disturbed_are_told(lab, ranks):

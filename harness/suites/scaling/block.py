@@ -125,7 +125,7 @@ class Measured:
         for mode in MODES:
             for unit in list(self.units):
                 self._guarded(unit, partial(self._prepare, mode=mode))
-            self.disturbance.begin([pid for unit in self.units for pid in unit.started.session.pids])
+            self.disturbance.begin([pid for unit in self.units for pid in unit.started.session.local_pids])
             for pair in range(self.bench.plan.pairs):
                 self._turns(mode, pair)
                 self.bench.progress.advance()
