@@ -184,7 +184,8 @@ def _of_records(kind: str, file: Path, column: str | None, records: Iterable[tup
         loss, step = _number(told[chosen]), count if step_name is None else _number(told[step_name])
         if loss is None or step is None or not math.isfinite(step):
             name = chosen if loss is None or step_name is None else step_name
-            found.left_out.append(f"line {number} has {str(told[name])[:40]!r} for {name}")
+            value = "nothing" if told[name] is None else repr(str(told[name])[:40])
+            found.left_out.append(f"line {number} has {value} for {name}")
             continue
         found.points.append((int(step), loss))
         epochs.append(None if epoch_name is None else _number(row.get(epoch_name)))

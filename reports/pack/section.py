@@ -116,6 +116,7 @@ class Pack:
         quotes: sentences.
         limits: what the run says nothing about.
         files: name -> what it is, of what else lies in the folder.
+        badge: what the badge says.
     """
 
     seen: RunView
@@ -128,6 +129,7 @@ class Pack:
     quotes: list[Quote]
     limits: list[str]
     files: dict[str, str]
+    badge: str
 
 
 def markdown(pack: Pack) -> str:
@@ -151,7 +153,7 @@ def lead(pack: Pack) -> str:
 def badge(pack: Pack) -> Markup:
     """The badge as a picture."""
     return Markup('<img src="{address}" alt="{alt}">').format(
-        address=f"{pack.folder}/badge.svg", alt=pack.arms)
+        address=f"{pack.folder}/badge.svg", alt=pack.badge)
 
 
 def headings(pack: Pack) -> list[Heading]:

@@ -77,10 +77,11 @@ def filled(run: RecordedRun, place: Path, name: str) -> str:
     page = report_of(run, chosen).sections
     shown = {figure: pictures.write(place, figure, chosen.draws[figure]) for figure in section.wanted(page)}
     found, setting = cells(seen), verdicts.setting(seen)
-    write_atomically(place / "badge.svg", badge.svg(badge.badge_of(seen, found)))
+    made = badge.badge_of(seen, found)
+    write_atomically(place / "badge.svg", badge.svg(made))
     write_atomically(place / "table.tex", latex.table(found, f"{setting}.", run.path.resolve().name))
     with replacement(place / JOURNAL) as scratch:
         shutil.copyfile(run.path / JOURNAL, scratch)
     return section.markdown(section.Pack(
         seen, one_line(title_names(seen)) or NO_ARMS, setting, name, page, shown, found, quotes(seen), limits(seen),
-        FILES))
+        FILES, one_line(f"{made.label}: {made.message}")))

@@ -278,6 +278,8 @@ def test_rows_without_a_number_are_told_and_empty_cells_are_none(tmp_path, capsy
     _, out, _ = aligned(capsys, tmp_path, str(file), str(other))
     assert f"{other}: 1 row left out, the first: line 2 has '[0.5]' for loss" in out
     assert "2 rows left out, the first: line 5" in (tmp_path / "out" / "align.md").read_text().replace("\\", "")
+    other.write_text(as_jsonl(losses(2)) + '\n{"loss": 0.5}\n')
+    assert read(other).remarks[0].endswith(" has nothing for step")
     file.write_text("step,loss\n1,a\n2,b\n")
     with pytest.raises(UsageError, match="no step with a loss in this CSV file: 2 rows left out, the first: line 2 "):
         read(file)

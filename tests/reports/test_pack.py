@@ -102,6 +102,8 @@ def test_the_pasted_section_renders_with_every_link_and_six_headings(repository:
     page = pasted(repository / f"{name}.md")
     assert page.headings == HEADINGS
     assert page.tags >= {"picture", "source", "img", "table", "code", "ul"}
+    badge_says = ET.parse(repository / name / "badge.svg").getroot().get("aria-label")
+    assert f'<img src="{name}/badge.svg" alt="{badge_says}">' in (repository / f"{name}.md").read_text(encoding="utf-8")
     assert "|---" not in page.text and "**" not in page.text and "\\" not in page.text
     lying = {f"{name}/{file.name}" for file in (repository / name).iterdir()}
     assert lying - set(page.addresses) == {one for one in lying if one.endswith("-dark.png")}
