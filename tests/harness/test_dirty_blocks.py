@@ -61,7 +61,7 @@ def test_a_clean_run_repeats_nothing(lab):
 def test_a_verdict_that_hangs_on_disturbed_blocks_is_withdrawn(lab, slowed, word, reason):
     """The first two of six blocks are disturbed; slow is a tenth slower, and there it may be much faster."""
     started, start = [], lab.sessions.start
-    lab.sessions.start = lambda slot, arm, log, env=None: (started.append(log.name), start(slot, arm, log, env))[1]
+    lab.sessions.start = lambda slot, arm, log, *rest: (started.append(log.name), start(slot, arm, log, *rest))[1]
 
     def step_ns(options, process, step):
         hit = started[process].endswith(("block-0.log", "block-1.log"))
@@ -104,7 +104,7 @@ def test_what_the_kernel_takes_in_the_windows_makes_the_block_dirty_and_is_a_fin
         lab.counters = Counters(monotonic_s=now, raw_s=now, boot_s=now, wall_s=now, processors=2, stolen_s=seconds)
 
     names, start = [], lab.sessions.start
-    lab.sessions.start = lambda slot, arm, log, env=None: (names.append(log.name), start(slot, arm, log, env))[1]
+    lab.sessions.start = lambda slot, arm, log, *rest: (names.append(log.name), start(slot, arm, log, *rest))[1]
     lab.sessions.spy = spy
     now = lab.clock.seconds()
     lab.counters = replace(lab.counters, monotonic_s=now, raw_s=now, boot_s=now, wall_s=now, stolen_s=0.0)

@@ -52,8 +52,8 @@ def test_a_hang_is_a_failure_too(lab):
 
     start = lab.sessions.start
 
-    def deaf_second(slot, arm, log, env=None):
-        session = start(slot, arm, log, env)
+    def deaf_second(slot, arm, log, *rest):
+        session = start(slot, arm, log, *rest)
         if slot == "B" and "block-2" in log.name:
             session.channel = Deaf(session.channel)
         return session

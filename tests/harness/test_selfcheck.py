@@ -225,8 +225,8 @@ def test_a_proof_spoilt_by_the_machine_is_tried_again(lab):
     """The short run of each arm's first proof is hit by something else."""
     spoilt, answer = [], lab.sessions.start
 
-    def start(slot, arm, log, env=None):
-        session = answer(slot, arm, log, env)
+    def start(*given):
+        slot, session = given[0], answer(*given)
         ask = session.ask
 
         def asked(command, limit_s):

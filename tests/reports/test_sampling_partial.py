@@ -139,7 +139,7 @@ def test_a_verdict_on_network_calls_says_so(journal: list[str], tmp_path: Path) 
         changed = json.dumps({**verdict, "metric": metric, "kind": "stepwise", "cell": None})
         report = report_of(write(tmp_path, [*journal, changed]))
         card = report.verdicts[-1]
-        assert card.sentence.endswith("per network call") and not card.minor
+        assert card.sentence.endswith("per network call")
         assert "over 3 blocks of 2 pairs;" in card.facts[0]
 
 

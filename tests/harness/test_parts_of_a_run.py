@@ -91,7 +91,9 @@ def windows(run):
 
 def report(run):
     """The verdicts as terminal and page say them, but for the folder's name."""
-    return [line.replace(run.path.name, "RUN") for line in terminal.lines(run)], verdicts.cards(whole(run))
+    # How long a start takes is each process's own, and that it was merged is told of a merged run alone.
+    told = [line.replace(run.path.name, "RUN") for line in terminal.lines(run) if " [" in line]
+    return told, verdicts.cards(whole(run))
 
 
 def test_two_parts_make_the_run_that_one_process_makes(measured, tmp_path, capsys):
