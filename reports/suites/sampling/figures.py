@@ -159,9 +159,9 @@ def forest(view: RunView, verdicts: Sequence[Verdict], narrow: bool) -> Drawn | 
         axis.plot([low, high], [y, y], color=INK, linewidth=2, solid_capstyle="butt")
         axis.plot(ratio, y, "o" if one.cell is not None else "D", color=INK, markersize=6)
         ends += [ratio, low, high, *(float(dot) for dot in dots)]
-        known = low < high
+        spread = low < high
         data.bar(axis, (low, y), (high, y), one.cell or "geometric mean", number(ratio, 5),
-                 *(told_ends(low, high) if known else told_ends(None, None)),
+                 *(told_ends(low, high) if spread else told_ends(None, None)),
                  ", ".join(number(float(dot), 4) for dot in dots))  # fmt: skip
         if one.cell is not None:
             messages.append(f"{one.cell} {with_interval(ratio, low, high)}")
