@@ -11,8 +11,7 @@ STAMP := $(VENV)/.installed
 # Where there is an NVIDIA driver, also the CUDA compiler that Jittor needs (100 MB).
 CUDA = $(shell $(PYTHON) -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null && echo ,cuda)
 
-# Python compiles what it imports, a part of it, when it does: all 14,000 files would take over a minute.
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -c constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # What Jittor's core needs to be compiled: minutes, which pass while the large packages are installed.
 CORE_NEEDS := jittor|numpy|onednn|psutil|pydantic|tqdm
 
