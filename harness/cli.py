@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from impls.command import process
 from impls.errors import EXIT_OK, UsageError
 from impls.ranks import own_ranks
 from impls.tools.cli import alias
+from messages import VARIABLE
 
 if TYPE_CHECKING:
     from harness.progress import Progress
@@ -27,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(words: list[str]) -> int:
+    # Whatever is started from here writes into journals, which are English; the report is told the reader's language.
+    os.environ[VARIABLE] = "en"
     # Here, because the suites of other packages are loaded with them, and one that fails is a fault to be told.
     from harness.options import parse
     from harness.plan import dry_run

@@ -8,10 +8,11 @@ from harness.record.events import Alignment, Case, Finding, Guess, Quality, Scal
 from harness.record.findings import SELF_CHECK_CODES
 from harness.record.run import RecordedRun
 from harness.record.summary import Decided
+from messages import plural
 from reports.chapters.chapter import Chapter
 from reports.page.blocks import counted
 from reports.suites.registry import chapters_of, notes_of, whole
-from reports.text import NA, one_line, plural, with_interval
+from reports.text import NA, one_line, with_interval
 from reports.view.run import RunView
 from reports.view.words import level_words, look_words, metric_words, outcome
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from messages import tell
+
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 DASH = "\N{EN DASH}"
@@ -47,7 +49,7 @@ def missing(reason: str) -> Value:
 
 def passed(result: bool) -> Value:
     """Pass or fail, in words and by accent."""
-    return Value("pass", mark="good") if result else Value("fail", mark="bad")
+    return Value(tell("pass"), mark="good") if result else Value(tell("fail"), mark="bad")
 
 
 def sentence(text: str) -> str:
@@ -68,11 +70,6 @@ def number(value: float | int | None, digits: int = 3) -> str:
     # The rounded value sets the decimals: 99.96 is 100, not 100.0.
     decimals = max(0, digits - 1 - math.floor(math.log10(float(f"{size:.{digits - 1}e}"))))
     return f"{round(value, decimals):,.{decimals}f}".replace(",", THIN).replace("-", MINUS)
-
-
-def count(value: int) -> str:
-    """A whole number with its thousands grouped."""
-    return f"{value:,}".replace(",", THIN).replace("-", MINUS)
 
 
 def duration(ns: float | int | None) -> str:
@@ -131,7 +128,7 @@ def with_interval(ratio: float | None, low: float | None, high: float | None) ->
     if ratio is None or not math.isfinite(ratio):
         return NA
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
-        return f"{ratio:.3f} (no interval)"
+        return tell("{ratio} (no interval)", ratio=f"{ratio:.3f}")
     decimals = ratio_decimals((high - low) / 2)
     return f"{ratio:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
@@ -148,16 +145,6 @@ def spread(values_ns: Sequence[int] | Floats) -> str:
     low, high = (float(v) for v in np.percentile(np.asarray(values_ns, dtype=float), (10, 90)))
     factor, unit = time_unit(high)
     return f"p10{DASH}p90 {number(low / factor)}{DASH}{number(high / factor)} {unit}"
-
-
-def plural(n: int, word: str, words: str | None = None) -> str:
-    """A count with its noun, such as "1 block" or "6 blocks"."""
-    return f"{count(n)} {word if n == 1 else words or several(word)}"
-
-
-def several(word: str) -> str:
-    """Steps of a step, and passes of a pass."""
-    return f"{word}{'es' if word.endswith('s') else 's'}"
 
 
 def tag(label: str, most: int = 34, wrap: int | None = None) -> str:

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from messages import VARIABLE
+
+# Whatever the language of whoever runs the tests.
+os.environ[VARIABLE] = "en"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--framework", choices=("pytorch", "jittor"), help="run tests/frameworks in this framework")

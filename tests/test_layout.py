@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("impls", "harness", "reports")
+PACKAGES = ("impls", "harness", "reports", "messages")
 FRAMEWORKS = {"pytorch": ("torch", "torchvision"), "jittor": ("jittor",)}
 # Feature networks are PyTorch's too, and owe nothing to either implementation.
 OWNERS = {**FRAMEWORKS, "evaluation": FRAMEWORKS["pytorch"]}
@@ -44,8 +44,10 @@ def inside(name: str, *packages: str) -> bool:
     return any(name == package or name.startswith(package + ".") for package in packages)
 
 
-def fault(module: str, imported: str) -> str | None:  # noqa: PLR0911 - one rule per return
+def fault(module: str, imported: str) -> str | None:  # noqa: PLR0911, PLR0912 - one rule per return
     """Which rule `module` breaks by importing `imported`; None when it may."""
+    if inside(module, "messages") and inside(imported, "impls", "harness", "reports", *ANY_FRAMEWORK):
+        return "the catalogue stands below everything"
     if inside(module, "harness", "reports", *SHARED) and inside(imported, *ANY_FRAMEWORK):
         return "never imports a framework"
     if inside(module, "impls") and inside(imported, "harness", "reports"):
@@ -97,6 +99,7 @@ def test_dependencies_point_one_way(path):
     ("harness.worker.worker", "def f():\n    import torch.nn"),
     ("harness.worker.worker", "from importlib import import_module\nimport_module('jittor')"),
     ("harness.plan", "from impls import pytorch"),
+    ("messages.source", "from impls.errors import UsageError"),
     ("harness.plan", "from reports.page.render import build"),
     ("reports.view.run", "from harness.stats.steady import detect"),
     ("reports.page.blocks", "from harness.stats.across import judge_change"),

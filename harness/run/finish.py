@@ -14,6 +14,7 @@ from harness.processes.scratch import Scratch
 from harness.record.events import RunEnded
 from harness.record.writer import RunWriter
 from impls.errors import EXIT_FAILED, EXIT_OK
+from messages import VARIABLE, language
 
 
 def conclude(path: Path, say: Callable[[str], None]) -> int:
@@ -53,7 +54,8 @@ def report_command(verb: Literal["build", "index"], folder: Path) -> bool:
     command = [sys.executable, "-m", "reports", verb, str(folder.resolve())]
     # Words for people in the one encoding that has them all, whatever this terminal's is.
     done = subprocess.run(command, cwd=root, check=False, stdout=subprocess.PIPE, encoding="utf-8",
-                          errors="surrogateescape", env={**os.environ, "PYTHONIOENCODING": "utf-8:surrogateescape"})
+                          errors="surrogateescape", env={**os.environ, "PYTHONIOENCODING": "utf-8:surrogateescape",
+                               VARIABLE: language()})
     if verb == "build":
         print(done.stdout, end="")
     return done.returncode == 0

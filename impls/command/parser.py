@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from impls import VERSION
 from impls.errors import UsageError
+from messages import LANGUAGES, tell
 
 NARROWEST, WIDEST = 40, 100
 
@@ -57,13 +58,31 @@ class Switch(argparse.Action):
         setattr(namespace, self.dest, (word == "true") != negated)
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser without abbreviations; every command has `--version`."""
+class Spoken(argparse.Action):
+    """`--lang`: checked here and heeded before, by `process.run`, so that faults are told in that language too."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
+        super().__init__(option_strings, dest, default=argparse.SUPPRESS, **settings)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        """Leave it."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser without abbreviations; every command has `--version` and `--lang`.
+
+    Args:
+        more_languages: what `--lang` may say beside one language.
+        settings: of argparse.
+    """
+
+    def __init__(self, more_languages: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(**{"allow_abbrev": False, "formatter_class": Help, **settings})
+        self.add_argument("--lang", action=Spoken, choices=(*LANGUAGES, *more_languages),
+                          help=tell("language of the terminal and of pages (default: by LANG)"))
         self.add_argument("--version", action="version", version=f"ddpm-bench {VERSION}",
-                          help="show the version and exit")
+                          help=tell("show the version and exit"))
 
     def error(self, message: str) -> NoReturn:
         """Turn a fault into the project's exception.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from types import FrameType
 
+import messages
 from impls.command import streams
 from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, StorageError, UsageError
 
@@ -29,10 +30,12 @@ def run(prog: str, work: Callable[[list[str]], int | None], argv: Sequence[str] 
         work: does everything; gets the words of the command line and returns the exit code where it is not 0.
         argv: those words; by default the process's own.
     """
+    words = list(sys.argv[1:] if argv is None else argv)
     streams.mend()
+    messages.use(spoken(words))
     _guard_helpers()
     catch_interrupts(also_ignored=False)
-    status = _status(prog, work, list(sys.argv[1:] if argv is None else argv))
+    status = _status(prog, work, words)
     lost = streams.settle()
     if lost is None:
         return status
@@ -54,6 +57,18 @@ def _status(prog: str, work: Callable[[list[str]], int | None], words: list[str]
         return EXIT_INTERRUPTED
     except SystemExit as stop:
         return _fault(prog, stop.code, EXIT_FAILED) if isinstance(stop.code, str) else stop.code or EXIT_OK
+
+
+def spoken(words: Sequence[str]) -> messages.Language:
+    """The language that a command line asks for, or else its environment; before the words are parsed, which may fail.
+
+    Args:
+        words: of the command line; of `--lang both` the first is spoken on the terminal.
+    """
+    asked = [after if word == "--lang" else word.removeprefix("--lang=")
+             for word, after in zip(words, [*words[1:], ""], strict=True) if word == "--lang" or word[:7] == "--lang="]
+    known = [one for one in messages.LANGUAGES if asked and one == asked[-1]]
+    return known[0] if known else messages.preferred()
 
 
 def said(message: object) -> str:

@@ -7,12 +7,13 @@ from itertools import groupby
 import numpy as np
 
 from harness.record.events import Memory, Verdict
+from messages import plural
 from reports.chapters import key_figures
 from reports.chapters.key_figures import NO_WINDOWS, NO_WORKER, PerFigure
 from reports.chapters.verdicts import TONES, comes_in_cells, facing, is_minor, oriented, over_cells, ranked
 from reports.page.blocks import Table, head
 from reports.page.forest import Forest, Row
-from reports.text import Value, duration, missing, plural, with_interval
+from reports.text import Value, duration, missing, with_interval
 from reports.view.run import ArmView, RunView, by_cache, copies, is_self_check, start_up_ns
 from reports.view.words import metric_words, short_cell
 

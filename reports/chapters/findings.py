@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from harness.record.events import BlockState, Case, Finding, RunEnded, Verdict
+from messages import plural
 from reports.page.blocks import Code, Note, Section, Table, section, table_of
-from reports.text import DASH, Value, plural
+from reports.text import DASH, Value
 from reports.view.clock import of_one_boot
 from reports.view.run import RunView
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from harness.record.events import Energy, Memory, WarmUp, WorkerStarted
+from messages import count, plural
 from reports.page.blocks import Table
-from reports.text import Value, count, duration, missing, number, plural, size, spread
+from reports.text import Value, duration, missing, number, size, spread
 from reports.view.run import ArmView, RunView, by_cache, facts_of, rate_per_s, start_up_ns
 
 PerArm = Callable[[RunView, ArmView], Value]

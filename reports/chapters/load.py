@@ -11,12 +11,13 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from harness.record.events import Epoch
+from messages import plural
 from reports.chapters import telemetry
 from reports.page.blocks import Block, Section, Table, present
 from reports.page.data import Data
 from reports.page.figures import FigureMaker
 from reports.page.plotting import GRID, INK, MUTED, PAPER, SERIES, Drawn, envelope, sheet
-from reports.text import Floats, duration, number, plural, tag, tick
+from reports.text import Floats, duration, number, tag, tick
 from reports.view.clock import of_one_boot, restarted
 from reports.view.run import ArmView, RunView
 from reports.view.timeline import (

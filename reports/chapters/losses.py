@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from harness.record.events import Losses
+from messages import count, plural
 from reports.page.blocks import Section
 from reports.page.data import Data
 from reports.page.figures import FigureMaker
 from reports.page.plotting import MUTED, SERIES, Drawn, envelope, labelled, sheet
-from reports.text import NA, count, number, plural, tag
+from reports.text import NA, number, tag
 from reports.view.run import ArmView, RunView
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from harness.record.events import DatasetRecorded, EnvironmentRecorded, WorkerStarted
 from harness.record.run import Machine, machines
+from messages import count
 from reports.chapters.key_figures import arm_head
 from reports.page.blocks import Table, head
-from reports.text import MINUS, Value, count, missing, number
+from reports.text import MINUS, Value, missing, number
 from reports.view.run import ArmView, RunView, facts_of, leaves
 
 

@@ -9,12 +9,13 @@ from itertools import combinations
 import numpy as np
 
 from harness.record.events import WorkerStarted
+from messages import plural
 from reports.chapters.key_figures import NO_WORKER, arm_rows
 from reports.page.blocks import Section, Table, head, present, table_of
 from reports.page.data import Data
 from reports.page.figures import FigureMaker
 from reports.page.plotting import MUTED, PAPER, SERIES, Drawn, legend_above, sheet
-from reports.text import Value, duration, missing, plural, tick
+from reports.text import Value, duration, missing, tick
 from reports.view.run import ArmView, RunView, by_cache, start_up_ns
 from reports.view.words import Unit
 

@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from harness.record.events import WarmUp
+from messages import count, several
 from reports.page.blocks import Section
 from reports.page.data import Data
 from reports.page.figures import FigureMaker
 from reports.page.plotting import BAND, INK, MUTED, PAPER, SERIES, Drawn, envelope, legend_above, seconds_axis, sheet
-from reports.text import NA, Floats, count, duration, several, tag, time_unit
+from reports.text import NA, Floats, duration, tag, time_unit
 from reports.view.run import ArmView, RunView, remembered
 
 

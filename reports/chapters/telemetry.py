@@ -7,12 +7,13 @@ from functools import partial
 import numpy as np
 
 from harness.record.events import MonitorState
+from messages import plural
 from reports.chapters.machine import plain
 from reports.page.blocks import Section, Table, table_of
 from reports.page.data import Data
 from reports.page.figures import FigureMaker
 from reports.page.plotting import MUTED, SERIES, Drawn, envelope, sheet
-from reports.text import DASH, Floats, Value, duration, missing, number, plural, size, tag
+from reports.text import DASH, Floats, Value, duration, missing, number, size, tag
 from reports.view.clock import of_one_boot, restarted
 from reports.view.run import RunView
 from reports.view.timeline import Trough, series, troughs, with_gaps

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from harness.record.events import Overhead, SyncProof
+from messages import count, plural
 from reports.chapters.key_figures import arm_rows
 from reports.page.blocks import Section, Table, head
-from reports.text import DASH, Value, count, duration, missing, number, plural, signed_percent
+from reports.text import DASH, Value, duration, missing, number, signed_percent
 from reports.view.run import ArmView, RunView
 
 

@@ -7,8 +7,9 @@ from collections import Counter
 
 from harness.record.events import SELF_CHECK, BlockState, DatasetRecorded, Verdict
 from impls.recipe.precision import WORDS
+from messages import plural
 from reports.page.blocks import Part, VerdictCard
-from reports.text import DASH, number, percent, plural, sentence, with_interval
+from reports.text import DASH, number, percent, sentence, with_interval
 from reports.view.run import RunView, is_self_check
 from reports.view.words import (
     batch_words,

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from harness.record.events import BlockState
+from messages import plural
 from reports.chapters import findings as journal
 from reports.compare.fairness import listed
 from reports.compare.method import method
@@ -15,7 +16,7 @@ from reports.page.blocks import Note, Part, Picture, Prose, Report, Section, Tab
 from reports.page.forest import Forest, on_one_scale
 from reports.page.forest import Row as Ratio
 from reports.suites.registry import whole
-from reports.text import Value, duration, missing, percent, plural, signed_percent, utc
+from reports.text import Value, duration, missing, percent, signed_percent, utc
 from reports.view.words import level_words, margin_words, reason_words
 
 TONES = {"slower": "refused", "faster": "decided", "equivalent": "even", "inconclusive": "open"}

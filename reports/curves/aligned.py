@@ -12,8 +12,9 @@ import numpy as np
 from harness.stats import curves
 from harness.stats.curves import FEWEST_POINTS, Alignment, Ints
 from impls.errors import UsageError
+from messages import plural
 from reports.curves.read import Log, read
-from reports.text import Floats, number, percent, plural
+from reports.text import Floats, number, percent
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from harness.stats.curves import ALONE, LEVEL
+from messages import plural
 from reports.curves.aligned import Aligned
 from reports.page.data import Data
 from reports.page.plotting import BAND, INK, MUTED, SERIES, Drawn, envelope, labelled, sheet
-from reports.text import Floats, number, percent, plural, signed_percent
+from reports.text import Floats, number, percent, signed_percent
 
 # A running mean over so much of the steps.
 SMOOTH = 50

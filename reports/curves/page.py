@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from functools import partial
 
 from harness.stats.curves import ALONE, FLOOR, LEVEL, Window
+from messages import plural
 from reports.curves.aligned import Aligned
 from reports.curves.figure import difference, overlay, relative
 from reports.page.blocks import Code, Note, Part, Prose, Report, Section, Table, VerdictCard, head
 from reports.page.figures import FigureMaker
 from reports.page.forest import Forest, Row, on_one_scale
-from reports.text import Value, missing, number, one_line, percent, plural, signed_percent, with_interval
+from reports.text import Value, missing, number, one_line, percent, signed_percent, with_interval
 
 LEVEL_WORDS = f"{percent(1 - ALONE * LEVEL)} in all at once"
 TONES = {"same": "even", "differs": "refused", "cannot be told": "open"}

@@ -17,9 +17,9 @@ import numpy as np
 
 from harness.stats.curves import Curve
 from impls.errors import UsageError
+from messages import plural
 from reports.curves import event_file, text_log
 from reports.curves.text_log import Point, require_one_count
-from reports.text import plural
 
 # By preference; letters and digits alone count, in small letters.
 STEPS = ("step", "globalstep", "iteration", "iter", "it", "steps", "iterations", "batch", "epoch")

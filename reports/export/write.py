@@ -13,9 +13,10 @@ from harness.record.run import JOURNAL, read_run
 from harness.record.writer import write_atomically
 from impls.errors import UsageError
 from impls.store.files import replacement
+from messages import plural
 from reports.export.rows import tables
 from reports.export.schema import DANGEROUS, SCHEMA_VERSION, columns
-from reports.text import plural, printable
+from reports.text import printable
 
 if TYPE_CHECKING:
     from pandas import DataFrame

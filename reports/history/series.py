@@ -17,10 +17,11 @@ from harness.record.summary import Decided, Summary
 from harness.stats.interval import MARGIN
 from harness.stats.shifts import Shift, shifts
 from impls.recipe.config import with_later
+from messages import plural
 from reports.chapters.machine import plain
 from reports.compare.fairness import COSTLESS, is_software
 from reports.terminal import said
-from reports.text import NA, one_line, plural, signed_percent, with_interval
+from reports.text import NA, one_line, signed_percent, with_interval
 from reports.view.run import leaves, nested
 from reports.view.words import metric_words
 

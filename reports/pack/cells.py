@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.record.events import Verdict
+from messages import plural
 from reports.pack.quotes import not_quotable, ordered
 from reports.page.blocks import Table, table_of
 from reports.suites.registry import chapters_of
-from reports.text import NA, Value, missing, plural, with_interval
+from reports.text import NA, Value, missing, with_interval
 from reports.view.run import RunView, is_self_check
 from reports.view.words import level, metric_words
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.record.events import Alignment, Finding, Guess, ParityResult, Quality, Share, Verdict
+from messages import plural
 from reports.chapters import verdicts
 from reports.suites.registry import chapters_of
-from reports.text import number, plural, sentence
+from reports.text import number, sentence
 from reports.view.run import RunView, is_self_check
 from reports.view.words import DECIDED, reason_words
 

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from harness.record.events import Alignment, DatasetRecorded, Figure, PairRecorded, Quality, Trained
 from harness.record.run import Machine, machines
+from messages import count, plural
 from reports.chapters.machine import differences, machine_fact, measured_in, plain
 from reports.pack import cells
 from reports.pack.cells import Cell
@@ -22,7 +23,7 @@ from reports.page.blocks import Code, Picture, Prose, Section, Table, head, tabl
 from reports.page.figures import absent
 from reports.page.render import markdown_environment
 from reports.suites.registry import settings_of
-from reports.text import TIMES, Value, count, missing, number, one_line, plural, sentence, utc
+from reports.text import TIMES, Value, missing, number, one_line, sentence, utc
 from reports.view.run import RunView, leaves
 
 # The six headings.

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from messages import count
 from reports.page.blocks import Table, head
-from reports.text import Floats, Value, count, printable
+from reports.text import Floats, Value, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from messages.templates import install
 from reports.page.blocks import Report, Table
 from reports.text import NA, UNPRINTABLE, Value, printable
 
@@ -47,9 +48,11 @@ def _environment(finalize: Callable[[object], object], **filters: Callable[..., 
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
         finalize=finalize,
     )
     environment.filters.update(filters)
+    install(environment)
     return environment
 
 

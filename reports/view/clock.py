@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise, takewhile
 
 from harness.record.events import BlockState, Event, MonitorState, Resumed, RunStarted, Window
-from reports.text import plural
+from messages import plural
 from reports.view.run import RunView, view
 
 # Threads stamp their lines before they write them, so that stamps step back a little at any time.

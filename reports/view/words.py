@@ -11,7 +11,8 @@ from typing import TypeVar
 from harness.record.events import Verdict
 from harness.record.summary import Decided
 from impls.recipe.precision import WORDS, Precision
-from reports.text import NA, TIMES, count, number, percent, plural
+from messages import count, plural
+from reports.text import NA, TIMES, number, percent
 
 # A name as text, or as a piece of a page.
 Name = TypeVar("Name")

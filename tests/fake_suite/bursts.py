@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from harness.part import Asked, Metric, Metrics, Needs, Suite, Timed
 from harness.record.events import ArmSlot, Event
 from impls.recipe.flops import training_step_flop
+from messages import count
 from reports.chapters import chapter
 from reports.page.blocks import Section, Table, head, section
-from reports.text import Value, count, duration
+from reports.text import Value, duration
 
 if TYPE_CHECKING:
     from harness.bench import Bench

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.record.events import Alignment, PartName
+from messages import plural
 from reports.chapters.chapter import Chapter, devices
 from reports.page.blocks import Part, Section, VerdictCard
 from reports.page.figures import FigureMaker
 from reports.suites.align import tables, tree
-from reports.text import plural, sentence
+from reports.text import sentence
 from reports.view.run import RunView
 
 METHOD = (

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.record.events import AlignedLayer, Alignment
+from messages import plural
 from reports.page.blocks import Branch, Prose, Section, Tree, present
-from reports.text import number, plural, sentence
+from reports.text import number, sentence
 from reports.view.run import RunView
 
 FIRST, TOO, AFTER, AGREES, ALONE = ("<- FIRST DIFFERENCE", "differs too when fed", "differs behind it", "agrees",

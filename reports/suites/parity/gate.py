@@ -11,12 +11,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from harness.record.events import ParityResult
 from impls.recipe.precision import WORDS
+from messages import plural
 from reports.chapters.losses import shared
 from reports.page.blocks import Block, Code, Prose, Section, Table, head
 from reports.page.data import Data
 from reports.page.figures import FigureMaker, numbered
 from reports.page.plotting import INK, MUTED, SERIES, Drawn, legend_above, sheet
-from reports.text import DASH, Floats, Value, missing, number, passed, plural, tag
+from reports.text import DASH, Floats, Value, missing, number, passed, tag
 from reports.view.run import RunView
 
 PARITY_ROWS = (

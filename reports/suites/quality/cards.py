@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.record.events import Quality, QualityDifference
+from messages import plural
 from reports.page.blocks import Note, Part, VerdictCard
 from reports.suites.quality import facts as quality
 from reports.suites.quality.facts import (
@@ -16,7 +17,7 @@ from reports.suites.quality.facts import (
     told,
     training_words,
 )
-from reports.text import plural, sentence
+from reports.text import sentence
 from reports.view.run import ArmView, RunView
 from reports.view.words import short_cell
 

@@ -17,7 +17,8 @@ from harness.record.events import (
     Trained,
 )
 from harness.record.run import RecordedRun
-from reports.text import MINUS, NA, THIN, number, plural
+from messages import plural
+from reports.text import MINUS, NA, THIN, number
 from reports.view.run import ArmView, RunView
 from reports.view.words import is_ddim
 

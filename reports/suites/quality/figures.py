@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from messages import count, plural
 from reports.page.data import Data
 from reports.page.plotting import MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.suites.quality import facts as quality
 from reports.suites.quality.facts import Estimate, ImageSet, parts, told, training_words
-from reports.text import count, duration, plural, tag
+from reports.text import duration, tag
 from reports.view.run import RunView
 from reports.view.words import short_cell
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from harness.record.events import NearestImages, Trained
+from messages import plural
 from reports.page.blocks import Images, Picture, Prose, Raster, Section, Table, present, section
 from reports.page.figures import FigureMaker, numbered
 from reports.page.images import Shelf
@@ -13,7 +14,7 @@ from reports.page.plotting import Drawn
 from reports.suites.quality import facts as quality
 from reports.suites.quality import figures, tables, trends
 from reports.suites.quality.facts import ImageSet, training_words
-from reports.text import number, plural
+from reports.text import number
 from reports.view.run import RunView
 from reports.view.words import short_cell
 

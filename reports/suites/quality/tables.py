@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from harness.record.events import ImagesSampled, Metric, NearestImages, QualityDifference, Trained
+from messages import count, plural
 from reports.page.blocks import Table, head, table_of
 from reports.suites.quality import facts as quality
 from reports.suites.quality.cards import difference
 from reports.suites.quality.facts import Estimate, ImageSet, parts
-from reports.text import DASH, Value, count, duration, missing, number, plural
+from reports.text import DASH, Value, duration, missing, number
 from reports.view.run import RunView
 from reports.view.words import cell_words, short_cell
 

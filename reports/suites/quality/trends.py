@@ -8,12 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
+from messages import count, plural
 from reports.page.data import Data
 from reports.page.plotting import SERIES, Drawn, legend_above, sheet
 from reports.suites.quality import facts as quality
 from reports.suites.quality.facts import Estimate, ImageSet, sound, told, training_words
 from reports.suites.quality.figures import distance_axis, draw_open, draw_series, mark, sideways
-from reports.text import count, number, plural, tag
+from reports.text import number, tag
 from reports.view.run import RunView
 from reports.view.words import short_cell
 

@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from harness.record.events import Verdict, Window
+from messages import count, plural
 from reports.chapters.ratio import frame, told_ends
 from reports.chapters.verdicts import facing, oriented
 from reports.page.data import Data
 from reports.page.plotting import GRID, INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.suites.sampling import facts as sampling
 from reports.suites.sampling.facts import Interval, Line
-from reports.text import count, duration, number, plural, tag, tick, time_unit, with_interval
+from reports.text import duration, number, tag, tick, time_unit, with_interval
 from reports.view.run import ArmView, RunView
 from reports.view.words import cell_words, is_ddim
 

@@ -7,12 +7,12 @@ from functools import partial
 from itertools import groupby
 
 from harness.record.events import SampleAgreement, SamplesDrawn, Verdict
+from messages import plural
 from reports.chapters import load, ratio, starts, steps, telemetry
 from reports.page.blocks import Block, Images, Prose, Raster, Section
 from reports.page.figures import FigureMaker, numbered
 from reports.page.images import Shelf
 from reports.suites.sampling import figures, tables
-from reports.text import plural
 from reports.view.run import RunView, is_self_check
 from reports.view.words import cell_words
 

@@ -8,11 +8,12 @@ from itertools import groupby
 import numpy as np
 
 from harness.record.events import Energy, SampleAgreement, Trap, Window
+from messages import count, plural
 from reports.chapters import key_figures as shared
 from reports.page.blocks import Table, head, table_of
 from reports.suites.sampling import facts as sampling
 from reports.suites.sampling.facts import Interval, Line
-from reports.text import DASH, MINUS, Value, count, duration, missing, number, passed, percent, plural, share, spread
+from reports.text import DASH, MINUS, Value, duration, missing, number, passed, percent, share, spread
 from reports.view.run import ArmView, RunView, spent_ns
 from reports.view.words import cell_words, is_ddim, short_cell
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.record.events import GroupStarted, PartName, Predicted, Scaled, Verdict
+from messages import plural
 from reports.chapters import verdicts
 from reports.chapters.chapter import TINY, Chapter, devices
 from reports.page.blocks import Part, Prose, Section, VerdictCard
 from reports.page.blocks import section as section_of
 from reports.page.figures import FigureMaker
 from reports.suites.scaling import tables
-from reports.text import TIMES, number, percent, plural, sentence, with_interval
+from reports.text import TIMES, number, percent, sentence, with_interval
 from reports.view.run import RunView
 from reports.view.words import Unit
 

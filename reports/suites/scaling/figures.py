@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from harness.record.events import Mode, Predicted, Scaled
+from messages import count, plural
 from reports.page.data import Data
 from reports.page.plotting import MUTED, SERIES, Drawn, legend_above, seconds_axis, sheet
-from reports.text import count, duration, number, percent, plural, tag
+from reports.text import duration, number, percent, tag
 from reports.view.run import RunView
 
 TITLES: dict[Mode, str] = {"strong": "Strong, the batch shared: speed-up",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from harness.record.events import Estimate, GroupStarted, Predicted, Scaled, ScalingGate, Verdict
+from messages import count
 from reports.page.blocks import Table, table_of
-from reports.text import Value, count, duration, missing, number, passed, percent, size, with_interval
+from reports.text import Value, duration, missing, number, passed, percent, size, with_interval
 from reports.view.run import RunView
 
 NOT_MEASURED = "not measured"

@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from harness.record.events import Epoch
+from messages import count
 from reports.page.data import Data
 from reports.page.plotting import INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
-from reports.text import count, duration, number, signed_percent, tick, time_unit
+from reports.text import duration, number, signed_percent, tick, time_unit
 from reports.view.run import RunView, rate_per_s
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from harness.record.events import Epoch, Losses
+from messages import count, plural
 from reports.chapters import key_figures as shared
 from reports.chapters.key_figures import NO_WINDOWS
 from reports.page.blocks import Table, head, table_of
-from reports.text import Value, count, duration, missing, number, percent, plural, signed_percent
+from reports.text import Value, duration, missing, number, percent, signed_percent
 from reports.view.run import ArmView, RunView, rate_per_s
 
 NO_FREE = "no free-running window was measured"

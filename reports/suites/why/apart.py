@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from statistics import median
 
 from harness.record.events import Apart, Share, StartUp
+from messages import plural
 from reports.page.blocks import Block, Prose, Section, Table, head
 from reports.page.blocks import section as section_of
 from reports.suites.why.causes import said, table, told, with_limits
-from reports.text import Value, duration, missing, number, plural
+from reports.text import Value, duration, missing, number
 from reports.view.run import ArmView, RunView
 
 CAUSES = {

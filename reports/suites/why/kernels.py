@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import get_args
 
 from harness.record.events import Profiled, Whole
+from messages import count, plural
 from reports.page.blocks import Block, Prose, Section, Table, head, table_of
 from reports.page.blocks import section as section_of
 from reports.suites.why.causes import Told, name_of, told
-from reports.text import Value, count, duration, missing, number, percent, plural, sentence
+from reports.text import Value, duration, missing, number, percent, sentence
 from reports.view.run import RunView
 
 LONGEST = 8

@@ -1,0 +1,244 @@
+"""What this program says to people, in the reader's language: one catalogue for pages, terminal and errors.
+
+Messages stand in the code in English, whole sentences with named places, as `tell("{arm} takes {time}", arm=..., ...)`.
+Their translations stand in `messages/LANGUAGE/*.po`. Journals are English, whoever runs: what is written there is
+made by `recorded`, and `shown` finds its translation again when somebody reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args
+
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
+# BCP 47, for pages.
+TAGS: Mapping[Language, str] = {"en": "en", "zh": "zh-Hans"}
+# Before the locale's; processes whose words are recorded are given English by it.
+VARIABLE = "DDPM_BENCH_LANG"
+FOLDER = Path(__file__).parent
+
+
+@dataclass
+class _Speaker:
+    # Of the process, not of a thread: whoever shows progress speaks as the others do.
+    language: Language = "en"
+    pairs: dict[str, str] | None = None
+
+
+_speaker = _Speaker()
+
+
+def language() -> Language:
+    """The language in which `tell` speaks."""
+    return _speaker.language
+
+
+def use(chosen: Language) -> None:
+    """Speak this language from now on."""
+    _speaker.language = chosen
+
+
+@contextmanager
+def speaking(chosen: Language) -> Iterator[None]:
+    """Speak this language for as long as the context lasts."""
+    before, _speaker.language = _speaker.language, chosen
+    try:
+        yield
+    finally:
+        _speaker.language = before
+
+
+def preferred(environment: Mapping[str, str] = os.environ) -> Language:
+    """The language that an environment asks for: by our own variable, else by its locale; or else English."""
+    for name in (VARIABLE, "LC_ALL", "LC_MESSAGES", "LANG"):
+        if environment.get(name):
+            return next((one for one in LANGUAGES if environment[name].lower().startswith(one)), "en")
+    return "en"
+
+
+def tell(message: str, /, **places: object) -> str:
+    """A message in the reader's language.
+
+    Args:
+        message: in English, with places such as `{arm}`; a literal, which is how the catalogue finds it.
+        places: what stands in them, as text; without any, braces are braces.
+    """
+    return _filled(message, places)
+
+
+def plural(n: int, one: str, many: str | None = None) -> str:
+    """A count with its noun: "1 block", "6 blocks", and in a language without plurals as its classifiers want.
+
+    Args:
+        n: the count.
+        one: the noun for one, a literal; the message is "{n} noun".
+        many: for several; by default with an s, or es after s.
+    """
+    return _filled(f"{{n}} {one if n == 1 else many or several(one)}", {"n": count(n)})
+
+
+def choice(n: int, one: str, many: str, /, **places: object) -> str:
+    """One of two messages, by a count: "{n} run was left out" or "{n} runs were left out".
+
+    Args:
+        n: the count, which is `{n}` in both.
+        one: for one.
+        many: for several.
+        places: what stands in further places.
+    """
+    return _filled(one if n == 1 else many, {"n": count(n), **places})
+
+
+def words(*messages: str) -> tuple[str, ...]:
+    """Several messages without places, such as the heads of a table."""
+    return tuple(tell(message) for message in messages)
+
+
+def listed(items: Sequence[str]) -> str:
+    """Things in a row: "a, b and c"."""
+    *first, last = items or ("",)
+    return tell("{first} and {last}", first=tell(", ").join(first), last=last) if first else last
+
+
+def recorded(message: str, /, **places: object) -> str:
+    """A message for a journal: in English, whatever the reader's language; `shown` translates it.
+
+    Args:
+        message: as for `tell`.
+        places: what stands in its places.
+    """
+    return message.format(**places) if places else message
+
+
+def marked(message: str) -> str:
+    """The message itself: for constants, which are told later by `tell(CONSTANT)`."""
+    return message
+
+
+def recorded_plural(n: int, one: str, many: str | None = None) -> str:
+    """As `plural`, for a journal."""
+    return f"{count(n)} {one if n == 1 else many or several(one)}"
+
+
+def shown(text: str) -> str:
+    """A recorded text in the reader's language; where no message has its form, as it was recorded.
+
+    Journals hold sentences, and older ones hold nothing else: which message one was made from is told by its form.
+    """
+    return text if language() == "en" else _said_again(text, language())
+
+
+def several(word: str) -> str:
+    """Steps of a step, and passes of a pass."""
+    return f"{word}{'es' if word.endswith('s') else 's'}"
+
+
+def count(value: int) -> str:
+    """A whole number with its thousands grouped."""
+    return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", "\N{MINUS SIGN}")
+
+
+@contextmanager
+def paired() -> Iterator[dict[str, str]]:
+    """Note everything that is told, in English and in every other language: what is drawn once is labelled in two.
+
+    Yields:
+        text in English -> in Chinese.
+    """
+    before, found = _speaker.pairs, dict[str, str]()
+    _speaker.pairs = found
+    try:
+        yield found
+    finally:
+        _speaker.pairs = before
+
+
+def _filled(message: str, places: Mapping[str, object]) -> str:
+    if _speaker.pairs is not None:
+        pairs, foreign = _speaker.pairs, _catalogue("zh").get(message, message)
+        english = message.format(**places) if places else message
+        pairs[english] = foreign.format(**{name: pairs.get(str(value), value) for name, value in places.items()}
+                                        ) if places else foreign
+    text = message if _speaker.language == "en" else _catalogue(_speaker.language).get(message, message)
+    return text.format(**places) if places else text
+
+
+@cache
+def _catalogue(chosen: Language) -> dict[str, str]:
+    """English -> this language. Babel is loaded here, because an English run needs none of it."""
+    if chosen == "en":
+        return {}
+    from babel.messages.pofile import read_po
+
+    found: dict[str, str] = {}
+    for path in sorted((FOLDER / chosen).glob("*.po")):
+        with path.open("rb") as file:
+            for entry in read_po(file):
+                # One that knows plurals has both forms in English and one in Chinese.
+                ids = [entry.id] if isinstance(entry.id, str) else entry.id
+                said = entry.string if isinstance(entry.string, str) else (entry.string or ("",))[0]
+                if said:
+                    found.update((str(one), str(said)) for one in ids if one)
+    return found
+
+
+PLACE = re.compile(r"\{(\w+)\}")
+# A form with fewer letters of its own would be found in anything; one of a count is short and begins with it.
+FEWEST_LETTERS = 8
+COUNTED = re.compile(r"\{n\} [a-z]+( [a-z]+)*")
+
+
+def _said_again(text: str, chosen: Language) -> str:
+    known = _catalogue(chosen)
+    if text in known:
+        return known[text]
+    for form, foreign in _forms(chosen):
+        found = form(text)
+        if found is not None:
+            return foreign.format(**{name: _said_again(value, chosen) for name, value in found.items()})
+    for joint in (". ", "; ", ": "):
+        if joint in text:
+            return joint.join(_said_again(piece, chosen) for piece in text.split(joint))
+    return text
+
+
+@cache
+def _forms(chosen: Language) -> list[tuple[Callable[[str], dict[str, str] | None], str]]:
+    """What recognises a message with places, and its translation; those with most letters of their own first."""
+    found = []
+    for message, foreign in _catalogue(chosen).items():
+        letters = sum(map(str.isalpha, PLACE.sub("", message)))
+        if PLACE.search(message) and (letters >= FEWEST_LETTERS or COUNTED.fullmatch(message)):
+            found.append((letters, _recogniser(message), foreign))
+    return [(form, foreign) for _, form, foreign in sorted(found, key=lambda one: -one[0])]
+
+
+def _recogniser(message: str) -> Callable[[str], dict[str, str] | None]:
+    pieces, seen, at = [], set[str](), 0
+    for place in PLACE.finditer(message):
+        pieces.append(re.escape(_plain(message[at : place.start()])))
+        kind = r"[\d\u202f\u2212]+" if place[1] == "n" else ".+?"
+        pieces.append(f"(?P={place[1]})" if place[1] in seen else f"(?P<{place[1]}>{kind})")
+        seen.add(place[1])
+        at = place.end()
+    pieces.append(re.escape(_plain(message[at:])))
+    form = re.compile("".join(pieces), re.DOTALL)
+    # Looked for first, because that takes no time.
+    longest = max((_plain(piece) for piece in PLACE.split(message)[::2]), key=len)
+
+    def recognise(text: str) -> dict[str, str] | None:
+        found = form.fullmatch(text) if longest in text else None
+        return found.groupdict() if found else None
+
+    return recognise
+
+
+def _plain(piece: str) -> str:
+    return piece.replace("{{", "{").replace("}}", "}")
