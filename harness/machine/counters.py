@@ -11,6 +11,7 @@ from typing import Any
 from harness.machine.files import SystemFiles
 from harness.record import findings
 from harness.record.events import Finding
+from messages import recorded, recorded_plural
 
 MIB = 1 << 20
 MOST_STOLEN_SHARE = 0.05
@@ -125,46 +126,53 @@ def _processor(before: Counters, after: Counters) -> Iterator[Finding]:
     available_s = (after.monotonic_s - before.monotonic_s) * after.processors
     stolen_s = _more(before.stolen_s, after.stolen_s)
     if stolen_s > MOST_STOLEN_SHARE * available_s:
-        yield findings.CPU_STOLEN.found(
-            f"the hypervisor gave {stolen_s / available_s:.0%} of this machine's CPU time to others (at most "
-            f"{MOST_STOLEN_SHARE:.0%})")
+        yield findings.CPU_STOLEN.found(recorded(
+            "the hypervisor gave {share} of this machine's CPU time to others (at most {most})",
+            share=f"{stolen_s / available_s:.0%}", most=f"{MOST_STOLEN_SHARE:.0%}"))
     throttled_s = _more(before.throttled_s, after.throttled_s)
     if throttled_s > MOST_THROTTLED_SHARE * available_s:
-        yield findings.CPU_THROTTLED.found(
-            f"a cgroup's CPU limit stopped this process for {throttled_s:.2f} s (at most {MOST_THROTTLED_SHARE:.0%} of "
-            "the time)")
+        yield findings.CPU_THROTTLED.found(recorded(
+            "a cgroup's CPU limit stopped this process for {seconds} s (at most {most} of the time)",
+            seconds=f"{throttled_s:.2f}", most=f"{MOST_THROTTLED_SHARE:.0%}"))
 
 
 def _memory(before: Counters, after: Counters) -> Iterator[Finding]:
     span_s = after.monotonic_s - before.monotonic_s
     swapped_in = _more(before.swapped_in_bytes, after.swapped_in_bytes)
     if swapped_in > MOST_SWAPPED_IN_BYTES:
-        yield findings.SWAPPED_IN.found(
-            f"{swapped_in / MIB:.0f} MiB came back from swap (at most {MOST_SWAPPED_IN_BYTES / MIB:.0f} MiB)")
+        yield findings.SWAPPED_IN.found(recorded(
+            "{size} MiB came back from swap (at most {most} MiB)",
+            size=f"{swapped_in / MIB:.0f}", most=f"{MOST_SWAPPED_IN_BYTES / MIB:.0f}"))
     stalled_s = _more(before.stalled_s, after.stalled_s)
     if stalled_s > MOST_STALLED_SHARE * span_s:
-        yield findings.MEMORY_PRESSURE.found(
-            f"every program waited for memory for {stalled_s:.2f} s (at most {MOST_STALLED_SHARE:.0%} of the time)")
+        yield findings.MEMORY_PRESSURE.found(recorded(
+            "every program waited for memory for {seconds} s (at most {most} of the time)",
+            seconds=f"{stalled_s:.2f}", most=f"{MOST_STALLED_SHARE:.0%}"))
     killed = _more(before.oom_kills, after.oom_kills)
     if killed:
-        yield findings.OOM_KILL.found(
-            f"the kernel ended {killed:.0f} process{'' if killed == 1 else 'es'} for lack of memory")
+        yield findings.OOM_KILL.found(recorded(
+            "the kernel ended {processes} for lack of memory", processes=recorded_plural(round(killed), "process")))
 
 
 def _clocks(before: Counters, after: Counters) -> Iterator[Finding]:
     span_s = after.monotonic_s - before.monotonic_s
     suspended_s = after.boot_s - before.boot_s - span_s
     if suspended_s > MOST_SUSPENDED_S:
-        yield findings.SUSPENDED.found(f"the machine was suspended for {suspended_s:.1f} s")
+        yield findings.SUSPENDED.found(recorded("the machine was suspended for {seconds} s",
+                                                seconds=f"{suspended_s:.1f}"))
     stepped_s = after.wall_s - before.wall_s - (after.boot_s - before.boot_s)
     if abs(stepped_s) > MOST_STEP_S:
+        seconds = f"{abs(stepped_s):.1f}"
         yield findings.CLOCK_STEPPED.found(
-            f"the time of day was set {'forward' if stepped_s > 0 else 'back'} by {abs(stepped_s):.1f} s")
+            recorded("the time of day was set forward by {seconds} s", seconds=seconds) if stepped_s > 0 else
+            recorded("the time of day was set back by {seconds} s", seconds=seconds))
     raw_s = after.raw_s - before.raw_s
     drift = span_s / raw_s - 1 if raw_s > LEAST_DRIFT_SPAN_S else 0.0
     if abs(drift) > MOST_DRIFT:
+        share = f"{abs(drift):.2%}"
         yield findings.CLOCK_DRIFT.found(
-            f"the system's clock ran {abs(drift):.2%} too {'fast' if drift > 0 else 'slow'} against the hardware's")
+            recorded("the system's clock ran {share} too fast against the hardware's", share=share) if drift > 0 else
+            recorded("the system's clock ran {share} too slow against the hardware's", share=share))
 
 
 def _more(before: float | None, after: float | None) -> float:

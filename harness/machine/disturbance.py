@@ -10,6 +10,7 @@ from harness.machine.counters import DIRTY, Counters, read_counters, taken
 from harness.record.events import ArmSlot, BlockState, Finding
 from harness.record.findings import BLOCKS_DISTURBED
 from impls.devices import usable_cpus
+from messages import recorded
 
 MOST_WAITING_SHARE = 0.02
 # Of all CPUs: a desktop's background noise stays well below, and alternation spreads what there is over both arms.
@@ -67,13 +68,13 @@ class Disturbance:
         for slot, window_ns in self._waited.items():
             share = self._waiting[slot] / window_ns if window_ns else 0.0
             if share > MOST_WAITING_SHARE:
-                found.append(f"{self._names[slot]} used {share:.1%} of a CPU while it should have waited "
-                             f"(at most {MOST_WAITING_SHARE:.0%})")
+                found.append(recorded("{arm} used {share} of a CPU while it should have waited (at most {most})",
+                                      arm=self._names[slot], share=f"{share:.1%}", most=f"{MOST_WAITING_SHARE:.0%}"))
         available = self._wall_ns * usable_cpus()
         share = self._foreign_ns / available if available else 0.0
         if share > MOST_FOREIGN_SHARE:
-            found.append(f"other programs used {share:.0%} of the CPUs during the windows "
-                         f"(at most {MOST_FOREIGN_SHARE:.0%})")
+            found.append(recorded("other programs used {share} of the CPUs during the windows (at most {most})",
+                                  share=f"{share:.0%}", most=f"{MOST_FOREIGN_SHARE:.0%}"))
         return [*found, *self._taken]
 
     def _since(self) -> tuple[int, int]:
@@ -94,6 +95,7 @@ def disturbed_blocks(states: Sequence[BlockState]) -> list[Finding]:
     if not dirty:
         return []
     repeats = sum(state.repeats is not None for state in states)
-    return [BLOCKS_DISTURBED.found(
-        f"{len(dirty)} of {len(states)} blocks were disturbed ({repeats} of all are repeats), such as block "
-        f"{dirty[0].block}: {'; '.join(dirty[0].reasons)}")]
+    return [BLOCKS_DISTURBED.found(recorded(
+        "{disturbed} of {all} blocks were disturbed ({repeats} of all are repeats), such as block {block}: {reasons}",
+        disturbed=len(dirty), all=len(states), repeats=repeats, block=dirty[0].block,
+        reasons="; ".join(dirty[0].reasons)))]

@@ -30,6 +30,7 @@ from harness.record.run import HOST
 from impls.devices import default_threads
 from impls.recipe.randomness import STREAMS
 from impls.store.source import source_sha256
+from messages import recorded
 
 Fact = str | int | float | bool | None
 
@@ -52,7 +53,7 @@ for name in sys.argv[1:]:
         found["version_" + name] = metadata.version(name)
     except metadata.PackageNotFoundError:
         pass
-print(json.dumps(found))"""
+print(json.dumps(found))"""  # English
 ANSWER_S = 30
 STARRED = ("cpu_model", "cpu_logical", "cpu_affinity", "cpu_limit_cores", "python", "version_torch", "version_jittor",
            "version_numpy", "version_onednn-cpu-gomp", "gpu_count", "gpu_driver", "threads", "source_sha256",
@@ -97,7 +98,7 @@ def capture(root: Path = ROOT, environ: Mapping[str, str] = os.environ,
     _software(facts)
     starred = [*STARRED, *_gpus(facts, environ.get("CUDA_VISIBLE_DEVICES")), *_interpreters(facts, interpreters or {})]
     facts.add("random_streams", STREAMS, "")
-    facts.read("source_sha256", lambda: source_sha256(root, MEASURED), "the program's files cannot be read")
+    facts.read("source_sha256", lambda: source_sha256(root, MEASURED), recorded("the program's files cannot be read"))
     commit, dirty, reason = git_state(root)
     facts.add("git_commit", commit, reason)
     facts.add("git_dirty", dirty, reason)
@@ -106,43 +107,45 @@ def capture(root: Path = ROOT, environ: Mapping[str, str] = os.environ,
 
 def _processor(facts: _Facts, files: SystemFiles, threads: int) -> None:
     affinity = sorted(os.sched_getaffinity(0))
-    facts.add("cpu_model", files.cpu_model(), "the system does not name its processor")
-    facts.add("cpu_architecture", platform.machine() or None, "the system does not name its architecture")
-    facts.add("cpu_logical", os.cpu_count(), "the system does not say how many processors it has")
-    facts.add("cpu_physical", psutil.cpu_count(logical=False), "the system does not say how many cores it has")
+    facts.add("cpu_model", files.cpu_model(), recorded("the system does not name its processor"))
+    facts.add("cpu_architecture", platform.machine() or None, recorded("the system does not name its architecture"))
+    facts.add("cpu_logical", os.cpu_count(), recorded("the system does not say how many processors it has"))
+    facts.add("cpu_physical", psutil.cpu_count(logical=False),
+              recorded("the system does not say how many cores it has"))
     facts.add("cpu_affinity", ranges(affinity), "")
     facts.add("cpu_usable", len(affinity), "")
-    facts.add("cpu_limit_cores", files.cpu_limit_cores(), "no cgroup limits the CPU time")
+    facts.add("cpu_limit_cores", files.cpu_limit_cores(), recorded("no cgroup limits the CPU time"))
     facts.add("threads", threads, "")
-    facts.add("cpu_governor", files.governor(affinity), "no frequency scaling is shown (usual in a virtual machine)")
-    facts.read("cpu_frequency_mhz", cpu_frequency_mhz, "the system shows no frequency")
-    facts.add("cpu_max_frequency_mhz", files.max_frequency_mhz(affinity), "no frequency scaling is shown")
-    facts.add("cpu_turbo", files.turbo(), "the system does not say whether turbo is on")
-    facts.read("load1", lambda: psutil.getloadavg()[0], "the system has no load average")
+    facts.add("cpu_governor", files.governor(affinity),
+              recorded("no frequency scaling is shown (usual in a virtual machine)"))
+    facts.read("cpu_frequency_mhz", cpu_frequency_mhz, recorded("the system shows no frequency"))
+    facts.add("cpu_max_frequency_mhz", files.max_frequency_mhz(affinity), recorded("no frequency scaling is shown"))
+    facts.add("cpu_turbo", files.turbo(), recorded("the system does not say whether turbo is on"))
+    facts.read("load1", lambda: psutil.getloadavg()[0], recorded("the system has no load average"))
 
 
 def _memory(facts: _Facts, files: SystemFiles) -> None:
     memory = psutil.virtual_memory()
     facts.add("memory_total_bytes", int(memory.total), "")
     facts.add("memory_available_bytes", int(memory.available), "")
-    facts.add("memory_limit_bytes", files.memory_limit_bytes(), "no cgroup limits the memory")
-    facts.read("swap_total_bytes", lambda: int(psutil.swap_memory().total), "the system shows no swap")
-    facts.read("swap_used_bytes", lambda: int(psutil.swap_memory().used), "the system shows no swap")
+    facts.add("memory_limit_bytes", files.memory_limit_bytes(), recorded("no cgroup limits the memory"))
+    facts.read("swap_total_bytes", lambda: int(psutil.swap_memory().total), recorded("the system shows no swap"))
+    facts.read("swap_used_bytes", lambda: int(psutil.swap_memory().used), recorded("the system shows no swap"))
 
 
 def _system(facts: _Facts, files: SystemFiles, environ: Mapping[str, str]) -> None:
     libc, version = platform.libc_ver()
-    facts.add("os", platform.system() or None, "Python does not know this system")
+    facts.add("os", platform.system() or None, recorded("Python does not know this system"))
     facts.add(HOST, hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8], "")
-    facts.add("distribution", files.distribution(), "there is no os-release file")
-    facts.add("kernel", platform.release() or None, "Python does not know this system")
-    facts.add("libc", f"{libc} {version}" if libc else None, "Python does not recognise the C library")
-    facts.add("container", files.container(environ), "no sign of a container was found")
-    facts.add("virtual_machine", files.virtual_machine(), "the processor's flags cannot be read")
-    facts.add("clock_source", files.clock_source(), "the system does not name its clock source")
+    facts.add("distribution", files.distribution(), recorded("there is no os-release file"))
+    facts.add("kernel", platform.release() or None, recorded("Python does not know this system"))
+    facts.add("libc", f"{libc} {version}" if libc else None, recorded("Python does not recognise the C library"))
+    facts.add("container", files.container(environ), recorded("no sign of a container was found"))
+    facts.add("virtual_machine", files.virtual_machine(), recorded("the processor's flags cannot be read"))
+    facts.add("clock_source", files.clock_source(), recorded("the system does not name its clock source"))
     facts.add("clock_resolution_ns", time.get_clock_info("perf_counter").resolution * 1e9, "")
     for name in VARIABLES:
-        facts.add(f"env_{name}", environ.get(name), "not set")
+        facts.add(f"env_{name}", environ.get(name), recorded("not set"))
 
 
 def _software(facts: _Facts) -> None:
@@ -150,13 +153,13 @@ def _software(facts: _Facts) -> None:
     facts.add("python_implementation", platform.python_implementation(), "")
     facts.add("python_debug_build", bool(sysconfig.get_config_var("Py_DEBUG")), "")
     facts.add("python_tracing", sys.gettrace() is not None, "")
-    facts.add("compiler", tool_version("g++", "g++"), "no g++ on PATH")
-    facts.add("nvcc", tool_version("nvcc", "release"), "no nvcc on PATH")
+    facts.add("compiler", tool_version("g++", "g++"), recorded("no g++ on PATH"))
+    facts.add("nvcc", tool_version("nvcc", "release"), recorded("no nvcc on PATH"))
     for name in PACKAGES:
-        facts.add(f"version_{name}", installed_version(name), "not installed in this environment")
+        facts.add(f"version_{name}", installed_version(name), recorded("not installed in this environment"))
     names = {(distribution.metadata["Name"] or "").lower() for distribution in metadata.distributions()}
     for name in sorted(name for name in names if name.startswith(CUDA_PACKAGES)):
-        facts.add(f"version_{name}", installed_version(name), "its version cannot be read")
+        facts.add(f"version_{name}", installed_version(name), recorded("its version cannot be read"))
 
 
 def _interpreters(facts: _Facts, chosen: Mapping[str, str]) -> list[str]:
@@ -164,13 +167,13 @@ def _interpreters(facts: _Facts, chosen: Mapping[str, str]) -> list[str]:
     starred = []
     for name, python in chosen.items():
         found: dict[str, Fact] = {}
-        reason = "not installed there"
+        reason = recorded("not installed there")
         try:
             done = subprocess.run([python, "-c", ASKED, *FOREIGN], stdin=subprocess.DEVNULL, capture_output=True,
                                   text=True, check=True, timeout=ANSWER_S)
             found = json.loads(done.stdout)
         except (OSError, subprocess.SubprocessError, ValueError) as error:
-            reason = f"that interpreter did not tell ({type(error).__name__})"
+            reason = recorded("that interpreter did not tell ({error})", error=type(error).__name__)
         for key in ("python", *(f"version_{package}" for package in FOREIGN)):
             value = found.get(key) if isinstance(found, dict) else None
             facts.add(f"interpreter_{name}_{key}", value if isinstance(value, str) else None, reason)
@@ -195,7 +198,7 @@ def _gpus(facts: _Facts, visible: str | None) -> list[str]:
     finally:
         monitor.close()
     gpus = [state for state in states if state.source != "gpu"]
-    reason = "; ".join(state.reason for state in states if state.reason) or "NVML shows no GPU"
+    reason = "; ".join(state.reason for state in states if state.reason) or recorded("NVML shows no GPU")
     facts.add("gpu_count", len(gpus) if gpus else None, reason)
     measured = gpu.measured(gpus)
     facts.add("gpu_measured", measured.source.replace(":", "_") if measured else None, reason)
@@ -204,7 +207,7 @@ def _gpus(facts: _Facts, visible: str | None) -> list[str]:
     starred = []
     for state in gpus:
         prefix = state.source.replace(":", "_")
-        why = state.reason or "the driver does not say"
+        why = state.reason or recorded("the driver does not say")
         for name in ("name", "uuid", "cuda_ordinal", "memory_total_bytes", "power_limit_mw", "max_sm_clock_mhz", "ecc"):
             facts.add(f"{prefix}_{name}", state.static.get(name), why)
         for name in ("processes", "foreign_processes", "memory_used_bytes", "temperature_c", "sm_clock_mhz"):

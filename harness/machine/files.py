@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from messages import recorded
+
 # The folder of this program.
 ROOT = Path(__file__).resolve().parents[2]
 TOOL_LIMIT_S = 10.0
@@ -41,7 +43,7 @@ class SystemFiles:
 
     def cpu_model(self) -> str | None:
         """The processor's name."""
-        return self.first("proc/cpuinfo", r"^(?:model name|Model|Hardware)\s*:\s*(.*\S)")
+        return self.first("proc/cpuinfo", r"^(?:model name|Model|Hardware)\s*:\s*(.*\S)")  # English
 
     def governor(self, processors: list[int]) -> str | None:
         """The frequency governor of these processors; several are joined by a plus sign."""
@@ -98,7 +100,7 @@ class SystemFiles:
 
     def memory_stalled_s(self) -> float | None:
         """Time for which every program that could run waited for memory (pressure stall information)."""
-        total_us = self.number("proc/pressure/memory", r"^full .*total=(\d+)")
+        total_us = self.number("proc/pressure/memory", r"^full .*total=(\d+)")  # English
         return None if total_us is None else total_us / 1e6
 
     def clock_source(self) -> str | None:
@@ -161,15 +163,15 @@ def git_state(root: Path) -> tuple[str | None, bool | None, str]:
     """Commit and whether tracked or new files differ from it; both None, with the reason, where git cannot tell."""
     git = shutil.which("git")
     if git is None:
-        return None, None, "git is not installed"
+        return None, None, recorded("git is not installed")
     if not (root / ".git").exists():
-        return None, None, "the program does not run from a git checkout"
+        return None, None, recorded("the program does not run from a git checkout")
     # Neither a hook's GIT_DIR may redirect the question, nor may asking it write to the repository.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     base = [git, "--no-optional-locks", "-C", str(root)]
     commit, status = _run([*base, "rev-parse", "HEAD"], clean), _run([*base, "status", "--porcelain"], clean)
     if commit is None or status is None:
-        return None, None, "git refuses to read this checkout (no commit yet, or owned by another user)"
+        return None, None, recorded("git refuses to read this checkout (no commit yet, or owned by another user)")
     return commit.strip(), bool(status.strip()), ""
 
 

@@ -14,6 +14,7 @@ from functools import cache
 from harness.machine.monitors.nvml import NoGpu, open_nvml
 from harness.record.events import MonitorState
 from impls.devices import cuda_capability, cuda_driver_fault
+from messages import recorded, speaking
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 GIB = 1 << 30
@@ -84,12 +85,12 @@ def count() -> int:
 
 
 def fault() -> str | None:
-    """Why nothing can use CUDA here, found without a framework; None when there is a GPU with room."""
+    """Why nothing can use CUDA here, found without a framework, as it is recorded; None when a GPU has room."""
     visible = os.environ.get(VISIBLE)
     choice = chosen(visible)
     if choice.fault is not None:
         return choice.fault
-    with _laid_over(environment(os.environ)):
+    with _laid_over(environment(os.environ)), speaking("en"):
         return cuda_driver_fault() or _full(choice)
 
 
@@ -106,10 +107,13 @@ def words() -> str:
 
 def _words(first: MonitorState, states: list[MonitorState]) -> str:
     """Which it is, and that there are others of another kind where there are."""
-    name = first.static.get("name") or "a GPU without a name"
+    name = first.static.get("name") or recorded("a GPU without a name")
     others = [state for state in states if state.available and state.static.get("name") != first.static.get("name")]
-    unlike = "".join(f", not {state.source} ({state.static.get('name')})" for state in others)
-    return f"{first.source} ({name}){unlike}" + (f": the first by bus address, {VISIBLE} chooses" if others else "")
+    if not others:
+        return f"{first.source} ({name})"
+    return recorded("{gpu} ({name}), not {others}: the first by bus address, {variable} chooses",
+                    gpu=first.source, name=name, variable=VISIBLE,
+                    others=", not ".join(f"{state.source} ({state.static.get('name')})" for state in others))
 
 
 def _full(choice: Choice) -> str | None:
@@ -124,8 +128,9 @@ def _full(choice: Choice) -> str | None:
     total, used = state.static.get("memory_total_bytes"), sample.values.get("memory_used_bytes") if sample else None
     if not isinstance(total, int) or used is None or total - used >= LEAST_FREE_BYTES:
         return None
-    return (f"{choice.words} has only {(total - used) / GIB:.2f} of {total / GIB:.1f} GiB of memory free: end the "
-            f"programs that hold the rest (nvidia-smi lists them), or choose another GPU by {VISIBLE}")
+    return recorded("{gpu} has only {free} of {total} GiB of memory free: end the programs that hold the rest "
+                    "(nvidia-smi lists them), or choose another GPU by {variable}", gpu=choice.words,
+                    free=f"{(total - used) / GIB:.2f}", total=f"{total / GIB:.1f}", variable=VISIBLE)
 
 
 @contextmanager

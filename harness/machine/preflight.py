@@ -9,6 +9,7 @@ from harness.machine.gpu import GIB
 from harness.record import findings
 from harness.record.events import EnvironmentRecorded, Finding
 from impls.devices import threads_remark
+from messages import recorded, speaking
 
 # A load of a quarter of the cores before anything of ours runs is somebody else's work, not background noise.
 MOST_LOAD_PER_CORE = 0.25
@@ -40,41 +41,48 @@ def _short(numbers: Mapping[str, float]) -> Iterator[Finding]:
     """Processors and memory that others use."""
     load, cores = numbers.get("load1", 0.0), numbers.get("cpu_usable") or numbers.get("cpu_logical", math.inf)
     if load > MOST_LOAD_PER_CORE * cores:
-        yield findings.HIGH_LOAD.found(f"the load before the run is {load:.2f} on {cores:.0f} usable processors",
+        yield findings.HIGH_LOAD.found(recorded("the load before the run is {load} on {cores} usable processors",
+                                                load=f"{load:.2f}", cores=f"{cores:.0f}"),
                                        advice=findings.SHARED_PROCESSORS if numbers.get("threads") == 1 else None)
     limit = numbers.get("memory_limit_bytes", math.inf)
     total = min(numbers.get("memory_total_bytes", math.inf), limit)
     available = min(numbers.get("memory_available_bytes", math.inf), limit)
     if available < max(LEAST_FREE_MEMORY_BYTES, LEAST_FREE_MEMORY_SHARE * total):
-        of = f" of {total / GIB:.1f}" if math.isfinite(total) else ""
-        yield findings.LOW_MEMORY.found(f"{available / GIB:.1f}{of} GiB of memory are free")
+        free = f"{available / GIB:.1f}"
+        yield findings.LOW_MEMORY.found(
+            recorded("{free} of {total} GiB of memory are free", free=free, total=f"{total / GIB:.1f}")
+            if math.isfinite(total) else recorded("{free} GiB of memory are free", free=free))
     swap = numbers.get("swap_used_bytes", 0.0)
     if swap > MOST_SWAP_BYTES:
-        yield findings.SWAP_IN_USE.found(f"{swap / GIB:.1f} GiB are swapped out")
+        yield findings.SWAP_IN_USE.found(recorded("{size} GiB are swapped out", size=f"{swap / GIB:.1f}"))
 
 
 def _slowed(facts: Mapping[str, object], numbers: Mapping[str, float], threads_given: bool) -> Iterator[Finding]:
     """Settings that make everything slower than it need be."""
     governor = str(facts.get("cpu_governor"))
     if "powersave" in governor:
-        yield findings.GOVERNOR_POWERSAVE.found(f"the CPU's frequency governor is {governor!r}")
+        yield findings.GOVERNOR_POWERSAVE.found(recorded("the CPU's frequency governor is {governor}",
+                                                         governor=repr(governor)))
     limit, usable = numbers.get("cpu_limit_cores", math.inf), numbers.get("cpu_usable", 0.0)
-    remark = threads_remark(_text(facts.get("env_OMP_NUM_THREADS")), int(usable))
+    with speaking("en"):
+        remark = threads_remark(_text(facts.get("env_OMP_NUM_THREADS")), int(usable))
     if remark and not threads_given and numbers.get("threads") == usable:
         yield findings.THREADS_SETTING.found(remark)
     if limit < min(usable, numbers.get("threads", usable)):
-        yield findings.CPU_LIMIT.found(f"a cgroup allows {limit:g} cores' worth of time on {usable:.0f} processors")
+        yield findings.CPU_LIMIT.found(recorded("a cgroup allows {limit} cores' worth of time on {usable} processors",
+                                                limit=f"{limit:g}", usable=f"{usable:.0f}"))
     if facts.get("python_debug_build"):
-        yield findings.DEBUG_BUILD.found("this Python is a debug build, several times slower than usual")
+        yield findings.DEBUG_BUILD.found(recorded("this Python is a debug build, several times slower than usual"))
     if facts.get("python_tracing"):
-        yield findings.TRACED.found("a debugger or a coverage tool traces this process")
+        yield findings.TRACED.found(recorded("a debugger or a coverage tool traces this process"))
     on = [f"{name}={facts[f'env_{name}']}" for name, values in DEBUG_SWITCHES.items()
           if facts.get(f"env_{name}") in values]
     if on:
-        yield findings.DEBUG_SWITCH.found(f"set in the environment: {', '.join(on)}")
+        yield findings.DEBUG_SWITCH.found(recorded("set in the environment: {switches}", switches=", ".join(on)))
     source = facts.get("clock_source")
     if source in SLOW_CLOCKS:
-        yield findings.SLOW_CLOCK.found(f"the kernel reads the time from {source!r}, which takes long")
+        yield findings.SLOW_CLOCK.found(recorded("the kernel reads the time from {source}, which takes long",
+                                                 source=repr(source)))
 
 
 def unused_gpu(asked: str, taken: str, reason: str, driver: bool) -> list[Finding]:
@@ -83,12 +91,13 @@ def unused_gpu(asked: str, taken: str, reason: str, driver: bool) -> list[Findin
     Args:
         asked: the value of `--device`.
         taken: where the run is.
-        reason: why there.
+        reason: why there, as it is recorded.
         driver: whether this machine has an NVIDIA driver.
     """
     if (asked, taken) != ("auto", "cpu") or not driver:
         return []
-    return [findings.GPU_UNUSED.found(f"the run is on the CPU although this machine has an NVIDIA driver: {reason}")]
+    return [findings.GPU_UNUSED.found(recorded(
+        "the run is on the CPU although this machine has an NVIDIA driver: {reason}", reason=reason))]
 
 
 def _text(fact: object) -> str | None:
@@ -100,7 +109,9 @@ def _shared_gpus(numbers: Mapping[str, float], measured: str) -> Iterator[Findin
     for name, count in numbers.items():
         if name.startswith(measured) and name.endswith("_foreign_processes") and count:
             gpu = name.removesuffix("_foreign_processes").replace("_", ":")
-            yield findings.GPU_SHARED.found(f"{count:.0f} process{'' if count == 1 else 'es'} of others on {gpu}")
+            n = f"{count:.0f}"
+            yield findings.GPU_SHARED.found(recorded("{n} process of others on {gpu}", n=n, gpu=gpu) if count == 1 else
+                                            recorded("{n} processes of others on {gpu}", n=n, gpu=gpu))
 
 
 def _unlike_gpus(facts: Mapping[str, object]) -> Iterator[Finding]:
@@ -110,6 +121,6 @@ def _unlike_gpus(facts: Mapping[str, object]) -> Iterator[Finding]:
     first = facts.get("gpu_measured")
     others = [f"{gpu.replace('_', ':')} ({name})" for gpu, name in names.items() if name != names.get(str(first))]
     if first is not None and others:
-        yield findings.UNLIKE_GPUS.found(f"this machine has GPUs of several kinds: a run on CUDA takes "
-                                         f"{str(first).replace('_', ':')} ({names.get(str(first))}), not "
-                                         f"{', '.join(others)}")
+        yield findings.UNLIKE_GPUS.found(recorded(
+            "this machine has GPUs of several kinds: a run on CUDA takes {gpu} ({name}), not {others}",
+            gpu=str(first).replace("_", ":"), name=names.get(str(first)), others=", ".join(others)))

@@ -20,6 +20,7 @@ from harness.record.findings import (
     SWAPPING,
 )
 from harness.record.writer import RunWriter
+from messages import marked, recorded
 
 INTERVAL_S = 0.5
 MOST_SWAPPED_OUT_BYTES = 64 << 20
@@ -27,7 +28,8 @@ MOST_FREQUENCY_DRIFT = 0.10
 MOST_SLOWED_SHARE = 0.05
 LEAST_LEFT_BYTES = GIB // 2
 # Bits of NVML's clock event reasons (nvml.h) that mean: slower than asked for, by heat or by the supply.
-SLOWDOWNS = {0x08: "hardware slowdown", 0x20: "heat (driver)", 0x40: "heat (hardware)", 0x80: "power brake"}
+SLOWDOWNS = {0x08: marked("hardware slowdown"), 0x20: marked("heat (driver)"), 0x40: marked("heat (hardware)"),
+             0x80: marked("power brake")}
 # At full load the power limit sets the clock of most GPUs: a fact to report, no disturbance.
 POWER_CAP = 0x04
 
@@ -92,15 +94,15 @@ class Telemetry:
         return [*during_run(self._samples, self._device), *(GPU_LOST.found(text) for text in self._missing())]
 
     def _missing(self) -> list[str]:
-        return [f"{source} stopped answering: {why}" for source, why in self._gone.items()
-                if self._device == "cuda"]
+        return [recorded("{source} stopped answering: {why}", source=source, why=why)
+                for source, why in self._gone.items() if self._device == "cuda"]
 
     def _sink(self, event: Sample | MonitorState | Finding) -> None:
         self._writer.append(event)
         if isinstance(event, Sample):
             self._samples.append(event)
         elif isinstance(event, MonitorState) and event.source.startswith("gpu:") and not event.available:
-            self._gone.setdefault(event.source, event.reason or "no reason is known")
+            self._gone.setdefault(event.source, event.reason or recorded("no reason is known"))
 
 
 def during_run(samples: Sequence[Sample], device: str) -> list[Finding]:
@@ -113,16 +115,17 @@ def during_run(samples: Sequence[Sample], device: str) -> list[Finding]:
     findings = []
     frequencies = _series(samples, "host", "cpu_frequency_mhz")
     if frequencies and max(frequencies) - min(frequencies) > MOST_FREQUENCY_DRIFT * max(frequencies):
-        findings.append(CPU_FREQUENCY_DRIFT.found(
-            f"the CPU's frequency moved between {min(frequencies):.0f} and {max(frequencies):.0f} MHz during the run"))
+        findings.append(CPU_FREQUENCY_DRIFT.found(recorded(
+            "the CPU's frequency moved between {lowest} and {highest} MHz during the run",
+            lowest=f"{min(frequencies):.0f}", highest=f"{max(frequencies):.0f}")))
     swap = _series(samples, "host", "swap_used_bytes")
     if swap and max(swap) - swap[0] > MOST_SWAPPED_OUT_BYTES:
-        findings.append(SWAPPING.found(
-            f"the machine swapped out {(max(swap) - swap[0]) / GIB:.2f} GiB during the run"))
+        findings.append(SWAPPING.found(recorded("the machine swapped out {size} GiB during the run",
+                                                size=f"{(max(swap) - swap[0]) / GIB:.2f}")))
     left = _series(samples, "host", "memory_available_bytes")
     if left and min(left) < LEAST_LEFT_BYTES:
-        findings.append(MEMORY_NEARLY_FULL.found(
-            f"only {min(left) / GIB:.2f} GiB of memory were left at one moment of the run"))
+        findings.append(MEMORY_NEARLY_FULL.found(recorded(
+            "only {size} GiB of memory were left at one moment of the run", size=f"{min(left) / GIB:.2f}")))
     if device != "cuda":
         return findings
     findings += [GPU_DISTURBED.found(reason) for reason in disturbances(samples, device)]
@@ -130,7 +133,8 @@ def during_run(samples: Sequence[Sample], device: str) -> list[Finding]:
         masks = _series(samples, source, "clock_event_reasons")
         share = sum(bool(int(mask) & POWER_CAP) for mask in masks) / len(masks) if masks else 0.0
         if share > MOST_SLOWED_SHARE:
-            findings.append(GPU_POWER_LIMITED.found(f"{source} ran at its power limit in {share:.0%} of the samples"))
+            findings.append(GPU_POWER_LIMITED.found(recorded(
+                "{source} ran at its power limit in {share} of the samples", source=source, share=f"{share:.0%}")))
     return findings
 
 
@@ -142,11 +146,13 @@ def disturbances(samples: Sequence[Sample], device: str) -> list[str]:
         slowed = [mask for mask in masks if any(mask & bit for bit in SLOWDOWNS)]
         if len(slowed) > MOST_SLOWED_SHARE * len(masks):
             names = [name for bit, name in SLOWDOWNS.items() if any(mask & bit for mask in slowed)]
-            found.append(f"{source} lowered its clock in {len(slowed) / len(masks):.0%} of the samples: "
-                         f"{', '.join(names)}")
+            found.append(recorded("{source} lowered its clock in {share} of the samples: {causes}", source=source,
+                                  share=f"{len(slowed) / len(masks):.0%}", causes=", ".join(names)))
         foreign = max(_series(samples, source, "foreign_processes"), default=0)
         if foreign > 0:
-            found.append(f"{foreign:.0f} other process{'' if foreign == 1 else 'es'} on {source}")
+            n = f"{foreign:.0f}"
+            found.append(recorded("{n} other process on {source}", n=n, source=source) if foreign == 1 else
+                         recorded("{n} other processes on {source}", n=n, source=source))
     return found
 
 

@@ -12,6 +12,7 @@ import psutil
 
 from harness.machine.counters import busy_s
 from harness.record.events import MonitorState, Sample
+from messages import recorded
 
 Number = int | float | None
 
@@ -98,7 +99,7 @@ class HostMonitor:
             self._reason.setdefault(name, f"{type(error).__name__}: {error}")
             return None
         if value is None:
-            self._reason.setdefault(name, "this machine does not show it")
+            self._reason.setdefault(name, recorded("this machine does not show it"))
         return value
 
     def _watch(self, pid: int) -> _Worker:
@@ -130,7 +131,8 @@ class HostMonitor:
 
 
 def _why(pid: int, error: psutil.Error) -> str:
-    return f"process {pid} has ended" if isinstance(error, psutil.NoSuchProcess) else f"process {pid}: {error}"
+    return (recorded("process {pid} has ended", pid=pid) if isinstance(error, psutil.NoSuchProcess) else
+            recorded("process {pid}: {error}", pid=pid, error=error))
 
 
 def _read_tree(process: psutil.Process) -> tuple[dict[tuple[int, float], float], int]:

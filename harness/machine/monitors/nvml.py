@@ -19,6 +19,7 @@ from harness.machine.monitors.host import descendants
 from harness.machine.monitors.nvml_calls import Nvml, ReadingError
 from harness.machine.monitors.nvml_devices import Device, open_devices
 from harness.record.events import MonitorState, Sample
+from messages import recorded
 
 Number = int | float | None
 
@@ -79,7 +80,7 @@ class NvmlMonitor:
         values: dict[str, Number] = {}
         worked = [self._attempt(device, name, read, values) for name, read in self._readings().items()]
         if device.lost is None and not any(worked):
-            device.lost = "; ".join(sorted(set(device.unreadable.values()))) or "no reading works"
+            device.lost = "; ".join(sorted(set(device.unreadable.values()))) or recorded("no reading works")
         return None if device.lost else Sample(source=device.source, t_ns=time.monotonic_ns(), values=values)
 
     def _readings(self) -> dict[str, Callable[[Device], dict[str, Number] | Number]]:
@@ -137,7 +138,7 @@ class NvmlMonitor:
         kind, samples = self._nvml.call("nvmlDeviceGetSamples", device.handle,
                                         self._nvml.constant("NVML_GPU_UTILIZATION_SAMPLES"), device.seen_us)
         if kind != self._nvml.constant("NVML_VALUE_TYPE_UNSIGNED_INT"):
-            raise ReadingError("unsupported", f"utilisation readings of an unexpected type {kind}")
+            raise ReadingError("unsupported", recorded("utilisation readings of an unexpected type {kind}", kind=kind))
         # Some drivers hand out readings that were seen before, or empty slots stamped 0.
         fresh = [sample for sample in samples if sample.timeStamp > device.seen_us]
         device.seen_us = max((int(sample.timeStamp) for sample in fresh), default=device.seen_us)
@@ -181,18 +182,19 @@ def open_nvml(visible: str | None) -> NvmlMonitor | NullMonitor:
     try:
         nvml = Nvml(import_module("pynvml"))
     except ImportError as error:
-        return NullMonitor("gpu", f"the NVML bindings (nvidia-ml-py) cannot be imported: {error}")
+        return NullMonitor("gpu", recorded("the NVML bindings (nvidia-ml-py) cannot be imported: {error}",
+                                           error=error))
     try:
         nvml.call("nvmlInit")
     except ReadingError as fault:
-        return NullMonitor("gpu", f"NVML does not start: {fault}")
+        return NullMonitor("gpu", recorded("NVML does not start: {fault}", fault=fault))
     try:
         devices, reason = open_devices(nvml, visible), _why_none(visible)
     except ReadingError as fault:
-        devices, reason = [], f"no GPU can be opened: {fault}"
+        devices, reason = [], recorded("no GPU can be opened: {fault}", fault=fault)
     if devices and all(device.lost is not None for device in devices):
         each = [f"{device.source}: {device.lost}" for device in devices]
-        devices, reason = [], f"no GPU can be used: {'; '.join(each)}"
+        devices, reason = [], recorded("no GPU can be used: {each}", each="; ".join(each))
     monitor = NvmlMonitor(nvml, devices)
     if devices:
         return monitor
@@ -203,10 +205,11 @@ def open_nvml(visible: str | None) -> NvmlMonitor | NullMonitor:
 def _why_none(visible: str | None) -> str:
     """Why CUDA shows nothing, where it does."""
     if visible is None:
-        return "NVML shows no GPU"
+        return recorded("NVML shows no GPU")
     if not visible.strip():
-        return "CUDA_VISIBLE_DEVICES is empty, which hides every GPU: unset it, or name one"
-    return f"CUDA_VISIBLE_DEVICES={visible[:80]!r} names no GPU that answers: nvidia-smi -L lists them"
+        return recorded("CUDA_VISIBLE_DEVICES is empty, which hides every GPU: unset it, or name one")
+    return recorded("CUDA_VISIBLE_DEVICES={visible} names no GPU that answers: nvidia-smi -L lists them",
+                    visible=repr(visible[:80]))
 
 
 def _state(device: Device) -> MonitorState:

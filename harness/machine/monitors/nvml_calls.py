@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, Literal
 
+from messages import recorded
+
 Fault = Literal["unsupported", "nothing-new", "gone", "failed"]
 
 UNSUPPORTED = ("NOT_SUPPORTED", "NO_PERMISSION", "FUNCTION_NOT_FOUND", "DEPRECATED", "ARGUMENT_VERSION_MISMATCH")
@@ -48,7 +50,7 @@ class Nvml:
         except self.bindings.NVMLError as error:
             raise ReadingError(self._kinds.get(error.value, "failed"), str(error)) from error
         except self.bindings.NVMLLibraryMismatchError as error:
-            raise ReadingError("unsupported", f"the driver is too old for {name}") from error
+            raise ReadingError("unsupported", recorded("the driver is too old for {name}", name=name)) from error
 
     def constant(self, name: str) -> Any:
         """One of NVML's constants."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.machine.monitors.nvml_calls import Nvml, ReadingError
+from messages import recorded
 
 Fact = str | int | float | None
 
@@ -52,7 +53,7 @@ class Device:
         elif self.instance is not None:
             # NVML has most readings for whole GPUs only, and not one error for it.
             self.hopeless.add(reading)
-            fault = ReadingError("unsupported", "NVML does not give it for a MIG instance")
+            fault = ReadingError("unsupported", recorded("NVML does not give it for a MIG instance"))
         elif fault.kind == "unsupported":
             self.hopeless.add(reading)
         self.unreadable.setdefault(reading, str(fault))
@@ -107,7 +108,7 @@ def _opened(nvml: Nvml, index: int) -> Gpu:
         device.static["uuid"] = gpu.uuid
         if _is_divided(nvml, device):
             gpu.devices = _instances(nvml, device) or [device]
-            device.lost = "it is in MIG mode and has no instance (nvidia-smi mig makes one)"
+            device.lost = recorded("it is in MIG mode and has no instance (nvidia-smi mig makes one)")
     except ReadingError as fault:
         device.lost = str(fault)
     return gpu

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from harness.machine.monitors import Monitor
 from harness.record.events import Finding, MonitorState, Sample
 from harness.record.findings import MONITOR_FAILED
+from messages import recorded
 
 Sink = Callable[[Sample | MonitorState | Finding], None]
 
@@ -97,7 +98,8 @@ class Recorder:
         except Exception as error:
             source = ", ".join(state.source for state in monitor.sources())
             self._monitors = tuple(kept for kept in self._monitors if kept is not monitor)
-            self._sink(MONITOR_FAILED.found(f"telemetry of {source} ended: {type(error).__name__}: {error}",
+            self._sink(MONITOR_FAILED.found(recorded("telemetry of {source} ended: {error}", source=source,
+                                                     error=f"{type(error).__name__}: {error}"),
                                             t_ns=self._clock_ns()))
             return []
 
