@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 DASH = "\N{EN DASH}"
 THIN = "\N{NARROW NO-BREAK SPACE}"
 NA = "n/a"
+# What a sentence ends with, in any language.
+STOPS = (".", "!", "?", "。", "！", "？")
 # Control characters, those that turn the direction of writing, and halves of letters.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -53,8 +55,26 @@ def passed(result: bool) -> Value:
 
 
 def sentence(text: str) -> str:
-    """`text` with a full stop."""
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+    """`text` with a full stop, that of its language."""
+    return text if text.endswith(STOPS) else tell("{text}.", text=text)
+
+
+def sentences(*texts: str) -> str:
+    """Sentences one behind the other; empty ones are none."""
+    first, *rest = [text for text in texts if text] or [""]
+    return tell("{first} {rest}", first=first, rest=sentences(*rest)) if rest else first
+
+
+def commas(texts: Iterable[str]) -> str:
+    """Texts in a row, with commas: as messages, so that figures too have them in every language."""
+    first, *rest = list(texts) or [""]
+    return tell("{first}, {rest}", first=first, rest=commas(rest)) if rest else first
+
+
+def semicolons(texts: Iterable[str]) -> str:
+    """Texts in a row that have commas themselves."""
+    first, *rest = list(texts) or [""]
+    return tell("{first}; {rest}", first=first, rest=semicolons(rest)) if rest else first
 
 
 def number(value: float | int | None, digits: int = 3) -> str:
