@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 from harness.record.events import Quality, QualityDifference
-from messages import plural
+from messages import choice, marked, plural, shown, tell
 from reports.page.blocks import Note, Part, VerdictCard
 from reports.suites.quality import facts as quality
 from reports.suites.quality.facts import (
@@ -21,12 +22,13 @@ from reports.text import sentence
 from reports.view.run import ArmView, RunView
 from reports.view.words import short_cell
 
-SAME = "The same weights in both arms: a difference comes from drawing alone"
-OWN = (
+SAME = marked("The same weights in both arms: a difference comes from drawing alone")
+OWN = marked(
     "Each arm's own weights, one training each: the interval covers the choice of images, not the luck of a training, "
     "so it doesn't say which framework trains better"
 )
-LOWER = "Lower is nearer to the reference images"
+# Where an arm's name stands in a sentence until it gets its colour.
+HOLES = ("\ue000", "\ue001")
 
 
 def cards(view: RunView) -> tuple[VerdictCard, ...]:
@@ -51,38 +53,59 @@ def arm_card(
     arm = known[0].arm
     curve = [one for one in known if one.is_ddim] or known
     few, many = curve[0], curve[-1]
-    whose = (Part(f"{label} of "), Part(arm.label, slot))
+    whose = tell("{label} of {arm}", label=label, arm=HOLES[0])
     if few is many:
-        tone, words = "even", f" is {told(many.figure('fd'))} ({short_cell(many.cell)})"
+        tone, said = "even", tell("{what} is {value} ({cell})", what=whose, value=told(many.figure("fd")),
+                                  cell=short_cell(many.cell))  # fmt: skip
     else:
-        tone, words = change(few.figure("fd"), many.figure("fd"), short_cell(few.cell), short_cell(many.cell))
+        tone, said = change(whose, few.figure("fd"), many.figure("fd"), short_cell(few.cell), short_cell(many.cell))
     others = [one for one in known if one not in (few, many)]
     facts = [
         None if few is many else listed([few, many]),
-        f"Also {listed(others)}" if others else None,
+        tell("Also {sets}", sets=listed(others)) if others else None,
         over_training(arm, many, everything),
         protocol(many),
         warned(known),
     ]
-    headline = (*whose, Part(words))
+    headline = pieces(said, Part(arm.label, slot))
     return VerdictCard(parts(many.figure("fd"))[0], headline, whole(facts), None, "", tone)
+
+
+def pieces(text: str, *arms: Part) -> tuple[Part, ...]:
+    """A sentence in parts, with these arms in its holes."""
+    found = re.split(f"([{''.join(HOLES[: len(arms)])}])", text)
+    return tuple(arms[HOLES.index(one)] if one in HOLES else Part(one) for one in found if one)
 
 
 def listed(sets: Sequence[ImageSet]) -> str:
     """The distance of each of these sets."""
-    return ", ".join(f"{short_cell(one.cell)}: {told(one.figure('fd'))}" for one in sets)
+    return each((one.cell, one.figure("fd")) for one in sets)
 
 
-def change(one: Estimate, other: Estimate, before: str, after: str) -> tuple[str, str]:
-    """Tone and words for a change from one figure to another, if their intervals carry one."""
+def each(figures: Iterable[tuple[str, Estimate]]) -> str:
+    """Figures with their cells."""
+    return tell(", ").join(tell("{name}: {value}", name=short_cell(cell), value=told(one)) for cell, one in figures)
+
+
+def change(what: str, one: Estimate, other: Estimate, before: str, after: str) -> tuple[str, str]:
+    """Tone and words for a change of something from one figure to another, if their intervals carry one."""
     first, last = parts(one)[0], parts(other)[0]
     separate = apart(one, other)
     if separate is None:
-        return "open", f" is {first} ({before}) and {last} ({after}); without intervals, no change is claimed"
+        return "open", tell(
+            "{what} is {first} ({before}) and {last} ({after}); without intervals, no change is claimed",
+            what=what, first=first, before=before, last=last, after=after,
+        )  # fmt: skip
     if not separate:
-        return "open", f" cannot be told apart between {before} and {after}: {first} and {last}, the intervals overlap"
-    verb = "falls" if (other.value or 0.0) < (one.value or 0.0) else "rises"
-    return "decided", f" {verb} from {first} ({before}) to {last} ({after})"
+        return "open", tell(
+            "{what} cannot be told apart between {before} and {after}: {first} and {last}, the intervals overlap",
+            what=what, before=before, after=after, first=first, last=last,
+        )  # fmt: skip
+    if (other.value or 0.0) < (one.value or 0.0):
+        return "decided", tell("{what} falls from {first} ({before}) to {last} ({after})", what=what, first=first,
+                               before=before, last=last, after=after)  # fmt: skip
+    return "decided", tell("{what} rises from {first} ({before}) to {last} ({after})", what=what, first=first,
+                           before=before, last=last, after=after)  # fmt: skip
 
 
 def over_training(arm: ArmView, last: ImageSet, everything: Sequence[ImageSet]) -> str | None:
@@ -95,21 +118,21 @@ def over_training(arm: ArmView, last: ImageSet, everything: Sequence[ImageSet]) 
         return None
     first = steps[0]
     begin, end = training_words(first.train_steps), training_words(last.train_steps)
-    _, words = change(first.figure("fd"), last.figure("fd"), begin, end)
-    return f"Over training, {short_cell(last.cell)}:{words}"
+    what = tell("Over training, {cell}:", cell=short_cell(last.cell))
+    return change(what, first.figure("fd"), last.figure("fd"), begin, end)[1]
 
 
 def protocol(one: ImageSet) -> str:
     """N, training and weights of a set in one line."""
     kind = quality.weights_words(one.sampled) if one.sampled else None
     facts = [plural(one.images, "image") if one.images else None, training_words(one.train_steps), kind]
-    return f"{LOWER}; {', '.join(fact for fact in facts if fact)}"
+    return tell("Lower is nearer to the reference images; {facts}", facts=tell(", ").join(filter(None, facts)))
 
 
 def warned(sets: Sequence[ImageSet]) -> str | None:
     """All warnings about these sets, each once."""
-    words = quality.warnings(sets)
-    return f"Warning: {'; '.join(words)}" if words else None
+    found = quality.warnings(sets)
+    return tell("Warning: {warnings}", warnings=tell("; ").join(map(shown, found))) if found else None
 
 
 def pair_cards(view: RunView, label: str, steps: int | None) -> list[VerdictCard]:
@@ -131,24 +154,29 @@ def pair_card(view: RunView, label: str, group: Sequence[QualityDifference]) -> 
     found, where = difference(main), short_cell(main.cell)
     one, other = Part(view.label(main.arm_a), main.arm_a), Part(view.label(main.arm_b), main.arm_b)
     separate = away_from_zero(found)
-    headline: tuple[Part, ...]
     if separate:
         low, high = (one, other) if main.value < 0 else (other, one)
         size = told(found if main.value > 0 else flipped(found))
-        tone, headline = "decided", (Part(f"{label} of "), low, Part(" is lower than that of "), high,
-                                     Part(f" by {size} at {where}"))  # fmt: skip
+        tone, headline = "decided", pieces(tell(
+            "{label} of {low} is lower than that of {high} by {size} at {cell}", label=label, low=HOLES[0],
+            high=HOLES[1], size=size, cell=where), low, high)  # fmt: skip
     else:
-        why = "the interval holds 0" if separate is False else f"{quality.NO_INTERVAL}, so no difference is claimed"
-        cannot = " and cannot be told apart" if separate is False else ""
-        tone, headline = "open", (one, Part(" and "), other,
-                                  Part(f" differ by {told(found)} in {label} at {where}{cannot}: {why}"))  # fmt: skip
-    names = f"{view.label(main.arm_a)} less {view.label(main.arm_b)}"
+        arms = {"one": HOLES[0], "other": HOLES[1]}
+        tone, headline = "open", pieces(
+            tell("{one} and {other} differ by {size} in {label} at {cell} and cannot be told apart: the interval "
+                 "holds 0", **arms, size=told(found), label=label, cell=where)
+            if separate is False else
+            tell("{one} and {other} differ by {size} in {label} at {cell}: no interval was recorded, so no difference "
+                 "is claimed", **arms, size=told(found), label=label, cell=where),
+            one, other,
+        )  # fmt: skip
     facts = [
-        f"Differences are {names}, image i of both from the same noise; {plural(main.images, 'image')}, "
-        f"{training_words(main.train_steps)}",
-        "Also " + ", ".join(f"{short_cell(one.cell)}: {told(difference(one))}" for one in others) if others else None,
-        SAME if main.matched_weights else OWN,
-    ]
+        tell("Differences are {one} less {other}, image i of both from the same noise; {images}, {training}",
+             one=view.label(main.arm_a), other=view.label(main.arm_b), images=plural(main.images, "image"),
+             training=training_words(main.train_steps)),
+        tell("Also {sets}", sets=each((one.cell, difference(one)) for one in others)) if others else None,
+        tell(SAME if main.matched_weights else OWN),
+    ]  # fmt: skip
     figure = parts(found)[0] if separate else "\N{ALMOST EQUAL TO}" if separate is False else "?"
     return VerdictCard(figure, headline, whole(facts), None, "", tone)
 
@@ -177,12 +205,13 @@ def notes(view: RunView) -> list[Note]:
     for line in lines:
         for warning in dict.fromkeys(line.warnings):
             counted.setdefault(warning, []).append(line)
-    return [Note("warning", warning, where=place(view, group, len(lines))) for warning, group in counted.items()]
+    return [Note("warning", shown(warning), where=place(view, group, len(lines)))
+            for warning, group in counted.items()]  # fmt: skip
 
 
 def place(view: RunView, group: Sequence[Quality], of: int) -> str:
     """Which sets a warning is about."""
     if len(group) > 1:
-        return f"{len(group)} of {plural(of, 'set')} of images"
-    steps = f", {training_words(group[0].train_steps)}" if group[0].train_steps is not None else ""
-    return f"{view.label(group[0].arm)}, {short_cell(group[0].cell)}{steps}"
+        return choice(of, "{some} of {n} set of images", "{some} of {n} sets of images", some=len(group))
+    steps = [training_words(group[0].train_steps)] if group[0].train_steps is not None else []
+    return tell(", ").join([view.label(group[0].arm), short_cell(group[0].cell), *steps])

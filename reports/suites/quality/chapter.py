@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.record.events import PartName
+from messages import marked, tell
 from reports.chapters.chapter import Chapter
 from reports.page.blocks import Note, Section, VerdictCard
 from reports.page.figures import FigureMaker
@@ -13,16 +14,16 @@ from reports.suites.quality import cards
 from reports.view.run import RunView
 from reports.view.words import Unit
 
-METHOD = (
+METHOD = marked(
     "Image quality: every arm draws image i from the same noise, seed and settings. A feature network turns drawn and "
     "real images into vectors; the distance compares their means and covariances. Intervals leave out one group of "
     "images after another (jackknife), for differences the same group in both arms."
 )
-LIMITS = (
+LIMITS = marked(
     "A distance belongs to its network, real images and number of images: quote it with them, and compare only "
     "distances that share all three."
 )
-TINY = "The preset tiny is sized for CPUs: its distances say nothing about the paper's network."
+TINY = marked("The preset tiny is sized for CPUs: its distances say nothing about the paper's network.")
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,13 @@ class Quality(Chapter):
 
     def method(self, seen: RunView) -> Iterable[str]:
         """What a distance is."""
-        return (METHOD,)
+        return (tell(METHOD),)
 
     def limits(self, seen: RunView) -> Iterable[str]:
         """What distances say nothing about."""
         device = seen.bench("device")
         if isinstance(device, str):
-            yield f"The images were drawn on the device {device}."
-        yield LIMITS
+            yield tell("The images were drawn on the device {device}.", device=device)
+        yield tell(LIMITS)
         if seen.setting("preset") == "tiny":
-            yield TINY
+            yield tell(TINY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.record.events import (
     Case,
@@ -17,14 +17,15 @@ from harness.record.events import (
     Trained,
 )
 from harness.record.run import RecordedRun
-from messages import plural
+from messages import choice, marked, shown, tell
 from reports.text import MINUS, NA, THIN, number
 from reports.view.run import ArmView, RunView
 from reports.view.words import is_ddim
 
 # Only this name promises the published Inception weights and protocol.
 FID = "FID"
-NO_INTERVAL = "no interval was recorded"
+NO_INTERVAL = marked("no interval was recorded")
+NO_REASON = marked("no reason recorded")
 # Beyond this a number is damage, and no axis can hold it.
 MOST = 1e9
 # A clock tick: no image is drawn faster.
@@ -45,7 +46,7 @@ class Estimate:
     value: float | None
     low: float | None = None
     high: float | None = None
-    reason: str = "no reason recorded"
+    reason: str = field(default_factory=lambda: tell(NO_REASON))
 
     @property
     def bounds(self) -> tuple[float, float] | None:
@@ -76,7 +77,7 @@ class ImageSet:
             return Estimate(None, reason=self.reason)
         found = next((one for one in reversed(self.quality.figures) if one.metric == metric), None)
         if found is None:
-            return Estimate(None, reason="not computed for this set")
+            return Estimate(None, reason=tell("not computed for this set"))
         return estimate(found.value, found.ci_low, found.ci_high, found.reason)
 
     @property
@@ -100,12 +101,12 @@ class ImageSet:
     def seconds_per_image(self) -> Estimate:
         """Time spent drawing one image."""
         if self.sampled is None:
-            return Estimate(None, reason="the journal does not say how these images were drawn")
+            return Estimate(None, reason=tell("the journal does not say how these images were drawn"))
         seconds, images = self.sampled.seconds, self.sampled.images
         if seconds is None:
-            return Estimate(None, reason=self.sampled.why_no_seconds or "no reason recorded")
+            return Estimate(None, reason=shown(self.sampled.why_no_seconds or NO_REASON))
         if not 0 < images < MOST or not LEAST_SECONDS < seconds / images < MOST:
-            return Estimate(None, reason="the recorded time or number of images is not usable")
+            return Estimate(None, reason=tell("the recorded time or number of images is not usable"))
         return Estimate(seconds / images)
 
 
@@ -172,8 +173,8 @@ def why_missing(view: RunView, arm: ArmView, cell: str, steps: int | None, drawn
     for about in (f"quality-{cell}{end}", f"images-{arm.slot}-{cell}{end}", *trainings, "quality-reference"):
         case = newest.get(about)
         if case is not None and case.status != "measured" and case.reason:
-            return case.reason
-    return "the images were drawn but not evaluated" if drawn else "no images of this set were recorded"
+            return shown(case.reason)
+    return tell("the images were drawn but not evaluated") if drawn else tell("no images of this set were recorded")
 
 
 def longest_first(sets: Iterable[ImageSet]) -> list[ImageSet]:
@@ -206,10 +207,10 @@ def differences(view: RunView, label: str) -> list[QualityDifference]:
 def estimate(value: float | None, low: float | None, high: float | None, reason: str | None = None) -> Estimate:
     """A recorded figure; what is not a finite number is not known."""
     if value is not None and not sound(value):
-        return Estimate(None, reason="the recorded value is not a usable number")
+        return Estimate(None, reason=tell("the recorded value is not a usable number"))
     ends = (low, high) if low is not None and high is not None and sound(low) and sound(high) and low <= high else None
     low, high = ends or (None, None)
-    return Estimate(value, low, high, reason or "no reason recorded")
+    return Estimate(value, low, high, shown(reason or NO_REASON))
 
 
 def sound(value: float) -> bool:
@@ -254,9 +255,12 @@ def told(found: Estimate) -> str:
 
 def weights_words(drawn: ImagesSampled) -> str:
     """Which weights of a training these are."""
-    return {"ema": "EMA weights", "raw": "raw weights", "diffusers": "weights of a diffusers model"}[drawn.weights_kind]
+    return {"ema": tell("EMA weights"), "raw": tell("raw weights"), "diffusers": tell("weights of a diffusers model")
+            }[drawn.weights_kind]  # fmt: skip
 
 
 def training_words(steps: int | None) -> str:
     """How long the weights of a set were trained."""
-    return "from given weights" if steps is None else f"after {plural(steps, 'training step')}"
+    if steps is None:
+        return tell("from given weights")
+    return choice(steps, "after {n} training step", "after {n} training steps")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from messages import count, plural
+from messages import choice, count, marked, plural, tell, words
 from reports.page.data import Data
 from reports.page.plotting import MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.suites.quality import facts as quality
@@ -17,11 +18,11 @@ from reports.text import duration, tag
 from reports.view.run import RunView
 from reports.view.words import short_cell
 
-NOTHING = "no set of images has a distance"
-BARS = "Bars: 95 % intervals. Filled and joined: DDIM; open: other methods. Lower is nearer to the reference images."
-
-
-ELSEWHERE = (
+NOTHING = marked("no set of images has a distance")
+BARS = marked(
+    "Bars: 95 % intervals. Filled and joined: DDIM; open: other methods. Lower is nearer to the reference images."
+)
+ELSEWHERE = marked(
     "Grey: published elsewhere, with other weights and the number of images named; the earlier comparison is the one "
     "that this project grew from."
 )
@@ -40,13 +41,15 @@ class Published:
 
 # Song et al. 2021, table 1 (eta 0); Ho et al. 2020 (fixed large variance); the comparison this project grew from.
 PUBLISHED = (
-    Published("Song et al. 2021, DDIM", 50_000, {10: 13.36, 20: 6.84, 50: 4.67, 100: 4.16, 1000: 4.04},
+    Published(marked("Song et al. 2021, DDIM"), 50_000, {10: 13.36, 20: 6.84, 50: 4.67, 100: 4.16, 1000: 4.04},
               (0, (1, 1.5)), "x"),
-    Published("Ho et al. 2020, DDPM", 50_000, {1000: 3.17}, "none", "+"),
-    Published("earlier comparison, PyTorch DDIM", 1000, {50: 76.43, 250: 69.97, 1000: 67.66}, (0, (4, 2)), "1"),
-    Published("earlier comparison, Jittor DDIM", 1000, {50: 80.18, 250: 72.93, 1000: 71.81}, (0, (4, 2, 1, 2)), "2"),
-    Published("earlier comparison, PyTorch DDPM", 1000, {1000: 70.17}, "none", "3"),
-    Published("earlier comparison, Jittor DDPM", 1000, {1000: 74.27}, "none", "4"),
+    Published(marked("Ho et al. 2020, DDPM"), 50_000, {1000: 3.17}, "none", "+"),
+    Published(marked("earlier comparison, PyTorch DDIM"), 1000, {50: 76.43, 250: 69.97, 1000: 67.66},
+              (0, (4, 2)), "1"),
+    Published(marked("earlier comparison, Jittor DDIM"), 1000, {50: 80.18, 250: 72.93, 1000: 71.81},
+              (0, (4, 2, 1, 2)), "2"),
+    Published(marked("earlier comparison, PyTorch DDPM"), 1000, {1000: 70.17}, "none", "3"),
+    Published(marked("earlier comparison, Jittor DDPM"), 1000, {1000: 74.27}, "none", "4"),
 )  # fmt: skip
 # FID falls with the number of images (Chong & Forsyth 2020): sets of another size by more than this stand elsewhere.
 MOST_TIMES = 5
@@ -56,14 +59,15 @@ def why_not_published(view: RunView, label: str) -> str | None:
     """Why published curves must not stand beside this distance; None where they may."""
     known = quality.reference(view.run, label)
     if label != quality.FID:
-        return f"this distance is {label}, and a distance over another network cannot be compared with an FID"
+        return tell("this distance is {label}, and a distance over another network cannot be compared with an FID",
+                    label=label)  # fmt: skip
     if known is None:
-        return "the journal does not say what the images were held against"
+        return tell("the journal does not say what the images were held against")
     if known.dataset != "cifar10":
-        return f"they are FIDs on cifar10, and these images were held against {known.dataset}"
+        return tell("they are FIDs on cifar10, and these images were held against {data}", data=known.dataset)
     if not published(view, label):
-        return ("they are FIDs of 1000 or of 50,000 images, and an FID falls with the number of images: these sets are "
-                "too small to stand beside them")
+        return tell("they are FIDs of 1000 or of 50,000 images, and an FID falls with the number of images: these sets "
+                    "are too small to stand beside them")  # fmt: skip
     return None
 
 
@@ -78,16 +82,16 @@ def over_calls(view: RunView, label: str, narrow: bool) -> Drawn | str:
     sets = quality.final(quality.image_sets(view, label))
     shown = [one for one in sets if one.calls and one.figure("fd").value is not None]
     if not shown:
-        return NOTHING
+        return tell(NOTHING)
     curves = [] if why_not_published(view, label) else published(view, label)
     figure, (axis,) = sheet(narrow, (5.6 if narrow else 4.4) if curves else 3.6)
     axis.set_xscale("log")
     draw_published(axis, curves)
     messages = []
-    data = Data(("arm", "cell", label))
+    data = Data((*words("arm", "cell"), label))
     for elsewhere in curves:
         for n, distance in elsewhere.points.items():
-            data.point(axis, n, distance, elsewhere.name, plural(n, "network call"), distance)
+            data.point(axis, n, distance, tell(elsewhere.name), plural(n, "network call"), distance)
     for place, arm in enumerate(quality.present(view)):
         own = [one for one in shown if one.arm is arm]
         for one in own:
@@ -100,8 +104,8 @@ def over_calls(view: RunView, label: str, narrow: bool) -> Drawn | str:
                 name = f"{tag(arm.label)}, {tag(one.cell.split('-')[0].upper(), 12)}"
                 draw_open(axis, arm.slot, one.calls * aside, one.figure("fd"), name)
         if own:
-            words = [f"{parts(x.figure('fd'))[0]} ({short_cell(x.cell)})" for x in own]
-            messages.append(f"{arm.label} {', '.join(words)}")
+            figures = [f"{parts(x.figure('fd'))[0]} ({short_cell(x.cell)})" for x in own]
+            messages.append(f"{arm.label} {', '.join(figures)}")
     calls = sorted({one.calls for one in shown if one.calls})
     extra = [n for curve in curves for n in curve.points]
     calls_axis(axis, sorted({*calls, *extra}))
@@ -109,13 +113,24 @@ def over_calls(view: RunView, label: str, narrow: bool) -> Drawn | str:
     if curves:
         axis.set_ylim(bottom=0)
     legend_above(figure, axis, 1 if narrow else 2 if curves else 4)
-    grey = f" {ELSEWHERE}" if curves else ""
     return Drawn(
         figure,
-        f"{label} {training_words(quality.final_steps(sets))}, by network calls: {'; '.join(messages)}.",
-        f"{BARS} Arms are set a little apart sideways.{grey}{left_out(sets, shown)}",
+        tell("{label} {training}, by network calls: {figures}.", label=label,
+             training=training_words(quality.final_steps(sets)), figures="; ".join(messages)),
+        flowing(tell(BARS), tell("Arms are set a little apart sideways."), tell(ELSEWHERE) if curves else "",
+                left_out(sets, shown)),
         data,
-    )
+    )  # fmt: skip
+
+
+def flowing(*sentences: str) -> str:
+    """Sentences one after another; those that there are."""
+    return reduce(lambda one, other: tell("{one} {other}", one=one, other=other), filter(None, sentences))
+
+
+def in_a_row(pieces: Sequence[str]) -> str:
+    """What a figure says of several things, each of which may be told in another language."""
+    return reduce(lambda one, other: tell("{one}; {other}", one=one, other=other), pieces) if pieces else ""
 
 
 def mark(data: Data, axis: Axes, x: float, one: ImageSet, *more: str) -> None:
@@ -135,7 +150,8 @@ def draw_published(axis: Axes, curves: Sequence[Published]) -> None:
     for curve in curves:
         axis.plot(
             list(curve.points), list(curve.points.values()), color=MUTED, linestyle=curve.line, marker=curve.marker,
-            markersize=6, linewidth=1, label=f"published: {curve.name}, {count(curve.images)} images", zorder=1,
+            markersize=6, linewidth=1, zorder=1,
+            label=tell("published: {name}, {images} images", name=tell(curve.name), images=count(curve.images)),
         )  # fmt: skip
 
 
@@ -174,7 +190,7 @@ def calls_axis(axis: Axes, calls: Sequence[int]) -> None:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value))))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xlim(calls[0] / 1.4, calls[-1] * 1.4)
-    axis.set_xlabel("network calls per image (NFE), logarithmic")
+    axis.set_xlabel(tell("network calls per image (NFE), logarithmic"))
 
 
 def spaced(values: Sequence[int]) -> list[int]:
@@ -198,9 +214,10 @@ def left_out(sets: Sequence[ImageSet], shown: Sequence[ImageSet]) -> str:
     lost = [one for one in sets if one not in shown]
     if not lost:
         return ""
-    names = ", ".join(f"{one.arm.label} {short_cell(one.cell)}" for one in lost[:6])
-    more = f" and {len(lost) - 6} more" if len(lost) > 6 else ""
-    return f" Not drawn: {names}{more}; the table below says why."
+    names, more = ", ".join(f"{one.arm.label} {short_cell(one.cell)}" for one in lost[:6]), len(lost) - 6
+    if more > 0:
+        return tell("Not drawn: {names} and {more} more; the table below says why.", names=names, more=more)
+    return tell("Not drawn: {names}; the table below says why.", names=names)
 
 
 def against_seconds(view: RunView, label: str, narrow: bool) -> Drawn | str:
@@ -210,11 +227,11 @@ def against_seconds(view: RunView, label: str, narrow: bool) -> Drawn | str:
     shown = [one for one in known if one.seconds_per_image().value]
     if not shown:
         reason = known[0].seconds_per_image().reason if known else None
-        return f"no set's time per image is known ({reason})" if reason else NOTHING
+        return tell("no set's time per image is known ({reason})", reason=reason) if reason else tell(NOTHING)
     figure, (axis,) = sheet(narrow, 3.6)
     axis.set_xscale("log")
     messages = []
-    data = Data(("arm", "cell", "time per image", label))
+    data = Data((*words("arm", "cell", "time per image"), label))
     for place, arm in enumerate(quality.present(view)):
         own = [one for one in shown if one.arm is arm]
         for one in own:
@@ -229,23 +246,37 @@ def against_seconds(view: RunView, label: str, narrow: bool) -> Drawn | str:
             axis.annotate(
                 count(one.calls) if one.calls else tag(one.cell, 14), (seconds(one), one.figure("fd").value or 0.0),
                 xytext=(6, 4) if place else (-6, -4), ha="left" if place else "right", va="bottom" if place else "top",
-                textcoords="offset points", fontsize=8.5, color=MUTED,
+                textcoords="offset points", fontsize=8.5, color=MUTED,  # English
             )  # fmt: skip
         if own:
-            words = [f"{parts(x.figure('fd'))[0]} at {duration(seconds(x) * 1e9)} ({short_cell(x.cell)})" for x in own]
-            messages.append(f"{arm.label} {', '.join(words)}")
+            figures = [
+                tell("{value} at {time} ({cell})", value=parts(x.figure("fd"))[0], time=duration(seconds(x) * 1e9),
+                     cell=short_cell(x.cell)) for x in own
+            ]  # fmt: skip
+            messages.append(after_arm(arm.label, figures))
     seconds_axis(axis, [seconds(one) for one in shown])
     distance_axis(axis, label)
     legend_above(figure, axis, 1 if narrow else 4)
     batches = sorted({one.sampled.batch_size for one in shown if one.sampled})
     return Drawn(
         figure,
-        f"{label} against seconds per image, {training_words(quality.final_steps(sets))}: {'; '.join(messages)}.",
-        f"Down and to the left is better. {BARS} Numbers: network calls. Time for all images of a set "
-        f"over their number, batches of {' / '.join(map(count, batches))}: a description, no verdict on "
-        f"speed.{without_time(known, shown)}",
+        tell("{label} against seconds per image, {training}: {figures}.", label=label,
+             training=training_words(quality.final_steps(sets)), figures=in_a_row(messages)),
+        flowing(
+            tell("Down and to the left is better."),
+            tell(BARS),
+            tell("Numbers: network calls. Time for all images of a set over their number, batches of {sizes}: a "
+                 "description, no verdict on speed.", sizes=" / ".join(map(count, batches))),
+            without_time(known, shown),
+        ),
         data,
-    )
+    )  # fmt: skip
+
+
+def after_arm(label: str, figures: Sequence[str]) -> str:
+    """What a figure says of one arm."""
+    return reduce(lambda one, other: tell("{one}, {other}", one=one, other=other),
+                  [tell("{arm} {figure}", arm=label, figure=figures[0]), *figures[1:]])  # fmt: skip
 
 
 def seconds(one: ImageSet) -> float:
@@ -261,7 +292,7 @@ def seconds_axis(axis: Axes, values: Sequence[float]) -> None:
     axis.xaxis.set_major_locator(LogLocator(base=10, subs=subs, numticks=8))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_xlabel("seconds per image, logarithmic")
+    axis.set_xlabel(tell("seconds per image, logarithmic"))
 
 
 def without_time(known: Sequence[ImageSet], shown: Sequence[ImageSet]) -> str:
@@ -270,5 +301,8 @@ def without_time(known: Sequence[ImageSet], shown: Sequence[ImageSet]) -> str:
     reasons: dict[str, list[str]] = {}
     for one in lost:
         reasons.setdefault(one.seconds_per_image().reason, []).append(f"{one.arm.label} {short_cell(one.cell)}")
-    words = [f"{', '.join(names)} ({reason})" for reason, names in reasons.items()]
-    return f" Time n/a for {plural(len(lost), 'set')}: {'; '.join(words)}." if words else ""
+    if not lost:
+        return ""
+    told_of = in_a_row([tell("{names} ({reason})", names=", ".join(names), reason=reason)
+                        for reason, names in reasons.items()])  # fmt: skip
+    return choice(len(lost), "Time n/a for {n} set: {sets}.", "Time n/a for {n} sets: {sets}.", sets=told_of)

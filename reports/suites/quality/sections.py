@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from harness.record.events import NearestImages, Trained
-from messages import plural
+from messages import choice, marked, shown, tell
 from reports.page.blocks import Images, Picture, Prose, Raster, Section, Table, present, section
 from reports.page.figures import FigureMaker, numbered
 from reports.page.images import Shelf
@@ -18,28 +18,28 @@ from reports.text import number
 from reports.view.run import RunView
 from reports.view.words import short_cell
 
-READ = (
+READ = marked(
     "A smaller distance means that the drawn images, as a crowd, look to the network more like the real ones. An "
     "interval holds for one figure at a time: of twenty, one is expected to miss."
 )
-PAIRED = (
+PAIRED = marked(
     "Image i of both arms starts from the same noise, so what the arms share cancels: the interval of a difference can "
     "be far narrower than those of the two distances."
 )
-MEASURES = (
+MEASURES = marked(
     "KID compares the same features by a kernel and has no bias from few images. IS (inception score) grows where "
     "single images look like one thing and all together like many. Precision: the share of drawn images that could be "
     "real; recall: the share of real images that the drawn ones cover."
 )
-LOOK = (
+LOOK = marked(
     "With one seed, image i of every arm starts from the same noise. Pictures are for looking at: what counts are the "
     "distances."
 )
-COPIES = (
+COPIES = marked(
     "Has the network learned images by heart? Each row is a drawn image, then the training images nearest to it. A "
     "copy would lie far nearer to its neighbour than training images lie to one another (typical)."
 )
-NOTHING = "Image quality: n/a, no set of images was evaluated in this run."
+NOTHING = marked("Image quality: n/a, no set of images was evaluated in this run.")
 
 
 def sections(seen: RunView, maker: FigureMaker) -> Iterator[Section | None]:
@@ -48,18 +48,18 @@ def sections(seen: RunView, maker: FigureMaker) -> Iterator[Section | None]:
     found = [told for place, label in enumerate(names) for told in distance(seen, maker, label, place)]
     yield from found
     if not any(isinstance(block, Table) for told in found for block in told.blocks):
-        yield Section("quality", "Image quality", (Prose(NOTHING),))
+        yield Section("quality", tell("Image quality"), (Prose(tell(NOTHING)),))
     shelf = Shelf(seen.run.path)
     sets = quality.image_sets(seen, next(iter(names), ""))
     last = quality.final(sets)
     drawn = by_cell(shelf, last)
-    yield Section("quality-images", "Drawn images", (Prose(LOOK), *drawn)) if drawn else None
+    yield Section("quality-images", tell("Drawn images"), (Prose(tell(LOOK)), *drawn)) if drawn else None
     earlier = by_cell(shelf, [one for one in sets if one not in last])
-    yield section("quality-earlier", "Drawn images after shorter training", *earlier, folded=True)
+    yield section("quality-earlier", tell("Drawn images after shorter training"), *earlier, folded=True)
     yield copies(seen, shelf)
     yield trainings(seen)
     protocols = (tables.settings(seen), *(tables.protocol(seen, label) for label in names))
-    yield section("quality-protocol", "Protocol of the image quality figures", *protocols)
+    yield section("quality-protocol", tell("Protocol of the image quality figures"), *protocols)
 
 
 def distance(seen: RunView, maker: FigureMaker, label: str, place: int) -> list[Section]:
@@ -72,7 +72,7 @@ def distance(seen: RunView, maker: FigureMaker, label: str, place: int) -> list[
         return maker.make(numbered(name, place), partial(draw, seen, label))
 
     unlike = figures.why_not_published(seen, label)
-    no_curves = Prose(f"Published curves are not drawn: {unlike}.", small=True) if unlike else None
+    no_curves = Prose(tell("Published curves are not drawn: {reason}.", reason=unlike), small=True) if unlike else None
     lengths = {one.train_steps for one in sets}
     over_training = drawn("distance-over-training", trends.over_training) if len(lengths) > 1 else None
     over_images = drawn("distance-over-images", trends.over_images)
@@ -80,22 +80,25 @@ def distance(seen: RunView, maker: FigureMaker, label: str, place: int) -> list[
     return [
         Section(
             numbered("quality", place),
-            f"Image quality: {label}",
+            tell("Image quality: {label}", label=label),
             present(
-                Prose(READ),
+                Prose(tell(READ)),
                 drawn("distance-over-calls", figures.over_calls),
                 no_curves,
                 tables.distances(seen, label),
-                *(Prose(f"Warning {n}: {words}.", small=True) for words, n in quality.warnings(sets).items()),
-                Prose(PAIRED) if differences else None,
+                *(
+                    Prose(tell("Warning {number}: {text}.", number=n, text=shown(text)), small=True)
+                    for text, n in quality.warnings(sets).items()
+                ),
+                Prose(tell(PAIRED)) if differences else None,
                 differences,
                 further,
-                Prose(MEASURES, small=True) if further else None,
-            ),
+                Prose(tell(MEASURES), small=True) if further else None,
+            ),  # fmt: skip
         ),
         Section(
             numbered("quality-cost", place),
-            f"{label} over time, training and number of images",
+            tell("{label} over time, training and number of images", label=label),
             present(drawn("distance-over-seconds", figures.against_seconds), over_training, over_images),
         ),
     ]
@@ -111,8 +114,9 @@ def by_cell(shelf: Shelf, sets: Sequence[ImageSet]) -> tuple[Images, ...]:
         seeds = sorted({one.sampled.seed for one in group if one.sampled})
         if not seeds:
             continue
-        words = f"{short_cell(cell)}, {training_words(steps)}, seed {' and '.join(map(str, seeds))}"
-        found.append(Images(words, tuple(grid(shelf, one) for one in group)))
+        caption = tell("{cell}, {training}, seed {seeds}", cell=short_cell(cell), training=training_words(steps),
+                       seeds=tell(" and ").join(map(str, seeds)))  # fmt: skip
+        found.append(Images(caption, tuple(grid(shelf, one) for one in group)))
     return tuple(found)
 
 
@@ -121,9 +125,12 @@ def grid(shelf: Shelf, one: ImageSet) -> Raster:
     if one.sampled is None:
         return Raster(one.arm.slot, one.arm.label, "", "", reason=one.reason)
     drawn = one.sampled
-    alt = f"The first images by {one.arm.label}: {short_cell(one.cell)}, {training_words(one.train_steps)}"
-    caption = f"the first of {plural(drawn.images, 'image')}; {quality.weights_words(drawn)}: {drawn.weights}"
-    return shelf.file(one.arm.slot, one.arm.label, f"{alt}, seed {drawn.seed}", caption, drawn.grid)
+    alt = tell("The first images by {arm}: {cell}, {training}, seed {seed}", arm=one.arm.label,
+               cell=short_cell(one.cell), training=training_words(one.train_steps), seed=drawn.seed)  # fmt: skip
+    caption = choice(drawn.images, "the first of {n} image; {kind}: {weights}",
+                     "the first of {n} images; {kind}: {weights}",
+                     kind=quality.weights_words(drawn), weights=shown(drawn.weights))  # fmt: skip
+    return shelf.file(one.arm.slot, one.arm.label, alt, caption, drawn.grid)
 
 
 def copies(seen: RunView, shelf: Shelf) -> Section | None:
@@ -131,22 +138,26 @@ def copies(seen: RunView, shelf: Shelf) -> Section | None:
     found = seen.run.of(NearestImages)
     pictures = (
         Images(
-            f"{short_cell(cell)}: drawn, then nearest",
+            tell("{cell}: drawn, then nearest", cell=short_cell(cell)),
             tuple(neighbours(seen, shelf, one) for one in found if one.cell == cell),
         )
         for cell in dict.fromkeys(one.cell for one in found)
     )
     table = tables.nearest(seen)
-    return Section("quality-copies", "Nearest training images", (Prose(COPIES), table, *pictures)) if table else None
+    if table is None:
+        return None
+    return Section("quality-copies", tell("Nearest training images"), (Prose(tell(COPIES)), table, *pictures))
 
 
 def neighbours(seen: RunView, shelf: Shelf, one: NearestImages) -> Raster:
     """The picture of one set, with the distance of each row."""
-    shown = ", ".join(number(value) for value in one.distances[:16])
-    more = ", \N{HORIZONTAL ELLIPSIS}" if len(one.distances) > 16 else ""
+    rows = [number(value) for value in one.distances[:16]]
+    more = ["\N{HORIZONTAL ELLIPSIS}"] if len(one.distances) > 16 else []
     label = seen.label(one.arm)
-    alt = f"Drawn images by {label}, {short_cell(one.cell)}, each beside its nearest training images"
-    caption = f"distance of the nearest, row by row: {shown}{more}; typical {number(one.typical)}"
+    alt = tell("Drawn images by {arm}, {cell}, each beside its nearest training images", arm=label,
+               cell=short_cell(one.cell))  # fmt: skip
+    caption = tell("distance of the nearest, row by row: {distances}; typical {typical}",
+                   distances=", ".join([*rows, *more]), typical=number(one.typical))  # fmt: skip
     return shelf.file(one.arm, label, alt, caption, one.picture)
 
 
@@ -156,5 +167,5 @@ def trainings(seen: RunView) -> Section | None:
     if table is None:
         return None
     several = len({one.arm for one in seen.run.of(Trained)}) > 1
-    why = Prose("Times of whole trainings, one each: no verdict on speed, which suite train-speed gives.", small=True)
-    return Section("quality-training", "Trainings", (table, why) if several else (table,))
+    why = tell("Times of whole trainings, one each: no verdict on speed, which suite train-speed gives.")
+    return Section("quality-training", tell("Trainings"), (table, Prose(why, small=True)) if several else (table,))

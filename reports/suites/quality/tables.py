@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from harness.record.events import ImagesSampled, Metric, NearestImages, QualityDifference, Trained
-from messages import count, plural
+from messages import choice, count, marked, plural, shown, tell, words
 from reports.page.blocks import Table, head, table_of
 from reports.suites.quality import facts as quality
 from reports.suites.quality.cards import difference
@@ -16,8 +16,8 @@ from reports.text import DASH, Value, duration, missing, number
 from reports.view.run import RunView
 from reports.view.words import cell_words, short_cell
 
-FURTHER: tuple[tuple[str, Metric], ...] = (("KID", "kid"), ("IS", "is"), ("precision", "precision"),
-                                           ("recall", "recall"))  # fmt: skip
+FURTHER: tuple[tuple[str, Metric], ...] = (("KID", "kid"), ("IS", "is"), (marked("precision"), "precision"),
+                                           (marked("recall"), "recall"))  # fmt: skip
 
 
 def figure(found: Estimate) -> Value:
@@ -25,7 +25,7 @@ def figure(found: Estimate) -> Value:
     if found.value is None:
         return missing(found.reason)
     text, interval = parts(found)
-    return Value(text, interval or quality.NO_INTERVAL)
+    return Value(text, interval or tell(quality.NO_INTERVAL))
 
 
 def names(one: ImageSet) -> tuple[Value, Value]:
@@ -35,7 +35,7 @@ def names(one: ImageSet) -> tuple[Value, Value]:
 
 def set_name(cell: str, steps: int | None) -> Value:
     """A cell with the length of training below it."""
-    return Value(short_cell(cell), "given weights" if steps is None else plural(steps, "training step"))
+    return Value(short_cell(cell), tell("given weights") if steps is None else plural(steps, "training step"))
 
 
 def distances(view: RunView, label: str) -> Table | None:
@@ -52,8 +52,10 @@ def distances(view: RunView, label: str) -> Table | None:
         )
         for one in quality.longest_first(sets)
     )
-    heads = ("images", "arm", label, f"{label}, N \N{RIGHTWARDS ARROW} \N{INFINITY}", "N", "seconds per image")
-    return table_of(f"{label} of every set of images, with 95 % intervals; lower is better", heads, rows)
+    heads = (*words("images", "arm"), label, f"{label}, N \N{RIGHTWARDS ARROW} \N{INFINITY}", "N",
+             tell("seconds per image"))  # fmt: skip
+    caption = tell("{label} of every set of images, with 95 % intervals; lower is better", label=label)
+    return table_of(caption, heads, rows)
 
 
 def number_of_images(one: ImageSet, numbered: Mapping[str, int]) -> Value:
@@ -61,7 +63,7 @@ def number_of_images(one: ImageSet, numbered: Mapping[str, int]) -> Value:
     if one.images is None:
         return missing(one.reason)
     found = sorted({numbered[word] for word in one.quality.warnings}) if one.quality else []
-    note = f"warning {', '.join(map(str, found))}" if found else None
+    note = tell("warning {numbers}", numbers=", ".join(map(str, found))) if found else None
     return Value(count(one.images), note, "warn" if found else "")
 
 
@@ -70,7 +72,7 @@ def time_per_image(one: ImageSet) -> Value:
     found = one.seconds_per_image()
     if found.value is None or one.sampled is None:
         return missing(found.reason)
-    return Value(duration(found.value * 1e9), f"batches of {count(one.sampled.batch_size)}")
+    return Value(duration(found.value * 1e9), tell("batches of {size}", size=count(one.sampled.batch_size)))
 
 
 def further(view: RunView, label: str) -> Table | None:
@@ -82,20 +84,22 @@ def further(view: RunView, label: str) -> Table | None:
         (*names(one), *(figure(one.figure(metric)) for _, metric in FURTHER)) for one in quality.longest_first(sets)
     ]
     known = quality.reference(view.run, label)
-    over = f" over {known.extractor}" if known else ""
-    return Table(
-        f"Further measures{over}, with 95 % intervals: KID lower is better, the others higher",
-        head("images", "arm", *(name for name, _ in FURTHER)),
-        tuple(rows),
-    )
+    caption = tell(
+        "Further measures over {network}, with 95 % intervals: KID lower is better, the others higher",
+        network=known.extractor,
+    ) if known else tell(
+        "Further measures, with 95 % intervals: KID lower is better, the others higher"
+    )  # fmt: skip
+    return Table(caption, head(*words("images", "arm", *(name for name, _ in FURTHER))), tuple(rows))
 
 
 def differences(view: RunView, label: str) -> Table | None:
     """Distance of one arm less that of another, image by image from the same noise."""
     found = sorted(quality.differences(view, label), key=lambda one: -(one.train_steps or 0))
     rows = (difference_row(view, one) for one in found)
-    heads = ("images", "first", "second", f"{label}, first less second", "weights", "N")
-    return table_of(f"Differences in {label} between arms, paired, with 95 % intervals", heads, rows)
+    heads = (*words("images", "first", "second"), tell("{label}, first less second", label=label), tell("weights"), "N")
+    caption = tell("Differences in {label} between arms, paired, with 95 % intervals", label=label)
+    return table_of(caption, heads, rows)
 
 
 def difference_row(view: RunView, one: QualityDifference) -> tuple[Value, ...]:
@@ -103,14 +107,16 @@ def difference_row(view: RunView, one: QualityDifference) -> tuple[Value, ...]:
     found = difference(one)
     text, interval = parts(found)
     apart = quality.away_from_zero(found)
-    word = {True: "leaves out 0", False: "holds 0: cannot be told apart", None: None}[apart]
-    shown = Value(text, f"{interval}: {word}" if interval else quality.NO_INTERVAL)
+    note = tell(quality.NO_INTERVAL)
+    if interval:
+        note = (tell("{interval}: leaves out 0", interval=interval) if apart
+                else tell("{interval}: holds 0: cannot be told apart", interval=interval))  # fmt: skip
     return (
         set_name(one.cell, one.train_steps),
         Value(view.label(one.arm_a), slot=one.arm_a),
         Value(view.label(one.arm_b), slot=one.arm_b),
-        missing(found.reason) if found.value is None else shown,
-        Value("the same" if one.matched_weights else "each arm's own"),
+        missing(found.reason) if found.value is None else Value(text, note),
+        Value(tell("the same") if one.matched_weights else tell("each arm's own")),
         Value(count(one.images)),
     )
 
@@ -118,8 +124,8 @@ def difference_row(view: RunView, one: QualityDifference) -> tuple[Value, ...]:
 def trainings(view: RunView) -> Table | None:
     """What every arm was trained for, and what came out."""
     found = sorted(view.run.of(Trained), key=lambda one: (one.steps, one.arm))
-    heads = ("trained for", "arm", "loss", "time", "weights, SHA-256")
-    return table_of("Trainings of this run", heads, (training_row(view, one) for one in found))
+    heads = words("trained for", "arm", "loss", "time", "weights, SHA-256")
+    return table_of(tell("Trainings of this run"), heads, (training_row(view, one) for one in found))
 
 
 def training_row(view: RunView, one: Trained) -> tuple[Value, ...]:
@@ -127,12 +133,13 @@ def training_row(view: RunView, one: Trained) -> tuple[Value, ...]:
     loss = one.loss if one.loss is not None and quality.sound(one.loss) else None
     known = one.seconds is not None and quality.sound(one.seconds)
     return (
-        Value(plural(one.steps, "step"), f"batches of {count(one.batch_size)}"),
+        Value(plural(one.steps, "step"), tell("batches of {size}", size=count(one.batch_size))),
         Value(view.label(one.arm), slot=one.arm),
-        missing("no usable loss was recorded") if loss is None else Value(number(loss), "mean of the last tenth"),
-        Value(duration((one.seconds or 0.0) * 1e9)) if known else missing("interrupted in between"),
+        missing(tell("no usable loss was recorded")) if loss is None
+        else Value(number(loss), tell("mean of the last tenth")),
+        Value(duration((one.seconds or 0.0) * 1e9)) if known else missing(tell("interrupted in between")),
         Value(short(one.weights_sha256), one.checkpoint),
-    )
+    )  # fmt: skip
 
 
 def short(digest: str) -> str:
@@ -143,8 +150,8 @@ def short(digest: str) -> str:
 def nearest(view: RunView) -> Table | None:
     """How near drawn images come to training images, against how near those are to one another."""
     rows = (nearest_row(view, one) for one in view.run.of(NearestImages))
-    heads = ("images", "arm", "nearest of all", "median", "typical", "nearest / typical")
-    return table_of("Distance of drawn images to their nearest training image", heads, rows)
+    heads = words("images", "arm", "nearest of all", "median", "typical", "nearest / typical")
+    return table_of(tell("Distance of drawn images to their nearest training image"), heads, rows)
 
 
 def nearest_row(view: RunView, one: NearestImages) -> tuple[Value, ...]:
@@ -152,13 +159,13 @@ def nearest_row(view: RunView, one: NearestImages) -> tuple[Value, ...]:
     found = [value for value in one.distances if quality.sound(value)]
     typical = one.typical if quality.sound(one.typical) else None
     ratio = min(found) / typical if found and typical else None
-    none = missing("no usable distance was recorded")
+    none = missing(tell("no usable distance was recorded"))
     return (
-        Value(short_cell(one.cell), f"in {one.space}"),
+        Value(short_cell(one.cell), tell("in {space}", space=shown(one.space))),
         Value(view.label(one.arm), slot=one.arm),
-        Value(number(min(found)), f"of {plural(len(found), 'image')}") if found else none,
+        Value(number(min(found)), choice(len(found), "of {n} image", "of {n} images")) if found else none,
         Value(number(float(np.median(found)))) if found else none,
-        none if typical is None else Value(number(typical), "between training images"),
+        none if typical is None else Value(number(typical), tell("between training images")),
         none if ratio is None or not quality.sound(ratio) else Value(number(ratio, 2)),
     )
 
@@ -167,36 +174,44 @@ def protocol(view: RunView, label: str) -> Table | None:
     """What the images were held against, and how."""
     known = quality.reference(view.run, label)
     sets = [one.quality for one in quality.image_sets(view, label) if one.quality]
-    intervals = " / ".join(dict.fromkeys(one.interval for one in sets))
+    intervals = " / ".join(dict.fromkeys(shown(one.interval) for one in sets))
     rates = [one.images_per_s for one in sets if one.images_per_s is not None and quality.sound(one.images_per_s)]
-    made = (Value("intervals"), Value(intervals) if intervals else missing("no set was evaluated"))
+    made = (Value(tell("intervals")), Value(intervals) if intervals else missing(tell("no set was evaluated")))
     speed = (
-        Value("features of drawn images"),
-        Value(f"{number(float(np.median(rates)))} images/s") if rates else missing("not recorded"),
+        Value(tell("features of drawn images")),
+        Value(rate(float(np.median(rates)))) if rates else missing(tell("not recorded")),
     )
+    caption, heads = tell("Protocol of {label}", label=label), head(*words("what", "value"))
     if known is None:
-        absent = (Value("reference"), missing("the journal does not say what the images were held against"))
-        return Table(f"Protocol of {label}", head("what", "value"), (absent, made, speed)) if sets else None
-    cost = f"{number(known.images_per_s)} images/s" if known.images_per_s is not None else "computed in this run"
+        why = missing(tell("the journal does not say what the images were held against"))
+        return Table(caption, heads, ((Value(tell("reference")), why), made, speed)) if sets else None
+    cost = rate(known.images_per_s) if known.images_per_s is not None else tell("computed in this run")
     rows = (
-        (Value("distance"), Value(label, name_rule(label))),
-        (Value("network that looks at the images"), Value(known.extractor, f"weights SHA-256 {known.weights_sha256}")),
-        (Value("it sees"), Value(f"{known.input_size} pixels a side")),
-        (Value("it gives"), Value(plural(known.feature_size, "feature"))),
-        (Value("real images"), Value(f"{known.dataset}, {known.split}", f"SHA-256 {known.images_sha256}")),
-        (Value("number of real images"), Value(count(known.images))),
-        (Value("features of real images"), Value("from the cache" if known.cached else cost)),
+        (Value(tell("distance")), Value(label, name_rule(label))),
+        (Value(tell("network that looks at the images")),
+         Value(known.extractor, tell("weights SHA-256 {hash}", hash=known.weights_sha256))),
+        (Value(tell("it sees")), Value(tell("{pixels} pixels a side", pixels=known.input_size))),
+        (Value(tell("it gives")), Value(plural(known.feature_size, "feature"))),
+        (Value(tell("real images")), Value(f"{known.dataset}, {known.split}", f"SHA-256 {known.images_sha256}")),
+        (Value(tell("number of real images")), Value(count(known.images))),
+        (Value(tell("features of real images")), Value(tell("from the cache") if known.cached else cost)),
         speed,
         made,
-    )
-    return Table(f"Protocol of {label}", head("what", "value"), rows)
+    )  # fmt: skip
+    return Table(caption, heads, rows)
+
+
+def rate(images_per_s: float) -> str:
+    """Images in a second."""
+    return tell("{number} images/s", number=number(images_per_s))
 
 
 def name_rule(label: str) -> str:
     """Why the distance is called what it is called."""
     if label == quality.FID:
-        return "over the published Inception weights"
-    return "a Fr\u00e9chet distance over another network than FID's: not an FID, not comparable with published FIDs"
+        return tell("over the published Inception weights")
+    return tell("a Fr\u00e9chet distance over another network than FID's: not an FID, not comparable with published "
+                "FIDs")  # fmt: skip
 
 
 def settings(view: RunView) -> Table | None:
@@ -207,11 +222,11 @@ def settings(view: RunView) -> Table | None:
         return None
     arms = [arm for arm in view.arms if any(one.arm == arm.slot for one in sets)]
     rows = tuple(
-        (Value(name), *(distinct(tell(one) for one in sets if one.arm == arm.slot) for arm in arms))
-        for name, tell in TELL
+        (Value(tell(name)), *(distinct(said(one) for one in sets if one.arm == arm.slot) for arm in arms))
+        for name, said in TELL
     )
-    heads = (Value("what"), *(Value(arm.label, slot=arm.slot) for arm in arms))
-    return Table("How the images were drawn", heads, rows)
+    heads = (Value(tell("what")), *(Value(arm.label, slot=arm.slot) for arm in arms))
+    return Table(tell("How the images were drawn"), heads, rows)
 
 
 def distinct(values: Iterable[str]) -> Value:
@@ -220,13 +235,13 @@ def distinct(values: Iterable[str]) -> Value:
 
 
 TELL: tuple[tuple[str, Callable[[ImagesSampled], str]], ...] = (
-    ("cells", lambda one: cell_words(one.cell)),
-    ("images per set, N", lambda one: count(one.images)),
-    ("network calls per image (NFE)", lambda one: count(one.nfe)),
-    ("spacing of timesteps", lambda one: one.spacing),
+    (marked("cells"), lambda one: cell_words(one.cell)),
+    (marked("images per set, N"), lambda one: count(one.images)),
+    (marked("network calls per image (NFE)"), lambda one: count(one.nfe)),
+    (marked("spacing of timesteps"), lambda one: one.spacing),
     ("eta", lambda one: f"{one.eta:g}" if quality.sound(one.eta) else DASH),
-    ("seed", lambda one: str(one.seed)),
-    ("batch size", lambda one: count(one.batch_size)),
-    ("weights", lambda one: f"{one.weights}: {quality.weights_words(one)}"),
-    ("weights, SHA-256", lambda one: short(one.weights_sha256)),
+    (marked("seed"), lambda one: str(one.seed)),
+    (marked("batch size"), lambda one: count(one.batch_size)),
+    (marked("weights"), lambda one: f"{shown(one.weights)}: {quality.weights_words(one)}"),
+    (marked("weights, SHA-256"), lambda one: short(one.weights_sha256)),
 )

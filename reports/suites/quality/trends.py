@@ -8,12 +8,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from messages import count, plural
+from messages import choice, count, tell, words
 from reports.page.data import Data
 from reports.page.plotting import SERIES, Drawn, legend_above, sheet
 from reports.suites.quality import facts as quality
 from reports.suites.quality.facts import Estimate, ImageSet, sound, told, training_words
-from reports.suites.quality.figures import distance_axis, draw_open, draw_series, mark, sideways
+from reports.suites.quality.figures import (
+    after_arm,
+    distance_axis,
+    draw_open,
+    draw_series,
+    flowing,
+    in_a_row,
+    mark,
+    sideways,
+)
 from reports.text import number, tag
 from reports.view.run import RunView
 from reports.view.words import short_cell
@@ -32,10 +41,10 @@ def over_training(view: RunView, label: str, narrow: bool) -> Drawn | str:
         lengths.setdefault(one.cell, set()).add(one.train_steps or 0)
     cells = [cell for cell, steps in lengths.items() if len(steps) > 1]
     if not cells:
-        return "no cell was evaluated after more than one length of training"
+        return tell("no cell was evaluated after more than one length of training")
     shown, steps = cells[:MOST_PANELS], sorted({one.train_steps or 0 for one in known})
     figure, axes = sheet(narrow, 0.9 + 1.6 * len(shown), len(shown), sharex=True, sharey=True)
-    data = Data(("arm", "cell", "training steps", label))
+    data = Data((*words("arm", "cell", "training steps"), label))
     messages, told_of = [], main_cell(shown)
     for axis, cell in zip(axes, shown, strict=True):
         for place, arm in enumerate(quality.present(view)):
@@ -46,24 +55,35 @@ def over_training(view: RunView, label: str, narrow: bool) -> Drawn | str:
             draw_series(axis, arm.slot, [((one.train_steps or 0) + aside, one.figure("fd")) for one in own],
                         tag(arm.label))  # fmt: skip
             if own and cell == told_of:
-                words = ", ".join(f"{told(one.figure('fd'))} after {count(one.train_steps or 0)}" for one in own)
-                messages.append(f"{arm.label} {short_cell(cell)} {words}")
+                ends = [(told(one.figure("fd")), count(one.train_steps or 0)) for one in own]
+                figures = [tell("{value} after {steps}", value=value, steps=number_) for value, number_ in ends]
+                messages.append(after_arm(f"{arm.label} {short_cell(cell)}", figures))
         distance_axis(axis, label)
         axis.set_title(tag(short_cell(cell)))
         axis.yaxis.set_major_locator(MaxNLocator(4))
-    axes[-1].set_xlabel("training steps")
+    axes[-1].set_xlabel(tell("training steps"))
     few = len(steps) <= (4 if narrow else 7)
     axes[-1].xaxis.set_major_locator(FixedLocator(steps) if few else MaxNLocator(5 if narrow else 8, integer=True))
     axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value))))
     legend_above(figure, axes[0], 1 if narrow else 4)
-    more = f" {plural(len(cells) - MOST_PANELS, 'further cell')} in the table." if len(cells) > MOST_PANELS else ""
     return Drawn(
         figure,
-        f"{label} over training steps: {'; '.join(messages)}.",
-        "One training per arm, looked at in between; bars: 95 % intervals over the drawn images, which say nothing "
-        f"about another training. Arms are set a little apart sideways. Lower is nearer to the reference images.{more}",
+        tell("{label} over training steps: {figures}.", label=label, figures=in_a_row(messages)),
+        flowing(
+            tell("One training per arm, looked at in between; bars: 95 % intervals over the drawn images, which say "
+                 "nothing about another training. Arms are set a little apart sideways. Lower is nearer to the "
+                 "reference images."),
+            in_the_table(len(cells) - MOST_PANELS),
+        ),
         data,
-    )
+    )  # fmt: skip
+
+
+def in_the_table(further: int) -> str:
+    """That so many cells have no panel."""
+    if further <= 0:
+        return ""
+    return choice(further, "{n} further cell in the table.", "{n} further cells in the table.")
 
 
 def over_images(view: RunView, label: str, narrow: bool) -> Drawn | str:
@@ -71,10 +91,10 @@ def over_images(view: RunView, label: str, narrow: bool) -> Drawn | str:
     sets = [one for one in quality.final(quality.image_sets(view, label)) if rungs(one)]
     cells = list(dict.fromkeys(one.cell for one in sets))
     if not cells:
-        return "no distance over fewer images was recorded"
+        return tell("no distance over fewer images was recorded")
     shown = cells[:MOST_PANELS]
     figure, axes = sheet(narrow, 0.9 + 1.6 * len(shown), len(shown), sharex=True, sharey=True)
-    data = Data(("arm", "cell", "images", label))
+    data = Data((*words("arm", "cell", "images"), label))
     messages, told_of = [], main_cell(shown)
     least = min(n for one in sets for n, _ in rungs(one))
     aside = {arm.slot: 0.006 / least * sideways(view, place) for place, arm in enumerate(quality.present(view))}
@@ -87,29 +107,36 @@ def over_images(view: RunView, label: str, narrow: bool) -> Drawn | str:
             ladder = [(1 / n, count(n), number(value), value) for n, value in rungs(one)]
             if limit.value is not None:
                 ladder.append((0.0, "\N{INFINITY}", told(limit), limit.value))
-            for x, images, words, value in ladder:
-                data.point(axis, x + aside[one.arm.slot], value, one.arm.label, short_cell(cell), images, words)
+            for x, images, text, value in ladder:
+                data.point(axis, x + aside[one.arm.slot], value, one.arm.label, short_cell(cell), images, text)
             if cell != told_of:
                 continue
             most = rungs(one)[-1]
-            end = f"to {told(limit)} without end" if limit.value is not None else f"extrapolation n/a, {limit.reason}"
-            now = told(one.figure("fd"))
-            messages.append(f"{one.arm.label} {short_cell(cell)} from {now} with {count(most[0])} images {end}")
+            known = {"arm": one.arm.label, "cell": short_cell(cell), "value": told(one.figure("fd")),
+                     "images": count(most[0])}  # fmt: skip
+            messages.append(
+                tell("{arm} {cell} from {value} with {images} images to {limit} without end", **known,
+                     limit=told(limit)) if limit.value is not None else
+                tell("{arm} {cell} from {value} with {images} images extrapolation n/a, {reason}", **known,
+                     reason=limit.reason)
+            )  # fmt: skip
         distance_axis(axis, label)
         axis.yaxis.set_major_locator(MaxNLocator(4))
         axis.set_title(tag(short_cell(cell)))
     images_axis(axes[-1], sorted({n for one in sets for n, _ in rungs(one)}, reverse=True))
     legend_above(figure, axes[0], 1 if narrow else 4)
-    more = f" {plural(len(cells) - MOST_PANELS, 'further cell')} in the table." if len(cells) > MOST_PANELS else ""
     return Drawn(
         figure,
-        f"{label} {training_words(quality.final_steps(sets))}, extrapolated over the number of images: "
-        f"{'; '.join(messages)}.",
-        "A distance from few images is too large, by about a constant over N (Chong and Forsyth 2020). Filled: means "
-        "over disjoint subsets of N images; open, at the left edge: the extrapolation with its 95 % interval; the "
-        f"line joins the two.{more}",
+        tell("{label} {training}, extrapolated over the number of images: {figures}.", label=label,
+             training=training_words(quality.final_steps(sets)), figures=in_a_row(messages)),
+        flowing(
+            tell("A distance from few images is too large, by about a constant over N (Chong and Forsyth 2020). "
+                 "Filled: means over disjoint subsets of N images; open, at the left edge: the extrapolation with its "
+                 "95 % interval; the line joins the two."),
+            in_the_table(len(cells) - MOST_PANELS),
+        ),
         data,
-    )
+    )  # fmt: skip
 
 
 def main_cell(cells: Sequence[str]) -> str:
@@ -152,4 +179,4 @@ def images_axis(axis: Axes, images: Sequence[int]) -> None:
         FuncFormatter(lambda value, _: count(round(1 / value)) if value > 0 else "\N{INFINITY}")
     )
     axis.set_xlim(-0.06 * widest, 1.08 * widest)
-    axis.set_xlabel("number of images N, drawn over 1/N")
+    axis.set_xlabel(tell("number of images N, drawn over 1/N"))
