@@ -16,13 +16,14 @@ from harness import protocol
 from harness.processes.session import HEARTBEAT_S, Session, WorkerFailedError, ending
 from harness.protocol import group, life, timing
 from harness.protocol.life import Command, Note, R, Reply
+from messages import recorded, shown
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 # So long a fault is not told yet: where a rank died, others may have failed because of it, and been faster to say so.
 GRACE_S = 1.0
-STATES = {"T": "stopped", "t": "traced", "D": "waits for its device or disk", "Z": "gone", "X": "gone"}
+STATES = {"T": "stopped", "t": "traced", "D": "waits for its device or disk", "Z": "gone", "X": "gone"}  # English
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Rank:
     @property
     def name(self) -> str:
         """For people."""
-        return f"rank {self.number} on {self.host}"
+        return recorded("rank {number} on {host}", number=self.number, host=self.host)
 
 
 @dataclass
@@ -91,8 +92,9 @@ class Group(Session):
             silent = [rank for rank in self.ranks if rank.number not in answers and rank.number not in faults]
             speaking = self._speaking(silent, HEARTBEAT_S if until is None else GRACE_S / 10)
             if not speaking and not faults and (status := self.handle.poll()) is not None:
-                raise WorkerFailedError("crash", self._with_cause(
-                    f"{self.arm.name}: {self.launcher} {ending(status)} before its ranks"), status=status)
+                raise WorkerFailedError("crash", self._with_cause(recorded(
+                    "{arm}: {launcher} {ending} before its ranks", arm=self.arm.name, launcher=self.launcher,
+                    ending=ending(status))), status=status)
             for rank in speaking:
                 try:
                     answer = self._heard(rank)
@@ -127,31 +129,33 @@ class Group(Session):
         try:
             answer = protocol.decode_reply(rank.channel.recv_bytes(protocol.MAX_MESSAGE_BYTES))
         except BlockingIOError as error:
-            raise WorkerFailedError("hang", f"{self.arm.name}: {rank.name}: stopped in the middle of an answer"
-                                    ) from error
+            raise WorkerFailedError("hang", recorded("{arm}: stopped in the middle of an answer",
+                                                     arm=f"{self.arm.name}: {rank.name}")) from error
         except (EOFError, OSError) as error:
             raise self._gone(rank) from error
         except ValidationError as error:
-            raise WorkerFailedError("error", f"{self.arm.name}: {rank.name}: its answer cannot be understood",
-                                    str(error)) from error
+            raise WorkerFailedError("error", recorded("{arm}: its answer cannot be understood",
+                                                      arm=f"{self.arm.name}: {rank.name}"), str(error)) from error
         if not isinstance(answer, Note):
             return answer
         if rank.number == 0:
-            self.watcher.say(answer.text)
+            self.watcher.say(shown(answer.text))
         return None
 
     def _gone(self, rank: Rank) -> WorkerFailedError:
         status = self.handle.wait(GRACE_S)
+        message = recorded("{arm}: {rank} (process {pid}) is gone", arm=self.arm.name, rank=rank.name, pid=rank.pid)
         told = "" if status is None else f"; {self.launcher} {ending(status)}"
-        return WorkerFailedError("crash", self._with_cause(f"{self.arm.name}: {rank.name} (process {rank.pid}) is gone"
-                                                           f"{told}"), status=status)
+        return WorkerFailedError("crash", self._with_cause(message + told), status=status)
 
     def _silent(self, ranks: Sequence[Rank], name: str, limit_s: float) -> WorkerFailedError:
         """Of several that say nothing most wait for one, which its state may tell."""
         states = {rank: STATES.get(_state(rank.pid), "") if rank.host == socket.gethostname() else "" for rank in ranks}
         halted = [rank for rank in ranks if states[rank]] or list(ranks)
         who = ", ".join(rank.name + (f" ({states[rank]})" if states[rank] else "") for rank in halted)
-        return WorkerFailedError("hang", f"{self.arm.name}: no answer to {name!r} within {limit_s:.0f} s from {who}")
+        return WorkerFailedError("hang", recorded(
+            "{arm}: no answer to {name} within {seconds} s from {who}", arm=self.arm.name, name=repr(name),
+            seconds=f"{limit_s:.0f}", who=who))
 
 
 def together(replies: Sequence[R], hosts: Sequence[str]) -> R:
@@ -200,12 +204,14 @@ def _created(every: Sequence[life.Created], hosts: Sequence[str]) -> life.Create
     for number, one in enumerate(every):
         for name in ("framework", "version", "device", "device_name", "dtype", "tf32", "threads"):
             if one.info.get(name) != every[0].info.get(name):
-                raise WorkerFailedError("usage", f"rank {number} on {hosts[number]} has another {name} than rank 0: "
-                                                 f"{one.info.get(name)} instead of {every[0].info.get(name)}: make all "
-                                                 "hosts alike")
+                raise WorkerFailedError("usage", recorded(
+                    "rank {number} on {host} has another {name} than rank 0: {found} instead of {first}: make all "
+                    "hosts alike", number=number, host=hosts[number], name=name, found=one.info.get(name),
+                    first=every[0].info.get(name)))
     gpus = [uuid for one in every if (uuid := one.info.get("device_uuid"))]
     if len(set(gpus)) < len(gpus):
-        raise WorkerFailedError("usage", f"{len(gpus)} ranks share {len(set(gpus))} GPU: choose fewer --ranks")
+        raise WorkerFailedError("usage", recorded("{ranks} ranks share {gpus} GPU: choose fewer --ranks",
+                                                  ranks=len(gpus), gpus=len(set(gpus))))
     return every[0].model_copy(update={"import_ns": max(one.import_ns for one in every)})
 
 

@@ -14,6 +14,7 @@ from impls.devices import usable_cpus
 from impls.errors import UnavailableError, UsageError
 from impls.ranks import Launcher
 from impls.registry import Arm, Device
+from messages import listed, marked, tell
 
 # As `--launcher` says it.
 Choice = Literal["auto", "local", "torchrun", "mpirun", "slurm"]
@@ -23,7 +24,8 @@ MEETING = ("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-
 ROOT_SWITCHES = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
 # What Open MPI hands to other hosts only where it is named.
 CARRIED = ("DDPM_BENCH_", "OMP_", "MKL_", "OPENBLAS_", "PYTHON", "PATH", "LD_LIBRARY_PATH", "CUDA_", "NVIDIA_")
-HINTS = {"mpirun": "install Open MPI (Debian: openmpi-bin libopenmpi-dev)", "srun": "start it inside a SLURM job"}
+HINTS = {"mpirun": marked("install Open MPI (Debian: openmpi-bin libopenmpi-dev)"),
+         "srun": marked("start it inside a SLURM job")}
 
 
 @dataclass(frozen=True)
@@ -86,29 +88,34 @@ def launch_of(arm: Arm, choice: Choice, ranks: int, nodes: int = 1) -> Launch:
         UnavailableError: the launcher is not on this machine.
     """
     if not arm.spec.launchers:
-        raise UsageError(f"--ranks {ranks}: {arm.name} runs in one process: leave it out")
+        raise UsageError(tell("--ranks {ranks}: {arm} runs in one process: leave it out", ranks=ranks, arm=arm.name))
     if choice == "local":
-        raise UsageError(f"--launcher local: starts one process an arm, and --ranks {ranks} asks for more: "
-                         "leave it out")
+        raise UsageError(tell("--launcher local: starts one process an arm, and --ranks {ranks} asks for more: "
+                              "leave it out", ranks=ranks))
     launcher: Launcher = arm.spec.launchers[0] if choice == "auto" else "srun" if choice == "slurm" else choice
     if launcher not in arm.spec.launchers:
-        fitting = " or ".join("slurm" if one == "srun" else one for one in arm.spec.launchers)
-        raise UsageError(f"--launcher {choice}: does not fit {arm.name}: choose {fitting}, or leave it out for the "
-                         "usual one of each arm")
+        fitting = tell(" or ").join("slurm" if one == "srun" else one for one in arm.spec.launchers)
+        raise UsageError(tell("--launcher {launcher}: does not fit {arm}: choose {fitting}, or leave it out for the "
+                              "usual one of each arm", launcher=choice, arm=arm.name, fitting=fitting))
     if arm.spec.most_ranks is not None and ranks > arm.spec.most_ranks:
-        raise UsageError(f"--ranks {ranks}: {arm.name} can have {arm.spec.most_ranks} at most")
+        raise UsageError(tell("--ranks {ranks}: {arm} can have {most} at most", ranks=ranks, arm=arm.name,
+                              most=arm.spec.most_ranks))
     if ranks % nodes:
-        raise UsageError(f"--ranks {ranks}: does not divide among --nodes {nodes}: choose "
-                         f"{ranks // nodes * nodes or nodes} or {(ranks // nodes + 1) * nodes}")
+        raise UsageError(tell("--ranks {ranks}: does not divide among --nodes {nodes}: choose {fewer} or {more}",
+                              ranks=ranks, nodes=nodes, fewer=ranks // nodes * nodes or nodes,
+                              more=(ranks // nodes + 1) * nodes))
     if nodes > 1 and launcher == "torchrun":
-        raise UsageError(f"--nodes {nodes}: torchrun starts the ranks of its own host alone: choose --launcher slurm")
+        raise UsageError(tell("--nodes {nodes}: torchrun starts the ranks of its own host alone: choose --launcher "
+                              "slurm", nodes=nodes))
     program = None if launcher == "torchrun" else launcher
     if program is not None and shutil.which(program) is None:
-        raise UnavailableError(f"--ranks {ranks}: ranks of {arm.name} are started by {program}, which is not on PATH: "
-                               f"{HINTS[program]}, or leave this arm out")
+        raise UnavailableError(tell("--ranks {ranks}: ranks of {arm} are started by {program}, which is not on PATH: "
+                                    "{hint}, or leave this arm out", ranks=ranks, arm=arm.name, program=program,
+                                    hint=tell(HINTS[program])))
     if launcher == "mpirun" and os.geteuid() == 0 and any(name not in os.environ for name in ROOT_SWITCHES):
-        raise UsageError(f"--ranks {ranks}: mpirun refuses to run as root: in a container set "
-                         f"{' and '.join(f'{name}=1' for name in ROOT_SWITCHES)}, else run as another user")
+        raise UsageError(tell("--ranks {ranks}: mpirun refuses to run as root: in a container set {switches}, else "
+                              "run as another user", ranks=ranks,
+                              switches=listed([f"{name}=1" for name in ROOT_SWITCHES])))
     return Launch(launcher, ranks, nodes, mpi="mpirun" in arm.spec.launchers)
 
 
@@ -122,10 +129,15 @@ def require_room(ranks: int, nodes: int, threads: int, device: Device) -> None:
         return
     if device == "cuda":
         if ranks > (count := gpu.count()) > 0:
-            raise UsageError(f"--ranks {ranks}: one GPU for each, and {count} here: choose at most {count}")
+            raise UsageError(tell("--ranks {ranks}: one GPU for each, and {count} here: choose at most {count}",
+                                  ranks=ranks, count=count))
         return
-    room = usable_cpus() // threads
-    each = f" of {threads} threads" if threads > 1 else ""
+    cpus = usable_cpus()
+    room = cpus // threads
+    if ranks > room and threads > 1:
+        raise UsageError(tell("--ranks {ranks}: this process may use {cpus} processors: choose at most {room} ranks of "
+                              "{threads} threads, or fewer --threads", ranks=ranks, cpus=cpus, room=room,
+                              threads=threads))
     if ranks > room:
-        raise UsageError(f"--ranks {ranks}: this process may use {usable_cpus()} processors: choose at most {room} "
-                         f"ranks{each}" + (", or fewer --threads" if threads > 1 else ""))
+        raise UsageError(tell("--ranks {ranks}: this process may use {cpus} processors: choose at most {room} ranks",
+                              ranks=ranks, cpus=cpus, room=room))

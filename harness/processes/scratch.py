@@ -17,6 +17,7 @@ from pathlib import Path
 from harness.processes import janitor
 from harness.processes.janitor import MARK, OWNER, PREFIX
 from impls.errors import UsageError
+from messages import tell
 
 CLEAN_LIMIT_S = 15.0
 # A socket's path has at most 107 characters; the frameworks put sockets of theirs two folders further down.
@@ -57,7 +58,8 @@ class Scratch:
         made = self._janitor.stdout.readline().strip() if self._janitor.stdout else ""
         if not made:
             self._janitor.communicate()
-            raise UsageError(f"{temp}: no temporary folder can be made there: set TMPDIR to a writable folder")
+            raise UsageError(tell("{temp}: no temporary folder can be made there: set TMPDIR to a writable folder",
+                                  temp=temp))
         self.path = Path(made)
         self._owner = os.open(self.path / OWNER, os.O_RDWR)
         fcntl.flock(self._owner, fcntl.LOCK_SH)
@@ -66,8 +68,8 @@ class Scratch:
         os.environ[MARK] = made
         if len(made) > LONGEST_PATH:
             self.close()
-            raise UsageError(f"{temp}: too long a path for sockets: set TMPDIR to a folder of at most "
-                             f"{LONGEST_PATH - len(made) + len(temp)} characters")
+            raise UsageError(tell("{temp}: too long a path for sockets: set TMPDIR to a folder of at most {most} "
+                                  "characters", temp=temp, most=LONGEST_PATH - len(made) + len(temp)))
 
     @contextmanager
     def folder(self, purpose: str) -> Iterator[Path]:
@@ -81,16 +83,16 @@ class Scratch:
     def has_process(self, pid: int) -> None:
         """This process belongs to the run."""
         self._pids.add(pid)
-        self._tell(f"pid {pid}")
+        self._tell(f"pid {pid}")  # English
 
     def writes(self, run: Path) -> None:
         """The run writes its results here; from now on it counts as measuring."""
-        self._tell(f"run {json.dumps(str(run.resolve()))}")
+        self._tell(f"run {json.dumps(str(run.resolve()))}")  # English
         os.pwrite(self._owner, json.dumps({"pid": os.getpid(), "run": str(run.resolve())}).encode(), 0)
 
     def fills(self, cache: Path) -> None:
         """The run may put files here that outlive it."""
-        self._tell(f"cache {json.dumps(str(cache.resolve()))}")
+        self._tell(f"cache {json.dumps(str(cache.resolve()))}")  # English
 
     def neighbours(self) -> list[Neighbour]:
         """Other runs that are measuring now."""

@@ -20,6 +20,7 @@ from harness.protocol.life import Command, Failure, Note, R, Reply, Stop
 from harness.record.events import ArmSlot
 from impls.errors import cause
 from impls.registry import Arm
+from messages import recorded, shown
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -105,9 +106,10 @@ class Session:
                 answer = protocol.decode_reply(self.channel.recv_bytes(protocol.MAX_MESSAGE_BYTES))
                 if not isinstance(answer, Note):
                     break
-                self.watcher.say(answer.text)
+                self.watcher.say(shown(answer.text))
         except BlockingIOError as error:
-            raise WorkerFailedError("hang", f"{self.arm.name}: stopped in the middle of an answer") from error
+            raise WorkerFailedError("hang", recorded("{arm}: stopped in the middle of an answer", arm=self.arm.name)
+                                    ) from error
         except (EOFError, OSError) as error:
             # Without a number: what came is no message, or half of one whose sender died.
             if isinstance(error, OSError) and error.errno is None and self.handle.wait(HEARTBEAT_S) is None:
@@ -165,7 +167,8 @@ class Session:
             waited = self.clock() - start
             if waited > limit_s:
                 # Also for one that only ever sends lines for people.
-                raise WorkerFailedError("hang", f"{self.arm.name}: no answer to {name!r} within {limit_s:.0f} s")
+                raise WorkerFailedError("hang", recorded("{arm}: no answer to {name} within {seconds} s",
+                                                         arm=self.arm.name, name=repr(name), seconds=f"{limit_s:.0f}"))
             if self.channel.poll(HEARTBEAT_S):
                 return
             # A loader process of a dead worker may hold the socket open, so its end alone is not enough.
@@ -186,8 +189,8 @@ class Session:
             raise WorkerFailedError(answer.cause, f"{who}{message}", answer.traceback)
         reply = command.reply()
         if not isinstance(answer, reply):
-            raise WorkerFailedError("error", f"{self.arm.name}: {who}answered {type(answer).__name__}, not "
-                                             f"{reply.__name__}")
+            raise WorkerFailedError("error", f"{self.arm.name}: {who}" + recorded(
+                "answered {answer}, not {expected}", answer=type(answer).__name__, expected=reply.__name__))
         return answer
 
     def _compiling(self) -> str | None:
@@ -196,12 +199,13 @@ class Session:
         return None if told is None else told(log_end(self.log))
 
     def _garbled(self, error: Exception) -> WorkerFailedError:
-        return WorkerFailedError("error", f"{self.arm.name}: its answer cannot be understood", str(error))
+        return WorkerFailedError("error", recorded("{arm}: its answer cannot be understood", arm=self.arm.name),
+                                 str(error))
 
     def _ended(self) -> WorkerFailedError:
         status = self.handle.wait(self.limits.stop_s)
-        return WorkerFailedError("crash", self._with_cause(f"{self.arm.name}: the worker {ending(status)}"),
-                                 status=status)
+        message = recorded("{arm}: the worker {ending}", arm=self.arm.name, ending=ending(status))
+        return WorkerFailedError("crash", self._with_cause(message), status=status)
 
     def _with_cause(self, message: str, trace: str = "") -> str:
         """The message with the line that says why: a compiler's words may be in the log alone."""
@@ -212,13 +216,14 @@ class Session:
 
 
 def ending(status: int | None) -> str:
-    """How a process ended, in words."""
+    """How a process ended, in words for a journal."""
     if status is None:
-        return "closed its connection but goes on"
+        return recorded("closed its connection but goes on")
+    if status == -9:
+        return recorded("was killed by signal {n} (often: out of memory)", n=-status)
     if status < 0:
-        more = " (often: out of memory)" if status == -9 else ""
-        return f"was killed by signal {-status}{more}"
-    return f"ended by itself with status {status}"
+        return recorded("was killed by signal {n}", n=-status)
+    return recorded("ended by itself with status {n}", n=status)
 
 
 def log_tail(log: Path, lines: int = 20) -> list[str]:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from harness.processes.janitor import MARK
 from harness.processes.launcher import Launcher, launch, worker_environment
-from harness.processes.session import WorkerFailedError, ending, log_tail
+from harness.processes.session import WorkerFailedError, log_tail
 from harness.progress import Progress
 from impls.errors import EXIT_USAGE
 from impls.registry import Arm
+from messages import recorded, shown, tell
 
 POLL_S = 0.2
 TELL_S = 15.0
@@ -51,7 +52,7 @@ class Tools:
             words: its command line.
             log: where its output goes.
             watcher: told while it runs, with its last line.
-            text: what it does, for people.
+            text: what it does, as it is recorded.
             arm: whose interpreter runs it; None for this one.
             check: asked again and again while it runs; what it raises ends the tool, which may finish its step first.
 
@@ -82,10 +83,11 @@ class Tools:
                 if size != heard:
                     heard, spoke = size, now
                 if now - spoke > STALL_S:
-                    raise WorkerFailedError("hang", f"{text}: no sign of life for {STALL_S:.0f} s")
+                    raise WorkerFailedError("hang", recorded("{text}: no sign of life for {seconds} s", text=text,
+                                                             seconds=f"{STALL_S:.0f}"))
                 if now - told >= TELL_S:
                     told = now
-                    watcher.tick(f"{text}: {_latest(log)}", now - start)
+                    watcher.tick(f"{shown(text)}: {_latest(log)}", now - start)
         finally:
             # Also what it started, such as loaders.
             handle.kill()
@@ -99,10 +101,19 @@ def _fault(status: int, log: Path, text: str) -> WorkerFailedError:
     said = next((line.partition(": error: ")[2] for line in reversed(tail) if ": error: " in line), "")
     if status == EXIT_USAGE and said:
         return WorkerFailedError("usage", said, status=status)
-    why = tail[-1] if tail else "it left no line"
-    return WorkerFailedError("crash", f"{text}: the tool {ending(status)}: {why}"[:300], status=status)
+    why = tail[-1] if tail else recorded("it left no line")
+    return WorkerFailedError("crash", _message(status, text, why)[:300], status=status)
+
+
+def _message(status: int, text: str, why: str) -> str:
+    if status == -9:
+        return recorded("{text}: the tool was killed by signal {n} (often: out of memory): {why}", text=text, n=-status,
+                        why=why)
+    if status < 0:
+        return recorded("{text}: the tool was killed by signal {n}: {why}", text=text, n=-status, why=why)
+    return recorded("{text}: the tool ended by itself with status {n}: {why}", text=text, n=status, why=why)
 
 
 def _latest(log: Path) -> str:
     tail = log_tail(log, 1)
-    return tail[-1][:80] if tail else "starting"
+    return shown(tail[-1][:80]) if tail else tell("starting")

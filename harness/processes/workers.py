@@ -34,6 +34,7 @@ from harness.progress import Progress
 from harness.protocol import life
 from harness.record.events import ArmSlot
 from impls.registry import Arm
+from messages import recorded, tell
 
 
 class LocalSessions:
@@ -103,7 +104,8 @@ class LocalSessions:
                 return Group(slot, arm, handle.pid, took, log, ranks[0].channel, handle, self._watcher,
                              limits=self._limits, launcher=by.launcher, ranks=ranks)
             handle.kill()
-        raise WorkerFailedError("crash", f"{arm.name}: the worker ended before it connected, {START_TRIES} times")
+        raise WorkerFailedError("crash", recorded("{arm}: the worker ended before it connected, {tries} times",
+                                                  arm=arm.name, tries=START_TRIES))
 
     def folder(self, purpose: str) -> AbstractContextManager[Path]:
         """A temporary folder below the run's that the workers can reach, for as long as the block."""
@@ -189,13 +191,21 @@ class LocalSessions:
                 if status is not None and any((token, rank) not in self._arrived for rank in missing):
                     if status == 0:
                         return None
-                    who = "the worker" if ranks == 1 else f"what starts its {ranks} ranks"
-                    raise WorkerFailedError("crash", f"{arm.name}: {who} {ending(status)} before it connected")
+                    end = ending(status)
+                    raise WorkerFailedError("crash", recorded(
+                        "{arm}: the worker {ending} before it connected", arm=arm.name, ending=end)
+                        if ranks == 1 else recorded(
+                        "{arm}: what starts its {ranks} ranks {ending} before it connected", arm=arm.name, ranks=ranks,
+                        ending=end))
                 if waited > limit_s:
-                    who = "" if ranks == 1 else f"rank {', '.join(map(str, missing))} "
-                    raise WorkerFailedError("hang", f"{arm.name}: {who}did not connect within {limit_s:.0f} s")
+                    seconds = f"{limit_s:.0f}"
+                    raise WorkerFailedError("hang", recorded(
+                        "{arm}: did not connect within {seconds} s", arm=arm.name, seconds=seconds)
+                        if ranks == 1 else recorded(
+                        "{arm}: rank {missing} did not connect within {seconds} s", arm=arm.name,
+                        missing=", ".join(map(str, missing)), seconds=seconds))
                 if waited > HEARTBEAT_S:
-                    self._watcher.tick(f"{arm.name}: starting", waited)
+                    self._watcher.tick(tell("{arm}: starting", arm=arm.name), waited)
             return [self._arrived.pop(one) for one in due]
 
     def _listen(self, listener: Listener) -> None:
