@@ -154,9 +154,11 @@ def of_pair(sizes, control=1e-6):
     parts = [size * rng.standard_normal(500).astype(np.float32) for size in sizes]
     eps = np.concatenate(parts)
     one = replace(numbers(), eps=eps, output_shapes=((500,),) * len(sizes) if len(sizes) > 1 else (),
-                  control_numbers=parity.ControlNumbers(eps * np.float32(1 + control), numbers().gradients))
+                  control_numbers=parity.ControlNumbers(eps * np.float32(1 + control), numbers().gradients,
+                                                        numbers().after_one))
     models = Models(ExperimentConfig(preset="pair"))
-    models.start(TrainerState(0, one.after_one, None, {}, {}))
+    for perturbation in (0.0, 1e-7):
+        models.start(TrainerState(0, one.after_one, None, {}, {}), perturbation)
 
     def held(factors):
         other = replace(one, eps=np.concatenate([part * np.float32(f) for part, f in zip(parts, factors, strict=True)]))
@@ -164,6 +166,30 @@ def of_pair(sizes, control=1e-6):
                               models.of_outputs(one, "float32"))
 
     return held
+
+
+@pytest.mark.parametrize("control", [0.0, 0.01])
+def test_a_step_in_proportion_to_its_gradient_may_be_off_by_what_the_control_shows(control):
+    """One step of SGD from zero weights, of gradients that rounding moves by `control` of themselves."""
+    same, rate = numbers(), np.float32(0.02)
+    begun = TrainerState(0, {name: np.zeros_like(value) for name, value in same.gradients.items()}, None, {}, {})
+
+    def stepped(off):
+        gradients = {name: value * np.float32(1 + off) for name, value in same.gradients.items()}
+        return replace(same, gradients=gradients, after_one={name: -rate * value for name, value in gradients.items()})
+
+    twin, models = stepped(control), Models(ExperimentConfig(preset="pair"))
+    one = replace(stepped(0.0), control_numbers=parity.ControlNumbers(twin.eps, twin.gradients, twin.after_one))
+    for perturbation in (0.0, 1e-7):
+        models.start(begun, perturbation)
+
+    def faults(off):
+        allowed = models.allowed(one, "float32")
+        return parity.compare(("A", "B"), one, stepped(off), models.experiment, allowed, [1.0], models.update
+                              ).reason or ""
+
+    assert faults(0.5 * control) == "" and "optimiser step" in faults(0.3)
+    assert ("optimiser step" in faults(0.05)) == (control == 0)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-4, 1.0, 1e4])

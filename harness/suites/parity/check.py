@@ -84,7 +84,8 @@ def run_parity(bench: Bench, steps: int, batch_size: int, within_s: float | None
         if a in numbers and b in numbers:
             coarser = coarsest(numbers[a].precision, numbers[b].precision)
             result = parity.compare((a, b), numbers[a], numbers[b], subject.experiment,
-                                    subject.allowed(numbers[a], coarser), subject.of_outputs(numbers[a], coarser))
+                                    subject.allowed(numbers[a], coarser), subject.of_outputs(numbers[a], coarser),
+                                    subject.update if subject.measured else "adam")
             bench.writer.append(result)
             verdict = "agree" if result.passed else "DISAGREE"
             within = (f" within the tolerances of {WORDS[result.precision]}"
@@ -139,9 +140,13 @@ def _one_arm(bench: Bench, slot: ArmSlot, subject: Subject, matched: Matched, fo
         if control:
             session.ask(training.LoadState(path=str(folder / "control.safetensors")), SLOW_LIMIT_S)
             if subject.measured:
-                beside = parity.ControlNumbers(_outputs(session, inputs, Path(f"{own}-eps-control.safetensors"))[0],
-                                               _gradients(session, Path(f"{own}-gradients-control.safetensors")))
-            perturbed = _losses(bench, session, matched, [])
+                eps_control = _outputs(session, inputs, Path(f"{own}-eps-control.safetensors"))[0]
+                gradients_control = _gradients(session, Path(f"{own}-gradients-control.safetensors"))
+                session.ask(timing.Stepwise(steps=1), SLOW_LIMIT_S)
+                after = Path(f"{own}-after-control.safetensors")
+                session.ask(training.SaveState(path=str(after)), SLOW_LIMIT_S)
+                beside = parity.ControlNumbers(eps_control, gradients_control, checkpoint.load_state(after)[0].params)
+            perturbed = _losses(bench, session, matched, [], done=int(subject.measured))
             bench.writer.append(Losses(
                 arm=slot, block=BEFORE_BLOCKS, randomness="control", first_step=0, losses=perturbed))
         bench.writer.append(Losses(arm=slot, block=BEFORE_BLOCKS, randomness="matched", first_step=0, losses=losses))

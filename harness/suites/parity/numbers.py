@@ -63,10 +63,11 @@ class ArmNumbers:
 
 @dataclass(frozen=True)
 class ControlNumbers:
-    """Outputs and gradients of the control; see `ArmNumbers`."""
+    """Outputs, gradients, and weights after one step of the control; see `ArmNumbers`."""
 
     eps: Floats
     gradients: Arrays
+    after_one: Arrays
 
 
 def parity_experiment(experiment: ExperimentConfig, batch_size: int) -> ExperimentConfig:
@@ -102,7 +103,8 @@ def outputs(eps: Floats, shapes: Sequence[tuple[int, ...]]) -> list[Floats]:
 
 
 def compare(slots: tuple[ArmSlot, ArmSlot], a: ArmNumbers, b: ArmNumbers, experiment: ExperimentConfig,
-            tolerances: Mapping[str, float] | None = None, of_outputs: Sequence[float] = ()) -> ParityResult:
+            tolerances: Mapping[str, float] | None = None, of_outputs: Sequence[float] = (),
+            update: str = "adam") -> ParityResult:
     """Hold arm B's numbers against arm A's.
 
     Args:
@@ -113,6 +115,7 @@ def compare(slots: tuple[ArmSlot, ArmSlot], a: ArmNumbers, b: ArmNumbers, experi
         tolerances: how far they may be apart; by default what was chosen for the U-Net.
         of_outputs: what each output may be apart by, where they differ in size; the result is about the one that is
             furthest beyond.
+        update: what one step of the optimiser is called.
     """
     same = {name: g.shape for name, g in a.gradients.items()} == {name: g.shape for name, g in b.gradients.items()}
     precision = coarsest(a.precision, b.precision)
@@ -123,8 +126,10 @@ def compare(slots: tuple[ArmSlot, ArmSlot], a: ArmNumbers, b: ArmNumbers, experi
     forward, place = math.inf, ""
     if a.output_shapes == b.output_shapes:
         forward, tolerances["forward"], place = _worst_output(a, b, of_outputs or [tolerances["forward"]])
-    signs = {name: allowed.gradient * scale for name, scale in scales.items()}
-    adam = worst_adam(a, b, experiment.train.grad_clip, signs) if same else None
+    adam = None
+    if same:
+        places = counted(a.gradients, experiment.train.grad_clip, tolerances["gradient"])
+        adam = worst_step(a.after_one, b.after_one, places)
     losses = relative(a.losses, b.losses)
     measured = {"forward": forward, "gradient": gradient, "adam": adam, "loss": worst(losses[:LOSS_STEPS])}
     faults = [] if same else [f"names or shapes of the parameters differ{_unlike(a.gradients, b.gradients)}"]
@@ -132,8 +137,9 @@ def compare(slots: tuple[ArmSlot, ArmSlot], a: ArmNumbers, b: ArmNumbers, experi
         value = measured[name]
         # Written so that NaN is a fault.
         if value is not None and not value <= tolerance:
+            called = update if name == "adam" else name
             where = {"gradient": f" in {gradient_name}", "forward": place}.get(name, "")
-            faults.append(f"{name} differs by {value:.2g}{where}, at most {tolerance:.1g} allowed"
+            faults.append(f"{called} differs by {value:.2g}{where}, at most {tolerance:.1g} allowed"
                           + (f" in {WORDS[precision]}" if precision != "float32" else ""))
     return ParityResult(
         arm_a=slots[0], arm_b=slots[1], preset=experiment.preset, batch_size=a.images or experiment.train.batch_size,
@@ -180,20 +186,26 @@ def worst_gradient(a: Arrays, b: Arrays, scales: Mapping[str, float]) -> tuple[f
     return errors[name], name
 
 
-def worst_adam(a: ArmNumbers, b: ArmNumbers, grad_clip: float | None, signs: Mapping[str, float]) -> float | None:
-    """Largest difference of a weight after one step where the clipped gradient counts; None if it does nowhere.
+def counted(gradients: Arrays, grad_clip: float | None, tolerance: float) -> dict[str, NDArray[np.bool_]]:
+    """Where a step is compared, by name: where the clipped gradient counts.
 
     Adam's first step has the size of the learning rate and the sign of the gradient, so that a gradient counts where
-    the two arms' may not differ in sign: where it is larger than its tensor's entry in `signs`.
+    the two arms' may not differ in sign: where it is larger than they may be apart.
+
+    Args:
+        gradients: of the reference.
+        grad_clip: norm to which they are clipped.
+        tolerance: how far they may be apart, relative to the largest of their tensor.
     """
-    norm = math.sqrt(sum(float(np.sum(np.square(g.astype(np.float64)))) for g in a.gradients.values()))
+    norm = math.sqrt(sum(float(np.sum(np.square(g.astype(np.float64)))) for g in gradients.values()))
     scale = 1.0 if grad_clip is None else min(1.0, grad_clip / (norm + 1e-6))
-    found = []
-    for name, gradient in a.gradients.items():
-        size = np.abs(gradient)
-        counted = (size * scale > ADAM_MIN_GRADIENT) & (size > signs[name])
-        if counted.any():
-            found.append(worst_absolute(a.after_one[name][counted], b.after_one[name][counted]))
+    return {name: (np.abs(gradients[name]) * scale > ADAM_MIN_GRADIENT) & (np.abs(gradients[name]) > tolerance * most)
+            for name, most in gradient_scales(gradients).items()}
+
+
+def worst_step(a: Arrays, b: Arrays, places: Mapping[str, NDArray[np.bool_]]) -> float | None:
+    """Largest difference of what one step came to, in these places; None if there are none."""
+    found = [worst_absolute(a[name][here], b[name][here]) for name, here in places.items() if here.any()]
     return worst(found) if found else None
 
 

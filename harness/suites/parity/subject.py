@@ -14,6 +14,7 @@ from harness.record.events import ArmSlot
 from harness.suites.parity.numbers import (
     LOSS_STEPS,
     ArmNumbers,
+    counted,
     gradient_scales,
     outputs,
     parity_experiment,
@@ -23,6 +24,7 @@ from harness.suites.parity.numbers import (
     worst,
     worst_absolute,
     worst_gradient,
+    worst_step,
 )
 from harness.suites.parity.tolerances import TOLERANCES
 from impls.backend import Arrays, TrainerState
@@ -120,6 +122,7 @@ class Models(Subject):
         train = experiment.train.model_copy(update={"randomness": "matched", "grad_clip": None})
         self.experiment = experiment.model_copy(update={"train": train})
         self._begun: Arrays = {}
+        self._control_begun: Arrays = {}
 
     def order(self, slots: Sequence[ArmSlot], plan: Plan) -> list[ArmSlot]:
         """PyTorch first: its names are those that weights cross by, and its weights those that do."""
@@ -130,7 +133,9 @@ class Models(Subject):
         params = {name: _perturbed(value, self.experiment.seed, name, perturbation)
                   for name, value in own.params.items()}
         zeros = {name: np.zeros_like(value) for name, value in params.items()}
-        if not perturbation:
+        if perturbation:
+            self._control_begun = params
+        else:
             self._begun = params
         return TrainerState(0, params, None if own.ema is None else dict(params), zeros, dict(zeros))
 
@@ -158,8 +163,14 @@ class Models(Subject):
                     default=0.0)
         largest = max((float(np.max(np.abs(self._begun[name]), initial=0.0)) for name in reference.gradients),
                       default=0.0)
-        forward = max(self.of_outputs(reference, precision))
-        return {"forward": forward, "gradient": gradient, "adam": STEP_SHARE * moved + ULP * largest, "loss": loss}
+        step = STEP_SHARE * moved + ULP * largest
+        if control is not None:
+            # A step that is in proportion to its gradient (SGD) carries the gradient's rounding on.
+            places = counted(reference.gradients, self.experiment.train.grad_clip, gradient)
+            twins = [{name: after[name].astype(np.float64) - begun[name] for name in places} for after, begun in
+                     ((reference.after_one, self._begun), (control.after_one, self._control_begun))]
+            step = max(step, ROOM * (worst_step(*twins, places) or 0.0))
+        return {"forward": max(self.of_outputs(reference, precision)), "gradient": gradient, "adam": step, "loss": loss}
 
     def of_outputs(self, reference: ArmNumbers, precision: Precision) -> Sequence[float]:
         """Of each output a share of its own largest number, so that a small one is held as closely as a large one."""
