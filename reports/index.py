@@ -17,6 +17,7 @@ from harness.record.run import JOURNAL, read_run
 from harness.record.summary import SUMMARY, Decided, Summary, read_summary
 from harness.record.writer import write_atomically
 from impls.errors import UsageError
+from messages import tell
 from reports.chapters.chapter import Chapter, Timed
 from reports.history.feed import FEED, feed
 from reports.history.picture import picture
@@ -72,7 +73,7 @@ def build(results: Path) -> Path:
         UsageError: no such folder, or it cannot be written.
     """
     if not os.path.isdir(results):
-        raise UsageError(f"{results}: no such results folder: give the folder that holds the runs")
+        raise UsageError(tell("{folder}: no such results folder: give the folder that holds the runs", folder=results))
     target = results / "index.html"
     try:
         # One after another: of two runs that end together, the index written last must know both.
@@ -87,7 +88,8 @@ def build(results: Path) -> Path:
         finally:
             os.close(folder)
     except OSError as error:
-        raise UsageError(f"{target}: cannot write: {error.strerror or error}") from error
+        raise UsageError(tell("{path}: cannot write: {reason}", path=target,
+                              reason=error.strerror or error)) from error
     return target
 
 
@@ -189,7 +191,8 @@ def names(verdict: Decided) -> tuple[str, str]:
 def cells_line(metric: str, a: str, b: str, verdicts: Sequence[Decided]) -> str:
     """Several cells of one metric and pair of arms: what is said of each, and its ratio."""
     each = (f"{one.cell}: {said(one, a, b)}, {NA if one.ratio is None else f'{one.ratio:.3f}'}" for one in verdicts)
-    return with_level(f"{metric} by cell, time {a} / time {b}: {'; '.join(each)}", verdicts)
+    return with_level(tell("{metric} by cell, time {a} / time {b}: {each}", metric=metric, a=a, b=b,
+                           each="; ".join(each)), verdicts)
 
 
 def with_level(line: str, verdicts: Sequence[Decided]) -> str:

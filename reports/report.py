@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness.record.run import RecordedRun, joined, read_run
 from harness.record.writer import write_atomically
 from impls.errors import UsageError
+from messages import TAGS, Language, marked, paired, speaking, tell
 from reports.chapters import findings, load, machine, method, reference, telemetry, trust
 from reports.chapters.chapter import Chapter, Timed
 from reports.page import render
-from reports.page.blocks import Report, Section, Table, section
+from reports.page.blocks import Elsewhere, Report, Section, Table, section
 from reports.page.figures import FigureMaker
 from reports.page.forest import Forest, on_one_scale
+from reports.page.relabelled import Dictionary, Relabelled
 from reports.suites.registry import chapters_of, notes_of, whole
 from reports.text import utc
 from reports.view.run import RunView, copies
+
+# Of the files; those in Chinese beside English ones have this before their endings.
+NAME, CHINESE = "report", ".zh"
+# Languages as they call themselves.
+OWN_NAMES: Mapping[Language, str] = {"en": "English", "zh": "中文"}
+# The parts of a run as titles name them.
+PARTS = (marked("training"), marked("inference"), marked("sampling"), marked("quality"), marked("parity"),
+         marked("why"), marked("align"), marked("scaling"))  # fmt: skip
 
 
 def build(run_dir: Path, png: bool = False) -> Path:
@@ -36,30 +46,57 @@ def build(run_dir: Path, png: bool = False) -> Path:
     return write(read_run(run_dir), png)
 
 
-def write(run: RecordedRun, png: bool = False) -> Path:
+def write(run: RecordedRun, png: bool = False, both: bool = False) -> Path:
     """Write `report.html` (self-contained), `report.md` (the same facts) and `figures/` of a run that has been read.
+
+    Args:
+        run: the run.
+        png: also write the figures as PNG.
+        both: write it in English and, from figures that are drawn once, as `report.zh.html` and so on in Chinese;
+            else in the reader's language.
+
+    Returns:
+        the path of `report.html`.
 
     Raises:
         UsageError: the folder cannot be written.
     """
-    figures = run.path / "figures"
+    figures = FigureMaker(run.path / "figures", png=png)
     try:
-        figures.mkdir(exist_ok=True)
-        report = report_of(run, FigureMaker(figures, png=png))
-        write_atomically(run.path / "report.md", render.markdown(report))
-        write_atomically(run.path / "report.html", render.html(report))
+        (run.path / "figures").mkdir(exist_ok=True)
+        if both:
+            _write_both(run, figures)
+        else:
+            _write(NAME, run.path, report_of(run, figures))
     except OSError as error:
-        raise UsageError(f"{run.path}: cannot write the report: {error.strerror or error}") from error
+        raise UsageError(tell("{path}: cannot write the report: {reason}", path=run.path,
+                              reason=error.strerror or error)) from error
     return run.path / "report.html"
+
+
+def _write_both(run: RecordedRun, figures: FigureMaker) -> None:
+    with speaking("en"), paired() as pairs:
+        report = report_of(run, figures)
+        _write(NAME, run.path, replace(report, elsewhere=Elsewhere(f"{NAME}{CHINESE}", TAGS["zh"], OWN_NAMES["zh"])))
+    with speaking("zh"):
+        again = Relabelled(figures.folder, drawn=figures.drawn, told=Dictionary(pairs), suffix=CHINESE)
+        # What a run has remembered is English.
+        report = report_of(replace(run), again)
+        _write(f"{NAME}{CHINESE}", run.path, replace(report, elsewhere=Elsewhere(NAME, TAGS["en"], OWN_NAMES["en"])))
+
+
+def _write(name: str, folder: Path, report: Report) -> None:
+    write_atomically(folder / f"{name}.md", render.markdown(report))
+    write_atomically(folder / f"{name}.html", render.html(report))
 
 
 def report_of(run: RecordedRun, figures: FigureMaker) -> Report:
     """The whole report of a run."""
     seen = whole(run)
     started = run.started
-    names = title_names(seen) or "no arm recorded"
-    suite = started.suite if started else "unknown suite"
-    when = utc(started.started_utc) if started else "start time n/a: the journal's first line cannot be read"
+    names = title_names(seen) or tell("no arm recorded")
+    suite = started.suite if started else tell("unknown suite")
+    when = utc(started.started_utc) if started else tell("start time n/a: the journal's first line cannot be read")
     parts = chapters_of(seen)
     return Report(
         f"{names}: {suite}",
@@ -91,7 +128,7 @@ def quoted_of(chapter: Chapter, part: RunView) -> Table | None:
 
 def named(chapter: Chapter, title: str) -> str:
     """A title that says of which part it is."""
-    return f"{chapter.part.capitalize()}: {lowered(title)}"
+    return tell("{part}: {title}", part=tell(chapter.part).capitalize(), title=lowered(title))
 
 
 def own_sections(chapter: Chapter, part: RunView, figures: FigureMaker) -> list[Section]:
@@ -118,15 +155,15 @@ def shared_sections(
     timed = [(chapter, part) for chapter, part in parts if isinstance(chapter, Timed)]
     others = [(chapter, part) for chapter, part in parts if not isinstance(chapter, Timed)]
     if len(timed) > 1:
-        yield Section("timeline", "Timeline", load.told(seen, figures))
+        yield Section("timeline", tell("Timeline"), load.told(seen, figures))
         yield telemetry.section(seen, figures)
     if timed:
         yield trust.section(seen)
     yield findings.failed(seen)
-    yield section("blocks", "Blocks", findings.blocks(seen), folded=True)
-    yield section("arms", "What differs between the arms", machine.differences(seen))
+    yield section("blocks", tell("Blocks"), findings.blocks(seen), folded=True)
+    yield section("arms", tell("What differs between the arms"), machine.differences(seen))
     facts = (machine.environment(seen), machine.data_and_settings(seen))
-    yield section("environment", "Environment", *facts, folded=True)
+    yield section("environment", tell("Environment"), *facts, folded=True)
     # About the U-Net, all of it.
     published = dict.fromkeys(one for chapter, _ in timed for one in chapter.published) if not seen.pair else {}
     if published:
@@ -143,7 +180,7 @@ def title_names(seen: RunView) -> str:
     """The arms for the title, those together that are compared; the copies that a self-check adds are left out."""
     checks = copies(seen)
     names = {arm.slot: arm.name if checks else arm.label for arm in seen.arms if arm.slot not in checks}
-    return ", ".join(" against ".join(names[slot] for slot in group) for group in groups(seen, list(names)))
+    return ", ".join(tell(" against ").join(names[slot] for slot in group) for group in groups(seen, list(names)))
 
 
 def groups(seen: RunView, slots: Sequence[str]) -> list[list[str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from impls.errors import UsageError
+from messages import tell
 
 HOST = "127.0.0.1"
 INDEX_FILES = ("index.html", "index.htm")
@@ -47,7 +48,7 @@ class ResultsHandler(SimpleHTTPRequestHandler):
         name = (self.headers.get("Host") or "").rsplit(":", 1)[0]
         if name in ALLOWED_HOSTS:
             return True
-        self.send_error(403, "only served to this machine")
+        self.send_error(403, "only served to this machine")  # English: it stands in the status line
         return False
 
 
@@ -64,18 +65,20 @@ def server(results: Path, port: int) -> ThreadingHTTPServer:
         UsageError: no such folder, or the port is taken.
     """
     if not os.path.isdir(results):
-        raise UsageError(f"{results}: no such results folder: give the folder that holds the runs")
+        raise UsageError(tell("{folder}: no such results folder: give the folder that holds the runs", folder=results))
     try:
         return ThreadingHTTPServer((HOST, port), partial(ResultsHandler, directory=str(results.resolve())))
     except (OSError, OverflowError) as error:
-        raise UsageError(f"--port {port}: cannot listen there ({error}): choose another, e.g. --port 0") from error
+        raise UsageError(tell("--port {port}: cannot listen there ({error}): choose another, e.g. --port 0", port=port,
+                              error=error)) from error
 
 
 def serve(results: Path, port: int) -> None:
     """Serve until interrupted."""
     with server(results, port) as running:
-        print(f"serving {results} at http://{HOST}:{running.server_address[1]}/  (Ctrl-C ends it)", flush=True)
+        address = f"http://{HOST}:{running.server_address[1]}/"
+        print(tell("serving {folder} at {address}  (Ctrl-C ends it)", folder=results, address=address), flush=True)
         try:
             running.serve_forever()
         except KeyboardInterrupt:
-            print("ended")
+            print(tell("ended"))

@@ -8,7 +8,7 @@ from harness.record.events import Alignment, Case, Finding, Guess, Quality, Scal
 from harness.record.findings import SELF_CHECK_CODES
 from harness.record.run import RecordedRun
 from harness.record.summary import Decided
-from messages import plural
+from messages import plural, shown, tell
 from reports.chapters.chapter import Chapter
 from reports.page.blocks import counted
 from reports.suites.registry import chapters_of, notes_of, whole
@@ -26,27 +26,27 @@ def _lines(run: RecordedRun) -> Iterator[str]:
     for verdict in run.of(Verdict):
         yield sentence(verdict, run.arms)
     for share in run.of(Share):
-        yield share.sentence(run.arms)
+        yield shown(share.sentence(run.arms))
     for guess in run.of(Guess):
-        yield guess.sentence(run.arms)
+        yield shown(guess.sentence(run.arms))
     for line in run.of(Alignment):
-        yield line.sentence(run.arms)
+        yield shown(line.sentence(run.arms))
     for one in run.of(Scaled):
-        yield one.sentence(run.arms)
+        yield shown(one.sentence(run.arms))
     for result in run.of(Quality):
-        yield result.sentence(run.arms.get(result.arm, result.arm))
+        yield shown(result.sentence(run.arms.get(result.arm, result.arm)))
     if run.started is not None and run.started.bench.get("selfcheck"):
         found = [finding for finding in run.of(Finding) if finding.code in SELF_CHECK_CODES]
         for finding in sorted(found, key=lambda one: (one.arm or "", SELF_CHECK_CODES.index(one.code))):
-            yield f"self-check: {finding.message}"
+            yield tell("self-check: {message}", message=shown(finding.message))
     for case in run.of(Case):
         if case.status == "failed":
-            yield f"failed: {case.case_id}: {case.reason}"
+            yield tell("failed: {case}: {reason}", case=case.case_id, reason=shown(str(case.reason)))
     seen = whole(run)
     parts = chapters_of(seen)
     yield from quoted(parts)
     if tally := counted(notes_of(seen, parts)):
-        yield f"findings: {', '.join(words for _, words in tally)}"
+        yield tell("findings: {tally}", tally=tell(", ").join(words for _, words in tally))
 
 
 def quoted(parts: Sequence[tuple[Chapter, RunView]]) -> Iterator[str]:
@@ -57,7 +57,7 @@ def quoted(parts: Sequence[tuple[Chapter, RunView]]) -> Iterator[str]:
         for arm, *values in table.rows if table else ():
             told = (f"{name} {value.text}{f' ({value.note})' if value.text == NA else ''}"
                     for name, value in zip(names, values, strict=True))  # fmt: skip
-            yield f"{'' if part.alone else f'{chapter.part}: '}{arm.text}: {'; '.join(told)}"
+            yield f"{'' if part.alone else f'{tell(chapter.part)}: '}{arm.text}: {'; '.join(told)}"
 
 
 def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
@@ -67,8 +67,9 @@ def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
         a, b = f"{a} ({verdict.arm_a})", f"{b} ({verdict.arm_b})"
     text = told(verdict, a, b)
     if verdict.ratio is None:
-        return f"{text}: {verdict.reason}"
-    more = "; ".join(part for part in (level_of(verdict), verdict.reason, verdict.next_action) if part)
+        return f"{text}: {shown(str(verdict.reason))}"
+    recorded = (shown(part) for part in (verdict.reason, verdict.next_action) if part)
+    more = "; ".join(part for part in (level_of(verdict), *recorded) if part)
     return f"{text} ({more})" if more else text
 
 
@@ -80,11 +81,13 @@ def level_of(verdict: Verdict | Decided) -> str | None:
 
 def told(verdict: Verdict | Decided, a: str, b: str) -> str:
     """What a verdict says of arms of these names, in few words, and the ratio as recorded."""
-    text = said(verdict, a, b, f"in {metric_words(verdict.metric, verdict.cell, verdict.precision)}")
+    metric = metric_words(verdict.metric, verdict.cell, verdict.precision)
+    text = said(verdict, a, b, tell("in {metric}", metric=metric))
     if verdict.ratio is None:
         return text
     ratio = with_interval(verdict.ratio, verdict.ci_low, verdict.ci_high)
-    return f"{text}: time {a} / time {b} = {ratio}, {plural(verdict.blocks or 0, 'block')}"
+    return tell("{sentence}: time {a} / time {b} = {ratio}, {blocks}", sentence=text, a=a, b=b, ratio=ratio,
+                blocks=plural(verdict.blocks or 0, "block"))
 
 
 def said(verdict: Verdict | Decided, a: str, b: str, what: str = "") -> str:

@@ -66,7 +66,9 @@ class Spoken(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
                  option_string: str | None = None) -> None:
-        """Leave it."""
+        """Leave one language; more of them are the command's own matter."""
+        if values not in LANGUAGES:
+            setattr(namespace, self.dest, values)
 
 
 class Parser(argparse.ArgumentParser):

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from itertools import pairwise
 from xml.etree import ElementTree as ET
 
+from messages import marked, tell
 from reports.history.series import Point, Series, word_of
 
 ATOM = "http://www.w3.org/2005/Atom"
@@ -17,10 +18,10 @@ FEED = "feed.xml"
 OURS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:ddpm-bench:feed")
 # Where there is nothing to date a feed by.
 BEGINNING = datetime(1970, 1, 1, tzinfo=timezone.utc)
-TITLE = "Verdicts that changed"
+TITLE = marked("Verdicts that changed")
 AUTHOR = "ddpm-bench"
-CHANGE = "{title}: {before} to {after}"
-SUMMARY = (
+CHANGE = marked("{title}: {before} to {after}")
+SUMMARY = marked(
     "{now}, time {a} / time {b} = {ratio} over {blocks}. Before, in {run}: {then}, {earlier}. {setting}; "
     "{machine}."
 )
@@ -54,7 +55,7 @@ def feed(rows: Sequence[Series], runs: Sequence[str]) -> str:
     found = changes(rows)
     times = [point.when for row in rows for point in row.points]
     _text(root, "id", _urn("feed", *runs[:1]))
-    _text(root, "title", TITLE)
+    _text(root, "title", tell(TITLE))
     _text(root, "updated", _stamp(max(times, default=BEGINNING)))
     _text(ET.SubElement(root, f"{{{ATOM}}}author"), "name", AUTHOR)
     ET.SubElement(root, f"{{{ATOM}}}link", rel="self", href=FEED)
@@ -62,18 +63,18 @@ def feed(rows: Sequence[Series], runs: Sequence[str]) -> str:
     for change in found:
         _entry(ET.SubElement(root, f"{{{ATOM}}}entry"), change)
     ET.indent(root)
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'  # English
 
 
 def _entry(entry: ET.Element, change: Change) -> None:
     row, before, after = change.row, change.before, change.after
     _text(entry, "id", _urn(row.key, before.run, after.run))
-    _text(entry, "title", CHANGE.format(title=row.title, before=before.verdict.word, after=after.verdict.word))
+    _text(entry, "title", tell(CHANGE, title=row.title, before=before.verdict.word, after=after.verdict.word))
     _text(entry, "updated", _stamp(after.when))
     # An entry without content must have such a link; the index lists every run.
     ET.SubElement(entry, f"{{{ATOM}}}link", rel="alternate", href=after.link or "index.html")
-    _text(entry, "summary", SUMMARY.format(
-        now=word_of(after, row), a=row.a, b=row.b, ratio=after.told, blocks=after.rests_on, run=before.run,
+    _text(entry, "summary", tell(
+        SUMMARY, now=word_of(after, row), a=row.a, b=row.b, ratio=after.told, blocks=after.rests_on, run=before.run,
         then=word_of(before, row), earlier=before.told, setting=row.setting, machine=row.machine))
 
 

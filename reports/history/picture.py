@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from messages import marked, tell
 from reports.history.series import Point, Series, usable
 from reports.text import signed_percent
 from reports.view.words import DECIDED
@@ -16,9 +17,9 @@ WIDTH, HEIGHT = 300.0, 72.0
 SIDE, TOP = 10.0, 12.0
 # An interval that is wider than this many times what the ratios span is cut off, so that these can be told apart.
 WIDEST = 2.0
-LABEL = "Time {a} / time {b} over {count} runs, {oldest} to {newest}: first {first}, last {last}. {steps}"
-NO_STEP = "No step."
-HOVER = "{date}, {run}: {ratio}, {blocks}, {word}"
+LABEL = marked("Time {a} / time {b} over {count} runs, {oldest} to {newest}: first {first}, last {last}. {steps}")
+NO_STEP = marked("No step.")
+HOVER = marked("{date}, {run}: {ratio}, {blocks}, {word}")
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,13 @@ def picture(row: Series) -> Markup:
     parts = []
     if scale.low <= edge and scale.high >= -edge:
         top, bottom = scale.y(edge), scale.y(-edge)
-        parts.append(f'<rect class="band" x="0" y="{top:.1f}" width="{WIDTH:.0f}" height="{bottom - top:.1f}"/>')
-        parts.append(f'<path class="one" d="M0 {scale.y(0):.1f}H{WIDTH:.0f}"/>')
+        parts.append(f'<rect class="band" x="0" y="{top:.1f}" width="{WIDTH:.0f}" '  # English
+                     f'height="{bottom - top:.1f}"/>')
+        parts.append(f'<path class="one" d="M0 {scale.y(0):.1f}H{WIDTH:.0f}"/>')  # English
     parts += levels(row, scale)
     parts += [mark(row, place, scale) for place in range(len(row.drawn))]
     return Markup(f'<svg viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="{escape(label(row))}">'
-                  f'{"".join(parts)}</svg>')
+                  f'{"".join(parts)}</svg>')  # English
 
 
 def levels(row: Series, scale: Scale) -> list[str]:
@@ -79,7 +81,7 @@ def levels(row: Series, scale: Scale) -> list[str]:
     parts = []
     for first, after in zip(edges, edges[1:], strict=False):
         y = scale.y(sum(row.logs[first:after]) / (after - first))
-        parts.append(f'<path class="level" d="M{scale.x(first):.1f} {y:.1f}H{scale.x(after - 1):.1f}"/>')
+        parts.append(f'<path class="level" d="M{scale.x(first):.1f} {y:.1f}H{scale.x(after - 1):.1f}"/>')  # English
     for step, words in zip(row.steps, row.step_words, strict=True):
         x = scale.x(step.at - 0.5)
         anchor = "start" if x < WIDTH / 2 else "end"
@@ -95,15 +97,15 @@ def mark(row: Series, place: int, scale: Scale) -> str:
     ends = interval(point)
     bar = f'<path d="M{x:.1f} {scale.y(ends[0]):.1f}V{scale.y(ends[1]):.1f}"/>' if ends else ""
     open_ = point.verdict.word not in DECIDED
-    words = HOVER.format(date=f"{point.when:%Y-%m-%d %H:%M}", run=point.run, ratio=point.told,
-                         blocks=point.rests_on, word=point.verdict.word)
+    words = tell(HOVER, date=f"{point.when:%Y-%m-%d %H:%M}", run=point.run, ratio=point.told,
+                 blocks=point.rests_on, word=point.verdict.word)
     return (f'<g class="run{" open" if open_ else ""}"><title>{escape(words)}</title>{bar}'
-            f'<circle cx="{x:.1f}" cy="{scale.y(row.logs[place]):.1f}" r="3.2"/></g>')
+            f'<circle cx="{x:.1f}" cy="{scale.y(row.logs[place]):.1f}" r="3.2"/></g>')  # English
 
 
 def label(row: Series) -> str:
     """The message of the picture, with its numbers."""
     first, last = row.drawn[0], row.drawn[-1]
-    return LABEL.format(a=row.a, b=row.b, count=len(row.drawn), oldest=f"{first.when:%Y-%m-%d}",
-                        newest=f"{last.when:%Y-%m-%d}", first=first.told, last=last.told,
-                        steps="; ".join(row.step_words) or NO_STEP)
+    return tell(LABEL, a=row.a, b=row.b, count=len(row.drawn), oldest=f"{first.when:%Y-%m-%d}",
+                newest=f"{last.when:%Y-%m-%d}", first=first.told, last=last.told,
+                steps="; ".join(row.step_words) or tell(NO_STEP))

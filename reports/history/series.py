@@ -17,7 +17,7 @@ from harness.record.summary import Decided, Summary
 from harness.stats.interval import MARGIN
 from harness.stats.shifts import Shift, shifts
 from impls.recipe.config import with_later
-from messages import plural
+from messages import marked, plural, tell
 from reports.chapters.machine import plain
 from reports.compare.fairness import COSTLESS, is_software
 from reports.terminal import said
@@ -26,14 +26,14 @@ from reports.view.run import leaves, nested
 from reports.view.words import metric_words
 
 # What stands in a report, a whole string each.
-TITLE = "{a} against {b} in {metric}"
-MACHINE = "{cpu}, {processors}"
-UNKNOWN_MACHINE = "a machine that was not recorded"
-STEP = "step of {change} at {run}, interval [{low}, {high}]: time {a} / time {b}"
-BESIDE = "{step}; with it changed {changes}"
-CHANGED = "{name} ({before} to {after})"
-MORE = "{count} more"
-NOT_RECORDED = "not recorded"
+TITLE = marked("{a} against {b} in {metric}")
+MACHINE = marked("{cpu}, {processors}")
+UNKNOWN_MACHINE = marked("a machine that was not recorded")
+STEP = marked("step of {change} at {run}, interval [{low}, {high}]: time {a} / time {b}")
+BESIDE = marked("{step}; with it changed {changes}")
+CHANGED = marked("{name} ({before} to {after})")
+MORE = marked("{count} more")
+NOT_RECORDED = marked("not recorded")
 NAMED_CHANGES = 3
 MOST_RATIO = 1e6
 # What neither a picture nor a feed can hold: XML 1.0, 2.2.
@@ -96,7 +96,7 @@ class Series:
     @property
     def title(self) -> str:
         """What is compared."""
-        return TITLE.format(a=self.a, b=self.b, metric=self.metric)
+        return tell(TITLE, a=self.a, b=self.b, metric=self.metric)
 
     @cached_property
     def drawn(self) -> list[Point]:
@@ -121,26 +121,26 @@ class Series:
     def _step(self, step: Shift) -> str:
         before, after = self.drawn[step.at - 1], self.drawn[step.at]
         low, high = (signed_percent(value - 1) for value in (step.ci_low, step.ci_high))
-        text = STEP.format(change=signed_percent(step.ratio - 1), run=after.run, low=low, high=high, a=self.a, b=self.b)
+        text = tell(STEP, change=signed_percent(step.ratio - 1), run=after.run, low=low, high=high, a=self.a, b=self.b)
         changes = changed(before.software, after.software)
         if len(changes) > NAMED_CHANGES:
-            changes = [*changes[:NAMED_CHANGES], MORE.format(count=len(changes) - NAMED_CHANGES)]
-        return BESIDE.format(step=text, changes=", ".join(changes)) if changes else text
+            changes = [*changes[:NAMED_CHANGES], tell(MORE, count=len(changes) - NAMED_CHANGES)]
+        return tell(BESIDE, step=text, changes=", ".join(changes)) if changes else text
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
     """The software that is not the same in two runs, versions first."""
     names = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
     return [
-        CHANGED.format(name=name.removeprefix("version_").replace("_", " "),
-                       before=shortened(before.get(name)), after=shortened(after.get(name)))
+        tell(CHANGED, name=name.removeprefix("version_").replace("_", " "),
+             before=shortened(before.get(name)), after=shortened(after.get(name)))
         for name in sorted(names, key=lambda one: not one.startswith("version_"))
     ]
 
 
 def shortened(value: str | None) -> str:
     """A value that is a hash by its first digits."""
-    return value[:12] if value else NOT_RECORDED
+    return value[:12] if value else tell(NOT_RECORDED)
 
 
 def series(runs: Iterable[tuple[str, str | None, str, Summary]]) -> list[Series]:
@@ -221,8 +221,8 @@ def machine_of(summary: Summary) -> str:
     known = facts(summary)
     cpu, processors = known.get("cpu_model"), known.get("cpu_logical")
     if not cpu:
-        return UNKNOWN_MACHINE
-    told = MACHINE.format(cpu=cpu, processors=plural(processors, "processor")) if isinstance(processors, int) else cpu
+        return tell(UNKNOWN_MACHINE)
+    told = tell(MACHINE, cpu=cpu, processors=plural(processors, "processor")) if isinstance(processors, int) else cpu
     gpus = [str(value) for name, value in known.items() if name.startswith("gpu_") and name.endswith("_name") and value]
     return ", ".join([str(told), *gpus])
 

@@ -7,18 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from messages import choice, marked, plural, tell
 from reports.page.forest import Forest
 from reports.text import Value
 
-FOOTER = (
+FOOTER = marked(
     "Built by ddpm-bench from the run's journal. Every figure comes from this run, except those that are "
     "marked as published elsewhere."
 )
-
-# Details that are folded away, one or several.
-FURTHER = "{number} further statement in words", "{number} further statements in words"
-# Severity of a finding -> one, several.
-SEVERITIES = {"error": ("error", "errors"), "warning": ("warning", "warnings"), "info": ("note", "notes")}
 
 
 @dataclass(frozen=True)
@@ -222,8 +218,24 @@ class Note:
 def counted(notes: Sequence[Note]) -> list[tuple[str, str]]:
     """How many there are of each severity, the worst first: severity, and in words."""
     found = Counter(note.severity for note in notes)
-    return [(severity, f"{found[severity]} {words[found[severity] > 1]}") for severity, words in SEVERITIES.items()
-            if found[severity]]  # fmt: skip
+    said = (("error", plural(found["error"], "error")), ("warning", plural(found["warning"], "warning")),
+            ("info", plural(found["info"], "note")))  # fmt: skip
+    return [(severity, words) for severity, words in said if found[severity]]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The same page in another language.
+
+    Attributes:
+        name: of its files, without their suffix.
+        tag: its language, as pages are marked with it.
+        label: that language's own name.
+    """
+
+    name: str
+    tag: str
+    label: str
 
 
 @dataclass(frozen=True)
@@ -235,6 +247,7 @@ class Report:
         footer: the last line.
         forests: the ratios of every pair of arms, on one scale.
         quoted: the few figures that people quote, a table each part.
+        elsewhere: the same page in another language; None where there is none.
     """
 
     title: str
@@ -244,10 +257,11 @@ class Report:
     verdicts: tuple[VerdictCard, ...]
     notes: tuple[Note, ...]
     sections: tuple[Section, ...]
-    word_label: str = "recorded verdict"
-    footer: str = FOOTER
+    word_label: str = field(default_factory=lambda: tell("recorded verdict"))
+    footer: str = field(default_factory=lambda: tell(FOOTER))
     forests: tuple[Forest, ...] = ()
     quoted: tuple[Table, ...] = ()
+    elsewhere: Elsewhere | None = None
 
     @property
     def main(self) -> list[VerdictCard]:
@@ -269,8 +283,7 @@ class Report:
     @property
     def further_title(self) -> str:
         """What these are called."""
-        number = len(self.further)
-        return FURTHER[number > 1].format(number=number)
+        return choice(len(self.further), "{n} further statement in words", "{n} further statements in words")
 
     @property
     def counted(self) -> list[tuple[str, str]]:
@@ -285,8 +298,10 @@ class Report:
     @property
     def cards_title(self) -> str:
         """What the cards are: statements about image quality are no verdicts."""
-        words = [bool(card.word) for card in self.verdicts]
-        return "Verdicts" if all(words) else "Verdicts and image quality" if any(words) else "In brief"
+        judged = [bool(card.word) for card in self.verdicts]
+        if all(judged):
+            return tell("Verdicts")
+        return tell("Verdicts and image quality") if any(judged) else tell("In brief")
 
     @property
     def pictures(self) -> list[Picture]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from messages import count
+from messages import count, marked, tell
 from reports.page.blocks import Table, head
 from reports.text import Floats, Value, printable
 
@@ -24,8 +24,8 @@ MOST_OF_LINE = 60
 MOST_TARGETS = 160
 # Half the size of what a reader points at, in points of the figure.
 REACH = 6.0
-CAPTION = "Data of this figure"
-THINNED = "Data of this figure: {shown} of {rows} rows, evenly"
+CAPTION = marked("Data of this figure")
+THINNED = marked("Data of this figure: {shown} of {rows} rows, evenly")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class Data:
         """As a table, thinned where it is too long to read."""
         rows = thinned(self.marks, MOST_ROWS)
         every = len(self.marks) + self.left_out
-        caption = THINNED.format(shown=count(len(rows)), rows=count(every)) if len(rows) < every else CAPTION
+        thin = len(rows) < every
+        caption = tell(THINNED, shown=count(len(rows)), rows=count(every)) if thin else tell(CAPTION)
         return Table(caption, head(*self.head), tuple(tuple(map(Value, mark.cells)) for mark in rows))
 
     def targets(self, figure: Figure) -> str:
@@ -119,7 +120,7 @@ def shapes_of(axes: Axes, marks: Sequence[Mark], names: Sequence[str], height: f
         (left, down), (right, up) = np.maximum((left, down), low), np.minimum((right, up), high)
         title = f"<title>{told(names, mark.cells)}</title>"
         if mark.to is None:
-            yield f'<circle cx="{left:.1f}" cy="{height - down:.1f}" r="{REACH}">{title}</circle>'
+            yield f'<circle cx="{left:.1f}" cy="{height - down:.1f}" r="{REACH}">{title}</circle>'  # English
             continue
         wide, tall = max(right - left, REACH), max(up - down, 2 * REACH)
         x, y = (left + right - wide) / 2, height - (up + down + tall) / 2

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.record.writer import write_atomically
+from messages import tell
 from reports.page.blocks import Picture, Prose
 from reports.text import one_line
 
@@ -28,11 +29,13 @@ class FigureMaker:
         prefix: of their names.
         png: also as PNG, for viewers without SVG, which no page of ours is: that takes a fifth of a report's time. One
             that is there already is drawn anew, so that it never tells of an older report.
+        drawn: what came of each, by name: a second language draws none again.
     """
 
     folder: Path | None = None
     prefix: str = ""
     png: bool = False
+    drawn: dict[str, Drawing | str] = field(default_factory=dict, repr=False)
 
     def make(self, name: str, draw: Draw) -> Picture | Prose:
         """One figure, or a sentence that says why it cannot be drawn."""
@@ -43,7 +46,8 @@ class FigureMaker:
         except Exception as error:
             # Whatever the drawing library meets on this machine: what was measured is worth more than its picture.
             drawn = undrawn(error)
-            print(f"figure {name} could not be drawn: {drawn}", file=sys.stderr)
+            print(tell("figure {name} could not be drawn: {reason}", name=name, reason=drawn), file=sys.stderr)
+        self.drawn[name] = drawn
         if isinstance(drawn, str):
             return absent(name, drawn)
         if self.folder is not None:
@@ -83,12 +87,13 @@ def drawing(name: str, draw: Draw, png: bool = False) -> Drawing | str:
 
 def absent(name: str, reason: str) -> Prose:
     """What stands in the place of a figure that cannot be drawn."""
-    return Prose(f"{name.replace('-', ' ').capitalize()}: n/a, {reason}.", small=True)
+    figure = name.replace("-", " ").capitalize()
+    return Prose(tell("{figure}: n/a, {reason}.", figure=figure, reason=reason), small=True)
 
 
 def undrawn(error: Exception) -> str:
     """Why a figure is missing that there should be."""
-    return one_line(f"it cannot be drawn here ({type(error).__name__}: {error})")
+    return one_line(tell("it cannot be drawn here ({error})", error=f"{type(error).__name__}: {error}"))
 
 
 def numbered(name: str, number: int) -> str:

@@ -102,14 +102,14 @@ class Forest:
         left, right = (self.scale.at(end) for end in self.band)
         one, middle = self.scale.at(1.0), self.scale.at(row.ratio)
         low, high = (self.scale.at(end) for end in ends)
-        mark = f'<circle cx="{middle}%" cy="11" r="{4 if row.minor else 5.5}"/>'
+        mark = f'<circle cx="{middle}%" cy="11" r="{4 if row.minor else 5.5}"/>'  # English
         if row.tone == "even":
             mark = f'<rect x="{middle}%" y="6" width="10" height="10" transform="translate(-5)"/>'
         return (
             f'<svg class="track" width="100%" height="22" aria-hidden="true"><title>{text_of(row)}</title>'
             f'<rect class="band" x="{left}%" width="{round(right - left, 2)}%" height="22"/>'
             f'<line class="one" x1="{one}%" x2="{one}%" y1="0" y2="22"/>'
-            f'<line class="span" x1="{low}%" x2="{high}%" y1="11" y2="11"/><g class="{row.tone}">{mark}</g></svg>'
+            f'<line class="span" x1="{low}%" x2="{high}%" y1="11" y2="11"/><g class="{row.tone}">{mark}</g></svg>'  # English
         )
 
     @property
@@ -122,7 +122,7 @@ class Forest:
             "</text>" for tick, at in ((tick, self.scale.at(tick)) for tick in self.scale.ticks)
         )  # fmt: skip
         return ('<svg class="axis" width="100%" height="21" aria-hidden="true">'
-                f'<line x1="0" x2="100%" y1=".5" y2=".5"/>{named}</svg>')
+                f'<line x1="0" x2="100%" y1=".5" y2=".5"/>{named}</svg>')  # English
 
 
 def anchor(at: float) -> str:

@@ -28,7 +28,7 @@ from reports.text import Floats
 # Between an axis and what it is counted in, such as 1e6: as matplotlib has it.
 OFFSET_PAD = 3.0
 # The style in force.
-LOOK: Mapping[str, Any] = cast("Mapping[str, Any]", mpl.rcParams)
+LOOK: Mapping[str, Any] = cast("Mapping[str, Any]", mpl.rcParams)  # English
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from messages import tell
 from reports.page.blocks import Raster
 from reports.text import size
 
@@ -57,7 +58,8 @@ def load(run_dir: Path, name: str, room: int = MOST_BYTES) -> File | str:
         fault = unreadable(root, real, min(room, MOST_BYTES))
         data = b"" if fault else real.read_bytes()
     except (OSError, ValueError, RuntimeError) as error:
-        fault = f"the file cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})"
+        fault = tell("the file cannot be read ({reason})",
+                     reason=getattr(error, "strerror", None) or type(error).__name__)
     if fault:
         return fault
     kind = kind_of(data)
@@ -65,31 +67,33 @@ def load(run_dir: Path, name: str, room: int = MOST_BYTES) -> File | str:
         return kind
     mime, width, height = kind
     if not (0 < width <= MOST_PIXELS and 0 < height <= MOST_PIXELS):
-        return "the file claims a size that no sampled image has"
+        return tell("the file claims a size that no sampled image has")
     return File(data, mime, width, height, quote(real.relative_to(root).as_posix()))
 
 
 def unreadable(root: Path, real: Path, room: int) -> str | None:
     """Why a resolved path must not be read; None when it may."""
     if root not in real.parents:
-        return "the recorded path leads out of the run folder"
+        return tell("the recorded path leads out of the run folder")
     if not real.is_file():
-        return "the file is not there"
+        return tell("the file is not there")
     taken = real.stat().st_size
-    return f"the file takes {size(taken)}, more than the report has room for" if taken > room else None
+    if taken <= room:
+        return None
+    return tell("the file takes {size}, more than the report has room for", size=size(taken))
 
 
 def kind_of(data: bytes) -> tuple[str, int, int] | str:
     """Type, width and height by an image's first and last bytes, or what is wrong with it."""
     if data.startswith(PNG) and len(data) > 32:
         if data[-8:-4] != PNG_END:
-            return "the PNG file has no end: it was cut off"
+            return tell("the PNG file has no end: it was cut off")
         return "image/png", *struct.unpack(">II", data[16:24])
     if data.startswith(GIF) and len(data) > 13:
         if not data.endswith(GIF_END):
-            return "the GIF file has no end: it was cut off"
+            return tell("the GIF file has no end: it was cut off")
         return "image/gif", *struct.unpack("<HH", data[6:10])
-    return "the file is neither a PNG nor a GIF image"
+    return tell("the file is neither a PNG nor a GIF image")
 
 
 class Shelf:
@@ -103,6 +107,6 @@ class Shelf:
         """The image file that a line of one arm names, or why it cannot be shown."""
         file = load(self.folder, name, self.left)
         if isinstance(file, str):
-            return Raster(slot, label, alt, caption, reason=f"{file}: {name}")
+            return Raster(slot, label, alt, caption, reason=tell("{reason}: {name}", reason=file, name=name))
         self.left -= len(file.data)
         return Raster(slot, label, alt, caption, file.uri, file.link, file.width, file.height)

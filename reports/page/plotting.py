@@ -17,13 +17,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from impls.pictures.plot import style
+from messages import tell
+from reports.page import font
 from reports.page.arrangement import arrange
 from reports.page.data import Data
 from reports.page.frame import Frame
 from reports.text import Floats, number, time_unit
 
 INK, MUTED, GRID, BAND, PAPER = "#1b1f24", "#5c6670", "#d5dae0", "#e8edf2", "#fffffe"
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 ROOT_STYLE = "stroke-linejoin:round;stroke-linecap:butt"
 
 
@@ -61,7 +62,7 @@ ALONE_STYLE = """<style>
 @media (prefers-color-scheme:dark){:root{color:#e6e9ec;background:#14181d;--paper:#14181d;--muted:#9aa5b0;
 --grid:#333b44;--band:#232a32;--arm-a:#56b4e9;--arm-f:#0072b2;--arm-g:#a8a8a8}}
 .targets>:hover{fill-opacity:.14}
-</style>"""
+</style>"""  # English
 RC: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ddpm-bench",
@@ -145,7 +146,7 @@ def legend_above(figure: Figure, axis: Axes, columns: int) -> None:
         figure.legend(
             handles,
             labels,
-            loc="outside upper left",
+            loc="outside upper left",  # English
             ncols=columns,
             handlelength=2.2,
             columnspacing=1.4,
@@ -159,7 +160,7 @@ def seconds_axis(axis: Axes, values_ns: Floats, name: str, which: str = "y") -> 
     target = axis.yaxis if which == "y" else axis.xaxis
     target.set_major_formatter(FuncFormatter(lambda value, _: number(value / factor)))
     target.set_minor_formatter(FuncFormatter(lambda value, _: ""))
-    (axis.set_ylabel if which == "y" else axis.set_xlabel)(f"{name}, {unit}")
+    (axis.set_ylabel if which == "y" else axis.set_xlabel)(tell("{name}, {unit}", name=name, unit=unit))
 
 
 def envelope(x: Floats, y: Floats, most: int = 800) -> tuple[Floats, Floats]:
@@ -204,7 +205,7 @@ def tidied(text: str, prefix: str) -> str:
     text = re.sub(r"(url\(#|href=\"#)([^)\"]+)", lambda m: m[1] + names[m[2]], text)
     # Only inside tags: what is written in the figure keeps its digits.
     text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\d+\.\d{3,}", _short, tag[0]), text)
-    text = re.sub(r"(font: (?:[\w.]+ )*?[\d.]+px) [^;\"]*", lambda m: f"{m[1]} {FONT}", text)
+    text = re.sub(r"(font: (?:[\w.]+ )*?[\d.]+px) [^;\"]*", lambda m: f"{m[1]} {font.stack()}", text)
     for color, variable in VARIABLES.items():
         text = text.replace(color, variable)
     text = re.sub(r"<defs>\s*</defs>", "", text)
@@ -227,11 +228,13 @@ def _short(match: re.Match[str]) -> str:
 def alone(text: str) -> str:
     """An inline SVG element as a file of its own, which follows the viewer's light or dark theme."""
     width, height = re.findall(r"viewBox=\"0 0 ([\d.]+) ([\d.]+)\"", text)[0]
+    letters = f"\n{font.style(text)}".rstrip()
     return (
         re.sub(
             r"<svg([^>]*)>",
             lambda m: (
                 f'<svg{m[1]} width="{float(width) * 4 / 3:.0f}" height="{float(height) * 4 / 3:.0f}">\n{ALONE_STYLE}'
+                f"{letters}"
             ),
             text,
             count=1,
@@ -252,4 +255,9 @@ def raster(figure: Figure) -> bytes:
 
 def style_context() -> AbstractContextManager[None]:
     """The house style, for as long as the context lasts."""
-    return style(RC)
+    return style(look())
+
+
+def look() -> dict[str, Any]:
+    """The house style in the reader's language."""
+    return {**RC, "font.family": font.families()}

@@ -11,16 +11,21 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from messages import marked, tell
 from messages.templates import install
+from reports.page import font
 from reports.page.blocks import Report, Table
 from reports.text import NA, UNPRINTABLE, Value, printable
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+# Words of a journal that templates tell: what became of a run, and how grave a finding is.
+RECORDED = (marked("complete"), marked("failed"), marked("interrupted"), marked("unfinished"), marked("damaged"),
+            marked("Error"), marked("Warning"), marked("Info"))  # fmt: skip
 
 
 def html(report: Report) -> str:
     """The report as one self-contained page."""
-    return html_environment().get_template("report.html").render(report=report)
+    return page("report.html", report=report)
 
 
 def markdown(report: Report) -> str:
@@ -51,7 +56,7 @@ def _environment(finalize: Callable[[object], object], **filters: Callable[..., 
         extensions=["jinja2.ext.i18n"],
         finalize=finalize,
     )
-    environment.filters.update(filters)
+    environment.filters.update(filters, told=tell)
     install(environment)
     return environment
 
@@ -118,15 +123,15 @@ def grid(table: Table) -> Markup:
     sort = "facts" if columns == 2 else ""
     if columns > MOST_ON_PHONE:
         sort = "spread" if columns > MOST_ON_TABLET else "stack"
-    heads = "".join(f'<th scope="col">{cell(value)}</th>' for value in table.head)
+    heads = "".join(f'<th scope="col">{cell(value)}</th>' for value in table.head)  # English
     rows = "".join(
-        f'<tr><th scope="row">{cell(first)}</th>'
+        f'<tr><th scope="row">{cell(first)}</th>'  # English
         + "".join([f"<td{name}>{cell(value)}</td>" for name, value in zip(names[1:], rest, strict=True)]) + "</tr>\n"
         for first, *rest in table.rows
     )  # fmt: skip
     marked = f' class="{sort}"' if sort else ""
     return Markup(f'<table{marked} aria-label="{escaped(table.caption)}">\n<thead><tr>{heads}</tr></thead>\n'
-                  f"<tbody>\n{rows}</tbody>\n</table>")
+                  f"<tbody>\n{rows}</tbody>\n</table>")  # English
 
 
 # What HTML reads, and what is never shown.
@@ -137,13 +142,13 @@ def cell(value: Value) -> str:
     """What stands in a cell."""
     text = escaped(value.text)
     if value.text == NA:
-        text = f'<span class="na">{text}</span>'
+        text = f'<span class="na">{text}</span>'  # English
     elif value.slot:
-        text = f'<span class="arm arm-{escape(value.slot)}">{text}</span>'
+        text = f'<span class="arm arm-{escape(value.slot)}">{text}</span>'  # English
     elif value.link:
         text = f'<a href="{escape(value.link)}" download>{text}</a>'
     elif value.mark:
-        text = f'<span class="{value.mark}">{text}</span>'
+        text = f'<span class="{value.mark}">{text}</span>'  # English
     return f"{text}<small>{escaped(value.note)}</small>" if value.note else text
 
 
@@ -158,5 +163,8 @@ def _clean(value: object) -> object:
 
 
 def page(template: str, **values: object) -> str:
-    """Any other page, such as the index."""
-    return html_environment().get_template(template).render(**values)
+    """Any page, such as the index; with the letters of its language."""
+    text = html_environment().get_template(template).render(**values)
+    letters = font.face(text)
+    # What a page tells is escaped: this is the end of its head.
+    return text.replace("</head>", f"<style>{letters}{font.PAGE}</style>\n</head>", 1) if letters else text

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.record.writer import write_atomically
 from impls.errors import UsageError
+from messages import tell
 from reports.page import render
 from reports.page.blocks import Report
 from reports.page.figures import FigureMaker
@@ -34,6 +35,6 @@ def write(name: str, folder: Path, made: Callable[[FigureMaker], Report], png: b
         write_atomically(folder / f"{name}.md", render.markdown(page))
         write_atomically(folder / f"{name}.html", render.html(page))
     except OSError as error:
-        raise UsageError(f"{folder}: cannot write {name}.html ({error.strerror or error}): give another folder with "
-                         "--out") from error
+        raise UsageError(tell("{folder}: cannot write {name} ({reason}): give another folder with --out", folder=folder,
+                              name=f"{name}.html", reason=error.strerror or error)) from error
     return folder / f"{name}.html"
