@@ -106,10 +106,10 @@ class Forest:
         if row.tone == "even":
             mark = f'<rect x="{middle}%" y="6" width="10" height="10" transform="translate(-5)"/>'
         return (
-            f'<svg class="track" width="100%" height="22" aria-hidden="true"><title>{text_of(row)}</title>'
+            f'<svg class="track" width="100%" height="22" aria-hidden="true"><title>{text_of(row)}</title>'  # English
             f'<rect class="band" x="{left}%" width="{round(right - left, 2)}%" height="22"/>'
             f'<line class="one" x1="{one}%" x2="{one}%" y1="0" y2="22"/>'
-            f'<line class="span" x1="{low}%" x2="{high}%" y1="11" y2="11"/><g class="{row.tone}">{mark}</g></svg>'  # English
+            f'<line class="span" x1="{low}%" x2="{high}%" y1="11" y2="11"/><g class="{row.tone}">{mark}</g></svg>'
         )
 
     @property
