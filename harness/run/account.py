@@ -9,9 +9,11 @@ from pathlib import Path
 
 from harness.record.events import Resumed, RunEnded, WarmUp, WorkerStarted
 from harness.record.run import RecordedRun
+from messages import marked, tell
 
 # Parts of a session, as `RunEnded.spent_s` names them.
-CORE, PARITY, COLD, BLOCKS = "core", "parity", "cold starts", "blocks"
+CORE, PARITY, COLD, BLOCKS = "core", "parity", "cold starts", "blocks"  # English
+WHOLE_CORE, KERNELS = marked("the framework's core"), marked("kernels")
 # What `make` notes of the installation, in the environment that it made.
 STAMP = ".installed"
 
@@ -38,15 +40,15 @@ def spent(run: RecordedRun, report_s: float) -> dict[str, float]:
     warm = _seconds(one.start_ns[-1] + one.step_ns[-1] - one.start_ns[1] for one in run.of(WarmUp)
                     if len(one.start_ns) > 1)
     found = {
-        "the framework's core": told.get(CORE, 0.0),
-        "kernels": sum(compiled.values()),
-        "parity": told.get(PARITY, 0.0) - compiled["parity"],
-        "cold starts": told.get(COLD, 0.0),
-        "starting processes": starts,
-        "warm-up": warm,
-        "windows": told.get(BLOCKS, 0.0) - starts - compiled["measure"] - warm,
+        WHOLE_CORE: told.get(CORE, 0.0),
+        KERNELS: sum(compiled.values()),
+        marked("parity"): told.get(PARITY, 0.0) - compiled["parity"],
+        marked("cold starts"): told.get(COLD, 0.0),
+        marked("starting processes"): starts,
+        marked("warm-up"): warm,
+        marked("windows"): told.get(BLOCKS, 0.0) - starts - compiled["measure"] - warm,
     }
-    return {**found, "the rest": whole - sum(found.values()), "report": report_s}
+    return {**found, marked("the rest"): whole - sum(found.values()), marked("report"): report_s}
 
 
 def lines(run: RecordedRun, report_s: float, install_s: float | None) -> list[str]:
@@ -60,11 +62,13 @@ def lines(run: RecordedRun, report_s: float, install_s: float | None) -> list[st
     if not first_run(run):
         return []
     found = spent(run, report_s)
-    shown = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in found.items() if seconds >= 0.5)
-    whole, once = sum(found.values()), found["the framework's core"] + found["kernels"]
-    before = f"; the installation before it: {install_s:.0f} s" if install_s is not None else ""
-    return [f"this first run took {whole / 60:.1f} min: {shown}{before}",
-            f"core and kernels are kept: the next run takes about {(whole - once) / 60:.1f} min"]
+    parts = tell(", ").join(f"{tell(name)} {seconds:.0f} s" for name, seconds in found.items() if seconds >= 0.5)
+    whole, once = sum(found.values()), found[WHOLE_CORE] + found[KERNELS]
+    took = f"{whole / 60:.1f}"
+    return [tell("this first run took {took} min: {parts}", took=took, parts=parts) if install_s is None else
+            tell("this first run took {took} min: {parts}; the installation before it: {seconds} s", took=took,
+                 parts=parts, seconds=f"{install_s:.0f}"),
+            tell("core and kernels are kept: the next run takes about {takes} min", takes=f"{(whole - once) / 60:.1f}")]
 
 
 def installed_s(environment: Path = Path(sys.prefix)) -> float | None:

@@ -11,6 +11,7 @@ from harness.record.findings import ARM_ALIAS
 from impls.devices import bf16_units
 from impls.errors import UsageError
 from impls.registry import BEST, Device, Job, leading_arm, parse_arm
+from messages import recorded, shown, tell
 
 
 def job_of(suite: Suite) -> Job:
@@ -28,8 +29,12 @@ def aliases(options: BenchConfig, device: Device, job: Job) -> dict[str, str]:
     for name, arm in found.items():
         # Two of one name would be a run of an arm against itself.
         if arm in {other.name for other in options.compared}:
-            raise UsageError(f"--arms {options.arms}: {name} stands for {arm} here, which is named already ({job} on "
-                             f"{_where(device)}): leave it out")
+            where = shown(_where(device))
+            raise UsageError(
+                tell("--arms {arms}: {name} stands for {arm} here, which is named already (sampling {where}): leave it "
+                     "out", arms=options.arms, name=name, arm=arm, where=where) if job == "sampling" else
+                tell("--arms {arms}: {name} stands for {arm} here, which is named already (training {where}): leave it "
+                     "out", arms=options.arms, name=name, arm=arm, where=where))
     return found
 
 
@@ -46,13 +51,21 @@ def written_out(options: BenchConfig, names: Mapping[str, str]) -> BenchConfig:
 
 def findings(names: Mapping[str, str], device: Device, job: Job) -> Sequence[Finding]:
     """What each of them stands for, for the journal and whoever waits."""
-    return [ARM_ALIAS.found(f"{name} = {arm.partition(':')[2] or 'no option'}, for {job} on {_where(device)}")
-            for name, arm in names.items()]
+    return [ARM_ALIAS.found(_stands_for(name, arm.partition(":")[2], device, job)) for name, arm in names.items()]
+
+
+def _stands_for(name: str, found: str, device: Device, job: Job) -> str:
+    found, where = found or recorded("no option"), _where(device)
+    return (recorded("{name} = {options}, for sampling {where}", name=name, options=found, where=where)
+            if job == "sampling" else
+            recorded("{name} = {options}, for training {where}", name=name, options=found, where=where))
 
 
 def _where(device: Device) -> str:
-    units = "" if bf16_units(device) else ", which has no units for bfloat16"
-    return f"{'CUDA' if device == 'cuda' else 'the CPU'}{units}"
+    if bf16_units(device):
+        return recorded("on CUDA") if device == "cuda" else recorded("on the CPU")
+    return (recorded("on CUDA, which has no units for bfloat16") if device == "cuda" else
+            recorded("on the CPU, which has no units for bfloat16"))
 
 
 def _renamed(text: str, names: Mapping[str, str]) -> str:

@@ -32,6 +32,7 @@ from impls.data.array_cache import default_folder
 from impls.devices import has_driver
 from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, StorageError, UsageError
 from impls.store.checkpoint import save_arrays
+from messages import tell
 
 
 def execute(job: Job, progress: Progress) -> int:
@@ -75,7 +76,7 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
                   *unused_gpu(options.device, first.device, job.device_reason, has_driver()),
                   *(one for plan in job.plans for one in plan.part.remarks(options))])
     writer = _continued(resumed) if resumed else RunWriter.create(Path(options.out), first.suite.name)
-    progress.say(f"run folder {writer.path}")
+    progress.say(tell("run folder {path}", path=writer.path))
     scratch.writes(writer.path)
     sessions = LocalSessions(threads, scratch, options.python, watcher=progress)
     telemetry = Telemetry(writer, first.device)
@@ -100,8 +101,8 @@ def _continued(resumed: RecordedRun) -> RunWriter:
     writer = RunWriter(resumed.path)
     if len(writer.run.events) != len(resumed.events):
         writer.close()
-        raise UsageError(f"--resume {resumed.path}: another process went on with it meanwhile: look at it, then try "
-                         "again")
+        raise UsageError(tell("--resume {path}: another process went on with it meanwhile: look at it, then try again",
+                              path=resumed.path))
     return writer
 
 
@@ -123,13 +124,14 @@ def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRu
             writer.discard()
             raise
         writer.finish(runner.end("interrupted", EXIT_INTERRUPTED))
-        print(f"\ninterrupted; go on with: run_bench.py --resume {writer.path}", file=sys.stderr)
+        print("\n" + tell("interrupted; go on with: run_bench.py --resume {path}", path=writer.path), file=sys.stderr)
         return EXIT_INTERRUPTED
     except (UsageError, StorageError) as error:
         if resumed is None and not bench.ledger.anything_measured:
             writer.discard()
             if isinstance(error, StorageError):
-                raise UsageError(f"--out {writer.path.parent}: {error.reason}: give a folder with more room") from error
+                raise UsageError(tell("--out {path}: {reason}: give a folder with more room", path=writer.path.parent,
+                                      reason=error.reason)) from error
         elif isinstance(error, UsageError):
             # What was measured stays: this is a fault that came up on the way, such as a full disk for temporary files.
             writer.finish(runner.end("interrupted", EXIT_USAGE))
@@ -143,7 +145,8 @@ def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRu
     for line in account.lines(writer.run, bench.clock() - began, account.installed_s()):
         bench.progress.say(line)
     if end.status == "interrupted":
-        print(f"the time limit ended the run; go on with: run_bench.py --resume {writer.path}", file=sys.stderr)
+        print(tell("the time limit ended the run; go on with: run_bench.py --resume {path}", path=writer.path),
+              file=sys.stderr)
     writer.summarise()
     writer.close()
     return code
@@ -167,11 +170,12 @@ def check_data(batch_size: int, images: int, image_shape: Sequence[int], model_s
         UsageError: the batch is larger than the data set, or the images do not have the network's shape.
     """
     if batch_size > images:
-        raise UsageError(f"--batch-size {batch_size}: the data set has only {images} images: choose at most {images}")
+        raise UsageError(tell("--batch-size {size}: the data set has only {images} images: choose at most {images}",
+                              size=batch_size, images=images))
     if list(image_shape) != list(model_shape):
-        raise UsageError(
-            f"the data set's images are {'x'.join(map(str, image_shape))}, the network's are "
-            f"{'x'.join(map(str, model_shape))}: choose another data set or another model.image_size")
+        raise UsageError(tell(
+            "the data set's images are {images}, the network's are {network}: choose another data set or another "
+            "model.image_size", images="x".join(map(str, image_shape)), network="x".join(map(str, model_shape))))
 
 
 def _recorded(dataset: datasets.Dataset) -> DatasetRecorded:
@@ -183,5 +187,7 @@ def _recorded(dataset: datasets.Dataset) -> DatasetRecorded:
 def _check_dataset(resumed: RecordedRun, dataset: datasets.Dataset) -> None:
     before = resumed.last(DatasetRecorded)
     if before is not None and before.sha256 != dataset.sha256:
-        raise UsageError(f"--resume {resumed.path}: it used the data set {before.name} ({before.sha256[:12]}), "
-                         f"this is {dataset.name} ({dataset.sha256[:12]}): give the same --data-root")
+        raise UsageError(tell(
+            "--resume {path}: it used the data set {before} ({hash_before}), this is {now} ({hash_now}): give the same "
+            "--data-root", path=resumed.path, before=before.name, hash_before=before.sha256[:12], now=dataset.name,
+            hash_now=dataset.sha256[:12]))

@@ -14,7 +14,7 @@ from harness.processes.scratch import Scratch
 from harness.record.events import RunEnded
 from harness.record.writer import RunWriter
 from impls.errors import EXIT_FAILED, EXIT_OK
-from messages import VARIABLE, language
+from messages import VARIABLE, language, tell
 
 
 def conclude(path: Path, say: Callable[[str], None]) -> int:
@@ -24,9 +24,9 @@ def conclude(path: Path, say: Callable[[str], None]) -> int:
         path: the run folder.
         say: shows progress.
     """
-    say("building the report")
+    say(tell("building the report"))
     if not (report_command("build", path) and report_command("index", path.parent)):
-        print(f"the report could not be built; the measurements are safe in {path}", file=sys.stderr)
+        print(tell("the report could not be built; the measurements are safe in {path}", path=path), file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
 
@@ -37,7 +37,7 @@ def mend(path: Path, say: Callable[[str], None]) -> int:
     Raises:
         UsageError: another process is still at it.
     """
-    say(f"{path} is complete but for its report")
+    say(tell("{path} is complete but for its report", path=path))
     # Killed while it builds, it leaves as little as a run does, and takes away what was left before.
     with Scratch() as scratch, closing(RunWriter(path)) as writer:
         scratch.writes(path)

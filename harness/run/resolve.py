@@ -22,6 +22,7 @@ from impls.errors import UnavailableError, UsageError
 from impls.pair.file import PairFile, read_pair
 from impls.recipe.config import ExperimentConfig, SampleConfig
 from impls.registry import Arm, Device
+from messages import recorded, shown, speaking, tell
 
 if TYPE_CHECKING:
     from harness.processes.session import Session
@@ -44,7 +45,7 @@ class Job:
         options: what the user said.
         recipe: the experiment that it amounts to.
         plans: what runs, part by part.
-        device_reason: why on this device.
+        device_reason: why on this device, as it is recorded.
         command: the command line, for the record.
         given: weights that all arms sample from; None for random ones.
         resumed: the run that goes on; None for a new one.
@@ -100,16 +101,16 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
     device, reason = _device(options, progress, check=lambda: planned(options, either))
     if (device, either) == ("cpu", "cuda") and options.device == "auto":
         fault = next(fault for arm in options.compared if (fault := arm.device_fault("cpu")))
-        raise UsageError(f"{fault}; {reason}")
+        raise UsageError(f"{shown(fault)}; {shown(reason)}")
     options, without = default_arms(options, device)
     reason += f"; {without}" if without else ""
     names = aliases(options, device, job_of(SUITES[options.suite]))
     options = written_out(options, names)
     recipe, plans = planned(options, device)
     if not options.dry_run:
-        progress.say(f"device {device}: {reason}")
+        progress.say(tell("device {device}: {reason}", device=device, reason=shown(reason)))
         for note in dict.fromkeys(note for plan in plans for note in plan.part.notes(recipe)):
-            progress.say(f"note: {note}")
+            progress.say(tell("note: {note}", note=shown(note)))
     return Job(options, recipe, plans, reason, command, given, overrides=overrides, pair=pair,
                aliases=names)
 
@@ -138,7 +139,7 @@ def _for_images(overrides: Mapping[str, Any], channels: int | None) -> Mapping[s
 
 def common_device(choice: str, arms: Sequence[Arm], driver_fault: Callable[[], str | None],
                   probe: Callable[[Arm], str | None]) -> tuple[Device, str]:
-    """The device for all arms, with the reason: CUDA only when every one of them can use it, never different ones.
+    """The device for all arms, with the reason, as it is recorded: CUDA only when every one of them can use it.
 
     Args:
         choice: "auto", "cpu" or "cuda".
@@ -150,16 +151,19 @@ def common_device(choice: str, arms: Sequence[Arm], driver_fault: Callable[[], s
         UnavailableError: "cuda" was asked for and an arm cannot use it.
     """
     if choice == "cpu":
-        return "cpu", "as asked"
+        return "cpu", recorded("as asked")
     for arm in dict.fromkeys(arms):
-        fault = arm.device_fault("cuda") or driver_fault() or probe(arm)
+        with speaking("en"):
+            fault = arm.device_fault("cuda") or driver_fault()
+        fault = fault or probe(arm)
         if fault is None:
             continue
         reason = fault if fault.startswith(arm.name) else f"{arm.name}: {fault}"
         if choice == "cuda":
-            raise UnavailableError(f"--device cuda: {reason}: choose --device cpu or leave this arm out")
-        return "cpu", f"not every arm can use CUDA here: {reason}"
-    return "cuda", "as asked" if choice == "cuda" else "every arm can use it"
+            raise UnavailableError(tell("--device cuda: {reason}: choose --device cpu or leave this arm out",
+                                        reason=shown(reason)))
+        return "cpu", recorded("not every arm can use CUDA here: {reason}", reason=reason)
+    return "cuda", recorded("as asked") if choice == "cuda" else recorded("every arm can use it")
 
 
 def _device(options: BenchConfig, progress: Progress, check: Callable[[], object]) -> tuple[Device, str]:
@@ -183,13 +187,15 @@ def _device(options: BenchConfig, progress: Progress, check: Callable[[], object
             return made
 
         def probe(arm: Arm) -> str | None:
-            progress.say(f"asking {arm.name} whether it can use CUDA")
+            progress.say(tell("asking {arm} whether it can use CUDA", arm=arm.name))
             runs = arm.spelled_out("cuda", job_of(SUITES[options.suite]))
             return _cuda_fault(sessions(), arm, runs.name, options.cpu_threads)
 
         device, reason = common_device(options.device, options.compared, gpu.fault, probe)
-    if device == "cuda" and gpu.words():
-        reason += f"; on {gpu.words()}"
+    named = gpu.words()
+    if device == "cuda" and named:
+        reason = (recorded("as asked; on {gpu}", gpu=named) if options.device == "cuda" else
+                  recorded("every arm can use it; on {gpu}", gpu=named))
     return device, reason
 
 
@@ -214,16 +220,20 @@ def _no_tf32(both: BenchConfig) -> str | None:
     try:
         model_paths(both)
     except UsageError:
-        return "only the strict float32 pair, because --model-path gives weights arm by arm"
+        return recorded("only the strict float32 pair, because --model-path gives weights arm by arm")
     try:
-        require_tf32_switch(tf32=True)
+        with speaking("en"):
+            require_tf32_switch(tf32=True)
     except UnavailableError as error:
-        return f"only the strict float32 pair: {error}"
+        return recorded("only the strict float32 pair: {error}", error=error)
     found = gpu.capability()
     if found is not None and found >= TF32_CAPABILITY:
         return None
-    what = "cannot be read" if found is None else f"is {found[0]}.{found[1]}"
-    return f"only the strict float32 pair: TF32 needs compute capability 8.0, that of this GPU {what}"
+    if found is None:
+        return recorded("only the strict float32 pair: TF32 needs compute capability 8.0, that of this GPU cannot be "
+                        "read")
+    return recorded("only the strict float32 pair: TF32 needs compute capability 8.0, that of this GPU is {capability}",
+                    capability=f"{found[0]}.{found[1]}")
 
 
 def _cuda_fault(sessions: LocalSessions, arm: Arm, runs: str, threads: int) -> str | None:
@@ -299,11 +309,12 @@ def given_weights(options: BenchConfig, said: Mapping[str, Any] | None = None) -
 
     found = [load_weights(path) for path in dict.fromkeys(model_paths(options).values())]
     if len({(one.config.model.image_size, one.config.model.image_channels) for one in found}) > 1:
-        raise UsageError("--model-path: the networks draw images of different sizes, which cannot be compared")
+        raise UsageError(tell("--model-path: the networks draw images of different sizes, which cannot be compared"))
     for other in found[1:]:
         if other.config.diffusion != found[0].config.diffusion:
-            raise UsageError(f"--model-path: {found[0].path} and {other.path} have different diffusions (noise "
-                             "schedule, number of timesteps or variance), which cannot be compared")
+            raise UsageError(tell(
+                "--model-path: {one} and {other} have different diffusions (noise schedule, number of timesteps or "
+                "variance), which cannot be compared", one=found[0].path, other=other.path))
     if said is not None:
         _require_one_sampling(found, said)
     return found[0]
@@ -315,5 +326,7 @@ def _require_one_sampling(found: Sequence[Weights], said: Mapping[str, Any]) -> 
         one, another = own_sampling(first, said), own_sampling(other, said)
         for key in sorted(one):
             if one[key] != another[key]:
-                raise UsageError(f"--model-path: {first.path} is sampled with {key} {one[key]}, {other.path} with "
-                                 f"{another[key]}: set experiment.sample.{key} for both in a --config file")
+                raise UsageError(tell(
+                    "--model-path: {path} is sampled with {key} {value}, {other} with {another}: set "
+                    "experiment.sample.{key} for both in a --config file", path=first.path, key=key, value=one[key],
+                    other=other.path, another=another[key]))

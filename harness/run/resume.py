@@ -22,6 +22,7 @@ from impls.pair.file import PairFile
 from impls.recipe.config import validated
 from impls.registry import Device
 from impls.tools.cli import alias, command_line
+from messages import choice, recorded, recorded_plural, speaking, tell
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,24 @@ def resumption(argv: Sequence[str]) -> Resumption:
     run = read_run(path)
     started = run.started
     if started is None:
-        raise UsageError(f"--resume {path}: the first line of its journal is damaged: start a new run")
+        raise UsageError(tell("--resume {path}: the first line of its journal is damaged: start a new run", path=path))
     if run.status == "complete" and not report_due(path):
-        raise UsageError(f"--resume {path}: that run is complete: nothing is left to do")
-    recorded = _recorded(path, started)
+        raise UsageError(tell("--resume {path}: that run is complete: nothing is left to do", path=path))
+    before = _options(path, started)
     if asked.config is not None:
-        raise UsageError(f"--resume {path}: takes its configuration from the run: leave --config out")
+        raise UsageError(tell("--resume {path}: takes its configuration from the run: leave --config out", path=path))
     # What an arm stood for stays, whatever it would stand for now.
-    config = written_out(command_line(words, recorded, PROG), started.declared.get("aliases") or {})
-    changed = [f"--{name.replace('_', '-')} was {getattr(recorded, name)!r}, not {getattr(config, name)!r}"
+    config = written_out(command_line(words, before, PROG), started.declared.get("aliases") or {})
+    changed = [tell("{option} was {before}, not {now}", option=f"--{name.replace('_', '-')}",
+                    before=repr(getattr(before, name)), now=repr(getattr(config, name)))
                for name in BenchConfig.model_fields
-               if name not in FREE_ON_RESUME and getattr(config, name) != getattr(recorded, name)]
+               if name not in FREE_ON_RESUME and getattr(config, name) != getattr(before, name)]
     if changed:
-        raise UsageError(f"--resume {path}: the options of that run cannot change: {'; '.join(changed)}: "
-                         f"leave {'it' if len(changed) == 1 else 'them'} out or start a new run")
+        raise UsageError(choice(
+            len(changed),
+            "--resume {path}: the options of that run cannot change: {changed}: leave it out or start a new run",
+            "--resume {path}: the options of that run cannot change: {changed}: leave them out or start a new run",
+            path=path, changed="; ".join(changed)))
     check_threads(config)
     return Resumption(run, started, config)
 
@@ -70,12 +75,12 @@ def go_on(resumed: Resumption, command: Sequence[str]) -> Job:
         UsageError: its weights cannot be read any more, or its recipe cannot be understood.
     """
     options, declared = resumed.options, resumed.started.declared
-    recipe = validated(resumed.started.experiment, f"{resumed.run.path}: experiment")
+    recipe = validated(resumed.started.experiment, f"{resumed.run.path}: experiment")  # English
     given, pair = given_weights(options), given_pair(options)
     _check_pair(resumed.run, pair)
     device: Device = "cuda" if declared.get("device") == "cuda" else "cpu"
     plans = make_plans(asked_of(options, device, recipe, {}, declared))
-    return Job(options, recipe, plans, "as before the interruption", command, given, resumed.run, pair=pair,
+    return Job(options, recipe, plans, recorded("as before the interruption"), command, given, resumed.run, pair=pair,
                aliases=declared.get("aliases") or {})
 
 
@@ -85,8 +90,8 @@ def _check_pair(run: RecordedRun, pair: PairFile | None) -> None:
     if pair is None or before is None or before.files == dict(pair.hashes):
         return
     changed = [name for name in (before.files | dict(pair.hashes)) if before.files.get(name) != pair.hashes.get(name)]
-    raise UsageError(f"--resume {run.path}: {', '.join(changed)} of the pair {pair.path} changed since: start a new "
-                     "run, or bring the old file back")
+    raise UsageError(tell("--resume {run}: {files} of the pair {pair} changed since: start a new run, or bring the old "
+                          "file back", run=run.path, files=", ".join(changed), pair=pair.path))
 
 
 def check_machine(run: RecordedRun, now: EnvironmentRecorded, allowed: bool = False) -> Finding | None:
@@ -106,32 +111,38 @@ def check_machine(run: RecordedRun, now: EnvironmentRecorded, allowed: bool = Fa
     before, done = run.last(EnvironmentRecorded), len(finished_blocks(run))
     if before is None and not done:
         return None
-    if before is None:
-        changed = "the line that told of it is lost, so that nothing can be compared"
-    else:
-        changed = "; ".join(f"{name} was {_shown(name, before)}, is {_shown(name, now)}"
-                            for name in before.starred if before.facts.get(name) != now.facts.get(name))
+    changed = _changed(before, now)
     if not changed:
         return None
     if not allowed:
-        raise UsageError(f"--resume {run.path}: the environment has changed: {changed}: start a new run, or accept "
-                         "it with --allow-env-change")
-    return ENVIRONMENT_CHANGED.found(f"the run went on in another environment, after {done} finished "
-                                     f"block{'' if done == 1 else 's'}: {changed}")
+        raise UsageError(tell("--resume {path}: the environment has changed: {changed}: start a new run, or accept it "
+                              "with --allow-env-change", path=run.path, changed=changed))
+    with speaking("en"):
+        changed = _changed(before, now)
+    return ENVIRONMENT_CHANGED.found(recorded("the run went on in another environment, after {blocks}: {changed}",
+                                              blocks=recorded_plural(done, "finished block"), changed=changed))
 
 
-def _shown(name: str, recorded: EnvironmentRecorded) -> str:
-    fact = recorded.facts.get(name)
+def _changed(before: EnvironmentRecorded | None, now: EnvironmentRecorded) -> str:
+    """What is not as it was; empty where everything is."""
+    if before is None:
+        return tell("the line that told of it is lost, so that nothing can be compared")
+    return "; ".join(tell("{name} was {before}, is {now}", name=name, before=_fact(name, before), now=_fact(name, now))
+                     for name in before.starred if before.facts.get(name) != now.facts.get(name))
+
+
+def _fact(name: str, machine: EnvironmentRecorded) -> str:
+    fact = machine.facts.get(name)
     if fact is None:
-        return "not set" if name.startswith("env_") else "unknown"
+        return tell("not set") if name.startswith("env_") else tell("unknown")
     return repr(fact[:12] if name.endswith("_sha256") and isinstance(fact, str) else fact)
 
 
-def _recorded(path: Path, started: RunStarted) -> BenchConfig:
+def _options(path: Path, started: RunStarted) -> BenchConfig:
     data: dict[str, Any] = {**started.bench, "resume": None, "allow_env_change": False, "quiet": False,
                             "dry_run": False, "config": None}
     try:
         return BenchConfig.model_validate(data)
     except ValidationError as error:
-        raise UsageError(f"--resume {path}: that run was made by another version of this program: "
-                         "start a new run") from error
+        raise UsageError(tell("--resume {path}: that run was made by another version of this program: start a new run",
+                              path=path)) from error

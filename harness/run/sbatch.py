@@ -18,6 +18,7 @@ from harness.run.resolve import asked_of, given_pair, given_weights
 from impls.errors import UsageError
 from impls.registry import Device
 from impls.tools.cli import alias
+from messages import language, tell
 
 # What the script says in its own way, with their values.
 _OWN = ("--sbatch", "--tasks", "--out")
@@ -54,15 +55,15 @@ class Script:
                 self.parts.rmdir()
                 raise
         except FileExistsError as error:
-            raise UsageError(f"--sbatch {error.filename}: is there already: choose another name, or remove it"
-                             ) from error
+            raise UsageError(tell("--sbatch {path}: is there already: choose another name, or remove it",
+                                  path=error.filename)) from error
         except OSError as error:
-            raise UsageError(f"--sbatch {self.path}: cannot write {error.filename}: {error.strerror or error}: choose "
-                             "a folder of your own") from error
+            raise UsageError(tell("--sbatch {path}: cannot write {file}: {why}: choose a folder of your own",
+                                  path=self.path, file=error.filename, why=error.strerror or error)) from error
 
     def sentence(self) -> str:
         """What to do with it."""
-        return f"wrote {self.path}; next: sbatch {shlex.quote(str(self.path))}"
+        return tell("wrote {path}; next: sbatch {quoted}", path=self.path, quoted=shlex.quote(str(self.path)))
 
 
 def script(options: BenchConfig, overrides: Mapping[str, Any], words: Sequence[str]) -> Script:
@@ -85,36 +86,40 @@ def script(options: BenchConfig, overrides: Mapping[str, Any], words: Sequence[s
     of, blocks = options.tasks, options.blocks
     lines = [
         "#!/bin/bash",
-        f"# One run of {blocks} blocks, measured in {of} parts: task i takes blocks i, i + {of}, ... into a journal of "
-        "its own.",
-        f"#   measure it           sbatch {file}",
-        f"#   one part alone       sbatch --array=1 {file}     (goes on where it was)",
-        f"#   all parts together   python -m reports merge {folder}/part-* --out {merged}",
+        tell("# One run of {blocks} blocks, measured in {of} parts: task i takes blocks i, i + {of}, ... into a "
+             "journal of its own.", blocks=blocks, of=of),
+        tell("#   measure it           sbatch {file}", file=file),
+        tell("#   one part alone       sbatch --array=1 {file}     (goes on where it was)", file=file),
+        tell("#   all parts together   python -m reports merge {folder}/part-* --out {merged}", folder=folder,
+             merged=merged),
         f"#SBATCH --job-name={options.suite}",
         f"#SBATCH --array=0-{of - 1}",
         "#SBATCH --nodes=1",
         "#SBATCH --ntasks=1",
         *([f"#SBATCH --cpus-per-task={options.threads}"] if options.threads is not None else []),
         *(["#SBATCH --gres=gpu:1"] if options.device == "cuda" else []),
-        "# What else runs on a node disturbs what is measured there.",
+        tell("# What else runs on a node disturbs what is measured there."),
         "#SBATCH --exclusive",
-        f"# {WARNED_S} s before its time is up a task ends its journal; every finished block is kept.",
+        tell("# {seconds} s before its time is up a task ends its journal; every finished block is kept.",
+             seconds=WARNED_S),
         f"#SBATCH --signal=B:TERM@{WARNED_S}",
         "#SBATCH --requeue",
         "#SBATCH --open-mode=append",
         f"#SBATCH --output={folder}/task-%a.log",
-        "# Yours, here or on the command line of sbatch: --partition, --account, --time"
-        + ("" if options.device == "cuda" else ", and --gres=gpu:1 for a GPU") + ".",
-        "set -euo pipefail",
+        tell("# Yours, here or on the command line of sbatch: --partition, --account, --time.")
+        if options.device == "cuda" else
+        tell("# Yours, here or on the command line of sbatch: --partition, --account, --time, and --gres=gpu:1 for a "
+             "GPU."),
+        "set -euo pipefail",  # English
         "",
-        f"cd {shlex.quote(os.getcwd())}",
+        f"cd {shlex.quote(os.getcwd())}",  # English
         f"part={folder}/part-$SLURM_ARRAY_TASK_ID",
-        'for journal in "$part"/*/journal.jsonl; do',
+        'for journal in "$part"/*/journal.jsonl; do',  # English
         '    if [ -s "$journal" ]; then',
-        f'        exec {program} --resume "$(dirname "$journal")"',
+        f'        exec {program} --resume "$(dirname "$journal")"{_language(words)}',  # English
         "    fi",
         "done",
-        f'exec {program} {shlex.join(_kept(words))} --share "$SLURM_ARRAY_TASK_ID/{of}" --out "$part"',
+        f'exec {program} {shlex.join(_kept(words))} --share "$SLURM_ARRAY_TASK_ID/{of}" --out "$part"',  # English
     ]
     return Script(path, parts, "\n".join(lines) + "\n")
 
@@ -127,6 +132,12 @@ def _check(options: BenchConfig, overrides: Mapping[str, Any]) -> None:
     # Built anew, because a copy keeps what was worked out before.
     first = BenchConfig(**{**options.model_dump(), "share": f"0/{options.tasks}", "sbatch": None})
     make_plans(asked_of(first, device, recipe, overrides))
+
+
+def _language(words: Sequence[str]) -> str:
+    """What a task that goes on is told of it, where the command line names it; else the environment does."""
+    said = any(word.partition("=")[0] == "--lang" for word in words)
+    return f" --lang {language()}" if said else ""  # English
 
 
 def _kept(words: Sequence[str]) -> list[str]:
