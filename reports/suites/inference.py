@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.record.events import PartName
+from messages import marked, tell
 from reports.chapters import chapter
 from reports.page.blocks import Section
 from reports.page.figures import FigureMaker
@@ -18,8 +19,8 @@ class Inference(chapter.Timed):
     """Forward passes."""
 
     part: PartName = "inference"
-    unit: Unit = Unit("forward pass", "forward passes", "time of a forward pass", "pass", "time of a forward pass",
-                      per={"stepwise": "per forward pass"})
+    unit: Unit = Unit(marked("forward pass"), marked("forward passes"), marked("time of a forward pass"),
+                      marked("pass"), marked("time of a forward pass"), per={"stepwise": marked("per forward pass")})
 
     def sections(self, seen: RunView, figures: FigureMaker) -> Iterable[Section | None]:
         """What all timed parts have, images per second, and the parity that is its gate."""
@@ -27,10 +28,12 @@ class Inference(chapter.Timed):
         from reports.suites.parity import gate
 
         typical: key_figures.Rows = [
-            (f"{self.unit.time}, median", key_figures.step_time),
-            ("images/s", lambda view, arm: key_figures.images_per_s(view, arm, "stepwise", key_figures.NO_WINDOWS)),
+            (tell("{time}, median", time=tell(self.unit.time)), key_figures.step_time),
+            (tell("images/s"), lambda view, arm: key_figures.images_per_s(
+                view, arm, "stepwise", tell(key_figures.NO_WINDOWS))),
         ]
-        yield Section("key-figures", "Key figures", (key_figures.key_figures(seen, typical),)) if seen.arms else None
+        yield Section("key-figures", tell("Key figures"), (
+            key_figures.key_figures(seen, typical),)) if seen.arms else None
         yield ratio.section(seen, figures)
         yield steps.section(seen, figures)
         yield load.why(seen, figures, key_figures.suspects(seen))
@@ -40,5 +43,5 @@ class Inference(chapter.Timed):
 
     def method(self, seen: RunView) -> Iterable[str]:
         """What a pass is."""
-        return ("A forward pass is what the pair's file calls its outputs, or its loss, in evaluation mode and without "
-                "gradients, on one of a few batches that lie on the device.",)
+        return (tell("A forward pass is what the pair's file calls its outputs, or its loss, in evaluation mode and "
+                     "without gradients, on one of a few batches that lie on the device."),)

@@ -8,6 +8,7 @@ from harness.record.events import PartName
 from harness.record.plugins import offered
 from harness.record.run import RecordedRun
 from impls.errors import UsageError
+from messages import tell
 from reports.chapters import findings
 from reports.chapters.chapter import Chapter, Timed, Unknown
 from reports.page.blocks import Note
@@ -38,7 +39,7 @@ def _outside() -> dict[PartName, Chapter]:
     found: dict[PartName, Chapter] = {}
     for chapter, where in offered("CHAPTERS"):
         if not isinstance(chapter, Chapter):
-            raise UsageError(f"{where}: its CHAPTERS are no Chapter objects")
+            raise UsageError(tell("{where}: its CHAPTERS are no Chapter objects", where=where))
         found[chapter.part] = chapter
     return found
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from harness.record.events import ParityResult
 from impls.recipe.precision import WORDS
-from messages import plural
+from messages import marked, plural, shown, tell, words
 from reports.chapters.losses import shared
 from reports.page.blocks import Block, Code, Prose, Section, Table, head
 from reports.page.data import Data
@@ -21,18 +21,20 @@ from reports.text import DASH, Floats, Value, missing, number, passed, tag
 from reports.view.run import RunView
 
 PARITY_ROWS = (
-    ("forward_max_abs", "forward, largest absolute difference", "forward"),
-    ("gradient_worst_rel", "gradients, worst relative difference", "gradient"),
-    ("adam_max_abs", "one Adam step, largest absolute difference", "adam"),
+    ("forward_max_abs", marked("forward, largest absolute difference"), "forward"),
+    ("gradient_worst_rel", marked("gradients, worst relative difference"), "gradient"),
+    ("adam_max_abs", marked("one Adam step, largest absolute difference"), "adam"),
 )
+# A pair's own optimiser.
+ANY_STEP = marked("one step of the optimiser, largest absolute difference")
 LOSS = "loss"
-OF_PAIR = (
+OF_PAIR = marked(
     "Both models start from the weights and buffers of PyTorch's and get the same batches, dropout layers switched "
     "off. What is allowed is what rounding was seen to do to the U-Net, relative to this network's numbers, or ten "
     "times what the control shows where that is more: the first arm from weights that are off by 1e-7. If a figure "
     "lies outside, no speed verdict is given."
 )
-SAME = (
+SAME = marked(
     "Both arms start from the same weights and get the same batches, timesteps and noise, dropout off. If a figure "
     "lies outside its tolerance, no speed verdict is given."
 )
@@ -43,20 +45,21 @@ def section(seen: RunView, figures: FigureMaker) -> Section | None:
     found = seen.run.of(ParityResult)
     if found:
         checks = (block for number, one in enumerate(found) for block in told(seen, figures, one, number))
-        how = Prose(OF_PAIR if seen.pair else SAME)
-        return Section("parity", "Parity: do both compute the same thing?", (how, *checks))
-    none = Prose("Parity: n/a, no check was recorded in this run.")
-    return Section("parity", "Parity", (none,)) if len(seen.arms) > 1 else None
+        how = Prose(tell(OF_PAIR if seen.pair else SAME))
+        return Section("parity", tell("Parity: do both compute the same thing?"), (how, *checks))
+    none = Prose(tell("Parity: n/a, no check was recorded in this run."))
+    return Section("parity", tell("Parity"), (none,)) if len(seen.arms) > 1 else None
 
 
 def told(seen: RunView, figures: FigureMaker, result: ParityResult, number: int) -> Iterator[Block]:
     """One check; `number` tells several apart."""
     yield parity(seen, result)
     if not result.passed and result.reason:
-        yield Prose(f"Failed: {result.reason}")
+        yield Prose(tell("Failed: {reason}", reason=shown(result.reason)))
         names = ",".join(seen.run.arms.get(slot, slot) for slot in (result.arm_a, result.arm_b))
-        of = f" --pair {seen.pair.name}" if seen.pair else ""
-        yield Code(f"python run_bench.py --suite align{of} --arms {names}", "This names the first layer that differs")
+        of = f" --pair {seen.pair.name}" if seen.pair else ""  # English
+        command = f"python run_bench.py --suite align{of} --arms {names}"  # English
+        yield Code(command, tell("This names the first layer that differs"))
     yield figures.make(numbered("parity", number), partial(parity_losses, seen, result))
 
 
@@ -64,34 +67,38 @@ def parity(view: RunView, result: ParityResult) -> Table:
     """One parity check: each figure beside its tolerance."""
     rows: list[tuple[Value, ...]] = [
         (
-            Value("same parameters (names and shapes)"),
-            Value("yes" if result.parameters_equal else "no"),
+            Value(tell("same parameters (names and shapes)")),
+            Value(tell("yes") if result.parameters_equal else tell("no")),
             Value(DASH),
             passed(result.parameters_equal),
         )
     ]
-    for field, words, name in PARITY_ROWS:
+    for field, usual, name in PARITY_ROWS:
         note = result.gradient_worst_name if field == "gradient_worst_rel" else None
-        what = words.replace("Adam step", "step of the optimiser") if view.pair else words
+        what = tell(ANY_STEP if view.pair and field == "adam_max_abs" else usual)
         rows.append(parity_row(what, getattr(result, field), result.tolerances.get(name), note, result))
     worst, control = worst_of(result.loss_rel_diff), worst_of(result.control_rel_diff)
-    note = f"control (weights off by 1e-7): {number(control, 2)}" if control is not None else "no control was run"
-    words = f"losses of {plural(len(result.loss_rel_diff), 'matched step')}, worst relative difference"
+    note = tell("no control was run") if control is None else tell(
+        "control (weights off by 1e-7): {figure}", figure=number(control, 2))
+    losses = tell("losses of {steps}, worst relative difference",
+                  steps=plural(len(result.loss_rel_diff), "matched step"))
     allowed = result.tolerances.get(LOSS)
     if result.passed and worst is not None and allowed is not None and worst > allowed:
-        note += "; the tolerance holds the first steps only, rounding grows in later ones"
-    rows.append(parity_row(words, worst, allowed, note, result))
-    one, other = view.label(result.arm_a), view.label(result.arm_b)
-    state = "passed" if result.passed else "failed"
-    recipe = f"pair {view.pair.name}" if view.pair else f"preset {result.preset}"
-    caption = f"{other} against {one}, {recipe}, batch {result.batch_size}{held(result)}: {state}"
-    return Table(caption, head("check", "found", "allowed", "result"), tuple(rows))
+        note += tell("; the tolerance holds the first steps only, rounding grows in later ones")
+    rows.append(parity_row(losses, worst, allowed, note, result))
+    recipe = tell("pair {name}", name=view.pair.name) if view.pair else tell("preset {name}", name=result.preset)
+    caption = tell("{other} against {one}, {recipe}, batch {images}{tolerances}: {state}",
+                   other=view.label(result.arm_b), one=view.label(result.arm_a), recipe=recipe,
+                   images=result.batch_size, tolerances=held(result),
+                   state=tell("passed") if result.passed else tell("failed"))
+    return Table(caption, head(*words("check", "found", "allowed", "result")), tuple(rows))
 
 
 def held(result: ParityResult) -> str:
     """Whose tolerances apply, where they are not the usual ones."""
     coarser = result.precision is not None and result.precision != "float32"
-    return f", tolerances of {WORDS[result.precision]}" if coarser and result.precision else ""
+    return tell(", tolerances of {precision}", precision=tell(WORDS[result.precision])) if (
+        coarser and result.precision) else ""
 
 
 def worst_of(differences: Sequence[float]) -> float | None:
@@ -100,21 +107,22 @@ def worst_of(differences: Sequence[float]) -> float | None:
 
 
 def parity_row(
-    words: str, found: float | None, allowed: float | None, note: str | None, result: ParityResult
+    what: str, found: float | None, allowed: float | None, note: str | None, result: ParityResult
 ) -> tuple[Value, ...]:
     """One figure of a parity check. A recorded pass stands; after a failure each figure is held to its tolerance."""
     if found is None:
-        return Value(words), missing(result.reason or "not measured in this run"), shown(allowed), Value("not checked")
-    figure = Value(number(found, 2) if np.isfinite(found) else "not a number", note)
+        why = shown(result.reason) if result.reason else tell("not measured in this run")
+        return Value(what), missing(why), tolerance(allowed), Value(tell("not checked"))
+    figure = Value(number(found, 2) if np.isfinite(found) else tell("not a number"), note)
     if allowed is None:
-        return Value(words), figure, shown(allowed), Value("not held to one")
+        return Value(what), figure, tolerance(allowed), Value(tell("not held to one"))
     # Written so that NaN is a fault.
-    return Value(words), figure, shown(allowed), passed(result.passed or bool(found <= allowed))
+    return Value(what), figure, tolerance(allowed), passed(result.passed or bool(found <= allowed))
 
 
-def shown(allowed: float | None) -> Value:
-    """A tolerance."""
-    return Value(number(allowed, 2)) if allowed is not None else missing("no tolerance recorded")
+def tolerance(allowed: float | None) -> Value:
+    """What is allowed."""
+    return Value(number(allowed, 2)) if allowed is not None else missing(tell("no tolerance recorded"))
 
 
 def parity_losses(view: RunView, result: ParityResult, narrow: bool) -> Drawn | str:
@@ -123,9 +131,10 @@ def parity_losses(view: RunView, result: ParityResult, narrow: bool) -> Drawn | 
     control_steps, control = finite(result.control_rel_diff)
     lost = len(result.loss_rel_diff) - found.size
     if not result.loss_rel_diff:
-        return result.reason or "no matched steps were run"
+        return shown(result.reason) if result.reason else tell("no matched steps were run")
     if not found.size:
-        return f"none of {plural(lost, 'difference')} of matched losses is a finite number"
+        return tell("none of {differences} of matched losses is a finite number",
+                    differences=plural(lost, "difference"))
     figure, (axis,) = sheet(narrow, 2.5)
     allowed = result.tolerances.get(LOSS)
     floor = smallest(found, control)
@@ -136,7 +145,7 @@ def parity_losses(view: RunView, result: ParityResult, narrow: bool) -> Drawn | 
         color=SERIES[result.arm_b].color,
         marker=SERIES[result.arm_b].marker,
         markersize=3,
-        label=f"{tag(other, 24)} against {tag(one, 24)}",
+        label=tell("{other} against {one}", other=tag(other, 24), one=tag(one, 24)),
     )
     if control.size:
         axis.plot(
@@ -144,29 +153,32 @@ def parity_losses(view: RunView, result: ParityResult, narrow: bool) -> Drawn | 
             np.maximum(control, floor),
             color=MUTED,
             linestyle=(0, (4, 2)),
-            label="control: weights off by 1e-7",
+            label=tell("control: weights off by 1e-7"),
         )
-    data = Data(("what", "matched step", "relative difference of losses"))
-    for name, at, values in ((f"{other} against {one}", steps, found), ("control", control_steps, control)):
+    data = Data(words("what", "matched step", "relative difference of losses"))
+    for name, at, values in ((tell("{other} against {one}", other=other, one=one), steps, found),
+                             (tell("control"), control_steps, control)):
         for step, far in zip(at.tolist(), values.tolist(), strict=True):
             data.point(axis, step, max(far, floor), name, f"{step:.0f}", number(far))
     if allowed is not None and math.isfinite(allowed) and allowed > 0:
-        axis.axhline(allowed, color=INK, linewidth=1.1, linestyle=(0, (1, 1)), label=f"tolerance {number(allowed, 2)}")
+        axis.axhline(allowed, color=INK, linewidth=1.1, linestyle=(0, (1, 1)),
+                     label=tell("tolerance {figure}", figure=number(allowed, 2)))
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 1)))
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axis.set_xlabel("matched step")
-    axis.set_ylabel("relative difference")
+    axis.set_xlabel(tell("matched step"))
+    axis.set_ylabel(tell("relative difference"))
     legend_above(figure, axis, 1 if narrow else 3)
-    allowed_words = f"; allowed: {number(allowed, 2)}" if allowed is not None else ""
-    lost_words = f" {plural(lost, 'further step')} left out: no finite number." if lost else ""
+    allowed_words = tell("; allowed: {figure}", figure=number(allowed, 2)) if allowed is not None else ""
+    lost_words = tell(" {steps} left out: no finite number.", steps=plural(lost, "further step")) if lost else ""
     return Drawn(
         figure,
-        f"The losses of {other} and {one} differ by at most {number(float(np.max(found)), 2)} relative over "
-        f"{plural(found.size, 'matched step')}{allowed_words}.{lost_words}",
-        f"The same {shared(view)} in both. The control is one arm against itself from weights off by 1e-7: what "
-        "rounding alone grows into.",
+        tell("The losses of {other} and {one} differ by at most {most} relative over {steps}{allowed}.{lost}",
+             other=other, one=one, most=number(float(np.max(found)), 2), steps=plural(found.size, "matched step"),
+             allowed=allowed_words, lost=lost_words),
+        tell("The same {shared} in both. The control is one arm against itself from weights off by 1e-7: what "
+             "rounding alone grows into.", shared=shared(view)),
         data,
     )
 

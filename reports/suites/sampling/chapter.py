@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.record.events import PartName
+from messages import marked, tell
 from reports.chapters import brief
 from reports.chapters.chapter import Timed
 from reports.chapters.reference import SAMPLING_TIMES, Published
@@ -15,15 +16,15 @@ from reports.view.run import RunView
 from reports.view.words import Unit
 
 UNIT = Unit(
-    "network call", "network calls", "time per call", "call",
-    metric="sampling time",
+    marked("network call"), marked("network calls"), marked("time per call"), marked("call"),
+    metric=marked("sampling time"),
     windows="sample",
-    per={"sample": "per batch", "stepwise": "per network call"},
-    cell="a sampling method with its number of network calls",
+    per={"sample": marked("per batch"), "stepwise": marked("per network call")},
+    cell=marked("a sampling method with its number of network calls"),
     settings="sample",
-    no_data="sampling reads no data set",
+    no_data=marked("sampling reads no data set"),
 )  # fmt: skip
-BATCHES = (
+BATCHES = marked(
     "A whole batch is timed from its noise to uint8 images on the host. Ratios of cells are averaged as a geometric "
     "mean of ratios; seconds of different cells are never averaged."
 )
@@ -36,7 +37,7 @@ class Sampling(Timed):
     part: PartName = "sampling"
     unit: Unit = UNIT
     published: tuple[Published, ...] = SAMPLING_TIMES
-    remark: str = "the times per network call are its times divided by the number of calls"
+    remark: str = marked("the times per network call are its times divided by the number of calls")
 
     def rate(self, seen: RunView) -> brief.Rate:
         """Of whole batches of one cell."""
@@ -52,4 +53,4 @@ class Sampling(Timed):
 
     def method(self, seen: RunView) -> Iterable[str]:
         """How batches are timed and averaged."""
-        return (BATCHES,)
+        return (tell(BATCHES),)

@@ -9,12 +9,13 @@ import numpy as np
 
 from harness.record.events import Window
 from harness.stats import interval
+from messages import marked, tell
 from reports.text import Floats
 from reports.view.run import ArmView, RunView, spent_ns
 from reports.view.words import is_ddim
 
-NO_BATCH = "no batch of this cell was measured"
-NO_SWEEP = "no other batch size was measured"
+NO_BATCH = marked("no batch of this cell was measured")
+NO_SWEEP = marked("no other batch size was measured")
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def line(view: RunView, arm: ArmView) -> Line | str:
             fits.append((float(intercept), float(slope)))
             used |= {int(calls) for calls in x}
     if not fits:
-        return "a line needs two DDIM cells with different numbers of network calls"
+        return tell("a line needs two DDIM cells with different numbers of network calls")
     alpha = alpha_of(view)
     intercepts, slopes = zip(*fits, strict=True)
     return Line(t_interval(intercepts, alpha), t_interval(slopes, alpha), len(fits), tuple(sorted(used)))

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from harness.record.events import Verdict, Window
-from messages import count, plural
+from messages import count, plural, tell, words
 from reports.chapters.ratio import frame, told_ends
 from reports.chapters.verdicts import facing, oriented
 from reports.page.data import Data
@@ -26,44 +26,44 @@ def over_calls(view: RunView, narrow: bool) -> Drawn | str:
     """Time of a whole batch over its network calls, and the same per call, with the fitted lines."""
     arms = [arm for arm in view.arms if any(points(arm, cell) for cell in view.cells)]
     if not arms:
-        return "no whole batch was measured"
+        return tell("no whole batch was measured")
     figure, (above, below) = sheet(narrow, 5.0, 2, sharex=True)
     above.set_xscale("log")
     above.set_yscale("log")
     medians = []
     messages = []
-    data = Data(("arm", "cell", "time per batch", "from", "to", "time per call"))
+    data = Data(words("arm", "cell", "time per batch", "from", "to", "time per call"))
     for arm in arms:
         fit = sampling.line(view, arm)
         medians += draw_cells(above, below, view, arm, data)
         if isinstance(fit, Line):
             draw_line(above, below, view, arm, fit)
             messages.append(
-                f"{arm.label} {duration(fit.slope_ns.mean)} per network call and "
-                f"{duration(fit.intercept_ns.mean)} outside the network"
+                tell("{arm} {call} per network call and {rest} outside the network", arm=arm.label,
+                     call=duration(fit.slope_ns.mean), rest=duration(fit.intercept_ns.mean))
             )
     calls = sorted({window.steps for arm in arms for window in arm.windows("sample") if window.steps > 0})
-    times_axis(above, [ns for ns, _ in medians], "time per batch", logarithmic=True)
-    times_axis(below, [ns / n for ns, n in medians], "time per call", logarithmic=False)
+    times_axis(above, [ns for ns, _ in medians], tell("time per batch"), logarithmic=True)
+    times_axis(below, [ns / n for ns, n in medians], tell("time per call"), logarithmic=False)
     below.margins(y=0.25)
     below.xaxis.set_major_locator(FixedLocator(calls))
     below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value))))
     below.xaxis.set_minor_locator(NullLocator())
     below.set_xlim(calls[0] / 1.3, calls[-1] * 1.3)
-    below.set_xlabel("network calls per batch, logarithmic")
-    above.set_title("Whole batch, logarithmic")
-    below.set_title("The same per network call")
+    below.set_xlabel(tell("network calls per batch, logarithmic"))
+    above.set_title(tell("Whole batch, logarithmic"))
+    below.set_title(tell("The same per network call"))
     legend_above(figure, above, 1 if narrow else 3)
     images = view.batch_size
-    of = f" of {plural(images, 'image')}" if images else ""
-    said = "; ".join(messages) or "no line could be fitted"
+    said = tell("; ").join(messages) or tell("no line could be fitted")
     return Drawn(
         figure,
-        f"Time of a batch{of} as a line over its network calls: {said}.",
-        "Points: mean of the block medians with its t interval, often narrower than the point, from the blocks that "
-        "measured every cell; filled DDIM, open other methods. Lines: fitted to the DDIM cells of every block, mean "
-        "over blocks. Below, a line without work outside the network would lie flat; what rises to the left is that "
-        "work spread over few calls.",
+        tell("Time of a batch of {images} as a line over its network calls: {lines}.", images=plural(images, "image"),
+             lines=said) if images else tell("Time of a batch as a line over its network calls: {lines}.", lines=said),
+        tell("Points: mean of the block medians with its t interval, often narrower than the point, from the blocks "
+             "that measured every cell; filled DDIM, open other methods. Lines: fitted to the DDIM cells of every "
+             "block, mean over blocks. Below, a line without work outside the network would lie flat; what rises to "
+             "the left is that work spread over few calls."),
         data,
     )
 
@@ -130,7 +130,7 @@ def times_axis(axis: Axes, values_ns: Sequence[float], name: str, logarithmic: b
     if logarithmic:
         few = max(values_ns) / min(values_ns) < 30
         axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if few else (1,), numticks=8))
-    axis.set_ylabel(f"{name}, {unit}")
+    axis.set_ylabel(tell("{what}, {unit}", what=name, unit=unit))
 
 
 def forest(view: RunView, verdicts: Sequence[Verdict], narrow: bool) -> Drawn | str:
@@ -144,14 +144,14 @@ def forest(view: RunView, verdicts: Sequence[Verdict], narrow: bool) -> Drawn | 
     known = [one for one in verdicts if one.ratio is not None and math.isfinite(one.ratio) and one.ratio > 0]
     rows = [one for one in known if one.cell is not None]
     if not rows:
-        return "no cell of this comparison has a ratio"
+        return tell("no cell of this comparison has a ratio")
     joint = next((one for one in known if one.cell is None), None)
     slow, fast, *_ = oriented(joint or rows[0])
     turned = slow != rows[0].arm_a
     figure, (axis,) = sheet(narrow, 1.3 + 0.32 * (len(rows) + 1))
     ends: list[float] = []
     messages = []
-    data = Data(("cell", "ratio", "from", "to", "blocks"))
+    data = Data(words("cell", "ratio", "from", "to", "blocks"))
     bottom = len(rows) + 0.25
     for y, one in [*enumerate(rows), *([(bottom, joint)] if joint else [])]:
         ratio, low, high = facing(one, turned)
@@ -161,24 +161,26 @@ def forest(view: RunView, verdicts: Sequence[Verdict], narrow: bool) -> Drawn | 
         axis.plot(ratio, y, "o" if one.cell is not None else "D", color=INK, markersize=6)
         ends += [ratio, low, high, *(float(dot) for dot in dots)]
         spread = low < high
-        data.bar(axis, (low, y), (high, y), one.cell or "geometric mean", number(ratio, 5),
+        data.bar(axis, (low, y), (high, y), one.cell or tell("geometric mean"), number(ratio, 5),
                  *(told_ends(low, high) if spread else told_ends(None, None)),
                  ", ".join(number(float(dot), 4) for dot in dots))  # fmt: skip
         if one.cell is not None:
             messages.append(f"{one.cell} {with_interval(ratio, low, high)}")
     axis.axhline(len(rows) - 0.4, color=GRID, linewidth=0.8)
     names = [tick(one.cell or "", narrow) for one in rows]
-    mean = ["geometric\nmean" if narrow else "geometric mean"] if joint else []
+    mean = [tell("geometric\nmean") if narrow else tell("geometric mean")] if joint else []
     axis.set_yticks([*range(len(rows)), *([bottom] if joint else [])], [*names, *mean])
     axis.set_ylim(len(rows) + (0.8 if joint else -0.2), -0.6)
     axis.grid(axis="y", visible=False)
     within, note = frame(axis, view, (slow, fast), ends, narrow)
-    over = f"; geometric mean {with_interval(*facing(joint, turned))}" if joint else ""
+    over = tell("; geometric mean {ratio}", ratio=with_interval(*facing(joint, turned))) if joint else ""
     return Drawn(
         figure,
-        f"Time of {view.label(slow)} divided by time of {view.label(fast)}: {', '.join(messages)}{over}.",
-        "Large points: the recorded ratio of a cell with its interval over blocks, widened where several cells are "
-        f"judged. Small points: single blocks. Diamond: all cells together.{within}{note}",
+        tell("Time of {slow} divided by time of {fast}: {cells}{mean}.", slow=view.label(slow), fast=view.label(fast),
+             cells=", ".join(messages), mean=over),
+        tell("Large points: the recorded ratio of a cell with its interval over blocks, widened where several cells "
+             "are judged. Small points: single blocks. Diamond: all cells together.{band}{limits}", band=within,
+             limits=note),
         data,
     )
 
@@ -188,10 +190,10 @@ def sweep(view: RunView, narrow: bool) -> Drawn | str:
     sizes = sampling.sweep_sizes(view)
     rates = {arm.slot: rates_of(view, arm, sizes) for arm in view.arms}
     if not any(rates.values()):
-        return sampling.NO_SWEEP
+        return tell(sampling.NO_SWEEP)
     figure, (axis,) = sheet(narrow, 2.9)
     messages = []
-    data = Data(("arm", "images per batch", "images per second"))
+    data = Data(words("arm", "images per batch", "images per second"))
     for arm in view.arms:
         style, found = SERIES[arm.slot], rates[arm.slot]
         for images, rate in found:
@@ -209,21 +211,23 @@ def sweep(view: RunView, narrow: bool) -> Drawn | str:
             label=tag(arm.label),
         )
         first, last = found[0], found[-1]
-        to = f" to {number(last[1])} with {count(last[0])}" if len(found) > 1 else ""
-        messages.append(f"{arm.label} {number(first[1])} with {plural(first[0], 'image')}{to}")
+        to = tell(" to {rate} with {images}", rate=number(last[1]), images=count(last[0])) if len(found) > 1 else ""
+        messages.append(tell("{arm} {rate} with {images}{to}", arm=arm.label, rate=number(first[1]),
+                             images=plural(first[0], "image"), to=to))
     axis.set_xscale("log", base=2)
     axis.xaxis.set_major_locator(FixedLocator(sizes))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value))))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_ylim(bottom=0)
-    axis.set_xlabel("images per batch, logarithmic")
-    axis.set_ylabel("images per second")
+    axis.set_xlabel(tell("images per batch, logarithmic"))
+    axis.set_ylabel(tell("images per second"))
     legend_above(figure, axis, 1 if narrow else 3)
-    cell = sampling.sweep_cell(view)
+    cell, said = sampling.sweep_cell(view), tell("; ").join(messages)
     return Drawn(
         figure,
-        f"Images per second by batch size{f', {cell_words(cell)}' if cell else ''}: {'; '.join(messages)}.",
-        "A description without verdict: one block measured it, so there is no interval over blocks.",
+        tell("Images per second by batch size, {cell}: {rates}.", cell=cell_words(cell), rates=said) if cell else tell(
+            "Images per second by batch size: {rates}.", rates=said),
+        tell("A description without verdict: one block measured it, so there is no interval over blocks."),
         data,
     )
 

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import groupby
 
 from harness.record.events import SampleAgreement, SamplesDrawn, Verdict
-from messages import plural
+from messages import marked, plural, shown, tell
 from reports.chapters import load, ratio, starts, steps, telemetry
 from reports.page.blocks import Block, Images, Prose, Raster, Section
 from reports.page.figures import FigureMaker, numbered
@@ -16,20 +16,20 @@ from reports.suites.sampling import figures, tables
 from reports.view.run import RunView, is_self_check
 from reports.view.words import cell_words
 
-TRAP = (
+TRAP = marked(
     "A framework only queues its work; who reads the clock without waiting for the device measures the queueing. One "
     "public comparison of the two frameworks timed its sampling so. The same batch, by both clocks:"
 )
-SWEEP = (
+SWEEP = marked(
     "Larger batches fill the machine better until it is full. One block measured this: a description without verdict."
 )
-AGREE = (
+AGREE = marked(
     "Every arm samples from the same weights, seed and settings, and the noise of an image depends on its number "
     "alone, so the images must be the same up to rounding."
 )
-DRAWN = "Pictures are for looking at: the agreement above is what is held to a bound."
-NOTHING = "no images of this arm were recorded"
-LINE = (
+DRAWN = marked("Pictures are for looking at: the agreement above is what is held to a bound.")
+NOTHING = marked("no images of this arm were recorded")
+LINE = marked(
     "A network call is the same work however many there are, so the time of a batch is a line: its slope is a network "
     "call with the update around it, its intercept what a batch costs besides. Least squares, residuals weighed by "
     "1 / time."
@@ -38,15 +38,16 @@ LINE = (
 
 def sections(seen: RunView, maker: FigureMaker) -> Iterator[Section | None]:
     """All sections, in order."""
-    yield Section("key-figures", "Key figures", key_figures(seen)) if seen.arms else None
+    yield Section("key-figures", tell("Key figures"), key_figures(seen)) if seen.arms else None
     yield ratio.section(seen, maker, cell_ratios(seen, maker))
-    line = (maker.make("over-calls", partial(figures.over_calls, seen)), tables.lines(seen), Prose(LINE))
-    yield Section("over-calls", "Time over network calls", line)
+    line = (maker.make("over-calls", partial(figures.over_calls, seen)), tables.lines(seen), Prose(tell(LINE)))
+    yield Section("over-calls", tell("Time over network calls"), line)
     yield sweep(seen, maker)
     yield trap(seen)
     yield agreement(seen)
     drawn = pictures(seen)
-    yield Section("images", "Images", (Prose(DRAWN if drawn else "Images: n/a, none were drawn in this run."), *drawn))
+    said = tell(DRAWN) if drawn else tell("Images: n/a, none were drawn in this run.")
+    yield Section("images", tell("Images"), (Prose(said), *drawn))
     yield steps.section(seen, maker)
     yield load.why(seen, maker, tables.where_time_goes(seen))
     yield telemetry.section(seen, maker) if seen.alone else None
@@ -57,7 +58,7 @@ def key_figures(seen: RunView) -> tuple[Block, ...]:
     """Cells by arms, then what belongs to an arm."""
     table, peak = tables.batches(seen), tables.peak(seen)
     if table is None:
-        return Prose("Whole batches: n/a, the journal names no cell."), tables.key_figures(seen)
+        return Prose(tell("Whole batches: n/a, the journal names no cell.")), tables.key_figures(seen)
     return (table, *((Prose(peak, small=True),) if peak else ()), tables.key_figures(seen))
 
 
@@ -80,33 +81,36 @@ def sweep(seen: RunView, maker: FigureMaker) -> Section | None:
     """Other batch sizes, or why there are none where the run declared some."""
     table, declared = tables.sweep(seen), bool(seen.declared("sweep"))
     if table is None:
-        lost = Prose("Other batch sizes: n/a, the run declared a sweep but no batch of it was measured.")
-        return Section("batch-sizes", "Batch size", (lost,)) if declared else None
+        lost = Prose(tell("Other batch sizes: n/a, the run declared a sweep but no batch of it was measured."))
+        return Section("batch-sizes", tell("Batch size"), (lost,)) if declared else None
     drawn = maker.make("batch-sizes", partial(figures.sweep, seen))
-    return Section("batch-sizes", "Batch size (description, no verdict)", (Prose(SWEEP), drawn, table))
+    return Section("batch-sizes", tell("Batch size (description, no verdict)"), (Prose(tell(SWEEP)), drawn, table))
 
 
 def trap(seen: RunView) -> Section:
     """The clock that does not wait."""
     table = tables.traps(seen)
     blocks: tuple[Block, ...] = (
-        (Prose(TRAP), table) if table else (Prose("Timing without synchronisation: n/a, not measured in this run."),)
+        (Prose(tell(TRAP)), table) if table
+        else (Prose(tell("Timing without synchronisation: n/a, not measured in this run.")),)
     )
-    return Section("trap", "What a clock without synchronisation shows", blocks)
+    return Section("trap", tell("What a clock without synchronisation shows"), blocks)
 
 
 def agreement(seen: RunView) -> Section | None:
     """All checks that arms draw the same images, or that there is none."""
     found = seen.run.of(SampleAgreement)
-    title = "Agreement: do both draw the same images?"
+    title = tell("Agreement: do both draw the same images?")
     if not found:
-        none = Prose("Agreement: n/a, no comparison of images was recorded in this run.")
+        none = Prose(tell("Agreement: n/a, no comparison of images was recorded in this run."))
         return Section("agreement", title, (none,)) if len(seen.arms) > 1 else None
-    blocks: list[Block] = [Prose(AGREE)]
+    blocks: list[Block] = [Prose(tell(AGREE))]
     for result in found:
         blocks.append(tables.agreement(seen, result))
         if result.reason:
-            blocks.append(Prose(f"{'Note' if result.passed else 'Failed'}: {result.reason}"))
+            reason = shown(result.reason)
+            said = tell("Note: {reason}", reason=reason) if result.passed else tell("Failed: {reason}", reason=reason)
+            blocks.append(Prose(said))
     return Section("agreement", title, tuple(blocks))
 
 
@@ -121,12 +125,12 @@ def pictures(seen: RunView) -> tuple[Images, ...]:
         drew = {arm.name for arm in seen.arms if arm.slot in by_arm}
         # An arm that is there twice draws once.
         slots = [arm.slot for arm in seen.arms if arm.slot in by_arm or arm.name not in drew]
-        seeds = " and ".join(str(seed) for seed in sorted({drawn.seed for drawn in by_arm.values()}))
-        words = cell_words(cell)
+        seeds = tell(" and ").join(str(seed) for seed in sorted({drawn.seed for drawn in by_arm.values()}))
+        told = cell_words(cell)
         grids = tuple(picture(seen, shelf, slot, by_arm.get(slot)) for slot in slots)
-        found.append(Images(f"Images by {words}, seed {seeds}", grids))
+        found.append(Images(tell("Images by {cell}, seed {seed}", cell=told, seed=seeds), grids))
         gifs = tuple(picture(seen, shelf, slot, by_arm.get(slot), moving=True) for slot in slots)
-        found.append(Images(f"Denoising by {words}, seed {seeds}", gifs, moving=True))
+        found.append(Images(tell("Denoising by {cell}, seed {seed}", cell=told, seed=seeds), gifs, moving=True))
     return tuple(found)
 
 
@@ -134,7 +138,14 @@ def picture(seen: RunView, shelf: Shelf, slot: str, drawn: SamplesDrawn | None, 
     """The grid of one arm, or its GIF; or why there is none."""
     label, name = seen.label(slot), (drawn.gif if moving else drawn.grid) if drawn else None
     if drawn is None or name is None:
-        return Raster(slot, label, "", "", reason=(drawn.why_no_gif or "no reason recorded") if drawn else NOTHING)
-    images, how = plural(drawn.images, "image"), "from noise, denoised " if moving else ""
-    alt = f"{images} {how}by {label}: {cell_words(drawn.cell)}, seed {drawn.seed}"
-    return shelf.file(slot, label, alt, f"{images}; weights: {drawn.weights}", name)
+        why = tell(NOTHING) if drawn is None else shown(drawn.why_no_gif or "") or tell("no reason recorded")
+        return Raster(slot, label, "", "", reason=why)
+    images, told = plural(drawn.images, "image"), cell_words(drawn.cell)
+    alt = (
+        tell("{images} from noise, denoised by {arm}: {cell}, seed {seed}", images=images, arm=label, cell=told,
+             seed=drawn.seed)
+        if moving
+        else tell("{images} by {arm}: {cell}, seed {seed}", images=images, arm=label, cell=told, seed=drawn.seed)
+    )
+    caption = tell("{images}; weights: {source}", images=images, source=shown(drawn.weights))
+    return shelf.file(slot, label, alt, caption, name)

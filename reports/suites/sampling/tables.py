@@ -8,7 +8,7 @@ from itertools import groupby
 import numpy as np
 
 from harness.record.events import Energy, SampleAgreement, Trap, Window
-from messages import count, plural
+from messages import count, plural, tell, words
 from reports.chapters import key_figures as shared
 from reports.page.blocks import Table, head, table_of
 from reports.suites.sampling import facts as sampling
@@ -23,7 +23,8 @@ USUAL = "ddim-50"
 
 def key_figures(view: RunView) -> Table:
     """What people quote of an arm, whatever the cell."""
-    return shared.key_figures(view, [("network call, median", shared.step_time)], [("energy per image", energy)])
+    return shared.key_figures(view, [(tell("network call, median"), shared.step_time)],
+                              [(tell("energy per image"), energy)])
 
 
 def rate(view: RunView) -> shared.PerFigure:
@@ -34,18 +35,23 @@ def rate(view: RunView) -> shared.PerFigure:
         windows = sampling.of_cell(arm, cell) if cell else []
         found = sampling.images_per_s(view, windows) if windows else None
         batches = plural(len(windows), "batch", "batches")
-        return Value(number(found), batches) if found is not None else missing(sampling.NO_BATCH)
+        return Value(number(found), batches) if found is not None else missing(tell(sampling.NO_BATCH))
 
-    return f"images/s, {short_cell(cell)}" if cell else "images/s", of
+    return tell("images/s, {cell}", cell=short_cell(cell)) if cell else tell("images/s"), of
 
 
 def batches(view: RunView) -> Table | None:
     """One row per cell and arm: whole batches from noise to uint8 on the host."""
     rows = (batch_row(view, arm, cell) for cell in view.cells for arm in view.arms)
     images = view.batch_size
-    of = f" of {plural(images, 'image')}" if images else ""
-    names = ("cell", "arm", "time per batch, median", "images/s", "per network call", "GFLOP/s", "of measured peak")
-    return table_of(f"Whole batches{of}, from noise to uint8 images on the host", names, rows)
+    names = words("cell", "arm", "time per batch, median", "images/s", "per network call", "GFLOP/s",
+                  "of measured peak")
+    caption = (
+        tell("Whole batches of {images}, from noise to uint8 images on the host", images=plural(images, "image"))
+        if images
+        else tell("Whole batches, from noise to uint8 images on the host")
+    )
+    return table_of(caption, names, rows)
 
 
 def batch_row(view: RunView, arm: ArmView, cell: str) -> tuple[Value, ...]:
@@ -53,15 +59,15 @@ def batch_row(view: RunView, arm: ArmView, cell: str) -> tuple[Value, ...]:
     names = Value(cell, cell_words(cell)), Value(arm.label, slot=arm.slot)
     windows = sampling.of_cell(arm, cell)
     if not windows:
-        return (*names, missing(sampling.NO_BATCH), *[missing("no batch")] * 4)
+        return (*names, missing(tell(sampling.NO_BATCH)), *[missing(tell("no batch"))] * 4)
     times = sampling.times_ns(windows)
     calls = [spent_ns(window) / window.steps for window in windows if window.steps]
     rate = sampling.images_per_s(view, windows)
     return (
         *names,
         Value(duration(float(np.median(times))), f"{spread(times)}, {plural(len(windows), 'batch', 'batches')}"),
-        Value(number(rate)) if rate else missing("the batch size is not in the journal"),
-        Value(duration(float(np.median(calls)))) if calls else missing("no network call was recorded"),
+        Value(number(rate)) if rate else missing(tell("the batch size is not in the journal")),
+        Value(duration(float(np.median(calls)))) if calls else missing(tell("no network call was recorded")),
         *cost(view, arm, windows),
     )
 
@@ -70,11 +76,11 @@ def cost(view: RunView, arm: ArmView, windows: Sequence[Window]) -> tuple[Value,
     """Achieved rate and its share of the peak measured in the same run."""
     achieved, best = sampling.flop_per_s(view, windows), view.peak(arm)
     if achieved is None:
-        return missing("the cost of a network call was not recorded"), missing("no achieved rate")
-    shown = Value(number(achieved / 1e9))
+        return missing(tell("the cost of a network call was not recorded")), missing(tell("no achieved rate"))
+    told = Value(number(achieved / 1e9))
     if not best:
-        return shown, missing("no peak was measured in this run")
-    return shown, Value(percent(achieved / best.flops))
+        return told, missing(tell("no peak was measured in this run"))
+    return told, Value(percent(achieved / best.flops))
 
 
 def peak(view: RunView) -> str | None:
@@ -82,15 +88,16 @@ def peak(view: RunView) -> str | None:
     found = {best.arm: best for arm in view.arms if (best := view.peak(arm))}
     if not found:
         return None
-    first, *others = (
-        f"{number(best.flops / 1e9)} GFLOP/s is the best matrix product of this run"
-        f"{' in TF32' if in_tf32(view, slot) else ''}, by {view.label(slot)}"
-        for slot, best in found.items()
-    )
-    return (
-        "GFLOP/s are the analytic cost of the network calls over the time of whole batches; the peak of "
-        f"{'; that of '.join([first, *others])}."
-    )
+    told = []
+    for slot, best in found.items():
+        rate, arm = number(best.flops / 1e9), view.label(slot)
+        told.append(
+            tell("{rate} GFLOP/s is the best matrix product of this run in TF32, by {arm}", rate=rate, arm=arm)
+            if in_tf32(view, slot)
+            else tell("{rate} GFLOP/s is the best matrix product of this run, by {arm}", rate=rate, arm=arm)
+        )
+    return tell("GFLOP/s are the analytic cost of the network calls over the time of whole batches; the peak of "
+                "{peaks}.", peaks=tell("; that of ").join(told))
 
 
 def in_tf32(view: RunView, slot: str) -> bool:
@@ -108,16 +115,16 @@ def energy(view: RunView, arm: ArmView) -> Value:
         inside = [w for w in own if w.start_ns >= reading.start_ns and w.end_ns <= reading.end_ns]
         return sum(sampling.images_of(view, window) or 0 for window in inside)
 
-    lost = "no sampled batch lies within an energy reading"
-    return shared.energy(view, arm, images_in, "all cells together", lost)
+    lost = tell("no sampled batch lies within an energy reading")
+    return shared.energy(view, arm, images_in, tell("all cells together"), lost)
 
 
 def lines(view: RunView) -> Table:
     """Time outside the network and time per network call of every arm."""
     level = f"{100 * (1 - sampling.alpha_of(view)):.4g} %"
     return Table(
-        f"Time of a DDIM batch as a line over its network calls, {level} t interval over blocks",
-        head("arm", "intercept: outside the network", "slope: per network call", "fitted in"),
+        tell("Time of a DDIM batch as a line over its network calls, {level} t interval over blocks", level=level),
+        head(*words("arm", "intercept: outside the network", "slope: per network call", "fitted in")),
         shared.arm_rows(view, lambda arm: [line_row(sampling.line(view, arm))]),
     )
 
@@ -126,7 +133,7 @@ def line_row(found: Line | str) -> tuple[Value, ...]:
     """One line, or why there is none."""
     if isinstance(found, str):
         return missing(found), missing(found), Value(DASH)
-    batches = f"batches of {', '.join(map(count, found.calls))} network calls"
+    batches = tell("batches of {calls} network calls", calls=", ".join(map(count, found.calls)))
     fitted = Value(plural(found.blocks, "block"), batches)
     return with_bounds(found.intercept_ns), with_bounds(found.slope_ns), fitted
 
@@ -134,8 +141,8 @@ def line_row(found: Line | str) -> tuple[Value, ...]:
 def with_bounds(found: Interval) -> Value:
     """A mean time with its interval."""
     if found.low is None or found.high is None:
-        return Value(signed(found.mean), "one block: no interval")
-    return Value(signed(found.mean), f"{signed(found.low)} to {signed(found.high)}")
+        return Value(signed(found.mean), tell("one block: no interval"))
+    return Value(signed(found.mean), tell("{low} to {high}", low=signed(found.low), high=signed(found.high)))
 
 
 def signed(ns: float) -> str:
@@ -145,7 +152,7 @@ def signed(ns: float) -> str:
 
 def where_time_goes(view: RunView) -> Table:
     """Work outside the network beside the suspects of every part."""
-    return shared.suspects(view, [("outside the network, per batch", outside)])
+    return shared.suspects(view, [(tell("outside the network, per batch"), outside)])
 
 
 def outside(view: RunView, arm: ArmView) -> Value:
@@ -155,12 +162,13 @@ def outside(view: RunView, arm: ArmView) -> Value:
         return missing(found)
     least = found.intercept_ns.mean if found.intercept_ns.low is None else found.intercept_ns.low
     if least <= 0:
-        return Value(signed(found.intercept_ns.mean), "lost in the noise of the batches: it may be none")
+        return Value(signed(found.intercept_ns.mean), tell("lost in the noise of the batches: it may be none"))
     fewest = found.calls[0]
     times = [w for cell in view.cells if is_ddim(cell) for w in sampling.of_cell(arm, cell)]
     shortest = float(np.median(sampling.times_ns([w for w in times if w.steps == fewest])))
     part = percent(found.intercept_ns.mean / shortest)
-    return Value(signed(found.intercept_ns.mean), f"{part} of a batch with {plural(fewest, 'network call')}")
+    note = tell("{share} of a batch with {calls}", share=part, calls=plural(fewest, "network call"))
+    return Value(signed(found.intercept_ns.mean), note)
 
 
 def sweep(view: RunView) -> Table | None:
@@ -175,16 +183,18 @@ def sweep(view: RunView) -> Table | None:
             windows = sampling.swept(arm, images)
             rate = sampling.images_per_s(view, windows)
             if rate is None:
-                cells.append(missing(sampling.NO_SWEEP if not arm.windows("sweep") else "this size was not measured"))
+                cells.append(missing(tell("this size was not measured") if arm.windows("sweep") else tell(
+                    sampling.NO_SWEEP)))
                 continue
             median = duration(float(np.median(sampling.times_ns(windows))))
-            cells.append(Value(number(rate), f"{median} per batch, {plural(len(windows), 'batch', 'batches')}"))
+            batches = plural(len(windows), "batch", "batches")
+            cells.append(Value(number(rate), tell("{time} per batch, {batches}", time=median, batches=batches)))
         rows.append((Value(plural(images, "image")), *cells))
     cell = sampling.sweep_cell(view)
-    words = f", {cell_words(cell)}" if cell else ""
     return Table(
-        f"Images per second by batch size{words}: description without verdict",
-        shared.arm_head(view, "batch"),
+        tell("Images per second by batch size, {cell}: description without verdict", cell=cell_words(cell)) if cell
+        else tell("Images per second by batch size: description without verdict"),
+        shared.arm_head(view, tell("batch")),
         tuple(rows),
     )
 
@@ -198,9 +208,9 @@ def traps(view: RunView) -> Table | None:
         ordered = sorted(arm.of(Trap), key=trapped)
         return [trap_row(list(group)) for _, group in groupby(ordered, key=trapped)]
 
-    found = shared.arm_rows(view, rows, *[missing("not timed both ways in this run")] * 4)
-    names = ("arm", "batch", "without synchronisation", "true time", "too short by a factor of")
-    return Table("The same batch timed without synchronisation, and truly", head(*names), found)
+    found = shared.arm_rows(view, rows, *[missing(tell("not timed both ways in this run"))] * 4)
+    names = words("arm", "batch", "without synchronisation", "true time", "too short by a factor of")
+    return Table(tell("The same batch timed without synchronisation, and truly"), head(*names), found)
 
 
 def trapped(trap: Trap) -> tuple[str, int]:
@@ -214,10 +224,11 @@ def trap_row(group: list[Trap]) -> tuple[Value, ...]:
     true = float(np.median([trap.synchronised_ns for trap in group]))
     factors = [t.synchronised_ns / t.unsynchronised_ns for t in group if t.unsynchronised_ns > 0]
     return (
-        Value(cell_words(group[0].cell), f"{plural(group[0].images, 'image')}, timed {plural(len(group), 'time')}"),
+        Value(cell_words(group[0].cell), tell("{images}, timed {times}", images=plural(group[0].images, "image"),
+                                              times=plural(len(group), "time"))),
         Value(duration(unsynchronised)),
         Value(duration(true)),
-        Value(number(float(np.median(factors)))) if factors else missing("no time had passed"),
+        Value(number(float(np.median(factors)))) if factors else missing(tell("no time had passed")),
     )
 
 
@@ -226,18 +237,19 @@ def agreement(view: RunView, result: SampleAgreement) -> Table:
     one, other = view.label(result.arm_a), view.label(result.arm_b)
     rows = (
         (
-            Value("values that differ by one level or less"),
+            Value(tell("values that differ by one level or less")),
             Value(share(result.within_one)),
-            Value(f"at least {share(result.tolerance)}"),
+            Value(tell("at least {share}", share=share(result.tolerance))),
             passed(result.passed),
         ),
         (
-            Value("largest difference"),
-            Value(plural(result.largest, "level"), "of 255"),
+            Value(tell("largest difference")),
+            Value(plural(result.largest, "level"), tell("of 255")),
             Value(DASH),
-            Value("not held to one"),
+            Value(tell("not held to one")),
         ),
     )
-    state = "passed" if result.passed else "failed"
-    what = f"{plural(result.images, 'image')}, {cell_words(result.cell)}"
-    return Table(f"{other} against {one}, {what}: {state}", head("check", "found", "allowed", "result"), rows)
+    caption = tell("{other} against {one}, {images}, {cell}: {state}", other=other, one=one,
+                   images=plural(result.images, "image"), cell=cell_words(result.cell),
+                   state=tell("passed") if result.passed else tell("failed"))
+    return Table(caption, head(*words("check", "found", "allowed", "result")), rows)

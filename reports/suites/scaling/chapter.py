@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.record.events import GroupStarted, PartName, Predicted, Scaled, Verdict
-from messages import plural
+from messages import marked, plural, tell
 from reports.chapters import verdicts
 from reports.chapters.chapter import TINY, Chapter, devices
 from reports.page.blocks import Part, Prose, Section, VerdictCard
@@ -18,26 +18,27 @@ from reports.text import TIMES, number, percent, sentence, with_interval
 from reports.view.run import RunView
 from reports.view.words import Unit
 
-UNIT = Unit(windows="scaled", per={"scaled": "per training step"}, cell="ranks, and whether the batch grows with them")
-METHOD = (
+UNIT = Unit(windows="scaled", per={"scaled": marked("per training step")},
+            cell=marked("ranks, and whether the batch grows with them"))
+METHOD = marked(
     "Every block starts fresh processes of every size and arm, which take turns in one window after another; those "
     "that wait sleep at a socket. Strong: the batch is that of all ranks together; weak: of each. On one host a "
     "group's time goes from its first start to its last end, on several it is the slowest rank's. Speed-up is images "
     "per second over those of one process in the same pair of windows; intervals are Student's t over blocks, of "
     "logarithms."
 )
-COMMUNICATION = (
+COMMUNICATION = marked(
     "Exposed communication is the share of a step that is gone where gradients are not averaged: in windows beside, in "
     "the same processes, each rank trains for itself. The slowest rank is told from these, since else all wait for it. "
     "Bus bandwidth is that of nccl-tests, V / t \N{MULTIPLICATION SIGN} 2 (N \N{MINUS SIGN} 1) / N, of a sum of as "
     "many numbers as there are gradients, with nothing else running."
 )
-GATE = (
+GATE = marked(
     "Before anything is timed, 10 matched steps of every size must give one process's losses within 1e-5 and equal "
     "weights, averaged weights and moments on all ranks, by their hashes; dropout is off in them. No figure of a size "
     "that fails is shown."
 )
-PREDICTION = (
+PREDICTION = marked(
     "Dashed lines are a prediction, not a measurement: one rank's time, divided among the ranks where the batch is "
     "shared, and behind it a sum over all of them, of which nothing is hidden. It costs a ring, 2 (N \N{MINUS SIGN} 1) "
     "(a + V / (N B)), or a tree, 2 log\N{SUBSCRIPT TWO} N a + 2 V / B, whichever is cheaper. The two constants, "
@@ -69,43 +70,47 @@ class Scaling(Chapter):
         from reports.suites.parity import gate
         from reports.suites.scaling import figures as drawn
 
-        yield section_of("speed-up", "Speed-up", figures.make("speed-up", partial(drawn.speedup, seen)),
+        yield section_of("speed-up", tell("Speed-up"), figures.make("speed-up", partial(drawn.speedup, seen)),
                          tables.speedups(seen))
-        yield section_of("step", "Where a step goes", figures.make("step", partial(drawn.steps, seen)),
+        yield section_of("step", tell("Where a step goes"), figures.make("step", partial(drawn.steps, seen)),
                          tables.communication(seen))
-        yield section_of("arms-by-ranks", "The arms at every size", tables.arms(seen))
+        yield section_of("arms-by-ranks", tell("The arms at every size"), tables.arms(seen))
         yield gate.section(seen, figures)
-        yield section_of("ranks-gate", "Whether ranks train as one process", tables.gate(seen))
+        yield section_of("ranks-gate", tell("Whether ranks train as one process"), tables.gate(seen))
         known = seen.run.of(Predicted)
-        yield section_of("prediction", "Prediction", Prose(PREDICTION), tables.constants(seen), *(
+        yield section_of("prediction", tell("Prediction"), Prose(tell(PREDICTION)), tables.constants(seen), *(
             Prose(paying(seen, one)) for one in known)) if known else None
-        yield section_of("groups", "Groups", tables.groups(seen), folded=True)
+        yield section_of("groups", tell("Groups"), tables.groups(seen), folded=True)
 
     def method(self, seen: RunView) -> Iterable[str]:
         """How ranks are measured, and what communication is."""
-        return (METHOD, COMMUNICATION, GATE)
+        return tell(METHOD), tell(COMMUNICATION), tell(GATE)
 
     def limits(self, seen: RunView) -> Iterable[str]:
         """Devices, one host, a small preset."""
         yield from devices(seen)
         if len({host for group in seen.run.of(GroupStarted) if group.size > 1 for host in group.hosts}) == 1:
-            yield "All ranks ran on one host: this run says nothing about a network between hosts."
+            yield tell("All ranks ran on one host: this run says nothing about a network between hosts.")
         if seen.setting("preset") == "tiny":
-            yield TINY
+            yield tell(TINY)
 
 
 def card(seen: RunView, one: Scaled) -> VerdictCard:
     """What so many ranks bring an arm."""
     name = Part(seen.label(one.arm), one.arm)
     if one.speedup is None or one.efficiency is None:
-        return VerdictCard("?", (Part(f"What {plural(one.size, 'rank')} bring "), name, Part(" is not known")),
-                           (sentence(one.reason or "not measured"),), None, "", "refused")
-    facts = [f"Speed-up {with_interval(one.speedup.value, one.speedup.ci_low, one.speedup.ci_high)} over one process, "
-             f"{plural(one.blocks, 'block')}; efficiency {percent(one.efficiency.value)}."]
+        asked = tell("What {ranks} bring ", ranks=plural(one.size, "rank"))
+        return VerdictCard("?", (Part(asked), name, Part(tell(" is not known"))),
+                           (sentence(tables.why(one)),), None, "", "refused")
+    factor = with_interval(one.speedup.value, one.speedup.ci_low, one.speedup.ci_high)
+    facts = [tell("Speed-up {factor} over one process, {blocks}; efficiency {efficiency}.", factor=factor,
+                  blocks=plural(one.blocks, "block"), efficiency=percent(one.efficiency.value))]
     if one.exposed is not None:
-        told = tables.percentage(one.exposed, one)
-        facts.append(f"Communication is {told.text} of a step{f' ({told.note})' if told.note else ''}.")
-    said = f" trains {number(one.speedup.value)} times as fast on {one.size} ranks as on one, the batch shared"
+        share = tables.percentage(one.exposed, one)
+        facts.append(tell("Communication is {share} of a step ({limits}).", share=share.text, limits=share.note)
+                     if share.note else tell("Communication is {share} of a step.", share=share.text))
+    said = tell(" trains {factor} times as fast on {ranks} ranks as on one, the batch shared",
+                factor=number(one.speedup.value), ranks=one.size)
     return VerdictCard(f"{number(one.speedup.value)}{TIMES}", (name, Part(said)), tuple(facts), None, "",
                        "decided" if decided(one) else "open")
 
@@ -121,5 +126,7 @@ def paying(seen: RunView, one: Predicted) -> str:
     most = max((point.size for point in one.points if point.mode == "strong"), default=1)
     name, stops = seen.label(one.arm), one.stops_paying
     if stops is None:
-        return f"{name}: predicted to gain from every doubling up to {plural(most, 'rank')}, one for each image."
-    return f"{name}: predicted to gain nothing by more than {plural(stops, 'rank')} while the batch is shared."
+        return tell("{arm}: predicted to gain from every doubling up to {ranks}, one for each image.", arm=name,
+                    ranks=plural(most, "rank"))
+    return tell("{arm}: predicted to gain nothing by more than {ranks} while the batch is shared.", arm=name,
+                ranks=plural(stops, "rank"))

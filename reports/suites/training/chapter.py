@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.record.events import PartName
+from messages import marked, tell
 from reports.chapters import brief
 from reports.chapters.chapter import Timed
 from reports.chapters.reference import EVERYTHING, Published
@@ -21,9 +22,9 @@ class Training(Timed):
     """Training steps."""
 
     part: PartName = "training"
-    unit: Unit = Unit(per={"stepwise": "per training step", "free": "per training step, free-running"})
+    unit: Unit = Unit(per={"stepwise": marked("per training step"), "free": marked("per training step, free-running")})
     published: tuple[Published, ...] = EVERYTHING
-    remark: str = "its FIDs rest on 1000 images"
+    remark: str = marked("its FIDs rest on 1000 images")
 
     def rate(self, seen: RunView) -> brief.Rate:
         """As in a stream of steps, where that was measured."""
@@ -36,13 +37,13 @@ class Training(Timed):
         from reports.suites.training import figures as drawn
         from reports.suites.training import tables
 
-        yield Section("key-figures", "Key figures", (tables.key_figures(seen),)) if seen.arms else None
+        yield Section("key-figures", tell("Key figures"), (tables.key_figures(seen),)) if seen.arms else None
         yield ratio.section(seen, figures)
         yield steps.section(seen, figures)
         throughput = figures.make("throughput", partial(drawn.throughput, seen))
-        yield Section("throughput", "Stepwise and free-running", (throughput, tables.throughputs(seen)))
+        yield Section("throughput", tell("Stepwise and free-running"), (throughput, tables.throughputs(seen)))
         epochs = figures.make("epochs", partial(drawn.epoch_times, seen))
-        yield section("epochs", "Epochs", epochs, tables.epochs(seen))
+        yield section("epochs", tell("Epochs"), epochs, tables.epochs(seen))
         yield load.why(seen, figures, tables.where_time_goes(seen))
         yield telemetry.section(seen, figures) if seen.alone else None
         yield starts.section(seen, figures)
