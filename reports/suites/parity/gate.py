@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from harness.record.events import ParityResult
-from impls.recipe.precision import WORDS
 from messages import marked, plural, shown, tell, words
 from reports.chapters.losses import shared
 from reports.page.blocks import Block, Code, Prose, Section, Table, head
@@ -19,6 +18,7 @@ from reports.page.figures import FigureMaker, numbered
 from reports.page.plotting import INK, MUTED, SERIES, Drawn, legend_above, sheet
 from reports.text import DASH, Floats, Value, missing, number, passed, tag
 from reports.view.run import RunView
+from reports.view.words import precision_words
 
 PARITY_ROWS = (
     ("forward_max_abs", marked("forward, largest absolute difference"), "forward"),
@@ -97,8 +97,7 @@ def parity(view: RunView, result: ParityResult) -> Table:
 def held(result: ParityResult) -> str:
     """Whose tolerances apply, where they are not the usual ones."""
     coarser = result.precision is not None and result.precision != "float32"
-    return tell(", tolerances of {precision}", precision=tell(WORDS[result.precision])) if (
-        coarser and result.precision) else ""
+    return tell(", tolerances of {precision}", precision=precision_words(result.precision)) if coarser else ""
 
 
 def worst_of(differences: Sequence[float]) -> float | None:

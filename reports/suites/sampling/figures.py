@@ -17,7 +17,7 @@ from reports.page.data import Data
 from reports.page.plotting import GRID, INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.suites.sampling import facts as sampling
 from reports.suites.sampling.facts import Interval, Line
-from reports.text import duration, number, tag, tick, time_unit, with_interval
+from reports.text import commas, duration, number, semicolons, tag, tick, time_unit, with_interval
 from reports.view.run import ArmView, RunView
 from reports.view.words import cell_words, is_ddim
 
@@ -55,7 +55,7 @@ def over_calls(view: RunView, narrow: bool) -> Drawn | str:
     below.set_title(tell("The same per network call"))
     legend_above(figure, above, 1 if narrow else 3)
     images = view.batch_size
-    said = tell("; ").join(messages) or tell("no line could be fitted")
+    said = semicolons(messages) or tell("no line could be fitted")
     return Drawn(
         figure,
         tell("Time of a batch of {images} as a line over its network calls: {lines}.", images=plural(images, "image"),
@@ -165,10 +165,11 @@ def forest(view: RunView, verdicts: Sequence[Verdict], narrow: bool) -> Drawn | 
                  *(told_ends(low, high) if spread else told_ends(None, None)),
                  ", ".join(number(float(dot), 4) for dot in dots))  # fmt: skip
         if one.cell is not None:
-            messages.append(f"{one.cell} {with_interval(ratio, low, high)}")
+            messages.append(tell("{cell} {ratio}", cell=one.cell, ratio=with_interval(ratio, low, high)))
     axis.axhline(len(rows) - 0.4, color=GRID, linewidth=0.8)
     names = [tick(one.cell or "", narrow) for one in rows]
-    mean = [tell("geometric\nmean") if narrow else tell("geometric mean")] if joint else []
+    in_lines = tell("{first}\n{rest}", first=tell("geometric"), rest=tell("mean"))
+    mean = [in_lines if narrow else tell("geometric mean")] if joint else []
     axis.set_yticks([*range(len(rows)), *([bottom] if joint else [])], [*names, *mean])
     axis.set_ylim(len(rows) + (0.8 if joint else -0.2), -0.6)
     axis.grid(axis="y", visible=False)
@@ -177,7 +178,7 @@ def forest(view: RunView, verdicts: Sequence[Verdict], narrow: bool) -> Drawn | 
     return Drawn(
         figure,
         tell("Time of {slow} divided by time of {fast}: {cells}{mean}.", slow=view.label(slow), fast=view.label(fast),
-             cells=", ".join(messages), mean=over),
+             cells=commas(messages), mean=over),
         tell("Large points: the recorded ratio of a cell with its interval over blocks, widened where several cells "
              "are judged. Small points: single blocks. Diamond: all cells together.{band}{limits}", band=within,
              limits=note),
@@ -222,7 +223,7 @@ def sweep(view: RunView, narrow: bool) -> Drawn | str:
     axis.set_xlabel(tell("images per batch, logarithmic"))
     axis.set_ylabel(tell("images per second"))
     legend_above(figure, axis, 1 if narrow else 3)
-    cell, said = sampling.sweep_cell(view), tell("; ").join(messages)
+    cell, said = sampling.sweep_cell(view), semicolons(messages)
     return Drawn(
         figure,
         tell("Images per second by batch size, {cell}: {rates}.", cell=cell_words(cell), rates=said) if cell else tell(

@@ -20,6 +20,8 @@ from reports.view.words import Unit
 
 UNIT = Unit(windows="scaled", per={"scaled": marked("per training step")},
             cell=marked("ranks, and whether the batch grows with them"))
+# Stands for an arm's name in a sentence until it gets its colour.
+HOLE = "\ue000"
 METHOD = marked(
     "Every block starts fresh processes of every size and arm, which take turns in one window after another; those "
     "that wait sleep at a socket. Strong: the batch is that of all ranks together; weak: of each. On one host a "
@@ -99,9 +101,8 @@ def card(seen: RunView, one: Scaled) -> VerdictCard:
     """What so many ranks bring an arm."""
     name = Part(seen.label(one.arm), one.arm)
     if one.speedup is None or one.efficiency is None:
-        asked = tell("What {ranks} bring ", ranks=plural(one.size, "rank"))
-        return VerdictCard("?", (Part(asked), name, Part(tell(" is not known"))),
-                           (sentence(tables.why(one)),), None, "", "refused")
+        said = tell("What {ranks} bring {arm} is not known", ranks=plural(one.size, "rank"), arm=HOLE)
+        return VerdictCard("?", headline(said, name), (sentence(tables.why(one)),), None, "", "refused")
     factor = with_interval(one.speedup.value, one.speedup.ci_low, one.speedup.ci_high)
     facts = [tell("Speed-up {factor} over one process, {blocks}; efficiency {efficiency}.", factor=factor,
                   blocks=plural(one.blocks, "block"), efficiency=percent(one.efficiency.value))]
@@ -109,10 +110,16 @@ def card(seen: RunView, one: Scaled) -> VerdictCard:
         share = tables.percentage(one.exposed, one)
         facts.append(tell("Communication is {share} of a step ({limits}).", share=share.text, limits=share.note)
                      if share.note else tell("Communication is {share} of a step.", share=share.text))
-    said = tell(" trains {factor} times as fast on {ranks} ranks as on one, the batch shared",
+    said = tell("{arm} trains {factor} times as fast on {ranks} ranks as on one, the batch shared", arm=HOLE,
                 factor=number(one.speedup.value), ranks=one.size)
-    return VerdictCard(f"{number(one.speedup.value)}{TIMES}", (name, Part(said)), tuple(facts), None, "",
+    return VerdictCard(f"{number(one.speedup.value)}{TIMES}", headline(said, name), tuple(facts), None, "",
                        "decided" if decided(one) else "open")
+
+
+def headline(said: str, name: Part) -> tuple[Part, ...]:
+    """A sentence in parts, with an arm in its hole."""
+    before, after = said.split(HOLE)
+    return tuple(part for part in (Part(before), name, Part(after)) if part.text)
 
 
 def decided(one: Scaled) -> bool:

@@ -11,7 +11,7 @@ from harness.record.events import Mode, Predicted, Scaled
 from messages import count, marked, plural, tell, words
 from reports.page.data import Data
 from reports.page.plotting import MUTED, SERIES, Drawn, legend_above, seconds_axis, sheet
-from reports.text import duration, number, percent, tag
+from reports.text import commas, duration, number, percent, semicolons, tag
 from reports.view.run import RunView
 
 TITLES: dict[Mode, str] = {"strong": marked("Strong, the batch shared: speed-up"),
@@ -64,7 +64,7 @@ def speedup(seen: RunView, narrow: bool) -> Drawn | str:
     axes[-1].set_xlabel(tell("ranks, logarithmic"))
     legend_above(figure, axes[0], 1 if narrow else 3)
     most = max(one.size for one in known)
-    said = tell("; ").join(
+    said = semicolons(
         tell("{arm} {speedup} on {ranks}, {mode}", arm=seen.label(one.arm), speedup=number(one.speedup.value),
              ranks=plural(one.size, "rank"), mode=tell(MODES[one.mode]))
         for one in known if one.size == most and one.speedup is not None)
@@ -124,7 +124,7 @@ def steps(seen: RunView, narrow: bool) -> Drawn | str:
     for place, one, time, share in zip(places, known, times, exposed, strict=True):
         data.bar(axis, (0, place - WIDTH / 2), (time, place + WIDTH / 2), seen.label(one.arm), tell(MODES[one.mode]),
                  one.size, duration(time), share)  # fmt: skip
-    said = tell("; ").join(
+    said = semicolons(
         tell("{arm}, {mode}, {ranks}: {time}, of which {share}", arm=seen.label(one.arm), mode=tell(MODES[one.mode]),
              ranks=plural(one.size, "rank"), time=duration(one.step_ns), share=share)
         for one, share in zip(known, exposed, strict=True))
@@ -137,5 +137,5 @@ def size_tick(seen: RunView, one: Scaled, narrow: bool) -> str:
     """An arm and its ranks beside an axis: in several lines on a phone."""
     name, mode = seen.label(one.arm), tell(MODES[one.mode])
     if narrow:
-        return tell("{arm}\n{mode} {ranks}", arm=tag(name, 18), mode=mode, ranks=one.size)
-    return tell("{arm}, {mode}, {ranks}", arm=tag(name), mode=mode, ranks=plural(one.size, "rank"))
+        return tell("{first}\n{rest}", first=tag(name, 18), rest=tell("{mode} {ranks}", mode=mode, ranks=one.size))
+    return commas([tag(name), mode, plural(one.size, "rank")])

@@ -10,7 +10,7 @@ from messages import count, tell, words
 from reports.page.data import Data
 from reports.page.plotting import INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.suites.training.tables import LOADERS, data_path
-from reports.text import duration, number, signed_percent, tick, time_unit
+from reports.text import commas, duration, number, semicolons, signed_percent, tick, time_unit
 from reports.view.run import RunView, rate_per_s
 
 
@@ -54,8 +54,7 @@ def throughput(view: RunView, narrow: bool) -> Drawn | str:
     legend_above(figure, axis, 2)
     return Drawn(
         figure,
-        tell("Images per second: {rates}.", rates=tell("; ").join(messages) or tell(
-            "only one kind of window was measured")),
+        tell("Images per second: {rates}.", rates=semicolons(messages) or tell("only one kind of window was measured")),
         tell("Open: synchronised after every step. Filled: synchronised only at the ends of longer windows, as in a "
              "training job. The distance is the work that overlaps between steps."),
         data,
@@ -64,10 +63,8 @@ def throughput(view: RunView, narrow: bool) -> Drawn | str:
 
 def epoch_tick(arm: str, epoch: Epoch, narrow: bool) -> str:
     """Which epoch of which arm, beside an axis: in several lines on a phone."""
-    loader = tell(LOADERS[epoch.loader])
-    if narrow:
-        return tell("{arm}\n{loader} {epoch}", arm=arm, loader=loader, epoch=epoch.epoch)
-    return tell("{arm}, {loader} {epoch}", arm=arm, loader=loader, epoch=epoch.epoch)
+    which = tell("{loader} {epoch}", loader=tell(LOADERS[epoch.loader]), epoch=epoch.epoch)
+    return tell("{first}\n{rest}", first=arm, rest=which) if narrow else commas([arm, which])
 
 
 def epoch_times(view: RunView, narrow: bool) -> Drawn | str:
@@ -137,7 +134,7 @@ def epoch_times(view: RunView, narrow: bool) -> Drawn | str:
     images = sorted({epoch.images for _, epoch in rows})
     return Drawn(
         figure,
-        tell("{epochs}.", epochs=tell("; ").join(messages)),
+        tell("{text}.", text=semicolons(messages)),
         tell("Epochs of {images} images. Gap: from the last step before to the first step of the epoch, where loaders "
              "are rebuilt.", images=" / ".join(count(n) for n in images)),
         data,

@@ -94,7 +94,7 @@ def skipped_steps(view: RunView, arm: ArmView) -> Value:
     scales = sorted({part.loss_scale for part in found if part.loss_scale is not None})
     least, most = number(scales[0]), number(scales[-1])
     told = least if least == most else tell("{low} to {high}", low=least, high=most)
-    return Value(tell("{n} of {all}", n=count(left_out), all=plural(steps, "step")),
+    return Value(tell("{skipped} of {steps}", skipped=count(left_out), steps=plural(steps, "step")),
                  tell("loss scale at the end {scale}", scale=told))
 
 
