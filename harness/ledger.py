@@ -9,11 +9,14 @@ from pathlib import Path
 from harness.processes.scratch import Neighbour
 from harness.processes.session import WorkerFailedError, log_tail
 from harness.progress import Progress
-from harness.record.events import ArmSlot, Case, Event, Finding, PartName
+from harness.record.events import ArmSlot, Case, Event, Finding, PartName, Severity
 from harness.record.findings import BUSY_MACHINE, END_CODES, OTHER_RUN, Kind
 from harness.record.run import RecordedRun
 from harness.record.writer import RunWriter
 from impls.errors import UsageError
+from messages import marked, recorded, shown, tell
+
+SEVERITIES: Mapping[Severity, str] = {"info": marked("info"), "warning": marked("warning"), "error": marked("error")}
 
 
 @dataclass
@@ -71,9 +74,9 @@ class Ledger:
     def find(self, finding: Finding) -> None:
         """Record a finding and show it, with what helps where it is a warning."""
         self.writer.append(finding)
-        self.progress.say(f"{finding.severity}: {finding.message}")
+        self.progress.say(f"{tell(SEVERITIES[finding.severity])}: {shown(finding.message)}")
         if finding.severity != "info" and finding.advice:
-            self.progress.say(f"  what helps: {finding.advice}")
+            self.progress.say(tell("  what helps: {advice}", advice=shown(finding.advice)))
 
     def find_once(self, finding: Finding) -> None:
         """Record a finding unless one of its code is known already."""
@@ -90,8 +93,9 @@ class Ledger:
         for other in self.neighbours():
             if other not in self.met:
                 self.met.add(other)
-                self.find(OTHER_RUN.found(f"another ddpm-bench run (pid {other.pid}, {other.run}) is measuring on this "
-                                          "machine", block=block))
+                self.find(OTHER_RUN.found(recorded(
+                    "another ddpm-bench run (pid {pid}, {run}) is measuring on this machine", pid=other.pid,
+                    run=other.run), block=block))
 
     def case(self, case: Case) -> None:
         """Record a case of this part."""
@@ -116,11 +120,13 @@ class Ledger:
         """
         name = self.arms[slot]
         if error.cause == "usage" and not self.anything_measured:
-            raise UsageError(error.message if name in error.message else f"{name}: {error.message}") from error
+            told = shown(error.message)
+            raise UsageError(told if name in error.message else f"{name}: {told}") from error
         log = self.log(log_name)
         tail = log_tail(log)
         if error.detail:
             tail = [*tail, *error.detail.splitlines()][-40:]
         self.case(Case(case_id=case_id, arm=slot, block=block, status="failed", reason=error.message,
                        log=f"logs/{log.name}", log_tail=tail))
-        self.progress.say(f"FAILED {name} in {case_id}: {error.message} (log: {log})")
+        self.progress.say(tell("FAILED {arm} in {case}: {error} (log: {log})", arm=name, case=case_id,
+                               error=shown(error.message), log=log))

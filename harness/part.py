@@ -192,13 +192,13 @@ class Metrics:
         main: its comparisons share Holm's step-down.
         further: declared as such; each interval describes, at the full alpha.
         whole: name of the one that stands for the whole part, by default the main one's.
-        when: behind an arm's name where a self-check speaks of this part.
+        when: what an arm {arm} is called where a self-check speaks of this part.
     """
 
     main: Metric
     further: tuple[Metric, ...] = ()
     whole: str = ""
-    when: str = ""
+    when: str = "{arm}"
 
 
 class Timed(Part):

@@ -20,6 +20,7 @@ from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.precision import ORDER, WORDS, Precision
 from impls.registry import Arm, Device
+from messages import recorded, shown, tell
 
 SLOTS: tuple[ArmSlot, ...] = get_args(ArmSlot)
 # The block of lines that tell what came before any.
@@ -193,9 +194,11 @@ class Plan:
             "margin": MARGIN, "alpha": ALPHA,
             "looks": list(self.looks.blocks) or 1, "spent_at_looks": self.looks.levels(),
             "blocks": {"least": self.min_blocks, "most": self.max_blocks, "repeats": self.extra_blocks},
-            "pairs": self.pairs, "window": "one step where a step takes 0.1 s or more, else as many as fill 0.1 s",
+            "pairs": self.pairs, "window": recorded(
+                "one step where a step takes 0.1 s or more, else as many as fill 0.1 s"),
             "schedule": self.schedule, "seed": self.seed, "time_limit_s": self.time_limit_s,
-            "multiple_comparisons": "Holm over the comparisons" + " and the cells" * bool(cells),
+            "multiple_comparisons": (recorded("Holm over the comparisons and the cells") if cells else
+                                     recorded("Holm over the comparisons")),
             "comparisons": [{"a": c.a, "b": c.b, "selfcheck": c.selfcheck, "precision": self.precision(c)}
                             for c in self.comparisons],
             "block_numbers": [self.first_block, self.block_numbers.stop - 1],
@@ -219,15 +222,17 @@ def make_plans(asked: Asked) -> tuple[Plan, ...]:
 def _planned(asked: Asked, part: type[Part], first_block: int) -> Plan:
     config, named, suite = asked.options, asked.options.compared, SUITES[asked.options.suite]
     if len(named) < part.needs.arms:
-        raise UsageError(f"--arms {config.arms}: suite {suite.name} compares arms: give at least two")
+        raise UsageError(tell("--arms {arms}: suite {suite} compares arms: give at least two", arms=config.arms,
+                              suite=suite.name))
     doubled = [*named, *named] if config.selfcheck and issubclass(part, Timed) else list(named)
     if len(doubled) > len(SLOTS):
         most = len(SLOTS) // 2 if config.selfcheck else len(SLOTS)
-        raise UsageError(f"--arms {config.arms}: {len(named)} arms, at most {most} fit into one run")
+        raise UsageError(tell("--arms {arms}: {count} arms, at most {most} fit into one run", arms=config.arms,
+                              count=len(named), most=most))
     for arm in named:
         fault = arm.device_fault(asked.device)
         if fault:
-            raise UsageError(f"--device {asked.device}: {fault}")
+            raise UsageError(f"--device {asked.device}: {fault}")  # English
     slots = SLOTS[: len(doubled)]
     # A run that goes on compares what it declared, also where that was paired by another rule.
     told = [Comparison(one["a"], one["b"]) for one in asked.recorded.get("comparisons", ()) if not one["selfcheck"]]
@@ -302,31 +307,40 @@ def turn_order(slots: Sequence[ArmSlot], seed: int, pair: int) -> list[ArmSlot]:
 
 def describe(plan: Plan, experiment: ExperimentConfig) -> str:
     """The plan for people, as printed by `--dry-run`."""
-    parts = f", part {plan.part.name}" if len(plan.suite.parts) > 1 else ""
-    lines = [f"suite {plan.suite.name}{parts}: {plan.suite.summary}", f"device {plan.device}"]
+    places = {"suite": plan.suite.name, "summary": tell(plan.suite.summary)}
+    lines = [tell("suite {suite}, part {part}: {summary}", part=plan.part.name, **places)
+             if len(plan.suite.parts) > 1 else tell("suite {suite}: {summary}", **places),
+             tell("device {device}", device=plan.device)]
     lines += [f"  {slot}  {arm.name}" for slot, arm in plan.arms]
-    lines += [f"  compare {c.a} with {c.b}{_what(plan, c)}" for c in plan.comparisons]
-    lines += [*plan.part.described(experiment), *(f"note: {note}" for note in plan.part.notes(experiment))]
+    lines += [tell("  compare {a} with {b}{what}", a=c.a, b=c.b, what=_what(plan, c)) for c in plan.comparisons]
+    lines += [*plan.part.described(experiment),
+              *(tell("note: {note}", note=note) for note in plan.part.notes(experiment))]
     if plan.timed:
-        most = f" to {plan.max_blocks}" if plan.max_blocks > plan.fewest_blocks else ""
-        least = plan.fewest_blocks
         if plan.share.of > 1:
-            lines.append(f"part {plan.share.number} of {plan.share.of}, from 0, of a run of {plan.share.blocks} blocks")
-        lines.append(f"{least}{most} blocks of {plan.pairs} pairs, {plan.schedule}, at most "
-                     f"{plan.extra_blocks} repeats of disturbed blocks")
+            lines.append(tell("part {number} of {parts}, from 0, of a run of {blocks} blocks", number=plan.share.number,
+                              parts=plan.share.of, blocks=plan.share.blocks))
+        told = {"least": plan.fewest_blocks, "pairs": plan.pairs, "schedule": plan.schedule,
+                "repeats": plan.extra_blocks}
+        lines.append(
+            tell("{least} to {most} blocks of {pairs} pairs, {schedule}, at most {repeats} repeats of disturbed blocks",
+                 most=plan.max_blocks, **told) if plan.max_blocks > plan.fewest_blocks else
+            tell("{least} blocks of {pairs} pairs, {schedule}, at most {repeats} repeats of disturbed blocks", **told))
         if plan.looks.blocks:
             at = ", ".join(f"{blocks} ({100 * alpha:.3g} %)"
                            for blocks, alpha in zip(plan.looks.blocks, plan.looks.levels(), strict=True))
-            lines.append(f"looks at so many blocks, and what each may spend of {100 * ALPHA:g} %: {at}; the first that "
-                         "decides every comparison ends the blocks")
+            lines.append(tell("looks at so many blocks, and what each may spend of {alpha} %: {looks}; the first that "
+                              "decides every comparison ends the blocks", alpha=f"{100 * ALPHA:g}", looks=at))
         if plan.schedule == "resident" and len(plan.groups) > 1:
-            lines.append(f"{len(plan.arms)} arms, in memory at once are only those that are compared, at most "
-                         f"{max(map(len, plan.groups))}; a block takes one such group after another")
+            lines.append(tell("{arms} arms, in memory at once are only those that are compared, at most {most}; a "
+                              "block takes one such group after another", arms=len(plan.arms),
+                              most=max(map(len, plan.groups))))
         for number in plan.block_numbers[: plan.max_blocks]:
             block = plan.block(number)
-            order = ", then ".join("".join(group) for group in plan.turns(block))
-            lines.append(f"  block {number}: first pair {order}, order seed {block.order_seed}")
-    lines.append(f"experiment {experiment.preset}, configuration {experiment.sha256()[:12]}")
+            order = tell(", then ").join("".join(group) for group in plan.turns(block))
+            lines.append(tell("  block {block}: first pair {order}, order seed {seed}", block=number, order=order,
+                              seed=block.order_seed))
+    lines.append(tell("experiment {preset}, configuration {sha}", preset=experiment.preset,
+                      sha=experiment.sha256()[:12]))
     return "\n".join(lines)
 
 
@@ -334,8 +348,8 @@ def _what(plan: Plan, comparison: Comparison) -> str:
     """What a comparison is about, where that must be said."""
     formats = {plan.arm(slot).precision for slot in (comparison.a, comparison.b)}
     several = len({arm.precision for _, arm in plan.arms}) > 1
-    kinds = [" against ".join(WORDS[name] for name in ORDER if name in formats)] if several else []
-    kinds += ["self-check"] if comparison.selfcheck else []
+    kinds = [tell(" against ").join(shown(WORDS[name]) for name in ORDER if name in formats)] if several else []
+    kinds += [tell("self-check")] if comparison.selfcheck else []
     return f" ({', '.join(kinds)})" if kinds else ""
 
 
@@ -357,6 +371,6 @@ def dry_run(config: BenchConfig, experiment: ExperimentConfig, plans: Sequence[P
         resolved |= {name: own.model_dump(mode="json")["train"] for name, own in plan.part.recipes().items()}
     described = "\n".join(describe(plan, experiment) for plan in plans)
     if config.dataset == "auto" and channels is None and any(plan.part.takes_images(experiment) for plan in plans):
-        described += "\ndata set: auto, chosen when the run starts; on grey images the network has 1 channel"
+        described += "\n" + tell("data set: auto, chosen when the run starts; on grey images the network has 1 channel")
     described += "".join(f"\n{name} = {arm}" for name, arm in (aliases or {}).items())
-    return f"{described}\ndevice: {device_reason}\n{json.dumps(resolved, indent=2)}"
+    return f"{described}\n{tell('device: {reason}', reason=device_reason)}\n{json.dumps(resolved, indent=2)}"

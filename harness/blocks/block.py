@@ -15,6 +15,7 @@ from harness.plan import BlockPlan, turn_order
 from harness.processes.session import WorkerFailedError
 from harness.protocol import timing
 from harness.record.events import ArmSlot, BlockState, Case, Event, Memory
+from messages import recorded, tell
 
 
 class Block:
@@ -97,7 +98,7 @@ class Block:
         Raises:
             TimeIsUpError: the user's time limit is over, so that the block stays unfinished.
         """
-        self.bench.check_time(f"in block {self.number}")
+        self.bench.check_time(recorded("in block {block}", block=self.number))
         # From the plan's order of arms, so that the recorded seed tells it.
         group = [slot for slot in self.bench.plan.slots if slot in self._group]
         for position, slot in enumerate(turn_order(group, self._plan.order_seed, pair)):
@@ -182,14 +183,16 @@ class Block:
                               + self.part.after_s(self))
         block_s = sum(self._groups_s) / len(self._groups_s) * self.groups
         known = ", ".join(f"{name} {second:.3g} s" for name, second in steps.items())
-        self.bench.progress.say(f"a step takes: {known}; a block takes about {block_s:.0f} s, the {plan.fewest_blocks} "
-                                f"blocks that are needed about {plan.fewest_blocks * block_s / 60:.1f} min")
+        self.bench.progress.say(tell(
+            "a step takes: {known}; a block takes about {seconds} s, the {blocks} blocks that are needed about "
+            "{minutes} min", known=known, seconds=f"{block_s:.0f}", blocks=plan.fewest_blocks,
+            minutes=f"{plan.fewest_blocks * block_s / 60:.1f}"))
 
     def _may_run(self, slot: ArmSlot) -> bool:
         if not self.bench.given_up(slot):
             return True
         self.bench.ledger.case(Case(case_id=self._case(slot), arm=slot, block=self.number, status="skipped",
-                                    reason=f"it failed in {MAX_FAILURES} blocks in a row"))
+                                    reason=recorded("it failed in {n} blocks in a row", n=MAX_FAILURES)))
         return False
 
     def _stop(self, at_once: bool = False) -> None:

@@ -10,6 +10,7 @@ from harness.plan import BEFORE_BLOCKS
 from harness.processes.session import WorkerFailedError
 from harness.protocol import life, timing
 from harness.record.events import ArmSlot, Case, WorkerStarted
+from messages import recorded, tell
 
 # Wherever a framework may keep compiled code: all of it moves into an empty folder.
 CACHE_VARIABLES = ("HOME", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH",
@@ -20,10 +21,10 @@ TYPICAL_STEPS = 6
 def run_cold_starts(bench: Bench) -> None:
     """Start every arm of `--arms` once from nothing and record what it cost."""
     arms = {arm.name: slot for slot, arm in reversed(bench.plan.arms)}
-    with bench.progress.bar(len(arms), "cold start"):
+    with bench.progress.bar(len(arms), tell("cold start")):
         for name, slot in arms.items():
-            bench.check_time("during the cold starts")
-            bench.progress.say(f"cold start of {name} with empty compile caches (this can take minutes)")
+            bench.check_time(recorded("during the cold starts"))
+            bench.progress.say(tell("cold start of {arm} with empty compile caches (this can take minutes)", arm=name))
             log_name = f"{slot}-cold-start"
             try:
                 with bench.sessions.folder("cold") as folder:

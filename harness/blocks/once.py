@@ -9,6 +9,7 @@ from harness.bench import SLOW_LIMIT_S
 from harness.judge.synchronisation import accusation, fault
 from harness.protocol import timing
 from harness.record.events import ArmSlot, Case, Overhead, Peak, SyncProof
+from messages import recorded, tell
 
 if TYPE_CHECKING:
     from harness.blocks.block import Block
@@ -33,8 +34,8 @@ EXTRAS = "extras"
 def measure_once(block: Block) -> None:
     """Measure it of every fresh arm; a failure is a case of its own and leaves the block's times alone."""
     for slot, arm in block.fresh.items():
-        block.bench.check_time("beside the blocks")
-        block.bench.progress.status(f"{arm.session.arm.name}: overhead, peak")
+        block.bench.check_time(recorded("beside the blocks"))
+        block.bench.progress.status(tell("{arm}: overhead, peak", arm=arm.session.arm.name))
         done = block.beside(EXTRAS, arm, partial(_overheads, block, arm))
         block.bench.once_done.add(slot)
         if done:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from harness.record.events import ArmSlot
 from harness.record.findings import APART, BUSY_MACHINE
 from impls.devices import usable_cpus
+from messages import recorded
 
 if TYPE_CHECKING:
     from harness.blocks.block import Block
@@ -41,21 +42,25 @@ class Pace:
         why = []
         if slowest and slowdown > MOST_SLOWDOWN:
             arm = self._block.live[slowest]
-            why.append(f"a step of {arm.session.arm.name} takes {slowdown:.3g} times as long in turn with the others "
-                       f"as alone ({arm.typical_ns / 1e9:.3g} s)")
+            why.append(recorded(
+                "a step of {arm} takes {ratio} times as long in turn with the others as alone ({alone} s)",
+                arm=arm.session.arm.name, ratio=f"{slowdown:.3g}", alone=f"{arm.typical_ns / 1e9:.3g}"))
         foreign = load is not None and load - bench.threads > usable_cpus()
         if foreign and (others is None or others >= LEAST_OTHERS_SHARE):
-            why.append("more processes want a processor than there are")
+            why.append(recorded("more processes want a processor than there are"))
         if not why:
             return
         if load is not None:
-            why.append(f"the load average is {load:.1f} on {usable_cpus()} processors")
+            why.append(recorded("the load average is {load} on {count} processors", load=f"{load:.1f}",
+                                count=usable_cpus()))
         if others is not None:
-            why.append(f"other programs use {others:.0%} of them")
+            why.append(recorded("other programs use {share} of them", share=f"{others:.0%}"))
         bench.ledger.find_once(BUSY_MACHINE.found(
-            f"the machine is too busy to measure on: {', '.join(why)}; {self._expected(spent_s / done, slowdown)}",
+            recorded("the machine is too busy to measure on: {why}; {expected}", why=", ".join(why),
+                     expected=self._expected(spent_s / done, slowdown)),
             block=self._block.number,
-            advice=f"end other programs, or wait until they end; {APART}" if bench.threads == 1 else None))
+            advice=recorded("end other programs, or wait until they end; {advice}", advice=APART)
+            if bench.threads == 1 else None))
 
     def _slowest(self) -> ArmSlot | None:
         """The arm that suffers most."""
@@ -73,5 +78,5 @@ class Pace:
         block_s = self._began - block.began + plan.pairs * pair_s + beside_s * max(1.0, slowdown)
         block_s *= block.groups / block.done
         needed = plan.fewest_blocks
-        return (f"at this pace a block takes about {block_s / 60:.1f} min, the {needed} that are needed about "
-                f"{needed * block_s / 60:.0f} min")
+        return recorded("at this pace a block takes about {one} min, the {needed} that are needed about {all} min",
+                        one=f"{block_s / 60:.1f}", needed=needed, all=f"{needed * block_s / 60:.0f}")

@@ -9,11 +9,12 @@ from harness.blocks.block import Block
 from harness.blocks.once import once_done
 from harness.judge.verdicts import sure
 from harness.part import Timed
-from harness.record.events import BlockState, Finding, Resumed
+from harness.record.events import BlockState, Finding, PartName, Resumed
 from harness.record.findings import TIME_LIMIT
 from harness.record.run import RecordedRun, finished_blocks
+from messages import choice, marked, recorded, shown, tell
 
-ENOUGH = "for a narrower interval start a new run with a longer --time-limit"
+ENOUGH = marked("for a narrower interval start a new run with a longer --time-limit")
 # Without an explicit --blocks or --time-limit, blocks beyond the minimum must end within this.
 SOFT_LIMIT_S = 300.0
 
@@ -83,16 +84,16 @@ class Series:
         if plan.looks.early(done) is None:
             return False
         going = [c for c in plan.comparisons if not (bench.given_up(c.a) or bench.given_up(c.b))]
-        number = f"look {plan.looks.number(done)} of {len(plan.looks.blocks)}, after {done} blocks"
         if not going:
-            self._ended, what = True, "of every comparison an arm has failed for good"
+            self._ended, what = True, tell("of every comparison an arm has failed for good")
         else:
             recorded = bench.writer.run.part(self._part.name)
             decided = sure(recorded, plan.comparisons, self._part, plan.looks)
             self._ended = decided and self._part.enough(recorded, going)
-            what = ("every comparison is decided" if self._ended else
-                    f"not yet sure; the next one is after {plan.next_look(done)}")
-        bench.progress.say(f"{number}: {what}")
+            what = (tell("every comparison is decided") if self._ended else
+                    tell("not yet sure; the next one is after {blocks}", blocks=plan.next_look(done)))
+        bench.progress.say(tell("look {number} of {looks}, after {blocks} blocks: {what}",
+                                number=plan.looks.number(done), looks=len(plan.looks.blocks), blocks=done, what=what))
         return self._ended
 
     def _in_time(self, beyond_minimum: bool) -> bool:
@@ -106,14 +107,14 @@ class Series:
         spent = bench.clock() - (bench.part_began if limit is None else bench.began)
         expected = spent + (statistics.median(self._block_s[-3:]) if self._block_s else 0.0)
         if limit is not None and expected > limit:
-            where = f"after {len(self._states)} block{'' if len(self._states) == 1 else 's'}"
+            count = len(self._states)
+            where = recorded("after {n} block", n=1) if count == 1 else recorded("after {n} blocks", n=count)
             if not beyond_minimum:
                 raise TimeIsUpError(where)
             if not self._said:
                 self._said = True
                 last = self._plan.suite.parts[-1].name == self._part.name
-                what = "the run" if last else f"part {self._part.name}"
-                bench.ledger.find(time_over(limit, where, mild=True, what=what))
+                bench.ledger.find(time_over(limit, where, mild=True, part=None if last else self._part.name))
             return False
         # A number of blocks that the user gave is needed and wanted alike.
         soft = limit is None and self._plan.max_blocks > self._plan.min_blocks
@@ -121,8 +122,9 @@ class Series:
 
     def _block(self, number: int, repeats: int | None) -> None:
         bench, plan = self._bench, self._plan
-        shown = plan.block_numbers.index(number if repeats is None else repeats) + 1
-        text = f"block {shown}/{plan.next_look(shown - 1)}" if repeats is None else f"block {shown} again"
+        place = plan.block_numbers.index(number if repeats is None else repeats) + 1
+        text = (tell("block {block}/{blocks}", block=place, blocks=plan.next_look(place - 1)) if repeats is None else
+                tell("block {block} again", block=place))
         block = plan.block(number, repeats)
         start, measured = bench.clock(), Block(bench, block, self._part)
         with bench.progress.bar(plan.pairs * len(plan.turns(block)), text):
@@ -131,22 +133,30 @@ class Series:
         self._block_s.append(bench.clock() - start - measured.once_s)
         bench.writer.summarise()
         if state.dirty:
-            bench.progress.say(f"block {shown} was disturbed: {'; '.join(state.reasons)}")
+            bench.progress.say(tell("block {block} was disturbed: {reasons}", block=place,
+                                    reasons="; ".join(map(shown, state.reasons))))
         left = plan.next_look(len(self._states) - 1) - len(self._states)
         if repeats is None and left > 0 and (plan.looks.blocks or len(self._states) < plan.min_blocks):
-            minutes = left * self._block_s[-1] / 60
-            bench.progress.say(f"about {minutes:.1f} min for the {left} block{'' if left == 1 else 's'} "
-                               f"{'until the next look' if plan.looks.blocks else 'that are still needed'}")
+            minutes = f"{left * self._block_s[-1] / 60:.1f}"
+            bench.progress.say(
+                choice(left, "about {minutes} min for the {n} block until the next look",
+                       "about {minutes} min for the {n} blocks until the next look", minutes=minutes)
+                if plan.looks.blocks else
+                choice(left, "about {minutes} min for the {n} block that are still needed",
+                       "about {minutes} min for the {n} blocks that are still needed", minutes=minutes))
 
 
-def time_over(limit_s: float, where: str, mild: bool, what: str = "the run") -> Finding:
+def time_over(limit_s: float, where: str, mild: bool, part: PartName | None = None) -> Finding:
     """That a time limit ended something.
 
     Args:
         limit_s: the limit.
         where: it was over.
         mild: whether there are as many blocks as a verdict needs, so that a run that ends so is complete.
-        what: was ended.
+        part: that was ended; None for the whole run.
     """
-    return TIME_LIMIT.found(f"the time limit of {limit_s / 60:g} min ended {what} {where}", mild=mild,
-                            advice=ENOUGH if mild else None)
+    limit = f"{limit_s / 60:g}"
+    message = (recorded("the time limit of {limit} min ended the run {where}", limit=limit, where=where)
+               if part is None else
+               recorded("the time limit of {limit} min ended part {part} {where}", limit=limit, part=part, where=where))
+    return TIME_LIMIT.found(message, mild=mild, advice=ENOUGH if mild else None)

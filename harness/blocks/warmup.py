@@ -13,6 +13,7 @@ from harness.processes.session import Session
 from harness.protocol import life, timing
 from harness.record.events import ArmSlot, WarmUp, WorkerStarted
 from harness.record.findings import COMPILED_WHILE_MEASURED, NO_STEADY_STATE
+from messages import recorded, tell
 
 if TYPE_CHECKING:
     from harness.blocks.block import Block
@@ -71,8 +72,8 @@ def start(block: Block, slot: ArmSlot) -> None:
         WorkerFailedError: it cannot.
     """
     bench = block.bench
-    bench.check_time(f"before block {block.number} was measured")
-    bench.progress.status(f"{bench.plan.arm(slot).name}: starting")
+    bench.check_time(recorded("before block {block} was measured", block=block.number))
+    bench.progress.status(tell("{arm}: starting", arm=bench.plan.arm(slot).name))
     session, created = bench.open(slot, block.log(slot))
     try:
         built = block.part.build(bench, session)
@@ -95,10 +96,10 @@ def warm_up(block: Block, arm: Started) -> None:
 
     found = block.bench.warm_ups.setdefault(arm.session.slot, [])
     long = arm.session.arm.compiles
-    block.bench.progress.status(f"{arm.session.arm.name}: warm-up")
+    block.bench.progress.status(tell("{arm}: warm-up", arm=arm.session.arm.name))
     chunk, capped = 4, False
     while True:
-        block.bench.check_time(f"in the warm-up of block {block.number}")
+        block.bench.check_time(recorded("in the warm-up of block {block}", block=block.number))
         times = arm.session.ask(timing.Stepwise(steps=chunk), SLOW_LIMIT_S)
         arm.start_ns += times.start_ns
         arm.step_ns += times.step_ns
@@ -166,11 +167,13 @@ def _record(block: Block, arm: Started, state: SteadyState, capped: bool) -> Non
     block.append(WarmUp(arm=slot, block=number, start_ns=arm.start_ns, step_ns=arm.step_ns,
                         classification=state.classification, steady_from=state.steady_from, capped=capped))
     if capped:
-        found = "reached no steady state" if state.steady_from is None else (
-            f"was steady only from step {state.steady_from}, too late to confirm it,")
-        block.append(NO_STEADY_STATE.found(
-            f"{arm.session.arm.name} {found} in {len(arm.step_ns)} warm-up steps of block {number}", arm=slot,
-            block=number))
+        places = {"arm": arm.session.arm.name, "steps": len(arm.step_ns), "block": number}
+        message = (
+            recorded("{arm} reached no steady state in {steps} warm-up steps of block {block}", **places)
+            if state.steady_from is None else
+            recorded("{arm} was steady only from step {first}, too late to confirm it, in {steps} warm-up steps of "
+                     "block {block}", first=state.steady_from, **places))
+        block.append(NO_STEADY_STATE.found(message, arm=slot, block=number))
 
 
 def cache_word(before: int | None, after: int | None) -> Literal["cold", "warm", "partial"] | None:
@@ -191,5 +194,6 @@ def check_cache(block: Block, arm: Started) -> None:
     cached = arm.session.ask(life.ReadCache(), COMMAND_LIMIT_S).compiled_files
     if cached is not None and arm.compiled_files is not None and cached > arm.compiled_files:
         block.bench.ledger.find(COMPILED_WHILE_MEASURED.found(
-            f"{cached - arm.compiled_files} operators were compiled while block {block.number} of "
-            f"{arm.session.arm.name} was measured", arm=arm.session.slot, block=block.number))
+            recorded("{count} operators were compiled while block {block} of {arm} was measured",
+                     count=cached - arm.compiled_files, block=block.number, arm=arm.session.arm.name),
+            arm=arm.session.slot, block=block.number))

@@ -10,6 +10,7 @@ from harness.blocks.pace import Pace
 from harness.blocks.warmup import WARMUP_MIN_STEPS
 from harness.protocol import timing
 from harness.record.events import ArmSlot, Energy, Window
+from messages import recorded
 
 if TYPE_CHECKING:
     from harness.blocks.block import Block
@@ -68,8 +69,8 @@ def shifts(comparisons: Sequence[Comparison], spent: Mapping[ArmSlot, Mapping[in
         ratios = [a[pair] / b[pair] for pair in sorted(a.keys() & b.keys())]
         state = detect(ratios) if len(ratios) >= 2 * WARMUP_MIN_STEPS else None
         if state is not None and state.steady_from:
-            found[comparison] = (f"the ratio of {comparison.a} to {comparison.b} settled only at pair "
-                                 f"{state.steady_from} of {len(ratios)}")
+            found[comparison] = recorded("the ratio of {a} to {b} settled only at pair {pair} of {pairs}",
+                                         a=comparison.a, b=comparison.b, pair=state.steady_from, pairs=len(ratios))
     return found
 
 
@@ -83,11 +84,12 @@ def metered(block: Block, slot: ArmSlot, command: Command[timing.Span], limit_s:
     before = block.bench.telemetry.energy_mj()
     span = block.live[slot].session.ask(command, limit_s)
     after = block.bench.telemetry.energy_mj()
-    doubt = "window under 5 s: unreliable on A100 and H100" if span.end_ns - span.start_ns < METERED_S * 1e9 else None
+    short = span.end_ns - span.start_ns < METERED_S * 1e9
+    doubt = recorded("window under 5 s: unreliable on A100 and H100") if short else None
     for source, start_mj in before.items():
         end_mj = after.get(source)
         used = end_mj - start_mj if start_mj is not None and end_mj is not None else None
         block.append(Energy(
             source=source, arm=slot, block=block.number, start_ns=span.start_ns, end_ns=span.end_ns, steps=span.steps,
-            energy_mj=used, reason="the device's energy counter cannot be read" if used is None else doubt))
+            energy_mj=used, reason=recorded("the device's energy counter cannot be read") if used is None else doubt))
     return span

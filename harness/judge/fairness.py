@@ -11,10 +11,13 @@ from harness.record.events import ArmSlot, BlockState, ParityResult, SampleAgree
 from harness.record.run import RecordedRun, machines
 from impls.backend import BackendInfo
 from impls.recipe.precision import ORDER, Precision, coarsest
+from messages import marked, recorded
 
 Gate = ParityResult | SampleAgreement
 # What every process of one arm must prove alike, in whatever block it runs.
-CONSTANT = ("framework", "version", "device", "device_uuid", "device_name", "dtype", "tf32", "threads")
+CONSTANT = {"framework": marked("framework"), "version": marked("version"), "device": marked("device"),
+            "device_uuid": marked("device uuid"), "device_name": marked("device name"), "dtype": "dtype",
+            "tf32": "tf32", "threads": marked("threads")}
 
 
 def refusal(run: RecordedRun, comparison: Comparison, part: Timed) -> str | None:
@@ -29,7 +32,7 @@ def refusal(run: RecordedRun, comparison: Comparison, part: Timed) -> str | None
     for slot in (comparison.a, comparison.b):
         why = fault_of(run, slot, part)
         if why and not fault:
-            fault = f"synchronisation of {run.arms.get(slot, slot)}: {why}"
+            fault = recorded("synchronisation of {arm}: {why}", arm=run.arms.get(slot, slot), why=why)
     return fault if fault or comparison.selfcheck else part.fair(run, comparison)
 
 
@@ -45,11 +48,12 @@ def varied(run: RecordedRun, slot: ArmSlot) -> str | None:
             if worker.arm != slot or worker.role != "measure" or worker.block not in blocks:
                 continue
             first = first or worker
-            for name in CONSTANT:
+            for name, told in CONSTANT.items():
                 before, now = first.info.get(name), worker.info.get(name)
                 if before != now:
-                    return (f"{name.replace('_', ' ')} of {run.arms.get(slot, slot)}: {before} in block {first.block}, "
-                            f"{now} in block {worker.block}")
+                    return recorded("{what} of {arm}: {before} in block {first}, {now} in block {second}", what=told,
+                                    arm=run.arms.get(slot, slot), before=before, first=first.block, now=now,
+                                    second=worker.block)
     return None
 
 
@@ -62,17 +66,19 @@ def unfair(info_a: BackendInfo, info_b: BackendInfo, count_a: int, count_b: int)
         count_a: trainable scalars of arm A's network.
         count_b: trainable scalars of arm B's network.
     """
-    fields: list[tuple[str, object, object]] = [("device", info_a.device, info_b.device)]
+    fields: list[tuple[str, object, object]] = [(marked("device: {a} against {b}"), info_a.device, info_b.device)]
     if info_a.device_uuid is not None and info_b.device_uuid is not None:
-        fields.append(("device UUID", plain_uuid(info_a.device_uuid), plain_uuid(info_b.device_uuid)))
+        fields.append((marked("device UUID: {a} against {b}"), plain_uuid(info_a.device_uuid),
+                       plain_uuid(info_b.device_uuid)))
     else:
-        fields.append(("device name", info_a.device_name, info_b.device_name))
-    fields.append(("dtype", info_a.dtype, info_b.dtype))
+        fields.append((marked("device name: {a} against {b}"), info_a.device_name, info_b.device_name))
+    fields.append((marked("dtype: {a} against {b}"), info_a.dtype, info_b.dtype))
     if info_a.device == "cuda":
         # The CPU has no TF32, whatever the switch says.
-        fields.append(("TF32", info_a.tf32, info_b.tf32))
-    fields += [("threads", info_a.threads, info_b.threads), ("parameter count", count_a, count_b)]
-    return next((f"{name}: {a} against {b}" for name, a, b in fields if a != b), None)
+        fields.append((marked("TF32: {a} against {b}"), info_a.tf32, info_b.tf32))
+    fields += [(marked("threads: {a} against {b}"), info_a.threads, info_b.threads),
+               (marked("parameter count: {a} against {b}"), count_a, count_b)]
+    return next((recorded(told, a=a, b=b) for told, a, b in fields if a != b), None)
 
 
 def precision(info: BackendInfo) -> Precision:
@@ -111,7 +117,8 @@ def exact_pairs(run: RecordedRun, pair: Comparison) -> list[Comparison]:
             if precision == "float32" and implementations(one) == implementations(pair)]
 
 
-def gate_fault(run: RecordedRun, pair: Comparison, results: Sequence[Gate], what: str, none: str) -> str | None:
+def gate_fault(run: RecordedRun, pair: Comparison, results: Sequence[Gate], what: str, both: str, none: str
+               ) -> str | None:
     """Why a gate keeps a pair from being compared; None where it lets it pass.
 
     A pair of a coarser number format needs that of the same implementations in float32 too: its own tolerances are so
@@ -122,12 +129,13 @@ def gate_fault(run: RecordedRun, pair: Comparison, results: Sequence[Gate], what
         pair: whose times.
         results: of the gate, oldest first.
         what: it checks, in a word.
+        both: the same of arms {a} and {b}.
         none: why there is no result.
     """
     found = {(result.arm_a, result.arm_b): result for result in results}
     for one in (*exact_pairs(run, pair), pair):
         result = found.get((one.a, one.b))
-        where = what if one == pair else f"{what} of {run.arms[one.a]} and {run.arms[one.b]}"
+        where = what if one == pair else recorded(both, a=run.arms[one.a], b=run.arms[one.b])
         if result is None or not result.passed:
             return f"{where}: {none if result is None else result.reason}"
     return None

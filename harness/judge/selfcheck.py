@@ -15,6 +15,7 @@ from harness.record import findings
 from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Event, Finding, Overhead, SyncProof, Verdict
 from harness.record.run import RecordedRun
 from harness.stats.interval import ALPHA, MARGIN, MOST_FURTHER_BLOCKS, blocks_for, median_interval
+from messages import recorded
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def selfcheck(run: RecordedRun, verdicts: Iterable[Event], part: Timed) -> list[
     metric = (part.metrics.whole or part.metrics.main.name) + SELF_CHECK
     for verdict in verdicts:
         if isinstance(verdict, Verdict) and verdict.metric == metric:
-            name = run.arms.get(verdict.arm_a, verdict.arm_a) + part.metrics.when
+            name = recorded(part.metrics.when, arm=run.arms.get(verdict.arm_a, verdict.arm_a))
             slots = (verdict.arm_a, verdict.arm_b)
             dirty = sum(state.dirty for state in run.of(BlockState))
             found += [*_resolution(name, verdict, dirty), *_overhead(run, name, slots),
@@ -86,33 +87,47 @@ def _resolution(name: str, verdict: Verdict, dirty: int) -> list[Finding]:
     """Whether a difference of the margin can be seen, and in how many blocks."""
     values, found = verdict.block_log_ratios, []
     if verdict.word == "not-comparable":
-        return [_incomplete(name, verdict.arm_a, f"its times cannot be compared: {verdict.reason}")]
+        return [_incomplete(name, verdict.arm_a, recorded("its times cannot be compared: {why}",
+                                                              why=verdict.reason))]
     if len(values) < 2:
-        return [_incomplete(name, verdict.arm_a, "fewer than two blocks measured it, so that its spread is not known")]
+        return [_incomplete(name, verdict.arm_a, recorded(
+            "fewer than two blocks measured it, so that its spread is not known"))]
     needed, spread = blocks_needed(values), float(np.std(np.asarray(values), ddof=1))
     if needed is not None and needed <= len(values):
-        answer, advice = f"yes, with {max(needed, MIN_BLOCKS)} blocks", None
+        answer, advice = recorded("yes, with {blocks} blocks", blocks=max(needed, MIN_BLOCKS)), None
+    elif needed is None:
+        answer = recorded("no: more than {most} blocks needed, this run had {had}", most=MOST_FURTHER_BLOCKS,
+                          had=len(values))
+        advice = recorded("quieten the machine (see the other findings)")
     else:
-        count = f"more than {MOST_FURTHER_BLOCKS}" if needed is None else f"about {needed}"
-        answer = f"no: {count} blocks needed, this run had {len(values)}"
-        advice = "quieten the machine (see the other findings)" if needed is None else f"give --blocks {needed}"
-    disturbed = f", {dirty} of them disturbed," if dirty else ""
-    found.append(findings.RESOLUTION.found(
-        f"can this machine resolve a difference of {MARGIN:.0%} for {name}? {answer} (the ratios of {len(values)} "
-        f"blocks{disturbed} spread by {spread:.2%})", arm=verdict.arm_a, advice=advice))
+        answer = recorded("no: about {needed} blocks needed, this run had {had}", needed=needed, had=len(values))
+        advice = recorded("give --blocks {blocks}", blocks=needed)
+    places = {"margin": f"{MARGIN:.0%}", "name": name, "answer": answer, "blocks": len(values),
+              "spread": f"{spread:.2%}"}
+    message = (
+        recorded("can this machine resolve a difference of {margin} for {name}? {answer} (the ratios of {blocks} "
+                 "blocks, {dirty} of them disturbed, spread by {spread})", dirty=dirty, **places) if dirty else
+        recorded("can this machine resolve a difference of {margin} for {name}? {answer} (the ratios of {blocks} "
+                 "blocks spread by {spread})", **places))
+    found.append(findings.RESOLUTION.found(message, arm=verdict.arm_a, advice=advice))
     if verdict.word in ("A-faster", "B-faster"):
         found.append(findings.SELFCHECK_DIFFERENCE.found(
-            f"{name} against itself came out as a difference: {verdict.ratio:.4f}", arm=verdict.arm_a))
+            recorded("{name} against itself came out as a difference: {ratio}", name=name,
+                     ratio=f"{verdict.ratio:.4f}"), arm=verdict.arm_a))
     return found
 
 
 def _overhead(run: RecordedRun, name: str, slots: tuple[ArmSlot, ArmSlot]) -> list[Finding]:
     found = cost([one for one in run.of(Overhead) if one.arm in slots])
     if found is None:
-        return [_incomplete(name, slots[0], "the cost of the harness was not measured")]
-    kind = f"{1 - ALPHA:.0%} interval" if found.exact else "range"
-    message = (f"harness windows of {name} take {found.median:.4f} times as long as a bare loop ({kind} "
-               f"{found.low:.4f} to {found.high:.4f}, {found.pairs} pairs)")
+        return [_incomplete(name, slots[0], recorded("the cost of the harness was not measured"))]
+    places = {"name": name, "ratio": f"{found.median:.4f}", "low": f"{found.low:.4f}", "high": f"{found.high:.4f}",
+              "pairs": found.pairs}
+    message = (
+        recorded("harness windows of {name} take {ratio} times as long as a bare loop ({level} interval {low} to "
+                 "{high}, {pairs} pairs)", level=f"{1 - ALPHA:.0%}", **places) if found.exact else
+        recorded("harness windows of {name} take {ratio} times as long as a bare loop (range {low} to {high}, {pairs} "
+                 "pairs)", **places))
     if found.low > 1 + MARGIN:
         return [findings.HARNESS_OVERHEAD_HIGH.found(message, arm=slots[0])]
     return [findings.HARNESS_OVERHEAD.found(message, arm=slots[0])]
@@ -122,12 +137,15 @@ def _synchronised(run: RecordedRun, name: str, slots: tuple[ArmSlot, ArmSlot], p
     """That the clock stops after the work; an arm that fails was reported when it was measured."""
     proofs = {slot: [proof for proof in run.of(SyncProof) if proof.arm == slot] for slot in slots}
     if not any(proofs.values()):
-        return [_incomplete(name, slots[0], "its synchronisation was not checked")]
+        return [_incomplete(name, slots[0], recorded("its synchronisation was not checked"))]
     if any(fault_of(run, slot, part) for slot in slots):
         return []
     last = next(of[-1] for of in proofs.values() if of)
-    return [findings.SYNCHRONISED.found(f"{name} is synchronised when its clock stops: {figures(last)}", arm=slots[0])]
+    return [findings.SYNCHRONISED.found(
+        recorded("{name} is synchronised when its clock stops: {figures}", name=name, figures=figures(last)),
+        arm=slots[0])]
 
 
 def _incomplete(name: str, slot: ArmSlot, why: str) -> Finding:
-    return findings.SELFCHECK_INCOMPLETE.found(f"the self-check of {name} lacks a part: {why}", arm=slot)
+    return findings.SELFCHECK_INCOMPLETE.found(
+        recorded("the self-check of {name} lacks a part: {why}", name=name, why=why), arm=slot)

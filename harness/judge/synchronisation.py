@@ -8,6 +8,7 @@ from harness.part import Timed
 from harness.record.events import ArmSlot, Case, Finding, SyncProof
 from harness.record.findings import UNSYNCHRONISED
 from harness.record.run import RecordedRun
+from messages import recorded
 
 # Of the time that k times as many steps take longer: spikes of a busy machine stay below what a missing wait loses.
 LEAST_GROWTH = 0.25
@@ -19,15 +20,20 @@ def fault(proof: SyncProof) -> str | None:
     """Why one proof fails; None when it holds."""
     before, after, base = proof.pending_before, proof.pending_after, proof.pending_base
     if after is not None and base is not None and after > base:
-        more = "" if before is None else f" ({before} before it)"
-        return f"{after - base} operations more than at rest were pending after a synchronisation{more}"
+        more = after - base
+        if before is None:
+            return recorded("{more} operations more than at rest were pending after a synchronisation", more=more)
+        return recorded("{more} operations more than at rest were pending after a synchronisation ({before} before it)",
+                        more=more, before=before)
     if proof.residue_ns is not None and proof.residue_ns > MOST_RESIDUE * max(proof.long_ns, 1):
-        return (f"reading the losses took {proof.residue_ns / 1e6:.3g} ms after the synchronisation of "
-                f"{proof.steps_long} steps, which had taken {proof.long_ns / 1e6:.3g} ms")
+        return recorded("reading the losses took {reading} ms after the synchronisation of {steps} steps, which had "
+                        "taken {taken} ms", reading=f"{proof.residue_ns / 1e6:.3g}", steps=proof.steps_long,
+                        taken=f"{proof.long_ns / 1e6:.3g}")
     growth = proof.long_ns / proof.short_ns if proof.short_ns > 0 else 0.0
     wanted = proof.steps_long / proof.steps_short
     if growth < 1 + LEAST_GROWTH * (wanted - 1):
-        return f"{wanted:.3g} times the steps took {growth:.3g} times as long"
+        return recorded("{steps} times the steps took {growth} times as long", steps=f"{wanted:.3g}",
+                        growth=f"{growth:.3g}")
     return None
 
 
@@ -58,7 +64,7 @@ def accusations(run: RecordedRun, part: Timed) -> list[Finding | Case]:
 
 def accusation(name: str, slot: ArmSlot, why: str) -> tuple[Finding, Case]:
     """What is recorded about an arm that does not wait for its work."""
-    message = f"{name} is not synchronised when its clock stops: {why}"
+    message = recorded("{name} is not synchronised when its clock stops: {why}", name=name, why=why)
     return (UNSYNCHRONISED.found(message, arm=slot),
             Case(case_id=f"synchronisation-{slot}", arm=slot, block=None, status="failed", reason=message))
 
@@ -67,12 +73,17 @@ def figures(proof: SyncProof) -> str:
     """The figures of a proof, for people."""
     parts = []
     if proof.pending_after is not None:
-        parts.append(f"pending operations {_shown(proof.pending_before)} before, {_shown(proof.pending_after)} after, "
-                     f"{_shown(proof.pending_base)} at rest")
-    growth = f"{proof.long_ns / proof.short_ns:.3g}" if proof.short_ns else "no number of"
-    parts.append(f"{proof.steps_long / proof.steps_short:.3g} times the steps took {growth} times as long")
+        parts.append(recorded("pending operations {before} before, {after} after, {base} at rest",
+                              before=_shown(proof.pending_before), after=_shown(proof.pending_after),
+                              base=_shown(proof.pending_base)))
+    steps = f"{proof.steps_long / proof.steps_short:.3g}"
+    parts.append(
+        recorded("{steps} times the steps took {growth} times as long", steps=steps,
+                 growth=f"{proof.long_ns / proof.short_ns:.3g}") if proof.short_ns else
+        recorded("{steps} times the steps took no number of times as long", steps=steps))
     if proof.residue_ns is not None and proof.long_ns:
-        parts.append(f"reading the losses afterwards {proof.residue_ns / proof.long_ns:.2%} of that")
+        parts.append(recorded("reading the losses afterwards {share} of that",
+                              share=f"{proof.residue_ns / proof.long_ns:.2%}"))
     return "; ".join(parts)
 
 

@@ -11,12 +11,13 @@ from harness.bench import MAX_FAILURES
 from harness.judge.fairness import common_precision, refusal
 from harness.part import Timed
 from harness.plan import Comparison
-from harness.record.events import SELF_CHECK, ArmSlot, BlockState, Case, Finding, Verdict, Window, Word
+from harness.record.events import ArmSlot, BlockState, Case, Finding, Verdict, Window, Word
 from harness.record.findings import NOISE_FLOOR, TAILS
 from harness.record.run import RecordedRun, machines
 from harness.stats.compare import BlockRatio, Judgement, block_ratio, judge, judge_clean_and_dirty
 from harness.stats.interval import ALPHA, MARGIN
 from harness.stats.looks import Looks
+from messages import recorded
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,8 @@ def judged_at(ratios: Ratios, alpha: float) -> Judgement:
     if len(words) < 2 or len(decided) < 2:
         return judgement
     return replace(judgement, word="inconclusive", reason="environment", further_blocks=None,
-                   next_action=f"the environments decide differently: {', '.join(words)}: start a new run on one of "
-                               "them")
+                   next_action=recorded("the environments decide differently: {words}: start a new run on one of them",
+                                        words=", ".join(words)))
 
 
 def holm(family: Sequence[Question], ratios: Mapping[Question, Ratios], alpha: float = ALPHA) -> dict[Question, float]:
@@ -190,16 +191,18 @@ def _verdict(run: RecordedRun, question: Question, ratios: Ratios, alpha: float,
     action = judgement.next_action
     if why is not None:
         word, reason = "not-comparable", why
-        action = "make both arms alike in this, or read the ratio as a description only"
+        action = recorded("make both arms alike in this, or read the ratio as a description only")
     elif not ratios.ratios:
-        word, reason, action = "inconclusive", "no block measured both arms", "see the failed cases and their logs"
+        word, reason = "inconclusive", recorded("no block measured both arms")
+        action = recorded("see the failed cases and their logs")
     counts = [len(values) for values in ratios.by_machine]
     if len(counts) > 1:
-        mixed = f"blocks of different environments: {' and '.join(map(str, counts))}"
+        mixed = recorded("blocks of different environments: {counts}", counts=" and ".join(map(str, counts)))
         reason = f"{reason}; {mixed}" if reason else mixed
     mean = math.exp(sum(r.mean_log_ratio for r in ratios.ratios) / len(ratios.ratios)) if ratios.ratios else None
     return Verdict(
-        metric=question.metric + (SELF_CHECK if comparison.selfcheck else ""), cell=question.cell,
+        metric=recorded("{metric} (self-check)", metric=question.metric) if comparison.selfcheck else question.metric,
+        cell=question.cell,
         arm_a=comparison.a, arm_b=comparison.b,
         ratio=judgement.ratio, ci_low=judgement.ci_low, ci_high=judgement.ci_high, blocks=judgement.blocks,
         word=word, reason=reason, next_action=action, mean_ratio=mean, sign_flip_p=judgement.sign_flip_p,
@@ -214,12 +217,14 @@ def _findings(run: RecordedRun, question: Question, verdict: Verdict, ratios: Ra
     if comparison.selfcheck and verdict.ci_low is not None and verdict.ci_high is not None:
         floor = (math.log(verdict.ci_high) - math.log(verdict.ci_low)) / 2
         found.append(NOISE_FLOOR.found(
-            f"{metric}: {name} against itself: {verdict.ratio:.4f}, half-width {floor:.2%}: differences below this "
-            "cannot be seen on this machine", arm=comparison.a))
+            recorded("{metric}: {name} against itself: {ratio}, half-width {floor}: differences below this cannot be "
+                     "seen on this machine", metric=metric, name=name, ratio=f"{verdict.ratio:.4f}",
+                     floor=f"{floor:.2%}"), arm=comparison.a))
     apart = [number for number, ratio in zip(ratios.blocks, ratios.ratios, strict=True) if ratio.disagrees(MARGIN)]
     if apart:
-        found.append(TAILS.found(f"{metric}: typical and mean step differ by over {MARGIN:.0%} in block "
-                                 f"{', '.join(map(str, apart))}: some steps took much longer than the rest"))
+        found.append(TAILS.found(recorded(
+            "{metric}: typical and mean step differ by over {margin} in block {blocks}: some steps took much longer "
+            "than the rest", metric=metric, margin=f"{MARGIN:.0%}", blocks=", ".join(map(str, apart)))))
     return found
 
 

@@ -26,6 +26,7 @@ from harness.record.events import (
 )
 from harness.record.findings import END_CODES
 from impls.errors import UsageError
+from messages import recorded, tell
 
 # Cases of work that every resumed run does again.
 REPEATED_CASES = "prewarm-"
@@ -63,7 +64,9 @@ class Lines:
         if not self.lost:
             return list(self.faults)
         count = sum(last - first + 1 for first, last in self.lost)
-        return [*self.faults, f"{count} of {numbered} numbered lines are lost: {_spans(self.lost)}"]
+        lost = recorded("{count} of {numbered} numbered lines are lost: {spans}", count=count, numbered=numbered,
+                        spans=_spans(self.lost))
+        return [*self.faults, lost]
 
 
 class DamagedError(Exception):
@@ -102,14 +105,16 @@ def decode(raw: bytes, path: Path) -> Lines:
             event, number = decode_line(line, path)
         except DamagedError as error:
             unchecked += error.unchecked
-            torn = " (torn: the run was cut off here)" if place == len(lines) else ""
-            faults.append(f"line {place} cannot be read{torn}: {error}")
+            faults.append(
+                recorded("line {place} cannot be read (torn: the run was cut off here): {error}", place=place,
+                         error=error) if place == len(lines) else
+                recorded("line {place} cannot be read: {error}", place=place, error=error))
             continue
         if line in known:
-            faults.append(f"line {place} is a copy of an earlier one: left out")
+            faults.append(recorded("line {place} is a copy of an earlier one: left out", place=place))
             continue
         if number < newest:
-            faults.append(f"line {place} stands behind later ones: put back")
+            faults.append(recorded("line {place} stands behind later ones: put back", place=place))
         known.add(line)
         # Two lines share a number where Ctrl-C came between a line and the counting of it.
         numbered.append((number, place, event))
@@ -118,8 +123,8 @@ def decode(raw: bytes, path: Path) -> Lines:
     order = [-1, *(number for number, _, _ in numbered)]
     lost = [(one + 1, other - 1) for one, other in pairwise(order) if other - one > 1]
     if not numbered and unchecked == len(faults) > 1:
-        faults = [f"none of its {unchecked} lines has a checksum: a version of this program that was never released "
-                  "wrote it, or it is no journal"]
+        faults = [recorded("none of its {n} lines has a checksum: a version of this program that was never released "
+                           "wrote it, or it is no journal", n=unchecked)]
     return Lines(tuple(event for _, _, event in numbered), faults, lost, newest + 1)
 
 
@@ -189,11 +194,11 @@ def decode_line(line: bytes, path: Path) -> tuple[Event, int]:
     checked = _CHECKED.fullmatch(line)
     if checked is None:
         _refuse_newer(path, line)
-        raise DamagedError("it has no checksum", unchecked=line.endswith(b"}"))
+        raise DamagedError(recorded("it has no checksum"), unchecked=line.endswith(b"}"))
     body, crc = checked.groups()
     numbered = _NUMBERED.fullmatch(body)
     if numbered is None or zlib.crc32(body) != int(crc, 16):
-        raise DamagedError("its checksum does not match")
+        raise DamagedError(recorded("its checksum does not match"))
     line, number = numbered[1] + b"}", int(numbered[2])
     try:
         event = reader().validate_json(line)
@@ -203,7 +208,7 @@ def decode_line(line: bytes, path: Path) -> tuple[Event, int]:
     if isinstance(event, RunStarted) and event.schema_version > SCHEMA_VERSION:
         raise _newer(path, event.schema_version)
     if _LONG_NUMBER.search(line) and _beyond(event):
-        raise DamagedError("it holds a number beyond 64 bits")
+        raise DamagedError(recorded("it holds a number beyond 64 bits"))
     return event, number
 
 
@@ -228,8 +233,8 @@ def _refuse_newer(path: Path, line: bytes) -> None:
 
 
 def _newer(path: Path, version: int) -> UsageError:
-    return UsageError(
-        f"{path}: written in results schema {version}, this program reads up to {SCHEMA_VERSION}: update it")
+    return UsageError(tell("{path}: written in results schema {version}, this program reads up to {known}: update it",
+                           path=path, version=version, known=SCHEMA_VERSION))
 
 
 def _first_line(error: ValidationError) -> str:
@@ -239,5 +244,6 @@ def _first_line(error: ValidationError) -> str:
 
 def _spans(spans: Sequence[tuple[int, int]]) -> str:
     """First and last numbers for people, e.g. "4, 7 to 9"."""
-    texts = [str(first) if first == last else f"{first} to {last}" for first, last in spans[:MOST_SPANS]]
+    texts = [str(first) if first == last else recorded("{n} to {m}", n=first, m=last)
+             for first, last in spans[:MOST_SPANS]]
     return ", ".join([*texts, "..."] if len(spans) > MOST_SPANS else texts)

@@ -19,6 +19,7 @@ from harness.record.events import (
 )
 from harness.record.lines import Told, decode
 from impls.errors import UsageError
+from messages import tell
 
 JOURNAL = "journal.jsonl"
 # Recorded facts that move all the time by themselves.
@@ -145,7 +146,8 @@ def read_run(path: Path) -> RecordedRun:
         raw = (path / JOURNAL).read_bytes()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise UsageError(f"{path}: not a run folder: cannot read {JOURNAL}: {why}") from error
+        raise UsageError(tell("{path}: not a run folder: cannot read {file}: {why}", path=path, file=JOURNAL,
+                              why=why)) from error
     lines = decode(raw, path)
     told = Told(lines.events)
     return RecordedRun(path, told.events, lines.damage, told.discarded)

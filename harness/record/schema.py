@@ -34,7 +34,7 @@ numbers that are missing are named; `damage` in `run.json` and the report's find
 the same thing (the same window of the same block, images of the same arm and cell, ...) the newer one counts, so that
 what a resumed run does again is never counted or shown twice. On a full disk no part of a line is left behind. The
 kinds:
-"""
+"""  # English
 
 
 def markdown() -> str:

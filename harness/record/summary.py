@@ -35,6 +35,7 @@ from harness.record.events import (
 from harness.record.run import RecordedRun, read_run
 from impls.errors import UsageError
 from impls.recipe.precision import Precision
+from messages import tell
 
 SUMMARY = "run.json"
 MOST_BYTES = 20_000_000
@@ -162,14 +163,14 @@ def read_summary(path: Path) -> Summary:
         return summary(read_run(path))
     try:
         if file.stat().st_size > MOST_BYTES:
-            raise UsageError(f"{SUMMARY} is larger than {MOST_BYTES} bytes")
+            raise UsageError(tell("{file} is larger than {most} bytes", file=SUMMARY, most=MOST_BYTES))
         data = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{SUMMARY} cannot be read: {error.strerror or error}") from error
+        raise UsageError(tell("{file} cannot be read: {error}", file=SUMMARY, error=error.strerror or error)) from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{SUMMARY} is not JSON: {error}") from error
+        raise UsageError(tell("{file} is not JSON: {error}", file=SUMMARY, error=error)) from error
     if not isinstance(data, dict):
-        raise UsageError(f"{SUMMARY} holds no JSON object")
+        raise UsageError(tell("{file} holds no JSON object", file=SUMMARY))
     return Summary.model_validate(data)
 
 

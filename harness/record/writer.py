@@ -19,6 +19,7 @@ from harness.record.run import JOURNAL, RecordedRun
 from harness.record.summary import SUMMARISED, SUMMARY, summary
 from impls.errors import StorageError, UsageError
 from impls.store.files import replacement
+from messages import recorded, tell
 
 FOLDERS = ("logs", "figures", "samples")
 
@@ -47,10 +48,11 @@ class RunWriter:
                 self._write(b"\n")
                 raw += b"\n"
         except BlockingIOError as error:
-            raise UsageError(f"{path}: that run is still going on in another process: wait for its end") from error
+            raise UsageError(tell("{path}: that run is still going on in another process: wait for its end",
+                                  path=path)) from error
         except OSError as error:
-            raise UsageError(f"{path}: cannot write {JOURNAL} ({error.strerror or error}): "
-                             "make the folder writable and see that the disk has room") from error
+            raise UsageError(tell("{path}: cannot write {file} ({error}): make the folder writable and see that the "
+                                  "disk has room", path=path, file=JOURNAL, error=error.strerror or error)) from error
         self._found = decode(raw, path)
         self._number, self._told = self._found.next_number, Told(self._found.events)
 
@@ -70,8 +72,8 @@ class RunWriter:
             return cls(path, clock)
         except OSError as error:
             shutil.rmtree(path, ignore_errors=True)
-            raise UsageError(f"--out {results}: cannot write there ({error.strerror or error}): "
-                             "give a writable folder") from error
+            raise UsageError(tell("--out {results}: cannot write there ({error}): give a writable folder",
+                                  results=results, error=error.strerror or error)) from error
 
     @property
     def run(self) -> RecordedRun:
@@ -101,7 +103,7 @@ class RunWriter:
             except DamagedError as error:
                 # An absurd number; the run goes on, and the next line takes this one's number, which no reader sees.
                 place = (self.path / JOURNAL).read_bytes().count(b"\n")
-                self._found.faults.append(f"line {place} cannot be read: {error}")
+                self._found.faults.append(recorded("line {place} cannot be read: {error}", place=place, error=error))
             else:
                 self._number += 1
 
@@ -156,10 +158,10 @@ class RunWriter:
             raise
 
     def _cannot(self, name: str, error: OSError, ended: bool = False) -> StorageError:
-        then = f"python -m reports build {self.path}" if ended else f"run_bench.py --resume {self.path}"
+        then = f"python -m reports build {self.path}" if ended else f"run_bench.py --resume {self.path}"  # English
         reason = error.strerror or str(error)
-        return StorageError(f"{self.path / name}: cannot write: {reason}: what was measured is safe; make room on the "
-                            f"disk, then: {then}", reason)
+        return StorageError(tell("{path}: cannot write: {reason}: what was measured is safe; make room on the disk, "
+                                 "then: {then}", path=self.path / name, reason=reason, then=then), reason)
 
 
 def write_atomically(path: Path, text: str) -> None:

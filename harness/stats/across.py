@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from harness.stats.compare import Place, Reason, against_margin, refuse_levels, without_disturbance
 from harness.stats.interval import ALPHA, MARGIN, MOST_FURTHER_BLOCKS, finite, welch_interval, welch_p
+from messages import recorded
 
 ChangeWord = Literal["slower", "faster", "equivalent", "inconclusive"]
 
@@ -122,9 +123,9 @@ def _judge(before: Sequence[float], after: Sequence[float], margin: float, alpha
     if min(x.size, y.size) < 2:
         ratio = math.exp(float(y.mean() - x.mean())) if min(x.size, y.size) else None
         return Change("inconclusive", ratio, None, None, x.size, y.size, alpha, "too-few-blocks",
-                      "measure at least two blocks in each run: one block has no spread to judge by")
+                      recorded("measure at least two blocks in each run: one block has no spread to judge by"))
     found = welch_interval(before, after, alpha)
-    outcome = against_margin(found, margin, lambda half: further_blocks(x, y, half, alpha), " in each run")
+    outcome = against_margin(found, margin, lambda half: further_blocks(x, y, half, alpha), each_run=True)
     return Change(WORDS[outcome.place], math.exp(found.mean), math.exp(found.low), math.exp(found.high), x.size, y.size,
                   alpha, outcome.reason, outcome.next_action)
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.record.events import Word
 from harness.stats.interval import ALPHA, MARGIN, MOST_FURTHER_BLOCKS, Interval, blocks_for, factor_interval, finite
+from messages import recorded
 
 Reason = Literal["machine", "environment", "noise", "at-the-margin", "too-few-blocks"]
 Place = Literal["above", "below", "inside", "across"]
@@ -120,7 +121,7 @@ def judge(block_log_ratios: Sequence[float], margin: float = MARGIN, alpha: floa
     data = finite(block_log_ratios)
     if data.size < 2:
         return Judgement("inconclusive", math.exp(data[0]) if data.size else None, None, None, int(data.size),
-                         "too-few-blocks", "run at least two blocks: one block has no spread to judge by")
+                         "too-few-blocks", recorded("run at least two blocks: one block has no spread to judge by"))
     found = factor_interval(block_log_ratios, hosts or [0] * data.size, alpha)
     outcome = against_margin(found, margin, lambda half: further_blocks(block_log_ratios, half, alpha))
     return Judgement(WORDS[outcome.place], math.exp(found.mean), math.exp(found.low), math.exp(found.high),
@@ -160,8 +161,10 @@ def judge_clean_and_dirty(log_ratios: Sequence[float], dirty: Sequence[bool], ma
 
 def without_disturbance(dirty: Sequence[bool], word: str, clean: str) -> str:
     """What to do where the verdict hangs on the blocks during which the machine was disturbed."""
-    return (f"{sum(map(bool, dirty))} of {len(dirty)} blocks were disturbed (see the findings); with them the verdict "
-            f"is {word!r}, without them {clean!r}: repeat on an idle machine with steady clocks")
+    return recorded(
+        "{disturbed} of {blocks} blocks were disturbed (see the findings); with them the verdict is {word}, without "
+        "them {clean}: repeat on an idle machine with steady clocks", disturbed=sum(map(bool, dirty)),
+        blocks=len(dirty), word=repr(word), clean=repr(clean))
 
 
 def refuse_levels(margin: float, alpha: float) -> None:
@@ -174,14 +177,15 @@ def refuse_levels(margin: float, alpha: float) -> None:
         raise ValueError(f"margin and alpha must lie in (0, 1), got {margin} and {alpha}")
 
 
-def against_margin(found: Interval, margin: float, further: Callable[[float], int | None], each: str = "") -> Outcome:
+def against_margin(found: Interval, margin: float, further: Callable[[float], int | None], each_run: bool = False
+                   ) -> Outcome:
     """Where an interval of log-ratios lies; across an edge of the margin, why that is so and what would decide it.
 
     Args:
         found: the interval.
         margin: ratios that differ from 1 by less count as equal.
         further: blocks to add until the interval is no wider than +- its argument; None where they are too many.
-        each: where those blocks are to be added, if that must be said.
+        each_run: whether those blocks are to be added to each of two runs.
     """
     bound = math.log1p(margin)
     if found.low > bound:
@@ -191,14 +195,27 @@ def against_margin(found: Interval, margin: float, further: Callable[[float], in
     if -bound <= found.low and found.high <= bound:
         return Outcome("inside")
     wide = (found.high - found.low) / 2 > bound
-    what = "the interval is wider than" if wide else "the difference lies at the edge of"
     # An interval that is narrow already must become smaller than the distance of the mean from the margin.
     more = further(bound if wide else abs(abs(found.mean) - bound))
+    needed, edge = _needed(more, each_run), f"{margin:.1%}"
+    if wide:
+        return Outcome("across", "noise", more, recorded(
+            "the interval is wider than the {margin} margin: {needed}", margin=edge, needed=needed))
+    return Outcome("across", "at-the-margin", more, recorded(
+        "the difference lies at the edge of the {margin} margin: {needed}", margin=edge, needed=needed))
+
+
+def _needed(more: int | None, each_run: bool) -> str:
     if more is None:
-        needed = f"more than {MOST_FURTHER_BLOCKS} further blocks{each} would be needed; quieten the machine first"
-    else:
-        needed = f"about {more} further block{'' if more == 1 else 's'}{each} would decide at the spread seen so far"
-    return Outcome("across", "noise" if wide else "at-the-margin", more, f"{what} the {margin:.1%} margin: {needed}")
+        return (recorded("more than {n} further blocks in each run would be needed; quieten the machine first",
+                         n=MOST_FURTHER_BLOCKS) if each_run else
+                recorded("more than {n} further blocks would be needed; quieten the machine first",
+                         n=MOST_FURTHER_BLOCKS))
+    if more == 1:
+        return (recorded("about 1 further block in each run would decide at the spread seen so far") if each_run else
+                recorded("about 1 further block would decide at the spread seen so far"))
+    return (recorded("about {n} further blocks in each run would decide at the spread seen so far", n=more)
+            if each_run else recorded("about {n} further blocks would decide at the spread seen so far", n=more))
 
 
 def further_blocks(values: Sequence[float], target: float, alpha: float = ALPHA) -> int | None:

@@ -129,8 +129,9 @@ def align(steps: Ints, a: Floats, b: Floats, margin: float = MARGIN, alpha: floa
         word: Word = "differs"
     else:
         inside = all(abs(one.difference) + one.half_width <= margin for one in found)
-        word = "same" if inside else "cannot be told"
-    needed = [_needed(one, paired, level, margin) for one in found] if word == "cannot be told" else [None]
+        word = "same" if inside else "cannot be told"  # English
+    unsure = word not in ("same", "differs")
+    needed = [_needed(one, paired, level, margin) for one in found] if unsure else [None]
     seeds = None if None in needed else max(n for n in needed if n is not None)
     return Alignment(word, from_step, seeds, tuple(found), paired, shared, logarithm, margin)
 

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from harness.stats.interval import ALPHA, MARGIN, Interval, finite, t_interval
+from messages import recorded
 
 # Shares that differ from 0 by less do not explain a gap.
 SHARE_MARGIN = 0.05
@@ -56,9 +57,11 @@ def gap_of(a_ns: Sequence[float], b_ns: Sequence[float], alpha: float = ALPHA) -
     found = t_interval(list((a - b) * both.mean() / both), alpha)
     # What a verdict calls equal, or leaves open, has no causes.
     if max(found.low, -found.high) <= MARGIN * min(a.mean(), b.mean()):
-        return Gap(found, False, f"the interval of the gap is not clear of {MARGIN:.0%} of a step")
+        return Gap(found, False, recorded(
+            "the interval of the gap is not clear of {margin} of a step", margin=f"{MARGIN:.0%}"))
     if (found.high - found.low) / 2 > MOST_GAP_SPREAD * abs(found.mean):
-        return Gap(found, True, f"the interval of the gap is wider than +-{MOST_GAP_SPREAD:.0%} of it")
+        return Gap(found, True, recorded(
+            "the interval of the gap is wider than +-{spread} of it", spread=f"{MOST_GAP_SPREAD:.0%}"))
     return Gap(found, True, None)
 
 

@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from harness.part import Asked, Metric, Metrics, Needs
 from harness.suites.parity.part import GATE_STEPS, TrainingSteps, gate_of
+from messages import marked, tell
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -27,14 +28,14 @@ class Inference(TrainingSteps):
     needs: ClassVar[Needs] = Needs()
     takes: ClassVar[frozenset[str]] = frozenset({"selfcheck", "pair"})
     pairs: ClassVar[int] = 40
-    metrics: ClassVar[Metrics] = Metrics(Metric("time of a forward pass", "stepwise"))
+    metrics: ClassVar[Metrics] = Metrics(Metric(marked("time of a forward pass"), "stepwise"))
 
     @classmethod
     def refusal(cls, options: BenchConfig) -> str | None:
         """The U-Net alone is measured by sampling from it."""
         if options.pair is None:
-            return ("--suite infer-speed: runs models of your own: give --pair FILE.py (python -m harness.pair init "
-                    "FILE.py writes one), or choose --suite sample-speed")
+            return tell("--suite infer-speed: runs models of your own: give --pair FILE.py (python -m harness.pair "
+                        "init FILE.py writes one), or choose --suite sample-speed")
         return None
 
     @classmethod

@@ -15,21 +15,26 @@ from harness.suites.scaling.part import Scaling
 from harness.suites.training import GatedTraining, Training
 from harness.suites.why.part import GatedWhy, Why
 from impls.errors import UsageError
+from messages import marked, tell
 
 BUILT_IN: tuple[Suite, ...] = (
-    Suite("train-speed", (Training,), "alternating step times, epochs, memory, cold start; parity as a gate"),
-    Suite("infer-speed", (Inference,), "with --pair: alternating forward passes without gradients of your own models; "
-                                       "parity as a gate"),
-    Suite("sample-speed", (Sampling,), "alternating whole batches of DDIM and DDPM samples; equal images as a gate"),
-    Suite("quality", (Quality,), "FID and its companions of every sampler setting, from given weights or after a "
-                                 "training"),
-    Suite("why", (Why,), "where the gap between two arms comes from: phases of a step, loader, waiting; four guesses"),
-    Suite("parity", (Parity,), "the same weights, batches and noise through every arm: outputs, gradients, steps"),
-    Suite("align", (Align,), "every layer side by side, forward, backward and in training: the first that differs"),
-    Suite("scaling", (Scaling,), "with --ranks N: what 1, 2, 4, ... N ranks bring, the batch shared or grown; equal "
-                                 "losses as a gate"),
+    Suite("train-speed", (Training,), marked("alternating step times, epochs, memory, cold start; parity as a gate")),
+    Suite("infer-speed", (Inference,), marked(
+        "with --pair: alternating forward passes without gradients of your own models; parity as a gate")),
+    Suite("sample-speed", (Sampling,), marked(
+        "alternating whole batches of DDIM and DDPM samples; equal images as a gate")),
+    Suite("quality", (Quality,), marked(
+        "FID and its companions of every sampler setting, from given weights or after a training")),
+    Suite("why", (Why,), marked(
+        "where the gap between two arms comes from: phases of a step, loader, waiting; four guesses")),
+    Suite("parity", (Parity,), marked(
+        "the same weights, batches and noise through every arm: outputs, gradients, steps")),
+    Suite("align", (Align,), marked(
+        "every layer side by side, forward, backward and in training: the first that differs")),
+    Suite("scaling", (Scaling,), marked(
+        "with --ranks N: what 1, 2, 4, ... N ranks bring, the batch shared or grown; equal losses as a gate")),
     Suite("all", (GatedTraining, GatedWhy, Sampling, Quality),
-          "parity, train-speed, why, sample-speed and quality in one report"),
+          marked("parity, train-speed, why, sample-speed and quality in one report")),
 )
 
 
@@ -42,7 +47,7 @@ def suites() -> dict[str, Suite]:
     known = {suite.name: suite for suite in BUILT_IN}
     for suite, where in offered("SUITES"):
         if not isinstance(suite, Suite) or suite.name in known:
-            raise UsageError(f"{where}: each of its SUITES must be a Suite with a name of its own")
+            raise UsageError(tell("{where}: each of its SUITES must be a Suite with a name of its own", where=where))
         known[suite.name] = suite
     return known
 

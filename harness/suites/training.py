@@ -13,6 +13,7 @@ from harness.part import Asked, Metrics
 from harness.record.events import ArmSlot, Epoch, Window
 from harness.record.findings import EPOCH_PART
 from harness.suites.parity.part import DEFAULT_STEPS, GATE_STEPS, STEP_TIME, TrainingSteps, gate_of
+from messages import recorded, tell
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -55,7 +56,7 @@ class Training(TrainingSteps):
     def windows(self, block: Block) -> None:
         """Windows that are synchronised at their ends only, as in a real training."""
         for pair in range(FREE_PAIRS):
-            block.turn(pair, partial(self._free, block), "free-running")
+            block.turn(pair, partial(self._free, block), tell("free-running"))
 
     def windows_s(self, device: Device, arms: int) -> float:
         """One window after another."""
@@ -79,7 +80,7 @@ class Training(TrainingSteps):
         """
         steps, _ = self.epoch_steps(block.bench, block.fresh)
         if steps:
-            block.bench.progress.status(f"{arm.session.arm.name}: epochs")
+            block.bench.progress.status(tell("{arm}: epochs", arm=arm.session.arm.name))
             block.beside("epochs", arm, partial(self._epochs, block, arm, steps))
 
     def once_together(self, block: Block) -> None:
@@ -88,7 +89,8 @@ class Training(TrainingSteps):
         if shortened:
             images, batch = block.bench.images, block.bench.experiment.train.batch_size
             block.bench.ledger.find(EPOCH_PART.found(
-                f"an epoch here is {steps * batch} of {images} images, so that it stays short", block=block.number))
+                recorded("an epoch here is {part} of {images} images, so that it stays short", part=steps * batch,
+                         images=images), block=block.number))
 
     def has_once(self, recorded: RecordedRun, slot: ArmSlot) -> bool:
         """Whether there are epochs, where any are wanted."""

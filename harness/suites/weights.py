@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from impls.errors import UsageError
 from impls.recipe.randomness import stream
 from impls.registry import leading_arm
+from messages import recorded, tell
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -41,14 +42,14 @@ def random_weights(shapes: Mapping[str, tuple[int, ...]], seed: int, image_chann
     """
     params: dict[str, NDArray[Any]] = {}
     for name, shape in shapes.items():
-        normal = stream(seed, f"parity weights {name}").standard_normal(shape)
+        normal = stream(seed, f"parity weights {name}").standard_normal(shape)  # English
         if len(shape) > 1:
             output = len(shape) == 4 and shape[0] == image_channels
             value = normal * (OUTPUT_SCALE if output else 1.0) / math.sqrt(math.prod(shape[1:]))
         else:
             value = 0.1 * normal + (1.0 if name.endswith("weight") else 0.0)
         if perturbation:
-            value = value + perturbation * stream(seed, f"parity perturbation {name}").standard_normal(shape)
+            value = value + perturbation * stream(seed, f"parity perturbation {name}").standard_normal(shape)  # English
         params[name] = value.astype(np.float32)
     return params
 
@@ -74,7 +75,9 @@ def build_sampler(bench: Bench, session: Session, experiment: ExperimentConfig) 
 
 def origin(given: Weights | None) -> str:
     """Where the sampled weights come from, for the journal."""
-    return "random, the same in every arm" if given is None else f"{given.description}, SHA-256 {given.sha256()[:12]}"
+    if given is None:
+        return recorded("random, the same in every arm")
+    return recorded("{weights}, SHA-256 {sha}", weights=given.description, sha=given.sha256()[:12])
 
 
 def model_paths(config: BenchConfig) -> dict[str, Path]:
@@ -90,13 +93,15 @@ def model_paths(config: BenchConfig) -> dict[str, Path]:
         named, path = (None, text) if own is None else (own[0].name, own[1])
         targets = names if named is None else [named]
         if named is not None and named not in names:
-            raise UsageError(f"--model-path {text}: arm {named!r} is not in --arms {config.arms}")
+            raise UsageError(tell("--model-path {text}: arm {arm} is not in --arms {arms}", text=text, arm=repr(named),
+                                  arms=config.arms))
         for target in targets:
             if target in found:
-                raise UsageError(f"--model-path {text}: arm {target} has weights already ({found[target]})")
+                raise UsageError(tell("--model-path {text}: arm {arm} has weights already ({path})", text=text,
+                                      arm=target, path=found[target]))
             found[target] = Path(path)
     missing = [name for name in names if name not in found]
     if found and missing:
-        raise UsageError(f"--model-path: arm {missing[0]} has no weights: give {missing[0]}=PATH too, or one PATH "
-                         "for all arms")
+        raise UsageError(tell("--model-path: arm {arm} has no weights: give {arm}=PATH too, or one PATH for all arms",
+                              arm=missing[0]))
     return found

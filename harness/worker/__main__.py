@@ -17,6 +17,7 @@ from harness.protocol import life
 from harness.worker.worker import Worker
 from impls.errors import UsageError
 from impls.ranks import end_with_parent, own_ranks
+from messages import tell
 
 
 def end_with_runner(channel: Connection[Any, Any]) -> None:
@@ -66,7 +67,8 @@ def main() -> int:
     if not {protocol.KEY_VARIABLE, protocol.KEY_FILE_VARIABLE} & os.environ.keys():
         missing.append(protocol.KEY_VARIABLE)
     if missing:
-        print(f"harness.worker: {missing[0]} is not set: workers are started by run_bench.py", file=sys.stderr)
+        print(tell("harness.worker: {name} is not set: workers are started by run_bench.py", name=missing[0]),
+              file=sys.stderr)
         return 2
     try:
         ranks = own_ranks()

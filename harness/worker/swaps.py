@@ -12,6 +12,7 @@ from harness.worker.loops import Clock, stepwise
 from impls.backend import Trainer
 from impls.recipe.config import ExperimentConfig, validated
 from impls.registry import parse_arm
+from messages import tell
 
 
 def swap(trainer: Trainer, config: ExperimentConfig, command: training.Swap, clock: Clock) -> training.SwapTimes:
@@ -20,7 +21,7 @@ def swap(trainer: Trainer, config: ExperimentConfig, command: training.Swap, clo
     One process, so that nothing differs but the operators.
     """
     if command.experiment is not None:
-        config = validated(command.experiment, "the runner's configuration")
+        config = validated(command.experiment, tell("the runner's configuration"))
     images = np.load(command.data_path, mmap_mode="r", allow_pickle=False)
     other = parse_arm(command.arm).create(command.device, command.threads).trainer(config, images[: command.images])
     try:

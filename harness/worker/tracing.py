@@ -13,6 +13,7 @@ from impls.errors import UsageError
 from impls.recipe.trace import Arrays, Call
 from impls.store.files import written
 from impls.store.traces import TraceFolder
+from messages import tell
 
 
 class Errors:
@@ -62,5 +63,6 @@ def trace(trainer: Trainer, command: tracing.Trace) -> tracing.TraceDone:
         calls = offered(command.twin, errors, feed, command.steps)
         errors.write(plain.path / f"{command.twin}.json")
     if not calls:
-        raise UsageError(f"{trainer.info.framework}: no module of the network was called")
+        raise UsageError(tell("{framework}: no module of the network was called",
+                              framework=trainer.info.framework))
     return tracing.TraceDone(offered=True, calls=len(calls))

@@ -30,6 +30,7 @@ from impls.ranks import ALONE, Ranks, take_gpu
 from impls.recipe.config import ExperimentConfig, validated
 from impls.registry import Arm, parse_arm, specs
 from impls.store import checkpoint
+from messages import tell
 
 T = TypeVar("T")
 
@@ -62,27 +63,27 @@ class Worker:
     @property
     def backend(self) -> Backend:
         """The framework on its device; RuntimeError before `Create`."""
-        return _made(self._backend, "work before it asked for a backend")
+        return _made(self._backend, "work before it asked for a backend")  # English
 
     @property
     def stepper(self) -> Stepper:
         """Whatever was built; RuntimeError before that."""
-        return _made(self._trainer or self._sampler or self._forwards, "steps before anything was built")
+        return _made(self._trainer or self._sampler or self._forwards, "steps before anything was built")  # English
 
     @property
     def group(self) -> Group:
         """The other ranks; RuntimeError where there are none, or before `Create`."""
-        return _made(self._group, "something of ranks before they met")
+        return _made(self._group, "something of ranks before they met")  # English
 
     @property
     def trainer(self) -> Trainer:
         """RuntimeError before `Build`."""
-        return _made(self._trainer, "steps before it asked for a trainer")
+        return _made(self._trainer, "steps before it asked for a trainer")  # English
 
     @property
     def sampler(self) -> Sampler:
         """RuntimeError before `BuildSampler`."""
-        return _made(self._sampler, "images before it asked for a sampler")
+        return _made(self._sampler, "images before it asked for a sampler")  # English
 
     def handle(self, command: Command[Any]) -> Reply:
         """Obey one command; every fault becomes a `Failure`."""
@@ -116,7 +117,7 @@ class Worker:
         if self._ranks.size > 1:
             join: Callable[[Ranks], Group] | None = getattr(self._backend, "join", None)
             if join is None:
-                raise UnavailableError(f"{arm.name} has no group of ranks: it runs in one process")
+                raise UnavailableError(tell("{arm} has no group of ranks: it runs in one process", arm=arm.name))
             self._group = join(self._ranks)
         return life.Created(import_ns=self.clock() - start, info=plain_info(self._backend.info), compiled_files=before)
 
@@ -124,7 +125,7 @@ class Worker:
         """Build a trainer in place of what was built."""
         backend = self.backend
         self._close()
-        self.config = validated(command.experiment, "the runner's configuration")
+        self.config = validated(command.experiment, tell("the runner's configuration"))
         images: NDArray[np.uint8] = np.empty(0, np.uint8)
         if command.data_path is not None:
             images = np.load(command.data_path, mmap_mode="r", allow_pickle=False)
@@ -140,10 +141,11 @@ class Worker:
         """
         backend = self.backend
         if getattr(backend, "sampler", None) is None:
-            raise UsageError(f"{backend.info.framework}: this backend has no sampler(config), so it draws no images")
+            raise UsageError(tell("{framework}: this backend has no sampler(config), so it draws no images",
+                                  framework=backend.info.framework))
         self._close()
         start = self.clock()
-        self._sampler = backend.sampler(validated(command.experiment, "the runner's configuration"))
+        self._sampler = backend.sampler(validated(command.experiment, tell("the runner's configuration")))
         if command.weights is not None:
             self._sampler.load(checkpoint.load_arrays(Path(command.weights)))
         return self._built(self._sampler, start, self._sampler.shapes)
@@ -156,10 +158,11 @@ class Worker:
         """
         offered: Forwarding | None = getattr(self.backend, "forwards", None)
         if offered is None:
-            raise UsageError(f"{self.backend.info.framework}: this backend has no forwards(config)")
+            raise UsageError(tell("{framework}: this backend has no forwards(config)",
+                                  framework=self.backend.info.framework))
         self._close()
         start = self.clock()
-        self._forwards = offered(validated(command.experiment, "the runner's configuration"))
+        self._forwards = offered(validated(command.experiment, tell("the runner's configuration")))
         return self._built(self._forwards, start)
 
     def cache(self) -> life.CacheCount:
@@ -262,7 +265,7 @@ def out_of_memory(error: Exception) -> bool:
     """Whether an exception of any framework means that memory ran out."""
     text = f"{type(error).__name__} {error}".lower()
     # The last two are Jittor's.
-    words = ("outofmemory", "out of memory", "memory is overflow", "unable to alloc cuda device memory")
+    words = ("outofmemory", "out of memory", "memory is overflow", "unable to alloc cuda device memory")  # English
     return isinstance(error, MemoryError) or any(word in text for word in words)
 
 

@@ -84,6 +84,7 @@ from harness.record.events.why import Swapped as Swapped
 from harness.record.events.why import Whole as Whole
 from harness.record.plugins import offered
 from impls.errors import UsageError
+from messages import tell
 
 SUBJECTS = (run, timing, training, sampling, quality, parity, why, align, scaling, telemetry)
 # Every kind of line that these files define.
@@ -103,7 +104,8 @@ def reader() -> TypeAdapter[Event]:
     for kind, where in offered("EVENTS"):
         own = isinstance(kind, type) and issubclass(kind, Event) and kind.model_fields.get("type")
         if not own or own.default in kinds:
-            raise UsageError(f"{where}: each of its EVENTS must be an Event class with a type of its own")
+            raise UsageError(tell("{where}: each of its EVENTS must be an Event class with a type of its own",
+                                  where=where))
         kinds[own.default] = kind
     union: Any = Annotated[reduce(or_, kinds.values()), Field(discriminator="type")]
     return TypeAdapter(union)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.record.events.base import ArmSlot, Event, PartName
+from messages import shown, tell
 
 Stage = Literal["input", "forward", "loss", "backward", "optimizer", "steps"]
 
@@ -84,9 +85,10 @@ class Alignment(Event):
         """What it says of arms of these names by slot, for the terminal."""
         a, b = (arms.get(slot, slot) for slot in (self.arm_a, self.arm_b))
         if self.word == "not-traced":
-            return f"align: {a} and {b}: not traced: {self.reason}"
+            return tell("align: {a} and {b}: not traced: {reason}", a=a, b=b, reason=shown(str(self.reason)))
         if self.culprit is None:
-            return f"align: {a} and {b}: all {self.compared} compared layers agree, forward, backward, and in training"
-        hints = "".join(f"; {hint}" for hint in self.hints)
-        place = f"{self.culprit.stage}: {self.culprit.place}"
-        return f"align: {a} and {b} part first in {self.culprit.where} ({place}){hints}"
+            return tell("align: {a} and {b}: all {n} compared layers agree, forward, backward, and in training", a=a,
+                        b=b, n=self.compared)
+        first = tell("align: {a} and {b} part first in {where} ({stage}: {place})", a=a, b=b,
+                     where=shown(self.culprit.where), stage=self.culprit.stage, place=shown(self.culprit.place))
+        return "; ".join([first, *map(shown, self.hints)])

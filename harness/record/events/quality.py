@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.record.events.base import ArmSlot, Event, PartName
+from messages import shown, tell
 
 Metric = Literal["fd", "fd-extrapolated", "kid", "is", "precision", "recall"]
 
@@ -117,10 +118,12 @@ class Quality(Event):
     def sentence(self, arm: str) -> str:
         """The distance for people, while the run goes on and at its end; `arm` names whose images these are."""
         distance = next((figure for figure in self.figures if figure.metric == "fd"), None)
-        trained = "" if self.train_steps is None else f" after {self.train_steps} training steps"
-        head = f"{self.label} of {arm}, {self.cell}{trained}, {self.images} images"
+        places = {"label": self.label, "arm": arm, "cell": self.cell, "images": self.images}
+        head = (tell("{label} of {arm}, {cell}, {images} images", **places) if self.train_steps is None else
+                tell("{label} of {arm}, {cell} after {steps} training steps, {images} images", steps=self.train_steps,
+                     **places))
         if distance is None or distance.value is None:
-            return f"{head}: n/a ({distance.reason if distance else 'not computed'})"
+            return f"{head}: n/a ({shown(str(distance.reason)) if distance else tell('not computed')})"
         interval = "" if distance.ci_low is None or distance.ci_high is None else (
             f" [{distance.ci_low:.2f}, {distance.ci_high:.2f}]")
         return f"{head}: {distance.value:.2f}{interval}"

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.record.events.base import ArmSlot, Event, PartName
+from messages import shown, tell
 
 # Strong: the batch is that of all ranks. Weak: it grows with them.
 Mode = Literal["strong", "weak"]
@@ -115,14 +116,18 @@ class Scaled(Event):
 
     def sentence(self, arms: Mapping[str, str]) -> str:
         """What it says of arms of these names by slot, for the terminal."""
-        what = f"scaling: {arms.get(self.arm, self.arm)}, {self.mode}, {self.size} ranks"
+        what = tell("scaling: {arm}, {mode}, {size} ranks", arm=arms.get(self.arm, self.arm), mode=self.mode,
+                    size=self.size)
         if self.speedup is None or self.efficiency is None:
-            return f"{what}: {self.reason}"
+            return f"{what}: {shown(str(self.reason))}"
         low, high = self.speedup.ci_low, self.speedup.ci_high
         limits = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-        exposed = "" if self.exposed is None else f", communication {max(0.0, self.exposed.value):.0%} of a step"
-        return (f"{what}: {self.speedup.value:.2f}{limits} times one process, efficiency {self.efficiency.value:.0%}"
-                f"{exposed}")
+        places = {"what": what, "speedup": f"{self.speedup.value:.2f}{limits}",
+                  "efficiency": f"{self.efficiency.value:.0%}"}
+        if self.exposed is None:
+            return tell("{what}: {speedup} times one process, efficiency {efficiency}", **places)
+        return tell("{what}: {speedup} times one process, efficiency {efficiency}, communication {share} of a step",
+                    share=f"{max(0.0, self.exposed.value):.0%}", **places)
 
 
 class Point(BaseModel):

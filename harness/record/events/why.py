@@ -8,10 +8,11 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.record.events.base import ArmSlot, Event, PartName
+from messages import marked, shown, tell
 
 Whole = Literal["step", "network call"]
 # What a line of all causes together adds up, by its method.
-_WHOLES = {"cuts": "phases", "isolated": "operators", "swapped": "swaps"}
+_WHOLES = {"cuts": marked("all phases"), "isolated": marked("all operators"), "swapped": marked("all swaps")}
 
 
 class Phases(Event):
@@ -172,7 +173,8 @@ class Guess(Event):
         """What it says of arms of these names by slot, for the terminal."""
         fast = self.arm_a if self.slow == self.arm_b else self.arm_b
         slow, other = (arms.get(slot, slot) for slot in (self.slow, fast))
-        return f"guess about {slow} beside {other}: {self.guess}: {self.word}: {self.reason}"
+        return tell("guess about {slow} beside {other}: {guess}: {word}: {reason}", slow=slow, other=other,
+                    guess=shown(self.guess), word=self.word, reason=shown(self.reason))
 
 
 class Share(Event):
@@ -212,11 +214,14 @@ class Share(Event):
     def sentence(self, arms: Mapping[str, str]) -> str:
         """What it says of arms of these names by slot, for the terminal."""
         a, b = (arms.get(slot, slot) for slot in (self.arm_a, self.arm_b))
-        what = f"all {_WHOLES.get(self.method, self.method)}" if self.cause == "all" else self.cause
-        what = f"switching to {self.swap}" if self.swap else what
-        what = f"{what}, {self.method}" if self.method != "cuts" else what
-        what = f"{what} of a {self.of}" if self.of != "step" else what
+        whole = tell(_WHOLES[self.method]) if self.method in _WHOLES else f"all {self.method}"  # English
+        what = whole if self.cause == "all" else shown(self.cause)
+        what = tell("switching to {arm}", arm=self.swap) if self.swap else what
+        what = f"{what}, {shown(self.method)}" if self.method != "cuts" else what
+        what = tell("{what} of a network call", what=what) if self.of != "step" else what
         if self.share is None or self.ci_low is None or self.ci_high is None:
-            return f"why: {what} of {a} and {b}: {self.word}: {self.reason}"
-        return (f"why: {what}: {self.share:.0%} [{self.ci_low:.0%}, {self.ci_high:.0%}] of the gap between {a} and {b} "
-                f"[{self.word}]" + (f" ({self.reason})" if self.reason else ""))
+            return tell("why: {what} of {a} and {b}: {word}: {reason}", what=what, a=a, b=b, word=self.word,
+                        reason=shown(str(self.reason)))
+        return tell("why: {what}: {share} [{low}, {high}] of the gap between {a} and {b} [{word}]", what=what,
+                    share=f"{self.share:.0%}", low=f"{self.ci_low:.0%}", high=f"{self.ci_high:.0%}", a=a, b=b,
+                    word=self.word) + (f" ({shown(self.reason)})" if self.reason else "")

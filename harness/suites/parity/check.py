@@ -14,12 +14,13 @@ from harness.judge.fairness import precision
 from harness.plan import BEFORE_BLOCKS
 from harness.processes.session import Session, WorkerFailedError
 from harness.protocol import life, timing, training
-from harness.record.events import ArmSlot, Case, Losses, WorkerStarted
+from harness.record.events import ArmSlot, Case, Losses, ParityResult, WorkerStarted
 from harness.suites.parity import numbers as parity
 from harness.suites.parity.subject import Subject, subject_of
 from impls.backend import BackendInfo
 from impls.recipe.precision import WORDS, coarsest
 from impls.store import checkpoint
+from messages import marked, recorded, shown, tell
 
 STEPS_AT_ONCE = 5
 # Of steps that compile nothing, what the first calls together cost: a prediction, gradients, and a step.
@@ -28,7 +29,7 @@ FIRST_CALLS = 2.5
 FEWEST = 1 + STEPS_AT_ONCE
 # Steps that take so long are asked for one by one, so that a time limit and a person see each end.
 SLOW_S = 10.0
-WHERE = "during the parity check"
+WHERE = marked("during the parity check")
 
 
 class Matched:
@@ -68,7 +69,7 @@ def run_parity(bench: Bench, steps: int, batch_size: int, within_s: float | None
     own_case = {b for _, b in pairs}
     several = len({arm.precision for _, arm in bench.plan.arms}) > 1
     with bench.sessions.folder("parity") as folder, \
-            bench.progress.bar(steps * (len(slots) + len(references)), "parity"):
+            bench.progress.bar(steps * (len(slots) + len(references)), tell("parity")):
         numbers: dict[ArmSlot, parity.ArmNumbers] = {}
         for slot in slots:
             bench.check_time(WHERE)
@@ -87,30 +88,42 @@ def run_parity(bench: Bench, steps: int, batch_size: int, within_s: float | None
                                     subject.allowed(numbers[a], coarser), subject.of_outputs(numbers[a], coarser),
                                     subject.update if subject.measured else "adam")
             bench.writer.append(result)
-            verdict = "agree" if result.passed else "DISAGREE"
-            within = (f" within the tolerances of {WORDS[result.precision]}"
-                      if result.passed and several and result.precision else "")
-            names = f"{bench.plan.arm(a).name} and {bench.plan.arm(b).name}"
-            worst = max(result.loss_rel_diff[:parity.LOSS_STEPS], default=0.0)
-            bench.progress.say(
-                f"parity: {names} {verdict}{within}: forward {_short(result.forward_max_abs)}, gradients "
-                f"{_short(result.gradient_worst_rel)}, {subject.update} {_short(result.adam_max_abs)}, losses "
-                f"{worst:.1e}" + (f" ({result.reason})" if result.reason else ""))
+            format_of = WORDS[result.precision] if result.passed and several and result.precision else None
+            bench.progress.say(_said(result, bench.plan.arm(a).name, bench.plan.arm(b).name, format_of, subject))
             arms = f"{bench.plan.arm(a).name},{bench.plan.arm(b).name}"
-            of = f" --pair {bench.plan.arm(a).spec.file}" if bench.experiment.is_pair else ""
-            offer = f"run_bench.py --suite align{of} --arms {arms} names the first layer that differs"
+            of = f" --pair {bench.plan.arm(a).spec.file}" if bench.experiment.is_pair else ""  # English
+            command = f"run_bench.py --suite align{of} --arms {arms}"  # English
+            offer = recorded("{command} names the first layer that differs", command=command)
             reason = None if result.passed else f"{result.reason}; {offer}"
             bench.ledger.measured(Case(case_id=f"parity-{b}", arm=b, block=None,
                                        status="measured" if result.passed else "failed", reason=reason,
                                        log=f"logs/{b}-parity.log"))
         elif b in numbers:
             bench.ledger.case(Case(case_id=f"parity-{b}", arm=b, block=None, status="skipped",
-                                   reason=f"{bench.plan.arm(a).name}, which it is compared with, failed"))
+                                   reason=recorded("{arm}, which it is compared with, failed",
+                                                   arm=bench.plan.arm(a).name)))
+
+
+def _said(result: ParityResult, a: str, b: str, format_of: str | None, subject: Subject) -> str:
+    """A result for people; `format_of` names the number format within whose tolerances it is, where that must be."""
+    if not result.passed:
+        agreement = tell("parity: {a} and {b} DISAGREE", a=a, b=b)
+    elif format_of is None:
+        agreement = tell("parity: {a} and {b} agree", a=a, b=b)
+    else:
+        agreement = tell("parity: {a} and {b} agree within the tolerances of {format}", a=a, b=b,
+                         format=shown(format_of))
+    worst = max(result.loss_rel_diff[:parity.LOSS_STEPS], default=0.0)
+    return tell("{agreement}: forward {forward}, gradients {gradients}, {update} {step}, losses {losses}",
+                agreement=agreement, forward=_short(result.forward_max_abs),
+                gradients=_short(result.gradient_worst_rel), update=tell(subject.update),
+                step=_short(result.adam_max_abs), losses=f"{worst:.1e}") + (
+        f" ({shown(result.reason)})" if result.reason else "")
 
 
 def _one_arm(bench: Bench, slot: ArmSlot, subject: Subject, matched: Matched, folder: Path,
              control: bool) -> parity.ArmNumbers:
-    bench.progress.status(f"{bench.plan.arm(slot).name}: starting")
+    bench.progress.status(tell("{arm}: starting", arm=bench.plan.arm(slot).name))
     session, created = bench.open(slot, f"{slot}-parity")
     with session:
         built = bench.build(session, subject.experiment)
@@ -190,7 +203,7 @@ def _losses(bench: Bench, session: Session, matched: Matched, step_ns: list[int]
     while done < matched.steps:
         bench.check_time(WHERE)
         count, began = min(at_once, matched.steps - done), bench.clock()
-        bench.progress.status(f"{session.arm.name}: matched steps")
+        bench.progress.status(tell("{arm}: matched steps", arm=session.arm.name))
         times = session.ask(timing.Stepwise(steps=count), SLOW_LIMIT_S)
         step_ns += times.step_ns
         matched.settle(times.step_ns)

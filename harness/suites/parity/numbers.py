@@ -21,6 +21,7 @@ from impls.backend import Arrays, TrainerState
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.precision import WORDS, Precision, coarsest
 from impls.recipe.randomness import stream
+from messages import marked, recorded
 
 # Biases before a GroupNorm have a gradient of exactly zero: without a floor, rounding noise counts as 100 % error.
 GRADIENT_FLOOR = 1e-4
@@ -28,6 +29,8 @@ GRADIENT_FLOOR = 1e-4
 ADAM_MIN_GRADIENT = 1e-5
 # Differences grow with every step in any network, so the tolerance holds for as many steps as it was chosen for.
 LOSS_STEPS = 20
+# What has a tolerance, as a fault calls it.
+TOLD: Mapping[str, str] = {"forward": marked("forward"), "gradient": marked("gradient"), "loss": marked("loss")}
 PERTURBATION = 1e-7
 PROBES = 4
 
@@ -93,7 +96,7 @@ def probe_inputs(experiment: ExperimentConfig) -> dict[str, NDArray[Any]]:
     """Noisy images x (PROBES, C, H, W) and timesteps t (PROBES,) over the whole range."""
     model, T = experiment.model, experiment.diffusion.T
     shape = (PROBES, model.image_channels, model.image_size, model.image_size)
-    x = stream(experiment.seed, "parity probes").standard_normal(shape, dtype=np.float32)
+    x = stream(experiment.seed, "parity probes").standard_normal(shape, dtype=np.float32)  # English
     return {"x": x, "t": np.linspace(0, T - 1, PROBES).astype(np.int64)}
 
 
@@ -132,20 +135,32 @@ def compare(slots: tuple[ArmSlot, ArmSlot], a: ArmNumbers, b: ArmNumbers, experi
         adam = worst_step(a.after_one, b.after_one, places)
     losses = relative(a.losses, b.losses)
     measured = {"forward": forward, "gradient": gradient, "adam": adam, "loss": worst(losses[:LOSS_STEPS])}
-    faults = [] if same else [f"names or shapes of the parameters differ{_unlike(a.gradients, b.gradients)}"]
+    faults = [] if same else [recorded("names or shapes of the parameters differ: {names}",
+                                       names=_unlike(a.gradients, b.gradients))]
     for name, tolerance in tolerances.items():
         value = measured[name]
         # Written so that NaN is a fault.
         if value is not None and not value <= tolerance:
-            called = update if name == "adam" else name
-            where = {"gradient": f" in {gradient_name}", "forward": place}.get(name, "")
-            faults.append(f"{called} differs by {value:.2g}{where}, at most {tolerance:.1g} allowed"
-                          + (f" in {WORDS[precision]}" if precision != "float32" else ""))
+            called = update if name == "adam" else TOLD[name]
+            where = {"gradient": gradient_name or "None", "forward": place}.get(name, "")
+            faults.append(_fault(called, f"{value:.2g}", where, f"{tolerance:.1g}", precision))
     return ParityResult(
         arm_a=slots[0], arm_b=slots[1], preset=experiment.preset, batch_size=a.images or experiment.train.batch_size,
         parameters_equal=same, forward_max_abs=forward, gradient_worst_rel=gradient, gradient_worst_name=gradient_name,
         adam_max_abs=adam, loss_rel_diff=losses, control_rel_diff=relative(a.losses, a.control),
         tolerances=tolerances, precision=precision, passed=not faults, reason="; ".join(faults) or None)
+
+
+def _fault(what: str, value: str, where: str, tolerance: str, precision: Precision) -> str:
+    """What differs too much; `where` is empty where there is one place only."""
+    places = {"what": what, "value": value, "tolerance": tolerance}
+    if precision == "float32":
+        return (recorded("{what} differs by {value} in {where}, at most {tolerance} allowed", where=where, **places)
+                if where else recorded("{what} differs by {value}, at most {tolerance} allowed", **places))
+    places["format"] = WORDS[precision]
+    return (recorded("{what} differs by {value} in {where}, at most {tolerance} allowed in {format}", where=where,
+                     **places) if where else
+            recorded("{what} differs by {value}, at most {tolerance} allowed in {format}", **places))
 
 
 def _worst_output(a: ArmNumbers, b: ArmNumbers, allowed: Sequence[float]) -> tuple[float, float, str]:
@@ -155,7 +170,7 @@ def _worst_output(a: ArmNumbers, b: ArmNumbers, allowed: Sequence[float]) -> tup
     beyond = [math.inf if math.isnan(apart) else apart and apart / max(most, 1e-300)
               for apart, most in zip(each, allowed, strict=True)]
     at = beyond.index(max(beyond))
-    return each[at], allowed[at], f" in output {at}" if len(each) > 1 else ""
+    return each[at], allowed[at], recorded("output {place}", place=at) if len(each) > 1 else ""
 
 
 def _unlike(a: Arrays, b: Arrays) -> str:
@@ -163,7 +178,8 @@ def _unlike(a: Arrays, b: Arrays) -> str:
     apart = sorted({name: value.shape for name, value in a.items()}.items()
                    ^ {name: value.shape for name, value in b.items()}.items())
     names = list(dict.fromkeys(name for name, _ in apart))
-    return f": {', '.join(names[:4])}" + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    first = ", ".join(names[:4])
+    return recorded("{names} and {n} more", names=first, n=len(names) - 4) if len(names) > 4 else first
 
 
 def worst_absolute(a: Floats, b: Floats) -> float:

@@ -10,6 +10,7 @@ from typing_extensions import Self
 from harness.part import Asked, Metric, Metrics, Needs, Part, Section, Timed
 from harness.record.events import Case, Losses, ParityResult
 from impls.recipe.flops import training_step_flop
+from messages import marked, tell
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -26,7 +27,7 @@ DEFAULT_STEPS = 50
 GATE_STEPS = 20
 GATE_S = 10.0
 DEFAULT_BATCH = 4
-STEP_TIME = Metrics(Metric("step time", "stepwise"), (Metric("free-running step time", "free"),))
+STEP_TIME = Metrics(Metric(marked("step time"), "stepwise"), (Metric(marked("free-running step time"), "free"),))
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,10 @@ class Parity(Part):
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """How many steps."""
-        fewer = f", fewer where they take over {self.within_s:.0f} s," if self.within_s else ""
-        return [f"parity: {self.steps} matched steps{fewer} and a control"]
+        if not self.within_s:
+            return [tell("parity: {steps} matched steps and a control", steps=self.steps)]
+        return [tell("parity: {steps} matched steps, fewer where they take over {limit} s, and a control",
+                     steps=self.steps, limit=f"{self.within_s:.0f}")]
 
     def batch_sizes(self, recipe: ExperimentConfig) -> dict[Section, int]:
         """A few images, unless the user says so: its agreement does not depend on them; a pair has its own batches."""
@@ -83,7 +86,8 @@ def fair(recorded: RecordedRun, pair: Comparison) -> str | None:
     """Why the times of two arms must not be compared, by the result of their check; None where they may."""
     from harness.judge.fairness import gate_fault
 
-    return gate_fault(recorded, pair, recorded.of(ParityResult), "parity", "the check did not run to its end")
+    return gate_fault(recorded, pair, recorded.of(ParityResult), marked("parity"), marked("parity of {a} and {b}"),
+                      marked("the check did not run to its end"))
 
 
 @dataclass(frozen=True)

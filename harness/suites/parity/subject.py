@@ -31,6 +31,7 @@ from impls.backend import Arrays, TrainerState
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.precision import Precision
 from impls.recipe.randomness import stream
+from messages import marked
 
 # What rounding grows to in a network that nobody has measured before is at most so many times what the control shows.
 ROOM = 10
@@ -52,7 +53,7 @@ class Subject(ABC):
     # Whether outputs and gradients of the control are wanted, too.
     measured = False
     # What one update of the weights is called.
-    update = "Adam step"
+    update = marked("Adam step")
 
     def order(self, slots: Sequence[ArmSlot], plan: Plan) -> list[ArmSlot]:
         """The arms, that one first whose state tells what the weights are like."""
@@ -116,7 +117,7 @@ class Models(Subject):
     """
 
     measured = True
-    update = "optimiser step"
+    update = marked("optimiser step")
 
     def __init__(self, experiment: ExperimentConfig) -> None:
         train = experiment.train.model_copy(update={"randomness": "matched", "grad_clip": None})
@@ -194,6 +195,6 @@ def subject_of(experiment: ExperimentConfig, images: int, batch_size: int) -> Su
 
 def _perturbed(value: NDArray[Any], seed: int, name: str, perturbation: float) -> NDArray[np.float32]:
     # Relative, as rounding is: of a layer that is small by design an absolute change would be a large one.
-    noise = stream(seed, f"parity perturbation {name}").standard_normal(value.shape) if perturbation else 0.0
+    noise = stream(seed, f"parity perturbation {name}").standard_normal(value.shape) if perturbation else 0.0  # English
     return np.asarray(value * (1 + perturbation * noise), np.float32)
 

@@ -19,6 +19,7 @@ from impls.pictures import images
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.precision import Precision, coarsest
 from impls.store import checkpoint
+from messages import recorded, tell
 
 DRAWN = 16
 FRAMES = 16
@@ -34,9 +35,9 @@ def run_agreement(bench: Bench, cells: Sequence[Cell]) -> None:
     plan, cell = bench.plan, shown(cells)
     slots = list({arm.name: slot for slot, arm in reversed(plan.arms)}.values())[::-1]
     drawn: dict[ArmSlot, tuple[Images, Precision]] = {}
-    with bench.progress.bar(len(slots), f"drawing {DRAWN} images, {cell.name}"):
+    with bench.progress.bar(len(slots), tell("drawing {images} images, {cell}", images=DRAWN, cell=cell.name)):
         for slot in slots:
-            bench.check_time("before the arms' images were compared")
+            bench.check_time(recorded("before the arms' images were compared"))
             bench.progress.status(plan.arm(slot).name)
             try:
                 drawn[slot] = _draw(bench, slot, cell)
@@ -50,7 +51,7 @@ def run_agreement(bench: Bench, cells: Sequence[Cell]) -> None:
         if comparison.selfcheck or b not in drawn:
             continue
         case = Case(case_id=f"images-{comparison.b}", arm=comparison.b, block=None, status="skipped",
-                    reason=f"{plan.arm(comparison.a).name}, which it is compared with, failed")
+                    reason=recorded("{arm}, which it is compared with, failed", arm=plan.arm(comparison.a).name))
         if a not in drawn:
             bench.ledger.case(case)
             continue
@@ -61,9 +62,12 @@ def run_agreement(bench: Bench, cells: Sequence[Cell]) -> None:
             "status": "measured" if result.passed else "failed", "reason": result.reason,
             "log": f"logs/{b}-samples.log"}))
         bench.writer.append(result)
-        verdict = "agree" if result.passed else "DISAGREE"
-        bench.progress.say(f"images: {plan.arm(comparison.a).name} and {plan.arm(comparison.b).name} {verdict}: "
-                           f"{result.within_one:.4%} of the values within one level, worst {result.largest}")
+        places = {"a": plan.arm(comparison.a).name, "b": plan.arm(comparison.b).name,
+                  "share": f"{result.within_one:.4%}", "worst": result.largest}
+        bench.progress.say(
+            tell("images: {a} and {b} agree: {share} of the values within one level, worst {worst}", **places)
+            if result.passed else
+            tell("images: {a} and {b} DISAGREE: {share} of the values within one level, worst {worst}", **places))
 
 
 def compare(arm_a: ArmSlot, arm_b: ArmSlot, cell: Cell, a: Images, b: Images,
@@ -75,8 +79,9 @@ def compare(arm_a: ArmSlot, arm_b: ArmSlot, cell: Cell, a: Images, b: Images,
     tolerance = TOLERANCES[precision]
     passed = share >= tolerance
     reason = None if passed else (
-        f"only {share:.2%} of the values are within one level, at least {tolerance:.1%} wanted" if same
-        else f"the images have other shapes: {a.shape} and {b.shape}")
+        recorded("only {share} of the values are within one level, at least {tolerance} wanted",
+                 share=f"{share:.2%}", tolerance=f"{tolerance:.1%}") if same
+        else recorded("the images have other shapes: {a} and {b}", a=a.shape, b=b.shape))
     return SampleAgreement(arm_a=arm_a, arm_b=arm_b, cell=cell.name, images=len(a), within_one=share,
                            largest=int(apart.max()), tolerance=tolerance, precision=precision, passed=passed,
                            reason=reason)

@@ -15,6 +15,7 @@ from harness.protocol import sampling
 from harness.record.events import ArmSlot, Trap, Window
 from harness.suites.sampling.cells import Cell
 from impls.registry import Device
+from messages import tell
 
 # What the windows of one cell take in a block, all arms together, unless two pairs take longer.
 CELL_S: dict[Device, float] = {"cpu": 6.0, "cuda": 30.0}
@@ -39,7 +40,7 @@ def seed_of(seed: int, block: int, pair: int) -> int:
 
 def alternate(block: Block, cell: Cell, images: int, pairs: int, kind: Kind) -> None:
     """Measure one cell in alternating windows, after a rehearsal of every arm."""
-    what = f"{cell.name}, {images} images"
+    what = tell("{cell}, {images} images", cell=cell.name, images=images)
     block.each(partial(_rehearse, block, cell, images), what)
     for pair in range(pairs):
         block.turn(pair, partial(_window, block, cell, images, kind), what)

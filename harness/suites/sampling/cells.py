@@ -10,6 +10,7 @@ from impls.errors import UsageError
 from impls.recipe.config import DiffusionConfig, Method, Spacing
 from impls.recipe.schedule import chain_remarks, ddim_timesteps
 from impls.registry import Device
+from messages import tell
 
 # On the CPU DDPM's T calls of one batch would take minutes; `--steps 10,50,ddpm` adds them.
 DEFAULT_STEPS: dict[Device, str] = {"cpu": "10,20,50", "cuda": "10,50,250,1000,ddpm"}
@@ -47,7 +48,7 @@ def cells(text: str, T: int, spacing: Spacing = "uniform", offset: int = 0) -> t
     """
     found: list[Cell] = []
     if not text.strip(" ,"):
-        raise UsageError("--steps is empty: give DDIM steps and 'ddpm', e.g. --steps 10,50,ddpm")
+        raise UsageError(tell("--steps is empty: give DDIM steps and 'ddpm', e.g. --steps 10,50,ddpm"))
     for part in (part.strip() for part in text.split(",")):
         if part.lower() == "ddpm":
             cell = Cell("ddpm", T)
@@ -56,12 +57,15 @@ def cells(text: str, T: int, spacing: Spacing = "uniform", offset: int = 0) -> t
             calls = len(ddim_timesteps(T, steps, spacing, offset))
             cell = Cell("ddim", steps, None if calls == steps else calls)
         elif not part:
-            raise UsageError(f"--steps {text}: a number is missing beside a comma")
+            raise UsageError(tell("--steps {text}: a number is missing beside a comma", text=text))
         else:
-            raise UsageError(f"--steps {text}: {part!r} is neither a number of DDIM steps from 1 to {T} nor 'ddpm'")
+            raise UsageError(tell("--steps {text}: {part} is neither a number of DDIM steps from 1 to {T} nor 'ddpm'",
+                                  text=text, part=repr(part), T=T))
         if cell.name in (other.name for other in found):
-            raise UsageError(f"--steps {text}: {part} is there twice" + (
-                f", with {cell.calls} network calls" if cell.calls else ""))
+            raise UsageError(
+                tell("--steps {text}: {part} is there twice, with {calls} network calls", text=text, part=part,
+                     calls=cell.calls) if cell.calls else
+                tell("--steps {text}: {part} is there twice", text=text, part=part))
         found.append(cell)
     return tuple(found)
 

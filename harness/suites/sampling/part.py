@@ -17,6 +17,7 @@ from harness.suites.sampling.cells import DEFAULT_BATCH, DEFAULT_STEPS, SWEEP, C
 from harness.suites.weights import build_sampler, model_paths, origin
 from impls.errors import UsageError
 from impls.recipe.flops import forward_flop_per_image
+from messages import marked, recorded, shown, tell
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from impls.registry import Device
     from impls.store.weights import Weights
 
-SAMPLING_TIME = Metric("sampling time", "sample")
-SAMPLING_MEAN = Metric("sampling time, geometric mean over cells", "sample")
-CALL_TIME = Metric("network call time", "stepwise")
+SAMPLING_TIME = Metric(marked("sampling time"), "sample")
+SAMPLING_MEAN = Metric(marked("sampling time, geometric mean over cells"), "sample")
+CALL_TIME = Metric(marked("network call time"), "stepwise")
 # Of the time of a whole batch, which ends on the host: a chain that was waited for cannot be much faster.
 LEAST_OF_BATCH = 0.25
 
@@ -55,7 +56,7 @@ class Sampling(Timed):
     batch: ClassVar[Section] = "sample"
     pairs: ClassVar[int] = 20
     metrics: ClassVar[Metrics] = Metrics(SAMPLING_TIME, (SAMPLING_MEAN, CALL_TIME), whole=SAMPLING_MEAN.name,
-                                         when=" when sampling")
+                                         when=marked("{arm} when sampling"))
     beside: ClassVar[tuple[str, ...]] = ("trap",)
 
     cells: tuple[Cell, ...]
@@ -66,7 +67,8 @@ class Sampling(Timed):
         """Weights of several arms, where all must sample from the same."""
         if len(set(model_paths(options).values())) < 2:
             return None
-        return f"--model-path: suite {options.suite} times arms that sample from the same weights: give one PATH"
+        return tell("--model-path: suite {suite} times arms that sample from the same weights: give one PATH",
+                    suite=options.suite)
 
     @classmethod
     def recipe(cls, given: Mapping[str, Any], device: Device) -> dict[str, dict[str, Any]]:
@@ -90,8 +92,9 @@ class Sampling(Timed):
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """The cells and the sweep."""
-        return [f"cells: {', '.join(cell.name for cell in self.cells)}, batches of {recipe.sample.batch_size}; sweep "
-                f"of {cheapest(self.cells).name} over batches of {', '.join(map(str, self.sweep))}"]
+        return [tell("cells: {cells}, batches of {batch}; sweep of {cell} over batches of {sweep}",
+                     cells=", ".join(cell.name for cell in self.cells), batch=recipe.sample.batch_size,
+                     cell=cheapest(self.cells).name, sweep=", ".join(map(str, self.sweep)))]
 
     def notes(self, recipe: ExperimentConfig) -> list[str]:
         """On its chains."""
@@ -105,8 +108,8 @@ class Sampling(Timed):
         """What the default cells do not cover."""
         if options.steps is not None or any(cell.method == "ddpm" for cell in self.cells):
             return []
-        return [NO_DDPM.found("DDPM is not among the default cells on the CPU: its network calls, one for every "
-                              "diffusion step, take minutes a batch there")]
+        return [NO_DDPM.found(recorded("DDPM is not among the default cells on the CPU: its network calls, one for "
+                                       "every diffusion step, take minutes a batch there"))]
 
     def check(self, given: Weights | None, images: Dataset | None, resumed: RecordedRun | None) -> None:
         """Refuse to go on with other weights.
@@ -116,8 +119,8 @@ class Sampling(Timed):
         """
         before = resumed.last(SamplesDrawn) if resumed is not None else None
         if resumed is not None and before is not None and before.weights != origin(given):
-            raise UsageError(f"--resume {resumed.path}: it sampled from {before.weights}, now there are "
-                             f"{origin(given)}: start a new run")
+            raise UsageError(tell("--resume {path}: it sampled from {before}, now there are {now}: start a new run",
+                                  path=resumed.path, before=shown(before.weights), now=shown(origin(given))))
 
     def gate(self, bench: Bench, recorded: RecordedRun) -> None:
         """Have the arms draw, unless every comparison has its result.
@@ -135,7 +138,8 @@ class Sampling(Timed):
         """Only arms that draw the same images may be compared, in a coarser number format those in float32 as well."""
         from harness.judge.fairness import gate_fault
 
-        return gate_fault(recorded, pair, recorded.of(SampleAgreement), "images", "the images were not compared")
+        return gate_fault(recorded, pair, recorded.of(SampleAgreement), marked("images"),
+                          marked("images of {a} and {b}"), marked("the images were not compared"))
 
     def early(self, recorded: RecordedRun, slot: ArmSlot) -> str | None:
         """Where a chain of network calls was over long before a whole batch of the same block."""
@@ -207,8 +211,8 @@ def too_early(trap: Trap, windows: Sequence[Window]) -> str | None:
     typical_ns = statistics.median(batches) if batches else 0
     if trap.synchronised_ns >= LEAST_OF_BATCH * typical_ns:
         return None
-    return (f"the chain of {trap.cell} took {trap.synchronised_ns / 1e6:.3g} ms with its synchronisation, a whole "
-            f"batch {typical_ns / 1e6:.3g} ms")
+    return recorded("the chain of {cell} took {chain} ms with its synchronisation, a whole batch {batch} ms",
+                    cell=trap.cell, chain=f"{trap.synchronised_ns / 1e6:.3g}", batch=f"{typical_ns / 1e6:.3g}")
 
 
 def mean_over_cells(cells: Sequence[Ratios]) -> Ratios:

@@ -20,6 +20,7 @@ from harness.record.run import RecordedRun, finished_blocks
 from harness.suites.scaling.cells import MODES, Cell, sizes
 from harness.suites.scaling.gate import log_of, started
 from impls.recipe.config import ExperimentConfig
+from messages import choice, recorded, shown, tell
 
 if TYPE_CHECKING:
     from harness.suites.scaling.part import Scaling
@@ -65,8 +66,9 @@ def measure(bench: Bench, part: Scaling, recorded: RecordedRun) -> None:
             return
         if number in done or number in tried:
             continue
-        bench.check_time(f"before block {number}")
-        with bench.progress.bar(plan.pairs * len(MODES), f"block {number - plan.first_block + 1}/{plan.min_blocks}"):
+        bench.check_time(recorded("before block {block}", block=number))
+        text = tell("block {block}/{blocks}", block=number - plan.first_block + 1, blocks=plan.min_blocks)
+        with bench.progress.bar(plan.pairs * len(MODES), text):
             if Measured(bench, part, number, failures).run():
                 done.add(number)
         bench.writer.summarise()
@@ -114,7 +116,8 @@ class Measured:
         bench.writer.append(BlockState(block=self.number, order_seed=self.plan.order_seed, dirty=bool(reasons),
                                        reasons=reasons, part=self.part.name))
         if reasons:
-            bench.progress.say(f"block {self.number + 1} was disturbed: {'; '.join(reasons)}")
+            bench.progress.say(tell("block {block} was disturbed: {reasons}", block=self.number + 1,
+                                    reasons="; ".join(map(shown, reasons))))
         return not self.failed
 
     def _arms(self, arms: Sequence[ArmSlot]) -> None:
@@ -138,7 +141,7 @@ class Measured:
 
     def _open(self, slot: ArmSlot, size: int) -> None:
         bench, arm = self.bench, self.bench.plan.arm(slot)
-        bench.progress.status(f"{arm.name}: {size} rank{'s' * (size > 1)} starting")
+        bench.progress.status(choice(size, "{arm}: {n} rank starting", "{arm}: {n} ranks starting", arm=arm.name))
         try:
             session, created = bench.open(slot, self._log(slot, size), by=self.part.launch(arm, size))
             try:
@@ -160,7 +163,7 @@ class Measured:
 
     def _prepare(self, unit: Unit, mode: Mode) -> None:
         """Build what the mode needs, and step until code is compiled and memory is there."""
-        self.bench.check_time(f"in block {self.number}")
+        self.bench.check_time(recorded("in block {block}", block=self.number))
         before, unit.cell = unit.cell, Cell(mode, unit.size)
         batch = self.bench.experiment.train.batch_size
         if unit.cell.images(batch) != before.images(batch):
@@ -175,7 +178,7 @@ class Measured:
 
     def _turns(self, mode: Mode, pair: int) -> None:
         """Every group once with gradients averaged, and once without; who begins changes from pair to pair."""
-        self.bench.check_time(f"in block {self.number}")
+        self.bench.check_time(recorded("in block {block}", block=self.number))
         units = list(self.units)
         first = (self.plan.order_seed + pair) % max(1, len(units))
         order = [*units[first:], *units[:first]]
@@ -186,7 +189,8 @@ class Measured:
 
     def _window(self, unit: Unit, pair: int, position: int, averaged: bool) -> None:
         bench, session = self.bench, unit.started.session
-        bench.progress.status(f"{session.arm.name}: {unit.cell.name}{'' if averaged else ', not averaged'}")
+        bench.progress.status(f"{session.arm.name}: {unit.cell.name}" if averaged else
+                              tell("{arm}: {cell}, not averaged", arm=session.arm.name, cell=unit.cell.name))
         steps = unit.started.steps_for(WINDOW_S)
         if unit.size > 1:
             session.ask(group.Average(on=averaged), COMMAND_LIMIT_S)

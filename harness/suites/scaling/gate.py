@@ -12,6 +12,7 @@ from harness.protocol import group, life, timing, training
 from harness.record.events import ArmSlot, Case, GroupStarted, ScalingGate
 from harness.suites.scaling.cells import sizes
 from impls.recipe.config import ExperimentConfig
+from messages import recorded, shown, tell
 
 if TYPE_CHECKING:
     from harness.suites.scaling.part import Scaling
@@ -25,8 +26,8 @@ def run_gate(bench: Bench, part: Scaling, slot: ArmSlot) -> None:
     reference: list[float] = []
     try:
         for size in sizes(part.most):
-            bench.check_time("before ranks were compared with one process")
-            bench.progress.status(f"{name}: {size} ranks against one process")
+            bench.check_time(recorded("before ranks were compared with one process"))
+            bench.progress.status(tell("{arm}: {size} ranks against one process", arm=name, size=size))
             session, created = bench.open(slot, log_of(slot, size, "gate"), by=part.launch(bench.plan.arm(slot), size))
             with session:
                 built = bench.build(session, recipe)
@@ -40,8 +41,9 @@ def run_gate(bench: Bench, part: Scaling, slot: ArmSlot) -> None:
                 unequal = [what for what in held[0] if len({one[what] for one in held}) > 1]
                 found = result(part, slot, size, recipe.train.batch_size, losses, reference, unequal)
                 bench.writer.append(found)
-                bench.progress.say(f"{name}, {size} ranks: " + (
-                    "the losses of one process, the same weights on all" if found.passed else str(found.reason)))
+                bench.progress.say(tell("{arm}, {size} ranks: {found}", arm=name, size=size, found=(
+                    tell("the losses of one process, the same weights on all") if found.passed else
+                    shown(str(found.reason)))))
     except WorkerFailedError as error:
         bench.ledger.fail(f"gate-{slot}", slot, None, error, log_of(slot, size, "gate"))
         return
@@ -73,13 +75,15 @@ def result(part: Scaling, slot: ArmSlot, size: int, images: int, losses: list[fl
     # NaN is no difference that could be within anything.
     near = len(losses) == len(reference) == MATCHED_STEPS and all(value <= TOLERANCE for value in apart)
     if len(losses) != MATCHED_STEPS or len(reference) != MATCHED_STEPS:
-        far = f"are missing: {len(losses)} and {len(reference)} of {MATCHED_STEPS}"
+        far = recorded("losses are missing: {one} and {other} of {steps}", one=len(losses), other=len(reference),
+                       steps=MATCHED_STEPS)
     elif any(map(math.isnan, apart)):
-        far = "are no numbers"
+        far = recorded("losses are no numbers")
     else:
-        far = f"differ from one process's by up to {max(apart):.1g}, over {TOLERANCE:g}"
-    reasons = [] if near else [f"losses {far}"]
-    reasons += [f"ranks hold different {' and '.join(unequal)}"] if unequal else []
+        far = recorded("losses differ from one process's by up to {apart}, over {tolerance}",
+                       apart=f"{max(apart):.1g}", tolerance=f"{TOLERANCE:g}")
+    reasons = [] if near else [far]
+    reasons += [recorded("ranks hold different {what}", what=" and ".join(unequal))] if unequal else []
     return ScalingGate(part=part.name, arm=slot, size=size, images=images, losses=losses, loss_rel_diff=apart,
                        tolerance=TOLERANCE, unequal=unequal, passed=not reasons, reason="; ".join(reasons) or None)
 

@@ -34,6 +34,7 @@ from harness.stats.interval import t_interval
 from harness.suites.parity.part import fair
 from harness.suites.scaling.cells import Cell, cells, sizes
 from impls.backend import BackendInfo
+from messages import marked, recorded
 
 if TYPE_CHECKING:
     from harness.suites.scaling.part import Scaling
@@ -114,8 +115,10 @@ def refusal(run: RecordedRun, arm: ArmSlot, size: int) -> str | None:
     """Why the times of an arm at a size tell nothing; None where its gate was passed."""
     gates = [gate for gate in run.of(ScalingGate) if (gate.arm, gate.size) == (arm, size)]
     if not gates:
-        return f"{size} ranks were not compared with one process"
-    return None if gates[-1].passed else f"{size} ranks do not train as one process: {gates[-1].reason}"
+        return recorded("{size} ranks were not compared with one process", size=size)
+    if gates[-1].passed:
+        return None
+    return recorded("{size} ranks do not train as one process: {why}", size=size, why=gates[-1].reason)
 
 
 def _scaled(seen: Measured, part: Scaling, arm: ArmSlot, cell: Cell, batch: int) -> Scaled:
@@ -123,7 +126,8 @@ def _scaled(seen: Measured, part: Scaling, arm: ArmSlot, cell: Cell, batch: int)
     one = Cell(cell.mode, 1)
     why, times = refusal(seen.run, arm, cell.size), seen.ratios((arm, one, True), (arm, cell, True))
     if why is not None or not times.blocks:
-        return Scaled.model_validate({**common, "blocks": 0, "reason": why or "no block measured it and one process"})
+        return Scaled.model_validate({**common, "blocks": 0, "reason": why or recorded(
+            "no block measured it and one process")})
     gain = cell.size if cell.mode == "weak" else 1
     logs = [value + math.log(gain) for value in times.medians]
     off = seen.ratios((arm, cell, False), (arm, cell, True))
@@ -154,7 +158,8 @@ def stragglers(run: RecordedRun, arm: ArmSlot, cell: Cell) -> tuple[int | None, 
 
 def _verdicts(seen: Measured, plan: Plan, part: Scaling) -> Iterator[Verdict]:
     """The arms against each other, one verdict a size and kind, under Holm's step-down."""
-    asked = {Question(pair, "step time", "scaled", cell.name): seen.ratios((pair.a, cell, True), (pair.b, cell, True))
+    time = marked("step time")
+    asked = {Question(pair, time, "scaled", cell.name): seen.ratios((pair.a, cell, True), (pair.b, cell, True))
              for pair in plan.comparisons
              for cell in [Cell("strong", 1), *cells(part.most)]}
     alphas = holm(list(asked), asked) if asked else {}
@@ -165,9 +170,10 @@ def _verdicts(seen: Measured, plan: Plan, part: Scaling) -> Iterator[Verdict]:
         reason: str | None = judgement.reason
         action, means = judgement.next_action, [one.mean_log_ratio for one in ratios.ratios]
         if (why := _unlike(seen, pair, size)) is not None:
-            word, reason, action = "not-comparable", why, "make both arms alike in this"
+            word, reason, action = "not-comparable", why, recorded("make both arms alike in this")
         elif not means:
-            reason, action = "no block measured both arms", "see the failed cases and their logs"
+            reason = recorded("no block measured both arms")
+            action = recorded("see the failed cases and their logs")
         yield Verdict(
             metric=question.metric, arm_a=pair.a, arm_b=pair.b, ratio=judgement.ratio, ci_low=judgement.ci_low,
             ci_high=judgement.ci_high, blocks=judgement.blocks, word=word, reason=reason, next_action=action,

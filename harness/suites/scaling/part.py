@@ -16,6 +16,7 @@ from harness.suites.scaling.cells import cells, nodes_of, sizes
 from impls.devices import usable_cpus
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
+from messages import marked, tell
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from harness.record.run import RecordedRun
     from impls.registry import Arm, Device
 
-SCALED_TIME = Metric("step time", "scaled")
+SCALED_TIME = Metric(marked("step time"), "scaled")
 TOLERANCE = 1e-5
 MATCHED_STEPS = 10
 
@@ -66,23 +67,28 @@ class Scaling(Part):
         """
         options = asked.options
         if options.ranks is None:
-            raise UsageError(f"--suite scaling: say up to how many ranks: --ranks {max(2, usable_cpus())}")
+            raise UsageError(tell("--suite scaling: say up to how many ranks: --ranks {ranks}",
+                                  ranks=max(2, usable_cpus())))
         if options.ranks < 2:
-            raise UsageError(f"--ranks {options.ranks}: suite scaling compares one rank with more: choose at least 2")
+            raise UsageError(tell("--ranks {ranks}: suite scaling compares one rank with more: choose at least 2",
+                                  ranks=options.ranks))
         if options.loader != "resident":
-            raise UsageError(f"--loader {options.loader}: exists in one process only: leave it out")
+            raise UsageError(tell("--loader {loader}: exists in one process only: leave it out",
+                                  loader=options.loader))
         for size in sizes(options.ranks)[1:-1]:
             if nodes_of(size, options.ranks, options.nodes) is None:
-                raise UsageError(f"--ranks {options.ranks}: {size} ranks, which are measured before, do not divide "
-                                 f"among --nodes {options.nodes} as those do: choose a power of two of both")
+                raise UsageError(tell("--ranks {ranks}: {size} ranks, which are measured before, do not divide among "
+                                      "--nodes {nodes} as those do: choose a power of two of both",
+                                      ranks=options.ranks, size=size, nodes=options.nodes))
         for arm in options.compared:
             launch_of(arm, options.launcher, options.ranks, options.nodes)
         require_room(options.ranks, options.nodes, options.cpu_threads, asked.device)
         for size in sizes(options.ranks):
             if asked.batch_size is not None and asked.batch_size % size:
                 whole = _common(sizes(options.ranks))
-                raise UsageError(f"--batch-size {asked.batch_size}: does not divide among {size} ranks: choose "
-                                 f"{-(-asked.batch_size // whole) * whole} (it is that of all ranks together)")
+                raise UsageError(tell("--batch-size {batch}: does not divide among {size} ranks: choose {fitting} (it "
+                                      "is that of all ranks together)", batch=asked.batch_size, size=size,
+                                      fitting=-(-asked.batch_size // whole) * whole))
         return cls(options.ranks, options.launcher, options.nodes, gate_of(asked, GATE_STEPS))
 
     def launch(self, arm: Arm, size: int) -> Launch | None:
@@ -104,11 +110,15 @@ class Scaling(Part):
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """Sizes, batches, the gate."""
         batch = recipe.train.batch_size
-        shown = ", ".join(map(str, sizes(self.most)))
+        ranks = ", ".join(map(str, sizes(self.most)))
         gate = self.parity.described(recipe) if self.parity else []
-        return [f"ranks: {shown}, by launcher {self.launcher}" + (f" on {self.nodes} nodes" if self.nodes > 1 else ""),
-                f"strong: {batch} images of all ranks together; weak: {batch} of each; gradients averaged and not",
-                *gate, f"gate of every size: {MATCHED_STEPS} steps whose losses are one process's within {TOLERANCE:g}"]
+        return [tell("ranks: {ranks}, by launcher {launcher} on {nodes} nodes", ranks=ranks, launcher=self.launcher,
+                     nodes=self.nodes) if self.nodes > 1 else
+                tell("ranks: {ranks}, by launcher {launcher}", ranks=ranks, launcher=self.launcher),
+                tell("strong: {batch} images of all ranks together; weak: {batch} of each; gradients averaged and not",
+                     batch=batch),
+                *gate, tell("gate of every size: {steps} steps whose losses are one process's within {tolerance}",
+                            steps=MATCHED_STEPS, tolerance=f"{TOLERANCE:g}")]
 
     def batch_sizes(self, recipe: ExperimentConfig) -> dict[Section, int]:
         """Those of one rank, and of all together where the batch is shared."""
@@ -122,8 +132,9 @@ class Scaling(Part):
         """
         each = bench.experiment.train.batch_size
         if each * self.most > bench.images:
-            raise UsageError(f"--ranks {self.most}: with {each} images of each a step takes {each * self.most}, the "
-                             f"data set has {bench.images}: choose fewer ranks or a smaller --batch-size")
+            raise UsageError(tell("--ranks {ranks}: with {each} images of each a step takes {all}, the data set has "
+                                  "{images}: choose fewer ranks or a smaller --batch-size", ranks=self.most, each=each,
+                                  all=each * self.most, images=bench.images))
 
     def gate(self, bench: Bench, recorded: RecordedRun) -> None:
         """Whether the arms compute the same, then whether each does at every size."""
@@ -152,7 +163,7 @@ class Scaling(Part):
     @classmethod
     def refusal(cls, options: BenchConfig) -> str | None:
         """Epochs, which this suite has none of."""
-        return None if options.epochs is None else "--epochs: suite scaling runs none: leave it out"
+        return None if options.epochs is None else tell("--epochs: suite scaling runs none: leave it out")
 
 
 def _common(numbers: Sequence[int]) -> int:
