@@ -12,7 +12,10 @@ import sys
 
 
 def main(backend: str, device: str) -> None:
-    """Print the version of Python, and what is wrong as pairs of a name and a line."""
+    """Print the version of Python, and what is wrong as pairs of a name and a line, in English."""
+    from messages import recorded
+
+    python = sys.executable
     found = []
     try:
         from impls.registry import specs
@@ -20,11 +23,13 @@ def main(backend: str, device: str) -> None:
         check = specs()[backend].prepares("ailments")
         found = [] if check is None else list(check(device))
     except ModuleNotFoundError as error:
-        found = [("packages", f"module {error.name} is missing in {sys.executable}: "
-                              f"{sys.executable} -m pip install ddpm-bench")]
+        found = [(recorded("packages"), recorded(
+            "module {module} is missing in {python}: {python} -m pip install ddpm-bench", module=error.name,
+            python=python))]
     except (ImportError, SyntaxError) as error:
-        found = [("packages", f"{type(error).__name__} in {sys.executable}: {error}: "
-                              f"{sys.executable} -m pip install --force-reinstall ddpm-bench")]
+        found = [(recorded("packages"), recorded(
+            "{kind} in {python}: {error}: {python} -m pip install --force-reinstall ddpm-bench",
+            kind=type(error).__name__, python=python, error=error))]
     print(json.dumps({"python": platform.python_version(), "ailments": found}))
 
 

@@ -13,6 +13,7 @@ from harness.machine import gpu
 from harness.machine.files import ROOT, SystemFiles
 from harness.options import DeviceChoice
 from impls.devices import has_driver
+from messages import shown, tell
 
 GIB = 1 << 30
 # Jittor's core and kernels take a tenth of that, its CUDA kernels and the data sets the rest.
@@ -43,8 +44,9 @@ def ailments(device: DeviceChoice, out: Path, files: SystemFiles, environ: Mappi
     """
     system, machine = platform.system(), platform.machine()
     if (system, machine) != ("Linux", "x86_64"):
-        yield Ailment("system", f"this is {system} on {machine}, and Jittor's libraries are for Linux on x86-64: "
-                                f"docker build --platform linux/amd64 -t ddpm-bench {ROOT}")
+        yield Ailment(tell("system"), tell(
+            "this is {system} on {machine}, and Jittor's libraries are for Linux on x86-64: docker build --platform "
+            "linux/amd64 -t ddpm-bench {root}", system=system, machine=machine, root=ROOT))
     yield from _wsl(files, environ)
     yield from _disk(out)
     if device != "cpu":
@@ -57,13 +59,14 @@ def _wsl(files: SystemFiles, environ: Mapping[str, str]) -> Iterator[Ailment]:
     if "microsoft" not in kernel.lower():
         return
     if "-Microsoft" in kernel:
-        yield Ailment("WSL", "this is WSL 1, which has no GPU, and files too slow to measure on: "
-                             f"wsl.exe --set-version {environ.get('WSL_DISTRO_NAME', 'DISTRIBUTION')} 2")
+        yield Ailment("WSL", tell("this is WSL 1, which has no GPU, and files too slow to measure on: wsl.exe "
+                                  "--set-version {name} 2", name=environ.get("WSL_DISTRO_NAME", "DISTRIBUTION")))
     elif files.exists(WSL_DRIVER) and not has_driver():
-        yield Ailment("WSL", "Windows' driver is not in the loader's path: "
-                             f"export LD_LIBRARY_PATH=/{WSL_DRIVER.parent}")
+        yield Ailment("WSL", tell("Windows' driver is not in the loader's path: export LD_LIBRARY_PATH=/{folder}",
+                                  folder=WSL_DRIVER.parent))
     if str(Path.home()).startswith("/mnt/"):
-        yield Ailment("WSL", f"HOME={Path.home()} is a drive of Windows, without locks and rights: export HOME=/root")
+        yield Ailment("WSL", tell("HOME={home} is a drive of Windows, without locks and rights: export HOME=/root",
+                                  home=Path.home()))
 
 
 def _disk(out: Path) -> Iterator[Ailment]:
@@ -73,10 +76,11 @@ def _disk(out: Path) -> Iterator[Ailment]:
     try:
         temporary = Path(tempfile.gettempdir())
     except OSError as error:
-        yield Ailment("disk", f"no temporary folder can be written ({error.strerror}): export TMPDIR=/a/folder")
-    places = ((Path.home() / ".cache", CACHE_GIB, "compiled code", "export HOME=/a/folder/with/room"),
-              (temporary, TEMPORARY_GIB, "temporary files", "export TMPDIR=/a/folder/with/room"),
-              (out.absolute(), RESULTS_GIB, "results", "give --out /a/folder/with/room"))
+        yield Ailment(tell("disk"), tell("no temporary folder can be written ({error}): export TMPDIR=/a/folder",
+                                         error=error.strerror))
+    places = ((Path.home() / ".cache", CACHE_GIB, tell("compiled code"), tell("export HOME=/a/folder/with/room")),
+              (temporary, TEMPORARY_GIB, tell("temporary files"), tell("export TMPDIR=/a/folder/with/room")),
+              (out.absolute(), RESULTS_GIB, tell("results"), tell("give --out /a/folder/with/room")))
     for place, least, what, advice in places:
         if place is None:
             continue
@@ -84,7 +88,9 @@ def _disk(out: Path) -> Iterator[Ailment]:
         free = shutil.disk_usage(there).free / GIB
         if free < least and there.stat().st_dev not in told:
             told.add(there.stat().st_dev)
-            yield Ailment("disk", f"{free:.2f} GiB are free in {there} for {what}, which need {least:.1f}: {advice}")
+            yield Ailment(tell("disk"), tell(
+                "{free} GiB are free in {folder} for {what}, which need {least}: {advice}", free=f"{free:.2f}",
+                folder=there, what=what, least=f"{least:.1f}", advice=advice))
 
 
 def _driver(device: DeviceChoice, files: SystemFiles) -> Iterator[Ailment]:
@@ -93,7 +99,8 @@ def _driver(device: DeviceChoice, files: SystemFiles) -> Iterator[Ailment]:
     hardware = files.nvidia_gpus()
     if fault is None or (device == "auto" and not hardware and not has_driver()):
         return
-    advice = ""
+    said = shown(fault)
     if not has_driver():
-        advice = ": sudo apt install nvidia-driver-580" if hardware else ": choose --device cpu"
-    yield Ailment("driver", f"{fault}{advice}")
+        said = (tell("{fault}: sudo apt install nvidia-driver-580", fault=said) if hardware else
+                tell("{fault}: choose --device cpu", fault=said))
+    yield Ailment(tell("driver"), said)

@@ -18,6 +18,7 @@ from harness.run.resolve import opened
 from impls.errors import UsageError, cause
 from impls.recipe.config import merged, preset
 from impls.registry import Arm, Device
+from messages import shown, tell
 
 BATCH, IMAGES, PRODUCT = 2, 8, 128
 # Mean squared error of predicted noise of variance 1 before anything is learned: 1, give or take a small batch.
@@ -56,18 +57,20 @@ def tried(sessions: LocalSessions, arm: Arm, device: Device, threads: int, pytho
             session.ask(timing.Stepwise(steps=1), SLOW_LIMIT_S)
             (loss,) = session.ask(training.ReadLosses(), SLOW_LIMIT_S).losses
     except WorkerFailedError as error:
-        return found, [Ailment(arm.name, error.message.removeprefix(f"{arm.name}: ") + _advice(error, python))]
+        return found, [Ailment(arm.name, shown(error.message.removeprefix(f"{arm.name}: ")) + _advice(error, python))]
     if not (math.isfinite(loss) and PLAUSIBLE[0] < loss < PLAUSIBLE[1]):
-        ill.append(Ailment(arm.name, f"its first training step loses {loss:.3g}, where 1 is right{_again(python)}"))
+        ill.append(Ailment(arm.name, tell("its first training step loses {loss}, where 1 is right",
+                                          loss=f"{loss:.3g}") + _again(python)))
     return found, ill
 
 
 def _fallen_back(arm: Arm, device: Device, info: dict[str, Any]) -> Iterator[Ailment]:
     """What runs, but not as it was asked for, which no error tells of."""
     if info["device"] != device:
-        yield Ailment(arm.name, f"it runs on {info['device']} instead of {device}: see docs/gpu.md")
+        yield Ailment(arm.name, tell("it runs on {found} instead of {device}: see docs/gpu.md", found=info["device"],
+                                     device=device))
     if device == "cpu" and info["flags"].get("mkldnn") == "False":
-        yield Ailment(arm.name, "its convolutions run without oneDNN, about 20 times slower: unset use_mkl")
+        yield Ailment(arm.name, tell("its convolutions run without oneDNN, about 20 times slower: unset use_mkl"))
 
 
 def _advice(error: WorkerFailedError, python: str) -> str:
@@ -75,8 +78,10 @@ def _advice(error: WorkerFailedError, python: str) -> str:
     known = cause([error.message])
     if error.cause == "usage" or (known is not None and known.advice in error.message):
         return ""
-    return ": end other programs (free -h tells what is left)" if error.cause == "memory" else _again(python)
+    return (tell(": end other programs (free -h tells what is left)") if error.cause == "memory" else
+            _again(python))
 
 
 def _again(python: str) -> str:
-    return f": {python} -m pip install --force-reinstall -c {ROOT / 'constraints.txt'} -e {ROOT}"
+    return tell(": {python} -m pip install --force-reinstall -c {constraints} -e {root}", python=python, root=ROOT,
+                constraints=ROOT / "constraints.txt")

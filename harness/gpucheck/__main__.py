@@ -15,6 +15,7 @@ from harness.progress import Progress
 from impls.command import process
 from impls.command.parser import Parser
 from impls.errors import EXIT_OK, UnavailableError
+from messages import VARIABLE, shown, tell
 
 PROG = "python -m harness.gpucheck"
 FOLDER = "gpu-evidence"
@@ -26,18 +27,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(words: list[str]) -> int:
-    parser = Parser(prog=PROG, description="Check everything that only a GPU can show; done parts are not done again.")
+    parser = Parser(prog=PROG, description=tell("Check everything that only a GPU can show; done parts are not done "
+                                                "again."))
     parser.add_argument("--out", type=Path, default=Path(FOLDER), metavar="PATH",
-                        help=f"folder of the evidence (default: {FOLDER})")
+                        help=tell("folder of the evidence (default: {folder})", folder=FOLDER))
     chosen = parser.parse_args(words)
     fault = gpu.fault()
     if fault is not None:
-        raise UnavailableError(f"there is no GPU to check: {fault}")
+        raise UnavailableError(tell("there is no GPU to check: {fault}", fault=shown(fault)))
     progress, folder = Progress(), chosen.out.absolute()
-    progress.say(f"checking {gpu.words() or 'the GPU that CUDA takes'}; everything goes to {folder}")
+    progress.say(tell("checking {gpu}; everything goes to {folder}", folder=folder,
+                      gpu=shown(gpu.words()) or tell("the GPU that CUDA takes")))
     os.chdir(ROOT)
-    code = Check(folder, progress, {**os.environ, **gpu.environment(os.environ)}).run(all_parts())
-    print(f"{'everything works' if code == EXIT_OK else 'not everything works'}: {folder / 'summary.md'}")
+    # What they say is read here, and kept.
+    environment = {**os.environ, **gpu.environment(os.environ), VARIABLE: "en"}
+    code = Check(folder, progress, environment).run(all_parts())
+    page = folder / "summary.md"
+    print(tell("everything works: {page}", page=page) if code == EXIT_OK else
+          tell("not everything works: {page}", page=page))
     return code
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.gpucheck.parts import Part, probe_of
-from harness.gpucheck.summary import GROUND, Result, Status, markdown, uuid_of
+from harness.gpucheck.summary import GROUND, STATUSES, Result, Status, markdown, uuid_of
 from harness.machine.facts import capture
 from harness.processes.launcher import launch
 from harness.processes.session import log_tail
@@ -24,6 +24,7 @@ from harness.record.findings import TIME_LIMIT
 from harness.record.run import RecordedRun, finished_blocks, read_run
 from impls.errors import EXIT_FAILED, EXIT_OK, UsageError, cause
 from impls.store.files import whole_file
+from messages import recorded, shown, tell
 
 STOP_S = 60.0
 
@@ -54,7 +55,7 @@ class Check:
             result = self._results[part.name] = self._result(part)
             _write(self._folder / "parts" / f"{part.name}.json", json.dumps(asdict(result), indent=1))
             _write(self._folder / "summary.md", markdown(self._folder, self._facts, list(self._results.values())))
-            self._progress.say(f"{part.name}: {result.status}, {result.told}")
+            self._progress.say(f"{part.name}: {tell(STATUSES[result.status])}, {shown(result.told)}")
         failed = any(result.status == "failed" for result in self._results.values())
         return EXIT_FAILED if failed else EXIT_OK
 
@@ -68,8 +69,8 @@ class Check:
             there = EnvironmentRecorded.model_validate_json((self._folder / "machine.json").read_text(encoding="utf-8"))
             before, now = uuid_of(there), uuid_of(self._facts)
             if before != now:
-                raise UsageError(f"{self._folder} holds the evidence of another GPU ({before}, not {now}): move it "
-                                 "away, or give --out")
+                raise UsageError(tell("{folder} holds the evidence of another GPU ({before}, not {now}): move it away, "
+                                      "or give --out", folder=self._folder, before=before, now=now))
 
     def _nvidia_smi(self) -> None:
         """What the driver tells in its own words; a machine without the tool has the facts all the same."""
@@ -85,12 +86,12 @@ class Check:
         command = [sys.executable, *shlex.split(words)]
         ground = {name: self._facts.facts.get(name) for name in GROUND}
         if part.arms and not arms:
-            return Result(part.name, part.what, command, ground, "skipped", 0.0, "none of its arms works")
+            return Result(part.name, part.what, command, ground, "skipped", 0.0, recorded("none of its arms works"))
         before = self._before.get(part.name)
         if before is not None and before.status == "done" and (before.command, before.ground) == (command, ground) and (
                 before.run is None or (self._folder / before.run).is_dir()):
             return before
-        self._progress.say(f"{part.name}: {part.what}")
+        self._progress.say(f"{part.name}: {shown(part.what)}")
         # What an earlier try left is no evidence.
         shutil.rmtree(out, ignore_errors=True)
         log = self._log(part.name)
@@ -130,13 +131,13 @@ class Check:
 
 
 def _outcome(code: int | None, log: Path, run: RecordedRun | None) -> tuple[Status, str]:
-    """How a part ended, and one line about it."""
+    """How a part ended, and one line about it, in English."""
     lines = log_tail(log, 400)
     if run is not None and code is not None:
         faults = [f"{run.arms.get(str(case.arm), case.case_id)}: {case.reason}" for case in run.of(Case)
                   if case.status == "failed"]
         # Arms of one number format that may not be compared after all; of several formats they never may.
-        faults = faults or [f"{run.arms.get(one.arm_a)} and {run.arms.get(one.arm_b)}: {one.reason}"
+        faults = faults or [f"{run.arms.get(one.arm_a)} and {run.arms.get(one.arm_b)}: {one.reason}"  # English
                             for one in run.of(Verdict) if one.word == "not-comparable" and one.precision]
         if faults:
             return "failed", "; ".join(dict.fromkeys(faults))
@@ -144,18 +145,20 @@ def _outcome(code: int | None, log: Path, run: RecordedRun | None) -> tuple[Stat
         # A short run is ended by its time limit, as it was asked to be.
         timed_out = any(finding.code == TIME_LIMIT.code for finding in run.of(Finding))
         if code == EXIT_OK or (timed_out and blocks):
-            ratios = [f"{one.metric}: {run.arms.get(one.arm_a)} / {run.arms.get(one.arm_b)} {one.ratio:.3f}"
-                      + (" (not comparable)" if one.word == "not-comparable" else "")
-                      for one in run.of(Verdict) if one.ratio is not None]
-            return "done", "; ".join([f"blocks measured: {blocks}" if blocks else "measured", *ratios])
+            ratios = [recorded("{ratio} (not comparable)", ratio=told) if one.word == "not-comparable" else told
+                      for one in run.of(Verdict) if one.ratio is not None for told in [
+                          f"{one.metric}: {run.arms.get(one.arm_a)} / {run.arms.get(one.arm_b)} {one.ratio:.3f}"]]
+            return "done", "; ".join([recorded("blocks measured: {blocks}", blocks=blocks) if blocks else
+                                       recorded("measured"), *ratios])
         if timed_out:
-            return "failed", "its time limit came before the first block ended"
+            return "failed", recorded("its time limit came before the first block ended")
     if code == EXIT_OK:
-        return "done", lines[-1].strip() if lines else "done"
+        return "done", lines[-1].strip() if lines else recorded("done")
     if code is None:
-        return "failed", "it took too long"
+        return "failed", recorded("it took too long")
     refused = next((line for line in reversed(lines) if ": error: " in line), None)
-    return "failed", f"exit status {code}: {refused or cause(lines) or (lines or ['no word'])[-1]}"
+    return "failed", recorded("exit status {status}: {why}", status=code,
+                              why=refused or cause(lines) or (lines or [recorded("no word")])[-1])
 
 
 def _read(path: Path) -> Result | None:

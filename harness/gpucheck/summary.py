@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ from harness.machine import gpu
 from harness.processes.session import log_tail
 from harness.record.events import EnvironmentRecorded, Sample
 from harness.record.run import RecordedRun, read_run
+from messages import marked, shown, tell, words
 
 # Lines of the log of what failed.
 TAIL = 15
@@ -20,6 +21,7 @@ TOLD = ("gpu_driver", "gpu_cuda_driver", "version_torch", "version_jittor", "pyt
 GROUND = tuple(name for name in TOLD if name != "git_commit")
 
 Status = Literal["done", "failed", "skipped"]
+STATUSES: Mapping[Status, str] = {"done": marked("done"), "failed": marked("failed"), "skipped": marked("skipped")}
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,12 @@ class Result:
 
     Attributes:
         name: of the part.
-        what: it did.
+        what: it did, in English.
         command: the whole command line.
         ground: driver, libraries and program that it was found on.
         status: how it ended.
         seconds: it took.
-        told: one line for people.
+        told: one line for people, in English.
         run: the run folder that it left, inside the evidence.
     """
 
@@ -56,16 +58,19 @@ def markdown(folder: Path, machine: EnvironmentRecorded, results: Sequence[Resul
         results: of the parts so far.
     """
     known = {name: value for name in TOLD if (value := machine.facts.get(name)) is not None}
-    rows = [f"| {one.name} | {one.status} | {one.seconds:.0f} | {_cell(one.told)} | "
-            f"{f'[report]({one.run}/report.md), ' if one.run else ''}"
-            f"{'' if one.status == 'skipped' else f'[log](logs/{one.name}.log)'} |" for one in results]
+    report, log = words("report", "log")
+    rows = [f"| {one.name} | {tell(STATUSES[one.status])} | {one.seconds:.0f} | {_cell(shown(one.told))} | "
+            f"{f'[{report}]({one.run}/report.md), ' if one.run else ''}"
+            f"{'' if one.status == 'skipped' else f'[{log}](logs/{one.name}.log)'} |" for one in results]
     ran = [(one.name, read_run(folder / one.run)) for one in results if one.run]
     failed = [one.name for one in results if one.status == "failed"]
     return "\n".join([
-        "# GPU check", "", f"GPU: {gpu.words() or 'NVML names none'}, {uuid_of(machine)}", "",
+        f"# {tell('GPU check')}", "",
+        f"GPU: {shown(gpu.words()) or tell('NVML names none')}, {uuid_of(machine)}", "",
         *(f"- {name}: {value}" for name, value in known.items()), "",
-        "| part | result | seconds | told | more |", "|---|---|---|---|---|", *rows, "",
-        "| telemetry of | GPU | readings | utilisation, % | power, W | memory, GiB |", "|---|---|---|---|---|---|",
+        _head(words("part", "result", "seconds", "told", "more")), "|---|---|---|---|---|", *rows, "",
+        _head(words("telemetry of", "GPU", "readings", "utilisation, %", "power, W", "memory, GiB")),
+        "|---|---|---|---|---|---|",
         *(line for name, run in ran for line in _telemetry(name, run)), "",
         *(line for name in failed for line in _log_of(folder, name))])
 
@@ -91,6 +96,10 @@ def _log_of(folder: Path, name: str) -> list[str]:
 def uuid_of(machine: EnvironmentRecorded) -> str:
     """Of the GPU that is measured on."""
     return str(machine.facts.get(f"{machine.facts.get('gpu_measured')}_uuid"))
+
+
+def _head(names: Sequence[str]) -> str:
+    return f"| {' | '.join(names)} |"
 
 
 def _cell(text: str) -> str:
