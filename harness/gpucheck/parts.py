@@ -52,10 +52,11 @@ def all_parts() -> list[Part]:
              f"{BENCH} --suite parity --arms {{arms}} --out {{out}}", GROUPS["float32"]),  # English
         *(Part(f"train-{name}", recorded("training steps, {name}, {minutes} minutes at most", name=name,
                                          minutes=minutes[name]),
-               f"{BENCH} --suite train-speed --pairs 5 --epochs 0 --time-limit {minutes[name]} --arms {{arms}} --out "  # English
-               "{out}", arms) for name, arms in GROUPS.items()),
+               f"{BENCH} --suite train-speed --pairs 5 --epochs 0 --time-limit {minutes[name]} "  # English
+               "--arms {arms} --out {out}", arms) for name, arms in GROUPS.items()),
         Part("sample-float32", recorded("DDIM with 10 network calls, 4 minutes at most"),
-             f"{BENCH} --suite sample-speed --pairs 5 --steps 10 --time-limit 4 --arms {{arms}} --out {{out}}",  # English
+             f"{BENCH} --suite sample-speed --pairs 5 --steps 10 --time-limit 4 "  # English
+             "--arms {arms} --out {out}",
              GROUPS["float32"]),
         Part("tests", recorded("the tests that need a GPU"),
              "-m pytest -q -m gpu -p no:cacheprovider --continue-on-collection-errors"),  # English
