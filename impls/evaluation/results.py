@@ -13,7 +13,7 @@ from messages import marked, shown, tell
 Metric = Literal["fd", "fd-extrapolated", "kid", "is", "precision", "recall"]
 NAMES: dict[str, str] = {
     "fd-extrapolated": marked("  at infinitely many images"), "kid": "KID", "is": marked("Inception Score"),
-    "precision": marked("precision"), "recall": marked("recall"),
+    "precision": "precision", "recall": "recall",
 }
 
 
@@ -143,7 +143,8 @@ def _reference(found: ReferenceFacts | StatisticsFacts) -> str:
 
 def _figures(one: SetResult, label: str) -> Iterator[str]:
     for figure in one.figures:
-        name = tell(NAMES[figure.metric]) if figure.metric in NAMES else label
+        name = NAMES.get(figure.metric, label)
+        name = name if name in (figure.metric, label) else tell(name)
         value = "n/a" if figure.value is None else f"{figure.value:.4g}" + _between(figure.ci_low, figure.ci_high)
         yield f"  {_wide(name, 32)} {value}" + (f" ({shown(figure.reason)})" if figure.reason else "")
     if len(one.ladder) > 1:
