@@ -36,7 +36,7 @@ from impls.tools.sample.estimate import WORTH_CALLS, call_s, forecast, require_r
 from impls.tools.sample.loop import Batch, Request, batches, draw, load_into, start_images
 from impls.tools.sample.options import PROG, SampleOptions, experiment, film, parse, request_of
 from impls.tools.team import Team
-from messages import tell
+from messages import shown, tell
 
 # The grid and the GIF show so many images at most; more would be specks in a huge file.
 SHOWN = 256
@@ -137,16 +137,16 @@ def prepare(options: SampleOptions, overrides: dict[str, Any], arm: Arm, say: Ca
     config = experiment(options, overrides, weights.config)
     request = request_of(options, config.sample)
     nfe = request.nfe(config.diffusion.T, config.sample.steps_offset)
-    shown = film(options, nfe)
+    chosen = film(options, nfe)
     require_picture(config.model.image_channels)
     room = require_room(root, config.model, options.num_images) if options.test else ""
-    if options.show_denoised and len(shown) < options.frames:
-        say(tell("the GIF has {frames} frames: a chain of {steps} steps has no more moments", frames=len(shown),
+    if options.show_denoised and len(chosen) < options.frames:
+        say(tell("the GIF has {frames} frames: a chain of {steps} steps has no more moments", frames=len(chosen),
                  steps=nfe))
-    say(weights.description)
+    say(shown(weights.description))
     for remark in chain_remarks(config.diffusion, request.method, request.steps, request.eta, request.spacing,
                                 config.sample.steps_offset):
-        say(tell("note: {remark}", remark=remark))
+        say(tell("note: {remark}", remark=shown(remark)))
     backend, device = tool.open_backend(arm, options.device, say, options.threads, "sampling", ranks)
     arm = arm.spelled_out(device, "sampling")
     sampler = backend.sampler(config)
@@ -159,7 +159,7 @@ def prepare(options: SampleOptions, overrides: dict[str, Any], arm: Arm, say: Ca
     say(tell("{arm} on {device}: {count} images, {method}{settings}, NFE {nfe}, seed {seed} (the first call may "
              "compile for a while)", arm=arm.name, device=backend.info.device, count=options.num_images,
              method=request.method.upper(), settings=eta, nfe=nfe, seed=request.seed))
-    return Job(options, config, request, nfe, shown, arm, backend, sampler, weights, weights.sha256(), say,
+    return Job(options, config, request, nfe, chosen, arm, backend, sampler, weights, weights.sha256(), say,
                silent=ranks.rank > 0, room=room)
 
 
