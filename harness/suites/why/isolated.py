@@ -11,7 +11,7 @@ from harness.record.events import ArmSlot, IsolatedOperator, PartName, Share
 from harness.record.run import RecordedRun
 from harness.stats.interval import Interval
 from harness.stats.share import SHARE_MARGIN, gap_of, ratio_apart, word_of
-from harness.suites.why.shares import ALIKE, ALL, ROUGH, TWO_BLOCKS, Steps, both, cuts, whole_steps
+from harness.suites.why.shares import ALIKE, ALL, ROUGH, TWO_BLOCKS, Steps, cuts, whole_steps
 from impls.recipe.isolated import COPY
 from messages import marked, recorded
 
@@ -88,8 +88,9 @@ class _Found:
         if refused is not None:
             return self._line(ALL, "not-measured", None, refused, ALIKE)
         if without:
-            return self._line(ALL, "not-measured", None,
-                              recorded("{arms} cannot run an operator alone", arms=both(without)),
+            why = (recorded("{arm} cannot run an operator alone", arm=without[0]) if len(without) == 1 else
+                   recorded("{a} and {b} cannot run an operator alone", a=without[0], b=without[1]))
+            return self._line(ALL, "not-measured", None, why,
                               recorded("a backend that offers operator is explained, too"))
         if len(self.steps.blocks) < 2 or self.rounds < 2:
             return self._line(ALL, "not-measured", None, recorded("fewer than two blocks, or rounds, of both arms"),

@@ -126,11 +126,6 @@ def crossing() -> str:
     return recorded("its interval crosses {margin} of the gap", margin=f"{SHARE_MARGIN:.0%}")
 
 
-def both(names: Sequence[str]) -> str:
-    """One arm, or two of them."""
-    return names[0] if len(names) == 1 else recorded("{first} and {last}", first=names[0], last=names[1])
-
-
 @dataclass(frozen=True)
 class _Gap:
     """The gap of one pair, with the blocks that tell of it."""
@@ -164,7 +159,8 @@ class _Gap:
         if not self.causes:
             without = [name for name, cuts_ in zip(self.names, (self.a, self.b), strict=True)
                        if not all(cut.phase_ns for cut in cuts_)]
-            why = (recorded("{arms} cannot be cut", arms=both(without)) if without else
+            why = (recorded("{a} and {b} cannot be cut", a=without[0], b=without[1]) if len(without) > 1 else
+                   recorded("{arm} cannot be cut", arm=without[0]) if without else
                    recorded("the two arms have other phases"))
             return self._line(ALL, "not-measured", None, why,
                               recorded("a backend that offers step_in_phases is explained, too"))

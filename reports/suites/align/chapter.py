@@ -12,7 +12,7 @@ from reports.page.blocks import Part, Section, VerdictCard
 from reports.page.figures import FigureMaker
 from reports.page.told import FIRST, SECOND, headline
 from reports.suites.align import tables, tree
-from reports.text import sentence
+from reports.text import commas, sentence
 from reports.view.run import RunView
 
 METHOD = marked(
@@ -80,7 +80,7 @@ def card(seen: RunView, one: Alignment) -> VerdictCard:
     if one.further:
         facts.append(sentence(choice(len(one.further), "{n} more module differs when fed: {modules}",
                                      "{n} more modules differ when fed: {modules}",
-                                     modules=tell(", ").join(map(shown, one.further[:3])))))
+                                     modules=commas(map(shown, one.further[:3])))))
     text = tell("{a} and {b} part first in {where}", a=FIRST, b=SECOND, where=shown(one.culprit.where))
     return VerdictCard("\N{NOT EQUAL TO}", headline(text, a, b), tuple(facts), None, one.word, "decided")
 

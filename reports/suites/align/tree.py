@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from harness.record.events import AlignedLayer, Alignment
 from messages import marked, plural, shown, tell
 from reports.page.blocks import Branch, Prose, Section, Tree, present
-from reports.text import number, sentence
+from reports.text import number, semicolons, sentence
 from reports.view.run import RunView
 
 FIRST, TOO, AFTER = marked("<- FIRST DIFFERENCE"), marked("differs too when fed"), marked("differs behind it")
@@ -20,7 +20,7 @@ def section(seen: RunView, one: Alignment, anchor: str, names: str) -> Section |
     """The sentence, the tree, the hints."""
     lines = tuple(drawn(of(seen, one), one))
     said = [Prose(sentence(tell("What the arrays bear out: {hint}", hint=shown(hint)))) for hint in one.hints]
-    calls = tell("; ").join(map(shown, one.unmatched[:20]))
+    calls = semicolons(map(shown, one.unmatched[:20]))
     alone = Prose(sentence(tell("Calls that one arm alone made: {calls}", calls=calls))) if calls else None
     if len(lines) > MOST:
         lines = (*lines[:MOST], Branch(0, f"... {plural(len(lines) - MOST, 'more line')}"))

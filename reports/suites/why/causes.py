@@ -11,7 +11,7 @@ from reports.page.blocks import Block, Part, Prose, Section, Table, VerdictCard,
 from reports.page.blocks import section as section_of
 from reports.page.figures import FigureMaker, numbered
 from reports.page.told import FIRST, SECOND, headline
-from reports.text import NA, Value, duration, missing, number, percent, sentence
+from reports.text import NA, Value, commas, duration, missing, number, percent, sentence
 from reports.view.run import RunView
 
 ALL = "all"
@@ -143,7 +143,7 @@ def card(seen: RunView, one: Told) -> VerdictCard:
     if one.ranked:
         top, *rest = one.ranked
         if rest:
-            further = tell(", ").join(f"{name_of(share.cause)} {with_doubt(share)}" for share in rest)
+            further = commas(f"{name_of(share.cause)} {with_doubt(share)}" for share in rest)
             facts.insert(0, tell("Then {shares}.", shares=further))
         verdicts = [found.word for found in seen.run.of(Verdict) if {found.arm_a, found.arm_b} == {one.slow, one.fast}]
         # Beside a training, which judges the step time, this part has no verdict of its own.
@@ -200,8 +200,8 @@ def said(seen: RunView, one: Told) -> str:
     text = (tell("A step of {slow} takes {time} longer than one of {fast}. ", **places)
             if one.together.of == "step" else
             tell("A network call of {slow} takes {time} longer than one of {fast}. ", **places))
-    text += tell("Of that: {shares}", shares=tell(", ").join(parts)) if parts else tell("No phase alone explains it")
-    text += tell("; against it works {shares}", shares=tell(", ").join(against)) if against else ""
+    text += tell("Of that: {shares}", shares=commas(parts)) if parts else tell("No phase alone explains it")
+    text += tell("; against it works {shares}", shares=commas(against)) if against else ""
     left = one.together.share
     more = tell(" All phases together hold {share} of the gap.", share=percent(left)) if left is not None else ""
     return sentence(text) + more

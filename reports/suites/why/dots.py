@@ -9,10 +9,9 @@ from harness.record.events import Share
 from messages import listed, marked, tell, words
 from reports.page.data import Data
 from reports.page.plotting import BAND, INK, MUTED, PAPER, Drawn, legend_above, sheet
-from reports.page.told import row, rows
 from reports.suites.why.advice import NETWORK
 from reports.suites.why.causes import ALL, Told, name_of, short_name, with_doubt
-from reports.text import number, percent, tag, tick
+from reports.text import commas, number, percent, semicolons, tag, tick
 from reports.view.run import RunView
 
 # Below it a share does not explain, as the words say.
@@ -103,7 +102,7 @@ def limits(share: Share) -> tuple[float, float]:
 
 def message(causes: Sequence[str], found: dict[str, dict[str, Share]]) -> str:
     """Every dot in words."""
-    return rows(tell("{cause} {shares}", cause=short_name(cause), shares=row(
+    return semicolons(tell("{cause} {shares}", cause=short_name(cause), shares=commas(
         tell("{share} {method}", share=percent(share.share), method=tell(METHODS[method].name))
         for method, share in found[cause].items())) for cause in causes)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from messages import marked, tell, words
 from reports.page.data import Data
 from reports.page.plotting import BAND, INK, MUTED, PAPER, SERIES, Drawn, sheet
-from reports.page.told import rows as in_rows
 from reports.suites.why.causes import Told, name_of, short_name, with_doubt
 from reports.suites.why.kernels import of_kernels
-from reports.text import MINUS, duration, number, percent, tag, tick, time_unit
+from reports.text import MINUS, duration, number, percent, semicolons, tag, tick, time_unit
 from reports.view.run import RunView
 
 CAPTION = marked("Grey: what each phase takes longer in the slow arm, with its 95 % interval. Dotted: what the phases "
@@ -71,7 +70,7 @@ def waterfall(view: RunView, one: Told, narrow: bool) -> Drawn | str:
         figure,
         tell("From a step of {fast} ({fast_time} {unit}) to one of {slow} ({slow_time} {unit}), shares of the gap: "
              "{shares}.", fast=tag(fast), fast_time=number(fast_ns / factor), slow=tag(slow),
-             slow_time=number(slow_ns / factor), unit=unit, shares=in_rows(messages)),
+             slow_time=number(slow_ns / factor), unit=unit, shares=semicolons(messages)),
         tell(SPLIT, caption=tell(CAPTION)) if kernels else tell(CAPTION),
         data,
     )

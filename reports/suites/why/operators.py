@@ -14,7 +14,7 @@ from reports.page.blocks import section as section_of
 from reports.page.figures import FigureMaker, numbered
 from reports.suites.why import causes
 from reports.suites.why.causes import ALL, Told, limits_of, said_word, with_doubt, with_limits
-from reports.text import Value, duration, missing, number, percent, sentence
+from reports.text import Value, commas, duration, missing, number, percent, sentence
 from reports.view.run import RunView
 
 CLASSES = {
@@ -92,8 +92,8 @@ def said(seen: RunView, one: Told) -> str:
     text = tell("Of what a step of {slow} takes longer than one of {fast}, the network's operators hold {share} when "
                 "each runs alone: {shares}", slow=seen.label(one.slow), fast=seen.label(one.fast),
                 share=with_limits(one.together),
-                shares=tell(", ").join(parts) or tell("no class of them alone explains it"))
-    text += tell("; against it works {shares}", shares=tell(", ").join(against)) if against else ""
+                shares=commas(parts) or tell("no class of them alone explains it"))
+    text += tell("; against it works {shares}", shares=commas(against)) if against else ""
     closing = tell("{word}: {reason}", word=said_word(one.together.word).capitalize(),
                    reason=shown(str(one.together.reason)))
     return f"{sentence(text)} {sentence(closing)}"

@@ -9,10 +9,9 @@ from impls.recipe.isolated import COPY
 from messages import tell, words
 from reports.page.data import Data
 from reports.page.plotting import INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
-from reports.page.told import row, rows
 from reports.suites.why.causes import Told, name_of
 from reports.suites.why.operators import CLASSES, ceilings, rates
-from reports.text import number, tag
+from reports.text import commas, number, semicolons, tag
 from reports.view.run import RunView
 
 
@@ -38,7 +37,8 @@ def roofline(view: RunView, one: Told, narrow: bool) -> Drawn | str:
         style = SERIES[slot]
         axis.plot([x for x, _ in of.values()], [y for _, y in of.values()], style.marker, color=style.color,
                   label=tag(view.label(slot)), markersize=7)
-        told = row(tell("{operators} {rate}", operators=name_of(kind), rate=number(y)) for kind, (_, y) in of.items())
+        told = commas(tell("{operators} {rate}", operators=name_of(kind), rate=number(y))
+                      for kind, (_, y) in of.items())
         messages.append(tell("{arm}: {rates}", arm=tag(view.label(slot)), rates=told))
     for kind in CLASSES:
         ends = [of[kind] for of in dots.values() if kind in of]
@@ -61,7 +61,7 @@ def roofline(view: RunView, one: Told, narrow: bool) -> Drawn | str:
     return Drawn(
         figure,
         tell("GFLOP/s of each class of operators alone. {rates}. The best product reaches {peak} GFLOP/s, a sum of "
-             "arrays {copy} GB/s.", rates=rows(messages), peak=number(peak / 1e9), copy=number(copy / 1e9)),
+             "arrays {copy} GB/s.", rates=semicolons(messages), peak=number(peak / 1e9), copy=number(copy / 1e9)),
         tell("Line: what the arms reached at best here, in a product of matrices (flat) and in a sum of large arrays "
              "(rising). A dot below it has room; a grey line joins the two arms of a class."),
         data,
