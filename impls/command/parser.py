@@ -11,20 +11,9 @@ from typing import Any, NoReturn
 
 from impls import VERSION
 from impls.errors import UsageError
-from messages import LANGUAGES, marked, shown, tell
+from messages import LANGUAGES, tell
 
 NARROWEST, WIDEST = 40, 100
-# What argparse itself says of a command line that it cannot read.
-ARGPARSE = (
-    marked("the following arguments are required: {names}"),
-    marked("unrecognized arguments: {words}"),
-    marked("{option}: invalid choice: {value} (choose from {choices})"),
-    marked("{option}: not allowed with argument {other}"),
-    marked("{option}: ignored explicit argument {value}"),
-    marked("{option}: its value is missing (one that begins with - is written --name=-1)"),
-    marked("one of the arguments {names} is required"),
-    marked("argument {name}: invalid choice: {value} (choose from {choices})"),
-)
 
 
 class Help(argparse.HelpFormatter):
@@ -64,10 +53,8 @@ class Switch(argparse.Action):
         negated = (option_string or "").startswith("--no-")
         word = "true" if values is None else str(values).lower()
         if word not in ("true", "false") or (negated and values is not None):
-            message = (tell("{option}: expected no value, got {value}", option=option_string, value=repr(values))
-                       if negated else
-                       tell("{option}: expected true or false, got {value}", option=option_string, value=repr(values)))
-            raise argparse.ArgumentError(None, message)
+            raise argparse.ArgumentError(None, f"{option_string}: expected {'no value' if negated else 'true or false'}"
+                                               f", got {values!r}")
         setattr(namespace, self.dest, (word == "true") != negated)
 
 
@@ -96,7 +83,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False, "formatter_class": Help, **settings})
         self.add_argument("--lang", action=Spoken, choices=(*LANGUAGES, *more_languages),
                           help=tell("language of the terminal and of pages (default: by LANG)"))
-        self.add_argument("--version", action="version", version=f"ddpm-bench {VERSION}",  # English
+        self.add_argument("--version", action="version", version=f"ddpm-bench {VERSION}",
                           help=tell("show the version and exit"))
 
     def error(self, message: str) -> NoReturn:
@@ -108,15 +95,14 @@ class Parser(argparse.ArgumentParser):
         told = re.sub(r"^argument (--\S+?)(?:/\S+)?: ", r"\1: ", message)
         told = re.sub(r": expected (one|at least one) argument$", ": its value is missing (one that begins with - is "
                       "written --name=-1)", told)
-        raise UsageError(tell("{fault} (see {command} --help)", fault=shown(told), command=self.prog))
+        raise UsageError(f"{told} (see {self.prog} --help)")
 
 
 def one_of(words: Sequence[str]) -> Callable[[str], str]:
     """What parses an option's value as one of these words."""
     def word(text: str) -> str:
         if text not in words:
-            raise argparse.ArgumentTypeError(tell("invalid choice {value}: choose from {choices}",
-                                                  value=repr(text[:80]), choices=", ".join(words)))
+            raise argparse.ArgumentTypeError(f"invalid choice {text[:80]!r}: choose from {', '.join(words)}")
         return text
     return word
 
@@ -126,15 +112,14 @@ def perhaps(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda text: None if text in ("none", "None") else kind(text)
 
 
-def _number(kind: Callable[[str], Any], message: str) -> Callable[[str], Any]:
+def _number(kind: Callable[[str], Any], what: str) -> Callable[[str], Any]:
     def number(text: str) -> Any:
         try:
             return kind(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(tell(message, value=repr(text[:80]))) from error
+            raise argparse.ArgumentTypeError(f"expected {what}, got {text[:80]!r}") from error
     return number
 
 
 # What parse an option's value.
-whole_number = _number(int, marked("expected a whole number, got {value}"))
-any_number = _number(float, marked("expected a number, got {value}"))
+whole_number, any_number = _number(int, "a whole number"), _number(float, "a number")

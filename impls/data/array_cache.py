@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from impls.errors import DataError
 from impls.store.files import replacement
-from messages import tell
 
 Images = NDArray[np.uint8]
 
@@ -43,7 +42,7 @@ def cached(path: Path, build: Callable[[], Images], echo: Callable[[str], None])
             found = file_digest(path)
             if checksum.exists() and checksum.read_text(encoding="ascii", errors="replace").strip() == found:
                 return found
-            echo(tell("{path}: the cached images are damaged: building them again", path=path))
+            echo(f"{path}: the cached images are damaged: building them again")
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(path, error) from error
@@ -69,10 +68,9 @@ def open_images(path: Path) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise DataError(tell("{path}: no usable cached images ({error}): prepare the data set again", path=path,
-                             error=error)) from error
+        raise DataError(f"{path}: no usable cached images ({error}): prepare the data set again") from error
     if not isinstance(images, np.memmap) or images.dtype != np.uint8 or images.ndim != 4:
-        raise DataError(tell("{path}: not uint8 images (N, H, W, C): prepare the data set again", path=path))
+        raise DataError(f"{path}: not uint8 images (N, H, W, C): prepare the data set again")
     return images
 
 
@@ -87,6 +85,6 @@ def file_digest(path: Path, algorithm: Literal["sha256", "md5"] = "sha256") -> s
 
 def _unusable(path: Path, error: OSError) -> DataError:
     return DataError(
-        tell("{folder}: the image cache cannot be used: {reason}: free some space or choose another folder with "
-             "XDG_CACHE_HOME", folder=path.parent, reason=error.strerror or error)
+        f"{path.parent}: the image cache cannot be used: {error.strerror or error}: "
+        "free some space or choose another folder with XDG_CACHE_HOME"
     )

@@ -23,7 +23,6 @@ from tqdm import tqdm
 
 from impls.errors import DataError
 from impls.store.files import staging
-from messages import tell
 
 STALL_S = 45.0
 # Of any single wait for the server; without it a lost connection hangs for ever.
@@ -47,8 +46,7 @@ def arriving(path: Path, advice: str) -> Iterator[Path]:
         try:
             folder = opened.enter_context(staging(path))
         except OSError as error:
-            raise DataError(tell("{folder}: cannot be written: {reason}: {advice}", folder=path.parent,
-                                 reason=error.strerror, advice=advice)) from error
+            raise DataError(f"{path.parent}: cannot be written: {error.strerror}: {advice}") from error
         yield folder / path.name
 
 
@@ -82,8 +80,7 @@ def watch(command: Sequence[str], folder: Path, stall_s: float) -> None:
                 if grown != size:
                     size, since = grown, now
                 elif now - since > stall_s:
-                    raise DataError(tell("nothing arrived for {seconds} s, or next to nothing",
-                                         seconds=f"{stall_s:.0f}"))
+                    raise DataError(f"nothing arrived for {stall_s:.0f} s, or next to nothing")
                 time.sleep(_POLL_S)
         finally:
             if process.poll() is None:
@@ -91,8 +88,7 @@ def watch(command: Sequence[str], folder: Path, stall_s: float) -> None:
         output.seek(0)
         said = output.read().strip()
     if process.returncode:
-        raise DataError(said.split("\n")[-1] or tell("the download ended with status {status}",
-                                                     status=process.returncode))
+        raise DataError(said.split("\n")[-1] or f"the download ended with status {process.returncode}")
 
 
 def main(url: str, path: str) -> int:
@@ -104,8 +100,7 @@ def main(url: str, path: str) -> int:
     headers = getattr(source, "headers", None)
     if headers is not None and headers.get_content_type() == "text/html":
         source.close()
-        return _failed(tell("a web page came in place of the file, from {url}: the login of a network or a proxy?",
-                            url=source.url),
+        return _failed(f"a web page came in place of the file, from {source.url}: the login of a network or a proxy?",
                        url)
     # What is still to come; None where the server does not tell.
     size = getattr(source, "length", None)
@@ -115,18 +110,18 @@ def main(url: str, path: str) -> int:
             while block := source.read(_BLOCK):
                 bar.update(file.write(block))
     except (OSError, HTTPException, ValueError) as error:
-        return _failed(tell("the download broke off: {error}", error=error), url)
+        return _failed(f"the download broke off: {error}", url)
     if size is not None and bar.n < size:
-        return _failed(tell("the download broke off: {count} bytes are missing", count=size - bar.n), url)
+        return _failed(f"the download broke off: {size - bar.n} bytes are missing", url)
     return 0
 
 
 def _refusal(error: Exception) -> str:
     if isinstance(error, HTTPError):
-        return tell("the server answers {code}: {reason}", code=error.code, reason=error.reason)
+        return f"the server answers {error.code}: {error.reason}"
     if isinstance(error, OSError):
-        return tell("the server does not answer: {reason}", reason=getattr(error, "reason", error))
-    return tell("no web server answers: {error}", error=error)
+        return f"the server does not answer: {getattr(error, 'reason', error)}"
+    return f"no web server answers: {error}"
 
 
 def _failed(reason: str, url: str) -> int:
@@ -135,7 +130,7 @@ def _failed(reason: str, url: str) -> int:
     proxy = None if proxy_bypass(place.hostname or "") else getproxies().get(place.scheme)
     # Its address may hold a password.
     address = (proxy or "").rpartition("@")[2].rpartition("://")[2]
-    through = tell(" (through the proxy {address})", address=address.rstrip("/")) if proxy else ""
+    through = f" (through the proxy {address.rstrip('/')})" if proxy else ""
     line = " ".join(reason.split())
     print("".join(char if char.isprintable() else "?" for char in line)[:_MOST_SAID] + through)
     return 1

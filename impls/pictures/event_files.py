@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from messages import tell
-
 
 class Events:
     """Numbers over steps, in one event file; nowhere where nobody wants or can write them.
@@ -44,6 +42,5 @@ def open_events(folder: Path, say: Callable[[str], None]) -> Events:
 
         return Events(Writer(str(folder)))
     except ImportError as error:
-        say(tell("no TensorBoard event files ({error}): pip install tensorboard; log.jsonl and loss.png hold the same",
-                 error=error))
+        say(f"no TensorBoard event files ({error}): pip install tensorboard; log.jsonl and loss.png hold the same")
         return Events(None)

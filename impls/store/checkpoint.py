@@ -22,9 +22,8 @@ from impls.recipe.randomness import STREAMS
 from impls.recipe.scaling import LossScale
 from impls.store.files import replacement
 from impls.store.tensors import TensorFile
-from messages import tell
 
-FORMAT = "ddpm-bench checkpoint"  # English
+FORMAT = "ddpm-bench checkpoint"
 FORMAT_VERSION = "1"
 Kind = Literal["ema", "raw"]
 _GROUPS = ("params", "ema", "exp_avg", "exp_avg_sq")
@@ -135,7 +134,7 @@ def load_params(path: Path, which: Kind | None = None) -> Params:
     """
     file, has_ema = _opened(path)
     if which == "ema" and not has_ema:
-        raise CheckpointError(tell("{path}: holds no averaged weights: choose the raw ones", path=path))
+        raise CheckpointError(f"{path}: holds no averaged weights: choose the raw ones")
     kind: Kind = which or ("ema" if has_ema else "raw")
     arrays = _read_group(file, "ema" if kind == "ema" else "params")
     return Params(arrays, kind, _step(path, file.metadata), _config(path, file.metadata))
@@ -152,8 +151,7 @@ def read_note(path: Path) -> Note:
         # Those from before there was a version drew from the first.
         return Note.model_validate({"streams": 1, **loads(text)})
     except (ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(tell("{path}: the training's note inside is not readable: the file is damaged",
-                                   path=path)) from error
+        raise CheckpointError(f"{path}: the training's note inside is not readable: the file is damaged") from error
 
 
 def save_arrays(path: Path, arrays: Arrays, metadata: dict[str, str] | None = None) -> None:
@@ -172,8 +170,7 @@ def save_arrays(path: Path, arrays: Arrays, metadata: dict[str, str] | None = No
             scratch.chmod(mode)
         _sync(path.parent)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(tell("{path}: cannot write the checkpoint: {reason}", path=path,
-                                   reason=_one_line(error))) from error
+        raise CheckpointError(f"{path}: cannot write the checkpoint: {_one_line(error)}") from error
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -199,31 +196,27 @@ def _opened(path: Path) -> tuple[TensorFile, bool]:
     file = TensorFile(path)
     if file.metadata.get("format") != FORMAT:
         raise CheckpointError(
-            tell("{path}: a safetensors file of another program, not a training checkpoint: give one that training "
-                 "wrote", path=path)
+            f"{path}: a safetensors file of another program, not a training checkpoint: give one that training wrote"
         )
     if file.metadata.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
-            tell("{path}: checkpoint format {found}, this program reads {known}: use the program version that "
-                 "wrote it", path=path, found=repr(file.metadata.get("format_version")),
-                 known=repr(FORMAT_VERSION))
+            f"{path}: checkpoint format {file.metadata.get('format_version')!r}, this program reads "
+            f"{FORMAT_VERSION!r}: use the program version that wrote it"
         )
     shapes: dict[str, dict[str, tuple[int, ...]]] = {group: {} for group in _GROUPS}
     for key, shape in file.shapes.items():
         group, _, name = key.partition(".")
         if group not in shapes or not name:
-            raise CheckpointError(tell("{path}: unknown tensor {key}: the file is damaged, use an earlier checkpoint",
-                                       path=path, key=repr(key)))
+            raise CheckpointError(f"{path}: unknown tensor {key!r}: the file is damaged, use an earlier checkpoint")
         if file.dtypes[key] != "F32":
-            raise CheckpointError(tell("{path}: tensor {key} is {kind}, expected F32", path=path, key=repr(key),
-                                       kind=file.dtypes[key]))
+            raise CheckpointError(f"{path}: tensor {key!r} is {file.dtypes[key]}, expected F32")
         shapes[group][name] = shape
     has_ema = file.metadata.get("ema") == "true"
     for group in ("exp_avg", "exp_avg_sq", *(("ema",) if has_ema else ())):
         wrong = shapes[group].items() ^ shapes["params"].items()
         if wrong:
-            raise CheckpointError(tell("{path}: {group}.{name} does not match the weights: the file is damaged, use "
-                                       "an earlier checkpoint", path=path, group=group, name=min(wrong)[0]))
+            raise CheckpointError(f"{path}: {group}.{min(wrong)[0]} does not match the weights: the file is damaged, "
+                                  "use an earlier checkpoint")
     return file, has_ema
 
 
@@ -242,25 +235,21 @@ def _order(file: TensorFile) -> dict[str, int]:
     try:
         names = loads(file.metadata.get("order", "[]"))
     except (JSONDecodeError, RecursionError) as error:
-        raise CheckpointError(tell("{path}: the order of the weights is not JSON: the file is damaged",
-                                   path=file.path)) from error
+        raise CheckpointError(f"{file.path}: the order of the weights is not JSON: the file is damaged") from error
     return {str(name): place for place, name in enumerate(names if isinstance(names, list) else [])}
 
 
 def _check_values(path: Path, name: str, array: NDArray[Any]) -> None:
     if array.dtype != np.float32:
-        raise CheckpointError(tell("{path}: tensor {name} is {kind}, expected float32", path=path, name=repr(name),
-                                   kind=array.dtype))
+        raise CheckpointError(f"{path}: tensor {name!r} is {array.dtype}, expected float32")
     if not np.isfinite(array).all():
-        raise CheckpointError(tell("{path}: tensor {name} holds NaN or infinity: go on from an earlier checkpoint",
-                                   path=path, name=repr(name)))
+        raise CheckpointError(f"{path}: tensor {name!r} holds NaN or infinity: go on from an earlier checkpoint")
 
 
 def _step(path: Path, metadata: Mapping[str, str]) -> int:
     text = metadata.get("step", "")
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise CheckpointError(tell("{path}: step {value} is not a step number: the file is damaged", path=path,
-                                   value=f"{text!r:.40}"))
+        raise CheckpointError(f"{path}: step {text!r:.40} is not a step number: the file is damaged")
     return int(text)
 
 
@@ -270,20 +259,17 @@ def _loss_scale(path: Path, metadata: Mapping[str, str], step: int) -> LossScale
     try:
         scale = LossScale.model_validate_json(metadata["loss_scale"])
     except ValidationError as error:
-        raise CheckpointError(tell("{path}: the loss scale inside is not readable: the file is damaged",
-                                   path=path)) from error
+        raise CheckpointError(f"{path}: the loss scale inside is not readable: the file is damaged") from error
     if scale.skipped > step:
-        raise CheckpointError(tell("{path}: {skipped} of {step} steps were left out: the file is damaged", path=path,
-                                   skipped=scale.skipped, step=step))
+        raise CheckpointError(f"{path}: {scale.skipped} of {step} steps were left out: the file is damaged")
     return scale
 
 
 def _config(path: Path, metadata: Mapping[str, str]) -> ExperimentConfig:
     try:
-        return validated(loads(metadata["config"]), tell("{path}: configuration", path=path))
+        return validated(loads(metadata["config"]), f"{path}: configuration")
     except (KeyError, JSONDecodeError, RecursionError) as error:
-        raise CheckpointError(tell("{path}: the configuration inside is not JSON: the file is damaged",
-                                   path=path)) from error
+        raise CheckpointError(f"{path}: the configuration inside is not JSON: the file is damaged") from error
     except UsageError as error:
         raise CheckpointError(str(error)) from error
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from harness.record.events import PartName
 from harness.record.plugins import GROUP
-from messages import marked, tell
 from reports.chapters import brief, verdicts
 from reports.chapters.reference import Published
 from reports.page.blocks import Note, Section, Table, VerdictCard
@@ -16,9 +15,7 @@ from reports.page.forest import Forest
 from reports.view.run import RunView
 from reports.view.words import STEPS, Unit
 
-TINY = marked(
-    "The preset tiny is sized for CPUs: fixed costs per operator weigh more in it than in the paper's network."
-)
+TINY = "The preset tiny is sized for CPUs: fixed costs per operator weigh more in it than in the paper's network."
 
 
 @dataclass(frozen=True)
@@ -94,9 +91,8 @@ class Timed(Chapter):
         """Key figures, ratio, steps, where the time goes, memory, cold start."""
         from reports.chapters import key_figures, load, ratio, starts, steps, telemetry
 
-        typical = [(tell("{time}, median", time=tell(self.unit.time)), key_figures.step_time)]
-        yield (Section("key-figures", tell("Key figures"), (key_figures.key_figures(seen, typical),))
-               if seen.arms else None)  # fmt: skip
+        typical = [(f"{self.unit.time}, median", key_figures.step_time)]
+        yield Section("key-figures", "Key figures", (key_figures.key_figures(seen, typical),)) if seen.arms else None
         yield ratio.section(seen, figures)
         yield steps.section(seen, figures)
         yield load.why(seen, figures, key_figures.suspects(seen))
@@ -106,17 +102,17 @@ class Timed(Chapter):
     def limits(self, seen: RunView) -> Iterable[str]:
         """Devices, absolute times, a small preset."""
         yield from devices(seen)
-        yield tell("Absolute times belong to this machine and its load; quote ratios with their intervals.")
+        yield "Absolute times belong to this machine and its load; quote ratios with their intervals."
         if seen.setting("preset") == "tiny":
-            yield tell(TINY)
+            yield TINY
 
 
 def devices(seen: RunView) -> Iterable[str]:
     """What a run says nothing about because it ran elsewhere."""
     if seen.devices == ["cpu"]:
-        yield tell("Not run on hardware here: CUDA. This run measured on the CPU and says nothing about a GPU.")
+        yield "Not run on hardware here: CUDA. This run measured on the CPU and says nothing about a GPU."
     elif not seen.devices:
-        yield tell("No worker proved a device, so this run says nothing about any.")
+        yield "No worker proved a device, so this run says nothing about any."
 
 
 @dataclass(frozen=True)
@@ -125,11 +121,9 @@ class Unknown(Timed):
 
     def notes(self, seen: RunView) -> Iterable[Note]:
         """Who would tell more."""
-        suite = seen.run.started.suite if seen.run.started else tell("unknown")
+        suite = seen.run.started.suite if seen.run.started else "unknown"
         yield Note(
             "info",
-            tell("No chapter on {part} is installed: the report shows what it has in common with other parts",
-                 part=self.part),
-            tell("the package that brings the suite {suite} (entry points {group}) tells more", suite=suite,
-                 group=GROUP),
+            f"No chapter on {self.part} is installed: the report shows what it has in common with other parts",
+            f"the package that brings the suite {suite} (entry points {GROUP}) tells more",
         )

@@ -10,18 +10,21 @@ from harness.record.events import DatasetRecorded, EnvironmentRecorded, PairReco
 from harness.record.run import RecordedRun, machines, moves
 from impls.errors import UsageError
 from impls.recipe.config import with_later
+from messages import marked, shown, tell
 from reports.chapters.machine import plain
 from reports.suites.registry import settings_of
-from reports.text import one_line
+from reports.text import one_line, semicolons
 from reports.view.run import leaves
 
 # Fields of an experiment that cost no time: runs that differ in them measured the same work. The cells of a sampling
 # (`steps`) are matched one by one.
 COSTLESS = {"train": ("lr", "warmup_steps"), "sample": ("steps",)}
-NOT_RECORDED = "not recorded"
+NOT_RECORDED = marked("not recorded")
+TOGETHER = marked("arms measured together")
 MOST_NAMED = 4
 # (framework's name for it, for people): what an arm's process must have proved alike in both runs.
-ARM_FIELDS = {"device": "device", "device_name": "device name", "dtype": "dtype", "threads": "threads"}
+ARM_FIELDS = {"device": marked("device"), "device_name": marked("device name"), "dtype": "dtype",
+              "threads": marked("threads")}
 
 Role = Literal["refused", "machine", "software", "other"]
 
@@ -31,7 +34,7 @@ class Difference:
     """One thing that is not the same in two runs.
 
     Attributes:
-        field: its name.
+        field: its name, as a message.
         before: its value in the first run, as text.
         after: its value in the other run.
         role: "refused" forbids the comparison; "machine" does unless the user allows it; "software" is what a
@@ -48,10 +51,11 @@ class Difference:
     @property
     def name(self) -> str:
         """The field with its arm."""
-        return f"{self.field} of {self.arm}" if self.arm else self.field
+        field = tell(self.field)
+        return tell("{field} of {arm}", field=field, arm=self.arm) if self.arm else field
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.before} against {self.after}"
+        return tell("{field}: {before} against {after}", field=self.name, before=self.before, after=self.after)
 
 
 def differences(before: RecordedRun, after: RecordedRun, slots: Mapping[str, tuple[str, str]]) -> list[Difference]:
@@ -82,31 +86,34 @@ def refuse(before: RecordedRun, after: RecordedRun, told: Sequence[Difference], 
         return
     named = listed([*faults, *machine][:MOST_NAMED])
     more = len(faults) + len(machine) - MOST_NAMED
-    advice = ("compare runs that are alike in this" if faults
-              else "the machine differs; --allow-env-change compares all the same and marks it")
-    raise UsageError(f"{after.path} cannot be compared with {before.path}: {named}"
-                     f"{f'; and {more} more' if more > 0 else ''}: {advice}")
+    known = {"after": after.path, "before": before.path, "differences": named,
+             "advice": tell("compare runs that are alike in this") if faults else
+             tell("the machine differs; --allow-env-change compares all the same and marks it")}
+    if more > 0:
+        raise UsageError(tell("{after} cannot be compared with {before}: {differences}; and {more} more: {advice}",
+                              **known, more=more))
+    raise UsageError(tell("{after} cannot be compared with {before}: {differences}: {advice}", **known))
 
 
 def listed(found: Sequence[Difference]) -> str:
     """Differences in one line."""
-    return "; ".join(map(one_line, found))
+    return semicolons(map(one_line, found))
 
 
 def _differ(field: str, before: Any, after: Any, role: Role, arm: str | None = None) -> Iterator[Difference]:
     if before != after:
-        yield Difference(field, plain(before) or NOT_RECORDED, plain(after) or NOT_RECORDED, role, arm)
+        yield Difference(field, plain(before) or tell(NOT_RECORDED), plain(after) or tell(NOT_RECORDED), role, arm)
 
 
 def _kind(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
     left, right = before.started, after.started
-    assert left and right, "no run is compared without its first line"
+    assert left and right, "no run is compared without its first line"  # English
     alike = settings_of(before) & settings_of(after)
-    yield from _differ("suite", left.suite, right.suite, "other" if alike else "refused")
+    yield from _differ(marked("suite"), left.suite, right.suite, "other" if alike else "refused")
     # Alternating windows find other caches than uninterrupted ones.
-    yield from _differ("schedule", left.bench.get("schedule"), right.bench.get("schedule"), "refused")
+    yield from _differ(marked("schedule"), left.bench.get("schedule"), right.bench.get("schedule"), "refused")
     one, other = (", ".join(sorted(run.arms.values())) for run in (before, after))
-    yield from _differ("arms measured together", one, other, "other")
+    yield from _differ(TOGETHER, one, other, "other")
 
 
 def _experiment(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
@@ -135,19 +142,20 @@ def _data(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
     if "train" not in settings_of(before) & settings_of(after):
         return
     own, others = before.last(PairRecorded), after.last(PairRecorded)
-    yield from _differ("pair of models", own and f"{own.name} {own.sha256[:12]}",
+    yield from _differ(marked("pair of models"), own and f"{own.name} {own.sha256[:12]}",
                        others and f"{others.name} {others.sha256[:12]}", "refused")
     one, other = before.last(DatasetRecorded), after.last(DatasetRecorded)
-    yield from _differ("data set", one and one.name, other and other.name, "refused")
+    yield from _differ(marked("data set"), one and one.name, other and other.name, "refused")
     if one and other and one.name == other.name:
-        yield from _differ("data set's SHA-256", one.sha256, other.sha256, "refused")
+        yield from _differ(marked("data set's SHA-256"), one.sha256, other.sha256, "refused")
 
 
 def _equal_work(before: RecordedRun, after: RecordedRun) -> Iterator[Difference]:
     """An arm that no longer computes what it should is not faster or slower."""
     one, other = _failed(before), _failed(after)
     for check in dict.fromkeys([*one, *other]):
-        yield Difference(check.replace("-", " "), one.get(check, "passed"), other.get(check, "passed"), "refused")
+        yield Difference(check.replace("-", " "), one.get(check) or tell("passed"), other.get(check) or tell("passed"),
+                         "refused")
 
 
 def _failed(run: RecordedRun) -> dict[str, str]:
@@ -156,7 +164,8 @@ def _failed(run: RecordedRun) -> dict[str, str]:
     for event in run.events:
         if getattr(event, "passed", True) is False:
             check = str(type(event).model_fields["type"].default)
-            found.setdefault(check, f"failed ({getattr(event, 'reason', None) or 'no reason recorded'})")
+            reason = shown(getattr(event, "reason", None) or "") or tell("no reason recorded")
+            found.setdefault(check, tell("failed ({reason})", reason=reason))
     return found
 
 
@@ -169,29 +178,31 @@ def _arm(label: str, before: list[WorkerStarted], after: list[WorkerStarted]) ->
         return
 
     def told(workers: list[WorkerStarted], key: str) -> str:
-        return " and ".join(sorted({plain(worker.info.get(key)) for worker in workers}))
+        return tell(" and ").join(sorted({plain(worker.info.get(key)) for worker in workers}))
 
     for key, name in ARM_FIELDS.items():
         yield from _differ(name, told(before, key), told(after, key), "refused", label)
     one, other = _uuids(before), _uuids(after)
     if one and other:
-        yield from _differ("device UUID", one, other, "machine", label)
+        yield from _differ(marked("device UUID"), one, other, "machine", label)
     if "cuda" in (before[-1].info.get("device"), after[-1].info.get("device")):
         # The CPU has no TF32, whatever the switch says.
         yield from _differ("TF32", told(before, "tf32"), told(after, "tf32"), "refused", label)
-    counts = [" and ".join(sorted({str(worker.parameter_count) for worker in workers})) for workers in (before, after)]
-    yield from _differ("parameter count", counts[0], counts[1], "refused", label)
-    for key in ("framework", "version"):
+    counts = [tell(" and ").join(sorted({str(worker.parameter_count) for worker in workers}))
+              for workers in (before, after)]
+    yield from _differ(marked("parameter count"), counts[0], counts[1], "refused", label)
+    for key in (marked("framework"), marked("version")):
         yield from _differ(key, told(before, key), told(after, key), "software", label)
     for group in ("operators", "flags"):
         left, right = _group(before[-1], group), _group(after[-1], group)
         for key in dict.fromkeys([*left, *right]):
-            yield from _differ(f"{group[:-1]} {key}", left.get(key), right.get(key), "software", label)
+            name = tell("operator {name}", name=key) if group == "operators" else tell("flag {name}", name=key)
+            yield from _differ(name, left.get(key), right.get(key), "software", label)
 
 
 def _uuids(workers: list[WorkerStarted]) -> str:
     known = {str(worker.info["device_uuid"]) for worker in workers if worker.info.get("device_uuid")}
-    return " and ".join(sorted(uuid.lower().removeprefix("gpu-") for uuid in known))
+    return tell(" and ").join(sorted(uuid.lower().removeprefix("gpu-") for uuid in known))
 
 
 def _group(worker: WorkerStarted, name: str) -> dict[str, str]:
@@ -203,8 +214,8 @@ def _environment(before: RecordedRun, after: RecordedRun) -> Iterator[Difference
     """What differs between the machines; a run that went on in another environment has several."""
     one, other = _recorded(before), _recorded(after)
     if not one or not other:
-        told = ["recorded" if known else NOT_RECORDED for known in (one, other)]
-        yield from _differ("environment", told[0], told[1], "machine")
+        told = [tell("recorded") if known else tell(NOT_RECORDED) for known in (one, other)]
+        yield from _differ(marked("environment"), told[0], told[1], "machine")
         return
     starred = {name for recorded in (*one, *other) for name in recorded.starred}
     for name in dict.fromkeys(name for recorded in (*one, *other) for name in recorded.facts):
@@ -222,7 +233,7 @@ def _recorded(run: RecordedRun) -> list[EnvironmentRecorded]:
 
 def _told(recorded: Sequence[EnvironmentRecorded], name: str) -> str | None:
     values = dict.fromkeys(plain(one.facts.get(name)) for one in recorded)
-    return " and ".join(value or NOT_RECORDED for value in values) if any(values) else None
+    return tell(" and ").join(value or tell(NOT_RECORDED) for value in values) if any(values) else None
 
 
 def is_software(name: str) -> bool:

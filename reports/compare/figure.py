@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
+from messages import tell, words
 from reports.chapters.ratio import frame_ratio, told_ends
-from reports.compare.runs import Comparison, Row, told
+from reports.compare.runs import SAID, Comparison, Row, told
 from reports.page.data import Data
 from reports.page.plotting import INK, MUTED, PAPER, Drawn, sheet
-from reports.text import Floats, number, tick
+from reports.text import Floats, commas, number, semicolons, sentences, tick
 from reports.view.words import margin_words
 
 
@@ -17,12 +18,13 @@ def forest(comparison: Comparison, narrow: bool) -> Drawn | str:
     """Time after / time before of every judged row, with the interval, its blocks, and what only describes."""
     shown = [(pair, row) for pair, row in comparison.rows if row.verdict and row.verdict.ratio is not None]
     if not shown:
-        return "no arm has blocks in both runs"
+        return tell("no arm has blocks in both runs")
     figure, (axis,) = sheet(narrow, 1.15 + 0.5 * len(shown))
     ends: list[float] = []
     messages, names = [], []
-    data = Data(("arm", f"time in {'B' if len(comparison.pairs) == 1 else 'the later run'} / time in A", "from", "to",
-                 "verdict"))  # fmt: skip
+    later = "B" if len(comparison.pairs) == 1 else tell("the later run")
+    over = tell("time in {run} / time in A", run=later)
+    data = Data((tell("arm"), over, *words("from", "to", "verdict")))
     for y, (pair, row) in enumerate(shown):
         label = str(row.subject)
         names.append(label if len(comparison.pairs) == 1 else f"{pair.name}: {label}")
@@ -31,25 +33,30 @@ def forest(comparison: Comparison, narrow: bool) -> Drawn | str:
         ratio = row.verdict.ratio or 1.0
         low, high = row.verdict.ci_low or ratio, row.verdict.ci_high or ratio
         data.bar(axis, (low, y), (high, y), names[-1], number(ratio, 5),
-                 *told_ends(row.verdict.ci_low, row.verdict.ci_high), row.verdict.word)  # fmt: skip
-        messages.append(f"{names[-1]} {told(row.verdict)} ({row.verdict.word})")
+                 *told_ends(row.verdict.ci_low, row.verdict.ci_high), tell(SAID[row.verdict.word]))  # fmt: skip
+        messages.append(tell("{arm} {ratio} ({word})", arm=names[-1], ratio=told(row.verdict),
+                             word=tell(SAID[row.verdict.word])))  # fmt: skip
     axis.set_yticks(range(len(shown)), [tick(name, narrow) for name in names])
     axis.set_ylim(len(shown) - 0.35, -0.6)
     axis.grid(axis="y", visible=False)
-    later = "B" if len(comparison.pairs) == 1 else "the later run"
     note = frame_ratio(axis, min(ends), max(ends), comparison.margin)
-    parts = [f"time in {later} / time in A", *(["ratio to the control"] if comparison.control else [])]
-    axis.set_xlabel((",\n" if narrow else ", ").join([*parts, "right of 1 is slower"]))
+    parts = [over, *([tell("ratio to the control")] if comparison.control else [])]
+    right = tell("right of 1 is slower")
+    axis.set_xlabel("\n".join([*(tell("{text},", text=part) for part in parts), right]) if narrow
+                    else commas([*parts, right]))  # fmt: skip
     secondary = any(other(row) for _, row in shown)
     return Drawn(
         figure,
-        f"Time in {later} divided by time in A: {'; '.join(messages)}.",
-        "Filled: the ratio that carries the verdict, with its Welch interval. Dots above it: the blocks of "
-        f"{later}, and hollow those of A, all over the mean of A."
-        + (f" Grey, below: {describes(comparison)}; it decides nothing." if secondary else "")
-        + f" The grey band is the margin of {margin_words(comparison.margin)} around 1.{note}",
+        tell("Time in {run} divided by time in A: {ratios}.", run=later, ratios=semicolons(messages)),
+        sentences(
+            tell("Filled: the ratio that carries the verdict, with its Welch interval. Dots above it: the blocks of "
+                 "{run}, and hollow those of A, all over the mean of A.", run=later),
+            tell("Grey, below: {what}; it decides nothing.", what=describes(comparison)) if secondary else "",
+            tell("The grey band is the margin of {margin} around 1.", margin=margin_words(comparison.margin)),
+            note.strip(),
+        ),
         data,
-    )
+    )  # fmt: skip
 
 
 def other(row: Row) -> tuple[float, float, float] | None:
@@ -62,7 +69,9 @@ def other(row: Row) -> tuple[float, float, float] | None:
 
 def describes(comparison: Comparison) -> str:
     """What the grey mark of a row is."""
-    return "the arm's ratio to another arm, after over before" if comparison.control is None else "the arm's own time"
+    if comparison.control is None:
+        return tell("the arm's ratio to another arm, after over before")
+    return tell("the arm's own time")
 
 
 def draw_row(axis: Axes, y: int, row: Row) -> list[float]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from messages import marked, tell
 from reports.compare.runs import Comparison
 from reports.page.blocks import Block, Code, Prose
 from reports.text import percent
 
-METHOD = (
+METHOD = marked(
     "The unit is the block, a fresh process. Per block and arm stands the logarithm of its median time; the ratio is "
     "the difference of the means of two runs, with Welch's t interval, because blocks of different runs are not "
     "paired and may spread differently. Several arms, cells or runs are judged under Holm's step-down. The interval "
@@ -17,19 +18,20 @@ METHOD = (
     "blocks count; where the word would differ without them, it is inconclusive. The level is this comparison's own, "
     "whatever look a run ended at: its looks asked about arms of one run."
 )
-RELATIVE = (
+RELATIVE = marked(
     "The ratio of ratios takes, per block, the median of the paired log-ratios of an arm to the control, measured in "
     "alternation, and compares that between the runs. What slows both arms alike cancels in it; what changed in the "
     "control's own software does not. {carries}"
 )
 CARRIED = {
-    True: "It carries the verdict here, because a control was named.",
-    False: "Here it only describes: the verdict rests on the arm's own time until a control is named with --control.",
+    True: marked("It carries the verdict here, because a control was named."),
+    False: marked("Here it only describes: the verdict rests on the arm's own time until a control is named with "
+                  "--control."),
 }
 
 
 def method(comparison: Comparison, command: Sequence[str]) -> tuple[Block, ...]:
     """How it was judged, and how to repeat it."""
-    text = METHOD.format(margin=percent(comparison.margin, 1))
-    carries = CARRIED[comparison.control is not None]
-    return (Prose(text), Prose(RELATIVE.format(carries=carries)), Code(shlex.join(command), "This page again"))
+    text = tell(METHOD, margin=percent(comparison.margin, 1))
+    carries = tell(CARRIED[comparison.control is not None])
+    return (Prose(text), Prose(tell(RELATIVE, carries=carries)), Code(shlex.join(command), tell("This page again")))

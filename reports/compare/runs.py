@@ -16,14 +16,20 @@ from harness.record.run import JOURNAL, RecordedRun, read_run
 from harness.stats.across import BlockLogs, Change, judge_change, judge_changes
 from harness.stats.interval import ALPHA, MARGIN
 from impls.errors import UsageError
+from messages import marked, shown, tell
 from reports.chapters.verdicts import per_what
 from reports.compare.fairness import Difference, differences, refuse
 from reports.suites.registry import chapters_of, whole
-from reports.text import one_line, printable, with_interval
+from reports.text import one_line, printable, semicolons, with_interval
 from reports.view.run import ArmView, RunView, spent_ns
+from reports.view.words import metric_name
 
 # No window lasts three centuries: such a stamp is damage, and no float may hold it.
 MOST_NS = 10**19
+
+# The words of verdicts, for people.
+SAID = {"slower": marked("slower"), "faster": marked("faster"), "equivalent": marked("equivalent"),
+        "inconclusive": marked("inconclusive")}  # fmt: skip
 
 # Block -> pair of windows -> nanoseconds per step.
 Times = dict[int, dict[int, float]]
@@ -196,15 +202,20 @@ def compare(paths: Sequence[Path], control: str | None = None, allow_env_change:
         apart = differences(runs[0], run, slots)
         refuse(runs[0], run, apart, allow_env_change)
         if control is not None and control not in labels:
-            raise UsageError(f"--control {control}: not an arm that both {runs[0].path} and {run.path} measured: "
-                             f"those are {', '.join(sorted(labels)) or 'none'}")
+            raise UsageError(tell("--control {control}: not an arm that both {first} and {other} measured: those are "
+                                  "{arms}", control=control, first=runs[0].path, other=run.path,
+                                  arms=", ".join(sorted(labels)) or tell("none")))
         found.append((run, pair_rows(runs[0], subjects[0], own, control), apart, own))
     judged = holm([rows for _, rows, _, _ in found])
     if not any(row.verdict for rows in judged for row in rows):
-        have = "; ".join(f"{run.path} has {', '.join(sorted(map(str, own))) or 'none'}"
-                         for run, own in zip(runs, subjects, strict=True))  # fmt: skip
-        raise UsageError("nothing to compare: the runs share no arm with measured blocks"
-                         f"{' besides the control' if control else ''}: {one_line(have)}")
+        have = one_line(semicolons(
+            tell("{run} has {arms}", run=run.path, arms=", ".join(sorted(map(str, own))) or tell("none"))
+            for run, own in zip(runs, subjects, strict=True)))  # fmt: skip
+        raise UsageError(
+            tell("nothing to compare: the runs share no arm with measured blocks besides the control: {arms}",
+                 arms=have)
+            if control else
+            tell("nothing to compare: the runs share no arm with measured blocks: {arms}", arms=have))
     pairs = tuple(Pair(letter(number), run, tuple(rows), alone(subjects[0], own, letter(number)), tuple(apart))
                   for number, ((run, _, apart, own), rows) in enumerate(zip(found, judged, strict=True)))
     return Comparison(runs[0], pairs, control)
@@ -212,7 +223,7 @@ def compare(paths: Sequence[Path], control: str | None = None, allow_env_change:
 
 def letter(number: int) -> str:
     """The name of a later run: B, C, ..."""
-    return chr(ord("B") + number) if number < 25 else f"run {number + 2}"
+    return chr(ord("B") + number) if number < 25 else f"run {number + 2}"  # English
 
 
 def read(paths: Sequence[Path]) -> list[RecordedRun]:
@@ -222,17 +233,22 @@ def read(paths: Sequence[Path]) -> list[RecordedRun]:
         UsageError: fewer than two runs, one that cannot be read, or the same one twice.
     """
     if len(paths) < 2:
-        raise UsageError("compare needs at least two runs: python -m reports compare RUN_A RUN_B")
+        raise UsageError(tell("compare needs at least two runs: python -m reports compare RUN_A RUN_B"))
     runs: list[RecordedRun] = []
     seen: dict[bytes, Path] = {}
     for path in paths:
         run = read_run(path)
         if run.started is None:
-            raise UsageError(f"{path / JOURNAL}: no line of it says what this run measured"
-                             f"{f' ({printable(run.damage[0])})' if run.damage else ''}: give another run")
+            known = {"journal": path / JOURNAL}
+            raise UsageError(
+                tell("{journal}: no line of it says what this run measured ({damage}): give another run", **known,
+                     damage=printable(shown(run.damage[0])))
+                if run.damage else
+                tell("{journal}: no line of it says what this run measured: give another run", **known))
         content = (path / JOURNAL).read_bytes()
         if content in seen:
-            raise UsageError(f"{path}: the same run as {seen[content]}: give two different runs")
+            raise UsageError(tell("{path}: the same run as {other}: give two different runs", path=path,
+                                  other=seen[content]))
         seen[content] = path
         runs.append(run)
     return runs
@@ -256,7 +272,8 @@ def measured(run: RecordedRun) -> dict[Subject, Measured]:
         for arm in part.arms:
             for cell in part.cells if part.unit.cell else (None,):
                 times = _times(part, arm, cell)
-                what = per_what(part, part.unit.windows, cell) or f"in {part.unit.metric}"
+                what = (per_what(part, part.unit.windows, cell)
+                        or tell("in {metric}", metric=metric_name(part.unit.metric)))
                 if times:
                     subject = Subject(labels.get(arm.slot, arm.slot), part.unit.metric, cell)
                     found[subject] = Measured(what, times, frozenset(part.dirty))

@@ -9,6 +9,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from messages import tell
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 # Numbers of fields in event.proto, summary.proto and tensor.proto.
 STEP, SUMMARY = 2, 5
@@ -36,7 +38,7 @@ def scalars(path: Path) -> Iterator[tuple[str, int, float]]:
             (length,) = struct.unpack("<Q", head[:8])
             if length > MOST_BYTES:
                 if number == 0:
-                    raise ValueError("no event file")
+                    raise ValueError(tell("no event file"))
                 return
             if length > LARGEST_SCALAR:
                 file.seek(length + 4, 1)
@@ -48,7 +50,7 @@ def scalars(path: Path) -> Iterator[tuple[str, int, float]]:
                 yield from _of_event(data[:length])
             except (ValueError, struct.error, UnicodeDecodeError) as error:
                 if number == 0:
-                    raise ValueError("no event file") from error
+                    raise ValueError(tell("no event file")) from error
                 return
 
 

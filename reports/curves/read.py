@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.stats.curves import Curve
 from impls.errors import UsageError
-from messages import plural
+from messages import choice, marked, tell
 from reports.curves import event_file, text_log
 from reports.curves.text_log import Point, require_one_count
 
@@ -29,6 +29,7 @@ NOT_TRAINING = re.compile("val|test|eval|dev")
 # In a folder, the first that is there.
 IN_A_FOLDER = ("log.jsonl", "*.jsonl", "metrics.csv", "*.csv", "*tfevents*", "*.log", "*.txt")
 MOST_BYTES = 1 << 30
+TEXT = marked("text")
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,18 @@ class _Found:
         """What to tell of it."""
         told = []
         if self.left_out:
-            told.append(f"{plural(len(self.left_out), 'row')} left out, the first: {self.left_out[0]}")
+            told.append(choice(len(self.left_out), "{n} row left out, the first: {row}",
+                               "{n} rows left out, the first: {row}", row=self.left_out[0]))
         steps = [step for step, _ in self.points]
         back = [after for before, after in pairwise(steps) if after < before]
         if back:
-            told.append(f"its steps fall back {plural(len(back), 'time')}, first to {back[0]}, as after a restart: of "
-                        "a step that is there twice the later loss counts")
+            told.append(choice(
+                len(back),
+                "its steps fall back {n} time, first to {step}, as after a restart: of a step that is there twice the "
+                "later loss counts",
+                "its steps fall back {n} times, first to {step}, as after a restart: of a step that is there twice the "
+                "later loss counts",
+                step=back[0]))
         return tuple(told)
 
 
@@ -93,18 +100,22 @@ def read(path: Path, column: str | None = None, pattern: str | None = None) -> L
     file = _within(path)
     try:
         if file.stat().st_size > MOST_BYTES:
-            raise UsageError(f"{file}: larger than {MOST_BYTES >> 30} GiB: give the file of one run")
+            raise UsageError(tell("{file}: larger than {size} GiB: give the file of one run", file=file,
+                                  size=MOST_BYTES >> 30))
         found = _points(file, column, pattern)
     except OSError as error:
-        raise UsageError(f"{file}: cannot be read: {error.strerror or error}") from error
+        raise UsageError(tell("{file}: cannot be read: {error}", file=file, error=error.strerror or error)) from error
     # Of a step that was done twice, as after a restart, the later one counts.
     losses = {step: loss for step, loss in found.points if abs(step) < 1 << 62}
     if not losses:
-        more = "".join(f": {one}" for one in found.remarks())
-        if found.kind == "text":
-            more = ": give --pattern 'step (?P<step>\\d+).*loss (?P<loss>\\S+)' as its lines are"
-        raise UsageError(f"{file}: no step with a loss in this {found.kind} file"
-                         f"{f' under the name {column!r}' if column else ''}{more}")
+        kind = tell(found.kind)
+        said = (tell("{file}: no step with a loss in this {kind} file under the name {column}", file=file, kind=kind,
+                     column=repr(column)) if column else
+                tell("{file}: no step with a loss in this {kind} file", file=file, kind=kind))
+        more = list(found.remarks())
+        if found.kind == TEXT:
+            more = [tell("give --pattern 'step (?P<step>\\d+).*loss (?P<loss>\\S+)' as its lines are")]
+        raise UsageError(tell(": ").join([said, *more]))
     steps = sorted(losses)
     curve = Curve(np.array(steps, np.int64), np.array([losses[n] for n in steps]))
     return Log(str(path), found.kind, found.column, curve, found.remarks())
@@ -117,23 +128,24 @@ def _within(path: Path) -> Path:
         files = sorted(path.glob(pattern))
         if files:
             return files[-1]
-    raise UsageError(f"{path}: no log in this folder ({', '.join(IN_A_FOLDER)}): name the file")
+    raise UsageError(tell("{path}: no log in this folder ({patterns}): name the file", path=path,
+                          patterns=", ".join(IN_A_FOLDER)))
 
 
 def _points(file: Path, column: str | None, pattern: str | None) -> _Found:
     if pattern is not None:
-        return _Found("text", "the pattern", text_log.points(_lines(file), pattern, str(file)))
+        return _Found(TEXT, tell("the pattern"), text_log.points(_lines(file), pattern, str(file)))
     if "tfevents" in file.name:
         return _of_events(file, column)
     lines = _lines(file)
     first = next((line for line in lines if line.strip()), "")
     if first.lstrip().startswith("{"):
-        return _of_records("JSON lines", file, column, _objects(lines))
+        return _of_records(marked("JSON lines"), file, column, _objects(lines))
     delimiter = "\t" if "\t" in first else ","
     head = [_plain(word) for word in first.split(delimiter)]
     if len(head) > 1 and any(word in head for word in STEPS) and any("loss" in word for word in head):
         return _of_records("CSV", file, column, _rows(lines, delimiter))
-    return _Found("text", column or "loss", text_log.points(lines, None, str(file)))
+    return _Found(TEXT, column or "loss", text_log.points(lines, None, str(file)))
 
 
 def _lines(file: Path) -> list[str]:
@@ -167,13 +179,18 @@ def _of_records(kind: str, file: Path, column: str | None, records: Iterable[tup
     try:
         numbered = list(records)
     except csv.Error as error:
-        raise UsageError(f"{file}: cannot be read as {kind} ({error}): leave out columns of text") from error
+        raise UsageError(tell("{file}: cannot be read as {kind} ({error}): leave out columns of text", file=file,
+                              kind=tell(kind), error=error)) from error
     names = list(dict.fromkeys(str(name) for _, row in numbered for name in row if name is not None))
     step_name = _best(names, STEPS, lambda word: False)
     chosen = column if column in names else None if column else _best(names, LOSSES, _is_training_loss)
     if chosen is None:
-        raise UsageError(f"{file}: no column {column or 'with a loss'} in this {kind} file: give --column, one of "
-                         f"{', '.join(names[:20]) or 'none'}")
+        known = {"file": file, "kind": tell(kind), "names": ", ".join(names[:20]) or tell("none")}
+        raise UsageError(
+            tell("{file}: no column {column} in this {kind} file: give --column, one of {names}", **known,
+                 column=column)
+            if column else
+            tell("{file}: no column with a loss in this {kind} file: give --column, one of {names}", **known))
     epoch_name = _best(names, EPOCHS, lambda word: False)
     found, epochs = _Found(kind, chosen, []), []
     for count, (number, row) in enumerate(numbered, start=1):
@@ -184,8 +201,8 @@ def _of_records(kind: str, file: Path, column: str | None, records: Iterable[tup
         loss, step = _number(told[chosen]), count if step_name is None else _number(told[step_name])
         if loss is None or step is None or not math.isfinite(step):
             name = chosen if loss is None or step_name is None else step_name
-            value = "nothing" if told[name] is None else repr(str(told[name])[:40])
-            found.left_out.append(f"line {number} has {value} for {name}")
+            value = tell("nothing") if told[name] is None else repr(str(told[name])[:40])
+            found.left_out.append(tell("line {number} has {value} for {name}", number=number, value=value, name=name))
             continue
         found.points.append((int(step), loss))
         epochs.append(None if epoch_name is None else _number(row.get(epoch_name)))
@@ -197,12 +214,15 @@ def _of_events(file: Path, column: str | None) -> _Found:
     try:
         everything = list(event_file.scalars(file))
     except ValueError as error:
-        raise UsageError(f"{file}: not an event file of TensorBoard ({error})") from error
+        raise UsageError(tell("{file}: not an event file of TensorBoard ({error})", file=file, error=error)) from error
     tags = list(dict.fromkeys(tag for tag, _, _ in everything))
     chosen = column if column in tags else None if column else _best(tags, LOSSES, _is_training_loss)
     if chosen is None:
-        raise UsageError(f"{file}: no scalar {column or 'with a loss'}: give --column, one of "
-                         f"{', '.join(tags[:20]) or 'none'}")
+        names = ", ".join(tags[:20]) or tell("none")
+        raise UsageError(
+            tell("{file}: no scalar {column}: give --column, one of {names}", file=file, column=column, names=names)
+            if column else
+            tell("{file}: no scalar with a loss: give --column, one of {names}", file=file, names=names))
     return _Found("TensorBoard", chosen, [(step, value) for tag, step, value in everything if tag == chosen])
 
 

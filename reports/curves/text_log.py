@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from impls.errors import UsageError
+from messages import tell
 
 NUMBER = r"(?P<loss>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|-?inf)"
 GAP = r"[^\d\n]{0,12}?"
@@ -64,12 +65,14 @@ def points(lines: Iterable[str], pattern: str | None, where: str) -> list[Point]
     try:
         own = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise UsageError(f"--pattern {pattern[:80]!r}: no regular expression: {error}") from error
+        raise UsageError(tell("--pattern {pattern}: no regular expression: {error}", pattern=repr(pattern[:80]),
+                              error=error)) from error
     for name in ("step", "loss"):
         if name not in own.groupindex:
-            raise UsageError(f"--pattern {pattern[:80]!r}: it has no group {name}: write (?P<{name}>...)")
-    with _limited(f"--pattern {pattern[:80]!r}: it takes longer than {WITHIN_S:.0f} s on {where}: write one without "
-                  "repetitions inside repetitions"):
+            raise UsageError(tell("--pattern {pattern}: it has no group {name}: write (?P<{name}>...)",
+                                  pattern=repr(pattern[:80]), name=name))
+    with _limited(tell("--pattern {pattern}: it takes longer than {limit} s on {log}: write one without repetitions "
+                       "inside repetitions", pattern=repr(pattern[:80]), limit=f"{WITHIN_S:.0f}", log=where)):
         return _counted(own, texts, where)
 
 
@@ -90,8 +93,9 @@ def require_one_count(places: Iterable[tuple[float | None, int]], where: str) ->
         if epoch is None:
             continue
         if before is not None and epoch > before[0] and step < before[1]:
-            raise UsageError(f"{where}: its steps begin anew in epoch {epoch:g}: log steps that count on, or print "
-                             "lines and give --pattern with the groups epoch, step and total")
+            raise UsageError(tell("{log}: its steps begin anew in epoch {epoch}: log steps that count on, or print "
+                                  "lines and give --pattern with the groups epoch, step and total", log=where,
+                                  epoch=f"{epoch:g}"))
         before = epoch, step
 
 

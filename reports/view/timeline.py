@@ -11,17 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.record.events import Epoch, Losses, Sample, WarmUp, Window, WorkerStarted
-from messages import marked, recorded, shown, tell
 from reports.text import Floats
 from reports.view.run import ArmView, RunView, remembered
 
-# Phases, and what else a lane says of one: messages, told where they are shown.
-STARTING, WARMING = marked("starting"), marked("warm-up")
-STEPWISE, FREE = marked("stepwise window"), marked("free window")
-EPOCH, PARITY = marked("epoch"), marked("parity check")
-BATCH, SWEEP = marked("whole batch"), marked("other batch size")
-ROLES = marked("parity"), marked("cold-start")
-LOADERS = {"resident": marked("resident data"), "native": marked("native data")}
+STARTING, WARMING, STEPWISE, FREE = "starting", "warm-up", "stepwise window", "free window"
+EPOCH, PARITY = "epoch", "parity check"
+BATCH, SWEEP = "whole batch", "other batch size"
 PHASES = {"stepwise": STEPWISE, "free": FREE, "sample": BATCH, "sweep": SWEEP}
 CPU_KEYS = ("cpu_percent", "utilisation_percent")
 LOADER_MIN_NS = 1_000_000
@@ -62,35 +57,13 @@ class Lane:
 
 
 @dataclass(frozen=True)
-class Doing:
-    """What an arm was doing in an interval, and for how much of it."""
-
-    arm: str
-    phase: str
-    detail: str
-    share: float
-
-    @property
-    def words(self) -> str:
-        """Who was in which phase."""
-        if self.detail:
-            return tell("{arm}: {phase} ({detail})", arm=self.arm, phase=tell(self.phase), detail=shown(self.detail))
-        return tell("{arm}: {phase}", arm=self.arm, phase=tell(self.phase))
-
-    @property
-    def measured(self) -> str:
-        """The same with the share of the interval."""
-        return tell("{doing}, {share}", doing=self.words, share=f"{min(self.share, 1) * 100:.0f} %")
-
-
-@dataclass(frozen=True)
 class Trough:
     """A stretch of low load: its mean in per cent, and the phases that overlap it, the longest first."""
 
     start_ns: int
     end_ns: int
     load_percent: float
-    doing: tuple[Doing, ...]
+    doing: tuple[str, ...]
 
 
 @remembered
@@ -123,7 +96,7 @@ def lane(arm: ArmView) -> Lane:
     for window in arm.of(Window):
         add(PHASES[window.kind], window.start_ns, window.end_ns, window_detail(window))
     for epoch in arm.of(Epoch):
-        add(EPOCH, epoch.start_ns, epoch.end_ns, LOADERS[epoch.loader])
+        add(EPOCH, epoch.start_ns, epoch.end_ns, f"{epoch.loader} data")
     start_ns, end_ns = np.array(starts, dtype=np.float64), np.array(ends, dtype=np.float64)
     order = np.argsort(start_ns, kind="stable")
     latest_ns = np.maximum.accumulate(end_ns[order])
@@ -133,7 +106,7 @@ def lane(arm: ArmView) -> Lane:
 def window_detail(window: Window) -> str:
     """What tells a window from others of its phase: the batch size that it tries, or its cell."""
     if window.kind == "sweep":
-        return recorded("{n} images", n=window.images) if window.images else ""
+        return f"{window.images} images" if window.images else ""
     return window.cell or ""
 
 
@@ -192,26 +165,23 @@ def troughs(view: RunView) -> list[Trough]:
         # A sample tells of the time since the one before it.
         start, end = int(stamps[max(first - 1, 0)]), int(stamps[after - 1])
         if end > start:
-            found.append(Trough(start, end, float(np.mean(load[first:after])), done(view, start, end)))
+            found.append(Trough(start, end, float(np.mean(load[first:after])), doing(view, start, end)))
     return sorted(found, key=lambda t: -(usual - t.load_percent) * (t.end_ns - t.start_ns))
 
 
 def doing(view: RunView, start_ns: int, end_ns: int) -> tuple[str, ...]:
     """Who was in which phase during an interval, with the share of the interval, the largest first."""
-    return tuple(one.measured for one in done(view, start_ns, end_ns))
-
-
-def done(view: RunView, start_ns: int, end_ns: int) -> tuple[Doing, ...]:
-    """The same, not yet in words."""
-    found = []
+    shares: dict[str, float] = {}
     for arm in view.arms:
         held = lane(arm)
         some = held.within(start_ns, end_ns)
         overlaps = np.minimum(held.end_ns[some], end_ns) - np.maximum(held.start_ns[some], start_ns)
         sums = np.bincount(held.sort[some], np.maximum(overlaps, 0), len(held.what))
         for (phase, detail), overlap in zip(held.what, sums, strict=True):
-            found.append(Doing(arm.label, phase, detail, float(overlap) / (end_ns - start_ns)))
-    return tuple(one for one in sorted(found, key=lambda one: -one.share) if one.share >= 0.02)[:3]
+            words = f"{arm.label}: {phase}{f' ({detail})' if detail else ''}"
+            shares[words] = float(overlap) / (end_ns - start_ns)
+    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    return tuple(f"{words}, {min(share, 1) * 100:.0f} %" for words, share in ordered if share >= 0.02)[:3]
 
 
 def alternation(view: RunView) -> tuple[int, int] | None:

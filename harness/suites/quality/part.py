@@ -17,6 +17,7 @@ from harness.suites.weights import model_paths
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, validated
 from impls.registry import Device
+from messages import tell
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -83,7 +84,7 @@ class Quality(Part):
         options, device, training = asked.options, asked.device, None
         weights, steps = model_paths(options), options.train_steps
         if weights and steps is not None:
-            raise UsageError("--train-steps: --model-path gives the weights already: leave one of them out")
+            raise UsageError(tell("--train-steps: --model-path gives the weights already: leave one of them out"))
         if not weights:
             declared = asked.recorded.get(TRAINING)
             training = (training_recipe(options, asked.overrides, device) if declared is None
@@ -109,14 +110,18 @@ class Quality(Part):
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """The sets."""
-        source = (f"training to {', '.join(map(str, self.milestones))} steps" if self.milestones
-                  else "weights of " + ", ".join(f"{arm}: {path}" for arm, path in self.weights.items()))
-        sizes = " and ".join(f"{size} to {section}" for section, size in self.batch_sizes(recipe).items())
+        weights = ", ".join(f"{arm}: {path}" for arm, path in self.weights.items())
+        source = (tell("training to {steps} steps", steps=", ".join(map(str, self.milestones))) if self.milestones
+                  else tell("weights of {arms}", arms=weights))
+        sizes = tell(" and ").join(tell("{size} to {section}", size=size, section=section)
+                                   for section, size in self.batch_sizes(recipe).items())
         names, size = ", ".join(cell.name for cell in self.cells), self.reference_images
-        reference = "training images" if size is None else f"{size} training images"
-        lines = [f"quality: {source}; {names}; {self.images} images each, held against {reference} by {self.features}; "
-                 f"batches of {sizes}"]
-        lines += [f"{cell.name}: {cell.steps} steps of spacing {recipe.sample.spacing} are {cell.calls} network calls"
+        reference = tell("training images") if size is None else tell("{images} training images", images=size)
+        lines = [tell("quality: {source}; {cells}; {images} images each, held against {reference} by {network}; "
+                      "batches of {sizes}", source=source, cells=names, images=self.images, reference=reference,
+                      network=self.features, sizes=sizes)]
+        lines += [tell("{cell}: {steps} steps of spacing {spacing} are {calls} network calls", cell=cell.name,
+                       steps=cell.steps, spacing=recipe.sample.spacing, calls=cell.calls)
                   for cell in self.cells if cell.calls is not None]
         return lines
 
@@ -170,13 +175,14 @@ def check_weights_fit(weights: Mapping[str, Path], shape: Sequence[int], resumed
     for arm, path in weights.items():
         found = load_weights(path)
         if used.get(arm, found.sha256()) != found.sha256():
-            raise UsageError(f"--model-path {path}: holds other weights now than when {arm} drew the run's images: "
-                             "start a new run")
+            raise UsageError(tell("--model-path {path}: holds other weights now than when {arm} drew the run's images: "
+                                  "start a new run", path=path, arm=arm))
         model = found.config.model
         drawn = [model.image_size, model.image_size, model.image_channels]
         if drawn != list(shape):
-            raise UsageError(f"--model-path {path}: draws images of {'x'.join(map(str, drawn))}, the data set has "
-                             f"{'x'.join(map(str, shape))}: choose another --dataset")
+            raise UsageError(tell("--model-path {path}: draws images of {drawn}, the data set has {shape}: choose "
+                                  "another --dataset", path=path, drawn="x".join(map(str, drawn)),
+                                  shape="x".join(map(str, shape))))
 
 
 def training_recipe(config: BenchConfig, overrides: Mapping[str, Any], device: Device) -> ExperimentConfig:
@@ -202,6 +208,6 @@ def milestones(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     found = [int(part) for part in parts if re.fullmatch(r"\d{1,9}", part)]
     if len(found) != len(parts) or not found[0] or any(b <= a for a, b in zip(found, found[1:], strict=False)):
-        raise UsageError(f"--train-steps {text}: give rising numbers of training steps of at least 1, "
-                         "e.g. --train-steps 200,800")
+        raise UsageError(tell("--train-steps {steps}: give rising numbers of training steps of at least 1, e.g. "
+                              "--train-steps 200,800", steps=text))
     return tuple(found)

@@ -19,6 +19,7 @@ from harness.suites.quality.part import Quality
 from harness.suites.quality.steps import draw_set, evaluate, train_to
 from harness.suites.sampling.cells import Cell, cheapest
 from impls.errors import UsageError
+from messages import recorded, shown
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def run_stages(job: Stages) -> None:
             _measured(job, f"quality-{slot}", slot)
     for slot in lost:
         job.bench.ledger.case(Case(case_id=f"quality-{slot}", arm=slot, block=None, status="skipped",
-                                   reason="its training failed"))
+                                   reason=recorded("its training failed")))
 
 
 def nearest_cell(cells: Sequence[Cell]) -> Cell:
@@ -95,7 +96,7 @@ def check_reference(job: Stages) -> ReferenceFeatures | None:
             evaluate(job.bench, job.evaluation, (), case, False, job.recorded, None)
         except WorkerFailedError as error:
             if error.cause == "usage" and not job.bench.ledger.anything_measured:
-                raise UsageError(error.message) from error
+                raise UsageError(shown(error.message)) from error
             job.bench.ledger.fail(case, job.bench.plan.slots[0], None, error, case)
             return None
     _measured(job, case, None)
@@ -171,7 +172,7 @@ def _judge(job: Stages, sets: Sequence[ImagesSampled], nearest: bool) -> None:
 
 
 def _finding(warning: str) -> Finding:
-    if "infinitely many" in warning:
+    if "infinitely many" in warning:  # English
         return ROUGH_EXTRAPOLATION.found(warning)
     return FEW_IMAGES.found(warning)
 

@@ -29,6 +29,7 @@ from impls.registry import Arm
 from impls.store import trainlog
 from impls.store.trainfolder import CHECKPOINTS, checkpoint_name, checkpoints
 from impls.store.weights import load_weights
+from messages import recorded
 
 NEAREST = 8
 # What all sets of a run must be held against alike.
@@ -61,10 +62,12 @@ def train_to(bench: Bench, slot: ArmSlot, steps: int, since: int, training: Expe
                   f"--checkpoint_steps={max(50, steps // CHECKPOINTS_PER_TRAINING)}",
                   *([f"--data_root={data_root}"] if data_root else [])]
     whole = newest is None if since == 0 else newest is not None and newest.name == checkpoint_name(since)
-    seconds = _run(bench, "train", words, case, f"{arm.name}: training to {steps} steps", arm)
+    seconds = _run(bench, "train", words, case,
+                   recorded("{arm}: training to {steps} steps", arm=arm.name, steps=steps), arm)
     found = list(root.glob(f"*/{CHECKPOINTS}/{checkpoint_name(steps)}"))
     if not found:
-        raise WorkerFailedError("error", f"{arm.name}: the training ended without its checkpoint of {steps} steps")
+        raise WorkerFailedError("error", recorded(
+            "{arm}: the training ended without its checkpoint of {steps} steps", arm=arm.name, steps=steps))
     # The training itself keeps only its newest checkpoints.
     kept = root / checkpoint_name(steps)
     kept.unlink(missing_ok=True)
@@ -92,7 +95,7 @@ def draw_set(bench: Bench, slot: ArmSlot, cell: Cell, train_steps: int | None, w
              "--test", f"--sample_root={folder}", "--no-log"]
     if ddim:
         words += [f"--steps={cell.steps}", f"--eta={sample.eta if eta is None else eta}", f"--spacing={sample.spacing}"]
-    what = f"{arm.name}: {images} images by {cell.name}"
+    what = recorded("{arm}: {images} images by {cell}", arm=arm.name, images=images, cell=cell.name)
     # The run's settings, whatever the weights' own are.
     settings = run / "samples" / f".{case}-config.json"
     settings.write_text(json.dumps({"experiment": {"sample": sample.model_dump(include=set(SampleConfig.later))}}),
@@ -101,7 +104,7 @@ def draw_set(bench: Bench, slot: ArmSlot, cell: Cell, train_steps: int | None, w
     try:
         _run(bench, "sample", words, case, what, arm)
     except WorkerFailedError as error:
-        if "images of other settings" not in error.message:
+        if "images of other settings" not in error.message:  # English
             raise
         # Begun by another version of the framework, before the run went on elsewhere.
         shutil.rmtree(folder)
@@ -114,7 +117,8 @@ def draw_set(bench: Bench, slot: ArmSlot, cell: Cell, train_steps: int | None, w
         (folder / "grid.png").replace(run / grid)
         (folder / "images.npz").replace(run / npz)
     except OSError as error:
-        raise WorkerFailedError("error", f"{arm.name}: its images are not where they should be: {error}") from error
+        raise WorkerFailedError("error", recorded("{arm}: its images are not where they should be: {error}",
+                                                  arm=arm.name, error=error)) from error
     shutil.rmtree(folder, ignore_errors=True)
     # The first batch compiles, and an interrupted set has batches of two processes: the typical one stands for all.
     each = [spent / count for spent, count in facts["batches"]]
@@ -122,7 +126,7 @@ def draw_set(bench: Bench, slot: ArmSlot, cell: Cell, train_steps: int | None, w
         arm=slot, cell=cell.name, nfe=facts["nfe"], eta=facts["eta"], spacing=facts["spacing"], seed=facts["seed"],
         images=images, batch_size=sample.batch_size, train_steps=train_steps, npz=npz, grid=grid,
         seconds=statistics.median(each) * images if each else None,
-        why_no_seconds=None if each else "an interrupted run had drawn all of them",
+        why_no_seconds=None if each else recorded("an interrupted run had drawn all of them"),
         weights=facts["weights"]["description"].replace(f"{run}/", ""), weights_kind=facts["weights"]["kind"],
         weights_sha256=facts["weights"]["sha256"])
 
@@ -139,7 +143,7 @@ def evaluate(bench: Bench, options: Sequence[str], sets: Sequence[ImagesSampled]
     words = [*options, f"--json={output}", *(f"--images={run / one.npz}" for one in sets)]
     words += [] if sets else ["--reference-only"]
     words += [f"--nearest={run / 'samples' / f'.{case}'}", f"--nearest_images={NEAREST}"] if nearest else []
-    _run(bench, "evaluate", words, case, "judging images" if sets else "reference")
+    _run(bench, "evaluate", words, case, recorded("judging images") if sets else recorded("reference"))
     result = _facts(output)
     output.unlink()
     features, real = result["features"], result["reference"]
@@ -153,8 +157,9 @@ def evaluate(bench: Bench, options: Sequence[str], sets: Sequence[ImagesSampled]
     if reference is None:
         append(now)
     elif changed := [name for name in SAME_REFERENCE if getattr(now, name) != getattr(reference, name)]:
-        raise WorkerFailedError("error", f"judging images: {changed[0]} was {getattr(reference, changed[0])} and is "
-                                         f"{getattr(now, changed[0])} now: start a new run")
+        raise WorkerFailedError("error", recorded(
+            "judging images: {field} was {before} and is {after} now: start a new run", field=changed[0],
+            before=getattr(reference, changed[0]), after=getattr(now, changed[0])))
     found: list[Quality] = []
     for one, told in zip(sets, result["sets"], strict=True):
         quality = Quality(arm=one.arm, cell=one.cell, train_steps=one.train_steps, extractor=features["extractor"],
@@ -187,7 +192,7 @@ def _facts(path: Path) -> dict[str, Any]:
     try:
         return read_json(path)
     except UsageError as error:
-        raise WorkerFailedError("error", f"a tool left no readable result: {error}") from error
+        raise WorkerFailedError("error", recorded("a tool left no readable result: {error}", error=error)) from error
 
 
 def _run(bench: Bench, tool: str, words: Sequence[str], case: str, text: str, arm: Arm | None = None) -> float:
@@ -196,7 +201,7 @@ def _run(bench: Bench, tool: str, words: Sequence[str], case: str, text: str, ar
         raise RuntimeError("a quality part without tools")
 
     def check() -> None:
-        bench.check_time("before all sets of images were drawn and judged")
+        bench.check_time(recorded("before all sets of images were drawn and judged"))
 
     check()
     return bench.tools.run(tool, words, bench.ledger.log(case), bench.progress, text, arm, check)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from impls.errors import UsageError
 from impls.plugins import offered
-from messages import tell
 
 ENTRY_POINT_GROUP = "ddpm_bench.features"
 Floats = NDArray[np.float32]
@@ -105,7 +104,7 @@ def specs() -> dict[str, FeatureSpec]:
     known = {spec.name: spec for spec in BUILT_IN}
     for spec, where in offered(ENTRY_POINT_GROUP):
         if not isinstance(spec, FeatureSpec) or spec.name in {*known, "auto"}:
-            raise UsageError(tell("{where}: expected a FeatureSpec with a name of its own", where=where))
+            raise UsageError(f"{where}: expected a FeatureSpec with a name of its own")
         known[spec.name] = spec
     return known
 
@@ -118,8 +117,7 @@ def find(name: str) -> FeatureSpec:
     """
     known = specs()
     if name not in known:
-        raise UsageError(tell("--features {name}: unknown: choose auto or one of {known}", name=name,
-                              known=", ".join(known)))
+        raise UsageError(f"--features {name}: unknown: choose auto or one of {', '.join(known)}")
     return known[name]
 
 
@@ -132,8 +130,7 @@ def create(spec: FeatureSpec, request: WeightsRequest) -> FeatureNetwork:
     try:
         module = import_module(spec.module)
     except ImportError as error:
-        raise UsageError(tell("--features {name}: {module} cannot be imported ({error}): install its package",
-                              name=spec.name, module=spec.module, error=error)
+        raise UsageError(f"--features {spec.name}: {spec.module} cannot be imported ({error}): install its package"
                          ) from error
     network: FeatureNetwork = module.create(spec, request)
     return network

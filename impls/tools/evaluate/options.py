@@ -12,10 +12,9 @@ from impls.errors import UsageError
 from impls.evaluation import networks as extractors
 from impls.recipe.config import Frozen
 from impls.tools.cli import NameText, PathText, Shown, alias, command_line
-from messages import marked, tell
 
 PROG = "python -m impls.evaluate"
-ABOUT = marked("Hold sets of drawn images against real ones: Fréchet distance, KID, precision, recall, with intervals.")
+ABOUT = "Hold sets of drawn images against real ones: Fréchet distance, KID, precision, recall, with intervals."
 
 
 class EvaluateOptions(Frozen):
@@ -67,26 +66,22 @@ def parse(argv: Sequence[str]) -> EvaluateOptions:
     for name, least in _LEAST.items():
         value = getattr(options, name)
         if value is not None and value < least:
-            raise UsageError(tell("--{name}: must be at least {least}, got {value}", name=name, least=least,
-                                  value=value))
+            raise UsageError(f"--{name}: must be at least {least}, got {value}")
     if options.resize is not None and options.resize > MOST_SIDE:
-        raise UsageError(tell("--{name}: must be at most {most}, got {value}", name="resize", most=MOST_SIDE,
-                              value=options.resize))
+        raise UsageError(f"--resize: must be at most {MOST_SIDE}, got {options.resize}")
     if options.seed >= 2**32:
-        raise UsageError(tell("--seed: must be below 2**32, got {seed}", seed=options.seed))
+        raise UsageError(f"--seed: must be below 2**32, got {options.seed}")
     if options.reference_only and options.images:
-        raise UsageError(tell("--reference_only judges no images: leave --images out"))
+        raise UsageError("--reference_only judges no images: leave --images out")
     if not options.images and not options.reference_only:
-        raise UsageError(tell("--images is missing: name an npz or npy file or a folder of images, for example "
-                              "images.npz of python -m impls.sample --test"))
+        raise UsageError("--images is missing: name an npz or npy file or a folder of images, for example images.npz "
+                         "of python -m impls.sample --test")
     named = options.inception_weights or options.inception_sha256
     if options.features != "auto":
         extractors.find(options.features)
     if named and options.features not in ("auto", extractors.INCEPTION):
-        raise UsageError(tell("--inception_weights and --inception_sha256 mean nothing to --features {features}",
-                              features=options.features))
+        raise UsageError(f"--inception_weights and --inception_sha256 mean nothing to --features {options.features}")
     if options.inception_sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", options.inception_sha256):
-        raise UsageError(tell("--inception_sha256 {value}: expected 64 hexadecimal digits",
-                              value=options.inception_sha256))
+        raise UsageError(f"--inception_sha256 {options.inception_sha256}: expected 64 hexadecimal digits")
     return options
 

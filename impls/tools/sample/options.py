@@ -24,10 +24,9 @@ from impls.tools.cli import (
     validated,
 )
 from impls.tools.sample.loop import Request, moments
-from messages import marked, tell
 
 PROG = "python -m impls.sample"
-ABOUT = marked("Draw images from a trained network, with DDPM or DDIM, in either framework.")
+ABOUT = "Draw images from a trained network, with DDPM or DDIM, in either framework."
 
 
 class SampleOptions(Frozen):
@@ -84,12 +83,10 @@ def parse(argv: Sequence[str]) -> tuple[SampleOptions, dict[str, Any]]:
     check_ranges(options, _LEAST)
     parse_arm(options.backend)
     if options.model_path is None:
-        raise UsageError(tell("--model_path is missing: name a checkpoint, the folder of a training, or a diffusers "
-                              "folder"))
+        raise UsageError("--model_path is missing: name a checkpoint, the folder of a training, or a diffusers folder")
     if options.show_denoised:
         if options.test:
-            raise UsageError(tell("--show_denoised and --test exclude each other: a resumed run has not seen every "
-                                  "step"))
+            raise UsageError("--show_denoised and --test exclude each other: a resumed run has not seen every step")
         moments(1, options.frames)
     return options, overrides
 
@@ -101,7 +98,7 @@ def request_of(options: SampleOptions, sample: SampleConfig) -> Request:
         UsageError: DDPM, which knows no other eps than the predicted one, is told which one to take.
     """
     if options.steps is None and options.clipped_eps is not None:
-        raise UsageError(tell("--clipped-eps belongs to DDIM: give the number of steps too"))
+        raise UsageError("--clipped-eps belongs to DDIM: give the number of steps too")
     if options.steps is None:
         return Request("ddpm", None, options.eta, options.spacing or "uniform", options.seed)
     return Request("ddim", options.steps, options.eta, options.spacing or sample.spacing, options.seed)
@@ -122,7 +119,7 @@ def experiment(options: SampleOptions, overrides: dict[str, Any], trained: Exper
               "randomness": "matched"}
     if options.clipped_eps is not None:
         sample["recompute_eps"] = options.clipped_eps == "recomputed"
-    return merged(resolved, {"seed": options.seed, "sample": sample}, tell("command line"))
+    return merged(resolved, {"seed": options.seed, "sample": sample}, "command line")
 
 
 def film(options: SampleOptions, nfe: int) -> list[int]:

@@ -27,10 +27,9 @@ from impls.tools.cli import (
     option_file,
     validated,
 )
-from messages import marked, tell
 
 PROG = "python -m impls.train"
-ABOUT = marked("Train a diffusion model, or go on with a training exactly where it stopped.")
+ABOUT = "Train a diffusion model, or go on with a training exactly where it stopped."
 BATCH_SIZE, NUM_WORKERS = 128, 4
 
 
@@ -141,13 +140,13 @@ def continued(options: TrainOptions, overrides: dict[str, Any], base: Experiment
     """
     asked = options.preset if options.preset != "auto" else overrides.get("preset", base.preset)
     if asked != base.preset:
-        raise CheckpointError(tell("{path}: has preset {preset}, {asked} was asked for: leave the preset out, or "
-                                   "start anew without --model-path", path=path, preset=base.preset, asked=asked))
+        raise CheckpointError(f"{path}: has preset {base.preset}, {asked} was asked for: leave the preset out, "
+                              "or start anew without --model-path")
     config = _laid_over(base, options, overrides)
     for place, old, new in changes(base, config):
         if place.startswith(("model.", "diffusion.")) and place != "model.dropout":
-            raise CheckpointError(tell("{path}: has {place} {old}, {new} was asked for: leave that setting out, or "
-                                       "start anew without --model-path", path=path, place=place, old=old, new=new))
+            raise CheckpointError(f"{path}: has {place} {old}, {new} was asked for: leave that setting out, "
+                                  "or start anew without --model-path")
     return config
 
 
@@ -180,7 +179,7 @@ def _laid_over(base: ExperimentConfig, options: TrainOptions, overrides: dict[st
         more["diffusion"] = {"T": options.T}
     if options.seed is not None:
         more["seed"] = options.seed
-    return merged(config, more, tell("command line"))
+    return merged(config, more, "command line")
 
 
 def _flat(config: ExperimentConfig) -> dict[str, Any]:
@@ -202,8 +201,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _checked(options: TrainOptions, where: str = "") -> TrainOptions:
     check_ranges(options, _LEAST, where)
     if options.lr is not None and not 0 < options.lr < float("inf"):
-        raise UsageError(tell("{where}--lr: a number above 0, got {value}", where=where, value=options.lr))
+        raise UsageError(f"{where}--lr: a number above 0, got {options.lr}")
     if not 0 <= options.checkpoint_minutes < float("inf"):
-        raise UsageError(tell("{where}--checkpoint-minutes: a number of minutes, or 0 for none, got "
-                              "{value}", where=where, value=options.checkpoint_minutes))
+        raise UsageError(f"{where}--checkpoint-minutes: a number of minutes, or 0 for none, got "
+                         f"{options.checkpoint_minutes}")
     return options

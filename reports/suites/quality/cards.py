@@ -18,7 +18,7 @@ from reports.suites.quality.facts import (
     told,
     training_words,
 )
-from reports.text import sentence
+from reports.text import commas, semicolons, sentence
 from reports.view.run import ArmView, RunView
 from reports.view.words import short_cell
 
@@ -28,7 +28,7 @@ OWN = marked(
     "so it doesn't say which framework trains better"
 )
 # Where an arm's name stands in a sentence until it gets its colour.
-HOLES = ("\ue000", "\ue001")
+HOLES = "\x02", "\x03"
 
 
 def cards(view: RunView) -> tuple[VerdictCard, ...]:
@@ -84,7 +84,7 @@ def listed(sets: Sequence[ImageSet]) -> str:
 
 def each(figures: Iterable[tuple[str, Estimate]]) -> str:
     """Figures with their cells."""
-    return tell(", ").join(tell("{name}: {value}", name=short_cell(cell), value=told(one)) for cell, one in figures)
+    return commas(tell("{name}: {value}", name=short_cell(cell), value=told(one)) for cell, one in figures)
 
 
 def change(what: str, one: Estimate, other: Estimate, before: str, after: str) -> tuple[str, str]:
@@ -126,13 +126,13 @@ def protocol(one: ImageSet) -> str:
     """N, training and weights of a set in one line."""
     kind = quality.weights_words(one.sampled) if one.sampled else None
     facts = [plural(one.images, "image") if one.images else None, training_words(one.train_steps), kind]
-    return tell("Lower is nearer to the reference images; {facts}", facts=tell(", ").join(filter(None, facts)))
+    return tell("Lower is nearer to the reference images; {facts}", facts=commas(filter(None, facts)))
 
 
 def warned(sets: Sequence[ImageSet]) -> str | None:
     """All warnings about these sets, each once."""
     found = quality.warnings(sets)
-    return tell("Warning: {warnings}", warnings=tell("; ").join(map(shown, found))) if found else None
+    return tell("Warning: {warnings}", warnings=semicolons(map(shown, found))) if found else None
 
 
 def pair_cards(view: RunView, label: str, steps: int | None) -> list[VerdictCard]:
@@ -214,4 +214,4 @@ def place(view: RunView, group: Sequence[Quality], of: int) -> str:
     if len(group) > 1:
         return choice(of, "{some} of {n} set of images", "{some} of {n} sets of images", some=len(group))
     steps = [training_words(group[0].train_steps)] if group[0].train_steps is not None else []
-    return tell(", ").join([view.label(group[0].arm), short_cell(group[0].cell), *steps])
+    return commas([view.label(group[0].arm), short_cell(group[0].cell), *steps])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
@@ -14,7 +13,7 @@ from reports.page.data import Data
 from reports.page.plotting import MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.suites.quality import facts as quality
 from reports.suites.quality.facts import Estimate, ImageSet, parts, told, training_words
-from reports.text import duration, tag
+from reports.text import commas, duration, semicolons, sentences, tag
 from reports.view.run import RunView
 from reports.view.words import short_cell
 
@@ -105,7 +104,7 @@ def over_calls(view: RunView, label: str, narrow: bool) -> Drawn | str:
                 draw_open(axis, arm.slot, one.calls * aside, one.figure("fd"), name)
         if own:
             figures = [f"{parts(x.figure('fd'))[0]} ({short_cell(x.cell)})" for x in own]
-            messages.append(f"{arm.label} {', '.join(figures)}")
+            messages.append(tell("{arm} {figures}", arm=arm.label, figures=commas(figures)))
     calls = sorted({one.calls for one in shown if one.calls})
     extra = [n for curve in curves for n in curve.points]
     calls_axis(axis, sorted({*calls, *extra}))
@@ -116,21 +115,11 @@ def over_calls(view: RunView, label: str, narrow: bool) -> Drawn | str:
     return Drawn(
         figure,
         tell("{label} {training}, by network calls: {figures}.", label=label,
-             training=training_words(quality.final_steps(sets)), figures="; ".join(messages)),
-        flowing(tell(BARS), tell("Arms are set a little apart sideways."), tell(ELSEWHERE) if curves else "",
-                left_out(sets, shown)),
+             training=training_words(quality.final_steps(sets)), figures=semicolons(messages)),
+        sentences(tell(BARS), tell("Arms are set a little apart sideways."), tell(ELSEWHERE) if curves else "",
+                  left_out(sets, shown)),
         data,
     )  # fmt: skip
-
-
-def flowing(*sentences: str) -> str:
-    """Sentences one after another; those that there are."""
-    return reduce(lambda one, other: tell("{one} {other}", one=one, other=other), filter(None, sentences))
-
-
-def in_a_row(pieces: Sequence[str]) -> str:
-    """What a figure says of several things, each of which may be told in another language."""
-    return reduce(lambda one, other: tell("{one}; {other}", one=one, other=other), pieces) if pieces else ""
 
 
 def mark(data: Data, axis: Axes, x: float, one: ImageSet, *more: str) -> None:
@@ -253,7 +242,7 @@ def against_seconds(view: RunView, label: str, narrow: bool) -> Drawn | str:
                 tell("{value} at {time} ({cell})", value=parts(x.figure("fd"))[0], time=duration(seconds(x) * 1e9),
                      cell=short_cell(x.cell)) for x in own
             ]  # fmt: skip
-            messages.append(after_arm(arm.label, figures))
+            messages.append(tell("{arm} {figures}", arm=arm.label, figures=commas(figures)))
     seconds_axis(axis, [seconds(one) for one in shown])
     distance_axis(axis, label)
     legend_above(figure, axis, 1 if narrow else 4)
@@ -261,8 +250,8 @@ def against_seconds(view: RunView, label: str, narrow: bool) -> Drawn | str:
     return Drawn(
         figure,
         tell("{label} against seconds per image, {training}: {figures}.", label=label,
-             training=training_words(quality.final_steps(sets)), figures=in_a_row(messages)),
-        flowing(
+             training=training_words(quality.final_steps(sets)), figures=semicolons(messages)),
+        sentences(
             tell("Down and to the left is better."),
             tell(BARS),
             tell("Numbers: network calls. Time for all images of a set over their number, batches of {sizes}: a "
@@ -271,12 +260,6 @@ def against_seconds(view: RunView, label: str, narrow: bool) -> Drawn | str:
         ),
         data,
     )  # fmt: skip
-
-
-def after_arm(label: str, figures: Sequence[str]) -> str:
-    """What a figure says of one arm."""
-    return reduce(lambda one, other: tell("{one}, {other}", one=one, other=other),
-                  [tell("{arm} {figure}", arm=label, figure=figures[0]), *figures[1:]])  # fmt: skip
 
 
 def seconds(one: ImageSet) -> float:
@@ -303,6 +286,7 @@ def without_time(known: Sequence[ImageSet], shown: Sequence[ImageSet]) -> str:
         reasons.setdefault(one.seconds_per_image().reason, []).append(f"{one.arm.label} {short_cell(one.cell)}")
     if not lost:
         return ""
-    told_of = in_a_row([tell("{names} ({reason})", names=", ".join(names), reason=reason)
-                        for reason, names in reasons.items()])  # fmt: skip
+    told_of = semicolons(
+        tell("{names} ({reason})", names=", ".join(names), reason=reason) for reason, names in reasons.items()
+    )
     return choice(len(lost), "Time n/a for {n} set: {sets}.", "Time n/a for {n} sets: {sets}.", sets=told_of)

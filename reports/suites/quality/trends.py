@@ -13,17 +13,8 @@ from reports.page.data import Data
 from reports.page.plotting import SERIES, Drawn, legend_above, sheet
 from reports.suites.quality import facts as quality
 from reports.suites.quality.facts import Estimate, ImageSet, sound, told, training_words
-from reports.suites.quality.figures import (
-    after_arm,
-    distance_axis,
-    draw_open,
-    draw_series,
-    flowing,
-    in_a_row,
-    mark,
-    sideways,
-)
-from reports.text import number, tag
+from reports.suites.quality.figures import distance_axis, draw_open, draw_series, mark, sideways
+from reports.text import commas, number, semicolons, sentences, tag
 from reports.view.run import RunView
 from reports.view.words import short_cell
 
@@ -57,7 +48,9 @@ def over_training(view: RunView, label: str, narrow: bool) -> Drawn | str:
             if own and cell == told_of:
                 ends = [(told(one.figure("fd")), count(one.train_steps or 0)) for one in own]
                 figures = [tell("{value} after {steps}", value=value, steps=number_) for value, number_ in ends]
-                messages.append(after_arm(f"{arm.label} {short_cell(cell)}", figures))
+                messages.append(
+                    tell("{arm} {cell} {figures}", arm=arm.label, cell=short_cell(cell), figures=commas(figures))
+                )
         distance_axis(axis, label)
         axis.set_title(tag(short_cell(cell)))
         axis.yaxis.set_major_locator(MaxNLocator(4))
@@ -68,8 +61,8 @@ def over_training(view: RunView, label: str, narrow: bool) -> Drawn | str:
     legend_above(figure, axes[0], 1 if narrow else 4)
     return Drawn(
         figure,
-        tell("{label} over training steps: {figures}.", label=label, figures=in_a_row(messages)),
-        flowing(
+        tell("{label} over training steps: {figures}.", label=label, figures=semicolons(messages)),
+        sentences(
             tell("One training per arm, looked at in between; bars: 95 % intervals over the drawn images, which say "
                  "nothing about another training. Arms are set a little apart sideways. Lower is nearer to the "
                  "reference images."),
@@ -128,8 +121,8 @@ def over_images(view: RunView, label: str, narrow: bool) -> Drawn | str:
     return Drawn(
         figure,
         tell("{label} {training}, extrapolated over the number of images: {figures}.", label=label,
-             training=training_words(quality.final_steps(sets)), figures=in_a_row(messages)),
-        flowing(
+             training=training_words(quality.final_steps(sets)), figures=semicolons(messages)),
+        sentences(
             tell("A distance from few images is too large, by about a constant over N (Chong and Forsyth 2020). "
                  "Filled: means over disjoint subsets of N images; open, at the left edge: the extrapolation with its "
                  "95 % interval; the line joins the two."),
