@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from impls.errors import UnavailableError
+from messages import marked, recorded
 
 # NVIDIA's libraries obey it whatever a program asks for; "0": no TF32 in products or convolutions of float32.
 TF32_SWITCH = "NVIDIA_TF32_OVERRIDE"
@@ -16,12 +17,13 @@ DEV = Path("/dev")
 # Errors of cuInit that have a known cause (CUresult in cuda.h).
 NO_DEVICE, OPERATING_SYSTEM, UNKNOWN = 100, 304, 999
 DRIVER_ERRORS = {
-    NO_DEVICE: "it sees no GPU: check nvidia-smi",
-    OPERATING_SYSTEM: "the system denies it its device files: check the rights of /dev/nvidia*",
-    802: "the GPUs are not ready: start nvidia-fabricmanager",
-    803: "the driver's library and its kernel module are of different versions: restart the machine",
-    804: "this GPU does not take a newer driver's library: remove the compatibility libraries of CUDA",
-    UNKNOWN: "the driver is in a bad state (usual after sleep): load its kernel modules anew, or restart the machine",
+    NO_DEVICE: marked("it sees no GPU: check nvidia-smi"),
+    OPERATING_SYSTEM: marked("the system denies it its device files: check the rights of /dev/nvidia*"),
+    802: marked("the GPUs are not ready: start nvidia-fabricmanager"),
+    803: marked("the driver's library and its kernel module are of different versions: restart the machine"),
+    804: marked("this GPU does not take a newer driver's library: remove the compatibility libraries of CUDA"),
+    UNKNOWN: marked("the driver is in a bad state (usual after sleep): load its kernel modules anew, or restart the "
+                    "machine"),
 }
 # What C's isspace takes.
 BLANKS = " \t\n\v\f\r"
@@ -37,13 +39,15 @@ def cuda_driver_fault() -> str | None:
     """Why no program can use CUDA here, as the driver says; None when there is a device."""
     driver = _driver()
     if driver is None:
-        return "there is no NVIDIA driver (libcuda.so.1) on this machine"
+        return recorded("there is no NVIDIA driver (libcuda.so.1) on this machine")
     status = driver.cuInit(0)
     if status != 0:
-        return f"the CUDA driver does not start (error {status}): {_why(status)}"
+        return recorded("the CUDA driver does not start (error {status}): {why}", status=status, why=_why(status))
     count = ctypes.c_int(0)
     status = driver.cuDeviceGetCount(ctypes.byref(count))
-    return None if status == 0 and count.value > 0 else f"the CUDA driver shows no device: {_why(NO_DEVICE)}"
+    if status == 0 and count.value > 0:
+        return None
+    return recorded("the CUDA driver shows no device: {why}", why=_why(NO_DEVICE))
 
 
 def has_driver() -> bool:
@@ -62,12 +66,13 @@ def _why(status: int) -> str:
     """What an error of the driver's start comes from, as far as can be told, and what to do."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if status == NO_DEVICE and hidden is not None:
-        return f"CUDA_VISIBLE_DEVICES={hidden[:80]!r} leaves none: unset it, or name one that nvidia-smi -L lists"
+        return recorded("CUDA_VISIBLE_DEVICES={devices} leaves none: unset it, or name one that nvidia-smi -L lists",
+                        devices=repr(hidden[:80]))
     if status in (NO_DEVICE, UNKNOWN, OPERATING_SYSTEM) and not any(DEV.glob("nvidia[0-9]*")) and (
             not (DEV / "dxg").exists()):
-        return (f"there are no device files {DEV}/nvidia*: give the container the GPU (docker run --gpus all), or load "
-                "the driver's kernel module (nvidia-smi does)")
-    return DRIVER_ERRORS.get(status, "check nvidia-smi")
+        return recorded("there are no device files {folder}/nvidia*: give the container the GPU (docker run --gpus "
+                        "all), or load the driver's kernel module (nvidia-smi does)", folder=DEV)
+    return DRIVER_ERRORS.get(status, recorded("check nvidia-smi"))
 
 
 def require_tf32_switch(tf32: bool) -> None:
@@ -81,10 +86,12 @@ def require_tf32_switch(tf32: bool) -> None:
     """
     value = os.environ.get(TF32_SWITCH, "")
     if tf32 and value == "0":
-        raise UnavailableError(f"option tf32: {TF32_SWITCH}=0 in the environment forbids it: unset it")
+        raise UnavailableError(recorded("option tf32: {variable}=0 in the environment forbids it: unset it",
+                                        variable=TF32_SWITCH))
     if not tf32 and value not in ("", "0"):
-        raise UnavailableError(f"{TF32_SWITCH}={value[:20]!r} in the environment makes every arm compute in TF32: "
-                               "unset it (option tf32 asks for TF32)")
+        raise UnavailableError(recorded("{variable}={value} in the environment makes every arm compute in TF32: "
+                                        "unset it (option tf32 asks for TF32)", variable=TF32_SWITCH,
+                                        value=repr(value[:20])))
 
 
 def cuda_capability() -> tuple[int, int] | None:
@@ -139,8 +146,11 @@ def threads_remark(text: str | None, most: int) -> str | None:
     asked = openmp_threads(text)
     if asked is not None and asked <= most:
         return None
-    why = "is no number of threads" if asked is None else "asks for more threads than there are processors"
-    return f"OMP_NUM_THREADS={text[:40]!r} {why}: {most} used, one for each processor that may be used"
+    if asked is None:
+        return recorded("OMP_NUM_THREADS={value} is no number of threads: {most} used, one for each processor that may "
+                        "be used", value=repr(text[:40]), most=most)
+    return recorded("OMP_NUM_THREADS={value} asks for more threads than there are processors: {most} used, one for "
+                    "each processor that may be used", value=repr(text[:40]), most=most)
 
 
 def bf16_units(device: str) -> bool:
@@ -156,7 +166,7 @@ def bf16_units(device: str) -> bool:
 
 def cpu_name() -> str:
     """The processor's model name as Linux gives it, else the architecture."""
-    return _cpuinfo("model name") or platform.machine()
+    return _cpuinfo("model name") or platform.machine()  # English
 
 
 def _cpuinfo(field: str) -> str:

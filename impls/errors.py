@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from messages import marked
+
 EXIT_OK = 0
 # Something was done, but not all of it: what there is, is kept.
 EXIT_FAILED = 1
@@ -39,28 +41,29 @@ class StorageError(Exception):
         self.reason = reason
 
 
-_ROOM = "make room on the disk"
-_OLDER = "give Jittor an older g++ by cc_path (Debian: apt install g++-14, then cc_path=/usr/bin/g++-14)"
-_TOOLS = "install the C++ compiler (Debian: apt install g++), or name another by cc_path"
-_GPU = "the driver lost the GPU or a kernel crashed: see dmesg for Xid, then nvidia-smi"
+_ROOM = marked("make room on the disk")
+_OLDER = marked("give Jittor an older g++ by cc_path (Debian: apt install g++-14, then cc_path=/usr/bin/g++-14)")
+_TOOLS = marked("install the C++ compiler (Debian: apt install g++), or name another by cc_path")
+_GPU = marked("the driver lost the GPU or a kernel crashed: see dmesg for Xid, then nvidia-smi")
 # What says why in the pages of a compiler, a driver, or a framework that quotes them, and what to do about it. The
 # first that is found anywhere counts: others in those pages are its consequence.
 _CAUSES = tuple((re.compile(pattern, re.IGNORECASE), advice) for pattern, advice in (
-    (r"no space left on device|disk quota exceeded", _ROOM),
-    (r"file too large|file size limit exceeded", "raise the limit on the size of files (ulimit -f)"),
-    (r"read-only file system", "set HOME to a writable folder"),
-    (r"unsupported (gnu|clang) version(! gcc versions later than \d+ are not supported)?", _OLDER),
-    (r"(^|[/ ])(g\+\+|gcc|c\+\+|cc)[-\d.]*: (no such file or directory|(command )?not found)|cannot execute .?cc1plus",
-     _TOOLS),
-    (r"failed to preprocess host compiler", _TOOLS),
-    (r"cannot find -l\S+", "install the library, or set up the environment again"),
-    (r"virtual memory exhausted|cannot allocate memory|killed signal terminated program",
-     "the compiler ran out of memory: end other programs"),
-    (r"out of memory|memory is overflow|cudaErrorMemoryAllocation|unable to alloc cuda device memory",
-     "choose a smaller batch, or end what else holds the memory"),
+    (r"no space left on device|disk quota exceeded", _ROOM),  # English
+    (r"file too large|file size limit exceeded",  # English
+     marked("raise the limit on the size of files (ulimit -f)")),
+    (r"read-only file system", marked("set HOME to a writable folder")),  # English
+    (r"unsupported (gnu|clang) version(! gcc versions later than \d+ are not supported)?", _OLDER),  # English
+    (r"(^|[/ ])(g\+\+|gcc|c\+\+|cc)[-\d.]*: (no such file or directory|(command )?not found)|"
+     r"cannot execute .?cc1plus", _TOOLS),  # English
+    (r"failed to preprocess host compiler", _TOOLS),  # English
+    (r"cannot find -l\S+", marked("install the library, or set up the environment again")),  # English
+    (r"virtual memory exhausted|cannot allocate memory|killed signal terminated program",  # English
+     marked("the compiler ran out of memory: end other programs")),
+    (r"out of memory|memory is overflow|cudaErrorMemoryAllocation|unable to alloc cuda device memory",  # English
+     marked("choose a smaller batch, or end what else holds the memory")),
     (r"unspecified launch failure|cudaErrorLaunchFailure|device lost|gpu is lost|cudaErrorDevicesUnavailable|"
-     r"uncorrectable (ecc|nvlink) error|cudaErrorECCUncorrectable|fallen off the bus", _GPU),
-    (r"nvcc fatal", "see its whole output in the log"),
+     r"uncorrectable (ecc|nvlink) error|cudaErrorECCUncorrectable|fallen off the bus", _GPU),  # English
+    (r"nvcc fatal", marked("see its whole output in the log")),  # English
 ))
 _LONGEST = 160
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")

@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from impls.errors import UsageError
+from messages import tell
 
 
 def offered(group: str) -> Iterator[tuple[Any, str]]:
@@ -16,16 +17,17 @@ def offered(group: str) -> Iterator[tuple[Any, str]]:
         UsageError: one cannot be loaded.
     """
     for point in entry_points(group=group):
-        where = f"entry point {point.name!r} ({point.value}) of {_package(point)}"
+        where = tell("entry point {name} ({value}) of {package}", name=repr(point.name), value=point.value,
+                     package=_package(point))
         try:
             found = point.load()
         except Exception as error:
             # Somebody else's code, which may fail in any way.
-            raise UsageError(f"{where}: cannot be loaded: {type(error).__name__}: {error}: mend or remove that "
-                             "package") from error
+            raise UsageError(tell("{where}: cannot be loaded: {kind}: {error}: mend or remove that package",
+                                  where=where, kind=type(error).__name__, error=error)) from error
         yield found, where
 
 
 def _package(point: EntryPoint) -> str:
     made_by = getattr(point, "dist", None)
-    return "a package without a name" if made_by is None else f"{made_by.name} {made_by.version}"
+    return tell("a package without a name") if made_by is None else f"{made_by.name} {made_by.version}"

@@ -16,6 +16,7 @@ from typing import Literal
 
 from impls.devices import default_threads, usable_cpus
 from impls.errors import EXIT_FAILED, UsageError
+from messages import tell
 
 Launcher = Literal["torchrun", "mpirun", "srun"]
 # A child that inherits these would take itself for a rank, and MPI ends the whole job where one is too many.
@@ -56,9 +57,11 @@ class Ranks:
         """
         own, left = divmod(batch_size, self.size)
         if left:
-            fitting = f"{own * self.size} or {(own + 1) * self.size}" if own else str(self.size)
-            raise UsageError(f"batch size {batch_size}: does not divide among {self.size} ranks: choose {fitting} "
-                             "(it is that of all ranks together)")
+            fitting = tell("{fewer} or {more}", fewer=own * self.size, more=(own + 1) * self.size
+                           ) if own else str(self.size)
+            raise UsageError(tell("batch size {batch_size}: does not divide among {size} ranks: choose {fitting} (it "
+                                  "is that of all ranks together)", batch_size=batch_size, size=self.size,
+                                  fitting=fitting))
         return range(self.rank * own, (self.rank + 1) * own)
 
 
@@ -96,13 +99,15 @@ def _numbers(environ: Mapping[str, str], launcher: Launcher, names: list[str] | 
     """Rank, size, local rank and local size."""
     texts = [environ.get(name, "") for name in names]
     wrong = next((name for name, text in zip(names, texts, strict=True) if not re.fullmatch(r"[0-9]{1,7}", text)), None)
-    what, advice = f"{launcher} started this process, but", "start it anew, or unset that launcher's variables"
     if wrong is not None:
-        raise UsageError(f"{what} {wrong} is {environ.get(wrong) or 'missing':.40}: {advice}")
+        raise UsageError(tell("{launcher} started this process, but {name} is {value}: start it anew, or unset that "
+                              "launcher's variables", launcher=launcher, name=wrong,
+                              value=f"{environ.get(wrong) or tell('missing'):.40}"))
     rank, size, local_rank, local_size = map(int, texts)
     if not (rank < size and local_rank < local_size <= size):
         told = ", ".join(f"{name}={text}" for name, text in zip(names, texts, strict=True))
-        raise UsageError(f"{what} its variables contradict one another ({told}): {advice}")
+        raise UsageError(tell("{launcher} started this process, but its variables contradict one another ({values}): "
+                              "start it anew, or unset that launcher's variables", launcher=launcher, values=told))
     return rank, size, local_rank, local_size
 
 
@@ -134,7 +139,8 @@ def end_with_launcher(environ: Mapping[str, str] = os.environ) -> None:
     # It may have died before.
     if os.getppid() == 1 and not starts_ranks(own):
         with suppress(OSError):
-            os.write(2, f"rank {own.rank}: its {own.launcher} is gone\n".encode())
+            os.write(2, tell("rank {rank}: its {launcher} is gone", rank=own.rank, launcher=own.launcher).encode()
+                     + b"\n")
         os._exit(EXIT_FAILED)
 
 
@@ -162,7 +168,7 @@ def meeting_point(environ: Mapping[str, str]) -> tuple[str, int]:
     number = int(environ.get("SLURM_JOB_ID", "0")) * 16 + int(environ.get("SLURM_STEP_ID", "0"))
     port = environ.get("MASTER_PORT") or str(FIRST_PORT + number % PORTS)
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 1 << 16:
-        raise UsageError(f"MASTER_PORT is {port[:40]!r}: set it to a port, 1 to 65535, or unset it")
+        raise UsageError(tell("MASTER_PORT is {port}: set it to a port, 1 to 65535, or unset it", port=repr(port[:40])))
     return host, int(port)
 
 
@@ -220,6 +226,6 @@ def threads_here(ranks: Ranks) -> int:
 
 def command(launcher: Launcher, size: int, words: str) -> str:
     """How a person starts so many ranks on one host: what stands before the words that come after `python`."""
-    prefix = {"torchrun": f"torchrun --nproc-per-node {size}", "mpirun": f"mpirun -np {size} --bind-to none python",
-              "srun": f"srun -n {size} python"}
+    prefix = {"torchrun": f"torchrun --nproc-per-node {size}",  # English
+              "mpirun": f"mpirun -np {size} --bind-to none python", "srun": f"srun -n {size} python"}  # English
     return f"{prefix[launcher]} {words}"

@@ -21,11 +21,13 @@ from impls.errors import UsageError
 from impls.plugins import offered
 from impls.ranks import Launcher
 from impls.recipe.precision import HALVES, Precision, coarsest
+from messages import marked, recorded, tell
 
 Device = Literal["cpu", "cuda"]
 Job = Literal["training", "sampling"]
 ENTRY_POINT_GROUP = "ddpm_bench.backends"
 BEST = "best"
+JOBS = (marked("training"), marked("sampling"))
 
 
 @dataclass(frozen=True)
@@ -131,12 +133,13 @@ class Arm:
     def device_fault(self, device: Device) -> str | None:
         """Why this arm cannot run on `device` whatever the machine; None when it can."""
         if device not in self.spec.devices:
-            return f"{self.name} runs only on {' and '.join(self.spec.devices)}"
+            return recorded("{arm} runs only on {devices}", arm=self.name, devices=" and ".join(self.spec.devices))
         wrong = (self.spec.cpu_only if device == "cuda" else self.spec.cuda_only).intersection(self.options)
         if wrong:
-            return (
-                f"{self.name}: option {sorted(wrong)[0]!r} exists only on {'the CPU' if device == 'cuda' else 'CUDA'}"
-            )
+            if device == "cuda":
+                return recorded("{arm}: option {option} exists only on the CPU", arm=self.name,
+                                option=repr(min(wrong)))
+            return recorded("{arm}: option {option} exists only on CUDA", arm=self.name, option=repr(min(wrong)))
         return None
 
     def swaps(self, device: Device) -> tuple[Arm, ...]:
@@ -161,7 +164,8 @@ class Arm:
             return self
         found = self.spec.best.get((device, job))
         if found is None:
-            raise UsageError(f"{self.name}: not known for {job} on {device}: name the options")
+            raise UsageError(tell("{arm}: not known for {job} on {device}: name the options", arm=self.name,
+                                  job=tell(job), device=device))
         units = bf16_units(device)
         if not units and (device, job) in self.spec.plain_without_bf16:
             found = ()
@@ -170,8 +174,9 @@ class Arm:
         for option in arm.options:
             program = self.spec.programs.get(option)
             if program is not None and shutil.which(program) is None:
-                raise UsageError(f"{self.name} stands for {'+'.join(arm.options)} here, and {option} needs the program "
-                                 f"{program}: install it, or name other options")
+                raise UsageError(tell("{arm} stands for {options} here, and {option} needs the program {program}: "
+                                      "install it, or name other options", arm=self.name,
+                                      options="+".join(arm.options), option=option, program=program))
         return arm
 
     def create(self, device: Device, threads: int) -> Backend:
@@ -192,18 +197,19 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         name="pytorch",
         module="impls.pytorch.backend",
         options={
-            "channels_last": "store feature maps as NHWC",
-            "compile": "torch.compile the network",
-            "autotune": "have compile try several kernels for each product and convolution, and take the fastest",
-            "freeze": "have compile fold and reorder the weights ahead of time, where they stay: in sampling",
-            "bf16": "autocast the network to bfloat16",
-            "fp16": "autocast the network to float16, the loss scaled by GradScaler (CUDA)",
-            "tf32": "TF32 matrix products and convolutions (CUDA)",
+            "channels_last": marked("store feature maps as NHWC"),
+            "compile": marked("torch.compile the network"),
+            "autotune": marked("have compile try several kernels for each product and convolution, and take the "
+                               "fastest"),
+            "freeze": marked("have compile fold and reorder the weights ahead of time, where they stay: in sampling"),
+            "bf16": marked("autocast the network to bfloat16"),
+            "fp16": marked("autocast the network to float16, the loss scaled by GradScaler (CUDA)"),
+            "tf32": marked("TF32 matrix products and convolutions (CUDA)"),
         },
         choices={
             "attention": {
-                "math": "attention's products and softmax one by one",
-                "fused": "attention by PyTorch's fused kernels, whatever copies they need",
+                "math": marked("attention's products and softmax one by one"),
+                "fused": marked("attention by PyTorch's fused kernels, whatever copies they need"),
             },
         },
         cuda_only=frozenset({"fp16", "tf32"}),
@@ -227,14 +233,16 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         name="jittor",
         module="impls.jittor.backend",
         options={
-            "amp": "convolutions and products of the network in float16, the loss scaled as by GradScaler (CUDA)",
-            "tf32": "TF32 matrix products and convolutions (CUDA)",
-            "onednn": "the network channels-last, and Adam, by C++ operators of our own over oneDNN (CPU)",
+            "amp": marked("convolutions and products of the network in float16, the loss scaled as by GradScaler "
+                          "(CUDA)"),
+            "tf32": marked("TF32 matrix products and convolutions (CUDA)"),
+            "onednn": marked("the network channels-last, and Adam, by C++ operators of our own over oneDNN (CPU)"),
         },
         choices={
-            "attention": {"onednn": "attention alone by the operator of `onednn` (CPU)"},
-            "norm": {"onednn": "GroupNorm with its SiLU alone by a C++ operator of our own (CPU)"},
-            "optimiser": {"onednn": "clipping, Adam and averaged weights alone by the operator of `onednn` (CPU)"},
+            "attention": {"onednn": marked("attention alone by the operator of `onednn` (CPU)")},
+            "norm": {"onednn": marked("GroupNorm with its SiLU alone by a C++ operator of our own (CPU)")},
+            "optimiser": {"onednn": marked("clipping, Adam and averaged weights alone by the operator of `onednn` "
+                                           "(CPU)")},
         },
         decides={"onednn": frozenset({"attention", "norm", "optimiser"})},
         cpu_only=frozenset({"onednn", "attention=onednn", "norm=onednn", "optimiser=onednn"}),
@@ -264,7 +272,7 @@ def specs(file: str | None = None) -> dict[str, BackendSpec]:
     known = {spec.name: spec for spec in BUILT_IN}
     for spec, where in offered(ENTRY_POINT_GROUP):
         if not isinstance(spec, BackendSpec) or spec.name in known:
-            raise UsageError(f"{where}: expected a BackendSpec with a name of its own")
+            raise UsageError(tell("{where}: expected a BackendSpec with a name of its own", where=where))
         known[spec.name] = spec
     if file is None:
         return known
@@ -283,15 +291,17 @@ def parse_arm(text: str, known: Mapping[str, BackendSpec] | None = None) -> Arm:
     """
     match = re.fullmatch(r"([A-Za-z0-9_-]+)(?::([A-Za-z0-9_+=-]+))?", text.strip())
     if not match:
-        raise UsageError(f"arm {text!r}: expected backend or backend:option+option, e.g. pytorch:channels_last+compile")
+        raise UsageError(tell("arm {text}: expected backend or backend:option+option, e.g. "
+                              "pytorch:channels_last+compile", text=repr(text)))
     known = specs() if known is None else known
     spec = known.get(match[1])
     if spec is None:
-        raise UsageError(f"arm {text!r}: unknown backend {match[1]!r}: choose one of {', '.join(known)}")
+        raise UsageError(tell("arm {text}: unknown backend {backend}: choose one of {known}", text=repr(text),
+                              backend=repr(match[1]), known=", ".join(known)))
     options = match[2].split("+") if match[2] else []
     fault = next(filter(None, (_unknown(spec, option) for option in options)), None) or _contradiction(spec, options)
     if fault is not None:
-        raise UsageError(f"arm {text!r}: {fault}")
+        raise UsageError(tell("arm {text}: {fault}", text=repr(text), fault=fault))
     return Arm(spec.name, tuple(sorted(options)), spec)
 
 
@@ -301,26 +311,29 @@ def _unknown(spec: BackendSpec, option: str) -> str | None:
         return None
     name = option.partition("=")[0]
     if name in spec.choices:
-        return f"{name} is one of {', '.join(f'{name}={value}' for value in spec.choices[name])}, not {option!r}"
-    return f"unknown option {option!r}: {spec.name} has {', '.join(spec.words) or 'none'}"
+        return tell("{name} is one of {choices}, not {option}", name=name,
+                    choices=", ".join(f"{name}={value}" for value in spec.choices[name]), option=repr(option))
+    return tell("unknown option {option}: {backend} has {options}", option=repr(option), backend=spec.name,
+                options=", ".join(spec.words) or tell("none"))
 
 
 def _contradiction(spec: BackendSpec, options: list[str]) -> str | None:
     """Why options of a backend do not go together; None where they do."""
     if len(set(options)) < len(options):
-        return "an option is given twice"
+        return tell("an option is given twice")
     if BEST in options and len(options) > 1:
-        return f"{BEST} stands for options of its own, by device and machine: leave it or the others out"
+        return tell("{best} stands for options of its own, by device and machine: leave it or the others out",
+                    best=BEST)
     for option in options:
         if (other := spec.needs.get(option)) is not None and other not in options:
-            return f"{option} only changes {other}: add {other}, or leave it out"
+            return tell("{option} only changes {other}: add {other}, or leave it out", option=option, other=other)
     halves = {option for option in options if spec.formats.get(option, "tf32") != "tf32"}
     clashes = [sorted(halves)]
     for name in spec.choices:
         chosen = [option for option in options if option.startswith(f"{name}=")]
         clashes += [chosen, *([one, *chosen] for one in options if chosen and name in spec.decides.get(one, ()))]
     clash = next((each for each in clashes if len(each) > 1), None)
-    return None if clash is None else f"{' and '.join(clash)} exclude each other: choose one"
+    return clash and tell("{options} exclude each other: choose one", options=tell(" and ").join(clash))
 
 
 def leading_arm(text: str, known: Mapping[str, BackendSpec] | None = None) -> tuple[Arm, str] | None:
@@ -343,8 +356,8 @@ def parse_arms(text: str, file: str | None = None) -> tuple[Arm, ...]:
     """
     parts = text.split(",")
     if not any(part.strip() for part in parts):
-        raise UsageError("--arms is empty: give at least one, e.g. --arms pytorch,jittor")
+        raise UsageError(tell("--arms is empty: give at least one, e.g. --arms pytorch,jittor"))
     if not all(part.strip() for part in parts):
-        raise UsageError(f"--arms {text}: a name is missing beside a comma")
+        raise UsageError(tell("--arms {text}: a name is missing beside a comma", text=text))
     known = specs(file)
     return tuple(parse_arm(part, known) for part in parts)

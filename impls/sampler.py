@@ -19,6 +19,7 @@ from impls.recipe import randomness
 from impls.recipe.config import ExperimentConfig, Method, Spacing
 from impls.recipe.schedule import Schedule, steps_down
 from impls.store.diffusers import require_same
+from messages import tell
 
 STEPS = 50
 # The framework's own.
@@ -75,8 +76,10 @@ class BaseSampler(ABC):
         """Images number `first` to `first + n - 1` of a seed: uint8 (n, H, W, C); see `impls.backend.Sampler`."""
         for calls, x in enumerate(self.chain(n, seed, method, steps, eta, spacing, first), start=1):
             if on_step is not None:
-                on_step(calls, partial(self.images, x, self.predicted, first, f" after network call {calls}"))
-        return self.images(x, self.predicted, first, f" after {calls} network call{'s' if calls > 1 else ''}")
+                on_step(calls, partial(self.images, x, self.predicted, first,
+                                       tell(" after network call {number}", number=calls)))
+        return self.images(x, self.predicted, first, tell(" after {count} network calls", count=calls) if calls > 1
+                           else tell(" after {count} network call", count=calls))
 
     def chain(self, n: int, seed: int, method: Method, steps: int | None, eta: float, spacing: Spacing,
               first: int = 0, launch: bool = True) -> Iterator[Tensor]:
@@ -86,8 +89,8 @@ class BaseSampler(ABC):
             UsageError: a number is outside its range, or DDPM is given other steps than T.
         """
         if n < 1 or first < 0 or not 0 <= eta < float("inf"):
-            raise UsageError(f"sampling needs at least one image, a first number and an eta of 0 or more: "
-                             f"got {n} images from number {first} with eta {eta}")
+            raise UsageError(tell("sampling needs at least one image, a first number and an eta of 0 or more: got "
+                                  "{count} images from number {first} with eta {eta}", count=n, first=first, eta=eta))
         chosen = self.config.sample
         path = steps_down(self.schedule.T, method, steps, spacing, chosen.steps_offset, chosen.set_alpha_to_one)
         visited = [t for t, _ in path]
@@ -132,7 +135,7 @@ class BaseSampler(ABC):
         if self.config.sample.randomness == "matched":
             numbers = range(first, first + n)
             return lambda t: self.to_device(randomness.image_noise(seed, numbers, t, shape))
-        start = int(randomness.stream(seed, "framework sampling", first).integers(2**31))
+        start = int(randomness.stream(seed, "framework sampling", first).integers(2**31))  # English
         return self.native_noise((n, *shape), start)
 
     def walk(self) -> Iterator[Tensor]:

@@ -17,6 +17,7 @@ from impls.recipe.config import ExperimentConfig
 from impls.recipe.scaling import BACKOFF, LossScale
 from impls.recipe.validation import held_out_loss
 from impls.store.diffusers import require_fit
+from messages import tell
 
 # The framework's own.
 Tensor = Any
@@ -45,8 +46,8 @@ class BaseTrainer(ABC):
     def __init__(self, config: ExperimentConfig, info: BackendInfo, group: Group | None = None) -> None:
         self.config, self.info, self.group = config, info, group
         if group is not None and config.train.randomness != "matched":
-            raise UsageError("several ranks need train.randomness matched: a framework's own generator does not tell "
-                             "their images apart")
+            raise UsageError(tell("several ranks need train.randomness matched: a framework's own generator does not "
+                                  "tell their images apart"))
         self.share = range(config.train.batch_size) if group is None else group.ranks.share(config.train.batch_size)
         self.steps_done = 0
         # Of a training that this one goes on from: its steps left out are missing in Adam's count for good.
@@ -189,9 +190,10 @@ class BaseTrainer(ABC):
             UsageError: randomness is not matched, so that batch is not known before it is drawn; or this is a rank.
         """
         if self.group is not None:
-            raise UsageError("gradients are asked of one process, not of a rank")
+            raise UsageError(tell("gradients are asked of one process, not of a rank"))
         if self.config.train.randomness != "matched":
-            raise UsageError("gradients need train.randomness matched: only then is the next batch known beforehand")
+            raise UsageError(tell("gradients need train.randomness matched: only then is the next batch known "
+                                  "beforehand"))
         x0 = self.batches.batch(self.steps_done)
         scale = 1.0 if self.optimizer.scaler is None else self.optimizer.loss_scale().scale
         loss, grads = self.differentiate(x0, scale)

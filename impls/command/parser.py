@@ -6,14 +6,25 @@ import argparse
 import re
 import shutil
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from impls import VERSION
 from impls.errors import UsageError
-from messages import LANGUAGES, tell
+from messages import LANGUAGES, marked, shown, tell
 
 NARROWEST, WIDEST = 40, 100
+# What argparse itself says of a command line that it cannot read.
+ARGPARSE = (
+    marked("the following arguments are required: {names}"),
+    marked("unrecognized arguments: {words}"),
+    marked("{option}: invalid choice: {value} (choose from {choices})"),
+    marked("{option}: not allowed with argument {other}"),
+    marked("{option}: ignored explicit argument {value}"),
+    marked("{option}: its value is missing (one that begins with - is written --name=-1)"),
+    marked("one of the arguments {names} is required"),
+    marked("argument {name}: invalid choice: {value} (choose from {choices})"),
+)
 
 
 class Help(argparse.HelpFormatter):
@@ -22,6 +33,11 @@ class Help(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
         columns = shutil.get_terminal_size().columns
         super().__init__(prog, max_help_position=26, width=min(max(columns, NARROWEST), WIDEST) - 2)
+
+    def add_usage(self, usage: str | None, actions: Iterable[argparse.Action], groups: Iterable[Any],
+                  prefix: str | None = None) -> None:
+        """How the command is called."""
+        super().add_usage(usage, actions, groups, tell("usage: ") if prefix is None else prefix)
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
@@ -53,8 +69,10 @@ class Switch(argparse.Action):
         negated = (option_string or "").startswith("--no-")
         word = "true" if values is None else str(values).lower()
         if word not in ("true", "false") or (negated and values is not None):
-            raise argparse.ArgumentError(None, f"{option_string}: expected {'no value' if negated else 'true or false'}"
-                                               f", got {values!r}")
+            message = (tell("{option}: expected no value, got {value}", option=option_string, value=repr(values))
+                       if negated else
+                       tell("{option}: expected true or false, got {value}", option=option_string, value=repr(values)))
+            raise argparse.ArgumentError(None, message)
         setattr(namespace, self.dest, (word == "true") != negated)
 
 
@@ -62,7 +80,7 @@ class Spoken(argparse.Action):
     """`--lang`: checked here and heeded before, by `process.run`, so that faults are told in that language too."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
-        super().__init__(option_strings, dest, default=argparse.SUPPRESS, **settings)
+        super().__init__(option_strings, dest, **{**settings, "default": argparse.SUPPRESS})
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
                  option_string: str | None = None) -> None:
@@ -80,10 +98,12 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, more_languages: Sequence[str] = (), **settings: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, "formatter_class": Help, **settings})
+        super().__init__(**{"allow_abbrev": False, "formatter_class": Help, "add_help": False, **settings})
+        self._positionals.title, self._optionals.title = tell("positional arguments"), tell("options")
+        self.add_argument("-h", "--help", action="help", help=tell("show this help message and exit"))
         self.add_argument("--lang", action=Spoken, choices=(*LANGUAGES, *more_languages),
                           help=tell("language of the terminal and of pages (default: by LANG)"))
-        self.add_argument("--version", action="version", version=f"ddpm-bench {VERSION}",
+        self.add_argument("--version", action="version", version=f"ddpm-bench {VERSION}",  # English
                           help=tell("show the version and exit"))
 
     def error(self, message: str) -> NoReturn:
@@ -95,14 +115,15 @@ class Parser(argparse.ArgumentParser):
         told = re.sub(r"^argument (--\S+?)(?:/\S+)?: ", r"\1: ", message)
         told = re.sub(r": expected (one|at least one) argument$", ": its value is missing (one that begins with - is "
                       "written --name=-1)", told)
-        raise UsageError(f"{told} (see {self.prog} --help)")
+        raise UsageError(tell("{fault} (see {command} --help)", fault=shown(told), command=self.prog))
 
 
 def one_of(words: Sequence[str]) -> Callable[[str], str]:
     """What parses an option's value as one of these words."""
     def word(text: str) -> str:
         if text not in words:
-            raise argparse.ArgumentTypeError(f"invalid choice {text[:80]!r}: choose from {', '.join(words)}")
+            raise argparse.ArgumentTypeError(tell("invalid choice {value}: choose from {choices}",
+                                                  value=repr(text[:80]), choices=", ".join(words)))
         return text
     return word
 
@@ -112,14 +133,15 @@ def perhaps(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda text: None if text in ("none", "None") else kind(text)
 
 
-def _number(kind: Callable[[str], Any], what: str) -> Callable[[str], Any]:
+def _number(kind: Callable[[str], Any], message: str) -> Callable[[str], Any]:
     def number(text: str) -> Any:
         try:
             return kind(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"expected {what}, got {text[:80]!r}") from error
+            raise argparse.ArgumentTypeError(tell(message, value=repr(text[:80]))) from error
     return number
 
 
 # What parse an option's value.
-whole_number, any_number = _number(int, "a whole number"), _number(float, "a number")
+whole_number = _number(int, marked("expected a whole number, got {value}"))
+any_number = _number(float, marked("expected a number, got {value}"))

@@ -14,6 +14,7 @@ from types import FrameType
 import messages
 from impls.command import streams
 from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, StorageError, UsageError
+from messages import tell
 
 # The disk, not the program, is at fault.
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -39,7 +40,7 @@ def run(prog: str, work: Callable[[list[str]], int | None], argv: Sequence[str] 
     lost = streams.settle()
     if lost is None:
         return status
-    _complain(prog, f"standard output: {lost.strerror}: not all results could be shown")
+    _complain(prog, tell("standard output: {reason}: not all results could be shown", reason=lost.strerror))
     return status or EXIT_FAILED
 
 
@@ -53,7 +54,7 @@ def _status(prog: str, work: Callable[[list[str]], int | None], words: list[str]
     except OSError as error:
         return _os_fault(prog, error)
     except KeyboardInterrupt:
-        print(f"\n{prog}: interrupted", file=sys.stderr)
+        print(f"\n{prog}: {tell('interrupted')}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except SystemExit as stop:
         return _fault(prog, stop.code, EXIT_FAILED) if isinstance(stop.code, str) else stop.code or EXIT_OK
@@ -111,11 +112,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _os_fault(prog: str, error: OSError) -> int:
     if error.errno == errno.ENAMETOOLONG:
-        return _fault(prog, f"{str(error.filename)[:60]}...: the name is too long: choose a shorter one", EXIT_USAGE)
+        return _fault(prog, tell("{path}...: the name is too long: choose a shorter one",
+                                 path=str(error.filename)[:60]), EXIT_USAGE)
     if error.errno not in DISK_FAULTS:
         raise error
-    return _fault(prog, f"{error.filename or 'the disk'}: {error.strerror}: make room on the disk; what was finished "
-                        "before is kept", EXIT_FAILED)
+    return _fault(prog, tell("{path}: {reason}: make room on the disk; what was finished before is kept",
+                             path=error.filename or tell("the disk"), reason=error.strerror), EXIT_FAILED)
 
 
 def _fault(prog: str, message: object, code: int) -> int:
@@ -124,4 +126,5 @@ def _fault(prog: str, message: object, code: int) -> int:
 
 
 def _complain(prog: str, message: object) -> None:
-    print(f"{prog}: error: {said(message)}", file=sys.stderr)
+    # A fault may have come in English, from a worker or a tool.
+    print(tell("{program}: error: {fault}", program=prog, fault=messages.shown(said(message))), file=sys.stderr)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from impls.errors import DataError
 from impls.store.files import replacement
+from messages import tell
 
 Images = NDArray[np.uint8]
 
@@ -42,7 +43,7 @@ def cached(path: Path, build: Callable[[], Images], echo: Callable[[str], None])
             found = file_digest(path)
             if checksum.exists() and checksum.read_text(encoding="ascii", errors="replace").strip() == found:
                 return found
-            echo(f"{path}: the cached images are damaged: building them again")
+            echo(tell("{path}: the cached images are damaged: building them again", path=path))
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(path, error) from error
@@ -68,9 +69,10 @@ def open_images(path: Path) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: no usable cached images ({error}): prepare the data set again") from error
+        raise DataError(tell("{path}: no usable cached images ({error}): prepare the data set again", path=path,
+                             error=error)) from error
     if not isinstance(images, np.memmap) or images.dtype != np.uint8 or images.ndim != 4:
-        raise DataError(f"{path}: not uint8 images (N, H, W, C): prepare the data set again")
+        raise DataError(tell("{path}: not uint8 images (N, H, W, C): prepare the data set again", path=path))
     return images
 
 
@@ -85,6 +87,6 @@ def file_digest(path: Path, algorithm: Literal["sha256", "md5"] = "sha256") -> s
 
 def _unusable(path: Path, error: OSError) -> DataError:
     return DataError(
-        f"{path.parent}: the image cache cannot be used: {error.strerror or error}: "
-        "free some space or choose another folder with XDG_CACHE_HOME"
+        tell("{folder}: the image cache cannot be used: {reason}: free some space or choose another folder with "
+             "XDG_CACHE_HOME", folder=path.parent, reason=error.strerror or error)
     )

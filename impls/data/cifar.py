@@ -21,6 +21,7 @@ from tqdm import tqdm
 from impls.data import download
 from impls.data.array_cache import file_digest
 from impls.errors import DataError
+from messages import marked, tell
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ RELEASE = Release(
     images_per_batch=10_000,
 )
 _MAX_BATCH_BYTES = 1 << 26
-_AGAIN = "delete it and copy or download it again"
+_AGAIN = marked("delete it and copy or download it again")
 
 
 def fetch(root: Path, release: Release, echo: Callable[[str], None]) -> None:
@@ -68,9 +69,9 @@ def fetch(root: Path, release: Release, echo: Callable[[str], None]) -> None:
     Raises:
         DataError: the server cannot be reached, the transfer stalls, or the folder cannot be written.
     """
-    echo(f"downloading CIFAR-10 (170 MB) from {release.url} into {root}; gives up after {download.STALL_S:.0f} s "
-         "without any progress")
-    with download.arriving(root / release.archive, "choose another folder") as partial:
+    echo(tell("downloading CIFAR-10 (170 MB) from {url} into {folder}; gives up after {seconds} s without any progress",
+              url=release.url, folder=root, seconds=f"{download.STALL_S:.0f}"))
+    with download.arriving(root / release.archive, tell("choose another folder")) as partial:
         download.fetch(release.url, partial)
         check(partial, release)
         os.replace(partial, root / release.archive)
@@ -97,7 +98,8 @@ def check(path: Path, release: Release = RELEASE) -> None:
     with _readable(path):
         found = file_digest(path, "md5")
     if found != release.md5:
-        raise DataError(f"{path}: truncated or changed: its MD5 is {found}, CIFAR-10's is {release.md5}: {_AGAIN}")
+        raise DataError(tell("{path}: truncated or changed: its MD5 is {found}, CIFAR-10's is {md5}: {again}",
+                             path=path, found=found, md5=release.md5, again=tell(_AGAIN)))
 
 
 def read(path: Path, release: Release = RELEASE) -> NDArray[np.uint8]:
@@ -111,7 +113,8 @@ def read(path: Path, release: Release = RELEASE) -> NDArray[np.uint8]:
         DataError: a file is missing, truncated, changed, or holds anything but images.
     """
     batches = _folder_batches(path, release) if path.is_dir() else _archive_batches(path, release)
-    bar = tqdm(batches, total=len(release.batches), desc="reading CIFAR-10", unit="batch", disable=None, leave=False)
+    bar = tqdm(batches, total=len(release.batches), desc=tell("reading CIFAR-10"), unit=tell("batch"), disable=None,
+               leave=False)
     return np.concatenate([_images(data, place, release) for place, data in bar])
 
 
@@ -122,7 +125,8 @@ def _folder_batches(folder: Path, release: Release) -> Iterator[tuple[str, bytes
             data = file.read(_MAX_BATCH_BYTES + 1)
         found = hashlib.md5(data, usedforsecurity=False).hexdigest()
         if found != md5:
-            raise DataError(f"{path}: truncated or changed: its MD5 is {found}, the published one {md5}: {_AGAIN}")
+            raise DataError(tell("{path}: truncated or changed: its MD5 is {found}, the published one {md5}: {again}",
+                                 path=path, found=found, md5=md5, again=tell(_AGAIN)))
         yield str(path), data
 
 
@@ -135,7 +139,7 @@ def _archive_batches(archive: Path, release: Release) -> Iterator[tuple[str, byt
             member = members.get(f"{release.folder}/{name}")
             stream = tar.extractfile(member) if member is not None and member.isreg() else None
             if stream is None:
-                raise DataError(f"{place} is missing: {_AGAIN}")
+                raise DataError(tell("{place} is missing: {again}", place=place, again=tell(_AGAIN)))
             yield place, stream.read(_MAX_BATCH_BYTES + 1)
 
 
@@ -143,7 +147,8 @@ def _safe_members(tar: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarIn
     for member in tar:
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts or not (member.isreg() or member.isdir()):
-            raise DataError(f"{archive}: member {member.name!r} is a link, a device or outside the folder: {_AGAIN}")
+            raise DataError(tell("{archive}: member {name} is a link, a device or outside the folder: {again}",
+                                 archive=archive, name=repr(member.name), again=tell(_AGAIN)))
         yield member
 
 
@@ -158,11 +163,11 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"refers to {module}.{name}")
+            raise pickle.UnpicklingError(tell("refers to {module}.{name}", module=module, name=name))
         return super().find_class(module, name)
 
     def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("refers to outside objects")
+        raise pickle.UnpicklingError(tell("refers to outside objects"))
 
 
 def _images(data: bytes, place: str, release: Release) -> NDArray[np.uint8]:
@@ -170,11 +175,13 @@ def _images(data: bytes, place: str, release: Release) -> NDArray[np.uint8]:
         # Python 2 wrote the published batches: latin1 keeps the bytes of its strings.
         content = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
     except Exception as error:  # A hostile pickle can make the unpickler raise anything at all.
-        raise DataError(f"{place}: not a CIFAR-10 batch ({error}): {_AGAIN}") from error
+        raise DataError(tell("{place}: not a CIFAR-10 batch ({error}): {again}", place=place, error=error,
+                             again=tell(_AGAIN))) from error
     pixels = content.get("data") if isinstance(content, dict) else None
     shape = (release.images_per_batch, 3 * 32 * 32)
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != shape:
-        raise DataError(f"{place}: not a CIFAR-10 batch (no uint8 pixels of shape {shape}): {_AGAIN}")
+        raise DataError(tell("{place}: not a CIFAR-10 batch (no uint8 pixels of shape {shape}): {again}", place=place,
+                             shape=shape, again=tell(_AGAIN)))
     return np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
@@ -184,8 +191,9 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise DataError(f"{path}: missing: {_AGAIN}") from error
+        raise DataError(tell("{path}: missing: {again}", path=path, again=tell(_AGAIN))) from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise DataError(tell("{path}: cannot be read: {reason}", path=path, reason=error.strerror or error)) from error
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: not a readable archive ({error}): {_AGAIN}") from error
+        raise DataError(tell("{path}: not a readable archive ({error}): {again}", path=path, error=error,
+                             again=tell(_AGAIN))) from error

@@ -17,6 +17,7 @@ import numpy as np
 from impls.data import cifar, idx, synthetic
 from impls.data.array_cache import Images, cached, default_folder, open_images
 from impls.errors import DataError
+from messages import plural, recorded, shown, tell
 
 DatasetName = Literal["auto", "cifar10", "fashion-mnist", "digits", "synthetic"]
 NAMES: tuple[DatasetName, ...] = get_args(DatasetName)
@@ -77,7 +78,7 @@ class Source:
 
     def file(self, repeated: bool) -> str:
         """The name of the cache file, which changes whenever its images would."""
-        own = f"/{GREY} channel" if CHANNELS[self.name] == GREY and not repeated else ""
+        own = f"/{GREY} channel" if CHANNELS[self.name] == GREY and not repeated else ""  # English
         key = hashlib.sha256(f"{_CONVERSION}/{self.name}/{self.fingerprint}{own}".encode()).hexdigest()[:16]
         return f"{self.name}-{key}.npy"
 
@@ -100,21 +101,26 @@ def prepare(name: str, data_root: Path | None = None, cache_dir: Path | None = N
             many channels.
     """
     if name not in NAMES:
-        raise DataError(f"unknown data set {name!r}: choose one of {', '.join(NAMES)}")
+        raise DataError(tell("unknown data set {name}: choose one of {names}", name=repr(name), names=", ".join(NAMES)))
     if data_root is not None and not os.path.isdir(data_root):
-        raise DataError(f"data folder {data_root}: no such folder: create it or correct the path")
+        raise DataError(tell("data folder {data_root}: no such folder: create it or correct the path",
+                             data_root=data_root))
     cache_dir = cache_dir or default_folder()
     source = _choose(name, data_root or cache_dir / "data", echo)
     own = CHANNELS[source.name]
     if channels not in (None, own) and (own, channels) != (GREY, COLOUR):
-        raise DataError(f"data set {source.name} has images of {own} channel{'s' * (own > 1)}, the network is for "
-                        f"{channels}: choose another data set, or another model.image_channels for a new network")
+        raise DataError(tell("data set {name} has images of {own}, the network is for {channels}: choose another data "
+                             "set, or another model.image_channels for a new network", name=source.name,
+                             own=plural(own, "channel"), channels=channels))
     repeated = own == GREY and channels == COLOUR
     path = cache_dir / source.file(repeated)
     digest = cached(path, (lambda: source.build().repeat(COLOUR, axis=-1)) if repeated else source.build, echo)
     count, height, width, depth = open_images(path).shape
-    said = f"{height}x{width}x{depth}{', grey repeated' if repeated else ''}"
-    echo(f"data set {source.name}: {count} images {said}; {source.why}")
+    shape = f"{height}x{width}x{depth}"
+    echo(tell("data set {name}: {count} images {shape}, grey repeated; {source}", name=source.name, count=count,
+              shape=shape, source=shown(source.why)) if repeated else
+         tell("data set {name}: {count} images {shape}; {source}", name=source.name, count=count, shape=shape,
+              source=shown(source.why)))
     return Dataset(source.name, path, count, (height, width, depth), digest, source.why)
 
 
@@ -125,9 +131,10 @@ def _choose(name: str, root: Path, echo: Echo) -> Source:
         found = _find_fashion_mnist(root)
         if found is None:
             raise DataError(
-                f"fashion-mnist is neither in {root} nor in {FASHION_SYSTEM_FOLDER}: put {FASHION_FILES[0]} from "
-                f"https://github.com/zalandoresearch/fashion-mnist into {root}, "
-                "or install the Debian package dataset-fashion-mnist"
+                tell("fashion-mnist is neither in {root} nor in {fashion_system_folder}: put {fashion_files} from "
+                     "https://github.com/zalandoresearch/fashion-mnist into {root}, or install the Debian package "
+                     "dataset-fashion-mnist", root=root, fashion_system_folder=FASHION_SYSTEM_FOLDER,
+                     fashion_files=FASHION_FILES[0])
             )
         return found
     if name == "digits":
@@ -144,12 +151,13 @@ def _automatic(root: Path, echo: Echo) -> Source:
         return _download_cifar10(root, echo)
     except DataError as error:
         echo(str(error))
-    reason = f"auto: cifar10 is not in {root} and could not be downloaded"
     if fashion := _find_fashion_mnist(root):
-        return replace(fashion, why=f"{fashion.why} ({reason})")
+        return replace(fashion, why=recorded("{source} (auto: cifar10 is not in {root} and could not be downloaded)",
+                                             source=fashion.why, root=root))
     digits = _digits()
-    reason += f"; fashion-mnist is neither there nor in {FASHION_SYSTEM_FOLDER}"
-    return replace(digits, why=f"{digits.why} ({reason})")
+    return replace(digits, why=recorded(
+        "{source} (auto: cifar10 is not in {root} and could not be downloaded; fashion-mnist is neither there nor in "
+        "{folder})", source=digits.why, root=root, folder=FASHION_SYSTEM_FOLDER))
 
 
 def _find_cifar10(root: Path) -> Source | None:
@@ -158,7 +166,8 @@ def _find_cifar10(root: Path) -> Source | None:
         return None
     # Also when the converted images are cached: a damaged original must not pass because it once was good.
     cifar.check(path, cifar.RELEASE)
-    return Source("cifar10", cifar.RELEASE.md5, lambda: cifar.read(path, cifar.RELEASE), f"read from {path}")
+    return Source("cifar10", cifar.RELEASE.md5, lambda: cifar.read(path, cifar.RELEASE),
+                  recorded("read from {path}", path=path))
 
 
 def _download_cifar10(root: Path, echo: Echo) -> Source:
@@ -166,12 +175,14 @@ def _download_cifar10(root: Path, echo: Echo) -> Source:
         cifar.fetch(root, cifar.RELEASE, echo)
     except DataError as error:
         raise DataError(
-            f"cifar10 is not in {root} and could not be downloaded ({error}): put {cifar.RELEASE.archive} from "
-            f"{cifar.RELEASE.url} into {root}, or choose --dataset fashion-mnist, digits or synthetic"
+            tell("cifar10 is not in {root} and could not be downloaded ({error}): put {archive} from {url} into "
+                 "{root}, or choose --dataset fashion-mnist, digits or synthetic", root=root, error=error,
+                 archive=cifar.RELEASE.archive, url=cifar.RELEASE.url)
         ) from error
     found = _find_cifar10(root)
     if found is None:
-        raise DataError(f"cifar10 was downloaded but is no longer in {root}: does another program clean this folder?")
+        raise DataError(tell("cifar10 was downloaded but is no longer in {root}: does another program clean this "
+                             "folder?", root=root))
     return found
 
 
@@ -186,10 +197,12 @@ def _find_fashion_mnist(root: Path) -> Source | None:
     digest = hashlib.sha256(data).hexdigest()
     if digest != FASHION_SHA256:
         raise DataError(
-            f"{path}: not Fashion-MNIST's training images (plain MNIST, or changed): SHA-256 of the unpacked file is "
-            f"{digest}, expected {FASHION_SHA256}: copy it here again"
+            tell("{path}: not Fashion-MNIST's training images (plain MNIST, or changed): SHA-256 of the unpacked file "
+                 "is {digest}, expected {fashion_sha256}: copy it here again", path=path, digest=digest,
+                 fashion_sha256=FASHION_SHA256)
         )
-    return Source("fashion-mnist", digest, lambda: padded(images), f"read from {path}")
+    return Source("fashion-mnist", digest, lambda: padded(images),
+                  recorded("read from {path}", path=path))
 
 
 def padded(images: Images) -> Images:
@@ -207,9 +220,12 @@ def _digits() -> Source:
         resized = [Image.fromarray(one).resize((SIZE, SIZE), Image.Resampling.BILINEAR) for one in grey]
         return padded(np.stack([np.asarray(one) for one in resized]))
 
-    return Source("digits", f"scikit-learn digits, bilinear to {SIZE}", build, "scikit-learn's digits, always there")
+    return Source("digits", f"scikit-learn digits, bilinear to {SIZE}", build,  # English
+                  recorded("scikit-learn's digits, always there"))
 
 
 def _synthetic() -> Source:
-    fingerprint = f"{synthetic.COUNT} images of {synthetic.SIZE}, seed {synthetic.SEED}"
-    return Source("synthetic", fingerprint, synthetic.images, f"generated: {fingerprint}")
+    fingerprint = f"{synthetic.COUNT} images of {synthetic.SIZE}, seed {synthetic.SEED}"  # English
+    return Source("synthetic", fingerprint, synthetic.images, recorded(
+        "generated: {count} images of {size}, seed {seed}", count=synthetic.COUNT, size=synthetic.SIZE,
+        seed=synthetic.SEED))

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from impls.errors import DataError
 from impls.store.files import staging
+from messages import tell
 
 STALL_S = 45.0
 # Of any single wait for the server; without it a lost connection hangs for ever.
@@ -46,7 +47,8 @@ def arriving(path: Path, advice: str) -> Iterator[Path]:
         try:
             folder = opened.enter_context(staging(path))
         except OSError as error:
-            raise DataError(f"{path.parent}: cannot be written: {error.strerror}: {advice}") from error
+            raise DataError(tell("{folder}: cannot be written: {reason}: {advice}", folder=path.parent,
+                                 reason=error.strerror, advice=advice)) from error
         yield folder / path.name
 
 
@@ -80,7 +82,8 @@ def watch(command: Sequence[str], folder: Path, stall_s: float) -> None:
                 if grown != size:
                     size, since = grown, now
                 elif now - since > stall_s:
-                    raise DataError(f"nothing arrived for {stall_s:.0f} s, or next to nothing")
+                    raise DataError(tell("nothing arrived for {seconds} s, or next to nothing",
+                                         seconds=f"{stall_s:.0f}"))
                 time.sleep(_POLL_S)
         finally:
             if process.poll() is None:
@@ -88,7 +91,8 @@ def watch(command: Sequence[str], folder: Path, stall_s: float) -> None:
         output.seek(0)
         said = output.read().strip()
     if process.returncode:
-        raise DataError(said.split("\n")[-1] or f"the download ended with status {process.returncode}")
+        raise DataError(said.split("\n")[-1] or tell("the download ended with status {status}",
+                                                     status=process.returncode))
 
 
 def main(url: str, path: str) -> int:
@@ -100,7 +104,8 @@ def main(url: str, path: str) -> int:
     headers = getattr(source, "headers", None)
     if headers is not None and headers.get_content_type() == "text/html":
         source.close()
-        return _failed(f"a web page came in place of the file, from {source.url}: the login of a network or a proxy?",
+        return _failed(tell("a web page came in place of the file, from {url}: the login of a network or a proxy?",
+                            url=source.url),
                        url)
     # What is still to come; None where the server does not tell.
     size = getattr(source, "length", None)
@@ -110,18 +115,18 @@ def main(url: str, path: str) -> int:
             while block := source.read(_BLOCK):
                 bar.update(file.write(block))
     except (OSError, HTTPException, ValueError) as error:
-        return _failed(f"the download broke off: {error}", url)
+        return _failed(tell("the download broke off: {error}", error=error), url)
     if size is not None and bar.n < size:
-        return _failed(f"the download broke off: {size - bar.n} bytes are missing", url)
+        return _failed(tell("the download broke off: {count} bytes are missing", count=size - bar.n), url)
     return 0
 
 
 def _refusal(error: Exception) -> str:
     if isinstance(error, HTTPError):
-        return f"the server answers {error.code}: {error.reason}"
+        return tell("the server answers {code}: {reason}", code=error.code, reason=error.reason)
     if isinstance(error, OSError):
-        return f"the server does not answer: {getattr(error, 'reason', error)}"
-    return f"no web server answers: {error}"
+        return tell("the server does not answer: {reason}", reason=getattr(error, "reason", error))
+    return tell("no web server answers: {error}", error=error)
 
 
 def _failed(reason: str, url: str) -> int:
@@ -130,7 +135,7 @@ def _failed(reason: str, url: str) -> int:
     proxy = None if proxy_bypass(place.hostname or "") else getproxies().get(place.scheme)
     # Its address may hold a password.
     address = (proxy or "").rpartition("@")[2].rpartition("://")[2]
-    through = f" (through the proxy {address.rstrip('/')})" if proxy else ""
+    through = tell(" (through the proxy {address})", address=address.rstrip("/")) if proxy else ""
     line = " ".join(reason.split())
     print("".join(char if char.isprintable() else "?" for char in line)[:_MOST_SAID] + through)
     return 1

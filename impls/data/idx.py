@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impls.errors import DataError
+from messages import tell
 
 _UINT8_3D = 0x00000803
 _HEADER = struct.Struct(">IIII")
@@ -34,11 +35,12 @@ def read_bytes(path: Path) -> bytes:
             else:
                 data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise DataError(tell("{path}: cannot be read: {reason}", path=path, reason=error.strerror or error)) from error
     except (EOFError, zlib.error) as error:
-        raise DataError(f"{path}: truncated or damaged gzip file: copy it here again") from error
+        raise DataError(tell("{path}: truncated or damaged gzip file: copy it here again", path=path)) from error
     if len(data) > MAX_BYTES:
-        raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MiB: not an IDX file of the MNIST family")
+        raise DataError(tell("{path}: larger than {most} MiB: not an IDX file of the MNIST family", path=path,
+                             most=MAX_BYTES >> 20))
     return data
 
 
@@ -53,11 +55,14 @@ def parse_images(data: bytes, source: str) -> NDArray[np.uint8]:
         DataError: no IDX file of uint8 images, or its length does not fit its header.
     """
     if len(data) < _HEADER.size:
-        raise DataError(f"{source}: {len(data)} bytes are too few for an IDX file: copy it here again")
+        raise DataError(tell("{source}: {count} bytes are too few for an IDX file: copy it here again", source=source,
+                             count=len(data)))
     magic, n, height, width = _HEADER.unpack_from(data)
     if magic != _UINT8_3D:
-        raise DataError(f"{source}: starts with {magic:#010x}, not with {_UINT8_3D:#010x}: not an IDX file of images")
+        raise DataError(tell("{source}: starts with {found}, not with {expected}: not an IDX file of images",
+                             source=source, found=f"{magic:#010x}", expected=f"{_UINT8_3D:#010x}"))
     expected, found = n * height * width, len(data) - _HEADER.size
     if found != expected or expected == 0:
-        raise DataError(f"{source}: {found} bytes of pixels, its header says {expected}: copy it here again")
+        raise DataError(tell("{source}: {found} bytes of pixels, its header says {expected}: copy it here again",
+                             source=source, found=found, expected=expected))
     return np.frombuffer(data, dtype=np.uint8, offset=_HEADER.size).reshape(n, height, width)

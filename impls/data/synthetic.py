@@ -25,7 +25,7 @@ def images(count: int = COUNT, size: int = SIZE, seed: int = SEED) -> NDArray[np
 
 
 def _block(size: int, seed: int, index: int) -> NDArray[np.uint8]:
-    random = stream(seed, "synthetic images", index)
+    random = stream(seed, "synthetic images", index)  # English
     grid = (np.arange(size) + 0.5) / size
     y, x = grid[:, None], grid[None, :]
 

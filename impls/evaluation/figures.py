@@ -28,16 +28,17 @@ from impls.evaluation.inputs.statistics import Published
 from impls.evaluation.intervals import NONE, Interval, Partition, Study, jackknife
 from impls.evaluation.networks import Extracted, FeatureSpec, Floats
 from impls.evaluation.results import Difference, Figure, Metric
+from messages import marked, recorded
 
 # Fewer leave the covariance of Inception's features without full rank.
 FULL_RANK = 2048
-NO_SCORE = "the Inception Score is defined over Inception's classes"
+NO_SCORE = marked("the Inception Score is defined over Inception's classes")
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 # Of each side: all pairs of distances are held in memory.
 PRC_MOST = 10_000
 NEIGHBOURS = 3
 IS_SPLITS = 10
-NO_FEATURES = "needs features of the real images; the reference is statistics alone"
+NO_FEATURES = marked("needs features of the real images; the reference is statistics alone")
 Statistics = dict[str, NDArray[Any]]
 
 
@@ -97,7 +98,7 @@ def figures(drawn: Extracted, real: Real, spec: FeatureSpec, seed: int) -> Found
     # The interval lies around the published figure; the two computations agree to rounding.
     found = [_figure("fd", value, jackknife(value, study.left_out))]
     if study.extrapolated is None:
-        found.append(_none("fd-extrapolated", f"needs {intervals.LADDER_LEAST} images"))
+        found.append(_none("fd-extrapolated", recorded("needs {count} images", count=intervals.LADDER_LEAST)))
     else:
         found.append(_figure("fd-extrapolated", study.extrapolated,
                              jackknife(study.extrapolated, study.extrapolated_left_out)))
@@ -119,15 +120,20 @@ def warnings(images: int, spec: FeatureSpec) -> list[str]:
     """What a reader must know before quoting the distance."""
     found = []
     if images >= intervals.LADDER_LEAST and images // 4 <= spec.feature_size:
-        found.append(f"the distance at infinitely many images is a rough guess: a quarter of {images} images is "
-                     f"fewer than the {spec.feature_size} features, and there the bias does not fall with 1/n")
+        found.append(recorded("the distance at infinitely many images is a rough guess: a quarter of {images} images "
+                              "is fewer than the {features} features, and there the bias does not fall with 1/n",
+                              images=images, features=spec.feature_size))
     if images >= FULL_RANK and images > spec.feature_size:
         return found
-    rank = (f"; the covariance of {spec.feature_size} features over so few has no full rank"
-            if images <= spec.feature_size else "")
+    needed = max(FULL_RANK, spec.feature_size + 1)
     found.append(
-        f"{images} images are fewer than the {max(FULL_RANK, spec.feature_size + 1)} that the distance needs{rank}: "
-        "it is biased upwards; compare it only at the same number of images, and rather use the KID, which is unbiased")
+        recorded("{images} images are fewer than the {needed} that the distance needs; the covariance of {features} "
+                 "features over so few has no full rank: it is biased upwards; compare it only at the same number of "
+                 "images, and rather use the KID, which is unbiased", images=images, needed=needed,
+                 features=spec.feature_size) if images <= spec.feature_size else
+        recorded("{images} images are fewer than the {needed} that the distance needs: it is biased upwards; compare "
+                 "it only at the same number of images, and rather use the KID, which is unbiased", images=images,
+                 needed=needed))
     return found
 
 
@@ -198,7 +204,7 @@ def _score(drawn: Extracted, plan: Partition, spec: FeatureSpec, seed: int) -> F
         return _none("is", NO_SCORE)
     logits = drawn.logits
     if len(logits) < IS_SPLITS:
-        return _none("is", f"needs {IS_SPLITS} images")
+        return _none("is", recorded("needs {count} images", count=IS_SPLITS))
     value = inception_score(logits, seed)
     left_out = intervals.left_out(plan, score_of_parts(logits, seed))
     return _figure("is", value, jackknife(value, left_out))
@@ -209,7 +215,7 @@ def _precision_recall(drawn: Extracted, real: Real, seed: int) -> list[Figure]:
         return [_none("precision", NO_FEATURES), _none("recall", NO_FEATURES)]
     ours, theirs = drawn.features[: PRC_MOST], real.features[: PRC_MOST]
     if min(len(ours), len(theirs)) <= NEIGHBOURS:
-        reason = f"needs {NEIGHBOURS + 1} images"
+        reason = recorded("needs {count} images", count=NEIGHBOURS + 1)
         return [_none("precision", reason), _none("recall", reason)]
     precision, recall = precision_recall(ours, theirs)
     plan = intervals.partition(len(ours), seed)
@@ -223,7 +229,7 @@ def _precision_recall(drawn: Extracted, real: Real, seed: int) -> list[Figure]:
 
 
 def _figure(metric: Metric, value: float, interval: Interval) -> Figure:
-    few = f"no interval: needs {intervals.GROUPS[-1][0]} images"
+    few = recorded("no interval: needs {count} images", count=intervals.GROUPS[-1][0])
     return Figure(metric=metric, value=value, ci_low=interval.low, ci_high=interval.high,
                   reason=few if interval.low is None else None)
 
@@ -233,9 +239,8 @@ def _none(metric: Metric, reason: str) -> Figure:
 
 
 def _interval(plan: Partition) -> str:
-    given = "the real images are taken as given"
     if not plan.groups:
-        return f"95 %, Wilson's for precision alone; {given}"
+        return recorded("95 %, Wilson's for precision alone; the real images are taken as given")
     size = len(plan.groups[0][0])
-    return (f"95 %, t over a jackknife that leaves out each of {len(plan.groups)} random groups of {size} images; "
-            f"Wilson's for precision; {given}")
+    return recorded("95 %, t over a jackknife that leaves out each of {groups} random groups of {size} images; "
+                    "Wilson's for precision; the real images are taken as given", groups=len(plan.groups), size=size)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from messages import marked, shown, tell
+
 Metric = Literal["fd", "fd-extrapolated", "kid", "is", "precision", "recall"]
 NAMES: dict[str, str] = {
-    "fd-extrapolated": "  at infinitely many images", "kid": "KID", "is": "Inception Score",
+    "fd-extrapolated": marked("  at infinitely many images"), "kid": "KID", "is": marked("Inception Score"),
     "precision": "precision", "recall": "recall",
 }
 
@@ -113,38 +116,51 @@ def table(found: Evaluation) -> str:
     """An evaluation for people, on several lines."""
     features = found.features
     lines = [
-        f"features   {features.extractor}: {features.feature_size} of every image at {features.input_size}x"
-        f"{features.input_size}; weights {features.weights_sha256[:16]}...",
-        f"reference  {_reference(found.reference)}",
+        tell("features   {name}: {count} of every image at {size}x{size}; weights {sha256}...",
+             name=features.extractor, count=features.feature_size, size=features.input_size,
+             sha256=features.weights_sha256[:16]),
+        tell("reference  {reference}", reference=_reference(found.reference)),
     ]
     for number, one in enumerate(found.sets):
-        lines += ["", f"set {number}      {one.path}: {one.images} images, {one.images_per_s:.0f} images/s"]
+        lines += ["", tell("set {number}      {path}: {count} images, {speed} images/s", number=number,
+                           path=one.path, count=one.images, speed=f"{one.images_per_s:.0f}")]
         lines += _figures(one, features.label)
     for difference in found.differences:
-        lines += ["", f"{features.label} of set {difference.a} less that of set {difference.b}: {difference.value:+.4g}"
+        lines += ["", tell("{label} of set {a} less that of set {b}: {value}", label=features.label, a=difference.a,
+                           b=difference.b, value=f"{difference.value:+.4g}")
                   + _between(difference.ci_low, difference.ci_high)]
     return "\n".join(lines)
 
 
 def _reference(found: ReferenceFacts | StatisticsFacts) -> str:
     if isinstance(found, StatisticsFacts):
-        return f"{found.dataset}: statistics of {found.feature_size} features, SHA-256 {found.sha256}; {found.note}"
-    rate = "features from the cache" if found.cached else f"{found.images_per_s:.0f} images/s"
-    return f"{found.dataset}: {found.split}; {rate}"
+        return tell("{dataset}: statistics of {count} features, SHA-256 {sha256}; {note}", dataset=found.dataset,
+                    count=found.feature_size, sha256=found.sha256, note=shown(found.note))
+    rate = (tell("features from the cache") if found.cached else
+            tell("{speed} images/s", speed=f"{found.images_per_s:.0f}"))
+    return tell("{dataset}: {split}; {rate}", dataset=found.dataset, split=shown(found.split), rate=rate)
 
 
 def _figures(one: SetResult, label: str) -> Iterator[str]:
     for figure in one.figures:
         name = NAMES.get(figure.metric, label)
+        name = name if name in (figure.metric, label) else tell(name)
         value = "n/a" if figure.value is None else f"{figure.value:.4g}" + _between(figure.ci_low, figure.ci_high)
-        yield f"  {name:<32} {value}" + (f" ({figure.reason})" if figure.reason else "")
+        yield f"  {_wide(name, 32)} {value}" + (f" ({shown(figure.reason)})" if figure.reason else "")
     if len(one.ladder) > 1:
-        yield f"  {label} by images: " + ", ".join(f"{rung.images}: {rung.value:.4g}" for rung in one.ladder)
-    yield f"  intervals: {one.interval}"
-    yield from (f"  warning: {text}" for text in one.warnings)
+        yield tell("  {label} by images: {values}", label=label,
+                   values=", ".join(f"{rung.images}: {rung.value:.4g}" for rung in one.ladder))
+    yield tell("  intervals: {text}", text=shown(one.interval))
+    yield from (tell("  warning: {text}", text=shown(text)) for text in one.warnings)
     if one.nearest is not None:
-        yield (f"  nearest: {one.nearest.picture}; distances {min(one.nearest.distances):.3g} to "
-               f"{max(one.nearest.distances):.3g}, between real images typically {one.nearest.typical:.3g}")
+        yield tell("  nearest: {picture}; distances {least} to {most}, between real images typically {typical}",
+                   picture=one.nearest.picture, least=f"{min(one.nearest.distances):.3g}",
+                   most=f"{max(one.nearest.distances):.3g}", typical=f"{one.nearest.typical:.3g}")
+
+
+def _wide(text: str, columns: int) -> str:
+    """A text filled up to so many columns of a terminal, where a Chinese character takes two."""
+    return text + " " * (columns - sum(1 + (unicodedata.east_asian_width(one) in "WF") for one in text))
 
 
 def _between(low: float | None, high: float | None) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from impls.errors import UsageError
+from messages import marked, plural, tell
 
 # What a pair must define -> how many arguments each takes.
 FUNCTIONS: Mapping[str, int] = {
@@ -16,7 +17,7 @@ FUNCTIONS: Mapping[str, int] = {
 OPTIONAL: Mapping[str, int] = {"names": 1, "outputs": 2}
 SETTINGS = ("optimizer", "images")
 FRAMEWORKS = ("torch", "jittor")
-SKELETON = "python -m harness.pair init FILE writes one that runs"
+SKELETON = marked("python -m harness.pair init FILE writes one that runs")
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,20 @@ def _source(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"--pair {path}: cannot read it: {error.strerror or error}: {SKELETON}") from error
+        raise UsageError(tell("--pair {path}: cannot read it: {reason}: {skeleton}", path=path,
+                              reason=error.strerror or error, skeleton=tell(SKELETON))) from error
 
 
 def _tree(path: Path, source: bytes) -> ast.Module:
     try:
         return ast.parse(source, str(path))
     except SyntaxError as error:
-        where = f"line {error.lineno}: " if error.lineno else ""
-        raise UsageError(f"{path}: {where}{error.msg}: mend the syntax") from error
+        raise UsageError(
+            tell("{path}: line {line}: {fault}: mend the syntax", path=path, line=error.lineno, fault=error.msg)
+            if error.lineno else
+            tell("{path}: {fault}: mend the syntax", path=path, fault=error.msg)) from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise UsageError(f"{path}: not Python: {error}") from error
+        raise UsageError(tell("{path}: not Python: {error}", path=path, error=error)) from error
 
 
 def _check(path: Path, tree: ast.Module) -> None:
@@ -75,25 +79,31 @@ def _check(path: Path, tree: ast.Module) -> None:
     for node in tree.body:
         for name in _defined(node):
             if isinstance(node, ast.AsyncFunctionDef) and name in known:
-                raise UsageError(f"{path}: {name}() is async: define it by a plain def")
+                raise UsageError(tell("{path}: {name}() is async: define it by a plain def", path=path, name=name))
             expected = known if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else SETTINGS
             # Constants and private names are the file's own business.
             if name in expected or name.startswith("_") or name.isupper():
                 continue
-            kind = "function" if name in known else "setting" if name in SETTINGS else None
-            if kind is not None:
-                raise UsageError(f"{path}: line {node.lineno}: {name} must be a {kind}")
-            raise UsageError(f"{path}: line {node.lineno}: {name} is nothing that a pair has "
-                             f"({', '.join((*known, *SETTINGS))}): call a helper _{name}, a constant {name.upper()}")
+            if name in known:
+                raise UsageError(tell("{path}: line {line}: {name} must be a function", path=path, line=node.lineno,
+                                      name=name))
+            if name in SETTINGS:
+                raise UsageError(tell("{path}: line {line}: {name} must be a setting", path=path, line=node.lineno,
+                                      name=name))
+            raise UsageError(tell("{path}: line {line}: {name} is nothing that a pair has ({known}): call a helper "
+                                  "_{name}, a constant {constant}", path=path, line=node.lineno, name=name,
+                                  known=", ".join((*known, *SETTINGS)), constant=name.upper()))
         for name in _imported(node):
             if name in FRAMEWORKS:
-                raise UsageError(f"{path}: line {node.lineno}: imports {name} for both workers, which have one "
-                                 f"framework each: import it inside {name}_model and {name}_loss")
+                raise UsageError(tell("{path}: line {line}: imports {name} for both workers, which have one "
+                                      "framework each: import it inside {name}_model and {name}_loss", path=path,
+                                      line=node.lineno, name=name))
     for name, count in known.items():
         if name in found:
             _check_arguments(path, found[name], count)
         elif name in FUNCTIONS:
-            raise UsageError(f"{path}: defines no {name}({', '.join(['...'] * count)}): {SKELETON}")
+            raise UsageError(tell("{path}: defines no {name}({arguments}): {skeleton}", path=path, name=name,
+                                  arguments=", ".join(["..."] * count), skeleton=tell(SKELETON)))
 
 
 def _check_arguments(path: Path, function: ast.FunctionDef, count: int) -> None:
@@ -101,8 +111,9 @@ def _check_arguments(path: Path, function: ast.FunctionDef, count: int) -> None:
     places = len(given.posonlyargs) + len(given.args)
     fits = places - len(given.defaults) <= count and (count <= places or given.vararg is not None)
     if not fits or any(default is None for default in given.kw_defaults):
-        raise UsageError(f"{path}: line {function.lineno}: {function.name}() is called with {count} "
-                         f"argument{'' if count == 1 else 's'}, which it does not take")
+        raise UsageError(tell("{path}: line {line}: {name}() is called with {arguments}, which it does not take",
+                              path=path, line=function.lineno, name=function.name,
+                              arguments=plural(count, "argument")))
 
 
 def _defined(node: ast.stmt) -> Iterator[str]:

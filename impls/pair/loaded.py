@@ -19,6 +19,7 @@ from impls.errors import UsageError
 from impls.pair.file import FRAMEWORKS, read_pair
 from impls.pair.rule import rule_of
 from impls.recipe.randomness import stream
+from messages import tell
 
 Framework = Literal["torch", "jittor"]
 Batch = Mapping[str, NDArray[Any]]
@@ -58,7 +59,8 @@ class Pair:
         self.rule = rule_of(getattr(self._module, "optimizer", None), path.name)
         images = getattr(self._module, "images", None)
         if images is not None and (not isinstance(images, int) or isinstance(images, bool) or images < 1):
-            raise UsageError(f"{path.name}: images: a whole number of at least 1, got {images!r:.60}")
+            raise UsageError(tell("{name}: images: a whole number of at least 1, got {value}", name=path.name,
+                                  value=f"{images!r:.60}"))
         self._images: int | None = images
 
     def model(self) -> Any:
@@ -90,9 +92,10 @@ class Pair:
         told = list(_leaves(found))
         other = next((one for one in told if not isinstance(one, tensor)), None)
         if not told or other is not None:
-            what = f"{self.path.name}: outputs()" if own else self.loss_name
-            raise UsageError(f"{what} gave {type(found if other is None else other).__name__}: return tensors of "
-                             f"{self.framework}, one or several in a list or a dict")
+            what = f"{self.path.name}: outputs()" if own else self.loss_name  # English
+            raise UsageError(tell("{what} gave {kind}: return tensors of {framework}, one or several in a list or a "
+                                  "dict", what=what, kind=type(found if other is None else other).__name__,
+                                  framework=self.framework))
         return told
 
     @property
@@ -106,7 +109,7 @@ class Pair:
         Raises:
             UsageError: one is no dict of arrays of finite numbers.
         """
-        return [self._batch(stream(seed, "pair batch", number)) for number in range(BATCHES)]
+        return [self._batch(stream(seed, "pair batch", number)) for number in range(BATCHES)]  # English
 
     def images(self, batch: Batch) -> int:
         """How many images a batch counts: as the file says, else the leading dimension of its first array."""
@@ -114,10 +117,10 @@ class Pair:
         return self._images or (len(first) if first.ndim else 1)
 
     def _batch(self, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        found, where = self._call("batch", rng), f"{self.path.name}: batch()"
+        found, where = self._call("batch", rng), f"{self.path.name}: batch()"  # English
         if not isinstance(found, dict) or not found:
-            raise UsageError(f"{where} gave {type(found).__name__ if found != {} else 'an empty dict'}: return a dict "
-                             "of numpy arrays")
+            raise UsageError(tell("{where} gave {kind}: return a dict of numpy arrays", where=where,
+                                  kind=type(found).__name__ if found != {} else tell("an empty dict")))
         return {str(name): _numbers(value, f"{where}[{name!r}]") for name, value in found.items()}
 
     def _executed(self) -> ModuleType:
@@ -126,11 +129,11 @@ class Pair:
         sys.path.insert(0, str(self.path.parent))
         spec = importlib.util.spec_from_file_location(MODULE, self.path)
         if spec is None or spec.loader is None:
-            raise UsageError(f"--pair {self.path}: not a Python file: give it the ending .py")
+            raise UsageError(tell("--pair {path}: not a Python file: give it the ending .py", path=self.path))
         module = importlib.util.module_from_spec(spec)
         # Data classes and pickles of the user's own look their module up.
         sys.modules[MODULE] = module
-        self._guarded("its top", partial(spec.loader.exec_module, module))
+        self._guarded(tell("its top"), partial(spec.loader.exec_module, module))
         return module
 
     def _call(self, name: str, *arguments: Any) -> Any:
@@ -141,7 +144,8 @@ class Pair:
             return work()
         except (Exception, SystemExit) as error:
             said = f"{type(error).__name__}: {error}".split("\n", 1)[0]
-            raise PairFailedError(f"{self.path.name}: {what} failed: {said}") from error
+            raise PairFailedError(tell("{name}: {what} failed: {fault}", name=self.path.name, what=what,
+                                       fault=said)) from error
 
 
 class _Refused(MetaPathFinder):
@@ -154,20 +158,22 @@ class _Refused(MetaPathFinder):
                   ) -> ModuleSpec | None:
         """None for every other module."""
         if fullname.partition(".")[0] == self._name:
-            raise ImportError(f"{fullname} is imported in the worker of {self._own}, which has one framework alone")
+            raise ImportError(tell("{name} is imported in the worker of {own}, which has one framework alone",
+                                   name=fullname, own=self._own))
         return None
 
 
 def _numbers(value: Any, where: str) -> NDArray[Any]:
     if not isinstance(value, np.ndarray):
-        raise UsageError(f"{where} is {type(value).__name__}: return numpy arrays")
+        raise UsageError(tell("{where} is {kind}: return numpy arrays", where=where, kind=type(value).__name__))
     if value.dtype.kind not in "fiub":
-        raise UsageError(f"{where} holds {value.dtype}: only numbers cross between frameworks")
+        raise UsageError(tell("{where} holds {kind}: only numbers cross between frameworks", where=where,
+                              kind=value.dtype))
     if value.dtype.kind == "f" and not np.isfinite(value).all():
-        raise UsageError(f"{where} holds NaN or infinity")
+        raise UsageError(tell("{where} holds NaN or infinity", where=where))
     kind, size = value.dtype.kind, value.dtype.itemsize
     if kind in "iu" and size == 8 and value.size and not INT32.min <= value.min() <= value.max() <= INT32.max:
-        raise UsageError(f"{where} holds whole numbers beyond 32 bits, which Jittor would cut off")
+        raise UsageError(tell("{where} holds whole numbers beyond 32 bits, which Jittor would cut off", where=where))
     # As both frameworks compute, and as Jittor would make of it unasked; neither knows the other byte order.
     dtype = np.dtype(np.float32) if kind == "f" and size > 4 else value.dtype.newbyteorder("=")
     # A copy: a file may fill the same array for every batch.

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from impls.errors import UsageError
-from impls.recipe.config import Frozen, first_fault
+from impls.recipe.config import Frozen, first_fault, unknown_key
+from messages import recorded, shown, tell
 
 
 class Rule(Frozen):
@@ -26,9 +27,9 @@ class Rule(Frozen):
     @model_validator(mode="after")
     def _fits(self) -> Rule:
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas {self.betas} are not between 0 and 1")
+            raise ValueError(recorded("betas {betas} are not between 0 and 1", betas=self.betas))
         if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs a momentum")
+            raise ValueError(recorded("nesterov needs a momentum"))
         return self
 
 
@@ -45,11 +46,11 @@ def rule_of(settings: object, where: str) -> Rule:
     if settings is None:
         return Rule()
     if not isinstance(settings, dict):
-        raise UsageError(f"{where}: optimizer: a dict such as {{'name': 'AdamW', 'lr': 0.001}}, got "
-                         f"{type(settings).__name__}")
+        raise UsageError(tell("{where}: optimizer: a dict such as {{'name': 'AdamW', 'lr': 0.001}}, got {kind}",
+                              where=where, kind=type(settings).__name__))
     try:
         return Rule.model_validate(settings)
     except ValidationError as error:
-        known = f" (known: {', '.join(Rule.model_fields)})" if "unknown key" in first_fault(error) else ""
-        raise UsageError(f"{where}: optimizer: {first_fault(error)}{known}") from error
+        known = tell(" (known: {names})", names=", ".join(Rule.model_fields)) if unknown_key(error) else ""
+        raise UsageError(f"{where}: optimizer: {shown(first_fault(error))}{known}") from error  # English
 

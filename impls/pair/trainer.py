@@ -16,6 +16,7 @@ from impls.pair.weights import matched
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.trace import Call, Feed, Sink, Twin
 from impls.trainer import BaseTrainer, Tensor
+from messages import tell
 
 Floats = NDArray[np.float32]
 
@@ -67,8 +68,10 @@ class PairTraining(BaseTrainer):
         values = self.network.arrays()
         wrong = next((name for name, value in values.items() if not np.isfinite(value).all()), None)
         if wrong is not None:
-            raise UsageError(f"{self.pair.path.name}: {self.pair.framework}_model(): {wrong} holds NaN or infinity at "
-                             f"step {self.steps_done}: nothing can be compared with it; where it is a mask, take -1e9")
+            raise UsageError(tell("{name}: {framework}_model(): {names} holds NaN or infinity at step {step}: "
+                                  "nothing can be compared with it; where it is a mask, take -1e9",
+                                  name=self.pair.path.name, framework=self.pair.framework, names=wrong,
+                                  step=self.steps_done))
         zeros = {name: np.zeros_like(value) for name, value in values.items()}
         first, second = ({**zeros, **self.optimizer.arrays(what)} for what in ("exp_avg", "exp_avg_sq"))
         ema = {**values, **self.optimizer.arrays("ema")} if self.pair.rule.ema_decay else None
@@ -85,7 +88,8 @@ class PairTraining(BaseTrainer):
         try:
             self.theirs = matched(shapes, self.network.shapes, self.pair.names)
         except UsageError as error:
-            raise UsageError(f"{self.pair.path.name}: torch_model() and jittor_model(): {error}") from error
+            raise UsageError(tell("{name}: torch_model() and jittor_model(): {error}", name=self.pair.path.name,
+                                  error=error)) from error
         self.shapes = shapes
         self.network.told = {name: theirs for theirs, name in self.theirs.items()}
         own = {what: {name: np.asarray(arrays[theirs], np.float32).reshape(self.network.shapes[name])
@@ -121,7 +125,8 @@ class PairTraining(BaseTrainer):
 
     def _check_first(self, loss: float) -> None:
         if not np.isfinite(loss):
-            raise UsageError(f"{self.pair.loss_name} gave {loss} for the first batch: nothing can be compared with it")
+            raise UsageError(tell("{name} gave {loss} for the first batch: nothing can be compared with it",
+                                  name=self.pair.loss_name, loss=loss))
 
     # What a trace needs, by the exchanged names: see `impls.recipe.trace.Training`.
 
@@ -171,7 +176,7 @@ class PairTraining(BaseTrainer):
         Raises:
             UsageError: always.
         """
-        raise UsageError(f"{self.pair.path.name}: a model of your own predicts no noise of a diffusion")
+        raise UsageError(tell("{name}: a model of your own predicts no noise of a diffusion", name=self.pair.path.name))
 
     def finish(self, tensors: Sequence[Tensor]) -> None:
         """Return only when these, and those in a batch among them, are computed."""

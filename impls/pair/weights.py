@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from impls.errors import UsageError
+from messages import tell
 
 Shapes = Mapping[str, tuple[int, ...]]
 MOST_SHOWN = 6
@@ -28,10 +29,11 @@ def matched(theirs: Shapes, ours: Shapes, names: Callable[[str], object] | None 
     for name in theirs:
         if name not in found and name in ours and name not in found.values():
             found[name] = name
-    differing = [f"{name} {_size(theirs[name])} against {_named_size(found[name], ours)}" for name in found
+    differing = [tell("{name} {size} against {other}", name=name, size=_size(theirs[name]),
+                      other=_named_size(found[name], ours)) for name in found
                  if _shape(theirs[name]) != _shape(ours[found[name]])]
     if differing:
-        raise UsageError(f"shapes differ: {_listed(differing)}: make both models alike")
+        raise UsageError(tell("shapes differ: {names}: make both models alike", names=_listed(differing)))
     left, free = _by_shape(theirs, found.keys()), _by_shape(ours, found.values())
     for shape, some in left.items():
         if len(some) == len(free.get(shape, ())):
@@ -39,8 +41,9 @@ def matched(theirs: Shapes, ours: Shapes, names: Callable[[str], object] | None 
     lost = [f"{name} {_size(theirs[name])}" for name in theirs if name not in found]
     unmet = [f"{name} {_size(ours[name])}" for name in ours if name not in found.values()]
     if lost or unmet:
-        raise UsageError(f"weights do not map: PyTorch alone has {_listed(lost)}; Jittor alone has {_listed(unmet)}: "
-                         "make both models alike, or define names(torch_name) -> jittor_name")
+        raise UsageError(tell("weights do not map: PyTorch alone has {torch}; Jittor alone has {jittor}: make both "
+                              "models alike, or define names(torch_name) -> jittor_name", torch=_listed(lost),
+                              jittor=_listed(unmet)))
     return {name: found[name] for name in theirs}
 
 
@@ -96,9 +99,10 @@ def _named(theirs: Shapes, ours: Shapes, names: Callable[[str], object] | None) 
     for name in theirs:
         own = names(name)
         if own is not None and not isinstance(own, str):
-            raise UsageError(f"names({name!r}) gave {type(own).__name__}, not a name or None")
+            raise UsageError(tell("names({name}) gave {kind}, not a name or None", name=repr(name),
+                                  kind=type(own).__name__))
         if own in found.values():
-            raise UsageError(f"names() gave {own!r} twice, for {name!r} too")
+            raise UsageError(tell("names() gave {own} twice, for {name} too", own=repr(own), name=repr(name)))
         if own in ours:
             found[name] = str(own)
     return found
@@ -127,5 +131,5 @@ def _named_size(name: str, shapes: Shapes) -> str:
 
 
 def _listed(some: list[str]) -> str:
-    more = f" and {len(some) - MOST_SHOWN} more" if len(some) > MOST_SHOWN else ""
+    more = tell(" and {count} more", count=len(some) - MOST_SHOWN) if len(some) > MOST_SHOWN else ""
     return ", ".join(some[:MOST_SHOWN]) + more if some else "nothing"

@@ -41,13 +41,15 @@ def _drawn(steps: Sequence[int], losses: Sequence[float], epochs: Sequence[Epoch
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     x, y, each = thinned(steps, losses)
-    axes.plot(x, y, color="0.6", linewidth=0.8, label="training" + (f", mean of {each} steps" if each > 1 else ""))
-    for name, label in (("validation_loss", "held-out images"),
-                        ("validation_loss_ema", "held-out images, averaged weights")):
+    axes.plot(x, y, color="0.6", linewidth=0.8, label="training" + (  # English
+        f", mean of {each} steps" if each > 1 else ""))  # English
+    for name, label in (("validation_loss", "held-out images"),  # English
+                        ("validation_loss_ema", "held-out images, averaged weights")):  # English
         points = [(line.step, value) for line in epochs if (value := getattr(line, name)) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), marker=".", linewidth=1, label=label)
-    axes.set(xlabel="optimisation step", ylabel="loss: mean squared error of the predicted noise", yscale="log")
+    axes.set(xlabel="optimisation step", ylabel="loss: mean squared error of the predicted noise",  # English
+             yscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     FigureCanvasAgg(figure)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from messages import tell
+
 
 class Events:
     """Numbers over steps, in one event file; nowhere where nobody wants or can write them.
@@ -42,5 +44,6 @@ def open_events(folder: Path, say: Callable[[str], None]) -> Events:
 
         return Events(Writer(str(folder)))
     except ImportError as error:
-        say(f"no TensorBoard event files ({error}): pip install tensorboard; log.jsonl and loss.png hold the same")
+        say(tell("no TensorBoard event files ({error}): pip install tensorboard; log.jsonl and loss.png hold the same",
+                 error=error))
         return Events(None)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from impls.errors import UsageError
 from impls.store.files import whole_file
+from messages import tell
 
 GAP, GAP_VALUE = 2, 255
 CHANNELS = (1, 3)
@@ -31,8 +32,9 @@ def require_picture(channels: int) -> None:
         UsageError: neither grey nor of three colours.
     """
     if channels not in CHANNELS:
-        raise UsageError(f"image_channels {channels}: a picture is grey (1) or of three colours (3), so that images of "
-                         "this network cannot be written: sample it with Sampler.sample of impls.backend instead")
+        raise UsageError(tell("image_channels {channels}: a picture is grey (1) or of three colours (3), so that "
+                              "images of this network cannot be written: sample it with Sampler.sample of "
+                              "impls.backend instead", channels=channels))
 
 
 def require_finite(x: NDArray[Any], first: int = 0, when: str = "") -> None:
@@ -50,10 +52,14 @@ def require_finite(x: NDArray[Any], first: int = 0, when: str = "") -> None:
     if finite.all():
         return
     numbers = [first + int(index) for index in np.flatnonzero(~finite)]
-    named = ", ".join(map(str, numbers[:3])) + (f" and {len(numbers) - 3} more" if len(numbers) > 3 else "")
-    raise UsageError(f"image{'s' if len(numbers) > 1 else ''} {named} of this batch: NaN or infinity{when}: the "
-                     "network overflows: choose other weights (an earlier checkpoint, --weights ema or raw), or "
-                     "an arm without half precision")
+    named = ", ".join(map(str, numbers[:3])) + (tell(" and {count} more", count=len(numbers) - 3)
+                                                if len(numbers) > 3 else "")
+    raise UsageError(
+        tell("images {named} of this batch: NaN or infinity{when}: the network overflows: choose other weights (an "
+             "earlier checkpoint, --weights ema or raw), or an arm without half precision", named=named, when=when)
+        if len(numbers) > 1 else
+        tell("image {named} of this batch: NaN or infinity{when}: the network overflows: choose other weights (an "
+             "earlier checkpoint, --weights ema or raw), or an arm without half precision", named=named, when=when))
 
 
 def to_uint8(x: NDArray[Any], first: int = 0, when: str = "") -> NDArray[np.uint8]:
@@ -76,7 +82,8 @@ def grid(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         UsageError: there is no image, or they are not uint8 (N, H, W, C).
     """
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
-        raise UsageError(f"a grid needs uint8 images (N, H, W, C), got {images.dtype} {images.shape}")
+        raise UsageError(tell("a grid needs uint8 images (N, H, W, C), got {kind} {shape}", kind=images.dtype,
+                              shape=images.shape))
     columns = math.ceil(math.sqrt(len(images)))
     missing = -len(images) % columns
     # Every image brings the gap above it and to its left.
@@ -126,14 +133,15 @@ def gif_durations(frames: int, total_ms: int) -> list[int]:
         UsageError: there is no frame, or the time is too short or too long for them.
     """
     if frames < 1:
-        raise UsageError("a GIF needs at least one frame")
+        raise UsageError(tell("a GIF needs at least one frame"))
     units = (total_ms + GIF_UNIT_MS // 2) // GIF_UNIT_MS
     each = units // frames
     if each * GIF_UNIT_MS < GIF_LEAST_MS:
-        raise UsageError(f"GIF time {total_ms} ms is too short for {frames} frames: "
-                         f"choose {frames * GIF_LEAST_MS} ms or more, or fewer frames")
+        raise UsageError(tell("GIF time {time} ms is too short for {frames} frames: choose {least} ms or more, or "
+                              "fewer frames", time=total_ms, frames=frames, least=frames * GIF_LEAST_MS))
     if total_ms > GIF_MOST_MS:
-        raise UsageError(f"GIF time {total_ms} ms is too long: choose {GIF_MOST_MS} ms or less")
+        raise UsageError(tell("GIF time {time} ms is too long: choose {most} ms or less", time=total_ms,
+                              most=GIF_MOST_MS))
     return [each * GIF_UNIT_MS] * (frames - 1) + [(units - each * (frames - 1)) * GIF_UNIT_MS]
 
 
@@ -162,5 +170,6 @@ def save_npy(path: Path, images: NDArray[np.uint8]) -> None:
 
 def _pillow(image: NDArray[np.uint8]) -> Image.Image:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in CHANNELS:
-        raise UsageError(f"a picture needs uint8 (H, W, 1) or (H, W, 3), got {image.dtype} {image.shape}")
+        raise UsageError(tell("a picture needs uint8 (H, W, 1) or (H, W, 3), got {kind} {shape}", kind=image.dtype,
+                              shape=image.shape))
     return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)

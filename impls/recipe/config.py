@@ -21,8 +21,30 @@ from pydantic import (
 )
 
 from impls.errors import UsageError
+from messages import marked, recorded, tell
 
 PresetName = Literal["ddpm", "seed", "tiny"]
+# What pydantic says of values, in the reader's language too.
+PYDANTIC = (
+    marked("Input should be a valid integer, got {value}"),
+    marked("Input should be a valid integer, got a number with a fractional part, got {value}"),
+    marked("Input should be a valid integer, unable to parse string as an integer, got {value}"),
+    marked("Input should be a valid number, got {value}"),
+    marked("Input should be a valid number, unable to parse string as a number, got {value}"),
+    marked("Input should be a finite number, got {value}"),
+    marked("Input should be a valid string, got {value}"),
+    marked("Input should be a valid boolean, got {value}"),
+    marked("Input should be a valid boolean, unable to interpret input, got {value}"),
+    marked("Input should be a valid dictionary, got {value}"),
+    marked("Input should be a valid list, got {value}"),
+    marked("Input should be a valid tuple, got {value}"),
+    marked("Input should be greater than {least}, got {value}"),
+    marked("Input should be greater than or equal to {least}, got {value}"),
+    marked("Input should be less than {most}, got {value}"),
+    marked("Input should be less than or equal to {most}, got {value}"),
+    marked("Input should be {choices}, got {value}"),
+    marked("Field required, got {value}"),
+)
 PRESETS: tuple[PresetName, ...] = get_args(PresetName)
 # In place of a preset's name: the models are a user's own, and nothing here describes them.
 PAIR: Literal["pair"] = "pair"
@@ -123,23 +145,26 @@ class ModelConfig(Frozen):
     def _shapes_fit(self) -> ModelConfig:
         half = self.base_channels // 2
         if half < 1:
-            raise ValueError("base_channels must be 2 or more: half of it are sines, half cosines")
+            raise ValueError(recorded("base_channels must be 2 or more: half of it are sines, half cosines"))
         # One sinusoid has the frequency 1 whatever the shift; with the shift of the default there is no division.
         if self.time_frequency_shift >= half and (half, self.time_frequency_shift) != (1, 1.0):
-            raise ValueError(f"time_frequency_shift {self.time_frequency_shift} is not below the {half} sinusoids")
+            raise ValueError(recorded("time_frequency_shift {shift} is not below the {count} sinusoids",
+                                      shift=self.time_frequency_shift, count=half))
         for name, width in [("base_channels", self.base_channels), *(("channels", c) for c in self.channels)]:
             if width % self.groups:
-                raise ValueError(f"{name}: {width} is not a multiple of groups={self.groups}")
+                raise ValueError(recorded("{name}: {width} is not a multiple of groups={groups}", name=name,
+                                          width=width, groups=self.groups))
         if self.middle_groups and self.channels[-1] % self.middle_groups:
-            raise ValueError(f"channels: {self.channels[-1]} is not a multiple of "
-                             f"middle_attention_groups={self.middle_groups}")
+            raise ValueError(recorded("channels: {width} is not a multiple of middle_attention_groups={groups}",
+                                      width=self.channels[-1], groups=self.middle_groups))
         narrowest = min(self._attended(), default=self.channels[-1])
         if self.head_channels is not None and self.head_channels > narrowest:
-            raise ValueError(
-                f"head_channels: {self.head_channels} is more than the {narrowest} channels of an attention")
+            raise ValueError(recorded("head_channels: {width} is more than the {narrowest} channels of an attention",
+                                      width=self.head_channels, narrowest=narrowest))
         factor = 2 ** (len(self.channels) - 1)
         if self.image_size % factor:
-            raise ValueError(f"image_size {self.image_size} cannot be halved {len(self.channels) - 1} times")
+            raise ValueError(recorded("image_size {size} cannot be halved {times} times", size=self.image_size,
+                                      times=len(self.channels) - 1))
         return self
 
     def _attended(self) -> list[int]:
@@ -259,7 +284,8 @@ def preset(name: PresetName) -> ExperimentConfig:
             model=ModelConfig(base_channels=32, channels=(32, 64, 64, 64), attention_resolutions=(16, 8)),
             train=TrainConfig(batch_size=2, warmup_steps=100, ema_decay=0.995),
             sample=SampleConfig(batch_size=16))
-    raise UsageError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    raise UsageError(tell("unknown preset {name}: choose one of {presets}", name=repr(name),
+                          presets=", ".join(PRESETS)))
 
 
 def merged(config: ExperimentConfig, overrides: dict[str, Any], source: str) -> ExperimentConfig:
@@ -274,7 +300,8 @@ def merged(config: ExperimentConfig, overrides: dict[str, Any], source: str) -> 
         UsageError: an unknown key or a wrong type, named with its place.
     """
     if not isinstance(overrides, dict):
-        raise UsageError(f"{source}: expected a JSON object of settings, found {type(overrides).__name__}")
+        raise UsageError(tell("{source}: expected a JSON object of settings, found {kind}", source=source,
+                              kind=type(overrides).__name__))
     data = config.model_dump()
     for key, value in overrides.items():
         if isinstance(value, dict) and isinstance(data.get(key), dict):
@@ -293,18 +320,23 @@ def validated(data: dict[str, Any], source: str) -> ExperimentConfig:
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first fault of a pydantic error in one line: where, what, and what was given."""
+    """The first fault of a pydantic error in one line, in English: where, what, and what was given."""
     fault = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in fault["loc"]) or "settings"
     if fault["type"] == "extra_forbidden":
-        return f"unknown key {place!r}"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        return recorded("unknown key {key}", key=repr(place))
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""  # English
     if fault["type"] == "value_error":
         return f"{place}: {fault['ctx']['error']}{more}"
     given = fault["input"]
     # As the file has it: null, not None.
     shown = repr(given) if isinstance(given, str) else json.dumps(given, default=repr)
-    return f"{place}: {fault['msg']}, got {shown:.80}{more}"
+    return f"{place}: {fault['msg']}, got {shown:.80}{more}"  # English
+
+
+def unknown_key(error: ValidationError) -> bool:
+    """Whether the first fault of a pydantic error is a key that is not known."""
+    return error.errors(include_url=False)[0]["type"] == "extra_forbidden"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -316,14 +348,15 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{path}: cannot read the configuration: {error.strerror or error}") from error
+        raise UsageError(tell("{path}: cannot read the configuration: {reason}", path=path,
+                              reason=error.strerror or error)) from error
     except (ValueError, RecursionError) as error:
         # Not only a fault of its grammar: also bytes that are no UTF-8, and numbers of thousands of digits.
-        raise UsageError(f"{path}: not JSON: {error}") from error
+        raise UsageError(tell("{path}: not JSON: {error}", path=path, error=error)) from error
     if not isinstance(data, dict):
-        raise UsageError(f"{path}: expected a JSON object, found {type(data).__name__}")
+        raise UsageError(tell("{path}: expected a JSON object, found {kind}", path=path, kind=type(data).__name__))
     if not is_text(json.dumps(data, ensure_ascii=False).replace(r"\u0000", "\0")):
-        raise UsageError(f"{path}: holds a NUL or half a surrogate pair, which no setting can")
+        raise UsageError(tell("{path}: holds a NUL or half a surrogate pair, which no setting can", path=path))
     return data
 
 

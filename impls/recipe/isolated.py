@@ -61,7 +61,7 @@ class Spec(BaseModel):
     @property
     def padding(self) -> int:
         """Zeros on each side of what a convolution reads."""
-        assert self.weight is not None, "a convolution has a weight"
+        assert self.weight is not None, "a convolution has a weight"  # English
         return ((self.output[1] - 1) * self.stride + self.weight[2] - self.inputs[0][1] + 1) // 2
 
     @property

@@ -99,7 +99,7 @@ def operators(config: ModelConfig) -> Iterator[Operator]:
             yield from _upsample(f"up.{layer}", x, config)
             x = (x[0], 2 * x[1], 2 * x[2])
             layer += 1
-    assert not skips, "every output on the way down is used once on the way up"
+    assert not skips, "every output on the way down is used once on the way up"  # English
     yield from _norm_silu("norm_out", x)
     yield _conv("conv_out", x, config.image_channels)
 

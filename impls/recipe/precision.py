@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from impls.errors import UnavailableError, cause
+from messages import marked, tell
 
 Precision = Literal["float32", "tf32", "float16", "bfloat16"]
 # A bit that only float32 has; one that bfloat16 has not; a size that float16 has not.
@@ -19,12 +20,12 @@ TOLERANCES = {FINE: 2.0**-13, COARSE: 2.0**-10, SMALL: 0.5}
 FORMATS: dict[tuple[bool, bool, bool], Precision] = {
     (True, True, True): "float32", (False, True, True): "tf32",
     (False, True, False): "float16", (False, False, True): "bfloat16"}
-ADVICE = "check the driver and the CUDA libraries, or choose --device cpu"
+ADVICE = marked("check the driver and the CUDA libraries, or choose --device cpu")
 # From the finest to the coarsest.
 ORDER: tuple[Precision, ...] = ("float32", "tf32", "float16", "bfloat16")
 # What a pair of arms of one format compares.
 WORDS: dict[Precision, str] = {
-    "float32": "strict float32", "tf32": "TF32", "float16": "float16", "bfloat16": "bfloat16"}
+    "float32": marked("strict float32"), "tf32": "TF32", "float16": "float16", "bfloat16": "bfloat16"}
 # Options of arms whose network computes in half precision.
 HALVES: dict[str, Precision] = {"bf16": "bfloat16", "fp16": "float16", "amp": "float16"}
 
@@ -64,13 +65,17 @@ class Measured:
         """
         wanted, found = half(options), {self.products, self.convolutions}
         if wanted is None and "tf32" in options and self.products != "tf32":
-            raise UnavailableError("option tf32: this GPU computes float32 products exactly: leave the option out")
+            raise UnavailableError(tell("option tf32: this GPU computes float32 products exactly: leave the option "
+                                        "out"))
         if found - ({"float32", "tf32"} if wanted is None else {wanted}):
             option = next((option for option in options if option in HALVES), None)
-            asked = f"option {option}" if option else "an arm in float32"
-            raise UnavailableError(f"{asked}: products are computed in {self.products} and convolutions in "
-                                   f"{self.convolutions} here: " + ("leave the option out" if option else
-                                                                    "check what the environment asks CUDA for"))
+            raise UnavailableError(
+                tell("option {option}: products are computed in {products} and convolutions in {convolutions} here: "
+                     "leave the option out", option=option, products=self.products, convolutions=self.convolutions)
+                if option else
+                tell("an arm in float32: products are computed in {products} and convolutions in {convolutions} here: "
+                     "check what the environment asks CUDA for", products=self.products,
+                     convolutions=self.convolutions))
 
 
 def recognise(compute: Callable[[float], Sequence[float]], what: str) -> Precision:
@@ -91,7 +96,8 @@ def recognise(compute: Callable[[float], Sequence[float]], what: str) -> Precisi
         lines = (str(error) or repr(error)).splitlines()
         why = cause(lines)
         raise UnavailableError(
-            f"{what} fail on this device ({lines[0][:200]}): {why.advice if why else ADVICE}") from error
+            tell("{what} fail on this device ({fault}): {advice}", what=tell(what), fault=lines[0][:200],
+                 advice=tell(why.advice if why else ADVICE))) from error
     return coarsest(*(_format(of_one, what) for of_one in zip(*errors, strict=True)))
 
 
@@ -101,7 +107,8 @@ def _format(errors: Sequence[float], what: str) -> Precision:
     found = FORMATS.get(kept)  # type: ignore[arg-type]
     if found is None:
         wrong = ", ".join(f"{error:+.1e}" for error in errors)
-        raise UnavailableError(f"{what} give wrong numbers on this device (relative errors {wrong}): {ADVICE}")
+        raise UnavailableError(tell("{what} give wrong numbers on this device (relative errors {errors}): {advice}",
+                                    what=tell(what), errors=wrong, advice=tell(ADVICE)))
     return found
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impls.errors import UsageError
+from messages import tell
 
 # Which numbers a key gives, for whoever goes on with what another version began. 1: a step's noise, timesteps and flips
 # were one stream each for the whole batch.
@@ -65,7 +66,8 @@ def batch_indices(seed: int, step: int, batch_size: int, n: int) -> NDArray[np.i
     """
     steps_per_epoch = n // batch_size if batch_size > 0 else 0
     if steps_per_epoch == 0:
-        raise UsageError(f"batch size {batch_size}: the data set has {n} images, choose 1 to {n}")
+        raise UsageError(tell("batch size {size}: the data set has {images} images, choose 1 to {images}",
+                              size=batch_size, images=n))
     epoch, position = divmod(step, steps_per_epoch)
     return _epoch_order(seed, epoch, n)[position * batch_size : (position + 1) * batch_size].copy()
 
@@ -110,7 +112,7 @@ def image_noise(seed: int, images: range, draw: int, shape: tuple[int, ...]) -> 
         draw: which noise of an image: T for x_T, t for what is added on the way down from timestep t.
         shape: of one image, (C, H, W).
     """
-    return np.stack([stream(seed, "image noise", image, draw).standard_normal(shape, dtype=np.float32)
+    return np.stack([stream(seed, "image noise", image, draw).standard_normal(shape, dtype=np.float32)  # English
                      for image in images])
 
 
@@ -128,6 +130,6 @@ def _digest(purpose: str, counters: int) -> int:
 @lru_cache(maxsize=4)
 def _epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
     """A permutation of 0..n-1 for `epoch`: int64 (n,), read-only."""
-    order = stream(seed, "epoch order", epoch).permutation(n).astype(np.int64, copy=False)
+    order = stream(seed, "epoch order", epoch).permutation(n).astype(np.int64, copy=False)  # English
     order.flags.writeable = False
     return order

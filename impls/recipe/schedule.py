@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from impls.errors import UsageError
 from impls.recipe.config import DiffusionConfig, Method, Spacing
+from messages import recorded, tell
 
 Float64Array = NDArray[np.float64]
 # A chain that begins above this share of signal hardly changes what it begins with.
@@ -33,7 +34,7 @@ class Schedule:
     def __init__(self, betas: Float64Array) -> None:
         betas = np.array(betas, dtype=np.float64)
         if betas.ndim != 1 or betas.size == 0 or not np.all((betas > 0) & (betas < 1)):
-            raise UsageError("noise schedule: betas must be a non-empty list of numbers strictly between 0 and 1")
+            raise UsageError(tell("noise schedule: betas must be a non-empty list of numbers strictly between 0 and 1"))
         self.betas = _frozen(betas)
 
     @classmethod
@@ -73,11 +74,12 @@ class Schedule:
             UsageError: they are.
         """
         if self.betas[0] < LEAST_NOISE:
-            raise UsageError(f"noise schedule: the first beta is {self.betas[0]:.3g}, less than float32 can add to an "
-                             f"image: choose {LEAST_NOISE:.0e} or more")
+            raise UsageError(tell("noise schedule: the first beta is {beta}, less than float32 can add to an image: "
+                                  "choose {least} or more", beta=f"{self.betas[0]:.3g}",
+                                  least=f"{LEAST_NOISE:.0e}"))
         if self.alphas_bar[-1] < LEAST_SIGNAL:
-            raise UsageError(f"noise schedule: alpha-bar falls to {self.alphas_bar[-1]:.3g}, less than float32 can "
-                             "hold: choose smaller betas or fewer steps")
+            raise UsageError(tell("noise schedule: alpha-bar falls to {value}, less than float32 can hold: "
+                                  "choose smaller betas or fewer steps", value=f"{self.alphas_bar[-1]:.3g}"))
 
     @property
     def T(self) -> int:  # noqa: N802 - the field's own name
@@ -135,7 +137,8 @@ def ddim_timesteps(T: int, steps: int, spacing: Spacing, offset: int = 0) -> NDA
         UsageError: `steps` is outside 1..T, a timestep would lie outside 0..T-1, or the spacing is unknown.
     """
     if not 1 <= steps <= T:
-        raise UsageError(f"sampling steps {steps}: choose 1 to {T}, the number of diffusion steps")
+        raise UsageError(tell("sampling steps {steps}: choose 1 to {most}, the number of diffusion steps", steps=steps,
+                              most=T))
     if spacing == "uniform":
         return np.arange(steps, dtype=np.int64) * T // steps
     if spacing == "trailing":
@@ -151,12 +154,14 @@ def ddim_timesteps(T: int, steps: int, spacing: Spacing, offset: int = 0) -> NDA
     elif spacing == "diffusers-linspace":
         found = np.linspace(0, T - 1, steps).round().astype(np.int64)
     else:
-        raise UsageError(f"unknown timestep spacing {spacing!r}: choose {', '.join(get_args(Spacing))}")
+        raise UsageError(tell("unknown timestep spacing {spacing}: choose {choices}", spacing=repr(spacing),
+                              choices=", ".join(get_args(Spacing))))
     if found[0] < 0 or found[-1] >= T:
         outside = int(found[0] if found[0] < 0 else found[-1])
-        with_offset = f" and steps_offset {offset}" if spacing == "diffusers-leading" else ""
-        raise UsageError(f"sampling steps {steps}: spacing {spacing}{with_offset} would visit timestep {outside}, "
-                         f"outside 0..{T - 1}: choose another number of steps, or spacing uniform")
+        with_offset = tell(" and steps_offset {offset}", offset=offset) if spacing == "diffusers-leading" else ""
+        raise UsageError(tell("sampling steps {steps}: spacing {spacing}{with_offset} would visit timestep {outside}, "
+                              "outside 0..{last}: choose another number of steps, or spacing uniform", steps=steps,
+                              spacing=spacing, with_offset=with_offset, outside=outside, last=T - 1))
     return found
 
 
@@ -168,7 +173,8 @@ def sampling_timesteps(T: int, method: Method, steps: int | None, spacing: Spaci
     """
     if method == "ddpm":
         if steps not in (None, T):
-            raise UsageError(f"sampling steps {steps}: DDPM visits all {T} timesteps; leave the steps out or use DDIM")
+            raise UsageError(tell("sampling steps {steps}: DDPM visits all {count} timesteps; leave the steps out or "
+                                  "use DDIM", steps=steps, count=T))
         return list(range(T - 1, -1, -1))
     return [int(t) for t in ddim_timesteps(T, T if steps is None else steps, spacing, offset)[::-1]]
 
@@ -213,12 +219,13 @@ def chain_remarks(config: DiffusionConfig, method: Method, steps: int | None, et
         return []
     found, alpha_bar = [], Schedule.from_config(config).alpha_bar(visited[0])
     if alpha_bar > MOSTLY_SIGNAL:
-        found.append(f"steps {len(visited)}: the first timestep visited is {visited[0]}, where the network takes its "
-                     f"input for an image with little noise (alpha-bar {alpha_bar:.4g}): what comes out is about the "
-                     "start noise, clipped: choose more steps, or spacing trailing, which starts from noise")
+        found.append(recorded("steps {steps}: the first timestep visited is {first}, where the network takes "
+                              "its input for an image with little noise (alpha-bar {alpha_bar}): what comes out is "
+                              "about the start noise, clipped: choose more steps, or spacing trailing, which starts "
+                              "from noise", steps=len(visited), first=visited[0], alpha_bar=f"{alpha_bar:.4g}"))
     if eta > 1:
-        found.append(f"eta {eta:g}: adds more noise than DDPM (eta 1), and more than the steps take away: the images "
-                     "stay noisy: choose 0 to 1")
+        found.append(recorded("eta {eta}: adds more noise than DDPM (eta 1), and more than the steps take away: the "
+                              "images stay noisy: choose 0 to 1", eta=f"{eta:g}"))
     return found
 
 

@@ -25,7 +25,7 @@ SCALES = (1.0, 1e-3)
 # Of what a module keeps, so many numbers at most go into a trace.
 SMALL = 4096
 # Names the largest number of a weight before an update, among its changes.
-SIZE = "size of"
+SIZE = "size of"  # English
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def train(training: Training, weights: Arrays, begun: Arrays, twin: Twin, sink: 
     for number, scale in enumerate(SCALES if fed.keys() >= set(training.trained()) else ()):
         training.begin(weights)
         training.update({name: value * np.float32(scale) for name, value in given.items()})
-        sink(f"update {number}", _changes(training, weights, chosen))
+        sink(f"update {number}", _changes(training, weights, chosen))  # English
     training.begin(begun)
     losses = []
     for number in range(steps):
@@ -181,7 +181,8 @@ def train(training: Training, weights: Arrays, begun: Arrays, twin: Twin, sink: 
 def _changes(training: Training, before: Arrays, chosen: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
     """How an update has moved the weights, and what the optimiser keeps, at the chosen elements."""
     after = training.weights()
-    found = {f"weight {name}": after[name].reshape(-1)[places].astype(np.float64) - before[name].reshape(-1)[places]
+    found = {f"weight {name}":  # English
+             after[name].reshape(-1)[places].astype(np.float64) - before[name].reshape(-1)[places]
              for name, places in chosen.items()}
     for what, arrays in training.moments().items():
         found |= {f"{what} {name}": arrays[name].reshape(-1)[places] for name, places in chosen.items()

@@ -11,6 +11,7 @@ from impls.errors import DataError
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.randomness import stream
 from impls.recipe.schedule import Schedule
+from messages import tell
 
 MOST_HELD_OUT = 1024
 # Images of a network call at least: forward only, so that they take less memory than a training batch of the paper's.
@@ -27,10 +28,12 @@ def require_usable(images: NDArray[np.uint8], config: ExperimentConfig) -> None:
     model, size = config.model, config.train.batch_size
     wanted = (model.image_size, model.image_size, model.image_channels)
     if images.dtype != np.uint8 or images.shape[1:] != wanted:
-        raise DataError(f"images are {images.dtype} {images.shape[1:]}, the network needs uint8 {wanted}: choose "
-                        "another data set, or another model.image_size for a new network")
+        raise DataError(tell("images are {kind} {shape}, the network needs uint8 {wanted}: choose another data set, "
+                             "or another model.image_size for a new network", kind=images.dtype,
+                             shape=images.shape[1:], wanted=wanted))
     if len(images) < size:
-        raise DataError(f"batch size {size}: the data set has only {len(images)} images: lower it")
+        raise DataError(tell("batch size {size}: the data set has only {images} images: lower it", size=size,
+                             images=len(images)))
 
 
 def held_out(images: int) -> int:
@@ -53,14 +56,15 @@ def held_out_loss(predict: Predict, images: NDArray[np.uint8], config: Experimen
     """
     n, T = len(images), config.diffusion.T
     size = min(n, max(LEAST_AT_ONCE, config.train.batch_size))
-    timesteps = stream(config.seed, "validation timesteps").permutation(np.arange(n, dtype=np.int64) * T // n)
+    timesteps = stream(config.seed, "validation timesteps").permutation(  # English
+        np.arange(n, dtype=np.int64) * T // n)
     alphas_bar = Schedule.from_config(config.diffusion).alphas_bar
     squares = 0.0
     for first in range(0, n, size):
         t = timesteps[first : first + size]
         # Float64 (B, C, H, W) in [-1, 1].
         x0 = images[first : first + size].transpose(0, 3, 1, 2) / 127.5 - 1
-        noise = np.stack([stream(config.seed, "validation noise", first + i).standard_normal(x0.shape[1:])
+        noise = np.stack([stream(config.seed, "validation noise", first + i).standard_normal(x0.shape[1:])  # English
                           for i in range(len(x0))])
         ab = alphas_bar[t].reshape(-1, 1, 1, 1)
         x_t, short = (np.sqrt(ab) * x0 + np.sqrt(1 - ab) * noise).astype(np.float32), size - len(t)

@@ -22,8 +22,9 @@ from impls.recipe.randomness import STREAMS
 from impls.recipe.scaling import LossScale
 from impls.store.files import replacement
 from impls.store.tensors import TensorFile
+from messages import tell
 
-FORMAT = "ddpm-bench checkpoint"
+FORMAT = "ddpm-bench checkpoint"  # English
 FORMAT_VERSION = "1"
 Kind = Literal["ema", "raw"]
 _GROUPS = ("params", "ema", "exp_avg", "exp_avg_sq")
@@ -134,7 +135,7 @@ def load_params(path: Path, which: Kind | None = None) -> Params:
     """
     file, has_ema = _opened(path)
     if which == "ema" and not has_ema:
-        raise CheckpointError(f"{path}: holds no averaged weights: choose the raw ones")
+        raise CheckpointError(tell("{path}: holds no averaged weights: choose the raw ones", path=path))
     kind: Kind = which or ("ema" if has_ema else "raw")
     arrays = _read_group(file, "ema" if kind == "ema" else "params")
     return Params(arrays, kind, _step(path, file.metadata), _config(path, file.metadata))
@@ -151,7 +152,8 @@ def read_note(path: Path) -> Note:
         # Those from before there was a version drew from the first.
         return Note.model_validate({"streams": 1, **loads(text)})
     except (ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: the training's note inside is not readable: the file is damaged") from error
+        raise CheckpointError(tell("{path}: the training's note inside is not readable: the file is damaged",
+                                   path=path)) from error
 
 
 def save_arrays(path: Path, arrays: Arrays, metadata: dict[str, str] | None = None) -> None:
@@ -170,7 +172,8 @@ def save_arrays(path: Path, arrays: Arrays, metadata: dict[str, str] | None = No
             scratch.chmod(mode)
         _sync(path.parent)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot write the checkpoint: {_one_line(error)}") from error
+        raise CheckpointError(tell("{path}: cannot write the checkpoint: {reason}", path=path,
+                                   reason=_one_line(error))) from error
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -196,27 +199,31 @@ def _opened(path: Path) -> tuple[TensorFile, bool]:
     file = TensorFile(path)
     if file.metadata.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path}: a safetensors file of another program, not a training checkpoint: give one that training wrote"
+            tell("{path}: a safetensors file of another program, not a training checkpoint: give one that training "
+                 "wrote", path=path)
         )
     if file.metadata.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: checkpoint format {file.metadata.get('format_version')!r}, this program reads "
-            f"{FORMAT_VERSION!r}: use the program version that wrote it"
+            tell("{path}: checkpoint format {found}, this program reads {known}: use the program version that "
+                 "wrote it", path=path, found=repr(file.metadata.get("format_version")),
+                 known=repr(FORMAT_VERSION))
         )
     shapes: dict[str, dict[str, tuple[int, ...]]] = {group: {} for group in _GROUPS}
     for key, shape in file.shapes.items():
         group, _, name = key.partition(".")
         if group not in shapes or not name:
-            raise CheckpointError(f"{path}: unknown tensor {key!r}: the file is damaged, use an earlier checkpoint")
+            raise CheckpointError(tell("{path}: unknown tensor {key}: the file is damaged, use an earlier checkpoint",
+                                       path=path, key=repr(key)))
         if file.dtypes[key] != "F32":
-            raise CheckpointError(f"{path}: tensor {key!r} is {file.dtypes[key]}, expected F32")
+            raise CheckpointError(tell("{path}: tensor {key} is {kind}, expected F32", path=path, key=repr(key),
+                                       kind=file.dtypes[key]))
         shapes[group][name] = shape
     has_ema = file.metadata.get("ema") == "true"
     for group in ("exp_avg", "exp_avg_sq", *(("ema",) if has_ema else ())):
         wrong = shapes[group].items() ^ shapes["params"].items()
         if wrong:
-            raise CheckpointError(f"{path}: {group}.{min(wrong)[0]} does not match the weights: the file is damaged, "
-                                  "use an earlier checkpoint")
+            raise CheckpointError(tell("{path}: {group}.{name} does not match the weights: the file is damaged, use "
+                                       "an earlier checkpoint", path=path, group=group, name=min(wrong)[0]))
     return file, has_ema
 
 
@@ -235,21 +242,25 @@ def _order(file: TensorFile) -> dict[str, int]:
     try:
         names = loads(file.metadata.get("order", "[]"))
     except (JSONDecodeError, RecursionError) as error:
-        raise CheckpointError(f"{file.path}: the order of the weights is not JSON: the file is damaged") from error
+        raise CheckpointError(tell("{path}: the order of the weights is not JSON: the file is damaged",
+                                   path=file.path)) from error
     return {str(name): place for place, name in enumerate(names if isinstance(names, list) else [])}
 
 
 def _check_values(path: Path, name: str, array: NDArray[Any]) -> None:
     if array.dtype != np.float32:
-        raise CheckpointError(f"{path}: tensor {name!r} is {array.dtype}, expected float32")
+        raise CheckpointError(tell("{path}: tensor {name} is {kind}, expected float32", path=path, name=repr(name),
+                                   kind=array.dtype))
     if not np.isfinite(array).all():
-        raise CheckpointError(f"{path}: tensor {name!r} holds NaN or infinity: go on from an earlier checkpoint")
+        raise CheckpointError(tell("{path}: tensor {name} holds NaN or infinity: go on from an earlier checkpoint",
+                                   path=path, name=repr(name)))
 
 
 def _step(path: Path, metadata: Mapping[str, str]) -> int:
     text = metadata.get("step", "")
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise CheckpointError(f"{path}: step {text!r:.40} is not a step number: the file is damaged")
+        raise CheckpointError(tell("{path}: step {value} is not a step number: the file is damaged", path=path,
+                                   value=f"{text!r:.40}"))
     return int(text)
 
 
@@ -259,17 +270,20 @@ def _loss_scale(path: Path, metadata: Mapping[str, str], step: int) -> LossScale
     try:
         scale = LossScale.model_validate_json(metadata["loss_scale"])
     except ValidationError as error:
-        raise CheckpointError(f"{path}: the loss scale inside is not readable: the file is damaged") from error
+        raise CheckpointError(tell("{path}: the loss scale inside is not readable: the file is damaged",
+                                   path=path)) from error
     if scale.skipped > step:
-        raise CheckpointError(f"{path}: {scale.skipped} of {step} steps were left out: the file is damaged")
+        raise CheckpointError(tell("{path}: {skipped} of {step} steps were left out: the file is damaged", path=path,
+                                   skipped=scale.skipped, step=step))
     return scale
 
 
 def _config(path: Path, metadata: Mapping[str, str]) -> ExperimentConfig:
     try:
-        return validated(loads(metadata["config"]), f"{path}: configuration")
+        return validated(loads(metadata["config"]), tell("{path}: configuration", path=path))
     except (KeyError, JSONDecodeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: the configuration inside is not JSON: the file is damaged") from error
+        raise CheckpointError(tell("{path}: the configuration inside is not JSON: the file is damaged",
+                                   path=path)) from error
     except UsageError as error:
         raise CheckpointError(str(error)) from error
 

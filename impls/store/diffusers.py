@@ -16,6 +16,7 @@ from impls.recipe.config import ModelConfig
 from impls.recipe.operators import operators
 from impls.store.diffusers_files import read_weights, weights_file
 from impls.store.unet2d import CONFIG_FILE, read_config
+from messages import tell
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -98,17 +99,20 @@ def rename(theirs: Mapping[str, NDArray[np.float32]], config: ModelConfig, path:
         names = [other] + [other.replace(new, old) for new, old in OLD_ATTENTION.items() if other.endswith("." + new)]
         found = next((name for name in names if f"{name}.weight" in left), None)
         if found is None or f"{found}.bias" not in left:
-            raise CheckpointError(f"{path}: {other} is missing: not the weights of the network in {CONFIG_FILE}")
+            raise CheckpointError(tell("{path}: {name} is missing: not the weights of the network in {file}",
+                                       path=path, name=other, file=CONFIG_FILE))
         for part, shape in zip(("weight", "bias"), shapes[own], strict=True):
             array = left.pop(f"{found}.{part}")
             if ".attention." in own and array.ndim == 2:
                 array = array[:, :, None, None]
             if array.shape != shape:
-                raise CheckpointError(f"{path}: {found}.{part} has shape {array.shape}, that of the network in "
-                                      f"{CONFIG_FILE} has {shape}")
+                raise CheckpointError(tell("{path}: {name} has shape {shape}, that of the network in {file} has "
+                                           "{wanted}", path=path, name=f"{found}.{part}", shape=array.shape,
+                                           file=CONFIG_FILE, wanted=shape))
             ours[f"{own}.{part}"] = array
     if left:
-        raise CheckpointError(f"{path}: {len(left)} arrays have no place in our U-Net, e.g. {sorted(left)[0]}")
+        raise CheckpointError(tell("{path}: {count} arrays have no place in our U-Net, e.g. {name}", path=path,
+                                   count=len(left), name=sorted(left)[0]))
     return ours
 
 
@@ -124,8 +128,10 @@ def require_fit(state: TrainerState, shapes: Mapping[str, tuple[int, ...]], keep
         CheckpointError: names or shapes differ, values are not finite, or averaged weights are missing or too many.
     """
     if (state.ema is not None) != keeps_ema:
-        have, want = ("without", "keeps") if keeps_ema else ("with", "keeps no")
-        raise CheckpointError(f"checkpoint {have} averaged weights, the recipe {want} average: change train.ema_decay")
+        raise CheckpointError(
+            tell("checkpoint without averaged weights, the recipe keeps average: change train.ema_decay")
+            if keeps_ema else
+            tell("checkpoint with averaged weights, the recipe keeps no average: change train.ema_decay"))
     for part in ("params", "exp_avg", "exp_avg_sq", *(("ema",) if keeps_ema else ())):
         require_same(part, getattr(state, part), shapes)
 
@@ -137,10 +143,15 @@ def require_same(part: str, arrays: Mapping[str, NDArray[Any]], shapes: Mapping[
         CheckpointError: names the first array at fault.
     """
     for name in sorted(arrays.keys() ^ shapes.keys()):
-        fault = "is missing" if name in shapes else "is not in this network"
-        raise CheckpointError(f"checkpoint {part}: {name} {fault}: was it written with another model configuration?")
+        raise CheckpointError(
+            tell("checkpoint {part}: {name} is missing: was it written with another model configuration?",
+                 part=part, name=name) if name in shapes else
+            tell("checkpoint {part}: {name} is not in this network: was it written with another model configuration?",
+                 part=part, name=name))
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
-            raise CheckpointError(f"checkpoint {part}: {name} has shape {arrays[name].shape}, the network's is {shape}")
+            raise CheckpointError(tell("checkpoint {part}: {name} has shape {shape}, the network's is {wanted}",
+                                       part=part, name=name, shape=arrays[name].shape, wanted=shape))
         if not np.isfinite(arrays[name]).all():
-            raise CheckpointError(f"checkpoint {part}: {name} holds NaN or infinity: the training had diverged")
+            raise CheckpointError(tell("checkpoint {part}: {name} holds NaN or infinity: the training had diverged",
+                                       part=part, name=name))

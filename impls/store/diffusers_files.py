@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from impls.errors import CheckpointError, UsageError
 from impls.recipe.config import read_json
 from impls.store.tensors import TensorFile
+from messages import tell
 
 _STEM = "diffusion_pytorch_model"
 WEIGHTS_FILE = f"{_STEM}.safetensors"
@@ -46,7 +47,8 @@ def at_default(raw: Mapping[str, Any], path: Path) -> frozenset[str]:
     """
     keys = raw.get("_use_default_values", [])
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise CheckpointError(f"{path}: _use_default_values is {keys!r:.80}, not a list of keys: correct the file")
+        raise CheckpointError(tell("{path}: _use_default_values is {keys}, not a list of keys: correct the file",
+                                   path=path, keys=f"{keys!r:.80}"))
     return frozenset(keys)
 
 
@@ -66,11 +68,13 @@ def weights_file(folder: Path) -> Path:
         return variants[0]
     if variants:
         names = " and ".join(path.name for path in variants)
-        raise CheckpointError(f"{folder}: holds {names}: name one of these files")
+        raise CheckpointError(tell("{folder}: holds {names}: name one of these files", folder=folder, names=names))
     if any(folder.glob(f"{_STEM}*.bin")):
-        raise CheckpointError(f"{folder}: holds its weights only as a pickle (.bin), which can run any code and is "
-                              "never read: load it with diffusers and save it with safe_serialization=True")
-    raise CheckpointError(f"{folder / WEIGHTS_FILE}: no such file: save the model with safe_serialization=True")
+        raise CheckpointError(tell("{folder}: holds its weights only as a pickle (.bin), which can run any code and "
+                                   "is never read: load it with diffusers and save it with safe_serialization=True",
+                                   folder=folder))
+    raise CheckpointError(tell("{path}: no such file: save the model with safe_serialization=True",
+                               path=folder / WEIGHTS_FILE))
 
 
 def read_weights(path: Path) -> tuple[dict[str, NDArray[np.float32]], str]:
@@ -83,7 +87,8 @@ def read_weights(path: Path) -> tuple[dict[str, NDArray[np.float32]], str]:
     stored = sorted({kind for file in files for kind in file.dtypes.values()})
     other = next((kind for kind in stored if kind not in _EXACT), None)
     if other is not None:
-        raise CheckpointError(f"{path}: holds {other} numbers: save the model in {', '.join(_EXACT.values())}")
+        raise CheckpointError(tell("{path}: holds {kind} numbers: save the model in {known}", path=path, kind=other,
+                                   known=", ".join(_EXACT.values())))
     arrays = {name: file.read(name).astype(np.float32, copy=False) for file in files for name in file.shapes}
     return arrays, " and ".join(_EXACT[kind] for kind in stored)
 
@@ -99,18 +104,20 @@ def _shards(index: Path) -> list[TensorFile]:
     except UsageError as error:
         raise CheckpointError(str(error)) from error
     if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
-        raise CheckpointError(f"{index}: weight_map does not say which array is in which file")
+        raise CheckpointError(tell("{index}: weight_map does not say which array is in which file", index=index))
     found, names = [], sorted(set(places.values()))
     for name in names:
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise CheckpointError(f"{index}: {name!r:.80} is not the name of a .safetensors file in this folder")
+            raise CheckpointError(tell("{index}: {name} is not the name of a .safetensors file in this folder",
+                                       index=index, name=f"{name!r:.80}"))
         if not os.path.isfile(index.parent / name):
-            raise CheckpointError(f"{index}: its shard {name} is missing: copy the whole folder")
+            raise CheckpointError(tell("{index}: its shard {name} is missing: copy the whole folder", index=index,
+                                       name=name))
     for name in names:
         shard = TensorFile(index.parent / name)
         astray = shard.shapes.keys() ^ {key for key, place in places.items() if place == name}
         if astray:
-            raise CheckpointError(f"{index}: {min(astray)} is not where this index says, in {name}: index and shards "
-                                  "are not of one model")
+            raise CheckpointError(tell("{index}: {array} is not where this index says, in {name}: index and shards "
+                                       "are not of one model", index=index, array=min(astray), name=name))
         found.append(shard)
     return found

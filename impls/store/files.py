@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from impls.errors import UsageError
+from messages import tell
 
 ABANDONED_S = 3600.0
 
@@ -82,7 +83,8 @@ def written(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise UsageError(tell("{path}: cannot be written: {reason}", path=path,
+                              reason=error.strerror or error)) from error
 
 
 @contextmanager

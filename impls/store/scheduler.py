@@ -8,9 +8,10 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from impls.errors import CheckpointError, UsageError
-from impls.recipe.config import MOST_T, DiffusionConfig, Frozen, SampleConfig, first_fault, read_json
+from impls.recipe.config import MOST_T, DiffusionConfig, Frozen, SampleConfig, first_fault, read_json, unknown_key
 from impls.recipe.schedule import Schedule
 from impls.store.diffusers_files import at_default
+from messages import shown, tell
 
 SCHEDULER_FILE = "scheduler_config.json"
 
@@ -60,8 +61,9 @@ def read_scheduler(path: Path) -> tuple[DiffusionConfig, SampleConfig]:
         raise CheckpointError(str(error)) from error
     name = raw.get("_class_name")
     if name not in CLASSES:
-        raise CheckpointError(f"{path}: _class_name is {name!r:.80}, our samplers follow {', '.join(CLASSES)}: save "
-                              "the scheduler that the network was trained with as one of these")
+        raise CheckpointError(tell("{path}: _class_name is {name}, our samplers follow {classes}: save the scheduler "
+                                   "that the network was trained with as one of these", path=path, name=f"{name!r:.80}",
+                                   classes=", ".join(CLASSES)))
     left_out = HARMLESS | at_default(raw, path)
     try:
         file = SchedulerFile.model_validate({key: value for key, value in raw.items() if key not in left_out})
@@ -81,7 +83,9 @@ def read_scheduler(path: Path) -> tuple[DiffusionConfig, SampleConfig]:
 
 
 def _refusal(error: ValidationError) -> str:
-    fault = first_fault(error)
-    if fault.startswith("unknown key"):
-        return f"{fault}: our samplers do not know what it changes: delete it from the file if it changes nothing"
-    return f"{fault}: our samplers follow nothing else: correct the file, or sample this model with diffusers itself"
+    fault = shown(first_fault(error))
+    if unknown_key(error):
+        return tell("{fault}: our samplers do not know what it changes: delete it from the file if it changes nothing",
+                    fault=fault)
+    return tell("{fault}: our samplers follow nothing else: correct the file, or sample this model with diffusers "
+                "itself", fault=fault)

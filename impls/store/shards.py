@@ -21,6 +21,7 @@ from impls.errors import UsageError
 from impls.pictures.images import save_npz
 from impls.recipe.config import read_json
 from impls.store.files import whole_file
+from messages import tell
 
 MANIFEST, SHARDS = "manifest.json", "shards"
 
@@ -79,11 +80,12 @@ def open_shards(folder: Path, settings: Mapping[str, Any]) -> Shards:
         found = read_json(manifest)
         if found != wanted:
             place, there, here = first_difference(found, wanted)
-            raise UsageError(f"{folder}: holds images of other settings ({place} is {there} there and {here} here): "
-                             "choose another --sample_root or remove it")
+            raise UsageError(tell("{folder}: holds images of other settings ({place} is {there} there and {here} "
+                                  "here): choose another --sample_root or remove it", folder=folder, place=place,
+                                  there=there, here=here))
     elif (folder / SHARDS).exists():
-        raise UsageError(f"{folder}: holds shards but no {MANIFEST} that says of what: "
-                         "choose another --sample_root or remove it")
+        raise UsageError(tell("{folder}: holds shards but no {manifest} that says of what: choose another "
+                              "--sample_root or remove it", folder=folder, manifest=MANIFEST))
     else:
         with whole_file(manifest, durable=True) as partial:
             partial.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
@@ -99,6 +101,7 @@ def first_difference(found: Mapping[str, Any], wanted: Mapping[str, Any], at: st
         if isinstance(there, dict) and isinstance(here, dict):
             return first_difference(there, here, f"{at}{key}.")
         # What is at its default may be left out.
-        there, here = (f"{json.dumps(side[key]):.70}" if key in side else "at its default" for side in (found, wanted))
+        there, here = (f"{json.dumps(side[key]):.70}" if key in side else tell("at its default")
+                       for side in (found, wanted))
         return f"{at}{key}", there, here
     return at.rstrip("."), "other", "this"

@@ -14,6 +14,7 @@ import numpy as np
 from impls.errors import UsageError
 from impls.recipe.trace import Arrays, Call
 from impls.store.files import written
+from messages import tell
 
 CALLS = "calls.json"
 # Bytes of a file that is read at once: finding each array's place in it again takes longer.
@@ -73,14 +74,14 @@ class TraceFolder:
             with found:
                 return dict(found)
         except (OSError, ValueError, BadZipFile) as error:
-            raise UsageError(f"{place}: cannot be read: {error}: trace again") from error
+            raise UsageError(tell("{path}: cannot be read: {reason}: trace again", path=place, reason=error)) from error
 
     def of(self, name: str, nth: int) -> Arrays | None:
         """See `impls.recipe.trace.Feed`."""
         if not self._numbers:
             self._numbers = {(call.name, call.nth): call.number for call in self.calls()}
         number = self._numbers.get((name, nth))
-        return None if number is None else {**self.read(f"run {number}"), **self.read(f"back {number}")}
+        return None if number is None else {**self.read(f"run {number}"), **self.read(f"back {number}")}  # English
 
     def gradients(self) -> Arrays:
         """See `impls.recipe.trace.Feed`."""

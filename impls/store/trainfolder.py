@@ -13,6 +13,7 @@ from pathlib import Path
 
 from impls.errors import CheckpointError, UsageError
 from impls.store.checkpoint import read_note
+from messages import tell
 
 CHECKPOINTS = "checkpoints"
 SETTINGS = "config.json"
@@ -41,12 +42,14 @@ class TrainFolder:
         try:
             self._lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            raise UsageError(f"{path}: cannot be opened: {error.strerror or error}") from error
+            raise UsageError(tell("{path}: cannot be opened: {reason}", path=path,
+                                  reason=error.strerror or error)) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(self._lock)
-            raise UsageError(f"{path}: another process trains in this folder: wait for its end, or end it") from error
+            raise UsageError(tell("{path}: another process trains in this folder: wait for its end, or end it",
+                                  path=path)) from error
         except OSError:
             # Some network file systems have no locks.
             pass
@@ -64,7 +67,8 @@ class TrainFolder:
         try:
             path.mkdir(parents=True)
         except OSError as error:
-            raise UsageError(f"--log-root {root}: cannot make a folder there: {error.strerror or error}") from error
+            raise UsageError(tell("--log-root {root}: cannot make a folder there: {reason}", root=root,
+                                  reason=error.strerror or error)) from error
         return cls(path)
 
     def checkpoint(self, step: int) -> Path:

@@ -11,6 +11,7 @@ from typing import TextIO
 
 from impls.errors import UsageError
 from impls.store.files import whole_file, written
+from messages import tell
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def read(path: Path, last_step: int) -> Iterator[Line]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise UsageError(tell("{path}: cannot be read: {reason}", path=path, reason=error.strerror or error)) from error
     for text in texts:
         line = _parse(text)
         if line is not None and line.step <= last_step:

@@ -8,8 +8,9 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, ValidationError
 
 from impls.errors import CheckpointError, UsageError
-from impls.recipe.config import Frozen, ModelConfig, first_fault, read_json
+from impls.recipe.config import Frozen, ModelConfig, first_fault, read_json, unknown_key
 from impls.store.diffusers_files import at_default
+from messages import shown, tell
 
 CONFIG_FILE = "config.json"
 
@@ -65,15 +66,19 @@ def read_config(path: Path) -> ModelConfig:
     try:
         raw: dict[str, Any] = read_json(path)
     except UsageError as error:
-        raise CheckpointError(f"{error}: name a folder that diffusers' save_pretrained wrote") from error
+        raise CheckpointError(tell("{fault}: name a folder that diffusers' save_pretrained wrote",
+                                   fault=error)) from error
     if raw.get("_class_name", CLASS) != CLASS:
-        raise CheckpointError(f"{path}: _class_name is {raw['_class_name']!r:.80}, our U-Net is diffusers' {CLASS}")
+        raise CheckpointError(tell("{path}: _class_name is {value}, our U-Net is diffusers' {own}", path=path,
+                                   value=f"{raw['_class_name']!r:.80}", own=CLASS))
     size = raw.get("sample_size")
     if size is None:
-        raise CheckpointError(f"{path}: sample_size is missing: write the height and width of the images there")
+        raise CheckpointError(tell("{path}: sample_size is missing: write the height and width of the images there",
+                                   path=path))
     if isinstance(size, list) and len(size) == 2:
         if size[0] != size[1]:
-            raise CheckpointError(f"{path}: sample_size is {size!r:.80}, our images are square")
+            raise CheckpointError(tell("{path}: sample_size is {size}, our images are square", path=path,
+                                       size=f"{size!r:.80}"))
         raw["sample_size"] = size[0]
     if isinstance(raw.get("act_fn"), str):
         raw["act_fn"] = raw["act_fn"].lower()
@@ -82,20 +87,21 @@ def read_config(path: Path) -> ModelConfig:
         file = UNet2DFile.model_validate({key: value for key, value in raw.items() if key not in left_out})
         return _model(file, path)
     except ValidationError as error:
-        fault = first_fault(error)
-        if fault.startswith("unknown key"):
-            fault += ": our U-Net does not know what it changes: delete it from the file if it changes nothing"
+        fault = shown(first_fault(error))
+        if unknown_key(error):
+            fault += tell(": our U-Net does not know what it changes: delete it from the file if it changes nothing")
         raise CheckpointError(f"{path}: {fault}") from error
 
 
 def _model(file: UNet2DFile, path: Path) -> ModelConfig:
     size, channels = file.sample_size, file.block_out_channels
     if file.in_channels != file.out_channels:
-        raise CheckpointError(f"{path}: in_channels is {file.in_channels} and out_channels {file.out_channels}: our "
-                              "U-Net predicts as many as it takes")
+        raise CheckpointError(tell("{path}: in_channels is {taken} and out_channels {given}: our U-Net predicts as "
+                                   "many as it takes", path=path, taken=file.in_channels, given=file.out_channels))
     if file.time_embedding_dim not in (None, 0, 4 * channels[0]):
-        raise CheckpointError(f"{path}: time_embedding_dim is {file.time_embedding_dim}, our U-Net's is 4 times the "
-                              f"first of block_out_channels, {4 * channels[0]}")
+        raise CheckpointError(tell("{path}: time_embedding_dim is {value}, our U-Net's is 4 times the first of "
+                                   "block_out_channels, {own}", path=path, value=file.time_embedding_dim,
+                                   own=4 * channels[0]))
     scale_shift = file.resnet_time_scale_shift == "scale_shift"
     # Without a number of its own, diffusers' middle attention has no normalisation beside "scale_shift".
     middle_groups = file.attn_norm_num_groups or (0 if scale_shift else None)
@@ -114,7 +120,9 @@ def _attention_resolutions(file: UNet2DFile, size: int, path: Path) -> tuple[int
     """Feature-map sizes with attention, from the block types going down; those going up must be their mirror image."""
     down, up, levels = file.down_block_types, file.up_block_types, len(file.block_out_channels)
     if len(down) != levels or any(kind not in UP for kind in down):
-        raise CheckpointError(f"{path}: down_block_types {list(down)}: need {levels} of {' or '.join(UP)}")
+        raise CheckpointError(tell("{path}: down_block_types {down}: need {levels} of {known}", path=path,
+                                   down=list(down), levels=levels, known=tell(" or ").join(UP)))
     if list(up) != [UP[kind] for kind in reversed(down)]:
-        raise CheckpointError(f"{path}: up_block_types {list(up)} do not mirror down_block_types {list(down)}")
+        raise CheckpointError(tell("{path}: up_block_types {up} do not mirror down_block_types {down}", path=path,
+                                   up=list(up), down=list(down)))
     return tuple(size // 2**level for level, kind in enumerate(down) if kind == "AttnDownBlock2D")

@@ -19,6 +19,7 @@ from impls.store.diffusers_files import WEIGHTS_FILE, holds_weights, is_weights
 from impls.store.scheduler import SCHEDULER_FILE, read_scheduler
 from impls.store.trainfolder import CHECKPOINTS, checkpoints
 from impls.store.unet2d import CONFIG_FILE
+from messages import recorded, tell
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,15 @@ def find_checkpoint(path: Path) -> Path:
     # Not Path's own questions: they raise where a name is too long.
     if not os.path.isdir(path):
         if not os.path.exists(path):
-            raise CheckpointError(f"{path}: no such file or folder: name a checkpoint or a folder of a training")
+            raise CheckpointError(tell("{path}: no such file or folder: name a checkpoint or a folder of a training",
+                                       path=path))
         return path
     newest = _newest(path)
     if newest is not None:
         return newest
-    raise CheckpointError(f"{path}: holds no step-*.safetensors, neither does its {CHECKPOINTS}/, and it is no folder "
-                          f"of a diffusers model ({CONFIG_FILE} and {WEIGHTS_FILE})")
+    raise CheckpointError(tell("{path}: holds no step-*.safetensors, neither does its {folder}/, and it is no folder "
+                               "of a diffusers model ({config} and {weights})", path=path, folder=CHECKPOINTS,
+                               config=CONFIG_FILE, weights=WEIGHTS_FILE))
 
 
 def load_weights(path: Path, which: Kind | None = None) -> Weights:
@@ -86,7 +89,8 @@ def load_weights(path: Path, which: Kind | None = None) -> Weights:
     file = find_checkpoint(path)
     found = load_params(file, which)
     name = "EMA" if found.kind == "ema" else "raw"
-    description = f"{name} weights of {file}, preset {found.config.preset}, {found.step} training steps"
+    description = recorded("{name} weights of {file}, preset {preset}, {step} training steps", name=name, file=file,
+                           preset=found.config.preset, step=found.step)
     return Weights(found.config, found.arrays, found.step, found.kind, file, description)
 
 
@@ -108,24 +112,28 @@ def diffusers_folder(path: Path) -> Path | None:
 
 def _from_diffusers(path: Path, folder: Path, which: Kind | None) -> Weights:
     if which == "raw":
-        raise CheckpointError(f"{folder}: a diffusers folder has one set of weights and does not say which: "
-                              "leave the choice out")
+        raise CheckpointError(tell("{folder}: a diffusers folder has one set of weights and does not say which: leave "
+                                   "the choice out", folder=folder))
     model = load_diffusers(folder, path if is_weights(path) else None)
     config = preset("ddpm").model_copy(update={"model": model.config})
     places = (folder / SCHEDULER_FILE, folder.parent / "scheduler" / SCHEDULER_FILE)
     scheduler = next((file for file in places if file.is_file()), None)
     if scheduler is None:
-        origin = "diffusion of preset ddpm (no scheduler_config.json)"
+        origin = recorded("diffusion of preset ddpm (no scheduler_config.json)")
     else:
         diffusion, sample = read_scheduler(scheduler)
         config = config.model_copy(update={"diffusion": diffusion, "sample": sample})
-        origin = f"diffusion and sampling of {scheduler}, which says: {_sampling(sample)}"
-    description = f"diffusers weights of {model.file} ({model.stored}), {origin}"
+        origin = recorded("diffusion and sampling of {scheduler}, which says: {sampling}", scheduler=scheduler,
+                          sampling=_sampling(sample))
+    description = recorded("diffusers weights of {file} ({stored}), {origin}", file=model.file, stored=model.stored,
+                           origin=origin)
     return Weights(config, model.params, None, "diffusers", model.file, description)
 
 
 def _sampling(sample: SampleConfig) -> str:
-    clipped = f"x_0 clipped to {sample.clip_range:g}, eps of DDIM as predicted" if sample.clip else "x_0 not clipped"
-    offset = f", steps_offset {sample.steps_offset}" if sample.steps_offset else ""
-    end = "" if sample.set_alpha_to_one else ", DDIM ends at timestep 0"
-    return f"{clipped}, {sample.spacing} timesteps{offset}{end}"
+    text = recorded("{clipping}, {spacing} timesteps", spacing=sample.spacing, clipping=recorded(
+        "x_0 clipped to {limit}, eps of DDIM as predicted", limit=f"{sample.clip_range:g}") if sample.clip else
+        recorded("x_0 not clipped"))
+    if sample.steps_offset:
+        text = recorded("{settings}, steps_offset {offset}", settings=text, offset=sample.steps_offset)
+    return text if sample.set_alpha_to_one else recorded("{settings}, DDIM ends at timestep 0", settings=text)

@@ -14,12 +14,13 @@ from pydantic.fields import FieldInfo
 
 from impls.command.parser import Parser, Switch, any_number, one_of, perhaps, whole_number
 from impls.errors import UsageError
-from impls.recipe.config import Frozen, first_fault, is_text, read_json
+from impls.recipe.config import Frozen, first_fault, is_text, read_json, unknown_key
+from messages import marked, shown, tell
 
 Settings = TypeVar("Settings", bound=Frozen)
 EXPERIMENT = "experiment"
-EPILOG = ("Names of options may have - or _. What was switched on, by a file too, is switched off by --no-NAME, and "
-          "what a file says of an option without a default is taken back by the word none.")
+EPILOG = marked("Names of options may have - or _. What was switched on, by a file too, is switched off by --no-NAME, "
+                "and what a file says of an option without a default is taken back by the word none.")
 COMMAND_LINE_ONLY = ("config", "config_path")
 
 
@@ -66,21 +67,23 @@ def command_line(argv: Sequence[str], base: Settings, prog: str, about: str = ""
         if not is_text(word):
             # Journals, logs and configuration files are UTF-8, and they hold the options.
             encoding = sys.getfilesystemencoding()
-            raise UsageError(f"{word!r:.80}: " + (
-                "holds bytes that are no UTF-8: rename the file or folder" if encoding == "utf-8" else
-                f"file names are {encoding} in this locale, which has not all these characters: set PYTHONUTF8=1"))
+            raise UsageError(tell("{word}: holds bytes that are no UTF-8: rename the file or folder",
+                                  word=f"{word!r:.80}") if encoding == "utf-8" else
+                             tell("{word}: file names are {encoding} in this locale, which has not all these "
+                                  "characters: set PYTHONUTF8=1", word=f"{word!r:.80}", encoding=encoding))
     parsed = vars(parser(base, prog, about).parse_args(argv))
     given = {name: value if not isinstance(value, list) else () if value == ["none"] else tuple(value)
              for name, value in parsed.items()}
     try:
         return type(base).model_validate({**base.model_dump(), **given})
     except ValidationError as error:
-        raise UsageError(f"--{first_fault(error)} (see {prog} --help)") from error
+        raise UsageError(tell("--{fault} (see {command} --help)", fault=shown(first_fault(error)),
+                              command=prog)) from error
 
 
 def parser(base: Frozen, prog: str, about: str) -> Parser:
     """The command line of a settings model; only options that were given appear in what it parses."""
-    made = Parser(prog=prog, usage=f"{prog} [options]", description=about, epilog=EPILOG,
+    made = Parser(prog=prog, usage=f"{prog} [options]", description=tell(about), epilog=tell(EPILOG),
                   argument_default=argparse.SUPPRESS)
     for name, field in type(base).model_fields.items():
         _add(made, name, field, getattr(base, name))
@@ -89,12 +92,12 @@ def parser(base: Frozen, prog: str, about: str) -> Parser:
 
 def _add(made: Parser, name: str, field: FieldInfo, default: Any) -> None:
     parts = list(_parts(field.annotation))
-    shown = next((one for one in [*field.metadata, *parts] if isinstance(one, Shown)), None)
-    text = field.description or ""
+    named = next((one for one in [*field.metadata, *parts] if isinstance(one, Shown)), None)
+    text = shown(field.description or "")
     if isinstance(default, bool):
-        text += " (default: yes)" if default else ""
-    elif default not in (None, (), "") and "(default" not in text:
-        text += f" (default: {default})"
+        text += tell(" (default: yes)") if default else ""
+    elif default not in (None, (), "") and "(default" not in (field.description or ""):
+        text += tell(" (default: {value})", value=default)
     how: dict[str, Any] = {"dest": name, "help": text.replace("%", "%%")}
     words = next((get_args(one) for one in parts if get_origin(one) is Literal), None)
     kind: Callable[[str], Any]
@@ -104,10 +107,10 @@ def _add(made: Parser, name: str, field: FieldInfo, default: Any) -> None:
         kind, value = (whole_number, "N") if int in parts else (any_number, "X") if float in parts else (str, "TEXT")
         if words is not None:
             kind, value = one_of(words), "|".join(words)
-        how |= {"type": perhaps(kind) if type(None) in parts else kind, "metavar": shown.value if shown else value}
+        how |= {"type": perhaps(kind) if type(None) in parts else kind, "metavar": named.value if named else value}
         if tuple in parts:
             how |= {"action": "extend", "nargs": "+"}
-    made.add_argument(f"--{(shown and shown.name) or name.replace('_', '-')}", **how)
+    made.add_argument(f"--{(named and named.name) or name.replace('_', '-')}", **how)
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
@@ -130,7 +133,8 @@ def option_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     overrides = data.pop(EXPERIMENT, {})
     for key in COMMAND_LINE_ONLY:
         if key in data:
-            raise UsageError(f"{path}: {key!r} belongs on the command line, not into the file")
+            raise UsageError(tell("{path}: {key} belongs on the command line, not into the file", path=path,
+                                  key=repr(key)))
     return data, overrides
 
 
@@ -144,8 +148,8 @@ def validated(settings: type[Settings], data: Mapping[str, Any], source: object)
         return settings.model_validate(data)
     except ValidationError as error:
         known = ", ".join(name for name in settings.model_fields if name not in COMMAND_LINE_ONLY)
-        more = f" (known: {known}, {EXPERIMENT})" if "unknown key" in first_fault(error) else ""
-        raise UsageError(f"{source}: {first_fault(error)}{more}") from error
+        more = tell(" (known: {names})", names=f"{known}, {EXPERIMENT}") if unknown_key(error) else ""
+        raise UsageError(f"{source}: {shown(first_fault(error))}{more}") from error
 
 
 def check_ranges(options: Frozen, least: Mapping[str, int], where: str = "") -> None:
@@ -157,10 +161,11 @@ def check_ranges(options: Frozen, least: Mapping[str, int], where: str = "") -> 
     for name, low in least.items():
         value = getattr(options, name)
         if value is not None and value < low:
-            raise UsageError(f"{where}--{name.replace('_', '-')}: must be at least {low}, got {value}")
+            raise UsageError(tell("{where}--{name}: must be at least {low}, got {value}", where=where,
+                                  name=name.replace("_", "-"), low=low, value=value))
     seed = getattr(options, "seed", None)
     if seed is not None and seed >= 2**63:
-        raise UsageError(f"{where}--seed: must be below 2**63, got {seed}")
+        raise UsageError(tell("{where}--seed: must be below 2**63, got {seed}", where=where, seed=seed))
 
 
 def option(argv: Sequence[str], name: str) -> str | None:

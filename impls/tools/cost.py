@@ -6,8 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
+from messages import marked, tell
+
 # (at least so many seconds, a unit's seconds, its name)
-_UNITS = ((172_800.0, 86_400.0, "days"), (5_400.0, 3_600.0, "h"), (90.0, 60.0, "min"), (0.0, 1.0, "s"))
+_UNITS = ((172_800.0, 86_400.0, marked("days")), (5_400.0, 3_600.0, "h"), (90.0, 60.0, "min"), (0.0, 1.0, "s"))
 
 
 def megabytes(size: int) -> str:
@@ -19,7 +21,7 @@ def duration(seconds: float) -> str:
     """A time for people, as an estimate deserves it: two digits."""
     unit, name = next((unit, name) for least, unit, name in _UNITS if seconds >= least)
     number = seconds / unit
-    return f"{number:.1f} {name}" if number < 10 and unit > 1 else f"{number:.0f} {name}"
+    return f"{number:.1f} {tell(name)}" if number < 10 and unit > 1 else f"{number:.0f} {tell(name)}"
 
 
 def free_bytes(folder: Path) -> tuple[int, Path]:

@@ -24,6 +24,7 @@ from impls.errors import EXIT_FAILED, EXIT_USAGE, UnavailableError, UsageError
 from impls.ranks import Ranks, command, own_ranks
 from impls.registry import Arm
 from impls.store.source import source_sha256
+from messages import marked, plural, tell
 
 Result = TypeVar("Result")
 # So long a rank waits for the first one to say what is wrong with all of them, before it says what is wrong with it.
@@ -34,6 +35,9 @@ MOST_TOLD = 2048
 MOST_WISHES = 3
 # What of a statement need not be alike.
 PLACES = ("host", "cpus", "gpu")
+# Other things that ranks state.
+STATED = (marked("arm"), marked("device"), marked("framework"), marked("code"), marked("experiment"),
+          marked("data set"), marked("step"), marked("checkpoint"), marked("images"), marked("weights"))
 
 
 class Settled(UsageError):  # noqa: N818 - of any kind of error
@@ -81,14 +85,17 @@ def require_startable(arm: Arm, ranks: Ranks, prog: str, words: Sequence[str]) -
     if ranks.size == 1 or ranks.launcher is None:
         return
     if not arm.spec.launchers:
-        raise UsageError(f"{arm.name} runs in one process, {ranks.launcher} started {ranks.size}: start it without")
+        raise UsageError(tell("{arm} runs in one process, {launcher} started {count}: start it without", arm=arm.name,
+                              launcher=ranks.launcher, count=ranks.size))
     if ranks.launcher not in arm.spec.launchers:
         usual = arm.spec.launchers[0]
         right = command(usual, ranks.size, f"{prog.removeprefix('python ')} {shlex.join(words)}".strip())
-        raise UsageError(f"{ranks.launcher} does not fit {arm.name}: start it by: {right}")
+        raise UsageError(tell("{launcher} does not fit {arm}: start it by: {command}", launcher=ranks.launcher,
+                              arm=arm.name, command=right))
     most = arm.spec.most_ranks
     if most is not None and ranks.size > most:
-        raise UsageError(f"{arm.name} can have {most} ranks at most, {ranks.launcher} started {ranks.size}")
+        raise UsageError(tell("{arm} can have {most} ranks at most, {launcher} started {count}", arm=arm.name,
+                              most=most, launcher=ranks.launcher, count=ranks.size))
 
 
 class Team:
@@ -202,7 +209,7 @@ def joined(backend: Backend, arm: Arm, ranks: Ranks) -> Iterator[Team | None]:
         return
     join: Callable[[Ranks], Group] | None = getattr(backend, "join", None)
     if join is None:
-        raise UnavailableError(f"{arm.name} has no group of ranks: start one process")
+        raise UnavailableError(tell("{arm} has no group of ranks: start one process", arm=arm.name))
     with _ended_at_once():
         team = Team(join(ranks))
     try:
@@ -243,20 +250,21 @@ def difference(statements: Sequence[Mapping[str, str]]) -> str | None:
         for name, value in first.items():
             if name not in PLACES and statement.get(name) != value:
                 where = _where(rank, statement.get("host", ""))
-                return (f"{where} has another {name} than rank 0: {statement.get(name)} instead of {value}: start all "
-                        "ranks alike")
+                return tell("{where} has another {name} than rank 0: {value} instead of {first}: start all ranks alike",
+                            where=where, name=tell(name), value=statement.get(name), first=value)
     for host in dict.fromkeys(statement.get("host") for statement in statements):
         here = [statement for statement in statements if statement.get("host") == host]
         gpus = [statement["gpu"] for statement in here if statement.get("gpu")]
         if len(set(gpus)) < len(gpus):
-            return f"{len(here)} ranks on {host} share {len(set(gpus))} GPU: start one for each"
+            return tell("{ranks} ranks on {host} share {gpus} GPU: start one for each", ranks=len(here), host=host,
+                        gpus=len(set(gpus)))
         cpus = 0
         for statement in here:
             cpus |= int(statement.get("cpus", "0"), 16)
         if cpus and len(here) > cpus.bit_count():
             count = cpus.bit_count()
-            return (f"{len(here)} ranks on {host} have {count} processor{'s' * (count > 1)} together: start at most "
-                    f"{count} there")
+            return tell("{ranks} ranks on {host} have {processors} together: start at most {most} there",
+                        ranks=len(here), host=host, processors=plural(count, "processor"), most=count)
     return None
 
 
@@ -271,4 +279,4 @@ def _statement(arm: Arm, info: BackendInfo) -> dict[str, str]:
 
 
 def _where(rank: int, host: str) -> str:
-    return f"rank {rank} on {host}"
+    return tell("rank {rank} on {host}", rank=rank, host=host)

@@ -13,6 +13,7 @@ from impls.devices import cuda_driver_fault, default_threads, threads_remark, us
 from impls.errors import EXIT_INTERRUPTED, EXIT_OK, UnavailableError, UsageError
 from impls.ranks import ALONE, Ranks, own_ranks, take_gpu, threads_here
 from impls.registry import Arm, Device, Job
+from messages import shown, tell
 
 Choice = Literal["auto", "cpu", "cuda"]
 
@@ -63,7 +64,8 @@ def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None], threads: 
         UsageError: there are not so many processors, or what the arm stands for cannot be used here.
     """
     if threads is not None and not 1 <= threads <= usable_cpus():
-        raise UsageError(f"--threads: from 1 to {usable_cpus()}, the CPUs that this process may use, got {threads}")
+        raise UsageError(tell("--threads: from 1 to {most}, the CPUs that this process may use, got {threads}",
+                              most=usable_cpus(), threads=threads))
     if threads is None and ranks.local_size > 1:
         threads = threads_here(ranks)
     if choice == "cpu":
@@ -77,11 +79,12 @@ def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None], threads: 
         except UnavailableError as error:
             fault, refusal = str(error), error
         else:
-            say("device cuda: " + ("as asked" if choice == "cuda" else f"{arm.name} can use it"))
+            say(tell("device cuda: as asked") if choice == "cuda" else
+                tell("device cuda: {arm} can use it", arm=arm.name))
             return backend, "cuda"
     if choice == "cuda":
-        raise UnavailableError(f"--device cuda: {fault}") from refusal
-    say(f"device cpu: {arm.name} cannot use CUDA here: {fault}")
+        raise UnavailableError(tell("--device cuda: {fault}", fault=shown(fault))) from refusal
+    say(tell("device cpu: {arm} cannot use CUDA here: {fault}", arm=arm.name, fault=shown(fault)))
     try:
         return _created(arm, "cpu", say, threads, job), "cpu"
     except UnavailableError as error:
@@ -92,16 +95,17 @@ def open_backend(arm: Arm, choice: Choice, say: Callable[[str], None], threads: 
 def _created(asked: Arm, device: Device, say: Callable[[str], None], threads: int | None, job: Job) -> Backend:
     arm = asked.spelled_out(device, job)
     if arm != asked:
-        say(f"{asked.name} = {'+'.join(arm.options) or 'no option'}, for {job} on {device}")
+        say(tell("{arm} = {options}, for {job} on {device}", arm=asked.name,
+                 options="+".join(arm.options) or tell("no option"), job=tell(job), device=device))
     fault = arm.device_fault(device)
     if fault is not None:
-        raise UnavailableError(fault)
+        raise UnavailableError(shown(fault))
     prewarm = arm.spec.prepares("prewarm")
     if prewarm is not None:
         prewarm(device, echo=say)
     remark = threads_remark(os.environ.get("OMP_NUM_THREADS"), usable_cpus()) if threads is None else None
     if remark is not None:
-        say(remark)
+        say(shown(remark))
     backend = arm.create(device, default_threads() if threads is None else threads)
     catch_interrupts()
     return backend

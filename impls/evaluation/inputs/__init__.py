@@ -17,6 +17,7 @@ from impls.evaluation.inputs import arrays
 from impls.evaluation.inputs.folder import centre_square, open_folder
 from impls.evaluation.inputs.spool import in_order, spooled
 from impls.evaluation.inputs.statistics import MU, SIGMA, Published, read_statistics
+from messages import recorded, tell
 
 Images = NDArray[np.uint8]
 # Ours, and that of improved-diffusion and guided-diffusion.
@@ -25,6 +26,7 @@ KEYS = ("images", "arr_0")
 LEAST = 2
 # What a CPU computes features of in about a minute; CUDA takes all.
 CPU_IMAGES = 5000
+DATA_SET = "data set"  # English
 Say = Callable[[str], None]
 
 
@@ -63,13 +65,14 @@ def open_images(path: Path, resize: int | None = None) -> Source:
 
 def _of_array(images: Images, what: str, name: str, resize: int | None) -> Source:
     if images.dtype != np.uint8:
-        raise UsageError(f"{name}: the images are {images.dtype}, expected uint8 of 0 to 255: round and convert them "
-                         "(values that are NaN have no image)")
+        raise UsageError(tell("{name}: the images are {kind}, expected uint8 of 0 to 255: round and convert them "
+                              "(values that are NaN have no image)", name=name, kind=images.dtype))
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
-        raise UsageError(f"{name}: the images have shape {images.shape}, expected (N, H, W, C) with C = 1 or 3")
+        raise UsageError(tell("{name}: the images have shape {shape}, expected (N, H, W, C) with C = 1 or 3", name=name,
+                              shape=images.shape))
     if len(images) < LEAST:
-        raise UsageError(f"{name}: holds {len(images)} images, at least {LEAST} are needed, and thousands for a figure "
-                         "that means something")
+        raise UsageError(tell("{name}: holds {count} images, at least {least} are needed, and thousands for a figure "
+                              "that means something", name=name, count=len(images), least=LEAST))
     if resize is None or images.shape[1:3] == (resize, resize):
         return Source(what, len(images), (images.shape[1], images.shape[2]), lambda count, quiet: images[:count])
 
@@ -79,7 +82,8 @@ def _of_array(images: Images, what: str, name: str, resize: int | None) -> Sourc
         return np.asarray(centre_square(picture, resize)).reshape(resize, resize, -1)
 
     def first(count: int, quiet: bool) -> Images:
-        parts = (image.tobytes() for image in in_order(resized, range(count), f"resizing {Path(name).name}", quiet))
+        parts = (image.tobytes() for image in in_order(resized, range(count),
+                                                           tell("resizing {name}", name=Path(name).name), quiet))
         return spooled(parts, (count, resize, resize, images.shape[3]))
 
     return Source(what, len(images), (resize, resize), first)
@@ -120,20 +124,26 @@ class Reference:
         if asked is None:
             return there if device == "cuda" else min(there, CPU_IMAGES)
         if asked > there:
-            raise UsageError(f"--reference_images {asked}: {self.dataset} has {there} images")
+            raise UsageError(tell("--reference_images {asked}: {dataset} has {there} images", asked=asked,
+                                  dataset=self.dataset, there=there))
         return asked
 
     def split(self, count: int, resize: int | None) -> str:
         """Which images are used, for people."""
         there, what = self.source.count, self.source.what
-        used = f"all {there:,}" if count == there else f"the first {count:,} of {there:,}"
-        used += " training images, without flips" if what == "data set" else f" images of the {what}"
-        return used + (f", {brought(resize)}" if resize else "")
+        used = (recorded("all {count}", count=f"{there:,}") if count == there else
+                recorded("the first {count} of {all}", count=f"{count:,}", all=f"{there:,}"))
+        used = (recorded("{some} training images, without flips", some=used) if what == DATA_SET else
+                recorded("{some} images of the {what}", some=used, what=what))
+        return used if resize is None else recorded(
+            "{some}, brought to {size}x{size} where they had another size (centre square, Pillow's bicubic filter)",
+            some=used, size=resize)
 
 
 def brought(resize: int) -> str:
     """How images got this size, for people."""
-    return f"brought to {resize}x{resize} where they had another size (centre square, Pillow's bicubic filter)"
+    return recorded("brought to {size}x{size} where they had another size (centre square, Pillow's bicubic filter)",
+                    size=resize)
 
 
 def open_reference(name: str, data_root: Path | None, say: Say, resize: int | None = None) -> Reference | Published:
@@ -144,17 +154,18 @@ def open_reference(name: str, data_root: Path | None, say: Say, resize: int | No
     """
     if name in NAMES:
         dataset = prepare(name, data_root, echo=say)
-        return Reference(dataset.name, _of_array(dataset.open(), "data set", dataset.name, resize))
+        return Reference(dataset.name, _of_array(dataset.open(), DATA_SET, dataset.name, resize))
     path = Path(name)
     try:
         what = arrays.kind(path)
     except UsageError as error:
-        raise UsageError(f"--reference {error}; the data sets are {', '.join(NAMES)}") from None
+        raise UsageError(tell("--reference {error}; the data sets are {names}", error=error,
+                              names=", ".join(NAMES))) from None
     held = (arrays.names(path) if what == "file" else None) or []
     if {MU, SIGMA} <= set(held):
         if not set(KEYS) & set(held):
             return read_statistics(path)
-        say(f"{path}: holds images and statistics: the images are taken, the statistics are not")
+        say(tell("{path}: holds images and statistics: the images are taken, the statistics are not", path=path))
     return Reference(path.name, open_images(path, resize))
 
 
@@ -164,9 +175,10 @@ def _array(path: Path) -> Images:
         return arrays.load(path, None)
     key = next((key for key in KEYS if key in held), None)
     if key is None and {MU, SIGMA} <= set(held):
-        raise UsageError(f"{path}: holds statistics ({MU}, {SIGMA}) and no images: it can be a --reference only")
+        raise UsageError(tell("{path}: holds statistics ({mu}, {sigma}) and no images: it can be a --reference only",
+                              path=path, mu=MU, sigma=SIGMA))
     if key is None:
         others = arrays.plain(", ".join(held[:8])) or "nothing"
-        raise UsageError(f"{path}: has no array {' or '.join(map(repr, KEYS))}, only {others}: save the images under "
-                         f"the name {KEYS[0]}")
+        raise UsageError(tell("{path}: has no array {names}, only {others}: save the images under the name {key}",
+                              path=path, names=tell(" or ").join(map(repr, KEYS)), others=others, key=KEYS[0]))
     return arrays.load(path, key)

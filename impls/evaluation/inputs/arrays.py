@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from impls.errors import UsageError
 from impls.evaluation.inputs.spool import spooled
+from messages import tell
 
 # Of a zip file with members, and of one without.
 _ZIPS, _NPY = (b"PK\x03\x04", b"PK\x05\x06"), ".npy"
@@ -34,14 +35,15 @@ def kind(path: Path) -> str:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such file or folder") from None
+        raise UsageError(tell("{path}: no such file or folder", path=path)) from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise UsageError(tell("{path}: cannot be read: {reason}", path=path,
+                              reason=getattr(error, "strerror", None) or error)) from error
     if stat.S_ISDIR(mode):
         return "folder"
     # A pipe would be waited for.
     if not stat.S_ISREG(mode):
-        raise UsageError(f"{path}: neither a file nor a folder: write what it gives into a file")
+        raise UsageError(tell("{path}: neither a file nor a folder: write what it gives into a file", path=path))
     return "file"
 
 
@@ -110,10 +112,11 @@ def _reading(path: Path) -> Iterator[None]:
     except UsageError:
         raise
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise UsageError(tell("{path}: cannot be read: {reason}", path=path, reason=error.strerror or error)) from error
     except Exception as error:  # Bytes of a stranger: whatever zipfile or numpy stumbles over, the file is to blame.
         reason = plain(str(error)) or type(error).__name__
-        raise UsageError(f"{path}: not an npz or npy file of plain arrays ({reason}): write it with numpy.savez"
+        raise UsageError(tell("{path}: not an npz or npy file of plain arrays ({reason}): write it with numpy.savez",
+                              path=path, reason=reason)
                          ) from error
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from impls.errors import UsageError
 from impls.evaluation.inputs.arrays import kind, plain
 from impls.evaluation.inputs.spool import in_order, spooled
+from messages import tell
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 # Pictures that others would read: left out in silence, they would change a figure.
@@ -49,7 +50,7 @@ class Folder:
         # Filters belong to the process: here, where no thread changes them. Pillow warns of what is refused below.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pixels = in_order(self._pixels, self.files[:count], f"reading {self.path.name}", quiet)
+            pixels = in_order(self._pixels, self.files[:count], tell("reading {name}", name=self.path.name), quiet)
             return spooled(pixels, (count, *self.size, 3))
 
     def _pixels(self, path: Path) -> bytes:
@@ -66,19 +67,21 @@ def open_folder(path: Path, resize: int | None) -> Folder:
         with os.scandir(path) as entries:
             visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda one: one.name)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise UsageError(tell("{path}: cannot be read: {reason}", path=path, reason=error.strerror or error)) from error
     folders = [entry.name for entry in visible if os.path.isdir(entry)]
     found = {entry.name: os.path.splitext(entry.name)[1].lower() for entry in visible}
     if "manifest.json" in found and "shards" in folders:
-        raise UsageError(f"{path}: a folder of python -m impls.sample --test: name its {path / 'images.npz'}, which "
-                         "the same command finishes where it is missing")
+        raise UsageError(tell("{path}: a folder of python -m impls.sample --test: name its {file}, which the same "
+                              "command finishes where it is missing", path=path, file=path / "images.npz"))
     files = tuple(path / name for name, suffix in found.items() if suffix in SUFFIXES and name not in folders)
     if len(files) < 2:
-        inside = f"; sub-folders are not looked into, name one: {', '.join(folders[:4])}" if folders else ""
-        raise UsageError(f"{path}: holds {len(files)} PNG or JPEG files, at least 2 are needed{inside}")
+        inside = tell("; sub-folders are not looked into, name one: {folders}",
+                      folders=", ".join(folders[:4])) if folders else ""
+        raise UsageError(tell("{path}: holds {count} PNG or JPEG files, at least 2 are needed{inside}", path=path,
+                              count=len(files), inside=inside))
     if other := next((name for name, suffix in found.items() if suffix in _OTHERS), None):
-        raise UsageError(f"{path}: holds {other} beside PNG and JPEG files, which alone are read: convert it or take "
-                         "it away")
+        raise UsageError(tell("{path}: holds {other} beside PNG and JPEG files, which alone are read: convert it or "
+                              "take it away", path=path, other=other))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         first = _rgb(files[0], None, resize)
@@ -98,7 +101,7 @@ def centre_square(picture: Image.Image, side: int) -> Image.Image:
 def _rgb(path: Path, size: tuple[int, int] | None, resize: int | None) -> NDArray[np.uint8]:
     """One picture as uint8 (H, W, 3); `size` is what it must have."""
     if kind(path) != "file":
-        raise UsageError(f"{path}: a folder with the name of a picture: rename it")
+        raise UsageError(tell("{path}: a folder with the name of a picture: rename it", path=path))
     try:
         with path.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
             fault = _fault(picture, size)
@@ -109,10 +112,11 @@ def _rgb(path: Path, size: tuple[int, int] | None, resize: int | None) -> NDArra
                 whole = picture.convert("RGB")
                 return np.asarray(whole if resize is None else centre_square(whole, resize))
     except PermissionError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+        raise UsageError(tell("{path}: cannot be read: {reason}", path=path, reason=error.strerror)) from error
     except Exception as error:  # Bytes of a stranger: whatever the decoder stumbles over, the file is to blame.
         reason = plain(str(error)) or type(error).__name__
-        raise UsageError(f"{path}: cannot be decoded as PNG or JPEG ({reason}): replace it or take it away"
+        raise UsageError(tell("{path}: cannot be decoded as PNG or JPEG ({reason}): replace it or take it away",
+                              path=path, reason=reason)
                          ) from error
     raise UsageError(f"{path}: {fault}")
 
@@ -120,17 +124,18 @@ def _rgb(path: Path, size: tuple[int, int] | None, resize: int | None) -> NDArra
 def _fault(picture: Image.Image, size: tuple[int, int] | None) -> str | None:
     """What in the header speaks against a picture."""
     if picture.width * picture.height > MOST_PIXELS:
-        return f"{picture.width}x{picture.height} pixels are more than the {MOST_PIXELS} that are decoded"
+        return tell("{width}x{height} pixels are more than the {most} that are decoded", width=picture.width,
+                    height=picture.height, most=MOST_PIXELS)
     if size is not None and (picture.height, picture.width) != size:
-        return (f"{picture.height}x{picture.width} pixels, the first of the folder has {size[0]}x{size[1]}: give "
-                "--resize N to bring all to one size")
+        return tell("{height}x{width} pixels, the first of the folder has {size}: give --resize N to bring all to one "
+                    "size", height=picture.height, width=picture.width, size=f"{size[0]}x{size[1]}")
     if getattr(picture, "n_frames", 1) > 1:
-        return f"holds {getattr(picture, 'n_frames', 0)} frames: save one of them"
+        return tell("holds {count} frames: save one of them", count=getattr(picture, "n_frames", 0))
     # Pillow cuts 16 bits a channel to 8 by itself, where there are several channels.
     if picture.mode.startswith(("I", "F")) or ";16" in str(getattr(picture, "tile", "")):
-        return "16 bits a channel: convert it to 8 bits"
+        return tell("16 bits a channel: convert it to 8 bits")
     if picture.mode not in _MODES:
-        return f"colours in {picture.mode}: convert it to RGB"
+        return tell("colours in {mode}: convert it to RGB", mode=picture.mode)
     return None
 
 
@@ -139,9 +144,10 @@ def _hidden(picture: Image.Image) -> str | None:
     if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
         low, _ = picture.convert("RGBA").getchannel("A").getextrema()
         if isinstance(low, int | float) and low < 255:
-            return "has transparent pixels: put it on a background"
+            return tell("has transparent pixels: put it on a background")
     try:
         turned = picture.getexif().get(_ORIENTATION, 1)
     except Exception:  # Damaged notes beside a whole picture.
         return None
-    return None if turned in (0, 1) else f"is stored turned (EXIF orientation {turned}): turn its pixels"
+    return None if turned in (0, 1) else tell("is stored turned (EXIF orientation {turned}): turn its pixels",
+                                              turned=turned)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from impls.devices import default_threads
 from impls.errors import UsageError
+from messages import tell
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -38,16 +39,18 @@ def spooled(parts: Iterable[Any], shape: Sequence[int], dtype: Any = np.uint8, o
         ValueError: there were other than so many bytes.
     """
     size, place = math.prod(shape) * np.dtype(dtype).itemsize, tempfile.gettempdir()
-    advice = "free some space or choose another folder with TMPDIR"
+    advice = tell("free some space or choose another folder with TMPDIR")
     if size > (free := shutil.disk_usage(place).free):
-        raise UsageError(f"{place}: {size / 1e6:.0f} MB of images do not fit into its {free / 1e6:.0f} MB: {advice}")
+        raise UsageError(tell("{place}: {size} MB of images do not fit into its {free} MB: {advice}", place=place,
+                              size=f"{size / 1e6:.0f}", free=f"{free / 1e6:.0f}", advice=advice))
     with tempfile.TemporaryFile() as file:
         try:
             for part in parts:
                 file.write(part)
             file.flush()
         except OSError as error:
-            raise UsageError(f"{place}: cannot be written: {error.strerror or error}: {advice}") from error
+            raise UsageError(tell("{place}: cannot be written: {reason}: {advice}", place=place,
+                                  reason=error.strerror or error, advice=advice)) from error
         if file.tell() != size:
             raise ValueError(f"holds {file.tell()} bytes of pixels, and {size} are needed")
         if not size:

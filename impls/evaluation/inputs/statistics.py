@@ -13,6 +13,7 @@ from impls.data.array_cache import file_digest
 from impls.errors import UsageError
 from impls.evaluation.distances import Array, Reference
 from impls.evaluation.inputs import arrays
+from messages import tell
 
 MU, SIGMA = "mu", "sigma"
 # Of the largest variance: what single precision leaves.
@@ -44,7 +45,8 @@ class Published:
         try:
             return Reference.published(self.mean, self.covariance, TOLERANCE)
         except ValueError as error:
-            raise UsageError(f"{self.path}: {SIGMA} {error}: no covariance: get the file again") from error
+            raise UsageError(tell("{path}: {name} {error}: no covariance: get the file again", path=self.path,
+                                  name=SIGMA, error=error)) from error
 
 
 def read_statistics(path: Path) -> Published:
@@ -56,19 +58,21 @@ def read_statistics(path: Path) -> Published:
     mean, covariance = _floats(path, MU), _floats(path, SIGMA)
     d = len(mean) if mean.ndim == 1 else 0
     if d < 2 or covariance.shape != (d, d):
-        raise UsageError(f"{path}: {MU} has shape {mean.shape} and {SIGMA} {covariance.shape}, expected (d,) and "
-                         "(d, d) of the same d")
+        raise UsageError(tell("{path}: {mean} has shape {shape} and {covariance} {other}, expected (d,) and (d, d) of "
+                              "the same d", path=path, mean=MU, shape=mean.shape, covariance=SIGMA,
+                              other=covariance.shape))
     for name, found in ((MU, mean), (SIGMA, covariance)):
         if not np.isfinite(found).all():
-            raise UsageError(f"{path}: {name} holds NaN or infinity: get the file again")
+            raise UsageError(tell("{path}: {name} holds NaN or infinity: get the file again", path=path, name=name))
     scale = float(np.abs(covariance.diagonal()).max())
     if float(np.abs(covariance - covariance.T).max()) > TOLERANCE * scale:
-        raise UsageError(f"{path}: {SIGMA} is not symmetric: no covariance: get the file again")
+        raise UsageError(tell("{path}: {name} is not symmetric: no covariance: get the file again", path=path,
+                              name=SIGMA))
     return Published(path, file_digest(path), mean, (covariance + covariance.T) / 2)
 
 
 def _floats(path: Path, name: str) -> NDArray[Any]:
     found = arrays.load(path, name)
     if found.dtype.kind != "f":
-        raise UsageError(f"{path}: {name} is {found.dtype}, expected float64")
+        raise UsageError(tell("{path}: {name} is {kind}, expected float64", path=path, name=name, kind=found.dtype))
     return np.array(found, np.float64)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from impls.errors import UsageError
 from impls.plugins import offered
+from messages import tell
 
 ENTRY_POINT_GROUP = "ddpm_bench.features"
 Floats = NDArray[np.float32]
@@ -104,7 +105,7 @@ def specs() -> dict[str, FeatureSpec]:
     known = {spec.name: spec for spec in BUILT_IN}
     for spec, where in offered(ENTRY_POINT_GROUP):
         if not isinstance(spec, FeatureSpec) or spec.name in {*known, "auto"}:
-            raise UsageError(f"{where}: expected a FeatureSpec with a name of its own")
+            raise UsageError(tell("{where}: expected a FeatureSpec with a name of its own", where=where))
         known[spec.name] = spec
     return known
 
@@ -117,7 +118,8 @@ def find(name: str) -> FeatureSpec:
     """
     known = specs()
     if name not in known:
-        raise UsageError(f"--features {name}: unknown: choose auto or one of {', '.join(known)}")
+        raise UsageError(tell("--features {name}: unknown: choose auto or one of {known}", name=name,
+                              known=", ".join(known)))
     return known[name]
 
 
@@ -130,7 +132,8 @@ def create(spec: FeatureSpec, request: WeightsRequest) -> FeatureNetwork:
     try:
         module = import_module(spec.module)
     except ImportError as error:
-        raise UsageError(f"--features {spec.name}: {spec.module} cannot be imported ({error}): install its package"
+        raise UsageError(tell("--features {name}: {module} cannot be imported ({error}): install its package",
+                              name=spec.name, module=spec.module, error=error)
                          ) from error
     network: FeatureNetwork = module.create(spec, request)
     return network

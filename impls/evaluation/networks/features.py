@@ -25,6 +25,7 @@ from impls.errors import UnavailableError, UsageError
 from impls.evaluation.inputs import Images, Say, rgb, sha256_of
 from impls.evaluation.networks import Extracted, FeatureNetwork, FeatureSpec, Floats
 from impls.store.files import whole_file
+from messages import tell
 
 
 def open_device(choice: str, threads: int | None = None) -> str:
@@ -35,7 +36,7 @@ def open_device(choice: str, threads: int | None = None) -> str:
     """
     torch.set_num_threads(default_threads() if threads is None else threads)
     if choice == "cuda" and not torch.cuda.is_available():
-        raise UnavailableError("--device cuda: PyTorch finds no CUDA device here: choose --device cpu")
+        raise UnavailableError(tell("--device cuda: PyTorch finds no CUDA device here: choose --device cpu"))
     if choice == "cpu" or not torch.cuda.is_available():
         return "cpu"
     # Published figures are of float32.
@@ -75,10 +76,12 @@ def extract(net: FeatureNetwork, images: Images, batch_size: int, device: str, t
     wanted = 2 if net.spec.inception_score else 1
     if len(outputs) != wanted or outputs[0].shape != (len(images), net.spec.feature_size):
         shapes = [output.shape for output in outputs]
-        raise UsageError(f"--features {net.spec.name}: the network gave {shapes}, its specification promises {wanted} "
-                         f"arrays, the first of shape {(len(images), net.spec.feature_size)}")
+        raise UsageError(tell("--features {name}: the network gave {shapes}, its specification promises {wanted} "
+                              "arrays, the first of shape {shape}", name=net.spec.name, shapes=shapes, wanted=wanted,
+                              shape=(len(images), net.spec.feature_size)))
     if not all(np.isfinite(output).all() for output in outputs):
-        raise UsageError(f"--features {net.spec.name}: the network gave NaN or infinity: its weights are of no use")
+        raise UsageError(tell("--features {name}: the network gave NaN or infinity: its weights are of no use",
+                              name=net.spec.name))
     return Extracted(outputs[0], outputs[1] if wanted == 2 else None, len(images) / seconds)
 
 
@@ -96,14 +99,15 @@ def check_size(spec: FeatureSpec, dataset: str, count: int) -> None:
     """
     if count <= spec.feature_size:
         raise UsageError(
-            f"{count} reference images of {dataset} are too few: {spec.name} has {spec.feature_size} features, and "
-            f"their covariance needs {spec.feature_size + 1} images or more: raise --reference_images, or choose "
-            "another --reference or --features")
+            tell("{count} reference images of {dataset} are too few: {name} has {size} features, and their covariance "
+                 "needs {least} images or more: raise --reference_images, or choose another --reference or --features",
+                 count=count, dataset=dataset, name=spec.name, size=spec.feature_size, least=spec.feature_size + 1))
 
 
 def identity(net: FeatureNetwork, images: Images, batch_size: int, device: str) -> dict[str, str | int]:
     """All that features depend on; batch size and device change their last bits."""
-    return {"format": "ddpm-bench features 1", "extractor": net.spec.name, "weights_sha256": net.weights_sha256,
+    return {"format": "ddpm-bench features 1", "extractor": net.spec.name,  # English
+            "weights_sha256": net.weights_sha256,
             "images_sha256": sha256_of(images), "images": len(images), "input_size": net.spec.input_size,
             "feature_size": net.spec.feature_size, "batch_size": batch_size, "device": device}
 
@@ -134,7 +138,7 @@ def cached(
         try:
             found = _read(path, text, (int(wanted["images"]), int(wanted["feature_size"])))
         except UsageError as error:
-            say(f"{error}: computing the features again")
+            say(tell("{fault}: computing the features again", fault=error))
     if not agreed(leads and found is None):
         return np.empty((0, int(wanted["feature_size"])), np.float32) if found is None else found, None
     extracted = compute()
@@ -147,7 +151,7 @@ def cached(
         with whole_file(path, durable=True) as partial:
             partial.write_bytes(content)
     except UsageError as error:
-        say(f"{error}: the features are not kept")
+        say(tell("{fault}: the features are not kept", fault=error))
     return features, extracted.images_per_s
 
 
@@ -156,14 +160,14 @@ def _read(path: Path, text: str, shape: tuple[int, int]) -> Floats:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("identity") != text:
-                raise UsageError(f"{path}: these are features of something else")
+                raise UsageError(tell("{path}: these are features of something else", path=path))
             features: Floats = file.get_tensor("features")
     except (OSError, SafetensorError, TypeError, KeyError, AttributeError, ValueError) as error:
-        raise UsageError(f"{path}: damaged") from error
+        raise UsageError(tell("{path}: damaged", path=path)) from error
     if features.shape != shape or features.dtype != np.float32 or metadata.get("sha256") != _digest(features):
-        raise UsageError(f"{path}: damaged")
+        raise UsageError(tell("{path}: damaged", path=path))
     if not np.isfinite(features).all():
-        raise UsageError(f"{path}: holds NaN or infinity")
+        raise UsageError(tell("{path}: holds NaN or infinity", path=path))
     return features
 
 

@@ -39,7 +39,7 @@ def create(spec: FeatureSpec, request: WeightsRequest) -> FeatureNetwork:
 
 def label(digest: str) -> str:
     """What the distance over weights with this SHA-256 is called: FID is reserved for the published ones."""
-    return "FID" if digest == inception_file.SHA256 else f"FD inception-v3-compat (weights {digest[:8]})"
+    return "FID" if digest == inception_file.SHA256 else f"FD inception-v3-compat (weights {digest[:8]})"  # English
 
 
 def _saved(tensors: Tensors) -> io.BytesIO:

@@ -10,6 +10,7 @@ from pathlib import Path
 from impls.data.array_cache import default_folder, file_digest
 from impls.data.download import STALL_S, arriving, fetch
 from impls.errors import DataError, UsageError
+from messages import tell
 
 NAME = "weights-inception-2015-12-05-6726825d.pth"
 BYTES = 95_628_359
@@ -36,7 +37,7 @@ def find(asked: Path | None = None) -> Path | None:
     """
     if asked is not None:
         if not asked.is_file():
-            raise UsageError(f"--inception_weights {asked}: no such file")
+            raise UsageError(tell("--inception_weights {asked}: no such file", asked=asked))
         return asked
     return next((folder / NAME for folder in (own_folder(), hub_folder()) if (folder / NAME).is_file()), None)
 
@@ -49,19 +50,21 @@ def download(say: Callable[[str], None]) -> Path:
             folder cannot be written.
     """
     folder = own_folder()
-    say(f"downloading Inception's weights ({BYTES / 1e6:.0f} MB) from {URL} into {folder}; gives up after "
-        f"{STALL_S:.0f} s without any progress")
-    with arriving(folder / NAME, "choose another folder with XDG_CACHE_HOME") as partial:
+    say(tell("downloading Inception's weights ({size} MB) from {url} into {folder}; gives up after {seconds} s "
+             "without any progress", size=f"{BYTES / 1e6:.0f}", url=URL, folder=folder, seconds=f"{STALL_S:.0f}"))
+    with arriving(folder / NAME, tell("choose another folder with XDG_CACHE_HOME")) as partial:
         try:
             fetch(URL, partial)
             found = file_digest(partial)
             if found != SHA256:
-                raise DataError(f"what {URL} sent has SHA-256 {found}, expected {SHA256}")
+                raise DataError(tell("what {url} sent has SHA-256 {found}, expected {sha256}", url=URL, found=found,
+                                     sha256=SHA256))
             os.replace(partial, folder / NAME)
         except (DataError, OSError) as error:
-            raise DataError(f"Inception's weights are neither in {folder} nor in {hub_folder()} and could not be "
-                            f"downloaded ({error}): put {NAME} from {URL} into {folder}, name it with "
-                            f"--inception_weights, or choose --features efficientnet-lite0") from error
+            raise DataError(tell("Inception's weights are neither in {folder} nor in {other} and could not be "
+                                 "downloaded ({error}): put {name} from {url} into {folder}, name it with "
+                                 "--inception_weights, or choose --features efficientnet-lite0", folder=folder,
+                                 other=hub_folder(), error=error, name=NAME, url=URL)) from error
     return folder / NAME
 
 
@@ -74,10 +77,12 @@ def read_checked(path: Path, sha256: str | None) -> tuple[bytes, str]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+        raise UsageError(tell("{path}: cannot be read: {reason}", path=path, reason=error.strerror)) from error
     found, wanted = hashlib.sha256(content).hexdigest(), (sha256 or SHA256).lower()
     if found != wanted:
-        named = "--inception_sha256 names" if sha256 else "the published file has"
-        advice = "" if sha256 else f"; weights of your own need --inception_sha256 {found}"
-        raise UsageError(f"{path}: SHA-256 is {found}, {named} {wanted}: remove it or name another file{advice}")
+        raise UsageError(
+            tell("{path}: SHA-256 is {found}, --inception_sha256 names {wanted}: remove it or name another file",
+                 path=path, found=found, wanted=wanted) if sha256 else
+            tell("{path}: SHA-256 is {found}, the published file has {wanted}: remove it or name another file; weights "
+                 "of your own need --inception_sha256 {found}", path=path, found=found, wanted=wanted))
     return content, found

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from impls.errors import UsageError
+from messages import tell
 
 Tensors = dict[str, torch.Tensor]
 # Counts training batches; files from before PyTorch 0.4.1 lack it, and nothing in evaluation reads it.
@@ -24,11 +25,11 @@ def read_tensors(content: bytes, where: str) -> Tensors:
     try:
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # Bytes of a stranger: whatever the unpickler stumbles over, the file is to blame.
-        raise UsageError(f"{where}: not a plain file of tensors ({type(error).__name__} while reading it; nothing in "
-                         "it was executed): get the file again") from error
+        raise UsageError(tell("{where}: not a plain file of tensors ({kind} while reading it; nothing in it was "
+                              "executed): get the file again", where=where, kind=type(error).__name__)) from error
     if not isinstance(found, Mapping) or not all(
             isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in found.items()):
-        raise UsageError(f"{where}: holds something else than named tensors: get the file again")
+        raise UsageError(tell("{where}: holds something else than named tensors: get the file again", where=where))
     return {name: value.detach() for name, value in found.items()}
 
 
@@ -42,13 +43,17 @@ def check_tensors(found: Tensors, wanted: Mapping[str, Any], where: str) -> None
         if name not in found:
             if name.endswith(_OPTIONAL):
                 continue
-            raise UsageError(f"{where}: tensor {name} is missing: these are weights of another network")
+            raise UsageError(tell("{where}: tensor {name} is missing: these are weights of another network",
+                                  where=where, name=name))
         got = found[name]
         if got.shape != tensor.shape or got.dtype != tensor.dtype:
-            raise UsageError(f"{where}: tensor {name} is {got.dtype} {tuple(got.shape)}, expected "
-                             f"{tensor.dtype} {tuple(tensor.shape)}: these are weights of another network")
+            raise UsageError(tell("{where}: tensor {name} is {found}, expected {wanted}: these are weights of another "
+                                  "network", where=where, name=name, found=f"{got.dtype} {tuple(got.shape)}",
+                                  wanted=f"{tensor.dtype} {tuple(tensor.shape)}"))
         if not bool(torch.isfinite(got).all()):
-            raise UsageError(f"{where}: tensor {name} holds NaN or infinity: the weights are of no use")
+            raise UsageError(tell("{where}: tensor {name} holds NaN or infinity: the weights are of no use",
+                                  where=where, name=name))
     more = sorted(set(found) - set(wanted))
     if more:
-        raise UsageError(f"{where}: tensor {more[0]} is not part of the network: these are weights of another network")
+        raise UsageError(tell("{where}: tensor {name} is not part of the network: these are weights of another network",
+                              where=where, name=more[0]))

@@ -15,11 +15,12 @@ from impls.evaluation.networks import Extracted, FeatureNetwork, FeatureSpec, in
 from impls.evaluation.results import ReferenceFacts, StatisticsFacts
 from impls.tools.evaluate.options import EvaluateOptions
 from impls.tools.team import Team
+from messages import marked, tell
 
 if TYPE_CHECKING:
     from impls.evaluation.figures import Real
 
-FOREIGN = "nothing in the file of statistics tells which network and which images they are of"
+FOREIGN = marked("nothing in the file of statistics tells which network and which images they are of")
 Look = Callable[[Images, str], Extracted]
 
 
@@ -99,10 +100,12 @@ def fitting(options: EvaluateOptions, reference: Published, say: Say) -> Feature
         named = (extractors.INCEPTION,) if options.inception_weights or options.inception_sha256 else ()
         known = [extractors.find(name) for name in named or (one.name for one in extractors.BUILT_IN)]
         spec = next((one for one in known if one.feature_size == d), known[0])
-        say(f"features {spec.name}: {reference.path} has statistics of {d} features")
+        say(tell("features {name}: {path} has statistics of {size} features", name=spec.name, path=reference.path,
+                 size=d))
     if spec.feature_size != d:
-        raise UsageError(f"{reference.path}: statistics of {d} features, {spec.name} has {spec.feature_size}: choose "
-                         "the network of the statistics with --features")
+        raise UsageError(tell("{path}: statistics of {size} features, {name} has {own_size}: choose the network of "
+                              "the statistics with --features", path=reference.path, size=d, name=spec.name,
+                              own_size=spec.feature_size))
     return spec
 
 
@@ -114,9 +117,9 @@ def choose(options: EvaluateOptions, dataset: str, count: int, say: Say) -> Feat
     if options.inception_weights or options.inception_sha256:
         return inception
     if count <= inception.feature_size:
-        why = f"{count} reference images are too few for {inception.name}"
+        why = tell("{count} reference images are too few for {name}", count=count, name=inception.name)
     elif (path := inception_file.find()) is not None:
-        say(f"features {inception.name}: its weights are in {path}")
+        say(tell("features {name}: its weights are in {path}", name=inception.name, path=path))
         return inception
     elif dataset == "cifar10":
         try:
@@ -124,9 +127,10 @@ def choose(options: EvaluateOptions, dataset: str, count: int, say: Say) -> Feat
         except DataError as error:
             why = str(error)
         else:
-            say(f"features {inception.name}: its weights were downloaded")
+            say(tell("features {name}: its weights were downloaded", name=inception.name))
             return inception
     else:
-        why = f"Inception's weights are neither in {inception_file.own_folder()} nor in {inception_file.hub_folder()}"
-    say(f"features {extractors.EFFICIENTNET}: {why}")
+        why = tell("Inception's weights are neither in {folder} nor in {other}", folder=inception_file.own_folder(),
+                   other=inception_file.hub_folder())
+    say(tell("features {name}: {why}", name=extractors.EFFICIENTNET, why=why))
     return extractors.find(extractors.EFFICIENTNET)

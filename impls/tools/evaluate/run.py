@@ -37,6 +37,7 @@ from impls.tools.evaluate import shared
 from impls.tools.evaluate.options import PROG, EvaluateOptions, parse
 from impls.tools.evaluate.reference import of_images, of_statistics
 from impls.tools.team import Team
+from messages import recorded, tell
 
 Result = TypeVar("Result")
 RANKS_ARM = "pytorch"
@@ -122,13 +123,13 @@ def evaluate(options: EvaluateOptions, say: Say, together: Team | None = None) -
     if options.reference_only:
         return Evaluation(features=about, reference=seen.facts, sets=[], differences=[])
     real = seen.real()
-    notes = [f"images were {brought(options.resize)}, which changes every figure: compare it only with figures of "
-             "images treated alike"] if options.resize else []
+    notes = [recorded("images were {treatment}, which changes every figure: compare it only with figures of images "
+                      "treated alike", treatment=brought(options.resize))] if options.resize else []
     notes += [seen.facts.note] if isinstance(seen.facts, StatisticsFacts) else []
     found, results = [], []
     for number, (path, images) in enumerate(zip(options.images, sets, strict=True)):
         drawn = look(images, Path(path).name)
-        say(f"{path}: figures of {len(images)} images")
+        say(tell("{path}: figures of {count} images", path=path, count=len(images)))
         one = figures.figures(drawn, real, spec, options.seed)
         shown = None
         if options.nearest is not None and seen.images is not None and real.features is not None:
@@ -166,11 +167,13 @@ def _foresee(net: FeatureNetwork, sets: Sequence[Images], real_images: int, batc
     if not sets or batches < WORTH_BATCHES or ranks.rank > 0:
         return
     seconds = features.batch_s(net, sets[0], batch_size, device)
-    of_each = f" on each of {ranks.size} ranks" if ranks.size > 1 else ""
+    of_each = tell(" on each of {ranks} ranks", ranks=ranks.size) if ranks.size > 1 else ""
     kept = megabytes(4 * net.spec.feature_size * real_images)
-    cache = f"; features of the reference take {kept} in the cache, and no time where they are" if real_images else ""
-    say(f"about {duration(seconds * batches)}: {count} images, {batches} batches of {batch_size}{of_each}, "
-        f"{seconds:.2g} s a batch{cache}")
+    cache = tell("; features of the reference take {size} in the cache, and no time where they are",
+                 size=kept) if real_images else ""
+    say(tell("about {time}: {count} images, {batches} batches of {batch_size}{of_each}, {seconds} s a batch{cache}",
+             time=duration(seconds * batches), count=count, batches=batches, batch_size=batch_size, of_each=of_each,
+             seconds=f"{seconds:.2g}", cache=cache))
 
 
 def _check_together(options: EvaluateOptions, sources: Sequence[Source], reference: Reference | Published) -> None:
@@ -182,21 +185,23 @@ def _check_together(options: EvaluateOptions, sources: Sequence[Source], referen
     if isinstance(reference, Published):
         for name, value in (("nearest", options.nearest), ("reference_images", options.reference_images)):
             if value is not None:
-                raise UsageError(f"--{name}: needs the real images, {reference.path} holds statistics alone: leave it "
-                                 "out or name images")
+                raise UsageError(tell("--{name}: needs the real images, {path} holds statistics alone: leave it out "
+                                      "or name images", name=name, path=reference.path))
         return
     for path, source in zip(options.images, sources, strict=True):
         if source.size != reference.source.size:
-            raise UsageError(f"{path}: images of {_size(source.size)}, those of {reference.dataset} have "
-                             f"{_size(reference.source.size)}: choose the reference that the images imitate, or bring "
-                             "both to one size with --resize N")
+            raise UsageError(tell("{path}: images of {size}, those of {dataset} have {other}: choose the reference "
+                                  "that the images imitate, or bring both to one size with --resize N", path=path,
+                                  size=_size(source.size), dataset=reference.dataset,
+                                  other=_size(reference.source.size)))
 
 
 def _nearest(path: Path, drawn: Images, drawn_features: extractors.Floats, real: Images, features: extractors.Floats,
              net: FeatureNetwork) -> NearestFacts:
     found = nearest(drawn_features[: len(drawn)], features)
     save_png(path, picture(rgb(drawn), rgb(np.stack([real[row] for row in found.rows]))))
-    return NearestFacts(picture=str(path), space=f"features of {net.spec.name}", distances=found.distances.tolist(),
+    return NearestFacts(picture=str(path), space=recorded("features of {network}", network=net.spec.name),
+                        distances=found.distances.tolist(),
                         typical=found.typical)
 
 
@@ -206,9 +211,10 @@ def _check_writable(path: Path, folder: bool) -> None:
     Raises:
         UsageError: it cannot.
     """
-    name = f"--nearest {path}" if folder else f"--json {path}"
+    name = f"--nearest {path}" if folder else f"--json {path}"  # English
     if path.is_dir() != folder and path.exists():
-        raise UsageError(f"{name}: is a {'file' if folder else 'folder'}: choose another name")
+        raise UsageError(tell("{name}: is a file: choose another name", name=name) if folder else
+                         tell("{name}: is a folder: choose another name", name=name))
     place = path if folder else path.parent
     while not place.exists():
         place = place.parent
@@ -216,7 +222,8 @@ def _check_writable(path: Path, folder: bool) -> None:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise UsageError(f"{name}: cannot be written: {place}: {error.strerror}") from error
+        raise UsageError(tell("{name}: cannot be written: {place}: {reason}", name=name, place=place,
+                              reason=error.strerror)) from error
 
 
 def _path(text: str | None) -> Path | None:
@@ -224,4 +231,4 @@ def _path(text: str | None) -> Path | None:
 
 
 def _size(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]} pixels"
+    return tell("{height}x{width} pixels", height=size[0], width=size[1])

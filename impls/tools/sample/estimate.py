@@ -13,6 +13,7 @@ from impls.recipe.config import ModelConfig
 from impls.store.shards import SHARDS
 from impls.tools.cost import duration, free_bytes, megabytes
 from impls.tools.sample.loop import Request
+from messages import tell
 
 # Trying what a network call takes costs as many calls as this; it is not tried where it would be much of the work.
 TRIED_CALLS = 3
@@ -44,9 +45,10 @@ def require_room(root: Path, model: ModelConfig, count: int) -> str:
     needed = 2 * count * each + max(0, count * each - there) + SPARE_BYTES
     free, place = free_bytes(root)
     if needed > free:
-        raise UsageError(f"--sample_root {root}: {count} images take {megabytes(needed)} there, the disk of {place} "
-                         f"has {megabytes(free)} left: make room, or choose another --sample_root")
-    return f"on the disk {megabytes(needed)}; {megabytes(free)} are free"
+        raise UsageError(tell("--sample_root {root}: {count} images take {needed} there, the disk of {place} has "
+                              "{free} left: make room, or choose another --sample_root", root=root, count=count,
+                              needed=megabytes(needed), place=place, free=megabytes(free)))
+    return tell("on the disk {needed}; {free} are free", needed=megabytes(needed), free=megabytes(free))
 
 
 def call_s(sampler: Sampler, request: Request, nfe: int, images: int,
@@ -87,6 +89,7 @@ def forecast(seconds: float, batches: int, nfe: int, ranks: int) -> str:
         nfe: network calls of one.
         ranks: that draw as many at the same time.
     """
-    of_each = f" on each of {ranks} ranks" if ranks > 1 else ""
-    return (f"about {duration(seconds * batches * nfe)}: {batches} batches of {nfe} network calls{of_each}, "
-            f"{seconds:.2g} s a call")
+    of_each = tell(" on each of {ranks} ranks", ranks=ranks) if ranks > 1 else ""
+    return tell("about {time}: {batches} batches of {calls} network calls{of_each}, {seconds} s a call",
+                time=duration(seconds * batches * nfe), batches=batches, calls=nfe, of_each=of_each,
+                seconds=f"{seconds:.2g}")

@@ -16,6 +16,7 @@ from impls.recipe import randomness
 from impls.recipe.config import Method, ModelConfig, Spacing
 from impls.recipe.schedule import sampling_timesteps
 from impls.store.weights import Weights
+from messages import tell
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Request:
             UsageError: a number is outside its range, or has no meaning for the method.
         """
         if not 0 <= self.eta < math.inf:
-            raise UsageError(f"eta {self.eta}: choose a number of 0 or more")
+            raise UsageError(tell("eta {eta}: choose a number of 0 or more", eta=self.eta))
         if self.method == "ddpm" and (self.eta != 0 or self.spacing != "uniform"):
-            raise UsageError("eta and spacing belong to DDIM: give the number of steps too")
+            raise UsageError(tell("eta and spacing belong to DDIM: give the number of steps too"))
         return len(sampling_timesteps(T, self.method, self.steps, self.spacing, offset))
 
 
@@ -85,7 +86,8 @@ def moments(nfe: int, frames: int) -> list[int]:
         UsageError: a film of fewer than two frames.
     """
     if frames < 2:
-        raise UsageError(f"frames {frames}: choose 2 or more, the start noise and the final images are two")
+        raise UsageError(tell("frames {frames}: choose 2 or more, the start noise and the final images are two",
+                              frames=frames))
     return [int(call) for call in np.unique(np.rint(np.linspace(0, nfe, min(frames, nfe + 1))).astype(np.int64))]
 
 
@@ -119,8 +121,9 @@ def draw(sampler: Sampler, request: Request, numbers: range, start: Callable[[ra
                             spacing=request.spacing, first=numbers.start)
     seconds = time.perf_counter() - began
     if images.dtype != np.uint8 or len(images) != len(numbers):
-        raise UsageError(f"the sampler returned {len(images)} images of {images.dtype} instead of {len(numbers)} "
-                         "of uint8: the backend does not keep its contract")
+        raise UsageError(tell("the sampler returned {count} images of {kind} instead of {wanted} of uint8: the "
+                              "backend does not keep its contract", count=len(images), kind=images.dtype,
+                              wanted=len(numbers)))
     frames = np.stack([kept[call] for call in sorted(kept)]) if kept else np.empty((0, *images.shape), np.uint8)
     return Batch(images, frames, seconds)
 
@@ -132,5 +135,5 @@ def batches(count: int, size: int) -> Iterator[range]:
         UsageError: either is not positive.
     """
     if count < 1 or size < 1:
-        raise UsageError(f"{count} images in batches of {size}: both must be at least 1")
+        raise UsageError(tell("{count} images in batches of {size}: both must be at least 1", count=count, size=size))
     return (range(first, min(first + size, count)) for first in range(0, count, size))

@@ -24,46 +24,51 @@ from impls.tools.cli import (
     validated,
 )
 from impls.tools.sample.loop import Request, moments
+from messages import marked, tell
 
 PROG = "python -m impls.sample"
-ABOUT = "Draw images from a trained network, with DDPM or DDIM, in either framework."
+ABOUT = marked("Draw images from a trained network, with DDPM or DDIM, in either framework.")
 
 
 class SampleOptions(Frozen):
     """Draw images from a trained network, with DDPM or DDIM, in either framework."""
 
     backend: Annotated[str, Shown("ARM")] = Field(
-        "pytorch", description="backend, or backend:option+option: pytorch, pytorch:best, jittor, jittor:onednn ...")
+        "pytorch", description=marked("backend, or backend:option+option: pytorch, pytorch:best, jittor, "
+                                      "jittor:onednn ..."))
     model_path: PathText | None = Field(
-        None, description="checkpoint file, folder of a training, or diffusers model folder")
+        None, description=marked("checkpoint file, folder of a training, or diffusers model folder"))
     weights: Literal["ema", "raw"] | None = Field(
-        None, description="averaged weights or those of the optimiser; by default averaged where there are any")
-    steps: int | None = Field(None, description="DDIM with so many network calls; without it, DDPM over all T")
-    eta: float = Field(0.0, allow_inf_nan=True, description="DDIM's noise level, 0 or more")
+        None, description=marked("averaged weights or those of the optimiser; by default averaged where there are any"))
+    steps: int | None = Field(None, description=marked("DDIM with so many network calls; without it, DDPM over all T"))
+    eta: float = Field(0.0, allow_inf_nan=True, description=marked("DDIM's noise level, 0 or more"))
     spacing: Spacing | None = Field(
-        None, description="which timesteps DDIM visits; by default as the weights' configuration says, mostly uniform")
+        None, description=marked("which timesteps DDIM visits; by default as the weights' configuration says, mostly "
+                                 "uniform"))
     clipped_eps: Literal["recomputed", "predicted"] | None = Field(
-        None, description="DDIM: after clipping x_0, go on with the eps that x_t and it imply, or with the predicted "
-                          "one; by default as the weights' configuration says: recomputed, for a diffusers folder "
-                          "predicted")
-    num_images: int = Field(64, description="how many images")
-    batch_size: int = Field(64, description="images drawn at once; the images do not depend on it")
-    seed: int = Field(0, description="seed of the noise; image i depends on it, the weights and i alone")
-    show_denoised: bool = Field(False, description="also a GIF of the images while noise is removed")
-    frames: int = Field(16, description="frames of that GIF, evenly spaced from the start noise to the final images")
-    gif_time: int = Field(8000, description="its total time in ms, rounded to GIF's 10 ms")
-    test: bool = Field(False, description="for evaluation: images.npz (key images) and images.npy, uint8 NHWC, "
-                                          "straight into --sample-root; the same command goes on after a kill")
-    sample_root: PathText = Field("samples", description="where the folder of this sampling is made")
-    num_workers: int = Field(2, description="threads that write images; 0 writes in between")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where the backend can use it")
-    threads: int | None = Field(None, description="CPU threads of an operator (default: OMP_NUM_THREADS, else the CPUs "
-                                                  "that may be used)")
-    log: bool = Field(True, description="also write what is said to a file")
-    log_root: PathText = Field("logs", description="folder of these files")
+        None, description=marked("DDIM: after clipping x_0, go on with the eps that x_t and it imply, or with the "
+                                 "predicted one; by default as the weights' configuration says: recomputed, for a "
+                                 "diffusers folder predicted"))
+    num_images: int = Field(64, description=marked("how many images"))
+    batch_size: int = Field(64, description=marked("images drawn at once; the images do not depend on it"))
+    seed: int = Field(0, description=marked("seed of the noise; image i depends on it, the weights and i alone"))
+    show_denoised: bool = Field(False, description=marked("also a GIF of the images while noise is removed"))
+    frames: int = Field(16, description=marked("frames of that GIF, evenly spaced from the start noise to the final "
+                                               "images"))
+    gif_time: int = Field(8000, description=marked("its total time in ms, rounded to GIF's 10 ms"))
+    test: bool = Field(False, description=marked("for evaluation: images.npz (key images) and images.npy, uint8 NHWC, "
+                                                 "straight into --sample-root; the same command goes on after a kill"))
+    sample_root: PathText = Field("samples", description=marked("where the folder of this sampling is made"))
+    num_workers: int = Field(2, description=marked("threads that write images; 0 writes in between"))
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description=marked("auto: CUDA where the backend can use it"))
+    threads: int | None = Field(None, description=marked("CPU threads of an operator (default: OMP_NUM_THREADS, else "
+                                                         "the CPUs that may be used)"))
+    log: bool = Field(True, description=marked("also write what is said to a file"))
+    log_root: PathText = Field("logs", description=marked("folder of these files"))
     config: PathText | None = Field(
-        None, description="JSON file with these options and an object \"experiment\" laid over the checkpoint's "
-                          "configuration; the command line wins")
+        None, description=marked('JSON file with these options and an object "experiment" laid over the '
+                                 "checkpoint's configuration; the command line wins"))
 
 
 _LEAST = {"num_images": 1, "batch_size": 1, "seed": 0, "num_workers": 0}
@@ -83,10 +88,12 @@ def parse(argv: Sequence[str]) -> tuple[SampleOptions, dict[str, Any]]:
     check_ranges(options, _LEAST)
     parse_arm(options.backend)
     if options.model_path is None:
-        raise UsageError("--model_path is missing: name a checkpoint, the folder of a training, or a diffusers folder")
+        raise UsageError(tell("--model_path is missing: name a checkpoint, the folder of a training, or a diffusers "
+                              "folder"))
     if options.show_denoised:
         if options.test:
-            raise UsageError("--show_denoised and --test exclude each other: a resumed run has not seen every step")
+            raise UsageError(tell("--show_denoised and --test exclude each other: a resumed run has not seen every "
+                                  "step"))
         moments(1, options.frames)
     return options, overrides
 
@@ -98,7 +105,7 @@ def request_of(options: SampleOptions, sample: SampleConfig) -> Request:
         UsageError: DDPM, which knows no other eps than the predicted one, is told which one to take.
     """
     if options.steps is None and options.clipped_eps is not None:
-        raise UsageError("--clipped-eps belongs to DDIM: give the number of steps too")
+        raise UsageError(tell("--clipped-eps belongs to DDIM: give the number of steps too"))
     if options.steps is None:
         return Request("ddpm", None, options.eta, options.spacing or "uniform", options.seed)
     return Request("ddim", options.steps, options.eta, options.spacing or sample.spacing, options.seed)
@@ -119,7 +126,7 @@ def experiment(options: SampleOptions, overrides: dict[str, Any], trained: Exper
               "randomness": "matched"}
     if options.clipped_eps is not None:
         sample["recompute_eps"] = options.clipped_eps == "recomputed"
-    return merged(resolved, {"seed": options.seed, "sample": sample}, "command line")
+    return merged(resolved, {"seed": options.seed, "sample": sample}, tell("command line"))
 
 
 def film(options: SampleOptions, nfe: int) -> list[int]:

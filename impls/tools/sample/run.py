@@ -36,6 +36,7 @@ from impls.tools.sample.estimate import WORTH_CALLS, call_s, forecast, require_r
 from impls.tools.sample.loop import Batch, Request, batches, draw, load_into, start_images
 from impls.tools.sample.options import PROG, SampleOptions, experiment, film, parse, request_of
 from impls.tools.team import Team
+from messages import shown, tell
 
 # The grid and the GIF show so many images at most; more would be specks in a huge file.
 SHOWN = 256
@@ -106,7 +107,8 @@ def _main(words: list[str], ranks: Ranks) -> None:
     arm = parse_arm(options.backend)
     team.require_startable(arm, ranks, PROG, words)
     if ranks.size > 1 and not options.test:
-        raise UsageError(f"{ranks.size} ranks draw the shards of one set: give --test, or start one process")
+        raise UsageError(tell("{ranks} ranks draw the shards of one set: give --test, or start one process",
+                              ranks=ranks.size))
     with ExitStack() as stack:
         stack.callback(talk.close)
         job = prepare(options, overrides, arm, talk.say if ranks.rank == 0 else tool.quiet, ranks)
@@ -130,30 +132,34 @@ def prepare(options: SampleOptions, overrides: dict[str, Any], arm: Arm, say: Ca
     """
     root = Path(options.sample_root)
     if os.path.exists(root) and not os.path.isdir(root):
-        raise UsageError(f"--sample_root {root}: is a file: name a folder")
+        raise UsageError(tell("--sample_root {root}: is a file: name a folder", root=root))
     weights = load_weights(Path(options.model_path or ""), options.weights)
     config = experiment(options, overrides, weights.config)
     request = request_of(options, config.sample)
     nfe = request.nfe(config.diffusion.T, config.sample.steps_offset)
-    shown = film(options, nfe)
+    chosen = film(options, nfe)
     require_picture(config.model.image_channels)
     room = require_room(root, config.model, options.num_images) if options.test else ""
-    if options.show_denoised and len(shown) < options.frames:
-        say(f"the GIF has {len(shown)} frames: a chain of {nfe} steps has no more moments")
-    say(weights.description)
+    if options.show_denoised and len(chosen) < options.frames:
+        say(tell("the GIF has {frames} frames: a chain of {steps} steps has no more moments", frames=len(chosen),
+                 steps=nfe))
+    say(shown(weights.description))
     for remark in chain_remarks(config.diffusion, request.method, request.steps, request.eta, request.spacing,
                                 config.sample.steps_offset):
-        say(f"note: {remark}")
+        say(tell("note: {remark}", remark=shown(remark)))
     backend, device = tool.open_backend(arm, options.device, say, options.threads, "sampling", ranks)
     arm = arm.spelled_out(device, "sampling")
     sampler = backend.sampler(config)
     load_into(sampler, weights)
-    eta = "" if request.method == "ddpm" else f", eta {request.eta:g}, {request.spacing} timesteps"
+    eta = "" if request.method == "ddpm" else tell(", eta {eta}, {spacing} timesteps", eta=f"{request.eta:g}",
+                                                   spacing=request.spacing)
     if eta and config.sample.clip:
-        eta += f", eps {'recomputed after clipping' if config.sample.recompute_eps else 'as predicted'}"
-    say(f"{arm.name} on {backend.info.device}: {options.num_images} images, {request.method.upper()}{eta}, NFE {nfe}, "
-        f"seed {request.seed} (the first call may compile for a while)")
-    return Job(options, config, request, nfe, shown, arm, backend, sampler, weights, weights.sha256(), say,
+        eta += (tell(", eps recomputed after clipping") if config.sample.recompute_eps
+                else tell(", eps as predicted"))
+    say(tell("{arm} on {device}: {count} images, {method}{settings}, NFE {nfe}, seed {seed} (the first call may "
+             "compile for a while)", arm=arm.name, device=backend.info.device, count=options.num_images,
+             method=request.method.upper(), settings=eta, nfe=nfe, seed=request.seed))
+    return Job(options, config, request, nfe, chosen, arm, backend, sampler, weights, weights.sha256(), say,
                silent=ranks.rank > 0, room=room)
 
 
@@ -191,8 +197,10 @@ def show(job: Job, folder: Path) -> None:
         try:
             staging.rename(folder)
         except OSError as error:
-            raise UsageError(f"{folder}: cannot be made: {error.strerror}") from error
-    job.say(f"{options.num_images} images in {seconds:.1f} s: {folder}")
+            raise UsageError(tell("{folder}: cannot be made: {reason}", folder=folder,
+                                  reason=error.strerror)) from error
+    job.say(tell("{count} images in {seconds} s: {folder}", count=options.num_images,
+                 seconds=f"{seconds:.1f}", folder=folder))
 
 
 def evaluate(job: Job, folder: Path, together: Team | None = None) -> None:
@@ -211,7 +219,7 @@ def evaluate(job: Job, folder: Path, together: Team | None = None) -> None:
     own = range(len(runs)) if together is None else range(together.ranks.rank, len(runs), together.ranks.size)
     kept = {number: found for number in own if (found := shards.load(number, len(runs[number]))) is not None}
     if kept:
-        job.say(f"{folder}: {sum(map(len, kept.values()))} images are there already")
+        job.say(tell("{folder}: {count} images are there already", folder=folder, count=sum(map(len, kept.values()))))
     fresh: list[Batch] = []
     _foresee(job, len(own) - len(kept), 1 if together is None else together.ranks.size)
     with job.bar(len(own) - len(kept)) as bar:
@@ -229,8 +237,9 @@ def evaluate(job: Job, folder: Path, together: Team | None = None) -> None:
         for number in sorted(set(range(len(runs))).difference(own)):
             found = shards.load(number, len(runs[number]))
             if found is None:
-                raise UsageError(f"{shards.path(number)}: rank {number % together.ranks.size} drew it, but it cannot "
-                                 "be read here: give a --sample_root that all ranks share")
+                raise UsageError(tell("{path}: rank {rank} drew it, but it cannot be read here: give a "
+                                      "--sample_root that all ranks share", path=shards.path(number),
+                                      rank=number % together.ranks.size))
             kept[number] = found
     images: Images = np.concatenate([kept[number] for number in range(len(runs))])
     save_npz(folder / "images.npz", images)
@@ -240,7 +249,8 @@ def evaluate(job: Job, folder: Path, together: Team | None = None) -> None:
     timed = [(batch.seconds, len(batch.images)) for batch in fresh]
     ranks = 1 if together is None else together.ranks.size
     _write_json(folder / "sampling.json", job.facts(drawn, seconds, {"batches": timed, "ranks": ranks}))
-    job.say(f"{len(images)} images, {drawn} of them drawn now in {seconds:.1f} s: {folder / 'images.npz'}")
+    job.say(tell("{count} images, {drawn} of them drawn now in {seconds} s: {path}", count=len(images), drawn=drawn,
+                 seconds=f"{seconds:.1f}", path=folder / "images.npz"))
 
 
 def _foresee(job: Job, batches: int, ranks: int) -> None:
@@ -276,8 +286,8 @@ class Talk:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.file = path.open("a", encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"{path}: cannot write the log: {error.strerror}: choose another --log_root "
-                             "or --no-log") from error
+            raise UsageError(tell("{path}: cannot write the log: {reason}: choose another --log_root or --no-log",
+                                  path=path, reason=error.strerror)) from error
         self._note(self.early.getvalue())
 
     def close(self) -> None:
@@ -289,14 +299,15 @@ class Talk:
             self.file.write(text)
             self.file.flush()
         except OSError as error:
-            raise UsageError(f"{self.file.name}: cannot write the log: {error.strerror}") from error
+            raise UsageError(tell("{name}: cannot write the log: {reason}", name=self.file.name,
+                                  reason=error.strerror)) from error
 
 
 def identity(job: Job) -> dict[str, Any]:
     """All that an image for evaluation depends on; the batch size too, because a shard is a batch."""
     info = job.sampler.info
     return {
-        "format": "ddpm-bench images 1", "weights_sha256": job.digest, "weights": job.weights.kind,
+        "format": "ddpm-bench images 1", "weights_sha256": job.digest, "weights": job.weights.kind,  # English
         **asdict(job.request), "nfe": job.nfe, "batch_size": job.options.batch_size, "backend": job.arm.name,
         "framework_version": info.version, "device": info.device, "dtype": info.dtype,
         "model": job.config.model.model_dump(mode="json"), "diffusion": job.config.diffusion.model_dump(mode="json"),

@@ -10,6 +10,7 @@ from impls.recipe.config import ExperimentConfig
 from impls.tools.cost import free_bytes, megabytes
 from impls.tools.train.loop import Plan
 from impls.tools.train.options import TrainOptions
+from messages import tell
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,26 @@ class Disk:
             UsageError: not even one checkpoint fits.
         """
         if self.size_bytes > self.free_bytes:
-            raise UsageError(f"{self.folder}: a checkpoint takes {megabytes(self.size_bytes)}, the disk has "
-                             f"{megabytes(self.free_bytes)} left: make room, or choose another --log-root")
+            raise UsageError(tell("{folder}: a checkpoint takes {needed}, the disk has {free} left: make room, or "
+                                  "choose another --log-root", folder=self.folder,
+                                  needed=megabytes(self.size_bytes), free=megabytes(self.free_bytes)))
 
     def sentence(self) -> str:
         """How much is needed and how much there is, as a warning where that is too little."""
-        need = f"{self.count} checkpoint{'' if self.count == 1 else 's'} of {megabytes(self.size_bytes)}"
-        need += " at once" if self.every_min is None else f", and one more every {self.every_min:g} minutes,"
-        if self.count * self.size_bytes > self.free_bytes:
-            return (f"warning: {need} do not fit into the {megabytes(self.free_bytes)} left in {self.folder}: choose a "
-                    "smaller --keep-last (0 keeps all), or --only-checkpoint-max")
-        most = "at most " if self.every_min is None else ""
-        return f"on the disk {most}{need.rstrip(',')}; {megabytes(self.free_bytes)} are free"
+        size, free = megabytes(self.size_bytes), megabytes(self.free_bytes)
+        need = (tell("{count} checkpoint of {size}", count=self.count, size=size) if self.count == 1 else
+                tell("{count} checkpoints of {size}", count=self.count, size=size))
+        fits = self.count * self.size_bytes <= self.free_bytes
+        if self.every_min is None:
+            if fits:
+                return tell("on the disk at most {checkpoints} at once; {free} are free", checkpoints=need, free=free)
+            return tell("warning: {checkpoints} at once do not fit into the {free} left in {folder}: choose a smaller "
+                        "--keep-last (0 keeps all), or --only-checkpoint-max", checkpoints=need, free=free,
+                        folder=self.folder)
+        minutes = f"{self.every_min:g}"
+        if fits:
+            return tell("on the disk {checkpoints}, and one more every {minutes} minutes; {free} are free",
+                        checkpoints=need, minutes=minutes, free=free)
+        return tell("warning: {checkpoints}, and one more every {minutes} minutes, do not fit into the {free} left in "
+                    "{folder}: choose a smaller --keep-last (0 keeps all), or --only-checkpoint-max",
+                    checkpoints=need, minutes=minutes, free=free, folder=self.folder)

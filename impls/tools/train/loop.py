@@ -14,6 +14,7 @@ from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
 from impls.store.trainlog import EpochLine, StepLine
 from impls.tools.team import Team
+from messages import tell
 
 # Reading losses waits for the device, so that it idles for a moment: now and then, not at every step.
 READ_EVERY_STEPS, READ_EVERY_S = 50, 0.5
@@ -187,8 +188,8 @@ class Training:
         self.outputs.steps(sound, rate)
         if len(sound) < len(lines):
             first = lines[len(sound)]
-            raise UsageError(f"the loss is {first.loss} at step {first.step}: the training has diverged: go on from an "
-                             "earlier checkpoint with a smaller --lr")
+            raise UsageError(tell("the loss is {loss} at step {step}: the training has diverged: go on from an "
+                                  "earlier checkpoint with a smaller --lr", loss=first.loss, step=first.step))
 
     def _validate(self) -> float | None:
         if not self.leads:

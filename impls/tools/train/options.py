@@ -27,9 +27,10 @@ from impls.tools.cli import (
     option_file,
     validated,
 )
+from messages import marked, tell
 
 PROG = "python -m impls.train"
-ABOUT = "Train a diffusion model, or go on with a training exactly where it stopped."
+ABOUT = marked("Train a diffusion model, or go on with a training exactly where it stopped.")
 BATCH_SIZE, NUM_WORKERS = 128, 4
 
 
@@ -40,45 +41,50 @@ class TrainOptions(Frozen):
     """
 
     backend: Annotated[str, Shown("ARM")] | None = Field(
-        None, description="pytorch, pytorch:best, jittor:onednn ...: backend, or backend:option+option (default: "
-                          "pytorch, or what trained before)")
+        None, description=marked("pytorch, pytorch:best, jittor:onednn ...: backend, or backend:option+option "
+                                 "(default: pytorch, or what trained before)"))
     model_path: PathText | None = Field(
-        None, description="go on from a checkpoint or from the newest one in a training's folder; or start from the "
-                          "weights of a diffusers UNet2DModel")
+        None, description=marked("go on from a checkpoint or from the newest one in a training's folder; or start "
+                                 "from the weights of a diffusers UNet2DModel"))
     config: PathText | None = Field(
-        None, description="JSON file with these options and an object \"experiment\" for network and recipe; the "
-                          "command line wins (also --config-path)")
-    data_root: PathText | None = Field(None, description="folder with the data set's original files")
-    dataset_name: DatasetName = Field("auto", description="images; auto takes the first that is there or can be had")
-    num_epochs: int = Field(500, description="epochs in total")
-    batch_size: int | None = Field(None, description=f"images per optimisation step (default: {BATCH_SIZE})")
+        None, description=marked('JSON file with these options and an object "experiment" for network and recipe; the '
+                                 "command line wins (also --config-path)"))
+    data_root: PathText | None = Field(None, description=marked("folder with the data set's original files"))
+    dataset_name: DatasetName = Field("auto", description=marked("images; auto takes the first that is there or can "
+                                                                 "be had"))
+    num_epochs: int = Field(500, description=marked("epochs in total"))
+    batch_size: int | None = Field(None, description=marked(
+        "images per optimisation step (default: {value})").format(value=BATCH_SIZE))
     num_workers: int | None = Field(
-        None, description=f"worker processes of the native loader (default: {NUM_WORKERS})")
+        None, description=marked("worker processes of the native loader (default: {value})").format(value=NUM_WORKERS))
     loader: Literal["resident", "native"] | None = Field(
-        None, description="resident: the data set on the device, every step keyed by (seed, step), so that a training "
-                          "goes on exactly; native: the framework's own loader, whose order is not (default: resident)")
-    T: int | None = Field(None, description="diffusion steps (default: 1000)")
-    lr: float | None = Field(None, allow_inf_nan=True, description="Adam's learning rate after warm-up "
-                                                                   "(default: the preset's)")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where the backend can use it")
-    threads: int | None = Field(None, description="CPU threads of an operator (default: OMP_NUM_THREADS, else the CPUs "
-                                                  "that may be used)")
-    log: bool = Field(True, description="write log.jsonl, loss.png, samples and TensorBoard files; "
-                                        "without it only config.json and checkpoints")
-    log_root: PathText = Field("logs", description="folder of the trainings' folders")
-    checkpoint: int = Field(5, description="epochs between checkpoints; 0: only at the end")
-    checkpoint_steps: int | None = Field(None, description="steps between further checkpoints")
-    checkpoint_minutes: float = Field(10.0, allow_inf_nan=True, description="minutes since the last checkpoint after "
-                                                                            "which there is a further one; 0: none")
-    only_checkpoint_max: bool = Field(False, description="keep only the newest checkpoint")
-    keep_last: int = Field(1, description="keep so many of the newest checkpoints, and the one with the least loss on "
-                                          "the held-out images; 0: keep all")
+        None, description=marked("resident: the data set on the device, every step keyed by (seed, step), so that a "
+                                 "training goes on exactly; native: the framework's own loader, whose order is not "
+                                 "(default: resident)"))
+    T: int | None = Field(None, description=marked("diffusion steps (default: 1000)"))
+    lr: float | None = Field(None, allow_inf_nan=True, description=marked("Adam's learning rate after warm-up "
+                                                                          "(default: the preset's)"))
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description=marked("auto: CUDA where the backend can use it"))
+    threads: int | None = Field(None, description=marked("CPU threads of an operator (default: OMP_NUM_THREADS, else "
+                                                         "the CPUs that may be used)"))
+    log: bool = Field(True, description=marked("write log.jsonl, loss.png, samples and TensorBoard files; without it "
+                                               "only config.json and checkpoints"))
+    log_root: PathText = Field("logs", description=marked("folder of the trainings' folders"))
+    checkpoint: int = Field(5, description=marked("epochs between checkpoints; 0: only at the end"))
+    checkpoint_steps: int | None = Field(None, description=marked("steps between further checkpoints"))
+    checkpoint_minutes: float = Field(10.0, allow_inf_nan=True, description=marked("minutes since the last checkpoint "
+                                                                                   "after which there is a further "
+                                                                                   "one; 0: none"))
+    only_checkpoint_max: bool = Field(False, description=marked("keep only the newest checkpoint"))
+    keep_last: int = Field(1, description=marked("keep so many of the newest checkpoints, and the one with the least "
+                                                 "loss on the held-out images; 0: keep all"))
     preset: Literal["auto", "ddpm", "seed", "tiny"] = Field(
-        "auto", description="network and recipe; auto: ddpm on CUDA, tiny on the CPU")
-    seed: int | None = Field(None, description="seed of weights, order, noise and dropout (default: 0)")
-    max_steps: int | None = Field(None, description="end after so many optimisation steps in total")
-    sample_every: int | None = Field(None, description="epochs between grids of samples (DDIM, 50 steps); 0: none "
-                                                       "(default: as --checkpoint)")
+        "auto", description=marked("network and recipe; auto: ddpm on CUDA, tiny on the CPU"))
+    seed: int | None = Field(None, description=marked("seed of weights, order, noise and dropout (default: 0)"))
+    max_steps: int | None = Field(None, description=marked("end after so many optimisation steps in total"))
+    sample_every: int | None = Field(None, description=marked("epochs between grids of samples (DDIM, 50 steps); 0: "
+                                                              "none (default: as --checkpoint)"))
 
 
 _LEAST = {"num_epochs": 1, "batch_size": 1, "num_workers": 0, "T": 2, "checkpoint": 0, "checkpoint_steps": 1,
@@ -140,13 +146,13 @@ def continued(options: TrainOptions, overrides: dict[str, Any], base: Experiment
     """
     asked = options.preset if options.preset != "auto" else overrides.get("preset", base.preset)
     if asked != base.preset:
-        raise CheckpointError(f"{path}: has preset {base.preset}, {asked} was asked for: leave the preset out, "
-                              "or start anew without --model-path")
+        raise CheckpointError(tell("{path}: has preset {preset}, {asked} was asked for: leave the preset out, or "
+                                   "start anew without --model-path", path=path, preset=base.preset, asked=asked))
     config = _laid_over(base, options, overrides)
     for place, old, new in changes(base, config):
         if place.startswith(("model.", "diffusion.")) and place != "model.dropout":
-            raise CheckpointError(f"{path}: has {place} {old}, {new} was asked for: leave that setting out, "
-                                  "or start anew without --model-path")
+            raise CheckpointError(tell("{path}: has {place} {old}, {new} was asked for: leave that setting out, or "
+                                       "start anew without --model-path", path=path, place=place, old=old, new=new))
     return config
 
 
@@ -179,7 +185,7 @@ def _laid_over(base: ExperimentConfig, options: TrainOptions, overrides: dict[st
         more["diffusion"] = {"T": options.T}
     if options.seed is not None:
         more["seed"] = options.seed
-    return merged(config, more, "command line")
+    return merged(config, more, tell("command line"))
 
 
 def _flat(config: ExperimentConfig) -> dict[str, Any]:
@@ -201,8 +207,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _checked(options: TrainOptions, where: str = "") -> TrainOptions:
     check_ranges(options, _LEAST, where)
     if options.lr is not None and not 0 < options.lr < float("inf"):
-        raise UsageError(f"{where}--lr: a number above 0, got {options.lr}")
+        raise UsageError(tell("{where}--lr: a number above 0, got {value}", where=where, value=options.lr))
     if not 0 <= options.checkpoint_minutes < float("inf"):
-        raise UsageError(f"{where}--checkpoint-minutes: a number of minutes, or 0 for none, got "
-                         f"{options.checkpoint_minutes}")
+        raise UsageError(tell("{where}--checkpoint-minutes: a number of minutes, or 0 for none, got "
+                              "{value}", where=where, value=options.checkpoint_minutes))
     return options

@@ -22,6 +22,7 @@ from impls.store.trainfolder import TrainFolder, prune
 from impls.store.trainlog import EpochLine, Line, StepLine, TrainLog
 from impls.tools.train.loop import Plan
 from impls.tools.train.options import TrainOptions
+from messages import tell
 
 # Drawing takes longer than a short epoch.
 CURVE_EVERY_S = 30.0
@@ -74,8 +75,8 @@ class FolderOutputs:
         live = sys.stderr.isatty()
         with ExitStack() as stack:
             self.bar: tqdm[Any] = stack.enter_context(tqdm(
-                total=plan.last_step, initial=step, unit="step", desc="training", mininterval=0.1 if live else 10.0,
-                dynamic_ncols=live, leave=live))
+                total=plan.last_step, initial=step, unit=tell("step"), desc=tell("training"),
+                mininterval=0.1 if live else 10.0, dynamic_ncols=live, leave=live))
             self.events = open_events(folder.path, self.say) if options.log else Events(None)
             stack.callback(self.events.close)
             self.log = TrainLog(folder.log) if options.log else None
@@ -101,26 +102,30 @@ class FolderOutputs:
             self.events.scalar("loss", line.loss, line.step)
             self.events.scalar("lr", line.lr, line.step)
         last = lines[-1]
-        self.bar.set_postfix_str(f"epoch {last.epoch}/{self.plan.num_epochs}, loss {last.loss:.4f}, "
-                                 f"{images_per_s:.0f} img/s", refresh=False)
+        self.bar.set_postfix_str(tell("epoch {epoch}/{epochs}, loss {loss}, {speed} img/s", epoch=last.epoch,
+                                      epochs=self.plan.num_epochs, loss=f"{last.loss:.4f}",
+                                      speed=f"{images_per_s:.0f}"), refresh=False)
         self.bar.update(len(lines))
 
     def epoch(self, line: EpochLine) -> None:
         """Write the validation down, say it, and draw the curve now and then."""
         self.epochs.append(line)
         fresh, self.epoch_losses = self.epoch_losses, []
-        text = f"epoch {line.epoch}/{self.plan.num_epochs}, step {line.step}: loss {sum(fresh) / len(fresh):.4f}"
-        for name, label in (("validation_loss", "held out"), ("validation_loss_ema", "held out, averaged weights")):
+        text = tell("epoch {epoch}/{epochs}, step {step}: loss {loss}", epoch=line.epoch,
+                    epochs=self.plan.num_epochs, step=line.step, loss=f"{sum(fresh) / len(fresh):.4f}")
+        for name, label in (("validation_loss", tell("held out")),
+                            ("validation_loss_ema", tell("held out, averaged weights"))):
             value = getattr(line, name)
             if value is not None:
-                text += f", {label} {value:.4f}"
+                text += tell(", {label} {loss}", label=label, loss=f"{value:.4f}")
                 self.events.scalar(name, value, line.step)
         if line.loss_scale is not None and line.skipped is not None:
-            text += f", loss scale {line.loss_scale:g}, {line.skipped} steps left out so far"
+            text += tell(", loss scale {scale}, {skipped} steps left out so far",
+                         scale=f"{line.loss_scale:g}", skipped=line.skipped)
             self.events.scalar("loss_scale", line.loss_scale, line.step)
             self.events.scalar("skipped", line.skipped, line.step)
         self.events.scalar("images_per_s", line.images_per_s, line.step)
-        self.say(f"{text}, {line.images_per_s:.0f} images/s")
+        self.say(tell("{text}, {speed} images/s", text=text, speed=f"{line.images_per_s:.0f}"))
         if self.log is not None:
             self.log.add([line])
             self.events.flush()
@@ -167,7 +172,8 @@ class FolderOutputs:
     def _without(self, picture: str, error: Exception) -> None:
         """Tell, the same only once, that the training goes on without a picture."""
         what = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
-        line = f"{picture} could not be drawn: {' '.join(what.split())}; the training goes on without it"
+        line = tell("{picture} could not be drawn: {fault}; the training goes on without it", picture=picture,
+                    fault=" ".join(what.split()))
         if line not in self.told:
             self.told.add(line)
             self.say(line)

@@ -31,6 +31,7 @@ from impls.tools.train.loop import Plan, Training
 from impls.tools.train.options import PROG, TrainOptions, as_file, continued, experiment, parse
 from impls.tools.train.outputs import FolderOutputs, NoOutputs
 from impls.tools.train.start import Start, computed_by, drift, open_folder, starting_point
+from messages import tell
 
 SAMPLE_STEPS, MOST_SAMPLES = 50, 64
 # Options that say when ranks read losses together, and when they end.
@@ -89,7 +90,7 @@ def _main(words: list[str], ranks: Ranks) -> None:
         if start is not None:
             threads = start.note.threads
             exactly = (f"OMP_NUM_THREADS={threads} {shlex.join([*PROG.split(), *words])}" if options.threads is None
-                       else f"--threads {threads}")
+                       else f"--threads {threads}")  # English
             remark = drift(start.note, arm, backend.info, exactly, ranks.size)
             if remark is not None:
                 told(remark)
@@ -99,7 +100,7 @@ def _main(words: list[str], ranks: Ranks) -> None:
         settled = start is not None or "image_channels" in overrides.get("model", {})
         prepared = partial(_dataset, options, start, config.model.image_channels if settled else None, told)
         data = prepared() if together is None else together.in_turn(prepared)
-        config = merged(config, {"model": {"image_channels": data.shape[-1]}}, f"data set {data.name}")
+        config = merged(config, {"model": {"image_channels": data.shape[-1]}}, tell("data set {name}", name=data.name))
         train(options, config, arm, backend, data, start, stop, together)
 
 
@@ -111,8 +112,9 @@ def require_shares(config: ExperimentConfig, ranks: Ranks) -> None:
     """
     ranks.share(config.train.batch_size)
     if ranks.size > 1 and config.train.randomness != "matched":
-        raise UsageError(f"train.randomness {config.train.randomness}: {ranks.size} ranks would draw the same images: "
-                         "leave out --loader native, or choose matched")
+        raise UsageError(tell("train.randomness {randomness}: {ranks} ranks would draw the same images: leave out "
+                              "--loader native, or choose matched", randomness=config.train.randomness,
+                              ranks=ranks.size))
 
 
 def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Backend, data: Dataset,
@@ -134,8 +136,8 @@ def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Ba
     step = 0 if start is None else start.state.step
     if start is not None and step >= plan.last_step:
         told = say if together is None or together.leads else quiet
-        told(f"{start.path}: has {step} steps already, the end is at step {plan.last_step}: nothing to do; "
-             "raise --num-epochs or --max-steps")
+        told(tell("{path}: has {step} steps already, the end is at step {last}: nothing to do; raise "
+                  "--num-epochs or --max-steps", path=start.path, step=step, last=plan.last_step))
         return
     trainer = backend.trainer(config, trained_on)
     if start is not None:
@@ -150,9 +152,12 @@ def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Ba
     with whole_file(folder.settings) as partial:
         partial.write_text(as_file(options, data.name, arm.name, config), encoding="utf-8")
     size = 1 if together is None else together.ranks.size
-    many = "" if together is None else f" on {size} ranks ({together.ranks.launcher})"
-    say(f"{arm.name} on {backend.info.device}{many}: {trainer.parameter_count:,} parameters, {len(trained_on)} images, "
-        f"{len(kept_out)} held out, from step {step} to {plan.last_step}: {folder.path}")
+    many = "" if together is None else tell(" on {ranks} ranks ({launcher})", ranks=size,
+                                            launcher=together.ranks.launcher)
+    say(tell("{arm} on {device}{many}: {parameters} parameters, {images} images, {kept_out} held out, from step {step} "
+             "to {last}: {folder}", arm=arm.name, device=backend.info.device, many=many,
+             parameters=f"{trainer.parameter_count:,}", images=len(trained_on), kept_out=len(kept_out), step=step,
+             last=plan.last_step, folder=folder.path))
     say(disk.sentence())
     note = Note(arm=arm.name, dataset=data.name, dataset_sha256=data.sha256,
                 **computed_by(backend.info, size))
@@ -165,7 +170,8 @@ def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Ba
         complete = training.run()
         failed = False
     except UsageError as error:
-        again = f"; the last checkpoint has {outputs.latest} steps; to go on: {go_on}" if outputs.latest else ""
+        again = tell("; the last checkpoint has {steps} steps; to go on: {command}", steps=outputs.latest,
+                     command=go_on) if outputs.latest else ""
         raise type(error)(f"{error}{again}") from error
     finally:
         stop.training = False
@@ -173,7 +179,8 @@ def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Ba
         trainer.close()
         folder.close()
     if not complete:
-        say(f"{PROG}: interrupted after step {training.step}" + (f"; to go on: {go_on}" if outputs.latest else ""))
+        again = tell("; to go on: {command}", command=go_on) if outputs.latest else ""
+        say(tell("{program}: interrupted after step {step}", program=PROG, step=training.step) + again)
         raise SystemExit(EXIT_INTERRUPTED)
     print(folder.checkpoint(training.step))
 
@@ -199,7 +206,7 @@ def follow(trainer: Trainer, config: ExperimentConfig, plan: Plan, stop: Stop, s
 
 def begun(options: TrainOptions, config: ExperimentConfig, data: Dataset, start: Start | None) -> dict[str, str]:
     """What a training begins with, as ranks compare it."""
-    facts = {"experiment": config.sha256()[:16], "data set": data.sha256[:16],
+    facts = {"experiment": config.sha256()[:16], "data set": data.sha256[:16],  # English
              **{f"--{name.replace('_', '-')}": str(getattr(options, name)) for name in PLANNED}}
     if start is not None:
         digest = hashlib.sha256()
@@ -248,8 +255,9 @@ def split(images: Images, batch_size: int) -> tuple[Images, Images]:
     count = held_out(len(images))
     trained_on, kept_out = images[: len(images) - count], images[len(images) - count :]
     if len(trained_on) < batch_size:
-        raise DataError(f"--batch-size {batch_size}: the data set has {len(images)} images, {count} of them held out: "
-                        f"choose at most {len(trained_on)}")
+        raise DataError(tell("--batch-size {size}: the data set has {images} images, {kept_out} of them held out: "
+                             "choose at most {most}", size=batch_size, images=len(images), kept_out=count,
+                             most=len(trained_on)))
     return trained_on, kept_out
 
 

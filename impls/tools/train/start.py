@@ -20,6 +20,7 @@ from impls.store.checkpoint import Note, load_state, read_note
 from impls.store.trainfolder import TrainFolder, checkpoints, folder_of
 from impls.store.weights import diffusers_folder, find_checkpoint, load_weights
 from impls.tools.train.options import TrainOptions, changes, with_defaults
+from messages import tell
 
 
 @dataclass(frozen=True)
@@ -77,17 +78,17 @@ def open_folder(options: TrainOptions, config: ExperimentConfig, arm: Arm, data:
         return TrainFolder.create(root, name), []
     different = [f"{place} {old} -> {new}" for place, old, new in changes(start.config, config)]
     different += [f"{what} {old} -> {new}" for what, old, new in (
-        ("backend", start.note.arm, arm.name), ("images", start.note.dataset_sha256, data.sha256))
+        (tell("backend"), start.note.arm, arm.name), (tell("images"), start.note.dataset_sha256, data.sha256))
         if old is not None and old != new]
     if start.note.streams != STREAMS and config.train.randomness == "matched":
-        different.append(f"streams of noise, timesteps and flips {start.note.streams} -> {STREAMS}, which draw other "
-                         "numbers from here on")
+        different.append(tell("streams of noise, timesteps and flips {old} -> {new}, which draw other numbers from "
+                              "here on", old=start.note.streams, new=STREAMS))
     step, origin = start.state.step, folder_of(start.path)
     if start.folder is not None and not different:
         folder = TrainFolder(start.folder)
     else:
         reason = f" ({', '.join(different)})" if different else ""
-        say(f"goes on from {start.path} in a new folder{reason}")
+        say(tell("goes on from {path} in a new folder{reason}", path=start.path, reason=reason))
         folder = TrainFolder.create(root, name)
     if origin is None or not options.log:
         return folder, []
@@ -122,13 +123,14 @@ def drift(note: Note, arm: Arm, info: BackendInfo, exactly: str, ranks: int) -> 
                value != before]
     if not changed:
         return None
-    told = ", ".join(f"{name} {getattr(note, name)} -> {now[name]}" for name in changed)
+    told = ", ".join(f"{tell(name)} {getattr(note, name)} -> {now[name]}" for name in changed)
     if "ranks" in changed:
-        way_out = "so will dropout's masks; for bit-for-bit the same, start as many ranks as before"
+        way_out = tell("so will dropout's masks; for bit-for-bit the same, start as many ranks as before")
     elif changed != ["threads"]:
-        way_out = "for bit-for-bit the same, use the same framework and machine"
+        way_out = tell("for bit-for-bit the same, use the same framework and machine")
     elif note.threads is not None and note.threads > usable_cpus():
-        way_out = f"to go on exactly, give the process {note.threads} processors"
+        way_out = tell("to go on exactly, give the process {threads} processors", threads=note.threads)
     else:
-        way_out = f"to go on exactly: {exactly}"
-    return f"{told}: the last digits will differ from those of an uninterrupted training; {way_out}"
+        way_out = tell("to go on exactly: {command}", command=exactly)
+    return tell("{changes}: the last digits will differ from those of an uninterrupted training; {way_out}",
+                changes=told, way_out=way_out)
