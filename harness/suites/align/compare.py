@@ -21,6 +21,7 @@ from harness.suites.align.known import BIASED, momentum
 from impls.recipe.precision import Precision
 from impls.recipe.trace import SCALES, SIZE, Call, Twin
 from impls.store.traces import TraceFolder
+from messages import marked, recorded
 
 # Of what the reference's twins are off by.
 FACTOR = 16.0
@@ -35,7 +36,9 @@ STEP_FLOOR, LOSS_FLOOR = 1e-3, 2e-4
 MOVED_FLOOR, MOMENT_FLOOR = 1e-4, 1e-3
 # Of the share that a dropout drops: it is counted, not computed.
 DROPPED = 0.05
-RUNNING = "running_var afterwards"
+RUNNING = "running_var afterwards"  # English
+DROPPING = marked("share that is dropped")
+NONE = marked("the other arm has none")
 TWINS: tuple[Twin, ...] = ("double", "perturbed")
 
 
@@ -87,8 +90,10 @@ class Traces:
     def unmatched(self) -> list[str]:
         """Calls that one arm alone made, in words."""
         known = {(call.name, call.nth) for call in self.calls}
-        return ([f"{title(call)}: the reference alone" for call in self.calls if self.counterpart(call) is None]
-                + [f"{title(call)}: the other arm alone" for key, call in self.others.items() if key not in known])
+        return ([recorded("{module}: the reference alone", module=title(call))
+                 for call in self.calls if self.counterpart(call) is None]
+                + [recorded("{module}: the other arm alone", module=title(call))
+                   for key, call in self.others.items() if key not in known])
 
     def layers(self) -> list[Layer]:
         """Every call of the reference, in the order in which they begin."""
@@ -109,22 +114,23 @@ class Traces:
             return
         for group in ("run", "out", "back"):
             yield from self._group(f"{group} {call.number}", f"{group} {other.number}", fed=False)
-        fed = self.other.read(f"fed {other.number}")
+        fed = self.other.read(f"fed {other.number}")  # English
         if fed:
-            for one in self._group(f"fed {call.number}", f"fed {other.number}", fed=True):
+            for one in self._group(f"fed {call.number}", f"fed {other.number}", fed=True):  # English
                 yield self._known(one, call, fed) if one.place == RUNNING and not one.agrees else one
         dropped, others = self.reference.read("dropped"), self.other.read("dropped")
         if call.name in dropped and call.name in others:
             apart = abs(float(dropped[call.name][0] - others[call.name][0]))
-            yield Difference(place="share that is dropped", fed=True, max_abs=apart, max_rel=None, cosine=None,
+            yield Difference(place=DROPPING, fed=True, max_abs=apart, max_rel=None, cosine=None,
                              tolerance=DROPPED, agrees=apart <= DROPPED)
 
     def _known(self, one: Difference, call: Call, theirs: Mapping[str, NDArray[Any]]) -> Difference:
         """A running variance, which Jittor's own BatchNorm divides by n: a difference of the frameworks, no fault."""
-        run, mine = self.reference.read(f"run {call.number}"), self.reference.read(f"fed {call.number}")
+        run, mine = (self.reference.read(f"{group} {call.number}") for group in ("run", "fed"))
         before = RUNNING.replace(" afterwards", "")
-        if f"own {before}" in run and RUNNING in theirs:
-            kept = run[f"own {before}"]
+        name = f"own {before}"  # English
+        if name in run and RUNNING in theirs:
+            kept = run[name]
             said = momentum(run["input 0"], kept, mine[RUNNING], theirs[RUNNING].reshape(kept.shape), before)
             if said is not None and said.startswith(BIASED):
                 return one.model_copy(update={"agrees": True, "reason": said})
@@ -143,14 +149,15 @@ class Traces:
             # One framework has none where the other has zeros.
             theirs = np.zeros_like(mine)
         if theirs is None:
-            return _nothing(place, fed, "the other arm has none")
+            return _nothing(place, fed, NONE)
         found = error(mine, theirs)
         if found is None:
-            return _nothing(place, fed, f"shape {_shape(theirs)}, the reference's is {_shape(mine)}")
+            return _nothing(place, fed, recorded("shape {shape}, the reference's is {other}", shape=_shape(theirs),
+                                                 other=_shape(mine)))
         allowed = 0.0 if mine.dtype.kind != "f" else self.allowed(group, place, found.scale)
         return Difference(place=place, fed=fed, max_abs=_finite(found.max_abs), max_rel=_finite(found.max_rel),
                           cosine=_finite(found.cosine), tolerance=allowed, agrees=found.max_abs <= allowed,
-                          reason=None if math.isfinite(found.max_abs) else "not a number, or infinite")
+                          reason=None if math.isfinite(found.max_abs) else recorded("not a number, or infinite"))
 
     def training(self) -> list[Difference]:
         """The loss, the optimiser fed with the reference's gradients, and whole steps."""
@@ -158,9 +165,8 @@ class Traces:
         found = [self.difference("loss", "loss", np.asarray(loss[0]["loss"]), loss[1].get("loss"), fed=False)]
         found += self._weights()
         for number, scale in enumerate(SCALES):
-            said = "the same gradients" if scale == 1 else f"the same gradients times {scale:g}"
-            found += self._updates(f"update {number}", f"after one update by {said}", fed=True)
-        found += self._updates("step", "after one whole step", fed=False)
+            found += self._updates(f"update {number}", scale)  # English
+        found += self._updates("step", None)
         losses = self.reference.read("losses"), self.other.read("losses")
         if "losses" in losses[0] and len(losses[0]["losses"]):
             found.append(self._losses(losses[0]["losses"], losses[1].get("losses")))
@@ -172,14 +178,21 @@ class Traces:
         each = [self.difference("gradients", name, mine[name], theirs.get(name, np.zeros_like(mine[name])),
                                 fed=False) for name in mine]
         worst = max(each, key=_beyond, default=None)
-        return [] if worst is None else [worst.model_copy(update={"place": f"gradient of {worst.place}"})]
+        return [] if worst is None else [worst.model_copy(update={
+            "place": recorded("gradient of {array}", array=worst.place)})]
 
-    def _updates(self, group: str, when: str, fed: bool) -> list[Difference]:
-        """Of each kind of array the one that is furthest beyond what it may differ by."""
-        mine, theirs = self.reference.read(group), self.other.read(group)
+    def _updates(self, group: str, scale: float | None) -> list[Difference]:
+        """Of each kind of array the one that is furthest beyond what it may differ by.
+
+        Args:
+            group: of arrays.
+            scale: of the gradients that the optimiser was fed with; None for a whole step.
+        """
+        mine, theirs, fed = self.reference.read(group), self.other.read(group), scale is not None
         if mine and not theirs:
-            return [_nothing(f"weights {when}", fed, "the other arm's optimiser could not be fed: some of its weights "
-                                                     "have another name or shape")] if fed else []
+            return [_nothing(_after(recorded("weights"), scale), fed, recorded(
+                "the other arm's optimiser could not be fed: some of its weights have another name or shape"))
+                    ] if fed else []
         worst: dict[str, tuple[float, Difference]] = {}
         for name, value in mine.items():
             what, _, of = name.partition(" ")
@@ -189,16 +202,16 @@ class Traces:
             size = float(mine[f"{SIZE} {of}"]) if what == "weight" else 0.0
             one = self._update(group, name, value, theirs.get(name), size, fed)
             if what not in worst or _beyond(one) > worst[what][0]:
-                worst[what] = _beyond(one), one.model_copy(update={"place": f"{name} {when}"})
+                worst[what] = _beyond(one), one.model_copy(update={"place": _after(name, scale)})
         return [one for _, one in worst.values()]
 
     def _update(self, group: str, name: str, mine: NDArray[Any], theirs: NDArray[Any] | None, size: float, fed: bool
                 ) -> Difference:
         if theirs is None:
-            return _nothing(name, fed, "the other arm has none")
+            return _nothing(name, fed, NONE)
         found = error(mine, theirs)
         if found is None:
-            return _nothing(name, fed, "another shape")
+            return _nothing(name, fed, recorded("another shape"))
         if fed:
             floor = MOVED_FLOOR if name.startswith("weight ") else MOMENT_FLOOR
             allowed = self.allowed(group, name, found.scale) + floor * found.scale + 4 * ROUNDING["float32"] * size
@@ -211,12 +224,12 @@ class Traces:
         allowed = share * norm + 4 * ROUNDING["float32"] * size * math.sqrt(mine.size)
         return Difference(place=name, fed=fed, max_abs=_finite(apart), max_rel=_finite(apart / norm if norm else 0.0),
                           cosine=_finite(found.cosine), tolerance=allowed, agrees=apart <= allowed,
-                          reason="norms, not largest numbers")
+                          reason=recorded("norms, not largest numbers"))
 
     def _losses(self, mine: NDArray[Any], theirs: NDArray[Any] | None) -> Difference:
-        place = f"losses of {len(mine)} whole steps"
+        place = recorded("losses of {steps} whole steps", steps=len(mine))
         if theirs is None or theirs.shape != mine.shape:
-            return _nothing(place, False, "the other arm took other steps")
+            return _nothing(place, False, recorded("the other arm took other steps"))
         found = error(mine, theirs)
         assert found is not None
         allowed = self.coarseness * (FACTOR * self.off("losses", "losses") + LOSS_FLOOR * found.scale)
@@ -226,8 +239,18 @@ class Traces:
 
 def title(call: Call) -> str:
     """A call for people: the module's name and class, and which call of several."""
-    again = f", call {call.nth + 1}" if call.nth else ""
-    return f"{call.name or 'the network'} ({call.kind}{again})"
+    name = call.name or recorded("the network")
+    if call.nth:
+        return recorded("{module} ({kind}, call {number})", module=name, kind=call.kind, number=call.nth + 1)
+    return recorded("{module} ({kind})", module=name, kind=call.kind)
+
+
+def _after(array: str, scale: float | None) -> str:
+    if scale is None:
+        return recorded("{array} after one whole step", array=array)
+    if scale == 1:
+        return recorded("{array} after one update by the same gradients", array=array)
+    return recorded("{array} after one update by the same gradients times {scale}", array=array, scale=f"{scale:g}")
 
 
 def _nothing(place: str, fed: bool, reason: str) -> Difference:
@@ -247,4 +270,4 @@ def _finite(value: float) -> float | None:
 
 
 def _shape(array: NDArray[Any]) -> str:
-    return "x".join(map(str, array.shape)) or "of a number"
+    return "x".join(map(str, array.shape)) or recorded("of a number")

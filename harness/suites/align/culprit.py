@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from harness.record.events import Culprit, Difference
-from harness.suites.align.compare import Layer, title
+from harness.suites.align.compare import DROPPING, Layer, title
+from messages import recorded
 
-FORWARD = ("output", "share that is dropped")
+FORWARD = ("output", DROPPING)
+GRADIENT = "gradient of "  # English
+# What goes into a call backwards.
+ABOVE = f"{GRADIENT}output"
 
 
 class Tree:
@@ -61,7 +65,8 @@ def first(layers: Sequence[Layer], training: Sequence[Difference]) -> tuple[Culp
     backward = tree.innermost(_backward)[::-1]
     culprit = (_given(tree) or _went_wrong(tree, forward) or _loss(tree, training) or _backwards(tree, backward)
                or _trained(training))
-    further = [f"{title(layer.call)}: {one.place}" for layer, one in [*forward, *backward]
+    further = [recorded("{module}: {place}", module=title(layer.call), place=one.place)
+               for layer, one in [*forward, *backward]
                if culprit is None or layer.call.number != culprit.number]
     return culprit, list(dict.fromkeys(further))
 
@@ -82,7 +87,7 @@ def _given(tree: Tree) -> Culprit | None:
         one = layer.failing("input", fed=False)
         if one is not None:
             return Culprit(stage="input", number=number, name=layer.call.name, kind=layer.call.kind, place=one.place,
-                           where="what goes into the network: other batches, or other types")
+                           where=recorded("what goes into the network: other batches, or other types"))
     return None
 
 
@@ -96,7 +101,7 @@ def _went_wrong(tree: Tree, fed: Sequence[tuple[Layer, Difference]]) -> Culprit 
     # It parts before that call began, or within it.
     if between is not None and (at <= layer.call.number if alone else between.number == layer.call.number):
         return between
-    where = title(layer.call) if alone else f"{title(layer.call)}: its own code, beside the modules in it"
+    where = title(layer.call) if alone else beside(layer)
     return _culprit("forward", layer, one, where)
 
 
@@ -108,8 +113,11 @@ def _between(tree: Tree) -> tuple[Culprit, int] | None:
         one = layer.failing("input", fed=False)
         around = tree.layers.get(layer.call.within) if layer.call.within is not None else None
         if one is not None and around is not None:
-            behind = f" behind {before.call.name}" if before is not None else ""
-            where = f"{title(around.call)}: its own code{behind}, before {layer.call.name}"
+            module, after = title(around.call), layer.call.name
+            where = (recorded("{module}: its own code, before {after}", module=module, after=after)
+                     if before is None else
+                     recorded("{module}: its own code behind {before}, before {after}", module=module,
+                              before=before.call.name, after=after))
             return _culprit("forward", around, one, where), number
         last: Layer | None = None
         for inner in tree.within.get(number, ()):
@@ -120,8 +128,7 @@ def _between(tree: Tree) -> tuple[Culprit, int] | None:
         one = layer.failing("output", fed=False)
         if one is None:
             return None
-        behind = f": its own code behind {last.call.name}" if last is not None else ""
-        return _culprit("forward", layer, one, f"{title(layer.call)}{behind}"), number
+        return _culprit("forward", layer, one, title(layer.call) if last is None else behind(layer, last)), number
 
     for number in tree.within.get(None, ()):
         found = visit(number, None)
@@ -135,9 +142,9 @@ def _loss(tree: Tree, training: Sequence[Difference]) -> Culprit | None:
     one = next((one for one in training if one.place == "loss" and not one.agrees), None)
     layer = tree.layers[tree.within[None][-1]] if tree.within.get(None) else None
     if one is None and layer is not None:
-        one = layer.failing("gradient of output", fed=False)
-    return None if one is None else Culprit(stage="loss", number=None, name="", kind="", where="the loss",
-                                            place=one.place)
+        one = layer.failing(ABOVE, fed=False)
+    return None if one is None else Culprit(stage="loss", number=None, name="", kind="",
+                                            where=recorded("the loss"), place=one.place)
 
 
 def _backwards(tree: Tree, fed: Sequence[tuple[Layer, Difference]]) -> Culprit | None:
@@ -146,25 +153,35 @@ def _backwards(tree: Tree, fed: Sequence[tuple[Layer, Difference]]) -> Culprit |
         layer, one = fed[0]
         return _culprit("backward", layer, one, title(layer.call))
     for layer in reversed(tree.ends()):
-        ran = layer.failing("gradient of output", fed=False)
+        ran = layer.failing(ABOVE, fed=False)
         around = tree.layers.get(layer.call.within) if layer.call.within is not None else None
         if ran is not None and around is not None:
-            return _culprit("backward", around, ran,
-                            f"{title(around.call)}: its own code behind {layer.call.name}")
+            return _culprit("backward", around, ran, behind(around, layer))
     if fed:
         layer, one = fed[0]
-        return _culprit("backward", layer, one, f"{title(layer.call)}: its own code, beside the modules in it")
+        return _culprit("backward", layer, one, beside(layer))
     return None
+
+
+def beside(layer: Layer) -> str:
+    """A module's own code, in words."""
+    return recorded("{module}: its own code, beside the modules in it", module=title(layer.call))
+
+
+def behind(layer: Layer, inner: Layer) -> str:
+    """The same behind one of the modules in it."""
+    return recorded("{module}: its own code behind {before}", module=title(layer.call), before=inner.call.name)
 
 
 def _trained(training: Sequence[Difference]) -> Culprit | None:
     """The optimiser, fed with the same gradients; else whole steps."""
     for one in training:
-        if not one.agrees and one.place.startswith("gradient of "):
-            return Culprit(stage="backward", number=None, name="", kind="", place=one.place,
-                           where=f"the gradient of the weight {one.place.removeprefix('gradient of ')}")
+        if not one.agrees and one.place.startswith(GRADIENT):
+            return Culprit(stage="backward", number=None, name="", kind="", place=one.place, where=recorded(
+                "the gradient of the weight {weight}", weight=one.place.removeprefix(GRADIENT)))
         if not one.agrees and one.place != "loss":
-            where = "the optimiser, fed with the same gradients" if one.fed else "the training step"
+            where = (recorded("the optimiser, fed with the same gradients") if one.fed else
+                     recorded("the training step"))
             return Culprit(stage="optimizer" if one.fed else "steps", number=None, name="", kind="", where=where,
                            place=one.place)
     return None

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.record.events import Culprit
-from harness.suites.align.compare import Layer, Traces
+from harness.suites.align.compare import DROPPING, Layer, Traces
 from harness.suites.align.known import causes, momentum
 from impls.recipe.trace import kept
+from messages import recorded
 
 Array = NDArray[Any]
 # How much of what two optimisers differ by a single factor may leave over.
@@ -35,15 +36,15 @@ def _forward(layer: Layer, culprit: Culprit, layers: Sequence[Layer], traces: Tr
     if layer.other is None:
         return
     number, other = layer.call.number, layer.other.number
-    run = traces.reference.read(f"run {number}")
+    run = traces.reference.read(f"run {number}")  # English
     own = {name.removeprefix("own "): run[name] for name in run if name.startswith("own ")}
-    if culprit.place == "share that is dropped":
+    if culprit.place == DROPPING:
         mine, theirs = (one.read("dropped")[layer.call.name] for one in (traces.reference, traces.other))
         yield _dropped(float(mine[0]), float(theirs[0]))
         return
     if culprit.place.endswith(" afterwards"):
         what = culprit.place.removesuffix(" afterwards")
-        fed = traces.reference.read(f"fed {number}"), traces.other.read(f"fed {other}")
+        fed = traces.reference.read(f"fed {number}"), traces.other.read(f"fed {other}")  # English
         if what in own and "input 0" in run and culprit.place in fed[1]:
             said = momentum(run["input 0"], own[what], fed[0][culprit.place], fed[1][culprit.place].reshape(
                 own[what].shape), what)
@@ -58,9 +59,9 @@ def _triples(layer: Layer, culprit: Culprit, layers: Sequence[Layer], traces: Tr
     """Inputs of the culprit, with what each arm makes of them."""
     number = layer.call.number
     assert layer.other is not None
-    run = traces.reference.read(f"run {number}")
+    run = traces.reference.read(f"run {number}")  # English
     inputs = [run[name] for name in run if name.startswith("input")]
-    fed = traces.reference.read(f"fed {number}"), traces.other.read(f"fed {layer.other.number}")
+    fed = traces.reference.read(f"fed {number}"), traces.other.read(f"fed {layer.other.number}")  # English
     if culprit.place.startswith("output") and culprit.place in fed[1]:
         made = [(fed[0][culprit.place], fed[1][culprit.place])]
     else:
@@ -68,13 +69,14 @@ def _triples(layer: Layer, culprit: Culprit, layers: Sequence[Layer], traces: Tr
     inside = [one for one in layers if one.call.within == number and one.other is not None]
     if inside:
         # What the code between two modules is given, and what it makes: as the network ran, up to there both agree.
-        outputs = [(one, traces.reference.read(f"out {one.call.number}")) for one in inside]
+        outputs = [(one, traces.reference.read(f"out {one.call.number}")) for one in inside]  # English
         inputs += [arrays[name] for _, arrays in outputs for name in arrays]
         for one in inside:
             bad = one.failing("input", fed=False)
             assert one.other is not None
             if bad is not None:
-                pair = traces.reference.read(f"run {one.call.number}"), traces.other.read(f"run {one.other.number}")
+                pair = (traces.reference.read(f"run {one.call.number}"),  # English
+                        traces.other.read(f"run {one.other.number}"))  # English
                 if bad.place in pair[1]:
                     made.append((pair[0][bad.place], pair[1][bad.place]))
                 break
@@ -83,11 +85,13 @@ def _triples(layer: Layer, culprit: Culprit, layers: Sequence[Layer], traces: Tr
 
 def _dropped(mine: float, theirs: float) -> str:
     if theirs == 0:
-        return (f"dropout is switched off: it drops nothing, the reference {mine:.2f}; Jittor's starts so, until "
-                "model.train()")
+        return recorded("dropout is switched off: it drops nothing, the reference {share}; Jittor's starts so, until "
+                        "model.train()", share=f"{mine:.2f}")
+    shares = {"share": f"{theirs:.2f}", "other": f"{mine:.2f}"}
     if abs(mine + theirs - 1) < LEFT:
-        return f"dropout: {theirs:.2f} are dropped, {mine:.2f} by the reference: one keeps what the other drops"
-    return f"dropout: {theirs:.2f} are dropped, {mine:.2f} by the reference"
+        return recorded("dropout: {share} are dropped, {other} by the reference: one keeps what the other drops",
+                        **shares)
+    return recorded("dropout: {share} are dropped, {other} by the reference", **shares)
 
 
 def _backward(layer: Layer, culprit: Culprit, traces: Traces) -> Iterator[str]:
@@ -96,13 +100,13 @@ def _backward(layer: Layer, culprit: Culprit, traces: Traces) -> Iterator[str]:
     if not failing and layer.other is not None:
         failing = [one for one in layer.differences if not one.agrees and one.place.startswith("gradient")]
     if any(one.max_rel is not None and abs(one.max_rel - 1) < 1e-9 and one.cosine is None for one in failing):
-        yield ("no gradient gets there: stopped by stop_grad or detach; in Jittor also by model.eval(), for good until "
-               "model.train()")
+        yield recorded("no gradient gets there: stopped by stop_grad or detach; in Jittor also by model.eval(), for "
+                       "good until model.train()")
 
 
 def training(culprit: Culprit, traces: Traces) -> Iterator[str]:
     """What tells one optimiser from another, of one and the same gradient."""
-    large, small = (_moved(traces, f"update {number}") for number in (0, 1))
+    large, small = (_moved(traces, f"update {number}") for number in (0, 1))  # English
     if culprit.stage == "optimizer" and large is not None and small is not None:
         said = (_factor(large, small) or _epsilon(traces, small) or _epsilon(traces, large))
         yield from [said] if said else []
@@ -112,8 +116,8 @@ def training(culprit: Culprit, traces: Traces) -> Iterator[str]:
         moments = [_ratio(*whole[what])[0] for what in ("exp_avg", "momentum_buffer") if what in whole]
         # Of one gradient g, two updates leave 0.9 * 0.1 g + 0.1 g in Adam's moment, 0.9 g + g in the usual momentum.
         if (abs(ratio - 2) < LEFT and left < LEFT) or any(abs(moment - 1.9) < TWICE for moment in moments):
-            yield ("the step is taken twice: a gradient moves weights, or the optimiser's moments, as two updates do; "
-                   "in Jittor opt.step(loss) is a whole step already")
+            yield recorded("the step is taken twice: a gradient moves weights, or the optimiser's moments, as two "
+                           "updates do; in Jittor opt.step(loss) is a whole step already")
 
 
 def _moved(traces: Traces, group: str) -> dict[str, tuple[Array, Array]] | None:
@@ -144,15 +148,17 @@ def _factor(large: dict[str, tuple[Array, Array]], small: dict[str, tuple[Array,
     ratio, left = _ratio(*large["weight"])
     again, _ = _ratio(*small["weight"])
     if left < LEFT and abs(again - ratio) < 0.01 * ratio:
-        return f"learning rate: it moves every weight {ratio:.4g} times as far"
+        return recorded("learning rate: it moves every weight {ratio} times as far", ratio=f"{ratio:.4g}")
     for what in ("exp_avg", "momentum_buffer", "weight"):
         if what in large:
             ratio, left = _ratio(*large[what])
             again, _ = _ratio(*small[what])
             if left < LEFT and abs(ratio - 1) > 0.01 and abs(again - 1) < 0.01:
-                who = "it clips gradients less than the reference, or not at all" if ratio > 1 else (
-                    "it clips gradients more than the reference")
-                return (f"clip: {who}: of large gradients it takes {ratio:.4g} times as much, of small ones the same")
+                return (recorded("clip: it clips gradients less than the reference, or not at all: of large gradients "
+                                 "it takes {ratio} times as much, of small ones the same", ratio=f"{ratio:.4g}")
+                        if ratio > 1 else
+                        recorded("clip: it clips gradients more than the reference: of large gradients it takes "
+                                 "{ratio} times as much, of small ones the same", ratio=f"{ratio:.4g}"))
     return None
 
 
@@ -169,10 +175,13 @@ def _epsilon(traces: Traces, moved: dict[str, tuple[Array, Array]]) -> str | Non
     if theirs is None or (mine is not None and abs(theirs / mine - 1) < 0.2):
         return None
     if mine is None:
-        return "Adam's epsilon: it slows small gradients down, the reference's is too small to be seen here"
-    inside = ("; so it is where epsilon stands inside the bias correction, as in jittor.optim.Adam; AdamW without "
-              "decay has PyTorch's formula" if 25 < theirs / mine < 40 else "")
-    return f"Adam's epsilon: it acts as one {theirs / mine:.3g} times the reference's{inside}"
+        return recorded("Adam's epsilon: it slows small gradients down, the reference's is too small to be seen here")
+    ratio = f"{theirs / mine:.3g}"
+    if 25 < theirs / mine < 40:
+        return recorded("Adam's epsilon: it acts as one {ratio} times the reference's; so it is where epsilon stands "
+                        "inside the bias correction, as in jittor.optim.Adam; AdamW without decay has PyTorch's "
+                        "formula", ratio=ratio)
+    return recorded("Adam's epsilon: it acts as one {ratio} times the reference's", ratio=ratio)
 
 
 def _apparent(g: Array, changed: Array) -> float | None:

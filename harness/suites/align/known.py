@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from messages import recorded
+
 Array = NDArray[Any]
 # Which part of the difference may stay unexplained.
 LEFT = 0.1
-BIASED = "BatchNorm: its running variance"
+# How the hint on a variance that is divided by n begins.
+BIASED = "BatchNorm: its running variance"  # English
 EPSILONS = (1e-5, 1e-6, 1e-3, 1e-8, 1e-12)
 
 
@@ -50,11 +53,14 @@ def whole_numbers(_x: Array, mine: Array, theirs: Array, _own: dict[str, Array])
         return None
     if mine.dtype.kind in "iu" and theirs.dtype.kind in "iu":
         wrapped = np.array_equal(mine.astype(np.int64).astype(np.int32), theirs.astype(np.int64))
-        return "integer types: its numbers are the reference's cut to 32 bits" if wrapped else None
+        return recorded("integer types: its numbers are the reference's cut to 32 bits") if wrapped else None
     if np.array_equal(theirs, np.trunc(theirs)) and not np.array_equal(mine, np.trunc(mine)):
-        for rounding, word in ((np.trunc, "cut off"), (np.floor, "rounded down"), (np.round, "rounded")):
+        for rounding, said in (
+                (np.trunc, recorded("integer types: its numbers are the reference's, cut off to whole ones")),
+                (np.floor, recorded("integer types: its numbers are the reference's, rounded down to whole ones")),
+                (np.round, recorded("integer types: its numbers are the reference's, rounded to whole ones"))):
             if np.array_equal(rounding(mine), theirs):
-                return f"integer types: its numbers are the reference's, {word} to whole ones"
+                return said
     return None
 
 
@@ -65,7 +71,9 @@ def gelu(x: Array, mine: Array, theirs: Array, _own: dict[str, Array]) -> str | 
     x = x.astype(np.float64)
     exact = x * (1 + erf(x / np.sqrt(2))) / 2
     close = x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2
-    return _either(mine, theirs, exact, close, "gelu: {} has its tanh form, {} the exact one with the error function")
+    return _either(mine, theirs, exact, close,
+                   recorded("gelu: it has its tanh form, the reference the exact one with the error function"),
+                   recorded("gelu: the reference has its tanh form, it the exact one with the error function"))
 
 
 def norm(x: Array, mine: Array, theirs: Array, own: dict[str, Array]) -> str | None:
@@ -87,12 +95,14 @@ def norm(x: Array, mine: Array, theirs: Array, own: dict[str, Array]) -> str | N
             plain = made(variance, eps)
             if np.abs(plain - mine).max() > LEFT * max(np.nanmax(np.abs(mine - theirs), initial=0), 1e-30):
                 continue
-            ways = {f"epsilon: it has {other:g}, the reference {eps:g}": made(variance, other)
+            ways = {recorded("epsilon: it has {epsilon}, the reference {other}", epsilon=f"{other:g}",
+                             other=f"{eps:g}"): made(variance, other)
                     for other in EPSILONS if other != eps}
             size = rows.shape[1]
             if size > 1:
-                ways["variance: it divides by n - 1, the reference by n"] = made(variance * size / (size - 1), eps)
-            ways["scale and shift: it leaves its weights out"] = made(variance, eps, scaled=False)
+                ways[recorded("variance: it divides by n - 1, the reference by n")] = made(
+                    variance * size / (size - 1), eps)
+            ways[recorded("scale and shift: it leaves its weights out")] = made(variance, eps, scaled=False)
             for said, way in ways.items():
                 if explains(mine, theirs, plain, way):
                     return said
@@ -108,8 +118,8 @@ def _cancelled(rows: Array, variance: Array, apart: Array, size: int) -> str | N
     expected = ratio * 2.0**-24
     if ratio.max() > 100 and (worst <= 64 * np.sqrt(size) * expected + 1e-6)[np.isfinite(worst)].all() \
             and worst.max() >= 0.01 * expected.max():
-        return (f"variance: E[x^2] - E[x]^2 in float32 cancels; the mean is up to {np.sqrt(ratio.max()):.0f} times the "
-                "spread here, take it in two passes")
+        return recorded("variance: E[x^2] - E[x]^2 in float32 cancels; the mean is up to {ratio} times the spread "
+                        "here, take it in two passes", ratio=f"{np.sqrt(ratio.max()):.0f}")
     return None
 
 
@@ -118,15 +128,15 @@ def borders(_x: Array, mine: Array, theirs: Array, _own: dict[str, Array]) -> st
     if mine.ndim < 3 or mine.ndim != theirs.ndim:
         return None
     if mine.shape[:2] == theirs.shape[:2] and mine.shape != theirs.shape:
-        return (f"padding or stride: its maps are {'x'.join(map(str, theirs.shape[2:]))}, the reference's "
-                f"{'x'.join(map(str, mine.shape[2:]))}")
+        return recorded("padding or stride: its maps are {size}, the reference's {other}",
+                        size="x".join(map(str, theirs.shape[2:])), other="x".join(map(str, mine.shape[2:])))
     if mine.shape != theirs.shape or min(mine.shape[2:]) < 4:
         return None
     apart = np.abs(mine - theirs).max(axis=(0, 1))
     for width in range(1, min(apart.shape) // 2):
         inner = apart[tuple(slice(width, -width) for _ in apart.shape)]
         if inner.size and inner.max() <= 0.01 * apart.max():
-            return f"padding: maps differ in a border of {width} alone"
+            return recorded("padding: maps differ in a border of {width} alone", width=width)
     return None
 
 
@@ -138,17 +148,21 @@ def resized(x: Array, mine: Array, theirs: Array, _own: dict[str, Array]) -> str
     if x.shape[2:] == size:
         return None
     aligned, apart = _bilinear(x, size, True), _bilinear(x, size, False)
-    said = _either(mine, theirs, apart, aligned, "align_corners: {} has True, {} False")
+    said = _either(mine, theirs, apart, aligned, recorded("align_corners: it has True, the reference False"),
+                   recorded("align_corners: the reference has True, it False"))
     if said is not None:
         return said
     rows, columns = (np.arange(n) * old // n for n, old in zip(size, x.shape[2:], strict=True))
     nearest = x[:, :, rows][:, :, :, columns]
-    for name, one in (("aligned corners", aligned), ("corners not aligned", apart)):
-        said = _either(mine, theirs, one, nearest, f"interpolation: {{}} takes the nearest neighbour, {{}} is bilinear "
-                                                   f"with {name}")
-        if said is not None:
-            return said
-    return None
+    return _either(
+        mine, theirs, aligned, nearest,
+        recorded("interpolation: it takes the nearest neighbour, the reference is bilinear with aligned corners"),
+        recorded("interpolation: the reference takes the nearest neighbour, it is bilinear with aligned corners"),
+    ) or _either(
+        mine, theirs, apart, nearest,
+        recorded("interpolation: it takes the nearest neighbour, the reference is bilinear with corners not aligned"),
+        recorded("interpolation: the reference takes the nearest neighbour, it is bilinear with corners not aligned"),
+    )
 
 
 def momentum(x: Array, before: Array, mine: Array, theirs: Array, what: str) -> str | None:
@@ -162,18 +176,18 @@ def momentum(x: Array, before: Array, mine: Array, theirs: Array, what: str) -> 
               for after in (mine, theirs)]
     ways = [before + share * (fresh - before) for share in shares]
     if explains(mine, theirs, *ways) and abs(shares[0] - shares[1]) > 1e-3:
-        return (f"momentum of BatchNorm: a running statistic takes {shares[1]:.3g} of the new one, the reference's "
-                f"{shares[0]:.3g}")
+        return recorded("momentum of BatchNorm: a running statistic takes {share} of the new one, the reference's "
+                        "{other}", share=f"{shares[1]:.3g}", other=f"{shares[0]:.3g}")
     biased = before + shares[0] * (rows.var(1) - before)
     if "var" in what and explains(mine, theirs, ways[0], biased):
-        return f"{BIASED} divides by n, the reference's by n - 1"
+        return recorded("BatchNorm: its running variance divides by n, the reference's by n - 1")
     return None
 
 
-def _either(mine: Array, theirs: Array, one: Array, other: Array, said: str) -> str | None:
+def _either(mine: Array, theirs: Array, one: Array, other: Array, said: str, turned: str) -> str | None:
     if explains(mine, theirs, one, other):
-        return said.format("it", "the reference")
-    return said.format("the reference", "it") if explains(mine, theirs, other, one) else None
+        return said
+    return turned if explains(mine, theirs, other, one) else None
 
 
 def _partitions(x: Array, own: dict[str, Array]) -> Iterator[tuple[Callable[[Array], Array], Callable[[Array], Array],

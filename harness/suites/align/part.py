@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from harness.part import Asked, Needs, Part, Section
 from harness.record.events import Alignment, Case
+from messages import tell
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -50,8 +51,8 @@ class Align(Part):
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """What is looked at."""
-        return [f"align: every layer, forward and backward, as it runs and fed with the reference's inputs; the "
-                f"optimiser; {self.steps} whole steps"]
+        return [tell("align: every layer, forward and backward, as it runs and fed with the reference's inputs; the "
+                     "optimiser; {steps} whole steps", steps=self.steps)]
 
     def batch_sizes(self, recipe: ExperimentConfig) -> dict[Section, int]:
         """A few images, unless the user says so; a pair has its own batches."""

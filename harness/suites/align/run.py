@@ -23,8 +23,9 @@ from impls.recipe.precision import Precision
 from impls.recipe.trace import Twin
 from impls.store import checkpoint
 from impls.store.traces import TraceFolder
+from messages import marked, recorded, tell
 
-WHERE = "while layers were compared"
+WHERE = marked("while layers were compared")
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Aligning:
         """One arm's trace: as it runs, and fed by the reference, or by itself; of a reference, its twins' too."""
         bench = self.bench
         name = bench.plan.arm(slot).name
-        bench.progress.status(f"{name}: starting")
+        bench.progress.status(tell("{arm}: starting", arm=name))
         session, created = bench.open(slot, f"{slot}-align")
         with session:
             built = bench.build(session, self.subject.experiment)
@@ -112,7 +113,8 @@ class Aligning:
             done = self.ask(session, name, Trace(output=str(folder), twin="plain"))
             arm = Arm(slot, folder, precision(BackendInfo(**built.info)), images=built.images)
             if not done.offered:
-                return Arm(slot, folder, arm.precision, f"{name}: its trainer has no trace(twin, sink, feed, steps)")
+                return Arm(slot, folder, arm.precision, recorded(
+                    "{arm}: its trainer has no trace(twin, sink, feed, steps)", arm=name))
             self.ask(session, name, Trace(output=str(folder), twin="plain", feed=str(feed), steps=self.steps))
             for twin in TWINS if reference is None else ():
                 self.twin(session, name, folder, twin)
@@ -130,15 +132,16 @@ class Aligning:
         except WorkerFailedError as error:
             if twin != "double" or error.cause in ("crash", "hang"):
                 raise
-            self.bench.progress.say(f"{name} has no twin in float64 ({error.message}): what is allowed rests on the "
-                                    "perturbed one alone")
+            self.bench.progress.say(tell("{arm} has no twin in float64 ({error}): what is allowed rests on the "
+                                         "perturbed one alone", arm=name, error=error.message))
             (folder / f"{twin}.json").unlink(missing_ok=True)
 
     def ask(self, session: Session, name: str, command: Trace) -> TraceDone:
         """One command, within the time limit."""
         self.bench.check_time(WHERE)
-        how = "fed" if command.feed else "as it runs"
-        self.bench.progress.status(f"{name}: every layer, {how}" + f", {command.twin}" * (command.twin != "plain"))
+        how = tell("{arm}: every layer, fed", arm=name) if command.feed else tell(
+            "{arm}: every layer, as it runs", arm=name)
+        self.bench.progress.status(how + f", {command.twin}" * (command.twin != "plain"))
         return session.ask(command, SLOW_LIMIT_S)
 
     def compared(self, pair: Comparison, reference: Arm, other: Arm) -> list[Any]:
@@ -167,7 +170,7 @@ def lines(traces: Traces, common: Mapping[str, Any]) -> list[Any]:
                                if one.agrees and one.reason is not None})}
     if not of_all["compared"]:
         return [Alignment.model_validate({**of_all, "training": [], "word": "not-traced",
-                                          "reason": "no module has the same name in both networks"})]
+                                          "reason": recorded("no module has the same name in both networks")})]
     trained = traces.training()
     culprit, further = first(layers, trained)
     told = [] if culprit is None else hints(culprit, layers, traces)

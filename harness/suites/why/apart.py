@@ -13,7 +13,8 @@ from harness.record.events import Apart, ArmSlot, PairRecorded, PartName, Phases
 from harness.record.run import RecordedRun
 from harness.stats.interval import Interval, t_interval
 from harness.stats.share import SHARE_MARGIN, gap_of, ratio_apart, word_of
-from harness.suites.why.shares import even, whole_steps
+from harness.suites.why.shares import ALIKE, SEE_FAILED, TWO_BLOCKS, even, whole_steps
+from messages import marked, recorded, tell
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from impls.recipe.config import ExperimentConfig
 
 What = Literal["waiting", "loader", "sampling"]
+WHAT: dict[What, str] = {"waiting": marked("waiting"), "loader": marked("loader"), "sampling": marked("sampling")}
 ROUNDS: dict[What, int] = {"waiting": 3, "loader": 4, "sampling": 3}
 CUT_ROUNDS = 6
 # A free-running window waits once, at its end: it needs steps enough to make that little.
@@ -29,7 +31,7 @@ WINDOW_S, EPOCH_S, CALLS_S = 1.0, 0.5, 0.25
 # Without its first step an epoch must still have some.
 LEAST_EPOCH = 4
 SAMPLED_STEPS = 5
-MATCHED = "train.randomness matched takes resident batches only"
+MATCHED = marked("train.randomness matched takes resident batches only")
 # What each way of running costs, by its sign: other less plain, or the reverse.
 COSTS = {"loader": 1, "waiting": -1}
 
@@ -45,13 +47,13 @@ def measure(block: Block, arm: Started) -> None:
     """All of it, of one arm, each a case of its own; what is built for it takes the trainer's place."""
     took = []
     for what, work in (("waiting", _waiting), ("loader", _loader), ("sampling", _sampling)):
-        block.bench.progress.status(f"{arm.session.arm.name}: {what}, apart")
+        block.bench.progress.status(tell("{arm}: {what}, apart", arm=arm.session.arm.name, what=tell(WHAT[what])))
         began = block.bench.clock()
         done = block.beside(what, arm, partial(work, block, arm))
-        took.append(f"{what} {block.bench.clock() - began:.0f} s")
+        took.append(f"{tell(WHAT[what])} {block.bench.clock() - began:.0f} s")
         if not done:
             break
-    block.bench.progress.say(f"apart, {arm.session.arm.name}: {', '.join(took)}")
+    block.bench.progress.say(tell("apart, {arm}: {times}", arm=arm.session.arm.name, times=tell(", ").join(took)))
 
 
 def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | None = None) -> list[Share]:
@@ -64,8 +66,9 @@ def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | No
         refused: why the two must not be compared; None where they may.
     """
     found = [_share(run, pair, part, what, refused) for what in ("loader", "waiting")]
-    return [*found, _line(pair, part, "threads", "not-measured", reason="an arm takes its threads when it starts",
-                          next_action="run the suite again with another --threads, and compare the shares")]
+    return [*found, _line(pair, part, "threads", "not-measured", reason=recorded(
+        "an arm takes its threads when it starts"), next_action=recorded(
+            "run the suite again with another --threads, and compare the shares"))]
 
 
 def start_up(run: RecordedRun, pair: Comparison, part: PartName) -> StartUp | None:
@@ -112,21 +115,21 @@ def _share(run: RecordedRun, pair: Comparison, part: PartName, what: What, refus
     of_a, of_b = rounds(run, pair.a, what), rounds(run, pair.b, what)
     count = min(len(of_a), len(of_b))
     if refused is not None:
-        return _line(pair, part, what, "not-measured", reason=refused, next_action="make both arms alike in this first")
+        return _line(pair, part, what, "not-measured", reason=refused, next_action=ALIKE)
     if count < 2:
-        why, action = "fewer than two rounds of each arm", "see the failed cases and their logs"
+        why, action = recorded("fewer than two rounds of each arm"), SEE_FAILED
         if what == "loader":
-            action = "see the failed cases and their logs; an epoch needs two steps, too"
+            action = recorded("see the failed cases and their logs; an epoch needs two steps, too")
         if what == "loader" and run.last(PairRecorded):
-            why = "the batches of a pair lie on the device, and no loader makes them"
-            action = "time your own loader alone"
+            why = recorded("the batches of a pair lie on the device, and no loader makes them")
+            action = recorded("time your own loader alone")
         elif what == "loader" and _matched(run):
-            why, action = MATCHED, "leave train.randomness native"
+            why, action = MATCHED, recorded("leave train.randomness native")
         return _line(pair, part, what, "not-measured", reason=why, next_action=action)
     steps, sign = whole_steps(run, pair), COSTS[what]
     if len(steps.blocks) < 2:
-        return _line(pair, part, what, "not-measured", reason="fewer than two blocks of both arms",
-                     next_action="run at least two blocks")
+        return _line(pair, part, what, "not-measured", reason=recorded("fewer than two blocks of both arms"),
+                     next_action=TWO_BLOCKS)
     costs_a, costs_b = ([sign * (one.other_ns - one.plain_ns) for one in of[:count]] for of in (of_a, of_b))
     times = mean(costs_a), mean(costs_b)
     gap = gap_of(steps.a_ns, steps.b_ns)
@@ -136,9 +139,10 @@ def _share(run: RecordedRun, pair: Comparison, part: PartName, what: What, refus
     found = ratio_apart([a - b for a, b in zip(costs_a, costs_b, strict=True)], steps.gaps_ns)
     word = word_of(found)
     wide = word == "inconclusive"
-    return _line(pair, part, what, word, times, found,
-                 f"its interval over {count} rounds crosses {SHARE_MARGIN:.0%} of the gap" if wide else None,
-                 "repeat on a quieter machine" if wide else None, count)
+    crossing = recorded("its interval over {rounds} rounds crosses {margin} of the gap", rounds=count,
+                        margin=f"{SHARE_MARGIN:.0%}")
+    return _line(pair, part, what, word, times, found, crossing if wide else None,
+                 recorded("repeat on a quieter machine") if wide else None, count)
 
 
 def _line(pair: Comparison, part: PartName, cause: str, word: str, times: tuple[float, float] | None = None,
@@ -256,8 +260,8 @@ def _cut_calls(block: Block, arm: Started, calls: int) -> None:
                 whole = arm.session.ask(Stepwise(steps=calls), SLOW_LIMIT_S).step_ns
             else:
                 cut = arm.session.ask(Phased(steps=calls), SLOW_LIMIT_S).phase_ns
-        block.append(Phases(part=block.part.name, arm=arm.session.slot, block=block.number, of="network call",
-                            pair=number, position=0, whole_ns=whole, phase_ns=cut))
+        block.append(Phases(part=block.part.name, arm=arm.session.slot, block=block.number,
+                            of="network call", pair=number, position=0, whole_ns=whole, phase_ns=cut))  # English
 
 
 def _record(block: Block, arm: Started, what: What, number: int, steps: int, plain_ns: int, other_ns: int,

@@ -13,16 +13,19 @@ from harness.record.run import RecordedRun
 from harness.stats.interval import MARGIN, Interval
 from harness.stats.share import word_of
 from harness.suites.why.apart import ratio, rounds, start_up, typical_ns
-from harness.suites.why.shares import even
+from harness.suites.why.shares import SEE_FAILED, even
 from harness.suites.why.swaps import strongest
+from messages import marked, recorded
 
 WORDS = {"explains": "holds", "does-not-explain": "does-not-hold", "works-against": "does-not-hold",
          "inconclusive": "inconclusive"}
 ATTENTION = "attention"
 # What a known share of the loader leads to.
-LOADER_NEXT = {"explains": "keep the data resident, or give the loader more --num-workers",
-               "does-not-explain": "begin elsewhere; --loader native measures every step with it",
-               "works-against": "--loader native measures every step with it, which is then the shorter gap"}
+LOADER_NEXT = {
+    "explains": marked("keep the data resident, or give the loader more --num-workers"),
+    "does-not-explain": marked("begin elsewhere; --loader native measures every step with it"),
+    "works-against": marked("--loader native measures every step with it, which is then the shorter gap"),
+}
 
 
 def guesses(run: RecordedRun, pair: Comparison, part: PartName, shares: Sequence[Share]) -> list[Guess]:
@@ -61,31 +64,37 @@ class _Told:
         share = self.shares.get(("apart", "loader"))
         if share is None or share.share is None:
             return self._unknown("loader", share)
-        waits = [f"{self._name(slot)} {mean(found) / 1e6:.3g} ms" for slot in (self.slow, self.fast)
+        waits = [recorded("{arm} {time} ms", arm=self._name(slot), time=f"{mean(found) / 1e6:.3g}")
+                 for slot in (self.slow, self.fast)
                  if (found := [one.first_ns for one in self.run.of(Apart) if one.arm == slot and one.first_ns])]
-        first = f"; the first batch of an epoch takes {', '.join(waits)}" if waits else ""
-        return self._line("loader", WORDS[share.word], f"the native loader would add {_with_limits(share)} of the gap "
-                          f"to it, and measured steps have their data resident{first}",
-                          share.next_action or LOADER_NEXT[share.word])
+        adds = _with_limits(share)
+        why = (recorded("the native loader would add {share} of the gap to it, and measured steps have their data "
+                        "resident; the first batch of an epoch takes {times}", share=adds, times=", ".join(waits))
+               if waits else recorded("the native loader would add {share} of the gap to it, and measured steps have "
+                                      "their data resident", share=adds))
+        return self._line("loader", WORDS[share.word], why, share.next_action or LOADER_NEXT[share.word])
 
     def compilation(self) -> Guess:
         """The slower one compiles while it runs."""
         start = start_up(self.run, self.pair, self.part)
         if start is None:
-            return self._line("compilation", "not-measured", "no start of both arms was recorded",
-                              "see the failed cases and their logs")
+            return self._line("compilation", "not-measured", recorded("no start of both arms was recorded"), SEE_FAILED)
         found = [one.message for one in self.run.of(Finding)
                  if one.code == COMPILED_WHILE_MEASURED.code and one.arm == self.slow]
         own, other = (start.b_ns, start.a_ns) if self.slow == start.arm_b else (start.a_ns, start.b_ns)
-        caches = "empty" if start.cold else "warm"
-        paid = ("" if start.steps is None else
-                f", and the difference is {start.steps} {'step' if start.steps == 1 else 'steps'} of the gap")
-        what = (f"a start with {caches} caches takes {own / 1e9:.3g} s, that of {self._name(self.fast)} "
-                f"{other / 1e9:.3g} s: once{paid}")
+        places = {"own": f"{own / 1e9:.3g}", "arm": self._name(self.fast), "other": f"{other / 1e9:.3g}"}
+        what = (recorded("a start with empty caches takes {own} s, that of {arm} {other} s: once", **places)
+                if start.cold else
+                recorded("a start with warm caches takes {own} s, that of {arm} {other} s: once", **places))
+        if start.steps is not None:
+            what = (recorded("{start}, and the difference is {steps} step of the gap", start=what, steps=start.steps)
+                    if start.steps == 1 else
+                    recorded("{start}, and the difference is {steps} steps of the gap", start=what, steps=start.steps))
         if found:
             return self._line("compilation", "inconclusive", f"{found[0]}; {what}", COMPILED_WHILE_MEASURED.advice)
-        return self._line("compilation", "does-not-hold", f"nothing was compiled while steps were measured; {what}",
-                          None if start.cold else "--cold-start tells it for empty caches")
+        return self._line("compilation", "does-not-hold",
+                          recorded("nothing was compiled while steps were measured; {start}", start=what),
+                          None if start.cold else recorded("--cold-start tells it for empty caches"))
 
     def attention(self) -> Guess:
         """Its attention is slow, for want of a fused operator."""
@@ -95,10 +104,16 @@ class _Told:
             return self._unknown("attention", alone or swapped)
         # Two methods may differ on how much it is, and agree that it is much.
         words = {WORDS[word_of(Interval(one.share or 0, one.ci_low or 0, one.ci_high or 0))] for one in known}
-        figures = [f"it holds {_with_limits(alone)} of the gap"] if alone in known and alone else []
-        figures += ([f"another implementation of it in the same framework closes {_with_limits(swapped)} of the gap"]
-                    if swapped in known and swapped else ["what another implementation closes was not measured"])
-        return self._line("attention", words.pop() if len(words) == 1 else "inconclusive", "; ".join(figures),
+        held, closed = (_with_limits(one) if one is not None and one in known else None for one in (alone, swapped))
+        if closed is None:
+            why = recorded("it holds {share} of the gap; what another implementation closes was not measured",
+                           share=held)
+        elif held is None:
+            why = recorded("another implementation of it in the same framework closes {share} of the gap", share=closed)
+        else:
+            why = recorded("it holds {share} of the gap; another implementation of it in the same framework closes "
+                           "{closed} of the gap", share=held, closed=closed)
+        return self._line("attention", words.pop() if len(words) == 1 else "inconclusive", why,
                           next((one.next_action for one in known if one.next_action), None))
 
     def sampling(self) -> Guess:
@@ -106,20 +121,21 @@ class _Told:
         own, other = rounds(self.run, self.slow, "sampling"), rounds(self.run, self.fast, "sampling")
         found = ratio([one.plain_ns for one in own], [one.plain_ns for one in other])
         if found is None:
-            return self._line("sampling", "not-measured", "fewer than two sampled batches of each arm",
-                              "a backend draws with sampler(config); where it has one, see the failed cases")
+            return self._line("sampling", "not-measured", recorded("fewer than two sampled batches of each arm"),
+                              recorded("a backend draws with sampler(config); where it has one, see the failed cases"))
         word = ("holds" if found.high < 1 / (1 + MARGIN) else
                 "does-not-hold" if found.low >= 1 / (1 + MARGIN) else "inconclusive")
         asked = median(one.other_ns / one.plain_ns for one in own)
-        action = "repeat on a quieter machine" if word == "inconclusive" else None
-        return self._line("sampling", word, f"waited for, a batch takes {found.mean:.3g} [{found.low:.3g}, "
-                          f"{found.high:.3g}] times as long as in {self._name(self.fast)}; a clock that does not wait "
-                          f"shows {asked:.2%} of its time", action)
+        action = recorded("repeat on a quieter machine") if word == "inconclusive" else None
+        ratio_ = f"{found.mean:.3g} [{found.low:.3g}, {found.high:.3g}]"
+        return self._line("sampling", word, recorded(
+            "waited for, a batch takes {ratio} times as long as in {arm}; a clock that does not wait shows {share} of "
+            "its time", ratio=ratio_, arm=self._name(self.fast), share=f"{asked:.2%}"), action)
 
     def _unknown(self, guess: str, share: Share | None) -> Guess:
         reason = share.reason if share is not None else None
         action = share.next_action if share is not None else None
-        return self._line(guess, "not-measured", reason or "this run has no figure for it", action)
+        return self._line(guess, "not-measured", reason or recorded("this run has no figure for it"), action)
 
     def _line(self, guess: str, word: str, reason: str, next_action: str | None = None) -> Guess:
         return Guess.model_validate({

@@ -11,18 +11,19 @@ from harness.record.events import ArmSlot, IsolatedOperator, PartName, Share
 from harness.record.run import RecordedRun
 from harness.stats.interval import Interval
 from harness.stats.share import SHARE_MARGIN, gap_of, ratio_apart, word_of
-from harness.suites.why.shares import ALL, Steps, cuts, whole_steps
+from harness.suites.why.shares import ALIKE, ALL, ROUGH, TWO_BLOCKS, Steps, cuts, whole_steps
 from impls.recipe.isolated import COPY
+from messages import marked, recorded
 
 METHOD = "isolated"
 CLASSES = ("attention", "norm", "convolution", "linear", "other")
 # How far the operators of an arm may be from its forward and backward pass.
 MOST_LEFT_OVER = 0.1
 NETWORK = ("forward", "backward")
-QUIETER = "a quieter machine would narrow it"
+QUIETER = marked("a quieter machine would narrow it")
 # Why an arm has no time of an operator that it runs as a piece of another, which takes it nothing beside.
-LACKING = "it has no such operator of its own"
-MEND = "mend what that arm cannot run alone, or read the other classes"
+LACKING = marked("it has no such operator of its own")
+MEND = marked("mend what that arm cannot run alone, or read the other classes")
 
 
 def shares(run: RecordedRun, pair: Comparison, part: PartName, refused: str | None = None) -> list[Share]:
@@ -85,15 +86,18 @@ class _Found:
         without = [self.names[slot] for slot in (self.pair.a, self.pair.b)
                    if not any(line.round_ns for line in self.lines[slot] if line.operator_class != COPY)]
         if refused is not None:
-            return self._line(ALL, "not-measured", None, refused, "make both arms alike in this first")
+            return self._line(ALL, "not-measured", None, refused, ALIKE)
         if without:
-            return self._line(ALL, "not-measured", None, f"{' and '.join(without)} cannot run an operator alone",
-                              "a backend that offers operator is explained, too")
+            why = (recorded("{arm} cannot run an operator alone", arm=without[0]) if len(without) == 1 else
+                   recorded("{a} and {b} cannot run an operator alone", a=without[0], b=without[1]))
+            return self._line(ALL, "not-measured", None, why,
+                              recorded("a backend that offers operator is explained, too"))
         if len(self.steps.blocks) < 2 or self.rounds < 2:
-            return self._line(ALL, "not-measured", None, "fewer than two blocks, or rounds, of both arms",
-                              "run at least two blocks")
+            return self._line(ALL, "not-measured", None, recorded("fewer than two blocks, or rounds, of both arms"),
+                              TWO_BLOCKS)
         gap = gap_of(self.steps.a_ns, self.steps.b_ns)
-        return None if gap.fault is None else self._line(ALL, gap.word, None, gap.fault, f"more blocks, or {QUIETER}")
+        return None if gap.fault is None else self._line(ALL, gap.word, None, gap.fault, recorded(
+            "more blocks, or a quieter machine would narrow it"))
 
     def share(self, cause: str) -> Share:
         """What one class holds."""
@@ -101,8 +105,9 @@ class _Found:
             return self._line(cause, "not-measured", None, self._lacking(cause), MEND)
         found = ratio_apart(self._differences([cause]), self.steps.gaps_ns)
         word = word_of(found)
-        reasons = [text for text in (f"its interval over {self.rounds} rounds crosses {SHARE_MARGIN:.0%} of the gap"
-                                     if word == "inconclusive" else "", self._lacking(cause)) if text]
+        wide = recorded("its interval over {rounds} rounds crosses {margin} of the gap", rounds=self.rounds,
+                        margin=f"{SHARE_MARGIN:.0%}") if word == "inconclusive" else ""
+        reasons = [text for text in (wide, self._lacking(cause)) if text]
         return self._line(cause, word, found, "; ".join(reasons) or None,
                           QUIETER if word == "inconclusive" else None)
 
@@ -114,17 +119,20 @@ class _Found:
         found = ratio_apart(self._differences(self.causes), self.steps.gaps_ns)
         sums = {slot: self._sum(slot) for slot in (self.pair.a, self.pair.b)}
         if not all(len(self.network_ns[slot]) > 1 and all(self.network_ns[slot]) for slot in sums):
-            return self._line(ALL, "inconclusive", found, "a forward and a backward pass to add up to were not cut",
-                              "a backend that offers step_in_phases tells them")
+            return self._line(ALL, "inconclusive", found,
+                              recorded("a forward and a backward pass to add up to were not cut"),
+                              recorded("a backend that offers step_in_phases tells them"))
         parts = {slot: ratio_apart(ns, self.network_ns[slot]) for slot, ns in sums.items()}
-        told = " and ".join(f"{one.mean:.0%} [{one.low:.0%}, {one.high:.0%}] of forward and backward pass of "
-                            f"{self.names[slot]}" for slot, one in parts.items())
+        limits = [f"{one.mean:.0%} [{one.low:.0%}, {one.high:.0%}]" for one in parts.values()]
+        told = recorded("alone, the operators take {share_a} of forward and backward pass of {a} and {share_b} of "
+                        "forward and backward pass of {b}", share_a=limits[0], a=self.names[self.pair.a],
+                        share_b=limits[1], b=self.names[self.pair.b])
         if all(abs(end - 1) <= MOST_LEFT_OVER for one in parts.values() for end in (one.low, one.high)):
-            return self._line(ALL, "adds-up", found, f"alone, the operators take {told}")
+            return self._line(ALL, "adds-up", found, told)
         outside = any(one.low > 1 + MOST_LEFT_OVER or one.high < 1 - MOST_LEFT_OVER for one in parts.values())
         return self._line(ALL, "does-not-add-up" if outside else "inconclusive", found,
-                          f"alone, the operators take {told}; least sure is {self._unsure()}",
-                          "read the shares as rough" if outside else QUIETER)
+                          recorded("{told}; least sure is {operators}", told=told, operators=self._unsure()),
+                          ROUGH if outside else QUIETER)
 
     def _unsure(self) -> str:
         """The class whose difference has the widest interval."""
@@ -145,7 +153,8 @@ class _Found:
         for slot in (self.pair.a, self.pair.b):
             kinds = {line.kind: line.reason for line in self.lines[slot]
                      if line.operator_class == cause and not line.round_ns and line.reason}
-            told += [f"{self.names[slot]} without {kind}: {reason}" for kind, reason in kinds.items()]
+            told += [recorded("{arm} without {kind}: {reason}", arm=self.names[slot], kind=kind, reason=reason)
+                     for kind, reason in kinds.items()]
         return "; ".join(told)
 
     def _sum(self, slot: ArmSlot) -> list[float]:

@@ -13,6 +13,7 @@ from harness.protocol.training import Profile, ProfileSums
 from harness.record.events import ArmSlot, Case, Profiled, Whole
 from harness.record.run import RecordedRun
 from harness.suites.why.apart import sampler_recipe
+from messages import marked, recorded, tell
 
 if TYPE_CHECKING:
     from harness.blocks.block import Block
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 WARM, STEPS = 3, 3
 TRACES = "traces"
-HELD = "an arm that is held against itself is profiled once"
+HELD = marked("an arm that is held against itself is profiled once")
 # What is profiled, and what of an arm takes it.
-MAKERS: dict[Whole, str] = {"step": "trainer", "network call": "sampler"}
+MAKERS: dict[Whole, str] = {"step": "trainer", "network call": "sampler"}  # English
 NOTHING = ProfileSums(tool=None, note="", by_class=[], longest=[])
 
 
@@ -51,8 +52,10 @@ def done(run: RecordedRun, slot: ArmSlot) -> bool:
 def _told(block: Block, arm: Started, of: Whole) -> Profiled | None:
     """What a profiler tells of steps or of network calls, or why it does not; None of calls of an arm without any."""
     bench, slot = block.bench, arm.session.slot
-    bench.check_time(f"while {of}s were profiled")
-    bench.progress.status(f"{arm.session.arm.name}: {of}s under its profiler")
+    name, step = arm.session.arm.name, of == "step"
+    bench.check_time(recorded("while steps were profiled") if step else recorded("while network calls were profiled"))
+    bench.progress.status(tell("{arm}: steps under its profiler", arm=name) if step else
+                          tell("{arm}: network calls under its profiler", arm=name))
     try:
         return _profiled(block, arm, of)
     except WorkerFailedError as error:
@@ -80,7 +83,8 @@ def _profiled(block: Block, arm: Started, of: Whole) -> Profiled:
     found = arm.session.ask(Profile(arm=arm.session.arm.name, steps=STEPS, output=str(bench.writer.path / trace)),
                             SLOW_LIMIT_S)
     if found.tool is None:
-        return _line(block, arm, of, found, reason=f"its {MAKERS[of]} has no profile(steps)")
+        return _line(block, arm, of, found, reason=recorded(
+            "its {maker} has no profile(steps)", maker=MAKERS[of]))
     cuts.append(arm.session.ask(Phased(steps=STEPS), SLOW_LIMIT_S).phase_ns)
     phase_ns = {name: mean(ns for cut in cuts for ns in cut[name]) for name in cuts[0]}
     return _line(block, arm, of, found, phase_ns, trace)

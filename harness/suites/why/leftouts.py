@@ -15,10 +15,11 @@ from harness.blocks.windows import WINDOW_S
 from harness.plan import Comparison
 from harness.record.events import ArmSlot, LeftOut, PartName, Share
 from harness.record.run import RecordedRun
-from harness.stats.share import SHARE_MARGIN, gap_of, midmean, share_of, word_of
-from harness.suites.why.shares import whole_steps
+from harness.stats.share import gap_of, midmean, share_of, word_of
+from harness.suites.why.shares import NARROWER, crossing, whole_steps
 from harness.suites.why.swaps import ROUNDS, WARM, expected, skipped, slower, trainer_s, tried
 from impls.recipe.config import ExperimentConfig, merged
+from messages import recorded, tell
 
 if TYPE_CHECKING:
     from harness.blocks.block import Block
@@ -28,7 +29,7 @@ METHOD = "left-out"
 WITHOUT: Mapping[str, dict[str, dict[str, Any]]] = {
     "attention": {"model": {"attention_resolutions": [], "middle_attention": False}},
     "clipping": {"train": {"grad_clip": None}},
-    "averaged weights": {"train": {"ema_decay": None}},
+    "averaged weights": {"train": {"ema_decay": None}},  # English
 }
 
 
@@ -44,8 +45,9 @@ def measure(block: Block) -> None:
     for cause, recipe in recipes(block.bench.experiment).items():
         for slot in dict.fromkeys(slot for pair in pairs for slot in (pair.a, pair.b)):
             if slot in block.live and (slot, cause) not in block.bench.abandoned:
-                block.bench.check_time(f"in block {block.number}")
-                block.bench.progress.status(f"{block.bench.plan.arm(slot).name}: steps without {cause}")
+                block.bench.check_time(recorded("in block {block}", block=block.number))
+                block.bench.progress.status(tell("{arm}: steps without {what}", arm=block.bench.plan.arm(slot).name,
+                                                 what=tell(cause)))
                 tried(block, slot, cause, partial(_leave_out, block, slot, cause, recipe), "without")
 
 
@@ -81,16 +83,15 @@ def _share(pair: Comparison, part: PartName, cause: str, a: Mapping[int, float],
     if len(blocks) < 2:
         return Share.model_validate({
             **line, **dict.fromkeys(("a_ns", "b_ns", "share", "ci_low", "ci_high")), "word": "not-measured",
-            "reason": why or "fewer than two blocks in which both arms stepped without it",
-            "next_action": "see the skipped cases and their logs"})
+            "reason": why or recorded("fewer than two blocks in which both arms stepped without it"),
+            "next_action": recorded("see the skipped cases and their logs")})
     found = share_of([a[block] - b[block] for block in blocks], [gaps[block] for block in blocks])
     word = word_of(found)
     open_ = word == "inconclusive"
     return Share.model_validate({
         **line, "a_ns": mean(a[block] for block in blocks), "b_ns": mean(b[block] for block in blocks),
         "share": found.mean, "ci_low": found.low, "ci_high": found.high, "word": word,
-        "reason": f"its interval crosses {SHARE_MARGIN:.0%} of the gap" if open_ else None,
-        "next_action": "more blocks, or a quieter machine, would narrow it" if open_ else None})
+        "reason": crossing() if open_ else None, "next_action": NARROWER if open_ else None})
 
 
 def _saved(run: RecordedRun, slot: ArmSlot, cause: str) -> dict[int, float]:

@@ -16,6 +16,7 @@ from harness.record.run import RecordedRun
 from harness.stats.share import midmean
 from harness.suites.why.isolated import LACKING
 from impls.recipe.isolated import COPY, Counted, Spec, isolated
+from messages import recorded, tell
 
 if TYPE_CHECKING:
     from harness.blocks.block import Block
@@ -64,9 +65,10 @@ def measure(block: Block) -> None:
         for place in range(len(listed)):
             # Turn about, so that neither always comes first.
             for slot in sorted(able, reverse=bool(number % 2)):
-                block.bench.check_time("while operators were timed alone")
+                block.bench.check_time(recorded("while operators were timed alone"))
                 arm, one = block.fresh[slot], found[slot][place]
-                block.bench.progress.status(f"{arm.session.arm.name}: operators alone, round {number + 1}")
+                block.bench.progress.status(tell("{arm}: operators alone, round {round}", arm=arm.session.arm.name,
+                                                 round=number + 1))
                 try:
                     offered = bool(one.reasons) or _once(block, arm, one)
                 except WorkerFailedError as error:

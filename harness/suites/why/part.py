@@ -14,6 +14,7 @@ from harness.record.events import Apart, ArmSlot, Event, Phases, Share, Verdict
 from harness.stats.looks import Looks
 from harness.suites.parity.part import GATE_STEPS, TrainingSteps, gate_of
 from impls.errors import UsageError
+from messages import marked, tell
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -42,7 +43,7 @@ class Why(TrainingSteps):
     takes: ClassVar[frozenset[str]] = frozenset({"selfcheck", "thorough", "pair"})
     pairs: ClassVar[int] = 8
     blocks: ClassVar[tuple[int, int]] = (4, 6)
-    metrics: ClassVar[Metrics] = Metrics(Metric("step time", "stepwise"))
+    metrics: ClassVar[Metrics] = Metrics(Metric(marked("step time"), "stepwise"))
     looks: ClassVar[Looks] = Looks((4, 6))
     beside: ClassVar[tuple[str, ...]] = ("waiting", "loader", "sampling", "operators")
     thorough: bool = False
@@ -55,22 +56,24 @@ class Why(TrainingSteps):
             UsageError: causes are to be left out of arms that are not in memory together.
         """
         if asked.options.thorough and asked.options.schedule == "sequential":
-            raise UsageError("--thorough: which arm is slower is seen where both are in memory: leave out "
-                             "--schedule sequential")
+            raise UsageError(tell("--thorough: which arm is slower is seen where both are in memory: leave out "
+                                  "--schedule sequential"))
         return cls(gate_of(asked, GATE_STEPS), asked.options.step_count, asked.options.thorough)
 
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """The gate, what is cut, and what is measured apart."""
-        return [*super().described(recipe), f"cut steps beside whole ones: {CUT_PAIRS} turns of each arm in a block",
-                "behind the windows of each block: steps of the slower arm with one kind of operator swapped",
-                *(["behind these: steps of both arms without attention, clipping, averaged weights"] * self.thorough),
-                "apart, once: steps that are not waited for, the native loader, a sampler, every operator alone, and "
-                "a few steps under each arm's profiler"]
+        without = [tell("behind these: steps of both arms without attention, clipping, averaged weights")]
+        return [*super().described(recipe),
+                tell("cut steps beside whole ones: {turns} turns of each arm in a block", turns=CUT_PAIRS),
+                tell("behind the windows of each block: steps of the slower arm with one kind of operator swapped"),
+                *(without * self.thorough),
+                tell("apart, once: steps that are not waited for, the native loader, a sampler, every operator alone, "
+                     "and a few steps under each arm's profiler")]
 
     def windows(self, block: Block) -> None:
         """Whole and cut windows, in turn."""
         for pair in range(CUT_PAIRS):
-            block.turn(pair, partial(self._cut, block), "cut steps")
+            block.turn(pair, partial(self._cut, block), tell("cut steps"))
 
     def windows_s(self, device: Device, arms: int) -> float:
         """One turn after another."""
@@ -111,8 +114,8 @@ class Why(TrainingSteps):
         alone = block.bench.clock()
         # Last of all: nobody knows what a profiler leaves behind.
         kernels.measure(block)
-        block.bench.progress.say(f"apart, all arms: operators alone {alone - began:.0f} s, steps under a profiler "
-                                 f"{block.bench.clock() - alone:.0f} s")
+        block.bench.progress.say(tell("apart, all arms: operators alone {alone} s, steps under a profiler {profiled} s",
+                                      alone=f"{alone - began:.0f}", profiled=f"{block.bench.clock() - alone:.0f}"))
 
     def has_once(self, recorded: RecordedRun, slot: ArmSlot) -> bool:
         """Whether all of it was measured of an arm."""
@@ -150,7 +153,7 @@ class Why(TrainingSteps):
                 of_pair += swapped(recorded, plan, pair, self.name, refused)
                 of_pair += left_out(recorded, pair, self.name, refused)
                 of_pair = contested([*of_pair, *apart.shares(recorded, pair, self.name, refused)])
-                told += shares(recorded, pair, self.name, refused, "network call")
+                told += shares(recorded, pair, self.name, refused, "network call")  # English
                 told += [start] if (start := apart.start_up(recorded, pair, self.name)) else []
             told += of_pair
             if not pair.selfcheck and refused is None:

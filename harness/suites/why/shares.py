@@ -12,10 +12,17 @@ from harness.record.events import ArmSlot, BlockState, Case, PartName, Phases, S
 from harness.record.run import RecordedRun
 from harness.stats.interval import Interval
 from harness.stats.share import SHARE_MARGIN, gap_of, midmean, share_of, word_of
+from messages import marked, recorded
 
 # The sum of all phases; how far it may be from the whole gap.
 ALL = "all"
 MOST_LEFT_OVER = 0.03
+# What to do next, in several methods.
+ALIKE = marked("make both arms alike in this first")
+TWO_BLOCKS = marked("run at least two blocks")
+SEE_FAILED = marked("see the failed cases and their logs")
+NARROWER = marked("more blocks, or a quieter machine, would narrow it")
+ROUGH = marked("read the shares as rough")
 
 
 class Cut(NamedTuple):
@@ -114,6 +121,11 @@ def cuts(run: RecordedRun, slot: ArmSlot, of: Whole = "step") -> dict[int, Cut]:
     return found
 
 
+def crossing() -> str:
+    """Why a share is not decided."""
+    return recorded("its interval crosses {margin} of the gap", margin=f"{SHARE_MARGIN:.0%}")
+
+
 @dataclass(frozen=True)
 class _Gap:
     """The gap of one pair, with the blocks that tell of it."""
@@ -139,27 +151,28 @@ class _Gap:
     def fault(self, refused: str | None) -> Share | None:
         """Why there is nothing to share out; None where there is."""
         if refused is not None:
-            return self._line(ALL, "not-measured", None, refused, "make both arms alike in this first")
+            return self._line(ALL, "not-measured", None, refused, ALIKE)
         if len(self.a) < 2:
-            units = "blocks" if self.of == "step" else "rounds"
-            return self._line(ALL, "not-measured", None, f"fewer than two {units} in which both arms were cut",
-                              "run at least two blocks" if self.of == "step" else "see the failed cases and their logs")
+            why = (recorded("fewer than two blocks in which both arms were cut") if self.of == "step" else
+                   recorded("fewer than two rounds in which both arms were cut"))
+            return self._line(ALL, "not-measured", None, why, TWO_BLOCKS if self.of == "step" else SEE_FAILED)
         if not self.causes:
             without = [name for name, cuts_ in zip(self.names, (self.a, self.b), strict=True)
                        if not all(cut.phase_ns for cut in cuts_)]
-            why = (f"{' and '.join(without)} cannot be cut" if without else "the two arms have other phases")
-            return self._line(ALL, "not-measured", None, why, "a backend that offers step_in_phases is explained, too")
+            why = (recorded("{a} and {b} cannot be cut", a=without[0], b=without[1]) if len(without) > 1 else
+                   recorded("{arm} cannot be cut", arm=without[0]) if without else
+                   recorded("the two arms have other phases"))
+            return self._line(ALL, "not-measured", None, why,
+                              recorded("a backend that offers step_in_phases is explained, too"))
         gap = gap_of([cut.whole_ns for cut in self.a], [cut.whole_ns for cut in self.b])
-        return None if gap.fault is None else self._line(ALL, gap.word, None, gap.fault,
-                                                         "more blocks, or a quieter machine, would narrow it")
+        return None if gap.fault is None else self._line(ALL, gap.word, None, gap.fault, NARROWER)
 
     def share(self, cause: str) -> Share:
         """What one phase holds."""
         found = share_of(self._differences(cause), self.whole_ns)
         word = word_of(found)
         open_ = word == "inconclusive"
-        return self._line(cause, word, found, f"its interval crosses {SHARE_MARGIN:.0%} of the gap" if open_ else None,
-                          "more blocks, or a quieter machine, would narrow it" if open_ else None)
+        return self._line(cause, word, found, crossing() if open_ else None, NARROWER if open_ else None)
 
     def together(self) -> Share:
         """What all phases hold: the whole gap, unless cutting changes a step."""
@@ -170,14 +183,17 @@ class _Gap:
         outside = found.low > 1 + bound or found.high < 1 - bound
         return self._line(
             ALL, "does-not-add-up" if outside else "inconclusive", found,
-            f"the phases hold {found.mean:.0%} of the gap: {self._cutting()}" if outside else
-            f"the interval of all phases together is wider than {1 - bound:.0%} to {1 + bound:.0%} of the gap",
-            "read the shares as rough" if outside else "more blocks, or a quieter machine, would narrow it")
+            self._cutting(found.mean) if outside else
+            recorded("the interval of all phases together is wider than {low} to {high} of the gap",
+                     low=f"{1 - bound:.0%}", high=f"{1 + bound:.0%}"),
+            ROUGH if outside else NARROWER)
 
-    def _cutting(self) -> str:
-        """What cutting costs each arm, in words."""
+    def _cutting(self, share: float) -> str:
+        """What the phases hold, and what cutting costs each arm, in words."""
         costs = [mean(sum(cut.phase_ns.values()) / cut.whole_ns - 1 for cut in cuts_) for cuts_ in (self.a, self.b)]
-        return f"cutting changes a step of {self.names[0]} by {costs[0]:+.1%} and of {self.names[1]} by {costs[1]:+.1%}"
+        return recorded("the phases hold {share} of the gap: cutting changes a step of {a} by {cost_a} and of {b} by "
+                        "{cost_b}", share=f"{share:.0%}", a=self.names[0], cost_a=f"{costs[0]:+.1%}", b=self.names[1],
+                        cost_b=f"{costs[1]:+.1%}")
 
     def _differences(self, cause: str) -> list[float]:
         return [one.phase_ns[cause] - other.phase_ns[cause] for one, other in zip(self.a, self.b, strict=True)]

@@ -12,9 +12,10 @@ from harness.plan import Comparison, Plan
 from harness.record.events import ArmSlot, Case, PartName, Share, Swapped
 from harness.record.run import RecordedRun
 from harness.stats.interval import MARGIN, Interval
-from harness.stats.share import SHARE_MARGIN, gap_of, midmean, share_of, word_of
-from harness.suites.why.shares import ALL, whole_steps
+from harness.stats.share import gap_of, midmean, share_of, word_of
+from harness.suites.why.shares import ALIKE, ALL, NARROWER, SEE_FAILED, TWO_BLOCKS, crossing, whole_steps
 from impls.registry import Arm, Device
+from messages import recorded, tell
 
 if TYPE_CHECKING:
     from harness.blocks.block import Block
@@ -43,8 +44,8 @@ def measure(block: Block) -> None:
         for arm, cause in swaps(plan.arm(slot), plan.device).items():
             if (slot, arm.name) in block.bench.abandoned:
                 continue
-            block.bench.check_time(f"in block {block.number}")
-            block.bench.progress.status(f"{plan.arm(slot).name}: steps as {arm.name}")
+            block.bench.check_time(recorded("in block {block}", block=block.number))
+            block.bench.progress.status(tell("{arm}: steps as {other}", arm=plan.arm(slot).name, other=arm.name))
             if not tried(block, slot, arm.name, partial(_swap, block, block.live[slot], arm, cause)):
                 break
 
@@ -102,21 +103,24 @@ def swapped(run: RecordedRun, plan: Plan, pair: Comparison, part: PartName, refu
     """
     steps = whole_steps(run, pair)
     if refused is not None:
-        return [_line(part, pair, ALL, "not-measured", refused, "make both arms alike in this first")]
+        return [_line(part, pair, ALL, "not-measured", refused, ALIKE)]
     if len(steps.blocks) < 2:
-        return [_line(part, pair, ALL, "not-measured", "fewer than two blocks of both arms", "run at least two blocks")]
+        return [_line(part, pair, ALL, "not-measured", recorded("fewer than two blocks of both arms"), TWO_BLOCKS)]
     gap = gap_of(steps.a_ns, steps.b_ns)
     if gap.fault is not None:
-        return [_line(part, pair, ALL, gap.word, gap.fault, "more blocks, or a quieter machine, would narrow it")]
+        return [_line(part, pair, ALL, gap.word, gap.fault, NARROWER)]
     slow, sign = (pair.a, 1) if sum(steps.gaps_ns) > 0 else (pair.b, -1)
     gaps = {block: sign * gap for block, gap in zip(steps.blocks, steps.gaps_ns, strict=True)}
     causes = swaps(plan.arm(slow), plan.device)
     if plan.schedule == "sequential":
-        return [_line(part, pair, ALL, "not-measured", "which arm is slower is seen where both are in memory",
-                      "leave --schedule resident")]
+        return [_line(part, pair, ALL, "not-measured",
+                      recorded("which arm is slower is seen where both are in memory"),
+                      recorded("leave --schedule resident"))]
     if not causes:
-        return [_line(part, pair, ALL, "not-measured", f"{plan.arm(slow).name} has no operators to swap",
-                      "choices that its backend declares for this device, and that the arm leaves, are swapped")]
+        return [_line(part, pair, ALL, "not-measured",
+                      recorded("{arm} has no operators to swap", arm=plan.arm(slow).name),
+                      recorded("choices that its backend declares for this device, and that the arm leaves, are "
+                               "swapped"))]
     saved = {arm.name: _saved(run, slow, arm.name, steps.blocks) for arm in causes}
     found = [_share(part, pair, slow, arm.name, cause, saved[arm.name], gaps, skipped(run, slow, arm.name))
              for arm, cause in causes.items() if cause != ALL]
@@ -138,8 +142,10 @@ def contested(shares: Sequence[Share]) -> list[Share]:
     def told(share: Share) -> Share:
         others = ", ".join(f"{other.share:.0%} ({other.swap or other.method})" for other in rivals(share))
         return share if not others else share.model_copy(update={
-            "word": "contested", "own_word": share.word, "reason": f"other methods find {others}",
-            "next_action": "read each for what it measures: time in a phase, an operator alone, or what a swap saves"})
+            "word": "contested", "own_word": share.word,
+            "reason": recorded("other methods find {shares}", shares=others),
+            "next_action": recorded("read each for what it measures: time in a phase, an operator alone, or what a "
+                                    "swap saves")})
 
     return [told(share) for share in shares]
 
@@ -203,12 +209,12 @@ def skipped(run: RecordedRun, slot: ArmSlot, swap: str) -> str | None:
 def _share(part: PartName, pair: Comparison, slow: ArmSlot, swap: str, cause: str, saved: Mapping[int, float],
            gaps: Mapping[int, float], skipped: str | None) -> Share:
     if len(saved) < 2:
-        return _line(part, pair, cause, "not-measured", skipped or "fewer than two blocks in which it was swapped",
-                     "run the suite with that arm alone to see what it lacks here", swap=swap)
+        return _line(part, pair, cause, "not-measured", skipped or recorded(
+            "fewer than two blocks in which it was swapped"),
+            recorded("run the suite with that arm alone to see what it lacks here"), swap=swap)
     found = _of_gap(saved, gaps)
     word = word_of(found)
-    why, action = ((f"its interval crosses {SHARE_MARGIN:.0%} of the gap", "more blocks, or a quieter machine, would "
-                    "narrow it") if word == "inconclusive" else (None, None))
+    why, action = (crossing(), NARROWER) if word == "inconclusive" else (None, None)
     return _line(part, pair, cause, word, why, action, swap, slow, saved, found)
 
 
@@ -217,17 +223,18 @@ def _together(part: PartName, pair: Comparison, slow: ArmSlot, swap: str, saved:
     """All swaps at once: as much as the sum of each alone, unless they get in each other's way."""
     blocks = [block for block in saved if all(block in one for one in alone)]
     if len(blocks) < 2 or not alone:
-        return _line(part, pair, ALL, "not-measured", "fewer than two blocks in which all were swapped, alone and "
-                     "together", "see the failed cases and their logs", swap=swap)
+        return _line(part, pair, ALL, "not-measured",
+                     recorded("fewer than two blocks in which all were swapped, alone and together"), SEE_FAILED,
+                     swap=swap)
     found = _of_gap(saved, gaps)
     sums = {block: sum(one[block] for one in alone) for block in blocks}
     apart = _of_gap({block: saved[block] - sums[block] for block in blocks}, gaps)
-    share = f"each alone, they add up to {_of_gap(sums, gaps).mean:.0%} of the gap"
+    share = recorded("each alone, they add up to {share} of the gap", share=f"{_of_gap(sums, gaps).mean:.0%}")
     if max(abs(apart.low), abs(apart.high)) <= MOST_APART:
         return _line(part, pair, ALL, "adds-up", share, None, swap, slow, saved, found)
     outside = apart.low > MOST_APART or apart.high < -MOST_APART
-    return _line(part, pair, ALL, "does-not-add-up" if outside else "inconclusive", share, "read each swap by itself"
-                 if outside else "more blocks, or a quieter machine, would narrow it", swap, slow, saved, found)
+    return _line(part, pair, ALL, "does-not-add-up" if outside else "inconclusive", share,
+                 recorded("read each swap by itself") if outside else NARROWER, swap, slow, saved, found)
 
 
 def _of_gap(saved: Mapping[int, float], gaps: Mapping[int, float]) -> Interval:

@@ -6,20 +6,43 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.record.events import Share, Verdict, Whole
+from messages import marked, shown, tell, words
 from reports.page.blocks import Block, Part, Prose, Section, Table, VerdictCard, head
 from reports.page.blocks import section as section_of
 from reports.page.figures import FigureMaker, numbered
-from reports.text import NA, Value, duration, missing, number, percent, sentence
+from reports.page.told import FIRST, SECOND, headline
+from reports.text import NA, Value, commas, duration, missing, number, percent, sentence
 from reports.view.run import RunView
 
 ALL = "all"
-PHASES = {
-    "data": "next batch",
-    "forward": "forward pass",
-    "backward": "backward pass",
-    "optimizer": "optimiser (clipping, Adam, averaged weights)",
-    "network": "network call",
-    "update": "DDIM's update",
+NAMES = {
+    "data": marked("next batch"),
+    "forward": marked("forward pass"),
+    "backward": marked("backward pass"),
+    "optimizer": marked("optimiser (clipping, Adam, averaged weights)"),
+    "network": marked("network call"),
+    "update": marked("DDIM's update"),
+    "attention": marked("attention"),
+    "norm": marked("norm"),
+    "convolution": marked("convolution"),
+    "linear": marked("linear"),
+    "other": marked("other"),
+    "clipping": marked("clipping"),
+    "averaged weights": marked("averaged weights"),  # English
+}
+SHORT = {"optimizer": marked("optimiser")}
+WORDS = {
+    "explains": marked("explains"),
+    "does-not-explain": marked("does not explain"),
+    "works-against": marked("works against"),
+    "inconclusive": marked("inconclusive"),
+    "adds-up": marked("adds up"),
+    "does-not-add-up": marked("does not add up"),
+    "no-gap": marked("no gap"),
+    "not-measured": marked("not measured"),
+    "contested": marked("contested"),
+    "holds": marked("holds"),
+    "does-not-hold": marked("does not hold"),
 }
 
 
@@ -71,8 +94,18 @@ def told(seen: RunView, of: Whole = "step", method: str = "cuts") -> list[Told]:
 
 
 def name_of(cause: str) -> str:
-    """A phase for people."""
-    return PHASES.get(cause, cause)
+    """A phase, or a class of operators, for people."""
+    return tell(NAMES.get(cause, cause))
+
+
+def short_name(cause: str) -> str:
+    """The same beside an axis."""
+    return tell(SHORT.get(cause, NAMES.get(cause, cause).split(" (")[0]))
+
+
+def said_word(word: str) -> str:
+    """A recorded word for people."""
+    return tell(WORDS.get(word, word.replace("-", " ")))
 
 
 def with_limits(share: Share) -> str:
@@ -84,9 +117,17 @@ def with_limits(share: Share) -> str:
     return f"{middle} % [{low}, {high}]"
 
 
+def limits_of(share: Share) -> Value:
+    """The same as a cell, or why there is none."""
+    if share.share is None:
+        return missing(shown(share.reason) if share.reason else tell("none recorded"))
+    return Value(with_limits(share))
+
+
 def with_doubt(share: Share) -> str:
     """The same; a share that another method does not bear out says so."""
-    return with_limits(share) + (" (contested)" if share.word == "contested" else "")
+    limits = with_limits(share)
+    return tell("{share} (contested)", share=limits) if share.word == "contested" else limits
 
 
 def cards(seen: RunView) -> tuple[VerdictCard, ...]:
@@ -97,26 +138,36 @@ def cards(seen: RunView) -> tuple[VerdictCard, ...]:
 def card(seen: RunView, one: Told) -> VerdictCard:
     """The largest cause of a gap, or that there is none to name."""
     names = Part(seen.label(one.slow), one.slow), Part(seen.label(one.fast), one.fast)
-    facts = [sentence(text) for text in (one.together.reason,) if text]
+    facts = [sentence(shown(text)) for text in (one.together.reason,) if text]
+    action = one.together.next_action and shown(one.together.next_action)
     if one.ranked:
         top, *rest = one.ranked
         if rest:
-            facts.insert(0, f"Then {', '.join(f'{name_of(share.cause)} {with_doubt(share)}' for share in rest)}.")
-        words = [found.word for found in seen.run.of(Verdict) if {found.arm_a, found.arm_b} == {one.slow, one.fast}]
+            further = commas(f"{name_of(share.cause)} {with_doubt(share)}" for share in rest)
+            facts.insert(0, tell("Then {shares}.", shares=further))
+        verdicts = [found.word for found in seen.run.of(Verdict) if {found.arm_a, found.arm_b} == {one.slow, one.fast}]
         # Beside a training, which judges the step time, this part has no verdict of its own.
-        decided = words[:1] in ([], ["A-faster"], ["B-faster"])
+        decided = verdicts[:1] in ([], ["A-faster"], ["B-faster"])
         if not decided:
-            facts.append("The verdict on the gap itself is open: read this as a description.")
-        headline = (Part(f"{name_of(top.cause).capitalize()}: {with_doubt(top)} of what "), names[0],
-                    Part(" takes longer than "), names[1])
-        return VerdictCard(percent(top.share), headline, tuple(facts), one.together.next_action, top.word,
+            facts.append(tell("The verdict on the gap itself is open: read this as a description."))
+        text = tell("{cause}: {share} of what {slow} takes longer than {fast}", cause=name_of(top.cause).capitalize(),
+                    share=with_doubt(top), slow=FIRST, fast=SECOND)
+        return VerdictCard(percent(top.share), headline(text, *names), tuple(facts), action, top.word,
                            "decided" if decided else "open", cause=True)
-    starts = {"no-gap": "There is no clear gap to explain between ", "not-measured": "The gap was not cut between "}
-    start = starts.get(one.together.word, "No phase explains the gap between " if one.shares else
-                       "Not known well enough to say why: the gap between ")
     tone = "even" if one.together.word == "no-gap" else "open"
-    return VerdictCard("=" if tone == "even" else "?", (Part(start), names[0], Part(" and "), names[1]), tuple(facts),
-                       one.together.next_action, one.together.word, tone, cause=True)
+    return VerdictCard("=" if tone == "even" else "?", headline(unexplained(one), *names), tuple(facts), action,
+                       one.together.word, tone, cause=True)
+
+
+def unexplained(one: Told) -> str:
+    """That a gap has no cause to name."""
+    if one.together.word == "no-gap":
+        return tell("There is no clear gap to explain between {slow} and {fast}", slow=FIRST, fast=SECOND)
+    if one.together.word == "not-measured":
+        return tell("The gap was not cut between {slow} and {fast}", slow=FIRST, fast=SECOND)
+    if one.shares:
+        return tell("No phase explains the gap between {slow} and {fast}", slow=FIRST, fast=SECOND)
+    return tell("Not known well enough to say why: the gap between {slow} and {fast}", slow=FIRST, fast=SECOND)
 
 
 def section(seen: RunView, figures: FigureMaker) -> Section | None:
@@ -130,7 +181,7 @@ def section(seen: RunView, figures: FigureMaker) -> Section | None:
 
             blocks += [figures.make(numbered("waterfall", count), partial(waterfall, seen, one)),
                        figures.make(numbered("dots", count), partial(dots, seen, one)), table(seen, one)]
-    return section_of("causes", "Where the gap comes from", *blocks)
+    return section_of("causes", tell("Where the gap comes from"), *blocks)
 
 
 def said(seen: RunView, one: Told) -> str:
@@ -138,15 +189,21 @@ def said(seen: RunView, one: Told) -> str:
     slow_ns, fast_ns = one.times_ns(one.together)
     slow, fast = seen.label(one.slow), seen.label(one.fast)
     if slow_ns is None or fast_ns is None or not one.shares:
-        what = "" if one.together.of == "step" else f"{one.together.of}s of "
-        return sentence(f"{what}{slow} and {fast}: {one.together.word.replace('-', ' ')}, {one.together.reason}")
+        word, reason = said_word(one.together.word), shown(str(one.together.reason))
+        if one.together.of == "step":
+            return sentence(tell("{slow} and {fast}: {word}, {reason}", slow=slow, fast=fast, word=word, reason=reason))
+        return sentence(tell("network calls of {slow} and {fast}: {word}, {reason}", slow=slow, fast=fast, word=word,
+                             reason=reason))
     parts = [f"{name_of(share.cause)} {with_doubt(share)}" for share in one.ranked]
     against = [f"{name_of(share.cause)} {with_doubt(share)}" for share in one.shares if share.says == "works-against"]
-    text = f"A {one.together.of} of {slow} takes {duration(slow_ns - fast_ns)} longer than one of {fast}. "
-    text += f"Of that: {', '.join(parts)}" if parts else "No phase alone explains it"
-    text += f"; against it works {', '.join(against)}" if against else ""
+    places = {"slow": slow, "fast": fast, "time": duration(slow_ns - fast_ns)}
+    text = (tell("A step of {slow} takes {time} longer than one of {fast}. ", **places)
+            if one.together.of == "step" else
+            tell("A network call of {slow} takes {time} longer than one of {fast}. ", **places))
+    text += tell("Of that: {shares}", shares=commas(parts)) if parts else tell("No phase alone explains it")
+    text += tell("; against it works {shares}", shares=commas(against)) if against else ""
     left = one.together.share
-    more = f" All phases together hold {percent(left)} of the gap." if left is not None else ""
+    more = tell(" All phases together hold {share} of the gap.", share=percent(left)) if left is not None else ""
     return sentence(text) + more
 
 
@@ -154,18 +211,23 @@ def table(seen: RunView, one: Told) -> Table:
     """Phase by phase."""
     slow, fast = seen.label(one.slow), seen.label(one.fast)
     rows = tuple(row(one, share) for share in (*one.shares, one.together))
-    caption = f"A {one.together.of} of {slow} and one of {fast}, phase by phase"
+    caption = (tell("A step of {slow} and one of {fast}, phase by phase", slow=slow, fast=fast)
+               if one.together.of == "step" else
+               tell("A network call of {slow} and one of {fast}, phase by phase", slow=slow, fast=fast))
     times = Value(slow, slot=one.slow), Value(fast, slot=one.fast)
-    return Table(caption, (*head("phase"), *times, *head("ratio", "share of time", "share of the gap", "word")), rows)
+    names = words("ratio", "share of time", "share of the gap", "word")
+    return Table(caption, (*head(tell("phase")), *times, *head(*names)), rows)
 
 
 def row(one: Told, share: Share) -> tuple[Value, ...]:
     """One phase."""
     slow_ns, fast_ns = one.times_ns(share)
     whole_ns = one.times_ns(one.together)[0]
-    ratio = Value(number(slow_ns / fast_ns)) if slow_ns and fast_ns else missing("a time of 0")
-    of_time = Value(percent(slow_ns / whole_ns)) if slow_ns is not None and whole_ns else missing("no whole step")
-    name = f"whole {share.of}; the sum of the phases" if share.cause == ALL else name_of(share.cause)
+    ratio = Value(number(slow_ns / fast_ns)) if slow_ns and fast_ns else missing(tell("a time of 0"))
+    of_time = Value(percent(slow_ns / whole_ns)) if slow_ns is not None and whole_ns else missing(
+        tell("no whole step"))
+    name = (name_of(share.cause) if share.cause != ALL else tell("whole step; the sum of the phases")
+            if share.of == "step" else tell("whole network call; the sum of the phases"))
     return (Value(name), Value(duration(slow_ns)), Value(duration(fast_ns)), ratio, of_time,
-            Value(with_limits(share)) if share.share is not None else missing(share.reason or "none recorded"),
-            Value(share.word.replace("-", " "), share.reason))
+            limits_of(share),
+            Value(said_word(share.word), share.reason and shown(share.reason)))

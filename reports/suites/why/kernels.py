@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from harness.record.events import Profiled, Whole
-from messages import count, plural
+from messages import count, listed, marked, plural, shown, tell, words
 from reports.page.blocks import Block, Prose, Section, Table, head, table_of
 from reports.page.blocks import section as section_of
 from reports.suites.why.causes import Told, name_of, told
@@ -15,6 +15,7 @@ from reports.view.run import RunView
 
 LONGEST = 8
 WHOLES: tuple[Whole, ...] = get_args(Whole)
+WHOLE: dict[Whole, str] = {"step": marked("whole step"), "network call": marked("whole network call")}  # English
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,9 @@ class Split:
     def per_launch(self) -> Value:
         """What the host takes for each kernel."""
         if not self.launches:
-            return missing("no kernel was seen")
-        return Value(duration(self.host / self.launches)) if self.host > 0 else missing("nothing is left to the host")
+            return missing(tell("no kernel was seen"))
+        return Value(duration(self.host / self.launches)) if self.host > 0 else missing(
+            tell("nothing is left to the host"))
 
     def part(self, ns: float) -> str | None:
         """Some of it as a share of it; None of what took no time."""
@@ -60,7 +62,7 @@ def section(seen: RunView) -> Section | None:
                 blocks += [Prose(said(seen, one, lines))] if one.shares else []
                 blocks.append(phases(seen, one, lines))
         blocks.append(longest(seen, lines, of))
-    return section_of("kernels", "Kernels against host", *blocks)
+    return section_of("kernels", tell("Kernels against host"), *blocks)
 
 
 def profiled(seen: RunView, of: Whole) -> dict[str, Profiled]:
@@ -80,8 +82,8 @@ def split(line: Profiled) -> dict[str, Split]:
         own = [one for one in line.by_class if one.phase == phase]
         found[phase] = Split(ns, sum(one.ns for one in own) / line.steps, sum(one.count for one in own) / line.steps)
     parts = list(found.values())
-    found[f"whole {line.of}"] = Split(sum(one.whole for one in parts), sum(one.kernels for one in parts),
-                         sum(one.launches for one in parts))
+    found[WHOLE[line.of]] = Split(sum(one.whole for one in parts), sum(one.kernels for one in parts),
+                                  sum(one.launches for one in parts))
     return found
 
 
@@ -111,14 +113,16 @@ def arms(seen: RunView, lines: dict[str, Profiled], of: Whole) -> Table | None:
             continue
         name = Value(arm.label, slot=arm.slot)
         if not cut(line):
-            why = line.reason or "its steps are not cut into phases"
+            why = shown(line.reason) if line.reason else tell("its steps are not cut into phases")
             rows.append((name, *[missing(why)] * 4, trace(seen, line)))
             continue
-        whole = split(line)[f"whole {of}"]
+        whole = split(line)[WHOLE[of]]
         rows.append((name, Value(duration(whole.kernels), whole.part(whole.kernels)), host(whole),
                      Value(count(round(whole.launches))), whole.per_launch, trace(seen, line)))
-    caption = f"A {of} under each arm's own profiler, once, behind everything else that was measured"
-    return table_of(caption, ("arm", "kernels", "host", "launches", "host per launch", "trace"), rows)
+    caption = (tell("A step under each arm's own profiler, once, behind everything else that was measured")
+               if of == "step" else
+               tell("A network call under each arm's own profiler, once, behind everything else that was measured"))
+    return table_of(caption, words("arm", "kernels", "host", "launches", "host per launch", "trace"), rows)
 
 
 def trace(seen: RunView, line: Profiled) -> Value:
@@ -127,28 +131,34 @@ def trace(seen: RunView, line: Profiled) -> Value:
     file = f"{line.arm}{'' if line.of == 'step' else '-calls'}.json.gz"
     name = f"traces/{file}"
     if line.trace is None or not (seen.run.path / name).is_file():
-        return missing(line.reason or "the file is not there")
-    return Value(file, f"{line.tool}: {line.note}", link=name)
+        return missing(shown(line.reason) if line.reason else tell("the file is not there"))
+    return Value(file, tell("{tool}: {note}", tool=line.tool, note=shown(line.note)), link=name)
 
 
 def host(one: Split) -> Value:
     """What is left to the host, or that kernels overlap."""
     if one.host < 0:
-        return Value("0", f"kernels hold {one.part(one.kernels) or 'more than there is'}: they overlap, or noise")
+        held = one.part(one.kernels) or tell("more than there is")
+        return Value("0", tell("kernels hold {share}: they overlap, or noise", share=held))
     return Value(duration(one.host), one.part(one.host))
 
 
 def said(seen: RunView, one: Told, lines: dict[str, Profiled]) -> str:
     """What of the gap is kernels and what is the host."""
-    slow, fast = (split(lines[slot])[f"whole {one.together.of}"] for slot in (one.slow, one.fast))
+    slow, fast = (split(lines[slot])[WHOLE[one.together.of]] for slot in (one.slow, one.fast))
     gap = slow.whole - fast.whole
     if gap <= 0:
-        return sentence(f"While it was profiled, {seen.label(one.slow)} was not the slower one: read no gap from this")
-    parts = [("kernels", slow.kernels - fast.kernels), ("the host between them", slow.host - fast.host)]
+        return sentence(tell("While it was profiled, {slow} was not the slower one: read no gap from this",
+                             slow=seen.label(one.slow)))
+    parts = [(tell("kernels"), slow.kernels - fast.kernels), (tell("the host between them"), slow.host - fast.host)]
     parts.sort(key=lambda part: -part[1])
-    told_ = " and ".join(f"{name} {duration(ns)}" for name, ns in parts)
-    return sentence(f"Of the {duration(gap)} that a {one.together.of} of {seen.label(one.slow)} took longer than one "
-                    f"of {seen.label(one.fast)} here, {told_}; one measurement, without intervals")
+    places = {"gap": duration(gap), "slow": seen.label(one.slow), "fast": seen.label(one.fast),
+              "parts": listed([f"{name} {duration(ns)}" for name, ns in parts])}
+    if one.together.of == "step":
+        return sentence(tell("Of the {gap} that a step of {slow} took longer than one of {fast} here, {parts}; one "
+                             "measurement, without intervals", **places))
+    return sentence(tell("Of the {gap} that a network call of {slow} took longer than one of {fast} here, {parts}; one "
+                         "measurement, without intervals", **places))
 
 
 def phases(seen: RunView, one: Told, lines: dict[str, Profiled]) -> Table:
@@ -157,13 +167,15 @@ def phases(seen: RunView, one: Told, lines: dict[str, Profiled]) -> Table:
     rows = tuple((Value(name_of(phase)), cell(slow.get(phase)), cell(fast.get(phase)))
                  for phase in dict.fromkeys((*slow, *fast)))
     names = [Value(seen.label(slot), slot=slot) for slot in (one.slow, one.fast)]
-    return Table(f"Kernels + host of a {one.together.of}, phase by phase", (*head("phase"), *names), rows)
+    caption = (tell("Kernels + host of a step, phase by phase") if one.together.of == "step" else
+               tell("Kernels + host of a network call, phase by phase"))
+    return Table(caption, (*head(tell("phase")), *names), rows)
 
 
 def cell(one: Split | None) -> Value:
     """Kernels, host, launches."""
     if one is None:
-        return missing("the arm has no such phase")
+        return missing(tell("the arm has no such phase"))
     return Value(f"{duration(one.kernels)} + {host(one).text}", plural(round(one.launches), "launch", "launches"))
 
 
@@ -173,9 +185,12 @@ def longest(seen: RunView, lines: dict[str, Profiled], of: Whole) -> Table | Non
     for line in (lines[arm.slot] for arm in seen.arms if arm.slot in lines and lines[arm.slot].steps > 0):
         name = Value(seen.label(line.arm), slot=line.arm)
         whole_ns = sum(one.ns for one in line.by_class)
-        rows += [(Value(one.name, one.operator_class), name, Value(name_of(one.phase)),
+        rows += [(Value(one.name, one.operator_class and name_of(one.operator_class)), name, Value(name_of(one.phase)),
                   Value(duration(one.ns / line.steps),
-                        f"{percent(one.ns / whole_ns)} of all kernels" if whole_ns > 0 else None),
+                        tell("{share} of all kernels", share=percent(one.ns / whole_ns)) if whole_ns > 0 else None),
                   Value(number(one.count / line.steps))) for one in line.longest[:LONGEST]]
-    return table_of(f"The kernels that take most of a {of}, as each profiler calls them",
-                    ("kernel", "arm", "phase", f"of a {of}", "launches"), rows)
+    caption, part = ((tell("The kernels that take most of a step, as each profiler calls them"), tell("of a step"))
+                     if of == "step" else
+                     (tell("The kernels that take most of a network call, as each profiler calls them"),
+                      tell("of a network call")))
+    return table_of(caption, (*words("kernel", "arm", "phase"), part, *words("launches")), rows)

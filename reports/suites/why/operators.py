@@ -8,17 +8,19 @@ from statistics import mean
 
 from harness.record.events import IsolatedOperator
 from impls.recipe.isolated import COPY
+from messages import marked, shown, tell, words
 from reports.page.blocks import Block, Prose, Section, Table, head
 from reports.page.blocks import section as section_of
 from reports.page.figures import FigureMaker, numbered
 from reports.suites.why import causes
-from reports.suites.why.causes import ALL, Told, with_doubt, with_limits
-from reports.text import Value, duration, missing, number, percent, sentence
+from reports.suites.why.causes import ALL, Told, limits_of, said_word, with_doubt, with_limits
+from reports.text import Value, commas, duration, missing, number, percent, sentence
 from reports.view.run import RunView
 
 CLASSES = {
-    "attention": "attention (products and softmax)", "norm": "GroupNorm and SiLU", "convolution": "convolution",
-    "linear": "linear layer", "other": "sums, dropout, up-sampling, joining, padding"}
+    "attention": marked("attention (products and softmax)"), "norm": marked("GroupNorm and SiLU"),
+    "convolution": marked("convolution"), "linear": marked("linear layer"),
+    "other": marked("sums, dropout, up-sampling, joining, padding")}
 # Classes that memory bounds: their rate is told in bytes.
 BY_BYTES = frozenset({"norm", "other"})
 
@@ -71,28 +73,35 @@ def section(seen: RunView, figures: FigureMaker) -> Section | None:
     for place, one in enumerate(told(seen)):
         blocks.append(Prose(said(seen, one)))
         # Without a gap to share out the times are there all the same.
-        shown = table(seen, one) if one.shares else times(seen, one)
-        if shown is not None:
+        numbers = table(seen, one) if one.shares else times(seen, one)
+        if numbers is not None:
             from reports.suites.why.roofline import roofline
 
-            blocks += [shown, figures.make(numbered("roofline", place), partial(roofline, seen, one))]
-    return section_of("operators", "Operators alone", *blocks)
+            blocks += [numbers, figures.make(numbered("roofline", place), partial(roofline, seen, one))]
+    return section_of("operators", tell("Operators alone"), *blocks)
 
 
 def said(seen: RunView, one: Told) -> str:
     """What explains the gap, and whether the operators add up to the step, in one sentence each."""
     if not one.shares:
-        text = f"{seen.label(one.slow)} and {seen.label(one.fast)}: operators alone: "
-        return sentence(f"{text}{one.together.word.replace('-', ' ')}, {one.together.reason}")
-    parts = [f"{CLASSES.get(share.cause, share.cause)} {with_doubt(share)}" for share in one.ranked]
-    against = [f"{CLASSES.get(share.cause, share.cause)} {with_doubt(share)}" for share in one.shares
-               if share.says == "works-against"]
-    text = (f"Of what a step of {seen.label(one.slow)} takes longer than one of {seen.label(one.fast)}, the network's "
-            f"operators hold {with_limits(one.together)} when each runs alone: ")
-    text += ", ".join(parts) or "no class of them alone explains it"
-    text += f"; against it works {', '.join(against)}" if against else ""
-    closing = one.together.word.replace("-", " ").capitalize()
-    return f"{sentence(text)} {sentence(f'{closing}: {one.together.reason}')}"
+        return sentence(tell("{slow} and {fast}: operators alone: {word}, {reason}", slow=seen.label(one.slow),
+                             fast=seen.label(one.fast), word=said_word(one.together.word),
+                             reason=shown(str(one.together.reason))))
+    parts = [f"{class_of(share.cause)} {with_doubt(share)}" for share in one.ranked]
+    against = [f"{class_of(share.cause)} {with_doubt(share)}" for share in one.shares if share.says == "works-against"]
+    text = tell("Of what a step of {slow} takes longer than one of {fast}, the network's operators hold {share} when "
+                "each runs alone: {shares}", slow=seen.label(one.slow), fast=seen.label(one.fast),
+                share=with_limits(one.together),
+                shares=commas(parts) or tell("no class of them alone explains it"))
+    text += tell("; against it works {shares}", shares=commas(against)) if against else ""
+    closing = tell("{word}: {reason}", word=said_word(one.together.word).capitalize(),
+                   reason=shown(str(one.together.reason)))
+    return f"{sentence(text)} {sentence(closing)}"
+
+
+def class_of(cause: str) -> str:
+    """A class of operators for people."""
+    return tell(CLASSES.get(cause, cause))
 
 
 def table(seen: RunView, one: Told) -> Table:
@@ -105,17 +114,23 @@ def table(seen: RunView, one: Told) -> Table:
         times = one.times_ns(share)
         ratio = number(times[0] / times[1]) if times[0] and times[1] else None
         rows.append((
-            Value("all operators" if share.cause == ALL else CLASSES.get(share.cause, share.cause)),
-            *(Value(duration(ns), rate(seen, of, share.cause)) if ns else missing("it has none")
+            Value(tell("all operators") if share.cause == ALL else class_of(share.cause)),
+            *(Value(duration(ns), rate(seen, of, share.cause)) if ns else missing(tell("it has none"))
               for ns, of in zip(times, both, strict=True)),
-            Value(ratio) if ratio else missing("a time of 0"),
-            Value(percent(times[0] / whole_ns)) if times[0] and whole_ns else missing("no time"),
-            Value(with_limits(share)) if share.share is not None else missing(share.reason or "none"),
+            Value(ratio) if ratio else missing(tell("a time of 0")),
+            Value(percent(times[0] / whole_ns)) if times[0] and whole_ns else missing(tell("no time")),
+            missing(tell("none")) if share.share is None and not share.reason else limits_of(share),
             # Why all together do not close is said above the table.
-            Value(share.word.replace("-", " "), None if share is one.together else share.reason)))
+            Value(said_word(share.word), None if share is one.together else share.reason and shown(share.reason))))
     names = (Value(slow, slot=one.slow), Value(fast, slot=one.fast))
-    return Table(f"Operators of a step of {slow} and of {fast}, each timed alone, forward and backward, by class",
-                 (*head("class"), *names, *head("ratio", "share of time", "share of the gap", "word")), tuple(rows))
+    more = words("ratio", "share of time", "share of the gap", "word")
+    return Table(captioned(slow, fast), (*head(tell("class")), *names, *head(*more)), tuple(rows))
+
+
+def captioned(slow: str, fast: str) -> str:
+    """What the table of a pair is called."""
+    return tell("Operators of a step of {slow} and of {fast}, each timed alone, forward and backward, by class",
+                slow=slow, fast=fast)
 
 
 def times(seen: RunView, one: Told) -> Table | None:
@@ -128,14 +143,13 @@ def times(seen: RunView, one: Told) -> Table | None:
     for kind in kinds:
         slow_ns, fast_ns = (of[kind].ns if kind in of else None for of in both)
         rows.append((
-            Value(CLASSES[kind]),
-            *(Value(duration(ns), rate(seen, of, kind)) if ns else missing("it has none")
+            Value(class_of(kind)),
+            *(Value(duration(ns), rate(seen, of, kind)) if ns else missing(tell("it has none"))
               for ns, of in zip((slow_ns, fast_ns), both, strict=True)),
-            Value(number(slow_ns / fast_ns)) if slow_ns and fast_ns else missing("a time of 0")))
+            Value(number(slow_ns / fast_ns)) if slow_ns and fast_ns else missing(tell("a time of 0"))))
     slow, fast = seen.label(one.slow), seen.label(one.fast)
     names = (Value(slow, slot=one.slow), Value(fast, slot=one.fast))
-    return Table(f"Operators of a step of {slow} and of {fast}, each timed alone, forward and backward, by class",
-                 (*head("class"), *names, *head("ratio")), tuple(rows))
+    return Table(captioned(slow, fast), (*head(tell("class")), *names, *head(tell("ratio"))), tuple(rows))
 
 
 def rate(seen: RunView, found: dict[str, Rate], cause: str) -> str | None:
@@ -144,7 +158,11 @@ def rate(seen: RunView, found: dict[str, Rate], cause: str) -> str | None:
     if one is None or not one.ns:
         return None
     peak, copy = ceilings(seen)
-    value, unit, most, what = ((one.bytes / one.ns, "GB/s", copy, "sum of arrays") if cause in BY_BYTES else
-                               (one.flop / one.ns, "GFLOP/s", peak, "product"))
-    best = f", {percent(value * 1e9 / most)} of the best {what}" if most else ""
-    return f"{number(value)} {unit}{best}"
+    by_bytes = cause in BY_BYTES
+    value, unit, most = (one.bytes / one.ns, "GB/s", copy) if by_bytes else (one.flop / one.ns, "GFLOP/s", peak)
+    text = f"{number(value)} {unit}"
+    if not most:
+        return text
+    share = percent(value * 1e9 / most)
+    return (tell("{rate}, {share} of the best sum of arrays", rate=text, share=share) if by_bytes else
+            tell("{rate}, {share} of the best product", rate=text, share=share))
