@@ -1,0 +1,208 @@
+"""Reports and sections in Chinese, or in both languages with figures that are drawn once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+
+import pytest
+import synthetic
+
+from harness.record.run import read_run
+from messages import paired, speaking, tell
+from reports import __main__ as command_line
+from reports import report
+from reports.page import figures, font
+from reports.page.blocks import Table
+from reports.page.relabelled import Dictionary
+from reports.text import Value
+
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+# What stands in a figure and what it tells whoever points at it; numbers depend on how much room texts take.
+TEXTS = re.compile(r"<text[^>]*>([^<]*)|<title>([^<]*)")
+
+
+def scenario() -> synthetic.Scenario:
+    return synthetic.Scenario(blocks=2, pairs=3, findings=synthetic.FINDINGS)
+
+
+def command(*words: object) -> int:
+    """Run a command, which leaves its language to the process."""
+    with speaking("en"):
+        return command_line.main([*map(str, words)])
+
+
+def texts(svg: str) -> set[str]:
+    said = (unescape(one or other) for one, other in TEXTS.findall(svg))
+    return {line for text in said for line in text.split("\n") if re.search(r"[A-Za-z\u4e00-\u9fff]{2}", line)}
+
+
+@dataclass(frozen=True)
+class Both:
+    """A run whose report was built in both languages at once, and in each alone; and how often it was drawn."""
+
+    folder: Path
+    english: Path
+    chinese: Path
+    drawn: int
+    drawn_alone: int
+
+    def read(self, name: str) -> str:
+        return (self.folder / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
+    folders = [synthetic.write_run(tmp_path_factory.mktemp(name) / "run", scenario()) for name in ("both", "en", "zh")]
+    count, draw = 0, figures.drawing
+
+    def counted(*given: object, **options: object) -> object:
+        nonlocal count
+        count += 1
+        return draw(*given, **options)
+
+    counts = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "drawing", counted)
+        for folder, asked in zip(folders, ("both", "en", "zh"), strict=True):
+            before = count
+            assert command("build", folder, "--lang", asked) == 0
+            counts.append(count - before)
+    return Both(*folders, *counts[:2])
+
+
+def test_the_second_language_draws_nothing(both: Both) -> None:
+    assert both.drawn == both.drawn_alone > 5
+
+
+def test_the_english_page_is_the_same_but_for_its_link(both: Both) -> None:
+    link = '<a href="report.zh.html" hreflang="zh-Hans" lang="zh-Hans">中文</a> '
+    alternate = '<link rel="alternate" hreflang="zh-Hans" href="report.zh.html">\n'
+    page = both.read("report.html")
+    assert page.count(link) == 1 == page.count(alternate)
+    assert page.replace(link, "").replace(alternate, "") == (both.english / "report.html").read_text(encoding="utf-8")
+    text = both.read("report.md")
+    assert text.replace("[中文](report.zh.md)\n\n", "") == (both.english / "report.md").read_text(encoding="utf-8")
+    for file in (both.english / "figures").iterdir():
+        assert file.read_bytes() == (both.folder / "figures" / file.name).read_bytes()
+
+
+def test_a_page_in_english_knows_no_other_language(both: Both) -> None:
+    page = (both.english / "report.html").read_text(encoding="utf-8")
+    assert '<html lang="en">' in page and not CHINESE.search(page) and "font-src" not in page
+    assert not list(both.english.glob("*.zh.*")) and not list((both.english / "figures").glob("*.zh.*"))
+
+
+def test_the_chinese_page_links_back_and_tells_the_same_numbers(both: Both) -> None:
+    page = both.read("report.zh.html")
+    assert '<html lang="zh-Hans">' in page and "font-src data:" in page and font.FAMILY in page
+    assert '<a href="report.html" hreflang="en" lang="en">English</a>' in page
+    assert both.read("report.zh.md").count("[English](report.md)") == 1
+    ratio = re.findall(r"\d\.\d+ \\\[\d\.\d+, \d\.\d+\\\]", both.read("report.md"))
+    assert ratio and all(one in both.read("report.zh.md") for one in ratio)
+
+
+def test_the_chinese_page_is_that_of_chinese_alone(both: Both) -> None:
+    """But for figures, whose words the next test compares, and links."""
+    def words(text: str) -> list[str]:
+        text = re.sub(r"<svg.*?</svg>|<style>.*?</style>|<head>.*?</head>", "", text, flags=re.S)
+        text = text.replace('<a href="report.html" hreflang="en" lang="en">English</a> ', "")
+        return [line for line in text.splitlines() if line.strip()]
+
+    assert words(both.read("report.zh.html")) == words((both.chinese / "report.html").read_text(encoding="utf-8"))
+
+
+def test_relabelled_figures_have_the_words_of_figures_drawn_in_chinese(both: Both) -> None:
+    found = sorted(file.name for file in (both.chinese / "figures").glob("*.svg"))
+    assert len(found) > 5
+    for name in found:
+        direct = (both.chinese / "figures" / name).read_text(encoding="utf-8")
+        made = both.read(f"figures/{name.replace('.svg', '.zh.svg')}")
+        assert texts(made) == texts(direct), name
+
+
+def test_a_chinese_figure_that_stands_alone_brings_its_letters(both: Both) -> None:
+    made = both.read("figures/ratio.zh.svg")
+    assert CHINESE.search(made) and f"@font-face{{font-family:'{font.FAMILY}'" in made
+    assert f"font-family: {font.CHINESE}" in made and "@font-face" not in both.read("figures/ratio.svg")
+    shown = re.findall(r"!\[[^\n]*\]\((figures/[^)]+\.svg)\)", both.read("report.zh.md"))
+    assert shown and all(one.endswith(".zh.svg") and (both.folder / one).is_file() for one in shown)
+
+
+@pytest.fixture
+def pairs(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    import messages
+
+    known = {"time": "耗时", "step time": "单步耗时", "{arm} takes {time}": "{arm} 耗时 {time}",
+             "{path} holds no weights at all": "{path} 中没有权重", "two\nlines": "两\n行"}
+    monkeypatch.setattr(messages, "_catalogue", lambda chosen: known if chosen == "zh" else {})
+    messages._forms.cache_clear()
+    with paired() as found:
+        for message in ("time", "step time", "two\nlines"):
+            tell(message)
+        tell("{arm} takes {time}", arm="a<b", time="3 ms")
+    yield found
+    messages._forms.cache_clear()
+
+
+def test_texts_are_found_as_they_are_by_their_form_or_by_their_pieces(pairs: dict[str, str]) -> None:
+    with speaking("zh"):
+        told = Dictionary(pairs)
+        assert told("step time") == "单步耗时" and told("two") == "两" and told("1.25") == "1.25"
+        assert told("x.pt holds no weights at all") == "x.pt 中没有权重"
+        assert told("step time, ms; times") == "单步耗时, ms; times"
+        assert told.lines("step time: 3 ms\na: time") == "单步耗时: 3 ms\na: 耗时" and told.lines("") == ""
+        svg = told.svg('<svg><text x="1">a&lt;b takes 3 ms</text><title>time: &quot;3&quot;</title></svg>')
+        assert svg == '<svg><text x="1">a&lt;b 耗时 3 ms</text><title>耗时: &quot;3&quot;</title></svg>'
+        table = told.table(Table("time", (Value("step time"),), ((Value("a", note="time"),),)))
+        assert (table.caption, table.head[0].text, table.rows[0][0].note) == ("耗时", "单步耗时", "耗时")
+
+
+def test_a_figure_that_cannot_be_drawn_is_missing_in_both_languages(tmp_path: Path, monkeypatch, capsys) -> None:
+    folder = synthetic.write_run(tmp_path / "run", scenario())
+
+    def broken(*given: object, **options: object) -> None:
+        raise RuntimeError("no paper")
+
+    monkeypatch.setattr(figures, "drawing", broken)
+    report.write(read_run(folder), both=True)
+    assert "n/a, it cannot be drawn here (RuntimeError: no paper)." in (folder / "report.md").read_text("utf-8")
+    assert "（RuntimeError: no paper）" in (folder / "report.zh.md").read_text("utf-8")
+    assert "could not be drawn" in capsys.readouterr().err
+
+
+def test_a_section_in_both_languages_shares_its_folder(tmp_path: Path, monkeypatch) -> None:
+    from reports.pack import pictures
+
+    monkeypatch.setattr(pictures, "write", lambda folder, name, draw: f"not drawn as {name}")
+    folder = synthetic.write_run(tmp_path / "run", scenario())
+    out = tmp_path / "out"
+    assert command("export", folder, "--format", "readme", "--lang", "both", "--out", out) == 0
+    assert sorted(file.name for file in out.iterdir()) == ["run", "run.md", "run.zh.md"]
+    names = {file.name for file in (out / "run").iterdir()}
+    assert names == {"badge.svg", "badge.zh.svg", "table.tex", "journal.jsonl"}
+    english, chinese = ((out / name).read_text("utf-8") for name in ("run.md", "run.zh.md"))
+    assert "### Environment" in english and not CHINESE.search(english)
+    assert "### 环境" in chinese and "run/badge.zh.svg" in chinese and "not drawn as ratio.zh" in chinese
+    assert CHINESE.search((out / "run" / "badge.zh.svg").read_text("utf-8"))
+    assert (out / "run" / "table.tex").read_text("utf-8").isascii()
+
+
+def test_a_section_in_chinese_alone_has_the_usual_names(tmp_path: Path, monkeypatch) -> None:
+    from reports.pack import pictures
+
+    monkeypatch.setattr(pictures, "write", lambda folder, name, draw: "not drawn")
+    folder = synthetic.write_run(tmp_path / "run", scenario())
+    assert command("export", folder, "--format", "readme", "--lang", "zh") == 0
+    out = folder / "readme"
+    assert "### 环境" in (out / "run.md").read_text("utf-8")
+    assert (out / "run" / "table.tex").read_text("utf-8").isascii()
+    badge = (out / "run" / "badge.svg").read_text("utf-8")
+    assert CHINESE.search(badge) and "@font-face" in badge
+
+
+def test_only_reports_and_sections_come_in_both(capsys) -> None:
+    for words in (["index", "--lang", "both"], ["--lang", "both", "build", "x"]):
+        assert command(*words) == 2 and "both" in capsys.readouterr().err
