@@ -10,18 +10,18 @@ SCHEMA_VERSION = 1
 # A text that begins so is run by spreadsheets, or holds the mark that says it would have been.
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "'")
 
-RunId = Annotated[str, "name of the run's folder"]
-Slot = Annotated[str, "the arm's letter in the run"]
-OptionalSlot = Annotated[str | None, "the arm's letter in the run; null for the whole run"]
-Arm = Annotated[str | None, "the arm as in `--arms`; null where the journal does not name it"]
-Block = Annotated[int, "number of the block: fresh processes of every arm"]
-Pair = Annotated[int, "number of the pair of windows in its block (and cell, where there are cells)"]
-Position = Annotated[int, "0 for the arm that ran first in the pair"]
-Kind = Annotated[str, "stepwise, free, sample or sweep; see `window` in the results schema"]
-Cell = Annotated[str | None, "sampling: method and network calls, such as ddim-50; else null"]
-Images = Annotated[int | None, "images in a sampled batch; null where the journal gives none"]
+RunId = Annotated[str, "name of the run's folder"]  # English
+Slot = Annotated[str, "the arm's letter in the run"]  # English
+OptionalSlot = Annotated[str | None, "the arm's letter in the run; null for the whole run"]  # English
+Arm = Annotated[str | None, "the arm as in `--arms`; null where the journal does not name it"]  # English
+Block = Annotated[int, "number of the block: fresh processes of every arm"]  # English
+Pair = Annotated[int, "number of the pair of windows in its block (and cell, where there are cells)"]  # English
+Position = Annotated[int, "0 for the arm that ran first in the pair"]  # English
+Kind = Annotated[str, "stepwise, free, sample or sweep; see `window` in the results schema"]  # English
+Cell = Annotated[str | None, "sampling: method and network calls, such as ddim-50; else null"]  # English
+Images = Annotated[int | None, "images in a sampled batch; null where the journal gives none"]  # English
 Dirty = Annotated[bool | None, "whether the machine was disturbed during the block; null where the block has no end: "
-                               "it was cut short, and reports and verdicts leave it out"]
+                               "it was cut short, and reports and verdicts leave it out"]  # English
 
 
 class RunRow(NamedTuple):
@@ -211,7 +211,7 @@ def read(table):  # "RUN/export/steps.parquet" or "RUN/export/steps.csv"
         return pd.read_parquet(table)
     return pd.read_csv(table, keep_default_na=False, na_values=[""], float_precision="round_trip")
 ```
-"""
+"""  # English
 
 
 def markdown() -> str:
@@ -222,7 +222,7 @@ def markdown() -> str:
 def section(table: str) -> str:
     """One table: its rows' docstring and its columns."""
     text = inspect.cleandoc(ROWS[table].__doc__ or "")
-    rows = [f"| `{c.name}` | {c.kind}{' or null' if c.nullable else ''} | `{c.dtype}` | {c.meaning} |"
+    rows = [f"| `{c.name}` | {c.kind}{' or null' if c.nullable else ''} | `{c.dtype}` | {c.meaning} |"  # English
             for c in columns(table)]  # fmt: skip
     head = "| column | type | pandas | meaning |\n|---|---|---|---|"
     return "\n".join(["", f"## `{table}`", text, "", head, *rows, ""])

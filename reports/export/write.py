@@ -13,7 +13,7 @@ from harness.record.run import JOURNAL, read_run
 from harness.record.writer import write_atomically
 from impls.errors import UsageError
 from impls.store.files import replacement
-from messages import plural
+from messages import plural, tell
 from reports.export.rows import tables
 from reports.export.schema import DANGEROUS, SCHEMA_VERSION, columns
 from reports.text import printable
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 Format = Literal["csv", "parquet", "json", "readme"]
 
 
-def export(run_dir: Path, kind: Format, out: Path | None = None) -> Path:
+def export(run_dir: Path, kind: Format, out: Path | None = None, both: bool = False) -> Path:
     """Write all tables of a run, or a section of a README.
 
     Args:
         run_dir: the run's folder.
         kind: csv, parquet: one file per table in a folder; json: one file; readme: a section and a folder beside it.
         out: the folder or file; `export/`, `readme/` or `export.json` in the run's folder when None.
+        both: write the section in English and in Chinese; tables have but one language.
 
     Returns:
         the folder or file written; of a README, the section.
@@ -41,19 +42,19 @@ def export(run_dir: Path, kind: Format, out: Path | None = None) -> Path:
     run = read_run(run_dir)
     found = tables(run)
     if run.damage:
-        print(f"warning: {plural(len(run.damage), 'line')} of {run_dir / JOURNAL} left out: {printable(run.damage[0])}",
-              file=sys.stderr)  # fmt: skip
+        print(tell("warning: {lines} of {journal} left out: {damage}", lines=plural(len(run.damage), "line"),
+                   journal=run_dir / JOURNAL, damage=printable(run.damage[0])), file=sys.stderr)  # fmt: skip
     if not any(rows for name, rows in found.items() if name != "runs"):
-        raise UsageError(f"{run_dir}: nothing to export: its journal holds no measurement")
+        raise UsageError(tell("{folder}: nothing to export: its journal holds no measurement", folder=run_dir))
     if kind == "readme":
         from reports.pack.write import pack
 
-        return pack(run, out)
+        return pack(run, out, both)
     target = out or run_dir / ("export.json" if kind == "json" else "export")
     try:
         if kind == "json":
             if target.is_dir():
-                raise IsADirectoryError(EISDIR, "it is a folder")
+                raise IsADirectoryError(EISDIR, tell("it is a folder"))
             target.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(target, as_json(run_dir.resolve().name, found))
         else:
@@ -62,8 +63,8 @@ def export(run_dir: Path, kind: Format, out: Path | None = None) -> Path:
             for name, table in frames.items():
                 write_table(target / f"{name}.{kind}", table, kind)
     except OSError as error:
-        raise UsageError(f"{target}: cannot write the export ({error.strerror or error}): give another place with "
-                         "--out") from error
+        raise UsageError(tell("{place}: cannot write the export ({reason}): give another place with --out",
+                              place=target, reason=error.strerror or error)) from error
     return target
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.record.events import Verdict
-from messages import plural
+from messages import marked, plural, shown, tell, words
 from reports.pack.quotes import not_quotable, ordered
 from reports.page.blocks import Table, table_of
 from reports.suites.registry import chapters_of
@@ -13,9 +13,9 @@ from reports.text import NA, Value, missing, with_interval
 from reports.view.run import RunView, is_self_check
 from reports.view.words import level, metric_words
 
-CAPTION = "Time A / time B with its interval: above 1, B is faster; N is the blocks of fresh processes that it rests on"
-NO_RATIO, NO_LEVEL = "no ratio was recorded", "no interval was recorded"
-HEAD = ("metric", "A", "B", "time A / time B", "interval", "N", "verdict")
+CAPTION = marked(
+    "Time A / time B with its interval: above 1, B is faster; N is the blocks of fresh processes that it rests on")
+NO_RATIO, NO_LEVEL = marked("no ratio was recorded"), marked("no interval was recorded")
 PER_CENT = "{level} %"
 
 
@@ -48,6 +48,11 @@ class Cell:
     why_not: str | None
 
 
+def heads() -> tuple[str, ...]:
+    """What the columns are called."""
+    return words("metric", "A", "B", "time A / time B", "interval", "N", "verdict")
+
+
 def cells(seen: RunView) -> list[Cell]:
     """All verdicts on two arms, the main metric of each part first; self-checks are left out."""
     return [cell(part, verdict) for _, part in chapters_of(seen) for verdict in ordered(part)
@@ -60,13 +65,13 @@ def cell(seen: RunView, verdict: Verdict) -> Cell:
     return Cell(
         metric_words(verdict.metric, verdict.cell, verdict.precision), seen.label(verdict.arm_a),
         seen.label(verdict.arm_b), with_interval(verdict.ratio, verdict.ci_low, verdict.ci_high), sure, verdict.blocks,
-        verdict.word, verdict.reason, verdict, not_quotable(seen, verdict))
+        verdict.word, shown(verdict.reason) if verdict.reason else None, verdict, not_quotable(seen, verdict))
 
 
 def table(found: list[Cell]) -> Table | None:
     """As a block of a page."""
-    return table_of(CAPTION, HEAD, (
+    return table_of(tell(CAPTION), heads(), (
         (Value(one.metric), Value(one.a, slot=one.verdict.arm_a), Value(one.b, slot=one.verdict.arm_b),
-         Value(one.ratio) if one.verdict.ratio is not None else missing(one.reason or NO_RATIO),
-         Value(one.level) if one.verdict.alpha is not None else missing(NO_LEVEL), Value(plural(one.n, "block")),
+         Value(one.ratio) if one.verdict.ratio is not None else missing(one.reason or tell(NO_RATIO)),
+         Value(one.level) if one.verdict.alpha is not None else missing(tell(NO_LEVEL)), Value(plural(one.n, "block")),
          Value(one.word, one.reason)) for one in found))

@@ -1,13 +1,14 @@
-"""`table.tex`: the cells of a run for a paper, in plain LaTeX without packages."""
+"""`table.tex`: the cells of a run for a paper, in plain LaTeX without packages, and so in English alone."""
 
 from __future__ import annotations
 
-from reports.pack.cells import HEAD, Cell
+from reports.pack.cells import Cell, heads
 from reports.text import DASH, MINUS, THIN, TIMES, one_line
 
-CAPTION = "Time A / time B with its interval (above 1, B is faster), over N blocks of fresh processes. {setting}"
-EMPTY = "No comparison was recorded in this run"
-COMMENT = "% {run}: put \\input{{table.tex}} into a document; needs no package.\n"
+CAPTION = ("Time A / time B with its interval (above 1, B is faster), over N blocks of fresh processes. "
+           "{setting}")  # English
+EMPTY = "No comparison was recorded in this run"  # English
+COMMENT = "% {run}: put \\input{{table.tex}} into a document; needs no package.\n"  # English
 LABEL = "tab:ddpm-bench"
 
 SPECIAL = {
@@ -34,10 +35,10 @@ def table(found: list[Cell], setting: str, run: str) -> str:
         setting: where they were measured.
         run: the run's name.
     """
-    rows = [HEAD, *((one.metric, one.a, one.b, one.ratio, one.level, one.n, one.word) for one in found)]
+    rows = [heads(), *((one.metric, one.a, one.b, one.ratio, one.level, one.n, one.word) for one in found)]
     lines = [" & ".join(map(tex, row)) + r" \\" for row in rows]
     if not found:
-        lines.append(rf"\multicolumn{{{len(HEAD)}}}{{l}}{{{tex(EMPTY)}}} \\")
+        lines.append(rf"\multicolumn{{{len(rows[0])}}}{{l}}{{{tex(EMPTY)}}} \\")
     body = "\n".join([r"\hline", lines[0], r"\hline", *lines[1:], r"\hline"])
     return (f"{COMMENT.format(run=tex(run))}\\begin{{table}}\n\\caption{{{tex(CAPTION.format(setting=setting))}}}\n"
             f"\\label{{{LABEL}}}\n\\centering\n\\begin{{tabular}}{{lllllrl}}\n{body}\n"

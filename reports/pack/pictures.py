@@ -18,16 +18,16 @@ from matplotlib.figure import Figure
 
 from impls.pictures.plot import style
 from impls.store.files import replacement
+from messages import tell
 from reports.page import figures
 from reports.page.arrangement import arrange
 from reports.page.blocks import Picture, Prose
 from reports.page.figures import Draw, FigureMaker
-from reports.page.plotting import ALONE_STYLE, INK, PAPER, RC, ROOT_STYLE, VARIABLES, alone, svg
+from reports.page.plotting import ALONE_STYLE, INK, PAPER, ROOT_STYLE, VARIABLES, alone, look, svg
 
 # A slide's.
 PIXELS = (1920, 1080)
 PROPERTIES = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
-FAILED = "figure {name} could not be drawn: {reason}"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def write(folder: Path, name: str, draw: Draw) -> Shown | str:
     except Exception as error:
         # Whatever the drawing library meets on this machine: what was measured is worth more than its picture.
         drawn = figures.undrawn(error)
-        print(FAILED.format(name=name, reason=drawn), file=sys.stderr)
+        print(tell("figure {name} could not be drawn: {reason}", name=name, reason=drawn), file=sys.stderr)
     if isinstance(drawn, str):
         return drawn
     shown, files = drawn
@@ -81,7 +81,7 @@ def write(folder: Path, name: str, draw: Draw) -> Shown | str:
 
 def _drawn(name: str, draw: Draw) -> tuple[Shown, dict[str, bytes]] | str:
     """The figure and its files by the ends of their names."""
-    with style(RC):
+    with style(look()):
         drawn = draw(False)
         if isinstance(drawn, str):
             return drawn
@@ -90,7 +90,7 @@ def _drawn(name: str, draw: Draw) -> tuple[Shown, dict[str, bytes]] | str:
         shaped(drawn.figure)
         files[".png"] = _slide(drawn.figure, light()["paper"])
     mapped = recoloured(dark())
-    with style({key: mapped.get(value, value) if isinstance(value, str) else value for key, value in RC.items()}):
+    with style({key: mapped.get(value, value) if isinstance(value, str) else value for key, value in look().items()}):
         recolour(drawn.figure, mapped)
         files["-dark.png"] = _slide(drawn.figure, dark()["paper"])
     return Shown(name, drawn.alt, drawn.caption), files
@@ -116,7 +116,8 @@ def shaped(figure: Figure) -> None:
 
 def fixed(text: str, colours: Mapping[str, str]) -> str:
     """An SVG that follows no theme: a page chooses among several, and some programs know no variables."""
-    text = re.sub(r"<style>.*?</style>\n?", "", text, flags=re.S)
+    # The style of themes comes first, and what brings letters along stays.
+    text = re.sub(r"<style>.*?</style>\n?", "", text, count=1, flags=re.S)
     text = re.sub(r"var\(--([\w-]+),(#\w+)\)", lambda found: colours.get(found[1], found[2]), text)
     text = text.replace("currentColor", colours["ink"])
     return text.replace(f'style="{ROOT_STYLE}"', f'style="{ROOT_STYLE};background:{colours["paper"]}"', 1)
@@ -133,7 +134,7 @@ def dark() -> dict[str, str]:
     """Those of a dark page, as the figures' own style sheet has them."""
     rules = ALONE_STYLE[ALONE_STYLE.index("prefers-color-scheme:dark") :]
     ink = re.search(r"[{;]color:(#\w+)", rules)
-    assert ink is not None, "the style sheet has a colour of text for the dark"
+    assert ink is not None, "the style sheet has a colour of text for the dark"  # English
     return {**dict(re.findall(r"--([\w-]+):(#\w+)", rules)), "ink": ink[1]}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.record.events import Alignment, Finding, Guess, ParityResult, Quality, Share, Verdict
-from messages import plural
+from messages import marked, plural, shown, tell
 from reports.chapters import verdicts
 from reports.suites.registry import chapters_of
 from reports.text import number, sentence
@@ -14,21 +14,21 @@ from reports.view.run import RunView, is_self_check
 from reports.view.words import DECIDED, reason_words
 
 # A sentence each, whole, with what stands in it by name.
-PARITY_PASSED = (
+PARITY_PASSED = marked(
     "{other} computes what {one} does, from the same weights and batches: losses of {steps} differ by at most {loss} "
     "relative, the gradients by at most {gradient}."
 )
-PARITY_FAILED = "{other} does not compute what {one} does: {reason}."
-NOT_CHECKED = "not checked"
-NO_REASON = "no reason was recorded"
+PARITY_FAILED = marked("{other} does not compute what {one} does: {reason}.")
+NOT_CHECKED = marked("not checked")
+NO_REASON = marked("no reason was recorded")
 # Why not.
-NOT_ENDED = "the run is {status}: it says less than it was to say"
-DAMAGED = "{lines} of the journal cannot be read"
-UNDECIDED = "it decides nothing: {reason}"
-UNLIKE = "the arms must not be compared: {reason}"
-SAME_ARM = "it is the same arm twice, which tells the noise of the machine"
-FOUND = "the run has an error: {message}"
-GUESSED = "the figures that it rests on decide nothing: {reason}"
+NOT_ENDED = marked("the run is {status}: it says less than it was to say")
+DAMAGED = marked("{lines} of the journal cannot be read")
+UNDECIDED = marked("it decides nothing: {reason}")
+UNLIKE = marked("the arms must not be compared: {reason}")
+SAME_ARM = marked("it is the same arm twice, which tells the noise of the machine")
+FOUND = marked("the run has an error: {message}")
+GUESSED = marked("the figures that it rests on decide nothing: {reason}")
 
 SAID_SHARES = ("explains", "does-not-explain", "works-against")
 
@@ -52,8 +52,7 @@ def quotes(seen: RunView) -> list[Quote]:
     return [
         *(verdict_quote(part, verdict) for _, part in chapters_of(seen) for verdict in ordered(part)),
         *(parity_quote(seen, result) for result in run.of(ParityResult)),
-        *(Quote(sentence(one.sentence(run.arms)), unread(seen) or (one.reason if one.word == "not-traced" else None))
-          for one in run.of(Alignment)),
+        *(layers_quote(seen, one) for one in run.of(Alignment)),
         *(quality_quote(seen, one) for one in run.of(Quality)),
         *(share_quote(seen, one) for one in run.of(Share)),
         *(guess_quote(seen, one) for one in run.of(Guess)),
@@ -81,63 +80,75 @@ def verdict_quote(seen: RunView, verdict: Verdict) -> Quote:
 
 def not_quotable(seen: RunView, verdict: Verdict) -> str | None:
     """Why a verdict must not be quoted; None where it may be."""
-    reason = reason_words(verdict.reason) or NO_REASON
+    reason = reason_words(verdict.reason) or tell(NO_REASON)
     if verdict.word == "not-comparable":
-        return UNLIKE.format(reason=verdict.reason or NO_REASON)
+        return tell(UNLIKE, reason=recorded_reason(verdict.reason))
     if is_self_check(verdict) or verdicts.same_name(seen, verdict):
-        return SAME_ARM
+        return tell(SAME_ARM)
     if verdict.word not in DECIDED:
-        more = f"; {verdict.next_action}" if verdict.next_action else ""
-        return UNDECIDED.format(reason=f"{reason[:1].lower()}{reason[1:]}{more}")
+        more = f"; {shown(verdict.next_action)}" if verdict.next_action else ""
+        return tell(UNDECIDED, reason=f"{reason[:1].lower()}{reason[1:]}{more}")
     return unread(seen) or erroneous(seen, (verdict.arm_a, verdict.arm_b))
 
 
 def unread(seen: RunView) -> str | None:
     """Why nothing of a run should be quoted: it did not end, or its journal is damaged."""
     if seen.run.status not in ("complete", "failed"):
-        return NOT_ENDED.format(status=seen.run.status)
+        return tell(NOT_ENDED, status=tell(seen.run.status))
     damage = seen.run.damage
-    return DAMAGED.format(lines=plural(len(damage), "line")) if damage else None
+    return tell(DAMAGED, lines=plural(len(damage), "line")) if damage else None
 
 
 def erroneous(seen: RunView, slots: Iterable[str]) -> str | None:
     """An error that the run found about these arms, or about itself."""
     about = {None, *slots}
     found = [one for one in seen.run.of(Finding) if one.severity == "error" and one.arm in about]
-    return FOUND.format(message=found[0].message) if found else None
+    return tell(FOUND, message=shown(found[0].message)) if found else None
+
+
+def layers_quote(seen: RunView, one: Alignment) -> Quote:
+    """Where two arms part, layer by layer."""
+    why = shown(one.reason) if one.word == "not-traced" and one.reason else None
+    return Quote(sentence(shown(one.sentence(seen.run.arms))), unread(seen) or why)
 
 
 def parity_quote(seen: RunView, result: ParityResult) -> Quote:
     """Whether two arms compute the same."""
     one, other = seen.label(result.arm_a), seen.label(result.arm_b)
     if not result.passed:
-        return Quote(PARITY_FAILED.format(one=one, other=other, reason=result.reason or NO_REASON), unread(seen))
+        return Quote(tell(PARITY_FAILED, one=one, other=other, reason=recorded_reason(result.reason)), unread(seen))
     losses = [abs(value) for value in result.loss_rel_diff]
     loss, gradient = max(losses, default=None), result.gradient_worst_rel
-    text = PARITY_PASSED.format(
-        one=one, other=other, steps=plural(len(losses), "matched step"),
-        loss=NOT_CHECKED if loss is None else number(loss, 2),
-        gradient=NOT_CHECKED if gradient is None else number(gradient, 2))
-    return Quote(text, unread(seen) or (SAME_ARM if one == other else None))
+    text = tell(
+        PARITY_PASSED, one=one, other=other, steps=plural(len(losses), "matched step"),
+        loss=tell(NOT_CHECKED) if loss is None else number(loss, 2),
+        gradient=tell(NOT_CHECKED) if gradient is None else number(gradient, 2))
+    return Quote(text, unread(seen) or (tell(SAME_ARM) if one == other else None))
 
 
 def quality_quote(seen: RunView, one: Quality) -> Quote:
     """A distance with its interval and number of images."""
     distance = next((figure for figure in one.figures if figure.metric == "fd"), None)
-    lost = (distance.reason if distance else None) or NO_REASON if distance is None or distance.value is None else None
-    warned = one.warnings[0] if one.warnings else None
-    return Quote(sentence(one.sentence(seen.label(one.arm))), unread(seen) or lost or warned)
+    found = distance is not None and distance.value is not None
+    lost = None if found else recorded_reason(distance.reason if distance else None)
+    warned = shown(one.warnings[0]) if one.warnings else None
+    return Quote(sentence(shown(one.sentence(seen.label(one.arm)))), unread(seen) or lost or warned)
 
 
 def share_quote(seen: RunView, one: Share) -> Quote:
     """What a cause holds of a gap."""
     decided = one.word in SAID_SHARES and one.ci_low is not None
-    why = None if decided else UNDECIDED.format(reason=one.reason or one.word)
-    return Quote(sentence(one.sentence(seen.run.arms)), unread(seen) or why)
+    why = None if decided else tell(UNDECIDED, reason=shown(one.reason or one.word))
+    return Quote(sentence(shown(one.sentence(seen.run.arms))), unread(seen) or why)
 
 
 def guess_quote(seen: RunView, one: Guess) -> Quote:
     """A common guess held against the run."""
     decided = one.word in ("holds", "does-not-hold")
-    return Quote(sentence(one.sentence(seen.run.arms)),
-                 unread(seen) or (None if decided else GUESSED.format(reason=one.reason)))
+    why = None if decided else tell(GUESSED, reason=shown(str(one.reason)))
+    return Quote(sentence(shown(one.sentence(seen.run.arms))), unread(seen) or why)
+
+
+def recorded_reason(reason: str | None) -> str:
+    """Why, as it was recorded; or that it was not."""
+    return shown(reason) if reason else tell(NO_REASON)

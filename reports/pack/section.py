@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from harness.record.events import Alignment, DatasetRecorded, Figure, PairRecorded, Quality, Trained
 from harness.record.run import Machine, machines
-from messages import count, plural
+from messages import count, marked, plural, shown, tell, words
 from reports.chapters.machine import differences, machine_fact, measured_in, plain
 from reports.pack import cells
 from reports.pack.cells import Cell
@@ -27,39 +27,37 @@ from reports.text import TIMES, Value, missing, number, one_line, sentence, utc
 from reports.view.run import RunView, leaves
 
 # The six headings.
-ENVIRONMENT, DATA, TRAINING = "Environment", "Data", "Training"
-TEST, ALIGNMENT, PERFORMANCE = "Test", "Alignment log", "Performance log"
+ENVIRONMENT, DATA, TRAINING = marked("Environment"), marked("Data"), marked("Training")
+TEST, ALIGNMENT, PERFORMANCE = marked("Test"), marked("Alignment log"), marked("Performance log")
 # What stands under them, a whole string each.
-TITLE = "{arms}: measured with ddpm-bench"
-LEAD = "Run {run}, {suite}, {when}. {setting}."
-MACHINE = "The machine"
-FACT, VALUE = "fact", "value"
-NO_MACHINE = "n/a: the journal holds no environment."
-IMAGES = "What was trained and measured on"
-NO_DATA = "n/a: {reason}."
-COMMAND = "The command of this run"
-SCRIPT = "Training alone"
-RECIPE = "The recipe"
-RECIPE_OF_PAIR = "The recipe is that of {file}: its optimiser, its loss, its batches."
-TRAININGS = "Trainings of this run"
-NOT_TRAINED = "n/a: this run trained nothing."
-DISTANCES = "Distance to real images with its 95 % interval; N is the number of drawn images"
-NO_TEST = "n/a: this run judged no images. {command} does."
-NO_TEST_OF_PAIR = "n/a: what a pair's models are worth on test data is not measured."
-NO_ALIGNMENT = "n/a: this run checked no parity. {command} does."
-NO_PERFORMANCE = "n/a: this run compared no times. {command} does."
-QUALITY_COMMAND = "python run_bench.py --suite quality"
-PARITY_COMMAND = "python run_bench.py --suite parity"
-SPEED_COMMAND = "python run_bench.py --suite train-speed"
-UNKNOWN_SUITE, UNKNOWN_TIME = "unknown suite", "start time n/a"
-PAIR, DATA_SET, IMAGE_COUNT, BATCH = "models and batches", "data set", "images", "batch size, {section}"
-SHAPED, HASH = "{images} of {shape}", "SHA-256 {digest}"
-DATA_HEAD, RECIPE_HEAD = ("what", VALUE), ("setting", VALUE)
-TRAININGS_HEAD = ("arm", "steps", "batch", "seconds", "loss, mean of the last tenth")
-TEST_HEAD = ("figure", "arm", "cell", "value and interval", "N")
-NO_SECONDS, NO_LOSS, NOT_COMPUTED = "interrupted between", "not recorded", "not computed"
-IN_BLOCKS = "{value}, {blocks}"
-WITH_INTERVAL, NO_INTERVAL = "{value} [{low}, {high}]", "{value} (no interval)"
+TITLE = marked("{arms}: measured with ddpm-bench")
+LEAD = marked("Run {run}, {suite}, {when}. {setting}.")
+MACHINE = marked("The machine")
+FACT, VALUE = marked("fact"), marked("value")
+NO_MACHINE = marked("n/a: the journal holds no environment.")
+IMAGES = marked("What was trained and measured on")
+NO_DATA = marked("n/a: {reason}.")
+COMMAND = marked("The command of this run")
+SCRIPT = marked("Training alone")
+RECIPE = marked("The recipe")
+RECIPE_OF_PAIR = marked("The recipe is that of {file}: its optimiser, its loss, its batches.")
+TRAININGS = marked("Trainings of this run")
+NOT_TRAINED = marked("n/a: this run trained nothing.")
+DISTANCES = marked("Distance to real images with its 95 % interval; N is the number of drawn images")
+NO_TEST = marked("n/a: this run judged no images. {command} does.")
+NO_TEST_OF_PAIR = marked("n/a: what a pair's models are worth on test data is not measured.")
+NO_ALIGNMENT = marked("n/a: this run checked no parity. {command} does.")
+NO_PERFORMANCE = marked("n/a: this run compared no times. {command} does.")
+QUALITY_COMMAND = "python run_bench.py --suite quality"  # English
+PARITY_COMMAND = "python run_bench.py --suite parity"  # English
+SPEED_COMMAND = "python run_bench.py --suite train-speed"  # English
+UNKNOWN_SUITE, UNKNOWN_TIME = marked("unknown suite"), marked("start time n/a")
+PAIR, DATA_SET, IMAGE_COUNT = marked("models and batches"), marked("data set"), marked("images")
+BATCH = marked("batch size, {section}")
+SHAPED, HASH = marked("{images} of {shape}"), "SHA-256 {digest}"
+NO_SECONDS, NO_LOSS, NOT_COMPUTED = marked("interrupted between"), marked("not recorded"), marked("not computed")
+IN_BLOCKS = marked("{value}, {blocks}")
+WITH_INTERVAL, NO_INTERVAL = "{value} [{low}, {high}]", marked("{value} (no interval)")
 
 RECIPE_GROUPS = ("preset", "seed", "model", "diffusion", "train")
 # Facts that are told although runs that differ in them may be compared.
@@ -118,6 +116,7 @@ class Pack:
         limits: what the run says nothing about.
         files: name -> what it is, of what else lies in the folder.
         badge: what the badge says.
+        suffix: of the badge's file.
     """
 
     seen: RunView
@@ -131,12 +130,13 @@ class Pack:
     limits: list[str]
     files: dict[str, str]
     badge: str
+    suffix: str = ""
 
 
 def markdown(pack: Pack) -> str:
     """The section."""
     text = markdown_environment().get_template("readme.md").render(
-        title=TITLE.format(arms=pack.arms), lead=lead(pack), badge=badge(pack), headings=headings(pack),
+        title=tell(TITLE, arms=pack.arms), lead=lead(pack), badge=badge(pack), headings=headings(pack),
         may=[one.text for one in pack.quotes if one.why_not is None],
         may_not=[one for one in pack.quotes if one.why_not is not None], limits=pack.limits,
         files=[(Markup(escape(f"{pack.folder}/{name}")), name, what) for name, what in pack.files.items()])
@@ -146,27 +146,26 @@ def markdown(pack: Pack) -> str:
 def lead(pack: Pack) -> str:
     """Which run it is."""
     run = pack.seen.run
-    return LEAD.format(run=run.path.resolve().name, suite=run.started.suite if run.started else UNKNOWN_SUITE,
-                       when=utc(run.started.started_utc) if run.started else UNKNOWN_TIME,
-                       setting=pack.setting)
+    return tell(LEAD, run=run.path.resolve().name, suite=run.started.suite if run.started else tell(UNKNOWN_SUITE),
+                when=utc(run.started.started_utc) if run.started else tell(UNKNOWN_TIME), setting=pack.setting)
 
 
 def badge(pack: Pack) -> Markup:
     """The badge as a picture."""
-    return Markup('<img src="{address}" alt="{alt}">').format(
-        address=f"{pack.folder}/badge.svg", alt=pack.badge)
+    return Markup('<img src="{address}" alt="{alt}">').format(  # English
+        address=f"{pack.folder}/badge{pack.suffix}.svg", alt=pack.badge)
 
 
 def headings(pack: Pack) -> list[Heading]:
     """The six, in the order in which they are asked for."""
     seen = pack.seen
     return [
-        Heading(ENVIRONMENT, tuple(environment(seen))),
-        Heading(DATA, tuple(data(seen))),
-        Heading(TRAINING, tuple(training(seen))),
-        Heading(TEST, tuple(test(pack))),
-        Heading(ALIGNMENT, tuple(alignment(pack))),
-        Heading(PERFORMANCE, tuple(performance(pack))),
+        Heading(tell(ENVIRONMENT), tuple(environment(seen))),
+        Heading(tell(DATA), tuple(data(seen))),
+        Heading(tell(TRAINING), tuple(training(seen))),
+        Heading(tell(TEST), tuple(test(pack))),
+        Heading(tell(ALIGNMENT), tuple(alignment(pack))),
+        Heading(tell(PERFORMANCE), tuple(performance(pack))),
     ]
 
 
@@ -174,11 +173,11 @@ def environment(seen: RunView) -> Iterator[Piece]:
     """What must match before others compare with it, and what each arm proved to run."""
     found = machines(seen.run.events)
     names = [name for name in dict.fromkeys(name for one in found for name in one.recorded.facts) if told(name, found)]
-    columns = [Value(IN_BLOCKS.format(value=VALUE, blocks=measured_in(one)) if len(found) > 1 else VALUE)
+    columns = [Value(tell(IN_BLOCKS, value=tell(VALUE), blocks=measured_in(one)) if len(found) > 1 else tell(VALUE))
                for one in found]  # fmt: skip
     rows = tuple((Value(name.replace("_", " ")), *(machine_fact(name, one.recorded) for one in found))
                  for name in names)  # fmt: skip
-    yield Table(MACHINE, (Value(FACT), *columns), rows) if rows else Prose(NO_MACHINE)
+    yield Table(tell(MACHINE), (Value(tell(FACT)), *columns), rows) if rows else Prose(tell(NO_MACHINE))
     yield from some(differences(seen))
 
 
@@ -193,43 +192,47 @@ def data(seen: RunView) -> Iterator[Piece]:
     recorded, pair = seen.run.last(DatasetRecorded), seen.run.last(PairRecorded)
     rows: list[tuple[Value, Value]] = []
     if pair:
-        rows += [(Value(PAIR), Value(pair.name, HASH.format(digest=pair.sha256)))]
+        rows += [(Value(tell(PAIR)), Value(pair.name, HASH.format(digest=pair.sha256)))]
     elif recorded:
         shape = TIMES.join(map(str, recorded.shape))
-        rows += [(Value(DATA_SET), Value(recorded.name, HASH.format(digest=recorded.sha256))),
-                 (Value(IMAGE_COUNT), Value(SHAPED.format(images=count(recorded.images), shape=shape)))]
-    rows += [(Value(BATCH.format(section=section)), Value(plural(size, "image")))
+        rows += [(Value(tell(DATA_SET)), Value(recorded.name, HASH.format(digest=recorded.sha256))),
+                 (Value(tell(IMAGE_COUNT)), Value(tell(SHAPED, images=count(recorded.images), shape=shape)))]
+    rows += [(Value(tell(BATCH, section=section)), Value(plural(size, "image")))
              for section, size in seen.batch_sizes.items()]  # fmt: skip
-    yield Table(IMAGES, head(*DATA_HEAD), tuple(rows)) if rows else Prose(NO_DATA.format(reason=seen.unit.no_data))
+    if rows:
+        yield Table(tell(IMAGES), head(*words("what", "value")), tuple(rows))
+    else:
+        yield Prose(tell(NO_DATA, reason=tell(seen.unit.no_data)))
 
 
 def training(seen: RunView) -> Iterator[Piece]:
     """Commands, recipe, and what came of it."""
     started = seen.run.started
     if started:
-        yield Code(command(started.command), COMMAND)
+        yield Code(command(started.command), tell(COMMAND))
     groups = settings_of(seen.run)
     trained = seen.run.of(Trained)
     if "train" not in groups and not trained:
-        yield Prose(NOT_TRAINED)
+        yield Prose(tell(NOT_TRAINED))
         return
     if seen.pair:
-        yield Prose(RECIPE_OF_PAIR.format(file=seen.pair.name))
+        yield Prose(tell(RECIPE_OF_PAIR, file=seen.pair.name))
         return
     if script(seen):
-        yield Code(script(seen), SCRIPT)
+        yield Code(script(seen), tell(SCRIPT))
     settings = started.experiment if started else {}
     rows = tuple((Value(": ".join(keys).replace("_", " ")), Value(listed(value))) for keys, value in leaves(settings)
                  if value is not None and keys[0] in RECIPE_GROUPS)
-    yield from some(table_of(RECIPE, RECIPE_HEAD, rows), table_of(TRAININGS, TRAININGS_HEAD, (
+    trainings = words("arm", "steps", "batch", "seconds", "loss, mean of the last tenth")
+    yield from some(table_of(tell(RECIPE), words("setting", "value"), rows), table_of(tell(TRAININGS), trainings, (
         (Value(seen.label(one.arm), slot=one.arm), Value(count(one.steps)), Value(str(one.batch_size)),
-         Value(number(one.seconds)) if one.seconds is not None else missing(NO_SECONDS),
-         Value(number(one.loss)) if one.loss is not None else missing(NO_LOSS)) for one in trained)))
+         Value(number(one.seconds)) if one.seconds is not None else missing(tell(NO_SECONDS)),
+         Value(number(one.loss)) if one.loss is not None else missing(tell(NO_LOSS))) for one in trained)))
 
 
-def command(words: Sequence[str]) -> str:
+def command(typed: Sequence[str]) -> str:
     """A command as others type it, who have the interpreter elsewhere."""
-    first, *rest = words or ("python",)
+    first, *rest = typed or ("python",)
     return shlex.join(["python" if PurePath(first).name.startswith("python") else first, *rest])
 
 
@@ -257,18 +260,18 @@ def test(pack: Pack) -> Iterator[Piece]:
          measured(figure), Value(count(one.images)))
         for one in seen.run.of(Quality) for figure in one.figures)
     if not rows:
-        yield Prose(NO_TEST_OF_PAIR if seen.pair else NO_TEST.format(command=QUALITY_COMMAND))
+        yield Prose(tell(NO_TEST_OF_PAIR) if seen.pair else tell(NO_TEST, command=QUALITY_COMMAND))
         return
-    yield Table(DISTANCES, head(*TEST_HEAD), rows)
+    yield Table(tell(DISTANCES), head(*words("figure", "arm", "cell", "value and interval", "N")), rows)
     yield from from_page(pack, TEST)
 
 
 def measured(figure: Figure) -> Value:
     """A figure of image quality with its interval; distances of kernels need more digits than ratios do."""
     if figure.value is None:
-        return missing(figure.reason or NOT_COMPUTED)
+        return missing(shown(figure.reason) if figure.reason else tell(NOT_COMPUTED))
     if figure.ci_low is None or figure.ci_high is None:
-        return Value(NO_INTERVAL.format(value=number(figure.value, 4)))
+        return Value(tell(NO_INTERVAL, value=number(figure.value, 4)))
     value, low, high = (number(one, 4) for one in (figure.value, figure.ci_low, figure.ci_high))
     return Value(WITH_INTERVAL.format(value=value, low=low, high=high))
 
@@ -276,15 +279,15 @@ def measured(figure: Figure) -> Value:
 def alignment(pack: Pack) -> Iterator[Piece]:
     """Do both compute the same?"""
     seen = pack.seen
-    said = tuple(sentence(one.sentence(seen.run.arms)) for one in seen.run.of(Alignment))
+    said = tuple(sentence(shown(one.sentence(seen.run.arms))) for one in seen.run.of(Alignment))
     found: list[Piece] = [*([Listing(said)] if said else []), *from_page(pack, ALIGNMENT)]
-    yield from found or [Prose(NO_ALIGNMENT.format(command=PARITY_COMMAND))]
+    yield from found or [Prose(tell(NO_ALIGNMENT, command=PARITY_COMMAND))]
 
 
 def performance(pack: Pack) -> Iterator[Piece]:
     """Ratios, then what each arm is alone."""
     found = [*some(cells.table(pack.cells)), *from_page(pack, PERFORMANCE)]
-    yield from found or [Prose(NO_PERFORMANCE.format(command=SPEED_COMMAND))]
+    yield from found or [Prose(tell(NO_PERFORMANCE, command=SPEED_COMMAND))]
 
 
 def from_page(pack: Pack, title: str) -> Iterator[Piece]:
@@ -318,5 +321,5 @@ def picture(folder: str, shown: Shown) -> Markup:
     return Markup(
         '<picture>\n<source media="(prefers-color-scheme: dark)" srcset="{place}-dark.svg" type="image/svg+xml">\n'
         '<source srcset="{place}.svg" type="image/svg+xml">\n'
-        '<img src="{place}.png" alt="{alt}" width="820">\n</picture>'
+        '<img src="{place}.png" alt="{alt}" width="820">\n</picture>'  # English
     ).format(place=f"{folder}/{shown.name}", alt=one_line(shown.alt))

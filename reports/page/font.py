@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from base64 import b64encode
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,11 @@ PAGE = f"body{{font-family:{CHINESE}}}pre,code{{font-family:{MONO}}}"
 def stack() -> str:
     """The fonts of a page or a figure, as CSS names them."""
     return LATIN if language() == "en" else CHINESE
+
+
+def dressed(markup: str) -> str:
+    """A figure in fonts that have its letters; English ones stay as they were drawn."""
+    return markup if language() == "en" else re.sub(r"font-family: [^;\"]*", f"font-family: {CHINESE}", markup)
 
 
 def face(text: str) -> str:

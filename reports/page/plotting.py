@@ -205,10 +205,10 @@ def tidied(text: str, prefix: str) -> str:
     text = re.sub(r"(url\(#|href=\"#)([^)\"]+)", lambda m: m[1] + names[m[2]], text)
     # Only inside tags: what is written in the figure keeps its digits.
     text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\d+\.\d{3,}", _short, tag[0]), text)
-    text = re.sub(r"(font: (?:[\w.]+ )*?[\d.]+px) [^;\"]*", lambda m: f"{m[1]} {font.stack()}", text)
+    text = re.sub(r"(font: (?:[\w.]+ )*?[\d.]+px) [^;\"]*", lambda m: f"{m[1]} {font.LATIN}", text)
     for color, variable in VARIABLES.items():
         text = text.replace(color, variable)
-    text = re.sub(r"<defs>\s*</defs>", "", text)
+    text = font.dressed(re.sub(r"<defs>\s*</defs>", "", text))
     text = re.sub(r"\n\s*", "\n", text)
     opening = re.search(r"viewBox=\"[^\"]+\"", text)
     box = opening[0] if opening else ""

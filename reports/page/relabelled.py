@@ -38,7 +38,7 @@ class Dictionary:
     @cached_property
     def pieces(self) -> list[str]:
         """What may stand inside other text, the longest first."""
-        found = [one for one, foreign in self.pairs.items() if foreign != one and re.search(r"[A-Za-z]{2}", one)]
+        found = [one for one, foreign in self.pairs.items() if foreign != one and re.search(r"[A-Za-z]{3}", one)]
         return sorted(found, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
@@ -71,7 +71,7 @@ class Dictionary:
     def svg(self, markup: str) -> str:
         """A figure with its texts in that language, and in fonts that have its letters."""
         said = TEXT.sub(lambda found: found["before"] + escape(self.lines(unescape(found["text"]))), markup)
-        return said.replace(font.LATIN, font.stack())
+        return font.dressed(said)
 
     def table(self, told: Table) -> Table:
         """A table of numbers."""

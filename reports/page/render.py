@@ -43,7 +43,7 @@ def html_environment() -> Environment:
 @cache
 def markdown_environment() -> Environment:
     """Templates whose every value is escaped for Markdown, HTML included."""
-    return _environment(markdown_text, fenced=fenced, address=address, lines=lines)
+    return _environment(markdown_text, fenced=fenced, address=address, lines=lines, literal=markdown_text)
 
 
 def _environment(finalize: Callable[[object], object], **filters: Callable[..., Markup]) -> Environment:
@@ -69,7 +69,7 @@ def lines(table: Table) -> Markup:
     """A table."""
     heads = "".join(f"{markdown_cell(value)} | " for value in table.head)
     rows = "".join("| " + "".join([f"{markdown_cell(value)} | " for value in row]) + "\n" for row in table.rows)
-    return Markup(f"{markdown_text(table.caption)}:\n\n| {heads}\n|{'---|' * len(table.head)}\n{rows}")
+    return Markup(f"{markdown_text(table.caption)}{tell(':')}\n\n| {heads}\n|{'---|' * len(table.head)}\n{rows}")
 
 
 def markdown_cell(value: Value) -> str:
