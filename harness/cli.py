@@ -13,7 +13,7 @@ from impls.command import process
 from impls.errors import EXIT_OK, UsageError
 from impls.ranks import own_ranks
 from impls.tools.cli import alias
-from messages import VARIABLE
+from messages import VARIABLE, shown, tell
 
 if TYPE_CHECKING:
     from harness.progress import Progress
@@ -39,7 +39,8 @@ def _main(words: list[str]) -> int:
 
     ranks = own_ranks()
     if ranks.size > 1:
-        raise UsageError(f"{ranks.launcher} started {ranks.size} of these: start one, which starts ranks by --ranks N")
+        raise UsageError(tell("{launcher} started {ranks} of these: start one, which starts ranks by --ranks N",
+                              launcher=ranks.launcher, ranks=ranks.size))
     command = [sys.executable, *([sys.argv[0]] if sys.argv and sys.argv[0] else []), *words]
     if any(alias(word).partition("=")[0] == "--resume" for word in words):
         from harness.run.resume import go_on, resumption
@@ -68,7 +69,7 @@ def _main(words: list[str]) -> int:
             return EXIT_OK
         job = resolve(options, overrides, command, progress)
     if job.options.dry_run:
-        print(dry_run(job.options, job.recipe, job.plans, job.device_reason, job.channels, job.aliases))
+        print(dry_run(job.options, job.recipe, job.plans, shown(job.device_reason), job.channels, job.aliases))
         return EXIT_OK
     from harness.run.execute import execute
 
@@ -77,7 +78,7 @@ def _main(words: list[str]) -> int:
 
 def _mend(path: Path, dry: bool, progress: Progress) -> int:
     if dry:
-        print(f"{path}: complete but for its report, which would be built")
+        print(tell("{path}: complete but for its report, which would be built", path=path))
         return EXIT_OK
     from harness.run.finish import mend
 

@@ -28,9 +28,11 @@ from impls.recipe.config import (
     merged,
     preset,
     read_json,
+    unknown_key,
 )
 from impls.registry import Arm, Device, leading_arm, parse_arm, parse_arms
 from impls.tools.cli import NameText, PathText, Shown, alias, command_line, option
+from messages import marked, shown, tell
 
 if TYPE_CHECKING:
     SuiteName = str
@@ -39,14 +41,16 @@ else:
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 DatasetName = Literal["auto", "cifar10", "fashion-mnist", "digits", "synthetic"]
-ABOUT = "Run one benchmark suite and write a report."
+ABOUT = marked("Run one benchmark suite and write a report.")
 # What `--arms auto` means, and what it adds where the GPU has TF32.
 AUTO, STRICT_PAIR, TF32_PAIR = "auto", "pytorch,jittor", "pytorch:tf32,jittor:tf32"
 MIN_BLOCKS, MOST_BLOCKS = 6, 1000
 EXPERIMENT = "experiment"
 
 
-SUITE_LINES = "what to measure:\n" + "".join(f"{one.name}: {one.summary}\n" for one in SUITES.values())
+def suite_lines() -> str:
+    """Every suite on a line of its own."""
+    return "\n" + "".join(f"{one.name}: {tell(one.summary)}\n" for one in SUITES.values())
 
 
 class BenchConfig(Frozen):
@@ -55,93 +59,109 @@ class BenchConfig(Frozen):
     Ranges are checked by `checked`, so that a fault names the option as the user wrote it.
     """
 
-    suite: SuiteName = Field(next(iter(SUITES)), description=SUITE_LINES)
+    suite: Annotated[SuiteName, Shown("|".join(SUITES), more=suite_lines)] = Field(
+        next(iter(SUITES)), description=marked("what to measure:"))
     arms: Annotated[str, Shown("ARM,ARM")] = Field(
-        AUTO, description=f"comma-separated arms, each backend[:option+option]; pytorch:best stands for the options "
-                          f"that serve best here; each is compared with the first one of its number format, one alone "
-                          f"in its format with the first of all; the same one twice is an A/A test; auto: "
-                          f"{STRICT_PAIR}, and on a GPU with TF32 a second pair, {TF32_PAIR}")
+        AUTO, description=marked(
+            "comma-separated arms, each backend[:option+option]; pytorch:best stands for the options that serve best "
+            "here; each is compared with the first one of its number format, one alone in its format with the first "
+            "of all; the same one twice is an A/A test; auto: pytorch,jittor, and on a GPU with TF32 a second pair, "
+            "pytorch:tf32,jittor:tf32"))
     preset: Literal["auto", "ddpm", "seed", "tiny"] = Field(
-        "auto", description="network and recipe; auto: ddpm on CUDA, tiny on the CPU")
-    dataset: DatasetName = Field("auto", description="images; auto takes the first that is there or can be had")
-    data_root: PathText | None = Field(None, description="folder with the data set's original files")
-    device: DeviceChoice = Field("auto", description="auto: CUDA only when every arm can use it")
-    batch_size: int | None = Field(None, description="images per optimisation step or per sampled batch (default: the "
-                                                     "preset's for steps; for samples 4 on the CPU, 128 on CUDA)")
+        "auto", description=marked("network and recipe; auto: ddpm on CUDA, tiny on the CPU"))
+    dataset: DatasetName = Field("auto", description=marked("images; auto takes the first that is there or can be had"))
+    data_root: PathText | None = Field(None, description=marked("folder with the data set's original files"))
+    device: DeviceChoice = Field("auto", description=marked("auto: CUDA only when every arm can use it"))
+    batch_size: int | None = Field(None, description=marked(
+        "images per optimisation step or per sampled batch (default: the preset's for steps; for samples 4 on the "
+        "CPU, 128 on CUDA)"))
     blocks: int | None = Field(
-        None, description="fresh processes of each arm; at least 6 (default: 3 where the verdict is sure then, up "
-                          "to 12 where it is not and time allows; for causes 4 to 6)")
-    pairs: int | None = Field(None, description="alternating windows of steps of each arm in a block "
-                                                "(default: 40; 20 beside whole sampled batches)")
+        None, description=marked(
+            "fresh processes of each arm; at least 6 (default: 3 where the verdict is sure then, up to 12 where it "
+            "is not and time allows; for causes 4 to 6)"))
+    pairs: int | None = Field(None, description=marked(
+        "alternating windows of steps of each arm in a block (default: 40; 20 beside whole sampled batches)"))
     epochs: int | None = Field(
-        None, description="whole epochs of each arm through the framework's own loader; 0: none "
-                          "(default: 2, on the CPU over a part of the data)")
+        None, description=marked(
+            "whole epochs of each arm through the framework's own loader; 0: none (default: 2, on the CPU over a "
+            "part of the data)"))
     steps: Annotated[str, Shown("N,N")] | None = Field(
-        None, description="train-speed: steps in a window (as many as fill 0.1 s, where not given); parity: matched "
-                          "steps (50, where not given); sample-speed, quality, all: network calls of DDIM, and the "
-                          "word ddpm, e.g. 10,50,ddpm")
+        None, description=marked(
+            "train-speed: steps in a window (as many as fill 0.1 s, where not given); parity: matched steps (50, "
+            "where not given); sample-speed, quality, all: network calls of DDIM, and the word ddpm, e.g. 10,50,ddpm"))
     model_path: tuple[Annotated[str, Shown("[ARM=]PATH")], ...] = Field(
-        (), strict=False, description="checkpoint or diffusers folder to sample from, of all arms or of one; without "
-                                      "it quality trains first, and sample-speed takes random weights, which cost as "
-                                      "much")
+        (), strict=False, description=marked(
+            "checkpoint or diffusers folder to sample from, of all arms or of one; without it quality trains first, "
+            "and sample-speed takes random weights, which cost as much"))
     train_steps: Annotated[str, Shown("N,N")] | None = Field(
-        None, description="quality: optimisation steps of the training, with earlier ones to look at in between, "
-                          "e.g. 200,800 (default: 100,400 on the CPU, 5000,20000,46800 on CUDA)")
-    num_images: int | None = Field(None, description="quality: images of every set (default: 256 on the CPU, "
-                                                     "10000 on CUDA; papers use 50000)")
+        None, description=marked(
+            "quality: optimisation steps of the training, with earlier ones to look at in between, e.g. 200,800 "
+            "(default: 100,400 on the CPU, 5000,20000,46800 on CUDA)"))
+    num_images: int | None = Field(None, description=marked(
+        "quality: images of every set (default: 256 on the CPU, 10000 on CUDA; papers use 50000)"))
     eta: float | None = Field(None, allow_inf_nan=True,
-                              description="quality: DDIM's noise level, 0 or more (default: 0)")
+                              description=marked("quality: DDIM's noise level, 0 or more (default: 0)"))
     features: NameText = Field(
-        "auto", description="quality: feature network; auto: inception-v3-compat (FID) where its weights are at hand, "
-                            "else efficientnet-lite0")
-    inception_weights: PathText | None = Field(None, description="quality: file of the Inception weights")
+        "auto", description=marked(
+            "quality: feature network; auto: inception-v3-compat (FID) where its weights are at hand, else "
+            "efficientnet-lite0"))
+    inception_weights: PathText | None = Field(None, description=marked("quality: file of the Inception weights"))
     inception_sha256: Annotated[str, Shown("HASH")] | None = Field(
-        None, description="quality: accept Inception weights of this hash; the figure is not called FID then")
-    reference_images: int | None = Field(None, description="quality: training images to hold the sets against "
-                                                           "(default: at most 5000 on the CPU, all on CUDA)")
+        None, description=marked("quality: accept Inception weights of this hash; the figure is not called FID then"))
+    reference_images: int | None = Field(None, description=marked(
+        "quality: training images to hold the sets against (default: at most 5000 on the CPU, all on CUDA)"))
     pair: Annotated[str, Shown("FILE.py")] | None = Field(
-        None, description="parity, train-speed, infer-speed, why: two models of your own in place of the U-Net, as "
-                          "functions in one file; python -m harness.pair init FILE.py writes one to start from")
-    loader: Literal["resident", "native"] = Field("resident", description="where measured windows get their batches")
-    num_workers: int | None = Field(None, description="worker processes of the native loader (default: the preset's)")
-    seed: int = Field(0, description="seed of data order, weights, and of the order of windows")
-    time_limit: Annotated[float, Shown("MINUTES")] | None = Field(None, allow_inf_nan=True, description=(
+        None, description=marked(
+            "parity, train-speed, infer-speed, why: two models of your own in place of the U-Net, as functions in "
+            "one file; python -m harness.pair init FILE.py writes one to start from"))
+    loader: Literal["resident", "native"] = Field("resident", description=marked(
+        "where measured windows get their batches"))
+    num_workers: int | None = Field(None, description=marked(
+        "worker processes of the native loader (default: the preset's)"))
+    seed: int = Field(0, description=marked("seed of data order, weights, and of the order of windows"))
+    time_limit: Annotated[float, Shown("MINUTES")] | None = Field(None, allow_inf_nan=True, description=marked(
         "minutes after which the run ends with its report, at the next pair of windows or step of parity; --resume "
         "goes on (only what compiles or starts then, a whole epoch, and the proofs beside it are not cut short)"))
-    threads: int | None = Field(None, description="CPU threads of every arm (default: OMP_NUM_THREADS, else the CPUs "
-                                                  "that this process may use, which are the most)")
-    ranks: int | None = Field(None, description="scaling: the most processes that train one network together, its "
-                                                "ranks; measured are 1, 2, 4, ... up to so many")
-    launcher: Choice = Field("auto", description="scaling: what starts the ranks of an arm; auto: torchrun for "
-                                                 "pytorch, mpirun for jittor; slurm: srun, inside a job; local: one "
-                                                 "process")
-    nodes: int = Field(1, description="scaling: hosts that the most ranks are spread over, by slurm or mpirun")
+    threads: int | None = Field(None, description=marked(
+        "CPU threads of every arm (default: OMP_NUM_THREADS, else the CPUs that this process may use, which are the "
+        "most)"))
+    ranks: int | None = Field(None, description=marked(
+        "scaling: the most processes that train one network together, its ranks; measured are 1, 2, 4, ... up to so "
+        "many"))
+    launcher: Choice = Field("auto", description=marked(
+        "scaling: what starts the ranks of an arm; auto: torchrun for pytorch, mpirun for jittor; slurm: srun, "
+        "inside a job; local: one process"))
+    nodes: int = Field(1, description=marked("scaling: hosts that the most ranks are spread over, by slurm or mpirun"))
     schedule: Literal["resident", "sequential"] = Field(
-        "resident", description="resident: all arms in memory, alternating; sequential: one after another")
+        "resident", description=marked("resident: all arms in memory, alternating; sequential: one after another"))
     interpreter: tuple[Annotated[str, Shown("ARM=PYTHON")], ...] = Field(
-        (), strict=False, description="run this arm with that interpreter; may be given again")
-    cold_start: bool = Field(False, description="also start every arm once with empty compile caches (minutes)")
-    thorough: bool = Field(False, description="also time steps without attention, clipping, averaged weights: a second "
-                                              "opinion on causes")
-    selfcheck: bool = Field(False, description="also measure every arm against itself: the machine's noise floor")
-    out: PathText = Field("results", description="folder of the run folders")
+        (), strict=False, description=marked("run this arm with that interpreter; may be given again"))
+    cold_start: bool = Field(False, description=marked("also start every arm once with empty compile caches (minutes)"))
+    thorough: bool = Field(False, description=marked(
+        "also time steps without attention, clipping, averaged weights: a second opinion on causes"))
+    selfcheck: bool = Field(False, description=marked(
+        "also measure every arm against itself: the machine's noise floor"))
+    out: PathText = Field("results", description=marked("folder of the run folders"))
     share: Annotated[str, Shown("I/N")] | None = Field(
-        None, description="part I, from 0, of N of one run, each into a journal of its own: measures blocks I, I+N, "
-                          "... of --blocks; python -m reports merge makes one run of all parts")
+        None, description=marked(
+            "part I, from 0, of N of one run, each into a journal of its own: measures blocks I, I+N, ... of "
+            "--blocks; python -m reports merge makes one run of all parts"))
     sbatch: Annotated[str, Shown("FILE")] | None = Field(
-        None, description="write a SLURM script for this run and measure nothing: an array of --tasks tasks, each of "
-                          "which measures its part of --blocks")
-    tasks: int = Field(2, description="array tasks of --sbatch")
-    config: PathText | None = Field(None, description="JSON file with these options and an object \"experiment\" "
-                                                      "for network and recipe; the command line wins")
+        None, description=marked(
+            "write a SLURM script for this run and measure nothing: an array of --tasks tasks, each of which "
+            "measures its part of --blocks"))
+    tasks: int = Field(2, description=marked("array tasks of --sbatch"))
+    config: PathText | None = Field(None, description=marked(
+        "JSON file with these options and an object \"experiment\" for network and recipe; the command line wins"))
     resume: Annotated[str, Shown("RUN")] | None = Field(
-        None, description="run folder to go on with; finished blocks are kept")
-    allow_env_change: bool = Field(False, description="with --resume: go on although the machine or its software has "
-                                                      "changed; every verdict says so")
-    dry_run: bool = Field(False, description="print the plan and the resolved configuration, measure nothing")
-    doctor: bool = Field(False, description="look for what is wrong with this machine and the interpreters of --arms, "
-                                            "try every arm, and say what mends it; measures and writes nothing")
-    quiet: bool = Field(False, description="no progress bars, only the result")
+        None, description=marked("run folder to go on with; finished blocks are kept"))
+    allow_env_change: bool = Field(False, description=marked(
+        "with --resume: go on although the machine or its software has changed; every verdict says so"))
+    dry_run: bool = Field(False, description=marked("print the plan and the resolved configuration, measure nothing"))
+    doctor: bool = Field(False, description=marked(
+        "look for what is wrong with this machine and the interpreters of --arms, try every arm, and say what mends "
+        "it; measures and writes nothing"))
+    quiet: bool = Field(False, description=marked("no progress bars, only the result"))
 
     @field_validator("steps", "train_steps", mode="before")
     @classmethod
@@ -187,7 +207,7 @@ class BenchConfig(Frozen):
         found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", self.share)
         number, of = (int(found[1]), int(found[2])) if found else (0, 0)
         if not number < of:
-            raise UsageError(f"--share {self.share}: expected I/N with I from 0 to N - 1, e.g. 0/2")
+            raise UsageError(tell("--share {share}: expected I/N with I from 0 to N - 1, e.g. 0/2", share=self.share))
         return number, of
 
     @cached_property
@@ -204,12 +224,15 @@ class BenchConfig(Frozen):
             if (named := leading_arm(text)) is not None:
                 name, python = named[0].name, named[1]
             if not equals or not python:
-                raise UsageError(f"--interpreter {text!r}: expected ARM=PYTHON, e.g. jittor=/opt/jittor/bin/python")
+                raise UsageError(tell("--interpreter {given}: expected ARM=PYTHON, e.g. jittor=/opt/jittor/bin/python",
+                                      given=repr(text)))
             name = parse_arm(name).name
             if name not in names:
-                raise UsageError(f"--interpreter {text!r}: arm {name!r} is not in --arms {self.arms}")
+                raise UsageError(tell("--interpreter {given}: arm {arm} is not in --arms {arms}", given=repr(text),
+                                      arm=repr(name), arms=self.arms))
             if not os.access(python, os.X_OK) or os.path.isdir(python):
-                raise UsageError(f"--interpreter {text!r}: {python} is not an executable file")
+                raise UsageError(tell("--interpreter {given}: {python} is not an executable file", given=repr(text),
+                                      python=python))
             chosen[name] = os.path.abspath(python)
         return chosen
 
@@ -239,12 +262,12 @@ _AT_LEAST = {"batch_size": 1, "blocks": MIN_BLOCKS, "pairs": 2, "epochs": 0, "nu
              "num_images": 2, "reference_images": 2, "ranks": 1, "nodes": 1, "tasks": 1}
 # Options that belong to some suites only, and why another refuses them.
 _SOME_SUITES = {
-    "model_path": "does not sample", "selfcheck": "times nothing that could be held against itself",
-    "thorough": "looks for no causes",
-    "pair": "measures the U-Net",
-    **dict.fromkeys(("ranks", "launcher", "nodes"), "runs every arm in one process"),
+    "model_path": marked("does not sample"), "selfcheck": marked("times nothing that could be held against itself"),
+    "thorough": marked("looks for no causes"),
+    "pair": marked("measures the U-Net"),
+    **dict.fromkeys(("ranks", "launcher", "nodes"), marked("runs every arm in one process")),
     **dict.fromkeys(("train_steps", "num_images", "eta", "inception_weights", "inception_sha256", "reference_images",
-                     "features"), "judges no images")}
+                     "features"), marked("judges no images"))}
 # Options that say what a pair's file says, or something about the U-Net.
 _NOT_OF_A_PAIR = ("preset", "dataset", "data_root", "batch_size", "epochs", "loader", "num_workers", "thorough")
 
@@ -261,7 +284,8 @@ def parse(argv: Sequence[str]) -> tuple[BenchConfig, dict[str, Any]]:
     base, overrides = (BenchConfig(), {}) if file is None else read_config(Path(file))
     config = checked(command_line(argv, base, PROG, ABOUT))
     if config.pair is not None and overrides:
-        raise UsageError(f"--pair: models of your own have no {EXPERIMENT} settings: leave them out of {file}")
+        raise UsageError(tell("--pair: models of your own have no {section} settings: leave them out of {file}",
+                              section=EXPERIMENT, file=file))
     return config, overrides
 
 
@@ -275,15 +299,16 @@ def read_config(path: Path) -> tuple[BenchConfig, dict[str, Any]]:
     overrides = data.pop(EXPERIMENT, {})
     for key in (*COMMAND_LINE_ONLY, "config_path"):
         if key in data:
-            raise UsageError(f"{path}: {key!r} belongs on the command line, not into the file")
+            raise UsageError(tell("{path}: {key} belongs on the command line, not into the file", path=path,
+                                  key=repr(key)))
     # The overrides are checked here, against any preset, so that a fault is found before anything starts.
     merged(preset(PRESETS[0]), overrides, f"{path}: {EXPERIMENT}")
     try:
         return checked(BenchConfig.model_validate(data), f"{path}: "), overrides
     except ValidationError as error:
         known = ", ".join(name for name in BenchConfig.model_fields if name not in COMMAND_LINE_ONLY)
-        more = f" (known: {known}, {EXPERIMENT})" if "unknown key" in first_fault(error) else ""
-        raise UsageError(f"{path}: {first_fault(error)}{more}") from error
+        more = tell(" (known: {names})", names=f"{known}, {EXPERIMENT}") if unknown_key(error) else ""
+        raise UsageError(f"{path}: {shown(first_fault(error))}{more}") from error
 
 
 def checked(config: BenchConfig, where: str = "") -> BenchConfig:
@@ -295,33 +320,40 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
     for name, least in _AT_LEAST.items():
         value = getattr(config, name)
         if value is not None and value < least:
-            fewer = " (fewer give no verdict)" if name == "blocks" else ""
-            raise UsageError(f"{where}--{name.replace('_', '-')}: must be at least {least}{fewer}, got {value}")
+            raise UsageError(
+                tell("{where}--blocks: must be at least {low} (fewer give no verdict), got {value}", where=where,
+                     low=least, value=value) if name == "blocks" else
+                tell("{where}--{name}: must be at least {low}, got {value}", where=where, name=name.replace("_", "-"),
+                     low=least, value=value))
     if config.blocks is not None and config.blocks > MOST_BLOCKS:
-        raise UsageError(f"{where}--blocks: must be at most {MOST_BLOCKS}, got {config.blocks}")
+        raise UsageError(tell("{where}--blocks: must be at most {most}, got {value}", where=where, most=MOST_BLOCKS,
+                              value=config.blocks))
     check_threads(config, where)
     _check_doctor(config, where)
     suite = SUITES[config.suite]
     samples = any(part.needs.weights for part in suite.parts)
     if not samples and config.steps is not None and not (
             re.fullmatch(r"\d{1,9}", config.steps) and int(config.steps) > 0):
-        raise UsageError(f"{where}--steps: suite {config.suite} takes one whole number of at least 1, "
-                         f"got {config.steps}")
+        raise UsageError(tell("{where}--steps: suite {suite} takes one whole number of at least 1, got {value}",
+                              where=where, suite=config.suite, value=config.steps))
     for name, why in _SOME_SUITES.items():
         if getattr(config, name) != BenchConfig.model_fields[name].default and not suite.takes(name):
-            others = " or ".join(one.name for one in SUITES.values() if len(one.parts) == 1 and one.takes(name))
-            raise UsageError(f"{where}--{name.replace('_', '-')}: suite {config.suite} {why}: leave it out, or choose "
-                             f"--suite {others}")
+            others = tell(" or ").join(one.name for one in SUITES.values() if len(one.parts) == 1 and one.takes(name))
+            raise UsageError(tell("{where}--{name}: suite {suite} {why}: leave it out, or choose --suite {others}",
+                                  where=where, name=name.replace("_", "-"), suite=config.suite, why=tell(why),
+                                  others=others))
     _check_pair(config, where)
     _check_share(config, where)
     if config.allow_env_change and config.resume is None:
-        raise UsageError(f"{where}--allow-env-change: belongs to --resume RUN: name the run, or leave it out")
+        raise UsageError(tell("{where}--allow-env-change: belongs to --resume RUN: name the run, or leave it out",
+                              where=where))
     if config.eta is not None and not 0 <= config.eta < 1e6:
-        raise UsageError(f"{where}--eta: a number of 0 or more, got {config.eta}")
+        raise UsageError(tell("{where}--eta: a number of 0 or more, got {value}", where=where, value=config.eta))
     if config.seed >= 2**63:
-        raise UsageError(f"{where}--seed: must be below 2**63, got {config.seed}")
+        raise UsageError(tell("{where}--seed: must be below 2**63, got {seed}", where=where, seed=config.seed))
     if config.time_limit is not None and not 0 < config.time_limit < 1e6:
-        raise UsageError(f"{where}--time-limit: minutes above 0, got {config.time_limit}")
+        raise UsageError(tell("{where}--time-limit: minutes above 0, got {value}", where=where,
+                              value=config.time_limit))
     try:
         config.interpreters  # noqa: B018
     except UsageError as error:
@@ -333,7 +365,8 @@ def _check_doctor(config: BenchConfig, where: str) -> None:
     """Refuse what asks for a measurement beside `--doctor`."""
     for name in _NOT_WITH_DOCTOR if config.doctor else ():
         if getattr(config, name) != BenchConfig.model_fields[name].default:
-            raise UsageError(f"{where}--{name.replace('_', '-')}: --doctor measures nothing: leave one of them out")
+            raise UsageError(tell("{where}--{name}: --doctor measures nothing: leave one of them out", where=where,
+                                  name=name.replace("_", "-")))
 
 
 def _check_pair(config: BenchConfig, where: str) -> None:
@@ -342,11 +375,11 @@ def _check_pair(config: BenchConfig, where: str) -> None:
         return
     for name in _NOT_OF_A_PAIR:
         if getattr(config, name) != BenchConfig.model_fields[name].default:
-            raise UsageError(f"{where}--{name.replace('_', '-')}: models and batches come from {config.pair}: leave it "
-                             "out")
+            raise UsageError(tell("{where}--{name}: models and batches come from {pair}: leave it out", where=where,
+                                  name=name.replace("_", "-"), pair=config.pair))
     if not all("pair" in part.takes for part in SUITES[config.suite].parts):
-        raise UsageError(f"{where}--pair: suite {config.suite} also measures what only the U-Net does: choose one part "
-                         "of it")
+        raise UsageError(tell("{where}--pair: suite {suite} also measures what only the U-Net does: choose one part of "
+                              "it", where=where, suite=config.suite))
 
 
 def _check_share(config: BenchConfig, where: str) -> None:
@@ -356,16 +389,17 @@ def _check_share(config: BenchConfig, where: str) -> None:
         return
     of = config.part_of[1] if asked == "share" else config.tasks
     if config.sbatch is not None and (config.share is not None or config.resume is not None):
-        raise UsageError(f"{where}--sbatch: its tasks get --share and --resume by themselves: leave them out")
+        raise UsageError(tell("{where}--sbatch: its tasks get --share and --resume by themselves: leave them out",
+                              where=where))
     if not all(issubclass(part, Timed) for part in SUITES[config.suite].parts):
-        raise UsageError(f"{where}--{asked}: suite {config.suite} has more than blocks, which alone can be shared: "
-                         "choose a suite that measures times")
+        raise UsageError(tell("{where}--{name}: suite {suite} has more than blocks, which alone can be shared: choose "
+                              "a suite that measures times", where=where, name=asked, suite=config.suite))
     if config.blocks is None:
-        raise UsageError(f"{where}--{asked}: give --blocks N, those of all parts together: no part could tell from its "
-                         "own when there are enough")
+        raise UsageError(tell("{where}--{name}: give --blocks N, those of all parts together: no part could tell from "
+                              "its own when there are enough", where=where, name=asked))
     if config.blocks < of:
-        raise UsageError(f"{where}--{asked}: {config.blocks} blocks cannot be shared by {of}: raise --blocks, or take "
-                         "fewer parts")
+        raise UsageError(tell("{where}--{name}: {blocks} blocks cannot be shared by {parts}: raise --blocks, or take "
+                              "fewer parts", where=where, name=asked, blocks=config.blocks, parts=of))
 
 
 def check_threads(config: BenchConfig, where: str = "") -> None:
@@ -375,8 +409,8 @@ def check_threads(config: BenchConfig, where: str = "") -> None:
         UsageError: fewer than one, or more than there are processors.
     """
     if config.threads is not None and not 1 <= config.threads <= usable_cpus():
-        raise UsageError(f"{where}--threads: from 1 to {usable_cpus()}, the CPUs that this process may use, got "
-                         f"{config.threads}")
+        raise UsageError(tell("{where}--threads: from 1 to {most}, the CPUs that this process may use, got {value}",
+                              where=where, most=usable_cpus(), value=config.threads))
 
 
 def preset_name(config: BenchConfig, overrides: Mapping[str, Any], device: Device) -> PresetName:
@@ -402,7 +436,8 @@ def experiment(config: BenchConfig, overrides: Mapping[str, Any], device: Device
     own = config.pair is not None
     resolved = ExperimentConfig(preset=PAIR) if own else preset(preset_name(config, overrides, device))
     rest = {key: value for key, value in overrides.items() if key != "preset"}
-    resolved = merged(merged(resolved, base or {}, "defaults"), rest, f"{config.config or '--config'}: {EXPERIMENT}")
+    resolved = merged(resolved, base or {}, tell("defaults"))
+    resolved = merged(resolved, rest, f"{config.config or '--config'}: {EXPERIMENT}")
     changes: dict[str, dict[str, Any]] = {"train": {"loader": config.loader}, "sample": {}}
     parts = SUITES[config.suite].parts if parts is None else parts
     for part in parts:
@@ -413,4 +448,4 @@ def experiment(config: BenchConfig, overrides: Mapping[str, Any], device: Device
     if config.num_workers is not None:
         changes["train"]["num_workers"] = config.num_workers
     seed = {"seed": config.seed} if config.seed or "seed" not in rest else {}
-    return merged(resolved, {**changes, **seed}, "command line")
+    return merged(resolved, {**changes, **seed}, tell("command line"))

@@ -14,7 +14,7 @@ from functools import cache
 from harness.machine.monitors.nvml import NoGpu, open_nvml
 from harness.record.events import MonitorState
 from impls.devices import cuda_capability, cuda_driver_fault
-from messages import recorded, speaking
+from messages import recorded
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 GIB = 1 << 30
@@ -90,7 +90,7 @@ def fault() -> str | None:
     choice = chosen(visible)
     if choice.fault is not None:
         return choice.fault
-    with _laid_over(environment(os.environ)), speaking("en"):
+    with _laid_over(environment(os.environ)):
         return cuda_driver_fault() or _full(choice)
 
 

@@ -9,7 +9,7 @@ from harness.machine.gpu import GIB
 from harness.record import findings
 from harness.record.events import EnvironmentRecorded, Finding
 from impls.devices import threads_remark
-from messages import recorded, speaking
+from messages import recorded
 
 # A load of a quarter of the cores before anything of ours runs is somebody else's work, not background noise.
 MOST_LOAD_PER_CORE = 0.25
@@ -64,8 +64,7 @@ def _slowed(facts: Mapping[str, object], numbers: Mapping[str, float], threads_g
         yield findings.GOVERNOR_POWERSAVE.found(recorded("the CPU's frequency governor is {governor}",
                                                          governor=repr(governor)))
     limit, usable = numbers.get("cpu_limit_cores", math.inf), numbers.get("cpu_usable", 0.0)
-    with speaking("en"):
-        remark = threads_remark(_text(facts.get("env_OMP_NUM_THREADS")), int(usable))
+    remark = threads_remark(_text(facts.get("env_OMP_NUM_THREADS")), int(usable))
     if remark and not threads_given and numbers.get("threads") == usable:
         yield findings.THREADS_SETTING.found(remark)
     if limit < min(usable, numbers.get("threads", usable)):

@@ -13,7 +13,7 @@ from harness.merge.parts import read_parts
 from impls.command import process
 from impls.command.parser import Parser
 
-PROG = "python -m reports merge"
+PROG = "python -m reports merge"  # English
 
 
 def main(argv: Sequence[str] | None = None) -> int:

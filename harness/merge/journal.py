@@ -33,6 +33,7 @@ from harness.run.resolve import asked_of
 from impls.errors import EXIT_FAILED, EXIT_OK, UsageError
 from impls.recipe.config import ExperimentConfig, validated
 from impls.registry import Device
+from messages import recorded, tell
 
 # Fields that are moments on the monotonic clock, of whatever line.
 _STAMPS = ("t_ns", "start_ns", "end_ns", "first_stamp_ns", "step_start_ns")
@@ -51,7 +52,7 @@ def write(parts: Sequence[Part], out: Path) -> None:
         UsageError: there is such a folder, or it cannot be written.
     """
     if out.exists():
-        raise UsageError(f"--out {out}: is there already: choose another name, or remove it")
+        raise UsageError(tell("--out {path}: is there already: choose another name, or remove it", path=out))
     staging = out.with_name(f".{out.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     try:
@@ -69,7 +70,8 @@ def write(parts: Sequence[Part], out: Path) -> None:
         writer.close()
         staging.rename(out)
     except OSError as error:
-        raise UsageError(f"--out {out}: cannot be written: {error.strerror or error}: choose another folder") from error
+        raise UsageError(tell("--out {path}: cannot be written: {why}: choose another folder", path=out,
+                              why=error.strerror or error)) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     writer = RunWriter(out)
@@ -119,7 +121,7 @@ def whole(part: Part) -> tuple[BenchConfig, ExperimentConfig]:
     Raises:
         UsageError: another version of this program measured it.
     """
-    return _options(part, share=None), validated(part.started.experiment, f"{part.run.path}: experiment")
+    return _options(part, share=None), validated(part.started.experiment, f"{part.run.path}: experiment")  # English
 
 
 def _options(part: Part, **changed: Any) -> BenchConfig:
@@ -127,8 +129,8 @@ def _options(part: Part, **changed: Any) -> BenchConfig:
         return BenchConfig.model_validate({**part.started.bench, "config": None, "resume": None, "sbatch": None,
                                            **changed})
     except ValidationError as error:
-        raise UsageError(f"{part.run.path}: was measured by another version of this program: merge with that one"
-                         ) from error
+        raise UsageError(tell("{path}: was measured by another version of this program: merge with that one",
+                              path=part.run.path)) from error
 
 
 def _plans(part: Part, options: BenchConfig | None = None) -> tuple[Plan, ...]:
@@ -202,23 +204,24 @@ def _judged(parts: Sequence[Part], run: RecordedRun) -> Iterator[Event]:
         of_part = run.part(plan.part.name)
         yield from (event.model_copy(update={"part": plan.part.name}) if isinstance(event, Case) else event
                     for event in plan.part.judge(of_part, plan))
-        yield MERGED.found(f"measured in {len(parts)} parts, which the time axes show one behind another; "
-                           f"{_by_host(of_part, plan)}")
+        yield MERGED.found(recorded("measured in {parts} parts, which the time axes show one behind another; {hosts}",
+                                    parts=len(parts), hosts=_by_host(of_part, plan)))
 
 
 def _by_host(run: RecordedRun, plan: Plan) -> str:
-    """The ratio on every host, for people."""
+    """The ratio on every host, for a journal."""
     found = [(str(one.recorded.facts.get(HOST)), one.blocks) for one in machines(run.events)]
-    words = [f"host {name} blocks {', '.join(map(str, sorted(blocks)))}" for name, blocks in found]
+    told = [recorded("host {name} blocks {blocks}", name=name, blocks=", ".join(map(str, sorted(blocks))))
+            for name, blocks in found]
     if len(found) > 1 and plan.timed is not None:
         for question, ratios in plan.timed.asked(run, plan.comparisons).items():
             if question.metric == plan.timed.metrics.main.name and len(ratios.by_machine) == len(found):
-                each = ", ".join(f"{math.exp(sum(values) / len(values)):.4f} on {name}"
+                each = ", ".join(f"{math.exp(sum(values) / len(values)):.4f} on {name}"  # English
                                  for values, (name, _) in zip(ratios.by_machine, found, strict=True))
                 names = [run.arms.get(slot, slot) for slot in (question.comparison.a, question.comparison.b)]
                 cell = f", {question.cell}" if question.cell else ""
-                words.append(f"{question.metric}{cell} of {names[0]} / {names[1]}: {each}")
-    return "; ".join(words)
+                told.append(f"{question.metric}{cell} of {names[0]} / {names[1]}: {each}")  # English
+    return "; ".join(told)
 
 
 def _end(parts: Sequence[Part], writer: RunWriter) -> None:

@@ -22,7 +22,7 @@ from impls.errors import UnavailableError, UsageError
 from impls.pair.file import PairFile, read_pair
 from impls.recipe.config import ExperimentConfig, SampleConfig
 from impls.registry import Arm, Device
-from messages import recorded, shown, speaking, tell
+from messages import recorded, shown, tell
 
 if TYPE_CHECKING:
     from harness.processes.session import Session
@@ -153,9 +153,7 @@ def common_device(choice: str, arms: Sequence[Arm], driver_fault: Callable[[], s
     if choice == "cpu":
         return "cpu", recorded("as asked")
     for arm in dict.fromkeys(arms):
-        with speaking("en"):
-            fault = arm.device_fault("cuda") or driver_fault()
-        fault = fault or probe(arm)
+        fault = arm.device_fault("cuda") or driver_fault() or probe(arm)
         if fault is None:
             continue
         reason = fault if fault.startswith(arm.name) else f"{arm.name}: {fault}"
@@ -222,8 +220,7 @@ def _no_tf32(both: BenchConfig) -> str | None:
     except UsageError:
         return recorded("only the strict float32 pair, because --model-path gives weights arm by arm")
     try:
-        with speaking("en"):
-            require_tf32_switch(tf32=True)
+        require_tf32_switch(tf32=True)
     except UnavailableError as error:
         return recorded("only the strict float32 pair: {error}", error=error)
     found = gpu.capability()

@@ -31,10 +31,12 @@ class Shown:
     Attributes:
         value: what its value is called.
         name: of the option, where the field cannot have that name.
+        more: what its help says behind the description.
     """
 
     value: str
     name: str | None = None
+    more: Callable[[], str] = str
 
 
 PathText = Annotated[str, Shown("PATH")]
@@ -93,7 +95,7 @@ def parser(base: Frozen, prog: str, about: str) -> Parser:
 def _add(made: Parser, name: str, field: FieldInfo, default: Any) -> None:
     parts = list(_parts(field.annotation))
     named = next((one for one in [*field.metadata, *parts] if isinstance(one, Shown)), None)
-    text = shown(field.description or "")
+    text = shown(field.description or "") + (named.more() if named else "")
     if isinstance(default, bool):
         text += tell(" (default: yes)") if default else ""
     elif default not in (None, (), "") and "(default" not in (field.description or ""):
