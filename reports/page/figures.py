@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.record.writer import write_atomically
-from messages import tell
+from messages import marked, tell
 from reports.page.blocks import Picture, Prose
 from reports.text import one_line
 
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 # From whether it is for a phone to the figure, or to why there is none.
 Draw = Callable[[bool], "Drawn | str"]
+
+
+# What figures are called where they are missing.
+NAMES = (marked("Losses"), marked("Ratio"), marked("Step times"), marked("Distribution"), marked("Throughput"),
+         marked("Epochs"), marked("Memory"), marked("Cold start"), marked("Timeline"), marked("Timeline windows"),
+         marked("Timeline epochs a"), marked("Timeline epochs b"), marked("Parity"), marked("Waterfall"),
+         marked("Dots"), marked("Roofline"), marked("Speed up"), marked("Step"), marked("Over calls"),
+         marked("Cells"), marked("Batch sizes"), marked("Curves"), marked("Difference"), marked("Compare"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,8 @@ def drawing(name: str, draw: Draw, png: bool = False) -> Drawing | str:
 
 def absent(name: str, reason: str) -> Prose:
     """What stands in the place of a figure that cannot be drawn."""
-    figure = name.replace("-", " ").capitalize()
+    plain, _, number = name.rpartition("-") if name[-1:].isdigit() else (name, "", "")
+    figure = f"{tell(plain.replace('-', ' ').capitalize())} {number}".rstrip()
     return Prose(tell("{figure}: n/a, {reason}.", figure=figure, reason=reason), small=True)
 
 
