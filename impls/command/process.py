@@ -67,7 +67,7 @@ def spoken(words: Sequence[str]) -> messages.Language:
         words: of the command line; of `--lang both` the first is spoken on the terminal.
     """
     asked = [after if word == "--lang" else word.removeprefix("--lang=")
-             for word, after in zip(words, [*words[1:], ""], strict=True) if word == "--lang" or word[:7] == "--lang="]
+             for word, after in zip(words, [*words[1:], ""], strict=False) if word == "--lang" or word[:7] == "--lang="]
     known = [one for one in messages.LANGUAGES if asked and one == asked[-1]]
     return known[0] if known else messages.preferred()
 
