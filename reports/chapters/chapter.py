@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.record.events import PartName
 from harness.record.plugins import GROUP
+from messages import marked, tell
 from reports.chapters import brief, verdicts
 from reports.chapters.reference import Published
 from reports.page.blocks import Note, Section, Table, VerdictCard
@@ -15,7 +16,9 @@ from reports.page.forest import Forest
 from reports.view.run import RunView
 from reports.view.words import STEPS, Unit
 
-TINY = "The preset tiny is sized for CPUs: fixed costs per operator weigh more in it than in the paper's network."
+TINY = marked(
+    "The preset tiny is sized for CPUs: fixed costs per operator weigh more in it than in the paper's network."
+)
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,9 @@ class Timed(Chapter):
         """Key figures, ratio, steps, where the time goes, memory, cold start."""
         from reports.chapters import key_figures, load, ratio, starts, steps, telemetry
 
-        typical = [(f"{self.unit.time}, median", key_figures.step_time)]
-        yield Section("key-figures", "Key figures", (key_figures.key_figures(seen, typical),)) if seen.arms else None
+        typical = [(tell("{time}, median", time=tell(self.unit.time)), key_figures.step_time)]
+        yield (Section("key-figures", tell("Key figures"), (key_figures.key_figures(seen, typical),))
+               if seen.arms else None)  # fmt: skip
         yield ratio.section(seen, figures)
         yield steps.section(seen, figures)
         yield load.why(seen, figures, key_figures.suspects(seen))
@@ -102,17 +106,17 @@ class Timed(Chapter):
     def limits(self, seen: RunView) -> Iterable[str]:
         """Devices, absolute times, a small preset."""
         yield from devices(seen)
-        yield "Absolute times belong to this machine and its load; quote ratios with their intervals."
+        yield tell("Absolute times belong to this machine and its load; quote ratios with their intervals.")
         if seen.setting("preset") == "tiny":
-            yield TINY
+            yield tell(TINY)
 
 
 def devices(seen: RunView) -> Iterable[str]:
     """What a run says nothing about because it ran elsewhere."""
     if seen.devices == ["cpu"]:
-        yield "Not run on hardware here: CUDA. This run measured on the CPU and says nothing about a GPU."
+        yield tell("Not run on hardware here: CUDA. This run measured on the CPU and says nothing about a GPU.")
     elif not seen.devices:
-        yield "No worker proved a device, so this run says nothing about any."
+        yield tell("No worker proved a device, so this run says nothing about any.")
 
 
 @dataclass(frozen=True)
@@ -121,9 +125,11 @@ class Unknown(Timed):
 
     def notes(self, seen: RunView) -> Iterable[Note]:
         """Who would tell more."""
-        suite = seen.run.started.suite if seen.run.started else "unknown"
+        suite = seen.run.started.suite if seen.run.started else tell("unknown")
         yield Note(
             "info",
-            f"No chapter on {self.part} is installed: the report shows what it has in common with other parts",
-            f"the package that brings the suite {suite} (entry points {GROUP}) tells more",
+            tell("No chapter on {part} is installed: the report shows what it has in common with other parts",
+                 part=self.part),
+            tell("the package that brings the suite {suite} (entry points {group}) tells more", suite=suite,
+                 group=GROUP),
         )

@@ -7,21 +7,26 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from harness.record.events import BlockState, Case, Finding, RunEnded, Verdict
-from messages import plural
+from messages import choice, marked, plural, shown, tell, words
 from reports.page.blocks import Code, Note, Section, Table, section, table_of
-from reports.text import DASH, Value
+from reports.text import DASH, Value, commas, semicolons, sentences
 from reports.view.clock import of_one_boot
 from reports.view.run import RunView
 
 ORDER = {"error": 0, "warning": 1, "info": 2}
 # Status of a run without its end -> what it means, what to do.
 CUT_SHORT = {
-    "interrupted": ("The run was interrupted; the figures cover what was measured until then", "finish it with"),
+    "interrupted": (
+        marked("The run was interrupted; the figures cover what was measured until then"),
+        marked("finish it with: {command}"),
+    ),
     "unfinished": (
-        "The journal has no end: the run is still going on or was cut off",
-        "if it was cut off, finish it with",
+        marked("The journal has no end: the run is still going on or was cut off"),
+        marked("if it was cut off, finish it with: {command}"),
     ),
 }
+
+STATUSES = {"failed": marked("failed"), "skipped": marked("skipped")}
 
 
 def out(seen: RunView) -> str:
@@ -45,9 +50,12 @@ def notes(seen: RunView, further: Iterable[Note] = (), timed: bool = True) -> tu
     """
     findings = seen.run.of(Finding)
     counted = Counter((one.severity, one.message, one.advice, where(seen, one)) for one in findings)
-    said = {one.message for one in findings}
+    said = {shown(one.message) for one in findings}
     found = [
-        *(Note(*about, times) for about, times in counted.items()),
+        *(
+            Note(severity, shown(message), shown(advice) if advice else advice, place, times)
+            for (severity, message, advice, place), times in counted.items()
+        ),
         *(note for note in further if note.message not in said),
         *journal_notes(seen, timed),
     ]
@@ -58,9 +66,9 @@ def where(seen: RunView, finding: Finding) -> str | None:
     """The arm and block that a finding is about."""
     parts = [
         seen.label(finding.arm) if finding.arm else None,
-        f"block {finding.block}" if finding.block is not None else None,
+        tell("block {block}", block=finding.block) if finding.block is not None else None,
     ]
-    return ", ".join(part for part in parts if part) or None
+    return commas(part for part in parts if part) or None
 
 
 def journal_notes(seen: RunView, timed: bool) -> Sequence[Note]:
@@ -68,19 +76,26 @@ def journal_notes(seen: RunView, timed: bool) -> Sequence[Note]:
     run, found = seen.run, []
     if run.status in CUT_SHORT:
         message, what = CUT_SHORT[run.status]
-        found.append(Note("warning", message, f"{what}: {resume(seen)}"))
+        found.append(Note("warning", tell(message), tell(what, command=resume(seen))))
     elif run.status == "failed":
-        found.append(Note("error", "Some cases of this run failed; see What was not measured"))
+        found.append(Note("error", tell("Some cases of this run failed; see What was not measured")))
     if run.damage:
-        first = run.damage[0]
-        more = f" (and {plural(len(run.damage) - 1, 'further line')})" if len(run.damage) > 1 else ""
-        found.append(Note("warning", f"The journal is damaged: {first}{more}", "figures leave these lines out"))
+        damage = shown(str(run.damage[0]))
+        if len(run.damage) > 1:
+            more = plural(len(run.damage) - 1, "further line")
+            said = tell("The journal is damaged: {damage} (and {more})", damage=damage, more=more)
+        else:
+            said = tell("The journal is damaged: {damage}", damage=damage)
+        found.append(Note("warning", said, tell("figures leave these lines out")))
     if run.discarded:
-        found.append(Note("info", f"{plural(run.discarded, 'event')} were left out: measured again after a resume"))
+        found.append(Note("info", choice(
+            run.discarded, "{n} event were left out: measured again after a resume",
+            "{n} events were left out: measured again after a resume")))  # fmt: skip
     if restarted := of_one_boot(seen).restarted:
-        found.append(Note("info", f"{restarted} What has no time axis, verdicts included, covers the whole run"))
+        whole = tell("What has no time axis, verdicts included, covers the whole run")
+        found.append(Note("info", sentences(restarted, whole)))
     if timed and not run.of(Verdict) and run.last(RunEnded):
-        found.append(Note("info", "This run gave no verdict: one arm alone, or too little was measured"))
+        found.append(Note("info", tell("This run gave no verdict: one arm alone, or too little was measured")))
     return found
 
 
@@ -89,14 +104,14 @@ def blocks(view: RunView) -> Table | None:
     rows = (
         (
             Value(str(state.block)),
-            Value("disturbed", mark="warn") if state.dirty else Value("clean", mark="good"),
-            Value("; ".join(state.reasons) or DASH),
-            Value(f"block {state.repeats}" if state.repeats is not None else DASH),
+            Value(tell("disturbed"), mark="warn") if state.dirty else Value(tell("clean"), mark="good"),
+            Value(semicolons(map(shown, state.reasons)) or DASH),
+            Value(tell("block {block}", block=state.repeats) if state.repeats is not None else DASH),
             Value(str(state.order_seed)),
         )
         for state in view.run.of(BlockState)
     )
-    return table_of("Blocks", ("block", "state", "reasons", "repeats", "order seed"), rows)
+    return table_of(tell("Blocks"), words("block", "state", "reasons", "repeats", "order seed"), rows)
 
 
 def failed(seen: RunView) -> Section | None:
@@ -105,16 +120,16 @@ def failed(seen: RunView) -> Section | None:
     rows = (
         (
             Value(case.case_id),
-            Value(case.status, mark="bad" if case.status == "failed" else "warn"),
-            Value(case.reason or "no reason recorded"),
+            Value(tell(STATUSES.get(case.status, case.status)), mark="bad" if case.status == "failed" else "warn"),
+            Value(shown(case.reason) if case.reason else tell("no reason recorded")),
             Value(case.log or DASH),
         )
         for case in bad
     )
     tails = (
-        Code("\n".join(case.log_tail), f"Last lines of {case.log or case.case_id}")
+        Code("\n".join(case.log_tail), tell("Last lines of {log}", log=case.log or case.case_id))
         for case in bad
         if case.status == "failed" and case.log_tail
     )
-    table = table_of("Cases without a measurement", ("case", "status", "reason", "log"), rows)
-    return section("failed", "What was not measured", table, *tails)
+    table = table_of(tell("Cases without a measurement"), words("case", "status", "reason", "log"), rows)
+    return section("failed", tell("What was not measured"), table, *tails)

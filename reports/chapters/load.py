@@ -11,14 +11,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from harness.record.events import Epoch
-from messages import plural
+from messages import plural, tell, words
 from reports.chapters import telemetry
 from reports.page.blocks import Block, Section, Table, present
 from reports.page.data import Data
 from reports.page.figures import FigureMaker
 from reports.page.plotting import GRID, INK, MUTED, PAPER, SERIES, Drawn, envelope, sheet
-from reports.text import Floats, duration, number, tag, tick
-from reports.view.clock import of_one_boot, restarted
+from reports.text import Floats, commas, duration, number, semicolons, sentences, tag, tick
+from reports.view.clock import of_one_boot
 from reports.view.run import ArmView, RunView
 from reports.view.timeline import (
     BATCH,
@@ -61,55 +61,61 @@ def timeline(view: RunView, narrow: bool) -> Drawn | str:
     """Load and phases over the whole run."""
     lanes = [lane(arm) for arm in view.arms if lane(arm).start_ns.size]
     if not lanes:
-        return "no arm left a mark in this run"
+        return tell("no arm left a mark in this run")
     stamps = [sample.t_ns for samples in view.samples.values() for sample in samples]
     first = min([*(int(one.start_ns[0]) for one in lanes), *stamps])
     interval = first, max([*(int(one.latest_ns[-1]) for one in lanes), *stamps])
     if interval[0] >= interval[1]:
-        return "all stamps of the journal are the same"
+        return tell("all stamps of the journal are the same")
     drawn, data = draw_timeline(view, narrow, *interval, close=False)
     low = troughs(view)
-    words = [
-        f"{number((t.end_ns - t.start_ns) / 1e9, 2)} s at {number(t.load_percent, 2)} % while "
-        f"{t.doing[0] if t.doing else 'no arm left a mark'}"
+    stretches = [
+        tell("{seconds} s at {load} % while {doing}", seconds=number((t.end_ns - t.start_ns) / 1e9, 2),
+             load=number(t.load_percent, 2), doing=t.doing[0].measured if t.doing else tell("no arm left a mark"))
         for t in low[:2]
-    ]
-    alt = f"Load and phases over {duration(interval[1] - interval[0])}."
-    epochs = " or epochs" if any(arm.of(Epoch) for arm in view.arms) else ""
-    if words:
-        alt += " Where the host's load was low: " + "; ".join(words) + "."
-    return Drawn(
-        drawn,
-        alt,
-        "Above: load; below, on the same axis: what each arm was doing. A trough above a low bar is start-up or "
-        f"warm-up; above empty lanes it is time between processes{epochs}. Short phases are drawn at least a "
-        f"pixel wide.{restarted(view)}",
-        data,
+    ]  # fmt: skip
+    alt = [tell("Load and phases over {time}.", time=duration(interval[1] - interval[0]))]
+    if stretches:
+        alt.append(tell("Where the host's load was low: {stretches}.", stretches=semicolons(stretches)))
+    epochs = any(arm.of(Epoch) for arm in view.arms)
+    caption = sentences(
+        tell(
+            "Above: load; below, on the same axis: what each arm was doing. A trough above a low bar is start-up or "
+            "warm-up; above empty lanes it is time between {between}. Short phases are drawn at least a pixel wide.",
+            between=tell("processes or epochs") if epochs else tell("processes"),
+        ),
+        view.restarted,
     )
+    return Drawn(drawn, sentences(*alt), caption, data)
 
 
 def windows_close(view: RunView, narrow: bool) -> Drawn | str:
     """The first alternating windows, enlarged."""
     interval = alternation(view)
     if interval is None:
-        return "no window was measured"
+        return tell("no window was measured")
     inside = [w for w in alternating(view) if interval[0] <= w.start_ns < interval[1]]
     if not inside:
-        return "the measured windows have no length"
+        return tell("the measured windows have no length")
     ordered = sorted(inside, key=lambda window: window.start_ns)
     gaps = [two.start_ns - one.end_ns for one, two in zip(ordered, ordered[1:], strict=False)]
-    between = f", {duration(float(np.median(gaps)))} apart" if gaps else ""
+    apart = [tell("{time} apart", time=duration(float(np.median(gaps))))] if gaps else []
     batches = ordered[0].kind == "sample"
-    names = ("whole batch", "whole batches") if batches else ("measured window", "measured windows")
-    windows = plural(len(ordered), *names)
-    whole = "this part of the run" if view.restarted else "the run"
-    ticks = "" if batches else f" Ticks under a lane: starts of {view.unit.steps}."
+    windows = (plural(len(ordered), "whole batch", "whole batches") if batches
+               else plural(len(ordered), "measured window"))  # fmt: skip
+    whole = tell("this part of the run") if view.restarts else tell("the run")
+    ticks = "" if batches else tell("Ticks under a lane: starts of {steps}.", steps=tell(view.unit.steps))
     drawn, data = draw_timeline(view, narrow, *interval, close=True)
+    lasting = tell("{time} in all", time=duration(interval[1] - interval[0]))
     return Drawn(
         drawn,
-        f"The first {windows} of {whole}, {duration(interval[1] - interval[0])} in all{between}.",
-        f"The timeline enlarged: windows of the arms alternate, and a waiting arm computes nothing.{ticks} A "
-        f"telemetry sample averages all windows since the sample before it.{restarted(view)}",
+        tell("The first {windows} of {run}, {times}.", windows=windows, run=whole, times=commas([lasting, *apart])),
+        sentences(
+            tell("The timeline enlarged: windows of the arms alternate, and a waiting arm computes nothing."),
+            ticks,
+            tell("A telemetry sample averages all windows since the sample before it."),
+            view.restarted,
+        ),
         data,
     )
 
@@ -118,19 +124,24 @@ def epochs_close(view: RunView, arm: ArmView, narrow: bool) -> Drawn | str:
     """One arm's first epoch boundary, enlarged, with loader waits."""
     interval = epoch_boundary(arm)
     if interval is None:
-        return f"{arm.label} ran fewer than two epochs in a row"
+        return tell("{arm} ran fewer than two epochs in a row", arm=arm.label)
     waits = [end - start for start, end in loader_waits(arm) if start < interval[1] and end > interval[0]]
-    words = (
-        f"{plural(len(waits), 'wait')} for a batch of 1 ms or more, {duration(sum(waits))} together"
+    waited = (
+        tell("{waits} for a batch of 1 ms or more, {time} together", waits=plural(len(waits), "wait"),
+             time=duration(sum(waits)))
         if waits
-        else "no wait for a batch of 1 ms or more"
-    )
+        else tell("no wait for a batch of 1 ms or more")
+    )  # fmt: skip
     drawn, data = draw_timeline(view, narrow, *interval, close=True)
     return Drawn(
         drawn,
-        f"From one epoch to the next of {arm.label}, {duration(interval[1] - interval[0])}: {words}.",
-        "The timeline enlarged around an epoch boundary. Ticks under a lane: starts of steps. Solid bars above a "
-        f"lane: waits for a batch.{restarted(view)}",
+        tell("From one epoch to the next of {arm}, {time}: {waits}.", arm=arm.label,
+             time=duration(interval[1] - interval[0]), waits=waited),
+        sentences(
+            tell("The timeline enlarged around an epoch boundary. Ticks under a lane: starts of steps. Solid bars "
+                 "above a lane: waits for a batch."),
+            view.restarted,
+        ),
         data,
     )
 
@@ -145,7 +156,7 @@ def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close
     figure, axes = sheet(
         narrow, sum(heights) + 1.15 + 0.2 * narrow, len(heights), sharex=True, gridspec_kw={"height_ratios": heights}
     )
-    data = Data(("what", "from, s", "to, s", "load, %"))
+    data = Data(words("what", "from, s", "to, s", "load, %"))
     for axis, (title, source, slot) in zip(axes, loads, strict=False):
         x, y = draw_load(axis, view, source, slot, (start_ns, end_ns), 160 if narrow else 320)
         data.line(axis, x, y, title, lambda at, load: (f"{at:.2f}", "", number(load)))
@@ -170,18 +181,21 @@ def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close
                     (epoch_start - view.t0_ns) / 1e9, color=MUTED, linewidth=0.7, linestyle=(0, (2, 2)), zorder=0.5
                 )
     floor.set_xlim((start_ns - view.t0_ns) / 1e9, (end_ns - view.t0_ns) / 1e9)
-    epochs = "" if narrow or not any(arm.of(Epoch) for arm in view.arms) else "; dotted: start of an epoch"
-    floor.set_xlabel(f"seconds since {view.origin}{epochs}")
+    since = tell("seconds since {origin}", origin=tell(view.origin))
+    if not narrow and any(arm.of(Epoch) for arm in view.arms):
+        since = semicolons([since, tell("dotted: start of an epoch")])
+    floor.set_xlabel(since)
     handles = [
-        Patch(facecolor=MUTED, alpha=alpha, hatch=hatch, edgecolor=PAPER, label=phase)
+        Patch(facecolor=MUTED, alpha=alpha, hatch=hatch, edgecolor=PAPER, label=tell(phase))
         for phase, (alpha, _, hatch) in PHASE_LOOK.items()
         if any(phase in found for found in phases.values())
     ]
     if close and any(arm.of(Epoch) for arm in view.arms):
-        handles.append(Patch(facecolor=INK, label="wait for a batch"))
+        handles.append(Patch(facecolor=INK, label=tell("wait for a batch")))
     figure.legend(
-        handles=handles, loc="outside upper left", ncols=2 if narrow else 6, handlelength=1.6, columnspacing=1.2
-    )
+        handles=handles, loc="outside upper left", ncols=2 if narrow else 6, handlelength=1.6,  # English
+        columnspacing=1.2,
+    )  # fmt: skip
     return figure, data
 
 
@@ -197,11 +211,11 @@ def load_panels(view: RunView, start_ns: int, end_ns: int) -> list[tuple[str, st
         if series(samples[source], CPU_KEYS)[2] is None:
             continue
         if source == "host":
-            panels.insert(0, ("Host CPU (100 % is one core)", source, None))
+            panels.insert(0, (tell("Host CPU (100 % is one core)"), source, None))
         elif source.startswith("gpu"):
-            panels.append((f"{source} utilisation", source, None))
+            panels.append((tell("{source} utilisation", source=source), source, None))
     processes = [
-        (f"CPU of {tag(arm.label)} (100 % is one core)", f"process:{arm.slot}", arm.slot)
+        (tell("CPU of {arm} (100 % is one core)", arm=tag(arm.label)), f"process:{arm.slot}", arm.slot)
         for arm in view.arms
         if series(samples.get(f"process:{arm.slot}", []), CPU_KEYS)[2]
     ]
@@ -238,8 +252,8 @@ def draw_lane(
         )
         for begin, end in bars:
             left, right = (begin - view.t0_ns) / 1e9, (end - view.t0_ns) / 1e9
-            data.bar(axis, (left, y + 0.3), (right, y + 0.3 - height), f"{arm.label}: {phase}", f"{left:.2f}",
-                     f"{right:.2f}", "")  # fmt: skip
+            what = tell("{arm}: {phase}", arm=arm.label, phase=tell(phase))
+            data.bar(axis, (left, y + 0.3), (right, y + 0.3 - height), what, f"{left:.2f}", f"{right:.2f}", "")
         if bars:
             axis.broken_barh(
                 [((begin - view.t0_ns) / 1e9, max((end - begin) / 1e9, least)) for begin, end in bars],
@@ -298,5 +312,5 @@ def told(seen: RunView, figures: FigureMaker) -> tuple[Block, ...]:
 
 def why(seen: RunView, figures: FigureMaker, suspects: Table) -> Section | None:
     """Where the time goes; parts that were timed in one run share a timeline, told elsewhere."""
-    return Section("load", "Where the time goes", (suspects, *(told(seen, figures) if seen.alone else ()))) \
+    return Section("load", tell("Where the time goes"), (suspects, *(told(seen, figures) if seen.alone else ()))) \
         if seen.arms else None  # fmt: skip

@@ -5,33 +5,37 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
+from messages import listed, marked, tell
 from reports.chapters import findings as notes
 from reports.page.blocks import Block, Code, Prose, Section
+from reports.text import commas, sentences
 from reports.view.run import RunView, nested
 
-RESIDENT = (
+RESIDENT = marked(
     "Every block starts a fresh process of each arm. They stay resident while measured windows alternate "
     "between them, in "
     "an order drawn from a recorded seed, so that what disturbs the machine disturbs all of them."
 )
-SEQUENTIAL = (
+SEQUENTIAL = marked(
     "Every block starts a fresh process of each arm, one after another, in an order that changes from "
     "block to block. They "
     "were not resident together, so noise of the machine cancels less than with alternating windows."
 )
-METHOD = (
+METHOD = marked(
     "A window ends when all enqueued work is done. A block gives one number, the median of its paired log-ratios; the "
     "verdict is a t interval over blocks, held against the margin declared before the run. Warm-up lasts until a "
     "change-point search calls the {time} steady. All {steps} are kept, outliers too. GFLOP/s are the "
     "analytic cost of "
     "the network, the same count for every arm, over measured time."
 )
-LOOKS = (
+LOOKS = marked(
     "The run was to look {when} and to end at the first look that decides every comparison. Each look has a level of "
     "its own, which stands beside the interval: all together err no more often than one look at 95 %. A run that ends "
     "before a look, because its time is over, is judged there and then, at what earlier looks have left."
 )
-ORIGIN = "The report is built from the run's journal alone and adds no measurement: verdicts stand as recorded."
+ORIGIN = marked(
+    "The report is built from the run's journal alone and adds no measurement: verdicts stand as recorded."
+)
 
 
 def section(seen: RunView, stated: Iterable[str], timed: Iterable[str] | None, limits: Iterable[str]) -> Section:
@@ -48,18 +52,20 @@ def section(seen: RunView, stated: Iterable[str], timed: Iterable[str] | None, l
     if started:
         again = shlex.join(["python", "-m", "reports", "build", f"{notes.out(seen)}/{seen.run.path.name}"])
         blocks += [
-            Code(shlex.join(started.command), "The command of this run"),
-            Code(again, "This report again, from its journal"),
+            Code(shlex.join(started.command), tell("The command of this run")),
+            Code(again, tell("This report again, from its journal")),
         ]
     else:
-        blocks.append(Prose("Command: n/a, the journal's first line cannot be read."))
+        blocks.append(Prose(tell("Command: n/a, the journal's first line cannot be read.")))
     blocks += map(Prose, stated)
     if timed is not None:
         order = SEQUENTIAL if seen.bench("schedule") == "sequential" else RESIDENT
-        shared = METHOD.format(time=seen.unit.time, steps=seen.unit.steps)
-        blocks += map(Prose, [f"{order} {shared}", *looks(seen), *timed])
-    blocks += [Prose(ORIGIN), *(Prose(f"Limits. {told}") for told in [" ".join(limits)] if told)]
-    return Section("reproduce", "How to reproduce, method, limits", tuple(blocks))
+        shared = tell(METHOD, time=tell(seen.unit.time), steps=tell(seen.unit.steps))
+        blocks += map(Prose, [sentences(tell(order), shared), *looks(seen), *timed])
+    blocks.append(Prose(tell(ORIGIN)))
+    if told := sentences(*limits):
+        blocks.append(Prose(sentences(tell("Limits."), told)))
+    return Section("reproduce", tell("How to reproduce, method, limits"), tuple(blocks))
 
 
 def looks(seen: RunView) -> Iterable[str]:
@@ -70,7 +76,8 @@ def looks(seen: RunView) -> Iterable[str]:
     for part, one in declared.items():
         match nested(one, ("looks",)):
             case [*earlier, int(last)] if earlier and all(isinstance(look, int) for look in earlier):
-                blocks = f"{', '.join(map(str, earlier))} and {last} blocks"
-                told.append(f"after {blocks} ({part})" if part else f"after {blocks}")
+                blocks = tell("{counts} blocks", counts=listed([str(look) for look in (*earlier, last)]))
+                told.append(tell("after {blocks} ({part})", blocks=blocks, part=tell(part)) if part
+                            else tell("after {blocks}", blocks=blocks))
     if told:
-        yield LOOKS.format(when=", ".join(told))
+        yield tell(LOOKS, when=commas(told))

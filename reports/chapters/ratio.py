@@ -11,16 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from harness.record.events import Verdict
+from messages import marked, shown, tell, words
 from reports.chapters.verdicts import comes_in_cells, oriented
 from reports.page.blocks import Block, Section, Table, head
 from reports.page.data import Data
 from reports.page.figures import FigureMaker, numbered
 from reports.page.plotting import BAND, GRID, INK, MUTED, PAPER, Drawn, sheet
-from reports.text import Floats, Value, missing, number, tag, with_interval
+from reports.text import Floats, Value, missing, number, sentences, tag, with_interval
 from reports.view.run import RunView, is_self_check, paired_ratios
 from reports.view.words import level_words, margin_words, metric_words
 
-HALF = "middle half of its pairs"
+HALF = marked("middle half of its pairs")
 
 
 def blocks_of(view: RunView, verdict: Verdict, slow: str, fast: str) -> dict[int, tuple[float, float, float]]:
@@ -57,14 +58,13 @@ def ratio_forest(view: RunView, verdict: Verdict, beside: Sequence[float], narro
     slow, fast, ratio, low, high = oriented(verdict)
     rows = blocks_of(view, verdict, slow, fast)
     if not rows or ratio is None:
-        return "no block of this comparison was measured"
+        return tell("no block of this comparison was measured")
     figure, (axis,) = sheet(narrow, 1.25 + 0.24 * (len(rows) + 1))
-    data = Data(("of", "ratio", "from", "to", "what the ends are"))
+    data = Data(words("of", "ratio", "from", "to", "what the ends are"))
     for y, (block, (left, middle, right)) in enumerate(rows.items()):
-        name = f"block {block}{' (disturbed)' if block in view.dirty else ''}"
         # A block whose pairs are not recorded has no middle half.
-        half = (number(left, 5), number(right, 5), HALF) if left < right else ("", "", "")
-        data.bar(axis, (left, y), (right, y), name, number(middle, 5), *half)
+        half = (number(left, 5), number(right, 5), tell(HALF)) if left < right else ("", "", "")
+        data.bar(axis, (left, y), (right, y), block_name(view, block), number(middle, 5), *half)
         axis.plot([left, right], [y, y], color=MUTED, linewidth=1.2, solid_capstyle="butt")
         face = PAPER if block in view.dirty else MUTED
         axis.plot(middle, y, "o", markersize=5.5, color=MUTED, markerfacecolor=face, zorder=3)
@@ -73,27 +73,37 @@ def ratio_forest(view: RunView, verdict: Verdict, beside: Sequence[float], narro
     axis.plot([left, right], [bottom, bottom], color=INK, linewidth=2.2, solid_capstyle="butt")
     axis.plot(ratio, bottom, "D", color=INK, markersize=6.5)
     level = level_words(verdict.alpha, None) if low is not None and high is not None else ""
-    data.bar(axis, (left, bottom), (right, bottom), "all blocks", number(ratio, 5), *told_ends(low, high), level)
+    data.bar(axis, (left, bottom), (right, bottom), tell("all blocks"), number(ratio, 5), *told_ends(low, high), level)
     axis.axhline(len(rows) - 0.4, color=GRID, linewidth=0.8)
-    ticks = [f"block {block}{' (disturbed)' if block in view.dirty else ''}" for block in rows]
-    axis.set_yticks([*range(len(rows)), bottom], [*ticks, "all blocks"])
+    ticks = [block_name(view, block) for block in rows]
+    axis.set_yticks([*range(len(rows)), bottom], [*ticks, tell("all blocks")])
     axis.set_title(tag(metric_words(verdict.metric, None, verdict.precision), 22 if narrow else 44), loc="right")
     axis.grid(axis="y", visible=False)
     axis.set_ylim(len(rows) + 0.8, -0.6)
     within, note = frame(axis, view, (slow, fast), [*beside, *ends_of(view, verdict)], narrow)
     low_edge, high_edge = min(r[1] for r in rows.values()), max(r[1] for r in rows.values())
-    alt = (
-        f"Time of {view.label(slow)} divided by time of {view.label(fast)} is {with_interval(ratio, low, high)} over "
-        f"all blocks; block medians lie between {number(low_edge)} and {number(high_edge)}."
-    )
-    hollow = " Hollow: disturbed block." if view.dirty else ""
+    alt = tell(
+        "Time of {slow} divided by time of {fast} is {ratio} over all blocks; block medians lie between {low} and "
+        "{high}.", slow=view.label(slow), fast=view.label(fast), ratio=with_interval(ratio, low, high),
+        low=number(low_edge), high=number(high_edge),
+    )  # fmt: skip
+    hollow = tell("Hollow: disturbed block.") if view.dirty else ""
     return Drawn(
         figure,
         alt,
-        "Points: median of the paired ratios of a block; bars: the middle half of its pairs. Diamond: "
-        f"the verdict's ratio with its interval over blocks.{within}{hollow}{note}",
+        sentences(
+            tell("Points: median of the paired ratios of a block; bars: the middle half of its pairs. Diamond: the "
+                 "verdict's ratio with its interval over blocks."), within, hollow, note,
+        ),
         data,
-    )
+    )  # fmt: skip
+
+
+def block_name(view: RunView, block: int) -> str:
+    """A block, and whether it was disturbed."""
+    if block in view.dirty:
+        return tell("block {block} (disturbed)", block=block)
+    return tell("block {block}", block=block)
 
 
 def told_ends(low: float | None, high: float | None) -> tuple[str, str]:
@@ -113,9 +123,12 @@ def frame(axis: Axes, view: RunView, slots: tuple[str, str], ends: Sequence[floa
     margin = view.declared("margin")
     margin = margin if isinstance(margin, float) else None
     short = [tag(view.label(slot), 24 if narrow else 48) for slot in slots]
-    joint = "\n/ " if narrow and len("".join(short)) > 24 else " / "
-    axis.set_xlabel(f"time of {short[0]}{joint}time of {short[1]}")
-    within = f" The grey band is the declared margin of {margin_words(margin)} around 1." if margin else ""
+    if narrow and len("".join(short)) > 24:
+        axis.set_xlabel(tell("time of {one}\n/ time of {other}", one=short[0], other=short[1]))
+    else:
+        axis.set_xlabel(tell("time of {one} / time of {other}", one=short[0], other=short[1]))
+    band = tell("The grey band is the declared margin of {margin} around 1.", margin=margin_words(margin or 0))
+    within = band if margin else ""
     return within, frame_ratio(axis, min(ends), max(ends), margin)
 
 
@@ -128,18 +141,18 @@ def frame_ratio(axis: Axes, low: float, high: float, margin: float | None) -> st
         span = high - low
         note = ""
     else:
-        note = " 1 (equal) lies outside the axis."
-        words = "equal (1.0) lies this way"
+        note = tell("1 (equal) lies outside the axis.")
         left = low > 1
         axis.annotate(
-            f"\N{LEFTWARDS ARROW} {words}" if left else f"{words} \N{RIGHTWARDS ARROW}",
+            tell("\N{LEFTWARDS ARROW} equal (1.0) lies this way") if left
+            else tell("equal (1.0) lies this way \N{RIGHTWARDS ARROW}"),
             (0.005 if left else 0.995, 1.01),
-            xycoords="axes fraction",
+            xycoords="axes fraction",  # English
             ha="left" if left else "right",
             va="bottom",
             color=MUTED,
             fontsize=8,
-        )
+        )  # fmt: skip
     if margin:
         axis.axvspan(1 / (1 + margin), 1 + margin, color=BAND, zorder=0, linewidth=0)
     axis.axvline(1, color=MUTED, linewidth=0.9, linestyle=(0, (4, 2)))
@@ -155,10 +168,11 @@ def section(seen: RunView, figures: FigureMaker, by_cell: Iterable[Block] = ()) 
         return None
     cells = bool(seen.unit.cell)
     recorded = Table(
-        "Verdicts as recorded, time A / time B",
-        head("metric", *(("cell",) if cells else ()), "A", "B", "ratio", "ratio of means", "blocks", "word"),
+        tell("Verdicts as recorded, time A / time B"),
+        head(tell("metric"), *(words("cell") if cells else ()), "A", "B",
+             *words("ratio", "ratio of means", "blocks", "word")),
         tuple(recorded_row(seen, one) for one in found),
-    )
+    )  # fmt: skip
     drawn = [verdict for verdict in found if worth_drawing(seen, verdict, found)]
     ends: dict[tuple[str, str], list[float]] = {}
     for verdict in drawn:
@@ -168,7 +182,7 @@ def section(seen: RunView, figures: FigureMaker, by_cell: Iterable[Block] = ()) 
         for number, verdict in enumerate(found)
         if verdict in drawn
     )
-    title = "The ratio, cell by cell" if cells else "The ratio, block by block"
+    title = tell("The ratio, cell by cell") if cells else tell("The ratio, block by block")
     return Section("ratio", title, (*by_cell, *by_block, recorded))
 
 
@@ -183,15 +197,15 @@ def worth_drawing(seen: RunView, verdict: Verdict, found: Sequence[Verdict]) -> 
 def recorded_row(seen: RunView, verdict: Verdict) -> tuple[Value, ...]:
     """A verdict exactly as the journal holds it."""
     ratio = with_interval(verdict.ratio, verdict.ci_low, verdict.ci_high)
-    reason = verdict.reason or "none recorded"
-    mean = Value(f"{verdict.mean_ratio:.3f}") if verdict.mean_ratio is not None else missing("none recorded")
+    reason = shown(verdict.reason) if verdict.reason else tell("none recorded")
+    mean = Value(f"{verdict.mean_ratio:.3f}") if verdict.mean_ratio is not None else missing(tell("none recorded"))
     return (
         Value(metric_words(verdict.metric, None, verdict.precision)),
-        *((Value(verdict.cell or "all"),) if seen.unit.cell else ()),
+        *((Value(verdict.cell or tell("all")),) if seen.unit.cell else ()),
         Value(seen.label(verdict.arm_a), slot=verdict.arm_a),
         Value(seen.label(verdict.arm_b), slot=verdict.arm_b),
         Value(ratio) if verdict.ratio is not None else missing(reason),
         mean,
         Value(str(verdict.blocks)),
-        Value(verdict.word, verdict.reason),
+        Value(verdict.word, shown(verdict.reason) if verdict.reason else verdict.reason),
     )

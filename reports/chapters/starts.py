@@ -9,29 +9,36 @@ from itertools import combinations
 import numpy as np
 
 from harness.record.events import WorkerStarted
-from messages import plural
-from reports.chapters.key_figures import NO_WORKER, arm_rows
+from messages import marked, plural, tell, words
+from reports.chapters.key_figures import CACHES, NO_WORKER, WITH_CACHE, arm_rows
 from reports.page.blocks import Section, Table, head, present, table_of
 from reports.page.data import Data
 from reports.page.figures import FigureMaker
 from reports.page.plotting import MUTED, PAPER, SERIES, Drawn, legend_above, sheet
-from reports.text import Value, duration, missing, tick
+from reports.text import Value, duration, missing, semicolons, tick
 from reports.view.run import ArmView, RunView, by_cache, start_up_ns
 from reports.view.words import Unit
 
+# Stands for the name of the last stage, which is the unit's.
+FIRST = ""
 # Stage of a start, the worker's field that holds its time, face strength and hatch of its bar.
 STAGES = (
-    ("launch", "spawn_ns", 0.2, ""),
-    ("import", "import_ns", 0.42, "////"),
-    ("build", "build_ns", 0.68, "\\\\\\\\"),
-    ("first {step}", "first_step_ns", 1.0, ""),
+    (marked("launch"), "spawn_ns", 0.2, ""),
+    (marked("import"), "import_ns", 0.42, "////"),
+    (marked("build"), "build_ns", 0.68, "\\\\\\\\"),
+    (FIRST, "first_step_ns", 1.0, ""),
 )
+
+
+def stage_name(name: str, unit: Unit) -> str:
+    """What a stage is called."""
+    return tell(unit.first if name == FIRST else name)
 
 
 def section(seen: RunView, figures: FigureMaker) -> Section:
     """What starting costs, and when it has paid off where there are arms to compare."""
     drawn = figures.make("cold-start", partial(stacked, seen))
-    return Section("cold-start", "Cold start", present(drawn, cold_start(seen), break_even(seen)))
+    return Section("cold-start", tell("Cold start"), present(drawn, cold_start(seen), break_even(seen)))
 
 
 def cold_start(view: RunView) -> Table:
@@ -40,9 +47,10 @@ def cold_start(view: RunView) -> Table:
     def rows(arm: ArmView) -> list[tuple[Value, ...]]:
         return [start_row(state, workers) for state, workers in by_cache(arm.starts).items()]
 
-    stages = (name.format(step=view.unit.step) for name, *_ in STAGES)
-    found = arm_rows(view, rows, *[missing(NO_WORKER)] * 6)
-    return Table("Starting a process, medians", head("arm", "compile cache", *stages, "in all"), found)
+    stages = (stage_name(name, view.unit) for name, *_ in STAGES)
+    found = arm_rows(view, rows, *[missing(tell(NO_WORKER))] * 6)
+    heads = head(*words("arm", "compile cache"), *stages, tell("in all"))
+    return Table(tell("Starting a process, medians"), heads, found)
 
 
 def start_row(state: str, workers: Sequence[WorkerStarted]) -> tuple[Value, ...]:
@@ -51,7 +59,8 @@ def start_row(state: str, workers: Sequence[WorkerStarted]) -> tuple[Value, ...]
     def median(values: Sequence[int]) -> Value:
         return Value(duration(float(np.median(values))))
 
-    cache = missing("the backend cannot tell") if state == "unknown" else Value(state, plural(len(workers), "start"))
+    cache = (missing(tell("the backend cannot tell")) if state == "unknown"
+             else Value(tell(CACHES[state]), plural(len(workers), "start")))  # fmt: skip
     return (
         cache,
         *(median([getattr(worker, field) for worker in workers]) for _, field, *_ in STAGES),
@@ -65,8 +74,8 @@ def break_even(view: RunView) -> Table | None:
     for one, other in view.compared or combinations(view.arms, 2):
         for state in ("cold", "warm", "unknown"):
             rows += break_even_row(view, one, other, state)
-    names = ("arms", "compile cache", "start of the first", "start of the second", "break-even")
-    caption = f"Break-even: {view.unit.steps} after which the slower starter has caught up"
+    names = words("arms", "compile cache", "start of the first", "start of the second", "break-even")
+    caption = tell("Break-even: {steps} after which the slower starter has caught up", steps=tell(view.unit.steps))
     return table_of(caption, names, rows)
 
 
@@ -81,12 +90,13 @@ def break_even_row(view: RunView, one: ArmView, other: ArmView, state: str) -> l
     if not any(state in group for group in groups):
         return []
     starts = [group.get(state) or (group.get("unknown") if set(group) == {"unknown"} else None) for group in groups]
-    label = (Value(f"{one.label} against {other.label}"), Value(state))
+    label = Value(tell("{one} against {other}", one=one.label, other=other.label)), Value(tell(CACHES[state]))
     cells = [
-        Value(duration(cost_ns(workers))) if workers else missing("no such start was recorded") for workers in starts
+        Value(duration(cost_ns(workers))) if workers else missing(tell("no such start was recorded"))
+        for workers in starts
     ]
     if not starts[0] or not starts[1] or not one.step_ns.size or not other.step_ns.size:
-        return [(*label, *cells, missing(f"a start or a {view.unit.time} is missing"))]
+        return [(*label, *cells, missing(tell("a start or a {time} is missing", time=tell(view.unit.time))))]
     s_one, s_other = float(np.median(one.step_ns)), float(np.median(other.step_ns))
     c_one, c_other = cost_ns(starts[0]), cost_ns(starts[1])
     return [(*label, *cells, catch_up(one, other, c_one - c_other, s_other - s_one, view.unit))]
@@ -101,25 +111,27 @@ def catch_up(one: ArmView, other: ArmView, dearer_ns: float, saved_ns: float, un
     """n* in words, from how much dearer `one` starts and how much it saves per step."""
     if dearer_ns * saved_ns <= 0:
         ahead = one if dearer_ns < 0 or (dearer_ns == 0 and saved_ns > 0) else other
-        return Value("at once", f"{ahead.label} starts sooner and is no slower per {unit.step}")
+        note = tell("{arm} starts sooner and is no slower per {step}", arm=ahead.label, step=tell(unit.step))
+        return Value(tell("at once"), note)
     steps = dearer_ns / saved_ns
     dear = one if dearer_ns > 0 else other
-    return Value(f"{plural(int(np.ceil(steps)), unit.step)}", f"from then on {dear.label} is ahead")
+    return Value(unit.counted(int(np.ceil(steps))), tell("from then on {arm} is ahead", arm=dear.label))
 
 
 def stacked(view: RunView, narrow: bool) -> Drawn | str:
     """Stacked start-up times by arm and state of the compile cache."""
     rows = [(arm, state, workers) for arm in view.arms for state, workers in by_cache(arm.starts).items()]
     if not rows:
-        return "no measuring process got as far as its first step"
+        return tell(NO_WORKER)
     if not any(start_up_ns(worker) > 0 for _, _, workers in rows for worker in workers):
-        return "no start took any time"
+        return tell("no start took any time")
     figure, (axis,) = sheet(narrow, 1.1 + 0.36 * len(rows))
     messages, totals = [], []
-    data = Data(("start", "stage", "time, median"))
+    data = Data(words("start", "stage", "time, median"))
     for y, (arm, state, workers) in enumerate(rows):
         left = 0.0
-        start = f"{arm.label}, {state} cache" if state != "unknown" else arm.label
+        start = (tell("{arm}, {cache}", arm=arm.label, cache=tell(WITH_CACHE[state])) if state != "unknown"
+                 else arm.label)  # fmt: skip
         for stage, field, alpha, hatch in STAGES:
             seconds = float(np.median([getattr(worker, field) for worker in workers])) / 1e9
             axis.barh(
@@ -133,31 +145,39 @@ def stacked(view: RunView, narrow: bool) -> Drawn | str:
                 edgecolor=PAPER,
                 hatch=hatch,
             )
-            data.bar(axis, (left, y - 0.31), (left + seconds, y + 0.31), start, stage.format(step=view.unit.step),
+            data.bar(axis, (left, y - 0.31), (left + seconds, y + 0.31), start, stage_name(stage, view.unit),
                      duration(seconds * 1e9))  # fmt: skip
             left += seconds
         totals.append(left)
-        messages.append(f"{start} {duration(left * 1e9)}")
-        axis.annotate(duration(left * 1e9), (left, y), (4, 0), textcoords="offset points", va="center", fontsize=8.5)
+        messages.append(tell("{start} {time}", start=start, time=duration(left * 1e9)))
+        axis.annotate(duration(left * 1e9), (left, y), (4, 0), textcoords="offset points",  # English
+                      va="center", fontsize=8.5)
     for name, _, alpha, hatch in STAGES:
-        axis.barh(0, 0, color=MUTED, alpha=alpha, edgecolor=PAPER, label=name.format(step=view.unit.step), hatch=hatch)
-    joint = "\n" if narrow else ", "
+        axis.barh(0, 0, color=MUTED, alpha=alpha, edgecolor=PAPER, label=stage_name(name, view.unit), hatch=hatch)
     axis.set_yticks(
         range(len(rows)),
         [
-            f"{tick(arm.label, narrow)}{joint}{state} cache" if state != "unknown" else tick(arm.label, narrow)
+            beside(tick(arm.label, narrow), tell(WITH_CACHE[state]), narrow) if state != "unknown"
+            else tick(arm.label, narrow)
             for arm, state, _ in rows
         ],
-    )
+    )  # fmt: skip
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlim(0, max(totals) * (1.3 if narrow else 1.14))
     axis.grid(axis="y", visible=False)
-    axis.set_xlabel(f"seconds {'' if narrow else 'from launch '}to the end of the first {view.unit.step}")
+    first = tell(view.unit.first)
+    axis.set_xlabel(tell("seconds to the end of the {first}", first=first) if narrow
+                    else tell("seconds from launch to the end of the {first}", first=first))  # fmt: skip
     legend_above(figure, axis, 2 if narrow else 4)
     return Drawn(
         figure,
-        f"Median time to the end of the first {view.unit.step}: {'; '.join(messages)}.",
-        "Medians over the starts of each kind. A cold cache holds no compiled operator; with a warm one nothing is "
-        "compiled.",
+        tell("Median time to the end of the {first}: {starts}.", first=first, starts=semicolons(messages)),
+        tell("Medians over the starts of each kind. A cold cache holds no compiled operator; with a warm one nothing "
+             "is compiled."),
         data,
-    )
+    )  # fmt: skip
+
+
+def beside(arm: str, cache: str, narrow: bool) -> str:
+    """A start beside an axis: on two lines on a phone."""
+    return tell("{arm}\n{cache}", arm=arm, cache=cache) if narrow else tell("{arm}, {cache}", arm=arm, cache=cache)

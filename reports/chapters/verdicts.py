@@ -6,10 +6,9 @@ import math
 from collections import Counter
 
 from harness.record.events import SELF_CHECK, BlockState, DatasetRecorded, Verdict
-from impls.recipe.precision import WORDS
-from messages import plural
+from messages import plural, shown, tell
 from reports.page.blocks import Part, VerdictCard
-from reports.text import DASH, number, percent, sentence, with_interval
+from reports.text import DASH, commas, number, percent, semicolons, sentence, with_interval
 from reports.view.run import RunView, is_self_check
 from reports.view.words import (
     batch_words,
@@ -18,8 +17,10 @@ from reports.view.words import (
     level_words,
     look_words,
     margin_words,
+    metric_name,
     outcome,
     pair_words,
+    precision_words,
     reason_words,
     turned,
 )
@@ -30,12 +31,18 @@ TONES = {"A-faster": "decided", "B-faster": "decided", "equivalent": "even", "in
 
 def per_what(view: RunView, kind: str | None, cell: str | None) -> str | None:
     """What windows of a kind compare, in words; None where that is not known."""
-    said = view.unit.per.get(kind or "")
-    if said is None or not comes_in_cells(view, kind):
+    known = view.unit.per.get(kind or "")
+    if known is None:
+        return None
+    said = tell(known)
+    if not comes_in_cells(view, kind):
         return said
-    batch = f"{said} of {plural(view.batch_size, 'image')}" if view.batch_size else said
-    several = f"{plural(len(view.cells), 'cell')}" if view.cells else "all cells"
-    return f"{batch}, {cell_words(cell) if cell is not None else f'geometric mean over {several}'}"
+    if view.batch_size:
+        said = tell("{per} of {images}", per=said, images=plural(view.batch_size, "image"))
+    if cell is not None:
+        return commas([said, cell_words(cell)])
+    several = plural(len(view.cells), "cell") if view.cells else tell("all cells")
+    return commas([said, tell("geometric mean over {cells}", cells=several)])
 
 
 def ranked(view: RunView) -> list[Verdict]:
@@ -79,7 +86,8 @@ def noise_floor(view: RunView, verdict: Verdict) -> str | None:
         same = check.metric == verdict.metric + SELF_CHECK and check.cell == verdict.cell
         if is_self_check(check) and same and check.arm_a == verdict.arm_a:
             width = half_width(check)
-            return f"Noise floor of this machine, from the arm against itself: {width}" if width else None
+            return (tell("Noise floor of this machine, from the arm against itself: {width}", width=width) if width
+                    else None)  # fmt: skip
     return None
 
 
@@ -112,8 +120,8 @@ def facing(verdict: Verdict, turned: bool) -> tuple[float, float, float]:
 def card(view: RunView, verdict: Verdict) -> VerdictCard:
     """One verdict as a card."""
     slow, fast, ratio, low, high = oriented(verdict)
-    what = per_what(view, verdict.kind, verdict.cell) or f"in {verdict.metric}"
-    what += f", {WORDS[verdict.precision]}" if verdict.precision else ""
+    per = per_what(view, verdict.kind, verdict.cell) or tell("in {metric}", metric=metric_name(verdict.metric))
+    what = commas(part for part in (per, precision_words(verdict.precision)) if part)
     detail = is_detail(view, verdict)
     a, b = Part(view.label(verdict.arm_a), verdict.arm_a), Part(view.label(verdict.arm_b), verdict.arm_b)
     said = outcome(verdict.word, a, b, verdict.ratio, verdict.ci_low, verdict.ci_high, what, same_name(view, verdict))
@@ -124,7 +132,8 @@ def card(view: RunView, verdict: Verdict) -> VerdictCard:
     elif verdict.word == "inconclusive" and same_name(view, verdict):
         figure = "\N{ALMOST EQUAL TO}"
     more = verdict.further_blocks
-    blocks = f"To decide it, about {plural(more, 'further block')} would be needed" if more else None
+    blocks = (tell("To decide it, about {blocks} would be needed", blocks=plural(more, "further block")) if more
+              else None)  # fmt: skip
     main = verdict.kind == view.unit.windows and not detail
     facts = (
         evidence(view, verdict, slow, fast, ratio, low, high),
@@ -142,7 +151,7 @@ def card(view: RunView, verdict: Verdict) -> VerdictCard:
         figure,
         headline,
         tuple(sentence(fact) for fact in facts if fact),
-        sentence(verdict.next_action) if verdict.next_action else None,
+        sentence(shown(verdict.next_action)) if verdict.next_action else None,
         verdict.word,
         TONES.get(verdict.word, "refused"),
         is_minor(view, verdict),
@@ -153,22 +162,26 @@ def cells(view: RunView, verdict: Verdict) -> str | None:
     """What a cell is, where a verdict covers all of them."""
     if not over_cells(view, verdict) or not view.cells:
         return None
-    return f"A cell is {view.unit.cell}: {', '.join(view.cells)}"
+    return tell("A cell is {what}: {cells}", what=tell(view.unit.cell), cells=commas(view.cells))
 
 
 def evidence(
     view: RunView, verdict: Verdict, above: str, below: str, ratio: float | None, low: float | None, high: float | None
 ) -> str:
     """The ratio with its interval, blocks, pairs and margin."""
-    what = f"Time of {view.label(above)} / time of {view.label(below)}"
-    pairs = pairs_per_block(view, verdict)
-    blocks = plural(verdict.blocks, "block") + (f" of {pairs}" if pairs else "")
+    what = tell("Time of {slow} / time of {fast}", slow=view.label(above), fast=view.label(below))
+    pairs, blocks = pairs_per_block(view, verdict), plural(verdict.blocks, "block")
+    if pairs:
+        blocks = tell("{blocks} of {pairs}", blocks=blocks, pairs=pairs)
     margin, alpha = (value if isinstance(value, float) else None for value in map(view.declared, ("margin", "alpha")))
     if ratio is None:
-        return f"{what}: no ratio recorded, {blocks}"
-    within = f"; declared margin {margin_words(margin)}" if margin is not None else ""
+        return tell("{what}: no ratio recorded, {blocks}", what=what, blocks=blocks)
     level = level_words(verdict.alpha, verdict.look_alpha or alpha, look_words(verdict))
-    return f"{what}: {with_interval(ratio, low, high)}, {level} over {blocks}{within}"
+    found = tell("{what}: {ratio}, {interval} over {blocks}", what=what, ratio=with_interval(ratio, low, high),
+                 interval=level, blocks=blocks)  # fmt: skip
+    if margin is None:
+        return found
+    return semicolons([found, tell("declared margin {margin}", margin=margin_words(margin))])
 
 
 def pairs_per_block(view: RunView, verdict: Verdict) -> str | None:
@@ -179,7 +192,8 @@ def pairs_per_block(view: RunView, verdict: Verdict) -> str | None:
     if not sizes:
         return None
     several = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}{DASH}{sizes[-1]}"
-    return f"{several} pair{'' if several == '1' else 's'}{' per cell' if over_cells(view, verdict) else ''}"
+    pairs = tell("{several} pair", several=several) if several == "1" else tell("{several} pairs", several=several)
+    return tell("{pairs} per cell", pairs=pairs) if over_cells(view, verdict) else pairs
 
 
 def means(verdict: Verdict, above: str) -> str | None:
@@ -188,13 +202,15 @@ def means(verdict: Verdict, above: str) -> str | None:
     if mean is None or not math.isfinite(mean) or mean <= 0:
         return None
     mean = mean if above == verdict.arm_a else 1 / mean
-    return f"Ratio of mean times, spikes included: {mean:.3f}"
+    return tell("Ratio of mean times, spikes included: {ratio}", ratio=f"{mean:.3f}")
 
 
 def certainty(verdict: Verdict) -> str | None:
     """The exact sign-flip p-value, where the run has one."""
     p = verdict.sign_flip_p
-    return f"Exact sign-flip test: p = {number(p, 2)}" if p is not None and math.isfinite(p) else None
+    if p is None or not math.isfinite(p):
+        return None
+    return tell("Exact sign-flip test: p = {p}", p=number(p, 2))
 
 
 def same_name(view: RunView, verdict: Verdict) -> bool:
@@ -208,17 +224,22 @@ def same_arm(view: RunView, verdict: Verdict) -> str | None:
     if not same_name(view, verdict):
         return None
     width = half_width(verdict)
-    floor = f": half of the interval's width, {width}, is this machine's noise floor" if width else ""
-    return f"This is the same arm twice (A/A), so any difference is noise{floor}"
+    if width:
+        return tell("This is the same arm twice (A/A), so any difference is noise: half of the interval's width, "
+                    "{width}, is this machine's noise floor", width=width)  # fmt: skip
+    return tell("This is the same arm twice (A/A), so any difference is noise")
 
 
 def setting(view: RunView) -> str:
     """Where and with what it was measured: device, preset, batch, data."""
-    parts: list[str | None] = [" and ".join(device.upper() for device in view.devices) or None]
+    parts: list[str | None] = [tell(" and ").join(device.upper() for device in view.devices) or None]
     preset, batch, run = view.setting("preset"), batch_words(view.batch_sizes), view.run
     data = run.last(DatasetRecorded)
-    own = f"pair {view.pair.name}" if view.pair else None
-    parts += [own or (f"preset {preset}" if preset else None), batch, data.name if data else None]
+    own = tell("pair {name}", name=view.pair.name) if view.pair else None
+    parts += [own or (tell("preset {name}", name=preset) if preset else None), batch, data.name if data else None]
     dirty = sum(1 for state in run.of(BlockState) if state.dirty)
-    parts.append(f"{plural(dirty, 'disturbed block')} (kept and flagged)" if dirty else None)
-    return "Measured on " + ", ".join(part for part in parts if part) if any(parts) else "Setting not recorded"
+    if dirty:
+        parts.append(tell("{blocks} (kept and flagged)", blocks=plural(dirty, "disturbed block")))
+    if not any(parts):
+        return tell("Setting not recorded")
+    return tell("Measured on {setting}", setting=commas(part for part in parts if part))

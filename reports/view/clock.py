@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise, takewhile
 
-from harness.record.events import BlockState, Event, MonitorState, Resumed, RunStarted, Window
-from messages import plural
+from harness.record.events import Event, MonitorState, Resumed, RunStarted, Window
+from messages import marked
 from reports.view.run import RunView, view
 
 # Threads stamp their lines before they write them, so that stamps step back a little at any time.
@@ -43,13 +43,11 @@ def of_one_boot(seen: RunView) -> RunView:
     heads = [e for part in parts[:number] for e in part if isinstance(e, RunStarted | MonitorState)]
     stamps = [event.t_ns for event in parts[number] if event.t_ns]
     part = view(replace(seen.run, events=(*heads, *parts[number])), seen.unit, seen, seen.alone)
-    restarts = plural(len(parts) - 1, "restart")
     return replace(
         part,
         t0_ns=min(stamps, default=0),
-        origin=seen.origin if number == 0 else "the run went on after a restart",
-        restarted=f"The machine was restarted while the run was interrupted ({restarts}), and its clock began anew: "
-        f"time axes show one part without a restart, with {blocks_in(parts[number])}.",
+        origin=seen.origin if number == 0 else marked("the run went on after a restart"),
+        restarts=len(parts) - 1,
     )
 
 
@@ -57,23 +55,3 @@ def span_ns(events: Sequence[Event]) -> int:
     """From the first stamp to the last."""
     stamps = [event.t_ns for event in events if event.t_ns]
     return max(stamps, default=0) - min(stamps, default=0)
-
-
-def blocks_in(events: Sequence[Event]) -> str:
-    """The blocks that these events measured, in words."""
-    found = sorted({event.block for event in events if isinstance(event, BlockState | Window)})
-    if not found:
-        return "no block"
-    runs: list[list[int]] = []
-    for block in found:
-        if runs and block == runs[-1][-1] + 1:
-            runs[-1].append(block)
-        else:
-            runs.append([block])
-    words = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
-    return f"block{'s' if len(found) > 1 else ''} {', '.join(words)}"
-
-
-def restarted(view: RunView) -> str:
-    """What a caption adds where the time axis shows a part of the run."""
-    return f" {view.restarted}" if view.restarted else ""

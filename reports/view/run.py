@@ -27,7 +27,8 @@ from harness.record.events import (
     WorkerStarted,
 )
 from harness.record.run import RecordedRun, SomeEvent
-from reports.text import Floats
+from messages import marked, plural, tell
+from reports.text import Floats, commas
 from reports.view.words import STEPS, Unit
 
 View = TypeVar("View")
@@ -136,7 +137,7 @@ class RunView:
         alone: whether the run times nothing else.
         origin: what happened at `t0_ns`, in words.
         part: which part of a run this is; of the whole run, the first.
-        restarted: which part of a run this is that a restart of the machine cut in two, as a sentence; else "".
+        restarts: how often the machine was restarted, of a part of a run that this cut in two; else 0.
     """
 
     run: RecordedRun
@@ -144,8 +145,8 @@ class RunView:
     t0_ns: int
     unit: Unit = STEPS
     alone: bool = True
-    origin: str = "the start of the run"
-    restarted: str = ""
+    origin: str = marked("the start of the run")
+    restarts: int = 0
     part: PartName = ""
 
     def peak(self, of: ArmView) -> Peak | None:
@@ -165,7 +166,20 @@ class RunView:
     @property
     def no_cost(self) -> str:
         """Why it is not."""
-        return "nobody has counted the operations of a pair" if self.pair else "the cost of a step was not recorded"
+        if self.pair:
+            return tell("nobody has counted the operations of a pair")
+        return tell("the cost of a step was not recorded")
+
+    @property
+    def restarted(self) -> str:
+        """Which part of a run this is that a restart of the machine cut in two, as a sentence; else ""."""
+        if not self.restarts:
+            return ""
+        return tell(
+            "The machine was restarted while the run was interrupted ({restarts}), and its clock began anew: time axes "
+            "show one part without a restart, with {blocks}.",
+            restarts=plural(self.restarts, "restart"), blocks=blocks_in(self.run.events),
+        )  # fmt: skip
 
     @cached_property
     def pair(self) -> PairRecorded | None:
@@ -274,6 +288,23 @@ def view(
     )
     stamps = [event.t_ns for event in run.events if event.t_ns]
     return RunView(run, arms, whole.t0_ns if whole else min(stamps, default=0), unit, alone, part=part)
+
+
+def blocks_in(events: Sequence[Event]) -> str:
+    """The blocks that these events measured, in words."""
+    found = sorted({event.block for event in events if isinstance(event, BlockState | Window)})
+    if not found:
+        return tell("no block")
+    runs: list[list[int]] = []
+    for block in found:
+        if runs and block == runs[-1][-1] + 1:
+            runs[-1].append(block)
+        else:
+            runs.append([block])
+    said = commas(
+        str(run[0]) if len(run) == 1 else tell("{low} to {high}", low=run[0], high=run[-1]) for run in runs
+    )
+    return tell("blocks {blocks}", blocks=said) if len(found) > 1 else tell("block {blocks}", blocks=said)
 
 
 def batch_sizes(declared: Any, experiment: Any, part: PartName, unit: Unit) -> dict[str, int]:

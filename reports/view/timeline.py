@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
@@ -11,12 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.record.events import Epoch, Losses, Sample, WarmUp, Window, WorkerStarted
+from messages import marked, tell
 from reports.text import Floats
 from reports.view.run import ArmView, RunView, remembered
 
-STARTING, WARMING, STEPWISE, FREE = "starting", "warm-up", "stepwise window", "free window"
-EPOCH, PARITY = "epoch", "parity check"
-BATCH, SWEEP = "whole batch", "other batch size"
+# Phases, and what else a lane says of one: messages, told where they are shown.
+STARTING, WARMING = marked("starting"), marked("warm-up")
+STEPWISE, FREE = marked("stepwise window"), marked("free window")
+EPOCH, PARITY = marked("epoch"), marked("parity check")
+BATCH, SWEEP = marked("whole batch"), marked("other batch size")
+ROLES = marked("parity"), marked("cold-start")
+IMAGES = marked("{n} images")
+LOADERS = {"resident": marked("resident data"), "native": marked("native data")}
 PHASES = {"stepwise": STEPWISE, "free": FREE, "sample": BATCH, "sweep": SWEEP}
 CPU_KEYS = ("cpu_percent", "utilisation_percent")
 LOADER_MIN_NS = 1_000_000
@@ -57,13 +64,36 @@ class Lane:
 
 
 @dataclass(frozen=True)
+class Doing:
+    """What an arm was doing in an interval, and for how much of it."""
+
+    arm: str
+    phase: str
+    detail: str
+    share: float
+
+    @property
+    def words(self) -> str:
+        """Who was in which phase."""
+        if self.detail:
+            return tell("{arm}: {phase} ({detail})", arm=self.arm, phase=tell(self.phase),
+                        detail=detail_words(self.detail))  # fmt: skip
+        return tell("{arm}: {phase}", arm=self.arm, phase=tell(self.phase))
+
+    @property
+    def measured(self) -> str:
+        """The same with the share of the interval."""
+        return tell("{doing}, {share}", doing=self.words, share=f"{min(self.share, 1) * 100:.0f} %")
+
+
+@dataclass(frozen=True)
 class Trough:
     """A stretch of low load: its mean in per cent, and the phases that overlap it, the longest first."""
 
     start_ns: int
     end_ns: int
     load_percent: float
-    doing: tuple[str, ...]
+    doing: tuple[Doing, ...]
 
 
 @remembered
@@ -96,7 +126,7 @@ def lane(arm: ArmView) -> Lane:
     for window in arm.of(Window):
         add(PHASES[window.kind], window.start_ns, window.end_ns, window_detail(window))
     for epoch in arm.of(Epoch):
-        add(EPOCH, epoch.start_ns, epoch.end_ns, f"{epoch.loader} data")
+        add(EPOCH, epoch.start_ns, epoch.end_ns, LOADERS[epoch.loader])
     start_ns, end_ns = np.array(starts, dtype=np.float64), np.array(ends, dtype=np.float64)
     order = np.argsort(start_ns, kind="stable")
     latest_ns = np.maximum.accumulate(end_ns[order])
@@ -106,8 +136,14 @@ def lane(arm: ArmView) -> Lane:
 def window_detail(window: Window) -> str:
     """What tells a window from others of its phase: the batch size that it tries, or its cell."""
     if window.kind == "sweep":
-        return f"{window.images} images" if window.images else ""
+        return IMAGES.format(n=window.images) if window.images else ""
     return window.cell or ""
+
+
+def detail_words(detail: str) -> str:
+    """The same, or what is told of other phases, as people read it."""
+    images = re.fullmatch(IMAGES.format(n=r"(\d+)"), detail)
+    return tell(IMAGES, n=images[1]) if images else tell(detail)
 
 
 @remembered
@@ -165,23 +201,26 @@ def troughs(view: RunView) -> list[Trough]:
         # A sample tells of the time since the one before it.
         start, end = int(stamps[max(first - 1, 0)]), int(stamps[after - 1])
         if end > start:
-            found.append(Trough(start, end, float(np.mean(load[first:after])), doing(view, start, end)))
+            found.append(Trough(start, end, float(np.mean(load[first:after])), done(view, start, end)))
     return sorted(found, key=lambda t: -(usual - t.load_percent) * (t.end_ns - t.start_ns))
 
 
 def doing(view: RunView, start_ns: int, end_ns: int) -> tuple[str, ...]:
     """Who was in which phase during an interval, with the share of the interval, the largest first."""
-    shares: dict[str, float] = {}
+    return tuple(one.measured for one in done(view, start_ns, end_ns))
+
+
+def done(view: RunView, start_ns: int, end_ns: int) -> tuple[Doing, ...]:
+    """The same, not yet in words."""
+    found = []
     for arm in view.arms:
         held = lane(arm)
         some = held.within(start_ns, end_ns)
         overlaps = np.minimum(held.end_ns[some], end_ns) - np.maximum(held.start_ns[some], start_ns)
         sums = np.bincount(held.sort[some], np.maximum(overlaps, 0), len(held.what))
         for (phase, detail), overlap in zip(held.what, sums, strict=True):
-            words = f"{arm.label}: {phase}{f' ({detail})' if detail else ''}"
-            shares[words] = float(overlap) / (end_ns - start_ns)
-    ordered = sorted(shares.items(), key=lambda item: -item[1])
-    return tuple(f"{words}, {min(share, 1) * 100:.0f} %" for words, share in ordered if share >= 0.02)[:3]
+            found.append(Doing(arm.label, phase, detail, float(overlap) / (end_ns - start_ns)))
+    return tuple(one for one in sorted(found, key=lambda one: -one.share) if one.share >= 0.02)[:3]
 
 
 def alternation(view: RunView) -> tuple[int, int] | None:
