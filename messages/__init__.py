@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from messages.recognise import Reader
 
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -190,55 +193,15 @@ def _catalogue(chosen: Language) -> dict[str, str]:
 
 
 PLACE = re.compile(r"\{(\w+)\}")
-# A form with fewer letters of its own would be found in anything; one of a count is short and begins with it.
-FEWEST_LETTERS = 8
-COUNTED = re.compile(r"\{n\} [a-z]+( [a-z]+)*")
 
 
 def _said_again(text: str, chosen: Language) -> str:
-    known = _catalogue(chosen)
-    if text in known:
-        return known[text]
-    for form, foreign in _forms(chosen):
-        found = form(text)
-        if found is not None:
-            return foreign.format(**{name: _said_again(value, chosen) for name, value in found.items()})
-    for joint in (". ", "; ", ": "):
-        if joint in text:
-            return joint.join(_said_again(piece, chosen) for piece in text.split(joint))
-    return text
+    return _forms(chosen).again(text)
 
 
 @cache
-def _forms(chosen: Language) -> list[tuple[Callable[[str], dict[str, str] | None], str]]:
-    """What recognises a message with places, and its translation; those with most letters of their own first."""
-    found = []
-    for message, foreign in _catalogue(chosen).items():
-        letters = sum(map(str.isalpha, PLACE.sub("", message)))
-        if PLACE.search(message) and (letters >= FEWEST_LETTERS or COUNTED.fullmatch(message)):
-            found.append((letters, _recogniser(message), foreign))
-    return [(form, foreign) for _, form, foreign in sorted(found, key=lambda one: -one[0])]
+def _forms(chosen: Language) -> Reader:
+    """What recognises messages of this language; an English run needs none of it."""
+    from messages.recognise import Reader
 
-
-def _recogniser(message: str) -> Callable[[str], dict[str, str] | None]:
-    pieces, seen, at = [], set[str](), 0
-    for place in PLACE.finditer(message):
-        pieces.append(re.escape(_plain(message[at : place.start()])))
-        kind = r"[\d\u202f\u2212]+" if place[1] == "n" else ".+?"
-        pieces.append(f"(?P={place[1]})" if place[1] in seen else f"(?P<{place[1]}>{kind})")
-        seen.add(place[1])
-        at = place.end()
-    pieces.append(re.escape(_plain(message[at:])))
-    form = re.compile("".join(pieces), re.DOTALL)
-    # Looked for first, because that takes no time.
-    longest = max((_plain(piece) for piece in PLACE.split(message)[::2]), key=len)
-
-    def recognise(text: str) -> dict[str, str] | None:
-        found = form.fullmatch(text) if longest in text else None
-        return found.groupdict() if found else None
-
-    return recognise
-
-
-def _plain(piece: str) -> str:
-    return piece.replace("{{", "{").replace("}}", "}")
+    return Reader(_catalogue(chosen))

@@ -170,7 +170,7 @@ def _worst_output(a: ArmNumbers, b: ArmNumbers, allowed: Sequence[float]) -> tup
     beyond = [math.inf if math.isnan(apart) else apart and apart / max(most, 1e-300)
               for apart, most in zip(each, allowed, strict=True)]
     at = beyond.index(max(beyond))
-    return each[at], allowed[at], recorded("output {place}", place=at) if len(each) > 1 else ""
+    return each[at], allowed[at], recorded("output {n}", n=at) if len(each) > 1 else ""
 
 
 def _unlike(a: Arrays, b: Arrays) -> str:
