@@ -53,6 +53,11 @@ class Form:
     names: tuple[str, ...]
     foreign: str
 
+    @property
+    def length(self) -> int:
+        """How long a text of it is at least."""
+        return len(self.names) + sum(map(len, self.pieces))
+
     @classmethod
     def of(cls, message: str, foreign: str) -> Form | None:
         """None where a message cannot be told by its form."""
@@ -67,9 +72,7 @@ class Form:
     def places(self, text: str) -> Iterator[dict[str, str]]:
         """What stands in its places if a text was made from it: each as short as can be from the left, or the right."""
         first, *inner, last = self.pieces
-        if len(self.names) + sum(map(len, self.pieces)) > len(text):
-            return
-        if not (text.startswith(first) and text.endswith(last)):
+        if self.length > len(text) or not (text.startswith(first) and text.endswith(last)):
             return
         text = text[len(first) : len(text) - len(last)]
         one = _cut(text, inner)
@@ -137,7 +140,7 @@ class Reader:
         """Every way in which it may have been made; the likelier first."""
         words = {"", *_WORD.findall(text)}
         forms = [form for word in words for form in self._by_word.get(word, ())]
-        for form in sorted(forms, key=lambda form: -form.letters):
+        for form in sorted(forms, key=lambda form: (-form.letters, -form.length)):
             for places in form.places(text):
                 said = {name: self._best(value, True) for name, value in places.items()}
                 unknown = sum(cost for _, cost in said.values())
