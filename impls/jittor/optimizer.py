@@ -15,6 +15,8 @@ from impls.recipe.scaling import BACKOFF, GROWTH, GROWTH_INTERVAL, LossScale
 
 # The smallest normal float32; far below what epsilon, added to the root, lets count.
 _LEAST = 2.0**-126
+# Numbers that are added up at once.
+_ROW = 4096
 # No scale from here on can be doubled in float32.
 _LARGEST = 2.0**127
 
@@ -111,7 +113,7 @@ class Adam(Moments):
             correction1, correction2 = ((1 - jt.exp(counted * math.log(beta))).float32() for beta in self.betas)
             correction2 = jt.sqrt(correction2)
         if self.grad_clip is not None:
-            grad = grad * jt.minimum(self.grad_clip / (jt.sqrt(grad.sqr().sum()) + 1e-6), 1.0)
+            grad = grad * jt.minimum(self.grad_clip / (_norm(grad) + 1e-6), 1.0)
         moved = self.moved(grad, lr, correction1, correction2)
         for old, new in moved:
             old.update(new if overflow is None else jt.ternary(overflow, old, new))
@@ -162,6 +164,16 @@ class Adam(Moments):
         self.weights.update(_joined(self.params.values()))
         self.weights.sync()
         super().load_arrays(arrays, steps)
+
+
+def _norm(flat: Var) -> Var:
+    """Root of the sum of squares of a flat array.
+
+    Row by row: one sum over 35.7 million numbers, which Jittor's kernels add to few float32, was seen to lack 9 %.
+    """
+    rows = -(-flat.numel() // _ROW)
+    # What lies beyond the end is 0.
+    return jt.sqrt(flat.reindex([rows, _ROW], [f"i0*{_ROW}+i1"]).sqr().sum(1).sum())
 
 
 def _joined(arrays: Iterable[Var]) -> Var:
