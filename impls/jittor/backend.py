@@ -25,6 +25,7 @@ from impls.ranks import Ranks
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.isolated import Spec
 from impls.recipe.precision import Measured, half
+from messages import recorded, tell
 
 if TYPE_CHECKING:
     from impls.jittor.group import Group
@@ -124,16 +125,18 @@ def require_available(options: tuple[str, ...], device: Literal["cpu", "cuda"]) 
     """
     for option in ("amp", "tf32"):
         if device == "cpu" and option in options:
-            raise UnavailableError(f"option {option} exists only on CUDA: leave it out or choose --device cuda")
+            raise UnavailableError(tell("option {option} exists only on CUDA: leave it out or choose --device cuda",
+                                        option=option))
     for option in sorted(onednn.OPTIONS.intersection(options)):
         if device == "cuda":
-            raise UnavailableError(f"option {option} exists only on the CPU: leave it out or choose --device cpu")
+            raise UnavailableError(tell("option {option} exists only on the CPU: leave it out or choose --device cpu",
+                                        option=option))
     runtime.prepare(device, tf32="tf32" in options)
     import jittor as jt
 
     kernel_compiler.install()
     if device == "cuda" and not jt.has_cuda:
-        raise UnavailableError("Jittor cannot use CUDA here: no usable nvcc, driver or GPU; choose --device cpu")
+        raise UnavailableError(tell("Jittor cannot use CUDA here: no usable nvcc, driver or GPU; choose --device cpu"))
 
 
 def measured(options: frozenset[str], device: str, operators: Operators) -> Measured | None:
@@ -159,19 +162,21 @@ def describe(options: frozenset[str], device: str, operators: Mapping[str, str],
     cuda = device == "cuda"
     name, gpu_uuid = _gpu_identity() if cuda else (cpu_name(), None)
     flags = {
-        "memory_format": "channels-last inside the network" if onednn.WHOLE in options else "contiguous (NCHW)",
-        "autocast": f"{half(options)}, convolutions and products of the network" if half(options) else "off",
+        "memory_format": (recorded("channels-last inside the network") if onednn.WHOLE in options
+                          else recorded("contiguous (NCHW)")),
+        "autocast": recorded("{precision}, convolutions and products of the network", precision=half(options)
+                             ) if half(options) else recorded("off"),
         "use_tensorcore": str(jt.flags.use_tensorcore),
         "mkldnn": str(bool(jt.compile_extern.use_mkl and jt.compile_extern.mkl_ops)),
         "compiler": " ".join([jt.flags.cc_path, *re.findall(r"-(?:O|march=)\S+", jt.flags.cc_flags)]),
-        "cuda": str(jt.flags.nvcc_path) if cuda else "not used",
-        "cudnn": str(jt.cudnn is not None) if cuda else "not used",
-        "products": found.products if found else "not measured",
-        "convolutions": found.convolutions if found else "not measured",
-        "fast_math": str("--use_fast_math" in jt.flags.nvcc_flags) if cuda else "not used",
+        "cuda": str(jt.flags.nvcc_path) if cuda else recorded("not used"),
+        "cudnn": str(jt.cudnn is not None) if cuda else recorded("not used"),
+        "products": found.products if found else recorded("not measured"),
+        "convolutions": found.convolutions if found else recorded("not measured"),
+        "fast_math": str("--use_fast_math" in jt.flags.nvcc_flags) if cuda else recorded("not used"),
     }
     if "amp" in options:
-        flags["loss_scale"] = "as torch.amp.GradScaler, of our own"
+        flags["loss_scale"] = recorded("as torch.amp.GradScaler, of our own")
     return BackendInfo(
         framework="Jittor", version=jt.__version__, device=device, device_name=name, device_uuid=gpu_uuid,
         dtype=found.dtype if found else "float32", tf32=found is not None and found.tf32,
@@ -200,5 +205,6 @@ def _gpu_identity() -> tuple[str, str]:
                             (driver.cuDeviceGetName, (name, len(name), device)),
                             (driver.cuDeviceGetUuid_v2, (raw, device))):
         if call(*arguments) != 0:
-            raise UnavailableError("the CUDA driver does not name its GPU: check nvidia-smi, or choose --device cpu")
+            raise UnavailableError(tell("the CUDA driver does not name its GPU: check nvidia-smi, or choose --device "
+                                        "cpu"))
     return name.value.decode(), f"GPU-{uuid.UUID(bytes=bytes(raw))}"

@@ -19,6 +19,7 @@ from impls.errors import UnavailableError, UsageError
 from impls.recipe import randomness
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.validation import require_usable
+from messages import tell
 
 
 class ResidentBatches:
@@ -83,7 +84,8 @@ class LoadedBatches:
 
     def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8]) -> None:
         if config.train.randomness == "matched":
-            raise UsageError("train.randomness matched needs train.loader resident: a native loader shuffles by itself")
+            raise UsageError(tell("train.randomness matched needs train.loader resident: a native loader shuffles by "
+                                  "itself"))
         self.loader = FlippedImages(images, config.train.flip, config.train.batch_size, config.train.num_workers)
         # Jittor shuffles with a generator of its own that always starts from 1, whatever the global seed.
         self.loader._shuffle_rng = np.random.default_rng(config.seed)
@@ -135,7 +137,7 @@ def start_generator(seed: int) -> None:
         # A seed alone leaves cuRAND at its place in the sequence.
         set_offset, generator = _curand()
         if set_offset(generator, 0) != 0:
-            raise UnavailableError("cuRAND refuses to start its sequence anew: check the CUDA libraries")
+            raise UnavailableError(tell("cuRAND refuses to start its sequence anew: check the CUDA libraries"))
 
 
 class Generator:
@@ -176,7 +178,8 @@ def _engine() -> ctypes.c_uint64:
     try:
         address = ctypes.CDLL(jt.jittor_core.__file__)._ZN6jittor17get_random_engineEv
     except (AttributeError, OSError) as error:
-        raise UnavailableError(f"Jittor's generator cannot be reached ({error}): install jittor==1.3.11.0") from error
+        raise UnavailableError(tell("Jittor's generator cannot be reached ({error}): install jittor==1.3.11.0",
+                                    error=error)) from error
     address.restype = ctypes.c_void_p
     return ctypes.c_uint64.from_address(address())
 
@@ -190,7 +193,7 @@ def _new_curand(seed: int) -> _OwnCurand:
     pseudo_default = 100
     if library.curandCreateGenerator(ctypes.byref(made), pseudo_default) != 0 or (
             library.curandSetPseudoRandomGeneratorSeed(made, ctypes.c_ulonglong(seed)) != 0):
-        raise UnavailableError("cuRAND refuses a second generator: check the CUDA libraries")
+        raise UnavailableError(tell("cuRAND refuses a second generator: check the CUDA libraries"))
     weakref.finalize(made, library.curandDestroyGenerator, ctypes.c_void_p(made.value))
     return made
 
@@ -222,7 +225,8 @@ def _curand_library() -> ctypes.CDLL:
 
 
 def _no_curand(error: Exception) -> UnavailableError:
-    return UnavailableError(f"Jittor's generator on CUDA cannot be reached ({error}): install jittor==1.3.11.0")
+    return UnavailableError(tell("Jittor's generator on CUDA cannot be reached ({error}): install jittor==1.3.11.0",
+                                 error=error))
 
 
 def to_device(array: NDArray[Any]) -> Var:

@@ -64,7 +64,7 @@ def ddpm_step(schedule: Schedule, x_t: Var, eps: Var, t: int, noise: Var | None,
     mean = x0 * scalar(of_x0, x_t) + x_t * scalar(of_x_t, x_t)
     if t == 0:
         return mean
-    assert noise is not None, "every step but the last adds noise"
+    assert noise is not None, "every step but the last adds noise"  # English
     sigma = math.sqrt(beta if variance == "fixedlarge" else float(schedule.posterior_variance[t]))
     return mean + noise * scalar(sigma, x_t)
 
@@ -94,7 +94,7 @@ def ddim_step(schedule: Schedule, x_t: Var, eps: Var, t: int, t_prev: int, eta: 
     mean = x0 * scalar(math.sqrt(alpha_bar_prev), x_t) + eps * scalar(of_eps, x_t)
     if variance <= 0:
         return mean
-    assert noise is not None, "a step with a variance adds noise"
+    assert noise is not None, "a step with a variance adds noise"  # English
     return mean + noise * scalar(math.sqrt(variance), x_t)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from impls.errors import UnavailableError
 from impls.jittor.network import Network
 from impls.ranks import Ranks
+from messages import tell
 
 
 class Group:
@@ -27,8 +28,9 @@ class Group:
     def __init__(self, ranks: Ranks) -> None:
         self.ranks, self.averages = ranks, True
         if (jt.rank, jt.world_size) != (ranks.rank, ranks.size):
-            raise UnavailableError(f"MPI says that this is rank {jt.rank} of {jt.world_size}, its launcher rank "
-                                   f"{ranks.rank} of {ranks.size}: start it by the mpirun that belongs to mpicc")
+            raise UnavailableError(tell("MPI says that this is rank {rank} of {size}, its launcher rank {own_rank} "
+                                        "of {own_size}: start it by the mpirun that belongs to mpicc", rank=jt.rank,
+                                        size=jt.world_size, own_rank=ranks.rank, own_size=ranks.size))
 
     def unite(self, network: Network) -> None:
         """Give a network the first rank's weights; its gradients are averaged by `mean`."""

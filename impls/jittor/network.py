@@ -20,6 +20,7 @@ from impls.jittor.unet import UNet, parameter_count
 from impls.recipe.config import ModelConfig
 from impls.recipe.precision import half
 from impls.recipe.trace import Twin
+from messages import recorded
 
 # What Jittor's graph calls an operator of ours in C++.
 OURS = "code"
@@ -89,15 +90,15 @@ class Network:
         x = jt.zeros((min(batch, 2), 2, 2))
         found = called(lambda: self.operators.attention(x, x, x))
         library = sorted(name for name in found if "matmul" in name)
-        kernels = " and ".join(library) or (f"jittor.{OURS}" if OURS in found else
-                                            "generated loops (broadcast, multiply, reduce)")
+        kernels = " and ".join(library) or (
+            f"jittor.{OURS}" if OURS in found else recorded("generated loops (broadcast, multiply, reduce)"))
         turned = " and ".join(sorted(called(lambda: transpose(x)) & {"transpose", "cutt_transpose", "reindex"}))
         names = {**info.operators, "attention": f"{info.operators['attention']}: {kernels}", "transpose": turned}
         maps, scales = jt.zeros((1, 2, 2, 2)), jt.ones((2,))
         for name, norm in (("group_norm", self.operators.group_norm),
                            ("group_norm_silu", self.operators.group_norm_silu)):
             if OURS in called(partial(norm, maps, scales, scales, 2, 1e-5)):
-                names[name] = f"{info.operators[name]}: jittor.{OURS}"
+                names[name] = f"{info.operators[name]}: jittor.{OURS}"  # English
         return replace(info, operators=names)
 
     def traced(self, _twin: Twin) -> Traced:
@@ -138,7 +139,8 @@ def device_memory(device: str) -> MemoryReading:
     """Device memory as Jittor's allocator reports it."""
     reading = jt.core.get_mem_info()
     taken = reading.total_cuda_used if device == "cuda" else reading.total_cpu_used
-    return MemoryReading(reserved_bytes=taken, reason="Jittor tells only what its allocator took from the system")
+    return MemoryReading(reserved_bytes=taken,
+                         reason=recorded("Jittor tells only what its allocator took from the system"))
 
 
 def _half_convolution(layer: nn.Conv2d, x: Var) -> Var:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import jittor as jt
 from jittor import Var, nn
 
+from messages import marked
+
 
 @dataclass(frozen=True)
 class Operators:
@@ -134,13 +136,13 @@ STOCK = Operators(
     attention=attention,
     upsample=upsample,
     names={
-        "group_norm": "two-pass mean and variance from Jittor's reductions",
-        "group_norm_silu": "group_norm, then jittor.nn.silu",
-        "attention": "two products with a softmax between them",
-        "transpose": "jittor.Var.transpose, on CUDA reindex",
+        "group_norm": marked("two-pass mean and variance from Jittor's reductions"),
+        "group_norm_silu": marked("group_norm, then jittor.nn.silu"),
+        "attention": marked("two products with a softmax between them"),
+        "transpose": marked("jittor.Var.transpose, on CUDA reindex"),
         "upsample": "jittor.Var.reindex",
     },
 )
 
 HALF = replace(STOCK, attention=_half_attention, names={
-    **STOCK.names, "attention": "jittor.nn.bmm in float16, softmax in float32, bmm in float16"})
+    **STOCK.names, "attention": marked("jittor.nn.bmm in float16, softmax in float32, bmm in float16")})

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from impls.jittor.moments import Moments
 from impls.recipe.scaling import BACKOFF, GROWTH, GROWTH_INTERVAL, LossScale
+from messages import marked
 
 # The smallest normal float32; far below what epsilon, added to the root, lets count.
 _LEAST = 2.0**-126
@@ -87,7 +88,7 @@ class Adam(Moments):
         weights: what the parameters are views of after an update.
     """
 
-    name = "torch.optim.Adam's formula in Jittor's operators, over one flat array, with a safe root"
+    name = marked("torch.optim.Adam's formula in Jittor's operators, over one flat array, with a safe root")
 
     def __init__(self, params: Mapping[str, Var], grad_clip: float | None, ema_decay: float | None,
                  scaled: bool = False) -> None:

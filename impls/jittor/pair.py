@@ -26,6 +26,7 @@ from impls.pair.trainer import PairTraining
 from impls.pair.weights import told
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.trace import Twin
+from messages import recorded, tell
 
 
 class PairModel:
@@ -49,13 +50,13 @@ class PairModel:
     def __init__(self, pair: Pair, training: bool = True, dropout: bool = True) -> None:
         self.pair, self.module, self.told = pair, pair.model(), dict[str, str]()
         if not isinstance(self.module, nn.Module):
-            raise UsageError(f"{pair.path.name}: jittor_model() gave {type(self.module).__name__}, not a "
-                             "jittor.nn.Module")
+            raise UsageError(tell("{name}: jittor_model() gave {kind}, not a jittor.nn.Module", name=pair.path.name,
+                                  kind=type(self.module).__name__))
         # A buffer is a parameter whose gradient was stopped; names with an underscore are neither.
         self.values = {name: value for name, value in self.module.named_parameters() if "float" in str(value.dtype)}
         self.params = {name: value for name, value in self.values.items() if not value.is_stop_grad()}
         if not self.params:
-            raise UsageError(f"{pair.path.name}: jittor_model() has no parameters to train")
+            raise UsageError(tell("{name}: jittor_model() has no parameters to train", name=pair.path.name))
         if training:
             # Without this, dropout in a new module is off.
             self.module.train()
@@ -126,7 +127,7 @@ class PairOptimizer(Adam):
     def __init__(self, params: Mapping[str, Var], rule: Rule) -> None:
         super().__init__(params, rule.grad_clip, rule.ema_decay)
         self.rule, self.betas, self.eps = rule, rule.betas, rule.eps
-        self.name = f"torch.optim.{rule.name}'s formula in Jittor's operators, over one flat array"
+        self.name = recorded("torch.optim.{name}'s formula in Jittor's operators, over one flat array", name=rule.name)
         if rule.name == "SGD":
             # It would lie in memory beside what PyTorch does without.
             del self.flat["exp_avg_sq"]
@@ -201,7 +202,8 @@ class PairTrainer(PairTraining, Trainer):
         """
         loss = self.pair.loss(self.network.module, x0)
         if not isinstance(loss, Var) or loss.numel() != 1:
-            raise UsageError(f"{self.pair.loss_name} gave {_said(loss)}, not one number: reduce it, e.g. by .mean()")
+            raise UsageError(tell("{name} gave {found}, not one number: reduce it, e.g. by .mean()",
+                                  name=self.pair.loss_name, found=_said(loss)))
         return loss
 
     def outputs(self) -> list[Var]:
@@ -291,4 +293,5 @@ class PairBackend:
 
 
 def _said(value: Any) -> str:
-    return f"a variable of shape {tuple(value.shape)}" if isinstance(value, Var) else type(value).__name__
+    return (tell("a variable of shape {shape}", shape=tuple(value.shape)) if isinstance(value, Var)
+            else type(value).__name__)

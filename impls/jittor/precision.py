@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from impls.jittor.network import as_run
 from impls.jittor.ops import STOCK, Operators
 from impls.recipe.precision import Measured, coarsest, half, recognise
+from messages import marked
 
 # Large enough that the libraries take the kernels that they take for the network, and no shape of the presets: Jittor
 # remembers the fastest algorithm by shape alone, whatever the format.
@@ -26,10 +27,10 @@ def measured(options: Collection[str] = (), operators: Operators = STOCK) -> Mea
         UnavailableError: the numbers are wrong.
     """
     convolutions = recognise(partial(convolution, options), "convolutions")
-    products = [recognise(partial(product, options), "matrix products")]
+    products = [recognise(partial(product, options), marked("matrix products"))]
     if half(options):
         # Attention chooses its formats itself.
-        products.append(recognise(partial(attention, operators), "attention's products"))
+        products.append(recognise(partial(attention, operators), marked("attention's products")))
     return Measured(coarsest(*products), convolutions)
 
 

@@ -11,6 +11,7 @@ import jittor as jt
 
 from impls.backend import Mark
 from impls.recipe.profile import Kernel, Profile, Span
+from messages import recorded
 
 # A product of batches is a generated loop over four dimensions, that of attention alone.
 BATCHED = (r"^«opkey0:broadcast_to«[^«]*«DIM=4«BCAST=\w+«opkey1:broadcast_to«[^«]*«DIM=4«BCAST=\w+«opkey2:binary«"
@@ -31,8 +32,9 @@ def profiled(step_in_phases: Callable[[Mark], None], steps: int, cuda: bool) -> 
             step_in_phases(sums.mark)
         finally:
             sums.end()
-    note = "Jittor's profiler tells sums, not when a kernel ran: the spans are those of phases"
-    note += ", and it waits after every operator, so that a step takes longer than without it" if cuda else ""
+    note = (recorded("Jittor's profiler tells sums, not when a kernel ran: the spans are those of phases, and it waits "
+                     "after every operator, so that a step takes longer than without it") if cuda else
+            recorded("Jittor's profiler tells sums, not when a kernel ran: the spans are those of phases"))
     return read(rows, spans, note)
 
 

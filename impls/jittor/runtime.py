@@ -25,6 +25,7 @@ from impls.errors import EXIT_OK, EXIT_USAGE, UnavailableError, cause
 from impls.jittor.setup import cuda_toolkit, examination, kernel_compiler, onednn_wheels, precompiled, requirements
 from impls.jittor.setup.home import jittor_home
 from impls.ranks import for_child, once_on_host, own_ranks
+from messages import tell
 
 Device = Literal["cpu", "cuda"]
 PROG = "python -m impls.jittor.runtime"
@@ -60,9 +61,14 @@ def prepare(device: Device = "cpu", tf32: bool = False) -> None:
     if "jittor" in sys.modules:
         if _prepared == (device, tf32):
             return
-        how = (f"for device {_prepared[0]!r}{' with TF32' if _prepared[1] else ''}" if _prepared
-               else "before impls.jittor.runtime.prepare()")
-        raise UnavailableError(f"Jittor was already imported {how} in this process: start a new one for {device!r}")
+        if not _prepared:
+            raise UnavailableError(tell("Jittor was already imported before impls.jittor.runtime.prepare() in this "
+                                        "process: start a new one for {device}", device=repr(device)))
+        raise UnavailableError(
+            tell("Jittor was already imported for device {old} with TF32 in this process: start a new one for {device}",
+                 old=repr(_prepared[0]), device=repr(device)) if _prepared[1] else
+            tell("Jittor was already imported for device {old} in this process: start a new one for {device}",
+                 old=repr(_prepared[0]), device=repr(device)))
     requirements.check_python()
     compiler = requirements.compiler()
     requirements.headers()
@@ -121,7 +127,7 @@ def _under_mpi() -> bool:
     ranks = own_ranks()
     if ranks.launcher == "srun" and ranks.size > 1:
         if "PMIX_RANK" not in os.environ:
-            raise UnavailableError("srun started ranks that cannot speak MPI: start them by srun --mpi=pmix")
+            raise UnavailableError(tell("srun started ranks that cannot speak MPI: start them by srun --mpi=pmix"))
         for name in ("rank", "size", "local_rank", "local_size"):
             os.environ.setdefault(f"OMPI_COMM_WORLD_{name.upper()}", str(getattr(ranks, name)))
     return MPI_SIZE in os.environ
@@ -163,11 +169,11 @@ def _prewarm_into(device: Device, echo: Callable[[str], None], log: Path | None)
             # What a person, or a worker's log, needs of a file that goes now.
             sys.stderr.write("\n".join(log.read_text(errors="replace").splitlines()[-LAST_LINES:]) + "\n")
             raise UnavailableError(str(error).replace(
-                str(log), "python -m impls.jittor.runtime --prewarm --log FILE")) from error
+                str(log), "python -m impls.jittor.runtime --prewarm --log FILE")) from error  # English
 
 
 def _prewarm(device: Device, echo: Callable[[str], None], log: Path) -> None:
-    echo("Jittor: checking its compile cache (the first time it compiles itself: 2-5 minutes)")
+    echo(tell("Jittor: checking its compile cache (the first time it compiles itself: 2-5 minutes)"))
     for _ in range(PREWARM_TRIES):
         output = _import_in_child(device, echo, log)
         if READY in output:
@@ -178,10 +184,11 @@ def _prewarm(device: Device, echo: Callable[[str], None], log: Path) -> None:
             raise UnavailableError(refusal[1])
         why = cause(output.splitlines())
         if why is not None:
-            raise CompilationError(f"Jittor cannot be compiled here: {why} (all output: {log})")
-        echo("Jittor: it asked to be started again")
-    last = [line.strip() for line in output.splitlines() if line.strip()][-1:] or ["no output"]
-    raise CompilationError(f"Jittor does not import after {PREWARM_TRIES} tries: {last[0][:300]} (all output: {log})")
+            raise CompilationError(tell("Jittor cannot be compiled here: {why} (all output: {log})", why=why, log=log))
+        echo(tell("Jittor: it asked to be started again"))
+    last = [line.strip() for line in output.splitlines() if line.strip()][-1:] or [tell("no output")]
+    raise CompilationError(tell("Jittor does not import after {count} tries: {last} (all output: {log})",
+                                count=PREWARM_TRIES, last=last[0][:300], log=log))
 
 
 def compiled_files() -> int:
@@ -199,8 +206,8 @@ def compiling(log: str) -> str | None:
     if found is None or found[1] == found[2]:
         return None
     left_s = float(found[3])
-    left = f"{left_s / 60:.0f} min" if left_s >= 90 else f"{left_s:.0f} s"
-    return f"{found[1]} of {found[2]} kernels compiled, about {left} left"
+    left = f"{left_s / 60:.0f} min" if left_s >= 90 else f"{left_s:.0f} s"  # English
+    return tell("{done} of {all} kernels compiled, about {left} left", done=found[1], all=found[2], left=left)
 
 
 def _name_interpreter_by_version() -> None:
@@ -236,11 +243,13 @@ def _import_in_child(device: Device, echo: Callable[[str], None], log: Path) -> 
                     heard, spoke = size, now
                 if now - spoke > PREWARM_SILENCE_S:
                     raise CompilationError(
-                        f"Jittor's compiler is silent for {(now - spoke) / 60:.0f} minutes (all output: {log})")
+                        tell("Jittor's compiler is silent for {minutes} minutes (all output: {log})",
+                             minutes=f"{(now - spoke) / 60:.0f}", log=log))
                 try:
                     child.wait(timeout=ECHO_EVERY_S)
                 except subprocess.TimeoutExpired:
-                    echo(f"Jittor: compiling, {time.monotonic() - started:.0f} s{_progress(log)}")
+                    echo(tell("Jittor: compiling, {seconds} s{progress}",
+                              seconds=f"{time.monotonic() - started:.0f}", progress=_progress(log)))
         finally:
             if child.poll() is None:
                 child.kill()
@@ -250,7 +259,7 @@ def _import_in_child(device: Device, echo: Callable[[str], None], log: Path) -> 
 def _progress(log: Path) -> str:
     """The compiler's newest "(i/n)" as " (i of n files)"; empty when it has not told yet."""
     found = re.findall(r"\((\d+)/(\d+)\)", log.read_text(errors="replace"))
-    return f" ({found[-1][0]} of {found[-1][1]} files)" if found else ""
+    return tell(" ({done} of {all} files)", done=found[-1][0], all=found[-1][1]) if found else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -259,17 +268,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(words: list[str]) -> int:
-    parser = Parser(prog=PROG, description="Make Jittor ready to import.")
+    parser = Parser(prog=PROG, description=tell("Make Jittor ready to import."))
     action = parser.add_mutually_exclusive_group(required=True)
-    action.add_argument("--prewarm", action="store_true", help="compile Jittor's core until it imports")
-    action.add_argument("--import", action="store_true", dest="import_", help="import Jittor once and say so")
+    action.add_argument("--prewarm", action="store_true", help=tell("compile Jittor's core until it imports"))
+    action.add_argument("--import", action="store_true", dest="import_", help=tell("import Jittor once and say so"))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", metavar="cpu|cuda",
-                        help="what it is compiled for (default: cpu)")
-    parser.add_argument("--log", type=Path, metavar="PATH", help="where the compiler's output goes")
+                        help=tell("what it is compiled for (default: cpu)"))
+    parser.add_argument("--log", type=Path, metavar="PATH", help=tell("where the compiler's output goes"))
     chosen = parser.parse_args(words)
     if chosen.prewarm:
         prewarm(chosen.device, log=chosen.log)
-        print("Jittor is ready")
+        print(tell("Jittor is ready"))
         return EXIT_OK
     try:
         _import(chosen.device)

@@ -12,6 +12,7 @@ from functools import partial
 
 from impls.jittor.onednn import ATTENTION, NORM, OPTIMISER, WHOLE
 from impls.jittor.ops import HALF, STOCK, Operators
+from messages import recorded
 
 
 def chosen(options: Collection[str]) -> Operators:
@@ -35,10 +36,11 @@ def _swapped(options: Collection[str]) -> Operators:
     ours.load()
     operators = STOCK
     if ATTENTION in options:
-        names = {**operators.names, "attention": "own C++ operator over oneDNN's sgemm, fused"}
+        names = {**operators.names, "attention": recorded("own C++ operator over oneDNN's sgemm, fused")}
         operators = replace(operators, attention=ours.attention, names=names)
     if NORM in options:
-        names = {**operators.names, "group_norm": "own C++ operator", "group_norm_silu": "own C++ operator, fused"}
+        names = {**operators.names, "group_norm": recorded("own C++ operator"),
+                 "group_norm_silu": recorded("own C++ operator, fused")}
         operators = replace(operators, group_norm=ours.group_norm_planes,
                             group_norm_silu=partial(ours.group_norm_planes, silu=True), names=names)
     return operators

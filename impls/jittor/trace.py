@@ -138,7 +138,7 @@ class _Recorder:
                 args, options = exchanged((args, options), Var, _as_double)
             shapes = exchanged((args, options), Var, _Like)
             self.given.append((name, shapes, original))
-            self.sink(f"run {number}", _named("input", leaves((args, options), Var)) | self.small(name))
+            self.sink(f"run {number}", _named("input", leaves((args, options), Var)) | self.small(name))  # English
             made = args[0] if random else original(*args, **options)
             given = [id(value) for value in leaves((args, options), Var)]
             # What a call only hands on gets a gradient of its own, whoever else uses it.
@@ -152,12 +152,12 @@ class _Recorder:
     def small(self, name: str) -> dict[str, NDArray[Any]]:
         """What the module itself keeps, where it is small: a norm's scales, say, which explain its output."""
         module = self.modules[name]
-        return {f"own {self.of.part(name, key)}": _host(value) for key, value in _own(module).items()
+        return {f"own {self.of.part(name, key)}": _host(value) for key, value in _own(module).items()  # English
                 if value.numel() <= SMALL}
 
     def told(self, number: int, made: Any) -> None:
         """Keep what a call has given, of which the gradient is asked for later."""
-        self.sink(f"out {number}", _named("output", leaves(made, Var)))
+        self.sink(f"out {number}", _named("output", leaves(made, Var)))  # English
         for place, one in enumerate(leaves(made, Var)):
             if _has_gradient(one):
                 self.made[number, place] = one
@@ -176,9 +176,9 @@ class _Recorder:
         found = {key: _host(one) for key, one in zip(wanted, grads, strict=True)}
         gradients: dict[int, dict[str, NDArray[Any]]] = {}
         for (number, place), made in self.made.items():
-            gradients.setdefault(number, {})[f"gradient of output {place}"] = found[id(made)]
+            gradients.setdefault(number, {})[f"gradient of output {place}"] = found[id(made)]  # English
         for number, arrays in gradients.items():
-            self.sink(f"back {number}", arrays)
+            self.sink(f"back {number}", arrays)  # English
         self.sink("gradients", {self.of.word(name): found[id(one)] for name, one in params.items()})
 
     def replay(self, feed: Feed, sink: Sink) -> None:
@@ -187,7 +187,7 @@ class _Recorder:
             fed = feed.of(call.name, call.nth)
             arrays = None if fed is None else self.alone(name, shapes, original, fed)
             if arrays is not None:
-                sink(f"fed {call.number}", arrays)
+                sink(f"fed {call.number}", arrays)  # English
             self.restore()
         sink("dropped", {self.of.word(name): _dropped(module) for name, module in self.modules.items()
                          if isinstance(module, DROPOUTS)})
@@ -196,12 +196,13 @@ class _Recorder:
               ) -> dict[str, NDArray[Any]] | None:
         """One call with what it is fed; None where that does not go into it."""
         places = iter(range(len(list(leaves(shapes, _Like)))))
-        if any(not like.takes(fed.get(f"input {place}")) for place, like in enumerate(leaves(shapes, _Like))):
+        if any(not like.takes(fed.get(f"input {place}"))  # English
+               for place, like in enumerate(leaves(shapes, _Like))):
             return None
         inputs: list[Var] = []
 
         def filled(like: _Like) -> Var:
-            value = fed[f"input {next(places)}"]
+            value = fed[f"input {next(places)}"]  # English
             inputs.append(like.filled(perturbed(value, 1) if self.twin == "perturbed" else value))
             return inputs[-1]
 
@@ -212,19 +213,20 @@ class _Recorder:
         with self.of.around(), _Alone(self.modules.values(), self.twin == "double"):
             made = list(leaves(args[0] if random else original(*args, **options), Var))
         arrays = _named("output", made)
-        above = {place: fed[f"gradient of output {place}"] for place, one in enumerate(made)
-                 if _has_gradient(one) and f"gradient of output {place}" in fed
-                 and fed[f"gradient of output {place}"].size == one.numel()}
-        wanted = {f"gradient of input {place}": one for place, one in enumerate(inputs) if _has_gradient(one)}
-        wanted |= {f"gradient of {self.of.part(name, key)}": p for key, p in own.items() if _has_gradient(p)}
+        above = {place: fed[f"gradient of output {place}"] for place, one in enumerate(made)  # English
+                 if _has_gradient(one) and f"gradient of output {place}" in fed  # English
+                 and fed[f"gradient of output {place}"].size == one.numel()}  # English
+        wanted = {f"gradient of input {place}": one  # English
+                  for place, one in enumerate(inputs) if _has_gradient(one)}
+        wanted |= {f"gradient of {self.of.part(name, key)}": p for key, p in own.items() if _has_gradient(p)}  # English
         if above and wanted:
             # The gradient of this sum is what is fed, exactly.
             start = sum((made[place] * _Like(made[place]).filled(
                 perturbed(value, 2) if self.twin == "perturbed" else value)).sum() for place, value in above.items())
             found = jt.grad(start, list(wanted.values()), retain_graph=False)
             arrays |= {place: _host(one) for place, one in zip(wanted, found, strict=True)}
-        return arrays | {f"{self.of.part(name, key)} afterwards": _host(value) for key, value in _own(module).items()
-                         if not _has_gradient(value)}
+        return arrays | {f"{self.of.part(name, key)} afterwards": _host(value)  # English
+                         for key, value in _own(module).items() if not _has_gradient(value)}
 
     def own(self, name: str, module: nn.Module) -> dict[str, Var]:
         """The weights of a call: the module's own, and those of modules in it that nobody calls."""

@@ -167,7 +167,7 @@ class UNet(nn.Module):
                 channels = c_out
             if level > 0:
                 self.up.append(Upsample(channels, config, operators))
-        assert not skips, "every output on the way down is used once on the way up"
+        assert not skips, "every output on the way down is used once on the way up"  # English
         self.norm_out = GroupNorm(channels, config.groups, config, operators, silu=True)
         self.conv_out = nn.Conv2d(channels, config.image_channels, 3, padding=1)
         if config.init == "ddpm":

@@ -27,6 +27,7 @@ from impls.ranks import Ranks
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.isolated import Spec
 from impls.recipe.precision import Measured, half
+from messages import recorded, tell
 
 if TYPE_CHECKING:
     from impls.pytorch.pair import PairBackend
@@ -111,23 +112,23 @@ def require_available(options: tuple[str, ...], device: str) -> None:
             warnings.simplefilter("always")
             available = torch.cuda.is_available()
         if not available:
-            reason = ("this PyTorch was built without CUDA" if torch.version.cuda is None
-                      else str(caught[0].message).splitlines()[0] if caught else "no usable NVIDIA driver or GPU")
-            raise UnavailableError(f"PyTorch cannot use CUDA here: {reason}; choose --device cpu")
+            reason = (tell("this PyTorch was built without CUDA") if torch.version.cuda is None
+                      else str(caught[0].message).splitlines()[0] if caught else tell("no usable NVIDIA driver or GPU"))
+            raise UnavailableError(tell("PyTorch cannot use CUDA here: {reason}; choose --device cpu", reason=reason))
     for option in ("fp16", "tf32"):
         if device == "cpu" and option in options:
-            raise UnavailableError(f"option {option} exists only on CUDA: leave it out or choose --device cuda")
+            raise UnavailableError(tell("option {option} exists only on CUDA: leave it out or choose --device cuda",
+                                        option=option))
     if "compile" in options and shutil.which("g++") is None:
-        raise UnavailableError("option compile needs the C++ compiler g++: install it or leave the option out")
+        raise UnavailableError(tell("option compile needs the C++ compiler g++: install it or leave the option out"))
 
 
 def _compiler_words(options: frozenset[str]) -> str:
     """How the network is compiled, for the report."""
     if "compile" not in options:
         return "eager"
-    more = [words for option, words in (("autotune", "max-autotune"), ("freeze", "weights frozen when sampling"))
-            if option in options]
-    return ", ".join(["torch.compile (inductor)", *more])
+    text = "torch.compile (inductor)" + (", max-autotune" if "autotune" in options else "")  # English
+    return recorded("{compiler}, weights frozen when sampling", compiler=text) if "freeze" in options else text
 
 
 def measured(options: frozenset[str], device: torch.device, operators: Operators) -> Measured | None:
@@ -149,17 +150,18 @@ def describe(options: frozenset[str], device: torch.device, operators: Mapping[s
     cuda = device.type == "cuda"
     properties = torch.cuda.get_device_properties(device) if cuda else None
     flags = {
-        "memory_format": "channels_last" if "channels_last" in options else "contiguous (NCHW)",
+        "memory_format": "channels_last" if "channels_last" in options else recorded("contiguous (NCHW)"),
         "compile": _compiler_words(options),
-        "autocast": f"{half(options)}, network only" if half(options) else "off",
+        "autocast": (recorded("{precision}, network only", precision=half(options)) if half(options)
+                     else recorded("off")),
         "mkldnn": str(torch.backends.mkldnn.is_available()),
         "mkl": str(torch.backends.mkl.is_available()),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cuda": str(torch.version.cuda),
-        "cudnn": str(torch.backends.cudnn.version()) if cuda else "not used",
-        "cudnn_benchmark": str(torch.backends.cudnn.benchmark) if cuda else "not used",
-        "products": found.products if found else "not measured",
-        "convolutions": found.convolutions if found else "not measured",
+        "cudnn": str(torch.backends.cudnn.version()) if cuda else recorded("not used"),
+        "cudnn_benchmark": str(torch.backends.cudnn.benchmark) if cuda else recorded("not used"),
+        "products": found.products if found else recorded("not measured"),
+        "convolutions": found.convolutions if found else recorded("not measured"),
         "git_version": torch.version.git_version,
     }
     if "fp16" in options:

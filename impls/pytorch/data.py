@@ -16,6 +16,7 @@ from impls.errors import UsageError
 from impls.recipe import randomness
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.validation import require_usable
+from messages import tell
 
 
 class ResidentBatches:
@@ -80,7 +81,8 @@ class LoadedBatches:
 
     def __init__(self, config: ExperimentConfig, images: NDArray[np.uint8], device: torch.device) -> None:
         if config.train.randomness == "matched":
-            raise UsageError("train.randomness matched needs train.loader resident: a native loader shuffles by itself")
+            raise UsageError(tell("train.randomness matched needs train.loader resident: a native loader shuffles by "
+                                  "itself"))
         self.device = device
         workers = config.train.num_workers
         self.loader = DataLoader(

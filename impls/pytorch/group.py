@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from impls.errors import UnavailableError
 from impls.pytorch.network import Network, as_run
 from impls.ranks import Ranks, meeting_point
+from messages import tell
 
 # The first rank draws samples and looks at the held-out images while the others wait. Ranks that die end the others by
 # their closed connections, and by the launcher.
@@ -44,7 +45,8 @@ class Group:
             distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", where,
                                            timeout=PATIENCE, rank=ranks.rank, world_size=ranks.size)
         except (RuntimeError, ValueError) as error:
-            raise UnavailableError(f"the ranks do not meet at {where}: {' '.join(str(error).split())[:200]}") from error
+            raise UnavailableError(tell("the ranks do not meet at {where}: {fault}", where=where,
+                                        fault=" ".join(str(error).split())[:200])) from error
 
     def unite(self, network: Network) -> None:
         """Give a network the first rank's weights, and its gradients, from now on, the mean over all ranks."""

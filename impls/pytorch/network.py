@@ -23,6 +23,7 @@ from impls.recipe.config import ModelConfig
 from impls.recipe.operators import operators as listed
 from impls.recipe.precision import half
 from impls.recipe.trace import Twin
+from messages import recorded, tell
 
 
 class Network:
@@ -101,12 +102,13 @@ class Network:
                 try:
                     names = called(partial(as_run(module, self.device, self.options), x))
                 except RuntimeError as error:
-                    if "No available kernel" not in str(error):
+                    if "No available kernel" not in str(error):  # English
                         raise
-                    raise UnavailableError(f"option attention=fused: PyTorch has no fused kernel for {name} on "
-                                           f"{self.device.type}: leave the option out") from error
+                    raise UnavailableError(tell("option attention=fused: PyTorch has no fused kernel for {name} on "
+                                                "{device}: leave the option out", name=name,
+                                                device=self.device.type)) from error
                 fused = {kernel for kernel in names if "scaled_dot_product" in kernel}
-                kernels |= fused or {"products and softmax apart (math)"}
+                kernels |= fused or {recorded("products and softmax apart (math)")}
         if not kernels:
             return info
         chosen = f"{info.operators['attention']}: {' and '.join(sorted(kernels))}"
@@ -162,7 +164,7 @@ def cast_weights(unet: nn.Module, options: Collection[str]) -> None:
 def device_memory(device: torch.device) -> MemoryReading:
     """Device memory as PyTorch's CUDA allocator reports it."""
     if device.type != "cuda":
-        return MemoryReading(reason="PyTorch keeps no count of the CPU memory its tensors hold")
+        return MemoryReading(reason=recorded("PyTorch keeps no count of the CPU memory its tensors hold"))
     peak_bytes = torch.cuda.max_memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     return MemoryReading(torch.cuda.memory_allocated(device), peak_bytes, torch.cuda.memory_reserved(device))

@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from messages import marked
+
 
 @dataclass(frozen=True)
 class Operators:
@@ -89,9 +91,9 @@ STOCK = Operators(
     upsample=upsample,
     names={
         "group_norm": "torch.nn.functional.group_norm",
-        "group_norm_silu": "group_norm, then torch.nn.functional.silu",
+        "group_norm_silu": marked("group_norm, then torch.nn.functional.silu"),
         "attention": "torch.nn.functional.scaled_dot_product_attention",
-        "transpose": "torch.Tensor.transpose, a view",
+        "transpose": marked("torch.Tensor.transpose, a view"),
         "upsample": "torch.nn.functional.interpolate",
     },
 )

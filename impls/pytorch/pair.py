@@ -26,6 +26,7 @@ from impls.pytorch.trace import Traced
 from impls.pytorch.trainer import Trainer
 from impls.recipe.config import ExperimentConfig
 from impls.recipe.trace import Twin
+from messages import tell
 
 
 class PairModel:
@@ -52,8 +53,8 @@ class PairModel:
                  dropout: bool = True) -> None:
         self.pair, self.module, self.told = pair, pair.model(), dict[str, str]()
         if not isinstance(self.module, nn.Module):
-            raise UsageError(f"{pair.path.name}: torch_model() gave {type(self.module).__name__}, not a "
-                             "torch.nn.Module")
+            raise UsageError(tell("{name}: torch_model() gave {kind}, not a torch.nn.Module", name=pair.path.name,
+                                  kind=type(self.module).__name__))
         self.module.to(device).train(training)
         if "channels_last" in options:
             self.module.to(memory_format=torch.channels_last)
@@ -72,7 +73,7 @@ class PairModel:
         self.names = list(found)
         self.params = {name: value for name, value in found.items() if value.requires_grad}
         if not self.params:
-            raise UsageError(f"{pair.path.name}: torch_model() has no parameters to train")
+            raise UsageError(tell("{name}: torch_model() has no parameters to train", name=pair.path.name))
 
     @property
     def values(self) -> dict[str, Tensor]:
@@ -210,7 +211,8 @@ class PairTrainer(PairTraining, Trainer):
         """
         loss = self.pair.loss(self.network.run if self.twin == "plain" else self.network.module, x0)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
-            raise UsageError(f"{self.pair.loss_name} gave {_said(loss)}, not one number: reduce it, e.g. by .mean()")
+            raise UsageError(tell("{name} gave {found}, not one number: reduce it, e.g. by .mean()",
+                                  name=self.pair.loss_name, found=_said(loss)))
         return loss.reshape(()) if loss.ndim else loss
 
     def differentiate(self, x0: Any, scale: float) -> tuple[float, dict[str, NDArray[np.float32]]]:
@@ -298,4 +300,5 @@ class PairBackend:
 
 
 def _said(value: Any) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    return (tell("a tensor of shape {shape}", shape=tuple(value.shape)) if isinstance(value, Tensor)
+            else type(value).__name__)

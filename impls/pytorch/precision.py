@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from impls.pytorch.network import as_run
 from impls.pytorch.ops import Operators
 from impls.recipe.precision import Measured, coarsest, half, recognise
+from messages import marked
 
 # Large enough that the libraries take the kernels that they take for the network, and no shape of the presets: Jittor
 # remembers the fastest algorithm by shape alone, whatever the format.
@@ -28,10 +29,10 @@ def measured(device: torch.device, options: Collection[str], operators: Operator
     torch.backends.cudnn.benchmark = False
     try:
         convolutions = recognise(partial(convolution, device, options), "convolutions")
-        products = [recognise(partial(product, device, options), "matrix products")]
+        products = [recognise(partial(product, device, options), marked("matrix products"))]
         if half(options):
             # Attention chooses its formats itself.
-            products.append(recognise(partial(attention, device, options, operators), "attention's products"))
+            products.append(recognise(partial(attention, device, options, operators), marked("attention's products")))
         return Measured(coarsest(*products), convolutions)
     finally:
         torch.backends.cudnn.benchmark = benchmark

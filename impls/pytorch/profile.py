@@ -12,6 +12,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from impls.backend import Mark
 from impls.recipe.profile import Kernel, Profile, Span
+from messages import recorded
 
 MARK = "phase:"
 # Operators that compute nothing.
@@ -39,9 +40,11 @@ def profiled(step_in_phases: Callable[[Mark], None], steps: int, cuda: bool, com
         mark("")
         for _ in range(steps):
             step_in_phases(mark)
-    note = ("kernels as CUPTI saw them on the device" if cuda else
-            "on the CPU a kernel is an operator that mostly spends its time itself, its dispatch included")
-    note += "; loops that torch.compile made are not told by name, and on the CPU not at all" if compiled else ""
+    note = (recorded("kernels as CUPTI saw them on the device") if cuda else
+            recorded("on the CPU a kernel is an operator that mostly spends its time itself, its dispatch included"))
+    if compiled:
+        note = recorded("{note}; loops that torch.compile made are not told by name, and on the CPU not at all",
+                        note=note)
     return read(found.events() or [], note)
 
 

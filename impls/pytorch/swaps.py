@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from impls.pytorch.ops import STOCK, Operators
+from messages import recorded
 
 FUSED = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION)
 
@@ -17,7 +18,9 @@ def chosen(options: Collection[str]) -> Operators:
     """Those of an arm with these options."""
     for option, attend in (("attention=math", _math_attention), ("attention=fused", _fused_attention)):
         if option in options:
-            names = {**STOCK.names, "attention": f"{STOCK.names['attention']}, {option.partition('=')[2]} only"}
+            stock = STOCK.names["attention"]
+            names = {**STOCK.names, "attention": recorded("{operator}, math only", operator=stock)
+                     if option == "attention=math" else recorded("{operator}, fused only", operator=stock)}
             return replace(STOCK, attention=attend, names=names)
     return STOCK
 

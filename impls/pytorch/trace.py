@@ -138,7 +138,7 @@ class _Recorder:
                 args, options = exchanged((args, options), Tensor, _as_double)
             shapes = exchanged((args, options), Tensor, _Like)
             self.given.append((name, shapes, original))
-            self.sink(f"run {number}", _named("input", leaves((args, options), Tensor)) | self.small(name))
+            self.sink(f"run {number}", _named("input", leaves((args, options), Tensor)) | self.small(name))  # English
             made = args[0].clone() if random else original(*args, **options)
             given = [id(value) for value in leaves((args, options), Tensor)]
             # What a call only hands on gets a gradient of its own, whoever else uses it. A view loses the hook on its
@@ -155,15 +155,16 @@ class _Recorder:
         """What the module itself keeps, where it is small: a norm's scales, say, which explain its output."""
         module = self.modules[name]
         kept = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-        return {f"own {self.of.part(name, key)}": _host(value) for key, value in kept if value.numel() <= SMALL}
+        return {f"own {self.of.part(name, key)}": _host(value)  # English
+                for key, value in kept if value.numel() <= SMALL}
 
     def told(self, number: int, made: Any) -> None:
         """Keep what a call has given, and its gradient when there is one."""
-        self.sink(f"out {number}", _named("output", leaves(made, Tensor)))
+        self.sink(f"out {number}", _named("output", leaves(made, Tensor)))  # English
         for place, one in enumerate(leaves(made, Tensor)):
             if one.requires_grad:
                 # The gradient of the tensor as it is now, whatever is later written into it.
-                one.register_hook(self.catching(number, f"gradient of output {place}"))
+                one.register_hook(self.catching(number, f"gradient of output {place}"))  # English
 
     def catching(self, number: int, name: str) -> Callable[[Tensor], None]:
         """A hook that keeps a gradient."""
@@ -185,7 +186,7 @@ class _Recorder:
         if loss.requires_grad and params:
             found = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
         for number, arrays in self.gradients.items():
-            self.sink(f"back {number}", arrays)
+            self.sink(f"back {number}", arrays)  # English
         self.sink("gradients", {self.of.word(name): _host(one) for name, one in zip(params, found, strict=False)
                                 if one is not None})
 
@@ -195,7 +196,7 @@ class _Recorder:
             fed = feed.of(call.name, call.nth)
             arrays = None if fed is None else self.alone(name, shapes, original, fed)
             if arrays is not None:
-                sink(f"fed {call.number}", arrays)
+                sink(f"fed {call.number}", arrays)  # English
             self.restore()
         sink("dropped", {self.of.word(name): _dropped(module) for name, module in self.modules.items()
                          if isinstance(module, DROPOUTS)})
@@ -204,12 +205,13 @@ class _Recorder:
               ) -> dict[str, NDArray[Any]] | None:
         """One call with what it is fed; None where that does not go into it."""
         places = iter(range(len(list(leaves(shapes, _Like)))))
-        if any(not like.takes(fed.get(f"input {place}")) for place, like in enumerate(leaves(shapes, _Like))):
+        if any(not like.takes(fed.get(f"input {place}"))  # English
+               for place, like in enumerate(leaves(shapes, _Like))):
             return None
         inputs: list[Tensor] = []
 
         def filled(like: _Like) -> Tensor:
-            value = fed[f"input {next(places)}"]
+            value = fed[f"input {next(places)}"]  # English
             inputs.append(like.filled(perturbed(value, 1) if self.twin == "perturbed" else value))
             # What is written in place must be no leaf of the graph.
             return inputs[-1].clone() if inputs[-1].requires_grad else inputs[-1]
@@ -221,18 +223,18 @@ class _Recorder:
         with torch.enable_grad(), self.of.around(), _Alone(self.modules.values(), self.twin == "double"):
             made = list(leaves(args[0] if random else original(*args, **options), Tensor))
         arrays = _named("output", made)
-        above = {place: fed[f"gradient of output {place}"] for place, one in enumerate(made)
-                 if one.requires_grad and f"gradient of output {place}" in fed
-                 and fed[f"gradient of output {place}"].size == one.numel()}
-        wanted = {f"gradient of input {place}": one for place, one in enumerate(inputs) if one.requires_grad}
-        wanted |= {f"gradient of {self.of.part(name, key)}": p for key, p in own.items() if p.requires_grad}
+        above = {place: fed[f"gradient of output {place}"] for place, one in enumerate(made)  # English
+                 if one.requires_grad and f"gradient of output {place}" in fed  # English
+                 and fed[f"gradient of output {place}"].size == one.numel()}  # English
+        wanted = {f"gradient of input {place}": one for place, one in enumerate(inputs) if one.requires_grad}  # English
+        wanted |= {f"gradient of {self.of.part(name, key)}": p for key, p in own.items() if p.requires_grad}  # English
         if above and wanted:
             starts = [_Like(made[place]).filled(perturbed(value, 2) if self.twin == "perturbed" else value).detach()
                       for place, value in above.items()]
             found = torch.autograd.grad([made[place] for place in above], list(wanted.values()), starts,
                                         allow_unused=True)
             arrays |= {place: _host(one) for place, one in zip(wanted, found, strict=True) if one is not None}
-        return arrays | {f"{self.of.part(name, key)} afterwards": _host(value)
+        return arrays | {f"{self.of.part(name, key)} afterwards": _host(value)  # English
                          for key, value in module.named_buffers(recurse=False) if value.is_floating_point()}
 
     def own(self, name: str, module: nn.Module) -> dict[str, nn.Parameter]:

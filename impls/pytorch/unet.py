@@ -174,7 +174,7 @@ class UNet(nn.Module):
                 channels = c_out
             if level > 0:
                 self.up.append(Upsample(channels, config, operators))
-        assert not skips, "every output on the way down is used once on the way up"
+        assert not skips, "every output on the way down is used once on the way up"  # English
         self.norm_out = GroupNorm(channels, config.groups, config, operators, silu=True)
         self.conv_out = nn.Conv2d(channels, config.image_channels, 3, padding=1)
         if config.init == "ddpm":
@@ -214,7 +214,7 @@ def initialise(unet: UNet) -> None:
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             gate = name.endswith((".conv2", ".attention.out")) or name == "conv_out"
             variance_scaling(module.weight, 1e-10 if gate else 1.0)
-            assert module.bias is not None, "every layer has a bias"
+            assert module.bias is not None, "every layer has a bias"  # English
             nn.init.zeros_(module.bias)
 
 

@@ -9,6 +9,7 @@ import jittor as jt
 
 from impls.jittor.moments import Moments
 from impls.jittor.onednn.operators import load
+from messages import marked
 
 SOURCES = tuple(Path(__file__).parent / "csrc" / f"ddpm_adam_op.{kind}" for kind in ("h", "cc"))
 
@@ -16,7 +17,7 @@ SOURCES = tuple(Path(__file__).parent / "csrc" / f"ddpm_adam_op.{kind}" for kind
 class OneDNNAdam(Moments):
     """What `impls.jittor.optimizer.Adam` does, in one pass over all parameters, which stay apart."""
 
-    name = "own C++ operator, torch.optim.Adam's formula, fused with clipping and averaging"
+    name = marked("own C++ operator, torch.optim.Adam's formula, fused with clipping and averaging")
 
     def __init__(self, params: Mapping[str, jt.Var], grad_clip: float | None, ema_decay: float | None) -> None:
         load()

@@ -22,6 +22,7 @@ import numpy as np
 from impls.errors import UnavailableError
 from impls.jittor.setup import home, onednn_wheels
 from impls.store.files import remove_abandoned, replacement
+from messages import tell
 
 SOURCES = tuple(Path(__file__).parent / "csrc" / name for name in ("operators.cc", "planes.cc", "convolution.cc",
                                                              "winograd.cc"))
@@ -39,9 +40,10 @@ def load() -> Path:
         UnavailableError: Jittor runs without oneDNN or on CUDA, or the compiler refuses.
     """
     if jt.flags.use_cuda:
-        raise UnavailableError("the onednn option exists only on the CPU: use --device cpu")
+        raise UnavailableError(tell("the onednn option exists only on the CPU: use --device cpu"))
     if not jt.compile_extern.use_mkl:
-        raise UnavailableError("the onednn option needs Jittor's oneDNN, which use_mkl=0 switched off: unset use_mkl")
+        raise UnavailableError(tell("the onednn option needs Jittor's oneDNN, which use_mkl=0 switched off: unset "
+                                    "use_mkl"))
     compiler = jt.flags.cc_path
     headers = onednn_wheels.folder(home.jittor_home()) / "include"
     texts = [file.read_text(encoding="utf-8") for file in (*SOURCES, *HEADERS)]
@@ -62,7 +64,8 @@ def load() -> Path:
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise UnavailableError(f"the onednn option does not compile: {command[0]}: {done.stderr.strip()[:300]}")
+        raise UnavailableError(tell("the onednn option does not compile: {command}: {fault}", command=command[0],
+                                    fault=done.stderr.strip()[:300]))
 
 
 def _call(
@@ -90,12 +93,12 @@ def _kernel(
 ) -> tuple[str, str]:  # fmt: skip
     """Declaration and call of a C function; which inputs and outputs are null, and which of its scalars are long."""
     types = ["long" if each else "float" for each in is_long]
-    declared = ["const float*"] * len(no_input) + ["float*"] * len(no_output) + types
+    declared = ["const float*"] * len(no_input) + ["float*"] * len(no_output) + types  # English
     inward, outward = iter(range(len(no_input))), iter(range(len(no_output)))
     given = ["nullptr" if null else f"in{next(inward)}_p" for null in no_input]
     given += ["nullptr" if null else f"out{next(outward)}_p" for null in no_output]
     given += [f'({kind})data["{name}"]' for kind, name in zip(types, names, strict=True)]
-    return f'extern "C" void {function}({", ".join(declared)});', f"{function}({', '.join(given)});"
+    return f'extern "C" void {function}({", ".join(declared)});', f"{function}({', '.join(given)});"  # English
 
 
 class _Attention(jt.Function):

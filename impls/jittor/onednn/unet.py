@@ -13,6 +13,7 @@ from jittor import Var, nn
 from impls.jittor.onednn import operators as onednn
 from impls.jittor.ops import STOCK, Operators
 from impls.jittor.unet import Attention, Downsample, GroupNorm, ResBlock, UNet, Upsample, timestep_embedding
+from messages import recorded
 
 
 class OneDNNUNet(UNet):
@@ -97,10 +98,10 @@ def operators() -> Operators:
     """
     onednn.load()
     return replace(STOCK, names={
-        "convolution": "own C++ operator over oneDNN, channels-last; 3x3 by F(2x2, 3x3) where it pays",
+        "convolution": recorded("own C++ operator over oneDNN, channels-last; 3x3 by F(2x2, 3x3) where it pays"),
         "group_norm": "own C++ operator",
-        "group_norm_silu": "own C++ operator, fused with the timestep's sum and dropout",
-        "attention": "own C++ operator over oneDNN's sgemm, fused",
-        "transpose": "none but that of several heads: feature maps are channels-last",
+        "group_norm_silu": recorded("own C++ operator, fused with the timestep's sum and dropout"),
+        "attention": recorded("own C++ operator over oneDNN's sgemm, fused"),
+        "transpose": recorded("none but that of several heads: feature maps are channels-last"),
         "upsample": "own C++ operator",
     })

@@ -2,7 +2,7 @@
 
 Jittor 1.3.11 was written for CUDA 12 and cuDNN 8; PyTorch's wheels hold CUDA 13 and cuDNN 9. Links to their files, and
 five small stand-ins for what the newer releases dropped, let one environment serve both. Nothing installed is touched.
-"""
+"""  # English
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from impls.data.array_cache import default_folder
 from impls.devices import TF32_SWITCH
 from impls.errors import UnavailableError, cause
 from impls.store.files import replacement, staging
+from messages import tell
 
 # What is linked: the release of CUDA is that of the first one.
 LIBRARIES = ("nvidia-cuda-runtime", "nvidia-cublas", "nvidia-curand", "nvidia-cufft", "nvidia-cusparse")
 CUDNN = "nvidia-cudnn-cu13"
 COMPILER = ("nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-crt", "nvidia-cuda-cccl")
-INSTALL = "pip install 'ddpm-bench[cuda]'"
+INSTALL = "pip install 'ddpm-bench[cuda]'"  # English
 # Raised when what is written below changes: a folder of an older format is built anew, and kernels are compiled anew.
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -51,7 +52,7 @@ for word; do
   set -- "$@" "$word"
 done
 exec "{nvcc}" "$@"
-"""
+"""  # English
 CUDNN_H = """#pragma once
 // cuDNN 9, and the recurrent functions of cuDNN 8 that it dropped. Jittor compiles its recurrent layers together with
 // its convolutions: here they compile, and refuse to run.
@@ -85,8 +86,8 @@ inline cudnnStatus_t stand_in_convolution(cudnnConvolutionDescriptor_t convoluti
 #define cudnnSetConvolutionNdDescriptor stand_in_convolution
 #define cudnnSetConvolutionMathType stand_in_math
 #endif
-"""
-DROPPED = "template <class... Any> cudnnStatus_t {name}(Any&&...) {{ return CUDNN_STATUS_NOT_SUPPORTED; }}"
+"""  # English
+DROPPED = "template <class... Any> cudnnStatus_t {name}(Any&&...) {{ return CUDNN_STATUS_NOT_SUPPORTED; }}"  # English
 CUDA_RUNTIME_H = """#pragma once
 #include "{real}"
 // Members that CUDA 13 took out of cudaDeviceProp; the functions of Jittor that name them are never called.
@@ -94,7 +95,7 @@ CUDA_RUNTIME_H = """#pragma once
 #define computeMode integrated
 #define clockRate multiProcessorCount
 #endif
-"""
+"""  # English
 CUB_CUH = """#pragma once
 // What CUB 3 dropped and Jittor's kernels still name.
 #include_next <cub/cub.cuh>
@@ -117,7 +118,7 @@ struct TransformInputIterator : thrust::transform_iterator<Function, Iterator, V
       : thrust::transform_iterator<Function, Iterator, Value>(i, f) {}
 };
 }
-"""
+"""  # English
 NPP_H = """#pragma once
 // All that Jittor takes of NPP, a library of 150 MB: the limits of integers.
 #include <limits.h>
@@ -129,7 +130,7 @@ NPP_H = """#pragma once
 #define NPP_MAX_64U ULLONG_MAX
 #define NPP_MIN_64S LLONG_MIN
 #define NPP_MAX_64S LLONG_MAX
-"""
+"""  # English
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,9 @@ def ready(own: str | None = None) -> Path:
         if _manifest(place) != found.manifest():
             _build(place, found)
     except OSError as error:
-        raise UnavailableError(f"Jittor on CUDA: {place} cannot be written ({error.strerror or error}): make room, "
-                               "or set XDG_CACHE_HOME to a writable folder") from error
+        raise UnavailableError(tell("Jittor on CUDA: {place} cannot be written ({reason}): make room, or set "
+                                    "XDG_CACHE_HOME to a writable folder", place=place,
+                                    reason=error.strerror or error)) from error
     return place / "bin" / "nvcc"
 
 
@@ -200,7 +202,8 @@ def parts(own: str | None = None) -> Parts:
         try:
             wheel = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError as error:
-            raise UnavailableError(f"Jittor on CUDA: {_missing(name)}: {INSTALL}, or choose --device cpu") from error
+            raise UnavailableError(tell("Jittor on CUDA: {missing}: {install}, or choose --device cpu",
+                                        missing=_missing(name), install=INSTALL)) from error
         versions[name] = wheel.version
         roots.append(Path(str(wheel.locate_file("nvidia"))))
     release = _minor(versions[LIBRARIES[0]])
@@ -208,9 +211,11 @@ def parts(own: str | None = None) -> Parts:
     other = _minor(version_of(str(nvcc))) if own else _minor(versions[COMPILER[0]])
     if other != release:
         raise UnavailableError(
-            f"Jittor on CUDA: the compiler is of CUDA {other}, PyTorch's libraries are of CUDA {release}: {INSTALL}")
+            tell("Jittor on CUDA: the compiler is of CUDA {other}, PyTorch's libraries are of CUDA {release}: "
+                 "{install}", other=other, release=release, install=INSTALL))
     if not nvcc.is_file():
-        raise UnavailableError(f"Jittor on CUDA: {nvcc} is missing: pip install --force-reinstall {COMPILER[0]}")
+        raise UnavailableError(tell("Jittor on CUDA: {nvcc} is missing: pip install --force-reinstall {compiler}",
+                                    nvcc=nvcc, compiler=COMPILER[0]))
     return Parts(nvcc.resolve(), versions, tuple(dict.fromkeys(roots)))
 
 
@@ -223,10 +228,11 @@ def version_of(nvcc: str) -> str:
     try:
         text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise UnavailableError(f"Jittor on CUDA: {nvcc} does not run: {error}") from error
+        raise UnavailableError(tell("Jittor on CUDA: {nvcc} does not run: {error}", nvcc=nvcc, error=error)) from error
     release = re.search(r"release (\d+\.\d+)", text)
     if release is None:
-        raise UnavailableError(f"Jittor on CUDA: {nvcc} does not tell its version: set nvcc_path to another one")
+        raise UnavailableError(tell("Jittor on CUDA: {nvcc} does not tell its version: set nvcc_path to another one",
+                                    nvcc=nvcc))
     return release[1]
 
 
@@ -240,8 +246,8 @@ def _home(nvcc: Path) -> Path:
 
 def _missing(name: str) -> str:
     if name in COMPILER:
-        return f"there is no CUDA compiler (wheel {name} is missing)"
-    return f"PyTorch's CUDA 13 libraries are not installed (wheel {name} is missing)"
+        return tell("there is no CUDA compiler (wheel {name} is missing)", name=name)
+    return tell("PyTorch's CUDA 13 libraries are not installed (wheel {name} is missing)", name=name)
 
 
 def _minor(version: str) -> str:
@@ -329,13 +335,14 @@ def _check_compiler(scratch: Path) -> None:
     try:
         told = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=TRIAL_S)
     except subprocess.TimeoutExpired as error:
-        raise UnavailableError(f"Jittor on CUDA: the compiler compiles nothing within {TRIAL_S} s: see whether the "
-                               "machine is overloaded") from error
+        raise UnavailableError(tell("Jittor on CUDA: the compiler compiles nothing within {seconds} s: see whether "
+                                    "the machine is overloaded", seconds=TRIAL_S)) from error
     (scratch / "empty.o").unlink(missing_ok=True)
     if told.returncode != 0:
         lines = [*told.stderr.splitlines(), *told.stdout.splitlines()]
-        why = cause(lines) or next((line for line in lines if "error" in line), f"exit status {told.returncode}")
-        raise UnavailableError(f"Jittor on CUDA: the compiler does not work: {why}")
+        why = cause(lines) or next((line for line in lines if "error" in line),
+                                   tell("exit status {status}", status=told.returncode))
+        raise UnavailableError(tell("Jittor on CUDA: the compiler does not work: {why}", why=why))
 
 
 def _link_tree(source: Path, target: Path, skip: tuple[str, ...] = ()) -> None:
@@ -365,7 +372,8 @@ def _stand_in(header: Path, text: str, **parts: str) -> None:
     """Put `text` in the place of a linked header, which it includes by its real path."""
     real = header.resolve()
     if not real.is_file():
-        raise UnavailableError(f"Jittor on CUDA: {header.name} is in none of the installed wheels: {INSTALL}")
+        raise UnavailableError(tell("Jittor on CUDA: {name} is in none of the installed wheels: {install}",
+                                    name=header.name, install=INSTALL))
     header.unlink()
     header.write_text(text.format(real=real, **parts), encoding="utf-8")
 

@@ -19,6 +19,7 @@ from typing import Literal
 
 from impls.errors import UnavailableError, cause
 from impls.jittor.setup import home, onednn_wheels, requirements
+from messages import tell
 
 TRIAL_S = 300
 SOURCE = """#include <Python.h>
@@ -32,7 +33,7 @@ extern "C" int trial(int n) {
   std::cout << std::string() << std::flush;
   return sum;
 }
-"""
+"""  # English
 
 
 def ailments(device: Literal["cpu", "cuda"]) -> Iterator[tuple[str, str]]:
@@ -89,19 +90,22 @@ def check_compilation() -> None:
         told = _said([compiler, "-std=c++14", "-fPIC", "-shared", "-fopenmp", f"-I{requirements.headers()}",
                       str(source), "-o", str(library)])
         if "clang" in _said([compiler, "--version"]).stdout:
-            raise UnavailableError(f"{compiler} is clang, with which Jittor's core does not compile: "
-                                   "export cc_path=/usr/bin/g++")
+            raise UnavailableError(tell("{compiler} is clang, with which Jittor's core does not compile: export "
+                                        "cc_path=/usr/bin/g++", compiler=compiler))
         if told.returncode != 0:
             lines = [line for line in (*told.stderr.splitlines(), *told.stdout.splitlines()) if line.strip()]
-            said = next((line for line in lines if "error" in line), (*lines, f"exit status {told.returncode}")[0])
-            raise UnavailableError(f"{compiler} compiles nothing: "
-                                   f"{cause(lines) or f'{said[:160]}: apt install --reinstall g++'}")
+            said = next((line for line in lines if "error" in line),
+                        (*lines, tell("exit status {status}", status=told.returncode))[0])
+            raise UnavailableError(tell("{compiler} compiles nothing: {cause}", compiler=compiler,
+                                        cause=cause(lines) or f"{said[:160]}: apt install --reinstall g++"))  # English
         try:
             if ctypes.CDLL(str(library)).trial(4) != 6:
-                raise UnavailableError(f"what {compiler} compiles computes wrongly: apt install --reinstall g++")
+                raise UnavailableError(tell("what {compiler} compiles computes wrongly: apt install --reinstall g++",
+                                            compiler=compiler))
         except OSError as error:
-            raise UnavailableError(f"what {compiler} compiles does not load in {sys.executable}: {error}: "
-                                   f"{_newer_libstdcxx()}") from error
+            raise UnavailableError(tell("what {compiler} compiles does not load in {python}: {error}: {advice}",
+                                        compiler=compiler, python=sys.executable, error=error,
+                                        advice=_newer_libstdcxx())) from error
 
 
 def check_libstdcxx() -> None:
@@ -117,8 +121,9 @@ def check_libstdcxx() -> None:
     compiler = requirements.compiler()
     ours, theirs = _newest(own), _newest(Path(_said([compiler, "-print-file-name=libstdc++.so.6"]).stdout.strip()))
     if ours < theirs:
-        raise UnavailableError(f"conda's libstdc++ knows GLIBCXX up to 3.4.{ours}, {compiler} compiles against "
-                               f"3.4.{theirs}, so that kernels do not load: {_newer_libstdcxx()}")
+        raise UnavailableError(tell("conda's libstdc++ knows GLIBCXX up to 3.4.{ours}, {compiler} compiles against "
+                                    "3.4.{theirs}, so that kernels do not load: {advice}", ours=ours,
+                                    compiler=compiler, theirs=theirs, advice=_newer_libstdcxx()))
 
 
 def check_onednn() -> None:
@@ -128,16 +133,16 @@ def check_onednn() -> None:
         UnavailableError: it is missing, does not load, or is switched off.
     """
     if os.environ.get("use_mkl", "1") != "1":
-        raise UnavailableError("use_mkl=0 in the environment leaves convolutions without oneDNN, about 20 times "
-                               "slower: unset use_mkl")
+        raise UnavailableError(tell("use_mkl=0 in the environment leaves convolutions without oneDNN, about 20 times "
+                                    "slower: unset use_mkl"))
     place = onednn_wheels.folder(home.places()[1])
     library = place / "lib" / "libmkldnn.so"
     library = onednn_wheels.missing(place).get(library, library)
     try:
         ctypes.CDLL(str(library))
     except OSError as error:
-        raise UnavailableError(f"oneDNN does not load ({error}): pip install --force-reinstall "
-                               f"{' '.join(onednn_wheels.WHEELS)}") from error
+        raise UnavailableError(tell("oneDNN does not load ({error}): pip install --force-reinstall {wheels}",
+                                    error=error, wheels=" ".join(onednn_wheels.WHEELS))) from error
 
 
 def _newest(library: Path) -> int:
@@ -149,7 +154,7 @@ def _newest(library: Path) -> int:
 
 
 def _newer_libstdcxx() -> str:
-    return f"conda install -p {sys.base_prefix} -c conda-forge 'libstdcxx-ng>=12'"
+    return f"conda install -p {sys.base_prefix} -c conda-forge 'libstdcxx-ng>=12'"  # English
 
 
 def _said(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -162,4 +167,5 @@ def _said(command: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=TRIAL_S,
                               stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnavailableError(f"{command[0]} does not run ({error}): apt install --reinstall g++") from error
+        raise UnavailableError(tell("{command} does not run ({error}): apt install --reinstall g++", command=command[0],
+                                    error=error)) from error

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from impls.errors import UnavailableError
+from messages import marked, tell
 
-ADVICE = "set HOME to a writable folder"
+ADVICE = marked("set HOME to a writable folder")
 # Who holds the lock and compiles uses the processor all the time.
 IDLE_S = 2.0
 
@@ -48,7 +49,8 @@ def jittor_home() -> Path:
         raise _unwritable(own, error) from error
     for folder in folders:
         if not os.access(folder, os.W_OK):
-            raise UnavailableError(f"Jittor needs a writable home folder: {folder} is read-only: {ADVICE}")
+            raise UnavailableError(tell("Jittor needs a writable home folder: {folder} is read-only: {advice}",
+                                        folder=folder, advice=tell(ADVICE)))
     return home
 
 
@@ -65,8 +67,9 @@ def check_writable() -> None:
             with tempfile.TemporaryFile(dir=there):
                 pass
         except OSError as error:
-            raise UnavailableError(f"Jittor needs a writable home folder: {there}: {error.strerror or error}: "
-                                   "export HOME=/a/writable/folder") from error
+            raise UnavailableError(tell("Jittor needs a writable home folder: {path}: {reason}: export "
+                                        "HOME=/a/writable/folder", path=there,
+                                        reason=error.strerror or error)) from error
 
 
 def check_owner() -> None:
@@ -80,8 +83,9 @@ def check_owner() -> None:
         for path in (folder, *_below(folder)):
             owner = path.lstat().st_uid
             if me not in (owner, 0) and not os.access(path, os.W_OK):
-                raise UnavailableError(f"Jittor's cache holds files of another user ({path} belongs to "
-                                       f"{_name(owner)}): sudo chown -R {me} {folder}")
+                raise UnavailableError(tell("Jittor's cache holds files of another user ({path} belongs to {owner}): "
+                                            "sudo chown -R {me} {folder}", path=path, owner=_name(owner), me=me,
+                                            folder=folder))
 
 
 def check_lock() -> None:
@@ -99,17 +103,19 @@ def _check_lock(lock: Path) -> None:
     try:
         handle = os.open(lock, os.O_RDWR)
     except OSError as error:
-        raise UnavailableError(f"Jittor's lock cannot be opened ({error.strerror}): rm -f {lock}") from error
+        raise UnavailableError(tell("Jittor's lock cannot be opened ({reason}): rm -f {lock}", reason=error.strerror,
+                                    lock=lock)) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = _holder(os.fstat(handle).st_ino)
         if holder is not None and not _busy(holder):
-            raise UnavailableError(f"process {holder} holds Jittor's lock {lock} and does nothing, so that every start "
-                                   f"waits for it: kill {holder}") from None
+            raise UnavailableError(tell("process {holder} holds Jittor's lock {lock} and does nothing, so that every "
+                                        "start waits for it: kill {holder}", holder=holder, lock=lock)) from None
     except OSError as error:
-        raise UnavailableError(f"{lock}: its file system has no locks ({error.strerror}): "
-                               "export JITTOR_HOME=/a/folder/on/a/local/disk") from error
+        raise UnavailableError(tell("{lock}: its file system has no locks ({reason}): export "
+                                    "JITTOR_HOME=/a/folder/on/a/local/disk", lock=lock,
+                                    reason=error.strerror)) from error
     finally:
         os.close(handle)
 
@@ -158,8 +164,9 @@ def _name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"user {uid}"
+        return tell("user {number}", number=uid)
 
 
 def _unwritable(folder: Path, error: Exception) -> UnavailableError:
-    return UnavailableError(f"Jittor needs a writable home folder: {folder}: {error}: {ADVICE}")
+    return UnavailableError(tell("Jittor needs a writable home folder: {folder}: {error}: {advice}", folder=folder,
+                                 error=error, advice=tell(ADVICE)))

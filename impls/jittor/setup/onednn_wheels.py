@@ -7,6 +7,7 @@ from pathlib import Path
 
 from impls.errors import UnavailableError
 from impls.store.files import replacement
+from messages import tell
 
 WHEELS = ("onednn-cpu-gomp==2022.2.1", "onednn-devel-cpu-gomp==2022.2.1")
 
@@ -58,14 +59,15 @@ def missing(place: Path) -> dict[Path, Path]:
             found = importlib.metadata.distribution(wheel.partition("==")[0])
         except importlib.metadata.PackageNotFoundError as error:
             raise UnavailableError(
-                f"Jittor's CPU operators need oneDNN: pip install {' '.join(WHEELS)}"
-                " (or set use_mkl=0 and accept about 20 times slower convolutions)"
+                tell("Jittor's CPU operators need oneDNN: pip install {wheels} (or set use_mkl=0 and accept about 20 "
+                     "times slower convolutions)", wheels=" ".join(WHEELS))
             ) from error
         files |= {path.name: Path(str(found.locate_file(path))).resolve() for path in found.files or ()}
     library = files.get("libdnnl.so.2")
     header = files.get("dnnl.hpp")
     if library is None or header is None or not library.exists() or not header.exists():
-        raise UnavailableError(f"oneDNN's files are missing: pip install --force-reinstall {' '.join(WHEELS)}")
+        raise UnavailableError(tell("oneDNN's files are missing: pip install --force-reinstall {wheels}",
+                                    wheels=" ".join(WHEELS)))
     # dnnl.hpp exists twice: include/ has forwarders, include/oneapi/dnnl/ the real ones.
     include = header.parents[2] if header.parent.name == "dnnl" else header.parent
     links = {place / "lib" / name: library for name in ("libmkldnn.so", "libdnnl.so.2")}

@@ -15,6 +15,7 @@ from pathlib import Path
 from impls.devices import CAPABILITY
 from impls.errors import UnavailableError
 from impls.jittor.setup import cuda_toolkit
+from messages import tell
 
 # The release of CUDA that PyTorch's wheels are of, the driver that knows it, and what it still compiles for.
 CUDA, DRIVER, OLDEST_GPU = (13, 0), 580, (7, 5)
@@ -41,7 +42,8 @@ def check_numpy() -> None:
     """
     version = importlib.metadata.version("numpy")
     if int(version.split(".")[0]) >= 2:
-        raise UnavailableError(f"Jittor reads garbage with numpy {version}: pip install 'numpy<2'")
+        raise UnavailableError(tell("Jittor reads garbage with numpy {version}: pip install 'numpy<2'",
+                                    version=version))
 
 
 def check_version() -> None:
@@ -52,7 +54,8 @@ def check_version() -> None:
     """
     if sys.version_info >= (3, 13):
         version = sys.version.split()[0]
-        raise UnavailableError(f"Jittor 1.3.11 does not start on Python {version}: use Python 3.10, 3.11 or 3.12")
+        raise UnavailableError(tell("Jittor 1.3.11 does not start on Python {version}: use Python 3.10, 3.11 or 3.12",
+                                    version=version))
 
 
 def check_installed() -> None:
@@ -64,7 +67,7 @@ def check_installed() -> None:
     try:
         importlib.metadata.version("jittor")
     except importlib.metadata.PackageNotFoundError as error:
-        raise UnavailableError("Jittor is not installed: pip install jittor==1.3.11.0") from error
+        raise UnavailableError(tell("Jittor is not installed: pip install jittor==1.3.11.0")) from error
 
 
 def compiler() -> str:
@@ -75,7 +78,8 @@ def compiler() -> str:
     """
     name = os.environ.get("cc_path") or "g++"
     if shutil.which(name) is None:
-        raise UnavailableError(f"Jittor compiles its operators with {name}: install it (Debian: apt install g++)")
+        raise UnavailableError(tell("Jittor compiles its operators with {name}: install it (Debian: apt install g++)",
+                                    name=name))
     return name
 
 
@@ -89,8 +93,8 @@ def headers() -> Path:
     if not (include / "Python.h").exists():
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise UnavailableError(
-            f"Jittor needs Python's headers: {include / 'Python.h'} is missing: install them"
-            f" (Debian: apt install python{version}-dev)"
+            tell("Jittor needs Python's headers: {include} is missing: install them (Debian: apt install "
+                 "python{version}-dev)", include=include / "Python.h", version=version)
         )
     return include
 
@@ -103,8 +107,9 @@ def check_mpi() -> None:
     """
     compiler = os.environ.get("mpicc_path") or "mpicc"
     if shutil.which(compiler) is None:
-        raise UnavailableError(f"Jittor's ranks speak by Open MPI, whose {compiler} is missing: install it "
-                               "(Debian: apt install libopenmpi-dev), or name it by mpicc_path")
+        raise UnavailableError(tell("Jittor's ranks speak by Open MPI, whose {compiler} is missing: install it "
+                                    "(Debian: apt install libopenmpi-dev), or name it by mpicc_path",
+                                    compiler=compiler))
 
 
 def python_config() -> str:
@@ -126,8 +131,8 @@ def python_config() -> str:
             if (folder / name).is_file():
                 return str(folder / name)
     raise UnavailableError(
-        f"Jittor needs python{version}-config, which is not in {folders[0]}: install Python's development files"
-        f" (Debian: apt install python{version}-dev) or set python_config_path"
+        tell("Jittor needs python{version}-config, which is not in {folders}: install Python's development files "
+             "(Debian: apt install python{version}-dev) or set python_config_path", version=version, folders=folders[0])
     )
 
 
@@ -157,9 +162,13 @@ def nvcc() -> str:
         return str(cuda_toolkit.ready(os.path.realpath(path)))
     cudnn = cuda_toolkit.cudnn_major(path)
     if cudnn != KNOWN_CUDNN:
-        has = f"cuDNN {cudnn}" if cudnn else "no cuDNN"
-        raise UnavailableError(f"Jittor on CUDA: {path} is CUDA {version} with {has}; Jittor 1.3.11 needs cuDNN "
-                               f"{KNOWN_CUDNN} beside it: unset nvcc_path and {cuda_toolkit.INSTALL}")
+        raise UnavailableError(
+            tell("Jittor on CUDA: {path} is CUDA {version} with cuDNN {cudnn}; Jittor 1.3.11 needs cuDNN {known} beside "
+                 "it: unset nvcc_path and {install}", path=path, version=version, cudnn=cudnn, known=KNOWN_CUDNN,
+                 install=cuda_toolkit.INSTALL) if cudnn else
+            tell("Jittor on CUDA: {path} is CUDA {version} with no cuDNN; Jittor 1.3.11 needs cuDNN {known} beside it: "
+                 "unset nvcc_path and {install}", path=path, version=version, known=KNOWN_CUDNN,
+                 install=cuda_toolkit.INSTALL))
     return path
 
 
@@ -172,10 +181,10 @@ def check_gpu() -> tuple[int, int]:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
-        raise UnavailableError("Jittor on CUDA: no driver (libcuda.so.1 is missing): use --device cpu") from error
+        raise UnavailableError(tell("Jittor on CUDA: no driver (libcuda.so.1 is missing): use --device cpu")) from error
     count, version = ctypes.c_int(0), ctypes.c_int(0)
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
-        raise UnavailableError("Jittor on CUDA: no GPU is visible: use --device cpu, or see CUDA_VISIBLE_DEVICES")
+        raise UnavailableError(tell("Jittor on CUDA: no GPU is visible: use --device cpu, or see CUDA_VISIBLE_DEVICES"))
     driver.cuDriverGetVersion(ctypes.byref(version))
     device, parts = ctypes.c_int(0), (ctypes.c_int(0), ctypes.c_int(0))
     for ordinal in range(count.value):
@@ -185,16 +194,21 @@ def check_gpu() -> tuple[int, int]:
         found = (parts[0].value, parts[1].value)
         if found < OLDEST_GPU:
             raise UnavailableError(
-                f"Jittor on CUDA: GPU {ordinal} has compute capability {found[0]}.{found[1]}, CUDA {CUDA[0]} needs "
-                f"{OLDEST_GPU[0]}.{OLDEST_GPU[1]}: choose another by CUDA_VISIBLE_DEVICES, or --device cpu")
+                tell("Jittor on CUDA: GPU {number} has compute capability {found}, CUDA {cuda} needs {least}: choose "
+                     "another by CUDA_VISIBLE_DEVICES, or --device cpu", number=ordinal,
+                     found=f"{found[0]}.{found[1]}", cuda=CUDA[0], least=f"{OLDEST_GPU[0]}.{OLDEST_GPU[1]}"))
     return version.value // 1000, version.value % 1000 // 10
 
 
 def _check_driver(newest: tuple[int, int], needed: tuple[int, int]) -> None:
     if newest < needed:
-        which = f"driver {DRIVER} or newer" if needed[0] >= CUDA[0] else "a newer driver"
-        raise UnavailableError(f"Jittor on CUDA: the NVIDIA driver knows CUDA up to {newest[0]}.{newest[1]}, the "
-                               f"toolkit is CUDA {needed[0]}: install {which}, or choose --device cpu")
+        known = f"{newest[0]}.{newest[1]}"
+        raise UnavailableError(
+            tell("Jittor on CUDA: the NVIDIA driver knows CUDA up to {known}, the toolkit is CUDA {needed}: install "
+                 "driver {driver} or newer, or choose --device cpu", known=known, needed=needed[0], driver=DRIVER)
+            if needed[0] >= CUDA[0] else
+            tell("Jittor on CUDA: the NVIDIA driver knows CUDA up to {known}, the toolkit is CUDA {needed}: install a "
+                 "newer driver, or choose --device cpu", known=known, needed=needed[0]))
 
 
 def _installed(wheel: str) -> bool:
