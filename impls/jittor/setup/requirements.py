@@ -163,8 +163,8 @@ def nvcc() -> str:
     cudnn = cuda_toolkit.cudnn_major(path)
     if cudnn != KNOWN_CUDNN:
         raise UnavailableError(
-            tell("Jittor on CUDA: {path} is CUDA {version} with cuDNN {cudnn}; Jittor 1.3.11 needs cuDNN {known} beside "
-                 "it: unset nvcc_path and {install}", path=path, version=version, cudnn=cudnn, known=KNOWN_CUDNN,
+            tell("Jittor on CUDA: {path} is CUDA {version} with cuDNN {cudnn}; Jittor 1.3.11 needs cuDNN {known} "
+                 "beside it: unset nvcc_path and {install}", path=path, version=version, cudnn=cudnn, known=KNOWN_CUDNN,
                  install=cuda_toolkit.INSTALL) if cudnn else
             tell("Jittor on CUDA: {path} is CUDA {version} with no cuDNN; Jittor 1.3.11 needs cuDNN {known} beside it: "
                  "unset nvcc_path and {install}", path=path, version=version, known=KNOWN_CUDNN,
