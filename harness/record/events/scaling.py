@@ -116,7 +116,7 @@ class Scaled(Event):
 
     def sentence(self, arms: Mapping[str, str]) -> str:
         """What it says of arms of these names by slot, for the terminal."""
-        what = tell("scaling: {arm}, {mode}, {size} ranks", arm=arms.get(self.arm, self.arm), mode=self.mode,
+        what = tell("scaling: {arm}, {mode}, {size} ranks", arm=arms.get(self.arm, self.arm), mode=shown(self.mode),
                     size=self.size)
         if self.speedup is None or self.efficiency is None:
             return f"{what}: {shown(str(self.reason))}"

@@ -13,6 +13,8 @@ from messages import marked, shown, tell
 Whole = Literal["step", "network call"]
 # What a line of all causes together adds up, by its method.
 _WHOLES = {"cuts": marked("all phases"), "isolated": marked("all operators"), "swapped": marked("all swaps")}
+_METHODS = {"isolated": marked("isolated"), "swapped": marked("swapped"), "left-out": marked("left-out"),
+            "apart": marked("apart")}
 
 
 class Phases(Event):
@@ -174,7 +176,7 @@ class Guess(Event):
         fast = self.arm_a if self.slow == self.arm_b else self.arm_b
         slow, other = (arms.get(slot, slot) for slot in (self.slow, fast))
         return tell("guess about {slow} beside {other}: {guess}: {word}: {reason}", slow=slow, other=other,
-                    guess=shown(self.guess), word=self.word, reason=shown(self.reason))
+                    guess=shown(self.guess), word=shown(self.word), reason=shown(self.reason))
 
 
 class Share(Event):
@@ -217,11 +219,11 @@ class Share(Event):
         whole = tell(_WHOLES[self.method]) if self.method in _WHOLES else f"all {self.method}"  # English
         what = whole if self.cause == "all" else shown(self.cause)
         what = tell("switching to {arm}", arm=self.swap) if self.swap else what
-        what = f"{what}, {shown(self.method)}" if self.method != "cuts" else what
+        what = f"{what}, {tell(_METHODS[self.method])}" if self.method != "cuts" else what
         what = tell("{what} of a network call", what=what) if self.of != "step" else what
         if self.share is None or self.ci_low is None or self.ci_high is None:
-            return tell("why: {what} of {a} and {b}: {word}: {reason}", what=what, a=a, b=b, word=self.word,
+            return tell("why: {what} of {a} and {b}: {word}: {reason}", what=what, a=a, b=b, word=shown(self.word),
                         reason=shown(str(self.reason)))
         return tell("why: {what}: {share} [{low}, {high}] of the gap between {a} and {b} [{word}]", what=what,
                     share=f"{self.share:.0%}", low=f"{self.ci_low:.0%}", high=f"{self.ci_high:.0%}", a=a, b=b,
-                    word=self.word) + (f" ({shown(self.reason)})" if self.reason else "")
+                    word=shown(self.word)) + (f" ({shown(self.reason)})" if self.reason else "")
