@@ -175,10 +175,10 @@ def _of_blocks(event: Event) -> bool:
     return isinstance(event, Sample | Finding) or (block is not None and block >= 0 and role == "measure")
 
 
-def _of_host(recorded: EnvironmentRecorded) -> EnvironmentRecorded:
+def _of_host(machine: EnvironmentRecorded) -> EnvironmentRecorded:
     """A machine of which the host counts, and not which of its processors."""
-    starred = [*dict.fromkeys([*must_match(recorded), HOST])]
-    return recorded.model_copy(update={"starred": [name for name in starred if name != BOUND_TO]})
+    starred = [*dict.fromkeys([*must_match(machine), HOST])]
+    return machine.model_copy(update={"starred": [name for name in starred if name != BOUND_TO]})
 
 
 def _moments(event: Event) -> Iterator[int]:

@@ -125,9 +125,9 @@ def fitted(job: Job, channels: int) -> Job:
 
 
 def asked_of(options: BenchConfig, device: Device, recipe: ExperimentConfig, overrides: Mapping[str, Any],
-             recorded: Mapping[str, Any] | None = None) -> Asked:
+             told: Mapping[str, Any] | None = None) -> Asked:
     """What the parts plan themselves from."""
-    return Asked(options, device, recipe.diffusion.T, overrides, recorded or {}, recipe.sample.spacing,
+    return Asked(options, device, recipe.diffusion.T, overrides, told or {}, recipe.sample.spacing,
                  recipe.sample.steps_offset, recipe.train.batch_size)
 
 
