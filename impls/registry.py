@@ -333,7 +333,9 @@ def _contradiction(spec: BackendSpec, options: list[str]) -> str | None:
         chosen = [option for option in options if option.startswith(f"{name}=")]
         clashes += [chosen, *([one, *chosen] for one in options if chosen and name in spec.decides.get(one, ()))]
     clash = next((each for each in clashes if len(each) > 1), None)
-    return clash and tell("{options} exclude each other: choose one", options=tell(" and ").join(clash))
+    if clash is None:
+        return None
+    return tell("{options} exclude each other: choose one", options=tell(" and ").join(clash))
 
 
 def leading_arm(text: str, known: Mapping[str, BackendSpec] | None = None) -> tuple[Arm, str] | None:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from impls.errors import DataError
 from impls.store.files import staging
-from messages import tell
+from messages import shown, tell
 
 STALL_S = 45.0
 # Of any single wait for the server; without it a lost connection hangs for ever.
@@ -91,8 +91,8 @@ def watch(command: Sequence[str], folder: Path, stall_s: float) -> None:
         output.seek(0)
         said = output.read().strip()
     if process.returncode:
-        raise DataError(said.split("\n")[-1] or tell("the download ended with status {status}",
-                                                     status=process.returncode))
+        raise DataError(shown(said.split("\n")[-1]) or tell("the download ended with status {status}",
+                                                            status=process.returncode))
 
 
 def main(url: str, path: str) -> int:

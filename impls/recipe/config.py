@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from impls.errors import UsageError
-from messages import marked, recorded, tell
+from messages import marked, recorded, shown, tell
 
 PresetName = Literal["ddpm", "seed", "tiny"]
 # What pydantic says of values, in the reader's language too.
@@ -316,7 +316,7 @@ def validated(data: dict[str, Any], source: str) -> ExperimentConfig:
     try:
         return ExperimentConfig.model_validate(data)
     except ValidationError as error:
-        raise UsageError(f"{source}: {first_fault(error)}") from error
+        raise UsageError(f"{source}: {shown(first_fault(error))}") from error
 
 
 def first_fault(error: ValidationError) -> str:
@@ -330,8 +330,8 @@ def first_fault(error: ValidationError) -> str:
         return f"{place}: {fault['ctx']['error']}{more}"
     given = fault["input"]
     # As the file has it: null, not None.
-    shown = repr(given) if isinstance(given, str) else json.dumps(given, default=repr)
-    return f"{place}: {fault['msg']}, got {shown:.80}{more}"  # English
+    value = repr(given) if isinstance(given, str) else json.dumps(given, default=repr)
+    return f"{place}: {fault['msg']}, got {value:.80}{more}"  # English
 
 
 def unknown_key(error: ValidationError) -> bool:

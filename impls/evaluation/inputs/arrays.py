@@ -116,8 +116,7 @@ def _reading(path: Path) -> Iterator[None]:
     except Exception as error:  # Bytes of a stranger: whatever zipfile or numpy stumbles over, the file is to blame.
         reason = plain(str(error)) or type(error).__name__
         raise UsageError(tell("{path}: not an npz or npy file of plain arrays ({reason}): write it with numpy.savez",
-                              path=path, reason=reason)
-                         ) from error
+                              path=path, reason=reason)) from error
 
 
 def plain(text: str) -> str:

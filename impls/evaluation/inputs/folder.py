@@ -116,8 +116,7 @@ def _rgb(path: Path, size: tuple[int, int] | None, resize: int | None) -> NDArra
     except Exception as error:  # Bytes of a stranger: whatever the decoder stumbles over, the file is to blame.
         reason = plain(str(error)) or type(error).__name__
         raise UsageError(tell("{path}: cannot be decoded as PNG or JPEG ({reason}): replace it or take it away",
-                              path=path, reason=reason)
-                         ) from error
+                              path=path, reason=reason)) from error
     raise UsageError(f"{path}: {fault}")
 
 

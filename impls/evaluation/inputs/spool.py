@@ -71,7 +71,7 @@ def in_order(work: Callable[[Item], Made], items: Sequence[Item], title: str, qu
     pending: deque[Future[Made]] = deque()
     # A file gets a line now and then, a terminal a moving bar.
     pace = 0.1 if sys.stderr.isatty() else 10.0
-    bar = tqdm(total=len(items), desc=title, unit="image", disable=quiet, mininterval=pace, leave=False)
+    bar = tqdm(total=len(items), desc=title, unit=tell("image"), disable=quiet, mininterval=pace, leave=False)
     pool = ThreadPoolExecutor(threads)
     try:
         for item in items:

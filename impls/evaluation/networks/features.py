@@ -63,7 +63,7 @@ def extract(net: FeatureNetwork, images: Images, batch_size: int, device: str, t
     parts: list[tuple[torch.Tensor, ...]] = []
     # A file gets a line now and then, a terminal a moving bar.
     pace = 0.1 if sys.stderr.isatty() else 10.0
-    progress = tqdm(total=len(images), desc=title, unit="image", disable=quiet, mininterval=pace)
+    progress = tqdm(total=len(images), desc=title, unit=tell("image"), disable=quiet, mininterval=pace)
     with torch.inference_mode(), progress as bar:
         for first in range(0, len(images), batch_size):
             channels_first = rgb(images[first : first + batch_size]).transpose(0, 3, 1, 2)

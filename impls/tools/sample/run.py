@@ -81,7 +81,7 @@ class Job:
         # A file gets a line now and then, a terminal a moving bar.
         pace = 0.1 if sys.stderr.isatty() else 10.0
         name = f"{self.arm.name} {self.request.method}"
-        return tqdm(total=count * self.nfe, desc=name, unit="call", mininterval=pace, disable=self.silent)
+        return tqdm(total=count * self.nfe, desc=name, unit=tell("call"), mininterval=pace, disable=self.silent)
 
     def facts(self, drawn: int, seconds: float, extra: dict[str, Any]) -> dict[str, Any]:
         """What `sampling.json` says."""
