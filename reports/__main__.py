@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from impls.command.parser import Parser
 from impls.errors import EXIT_FAILED, EXIT_OK, UsageError
 from impls.pictures import plot
 from impls.tools.cli import alias
-from messages import tell
+from messages import VARIABLE, language, tell
 
 PROG = "python -m reports"
 # What `--lang` says where pages are wanted in English and in Chinese.
@@ -130,7 +131,8 @@ def merged(options: argparse.Namespace) -> int:
     """Have the harness make one run of its parts, since it judges them and this only reads; returns its exit code."""
     paths = [str(path.absolute()) for path in options.parts]
     command = [sys.executable, "-m", "harness.merge", *paths, "--out", str(options.out.absolute())]
-    return subprocess.run(command, cwd=Path(__file__).parents[1], check=False).returncode
+    return subprocess.run(command, cwd=Path(__file__).parents[1], check=False,
+                          env={**os.environ, VARIABLE: language()}).returncode
 
 
 def built(folder: Path, png: bool = False, both: bool = False) -> None:
