@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from impls import VERSION
+from impls.command.columns import width as columns
+from impls.command.columns import wrapped
 from impls.errors import UsageError
 from messages import LANGUAGES, marked, shown, tell
 
@@ -31,8 +32,8 @@ class Help(argparse.HelpFormatter):
     """Help of a width that people can read, whatever COLUMNS says; a switch with the answer that it is for."""
 
     def __init__(self, prog: str) -> None:
-        columns = shutil.get_terminal_size().columns
-        super().__init__(prog, max_help_position=26, width=min(max(columns, NARROWEST), WIDEST) - 2)
+        there = shutil.get_terminal_size().columns
+        super().__init__(prog, max_help_position=26, width=min(max(there, NARROWEST), WIDEST) - 2)
 
     def add_usage(self, usage: str | None, actions: Iterable[argparse.Action], groups: Iterable[Any],
                   prefix: str | None = None) -> None:
@@ -40,8 +41,12 @@ class Help(argparse.HelpFormatter):
         super().add_usage(usage, actions, groups, tell("usage: ") if prefix is None else prefix)
 
     def _split_lines(self, text: str, width: int) -> list[str]:
-        wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
-        return [line for part in text.splitlines() for line in wrapper.wrap(" ".join(part.split()))]
+        return [line for part in text.splitlines() for line in wrapped(part, width)]
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if columns(text) == len(text):
+            return super()._fill_text(text, width, indent)
+        return "\n".join(indent + line for line in wrapped(text, width - len(indent)))
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if isinstance(action, Switch):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from impls.command.columns import filled_up
 from messages import marked, shown, tell
 
 Metric = Literal["fd", "fd-extrapolated", "kid", "is", "precision", "recall"]
@@ -146,7 +146,7 @@ def _figures(one: SetResult, label: str) -> Iterator[str]:
         name = NAMES.get(figure.metric, label)
         name = name if name in (figure.metric, label) else tell(name)
         value = "n/a" if figure.value is None else f"{figure.value:.4g}" + _between(figure.ci_low, figure.ci_high)
-        yield f"  {_wide(name, 32)} {value}" + (f" ({shown(figure.reason)})" if figure.reason else "")
+        yield f"  {filled_up(name, 32)} {value}" + (f" ({shown(figure.reason)})" if figure.reason else "")
     if len(one.ladder) > 1:
         yield tell("  {label} by images: {values}", label=label,
                    values=", ".join(f"{rung.images}: {rung.value:.4g}" for rung in one.ladder))
@@ -156,11 +156,6 @@ def _figures(one: SetResult, label: str) -> Iterator[str]:
         yield tell("  nearest: {picture}; distances {least} to {most}, between real images typically {typical}",
                    picture=one.nearest.picture, least=f"{min(one.nearest.distances):.3g}",
                    most=f"{max(one.nearest.distances):.3g}", typical=f"{one.nearest.typical:.3g}")
-
-
-def _wide(text: str, columns: int) -> str:
-    """A text filled up to so many columns of a terminal, where a Chinese character takes two."""
-    return text + " " * (columns - sum(1 + (unicodedata.east_asian_width(one) in "WF") for one in text))
 
 
 def _between(low: float | None, high: float | None) -> str:
