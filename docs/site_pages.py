@@ -1,6 +1,7 @@
 """Hooks of `make docs`: pages that stand outside docs/ join the site, and links between files become links of the site.
 
-On disk every link is relative to its file, so that it works wherever the repository is read; the site has one folder.
+On disk every link is relative to its file, so that it works wherever the repository is read; the site has a folder for
+each further language.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 # File of the repository -> page of the site.
-OUTSIDE = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "impls/README.md": "implementations.md"}
+OUTSIDE = {"README.md": "index.md", "README.zh.md": "zh/index.md", "CHANGELOG.md": "changelog.md",
+           "impls/README.md": "implementations.md"}
 LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
 
 
@@ -35,6 +37,11 @@ def source_of(page: str) -> str:
     return next((source for source, name in OUTSIDE.items() if name == page), f"docs/{page}")
 
 
+def page_of(source: str) -> str:
+    """The page, or other file, of the site that a file of the repository is."""
+    return OUTSIDE.get(source, source.removeprefix("docs/"))
+
+
 def turned(markdown: str, source: str) -> str:
     """The text of a file with links of the site: to a page that joined it, or to a file of docs/.
 
@@ -43,6 +50,8 @@ def turned(markdown: str, source: str) -> str:
 
     def address(found: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(source), found[1]))
-        return OUTSIDE.get(target, target.removeprefix("docs/") if target.startswith("docs/") else found[1])
+        if target not in OUTSIDE and not target.startswith("docs/"):
+            return found[1]
+        return posixpath.relpath(page_of(target), posixpath.dirname(page_of(source)) or ".")
 
     return LINK.sub(address, markdown)

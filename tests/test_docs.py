@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,41 @@ from impls.tools.train import options as train_options
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+# Page in Chinese -> the English one that it is a translation of.
+TRANSLATED = {ROOT / "README.zh.md": ROOT / "README.md",
+              **{page: ROOT / "docs" / page.name for page in sorted((ROOT / "docs" / "zh").glob("*.md"))}}
+FENCED = re.compile(r"^```\w+\n.*?^```", re.M | re.S)
+
+
+def code_of(page: Path) -> list[str]:
+    """The lines of a page's code, without comments and without what is only aligned."""
+    lines = "\n".join(FENCED.findall(page.read_text(encoding="utf-8"))).splitlines()
+    return [" ".join(re.sub(r"(^|\s)#.*", "", line).split()) for line in lines]
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.name)
+def test_pages_in_chinese_have_the_commands_of_the_english_ones(page: Path) -> None:
+    """Those are run and validated below, so that whoever reads Chinese types what works."""
+    assert code_of(page) == code_of(TRANSLATED[page])
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.name)
+def test_pages_in_chinese_have_the_headings_tables_and_figures_of_the_english_ones(page: Path) -> None:
+    def shape(text: str) -> list[str]:
+        return [found[0] for found in re.finditer(r"^#+ |^\|(?=-)|!\[", FENCED.sub("", text), re.M)]
+
+    def figures(text: str) -> Counter[str]:
+        return Counter(re.findall(r"\d[\d.,]*\d|\d", re.sub(r"\]\([^)]*\)", "", FENCED.sub("", text))))
+
+    own, english = (one.read_text(encoding="utf-8") for one in (page, TRANSLATED[page]))
+    assert shape(own) == shape(english)
+    assert figures(own) == figures(english)
+
+
+def test_the_pages_of_method_findings_models_and_gpu_are_there_in_chinese() -> None:
+    assert {page.name for page in TRANSLATED} == {"README.zh.md", "method.md", "findings.md", "your-models.md", "gpu.md"}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -101,7 +137,7 @@ def test_python_examples_run(page: str, text: str) -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in PAGES:
+    for page in (*PAGES, *TRANSLATED):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} -> {target}"
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FILES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "impls" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = sorted(path for path in (ROOT / "docs").rglob("*.md"))
+FILES = [ROOT / "README.md", ROOT / "README.zh.md", ROOT / "CHANGELOG.md", ROOT / "impls" / "README.md", *DOCS]
 FENCE = re.compile(r"^```.*?^```", re.M | re.S)
 
 
@@ -30,7 +31,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[-\s]+", "-", title) for title in plain}
 
 
-@pytest.mark.parametrize("page", FILES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", FILES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_and_their_anchors_lead_somewhere(page):
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", text):
@@ -42,7 +43,7 @@ def test_links_and_their_anchors_lead_somewhere(page):
 def test_every_page_has_its_place_in_the_site():
     nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:")[1]
     named = re.findall(r": (\S+\.md)$", nav, re.M)
-    expected = [*hooks().OUTSIDE.values(), *(page.name for page in (ROOT / "docs").glob("*.md"))]
+    expected = [*hooks().OUTSIDE.values(), *(page.relative_to(ROOT / "docs").as_posix() for page in DOCS)]
     assert sorted(named) == sorted(expected)
 
 
@@ -52,6 +53,10 @@ def test_links_become_those_of_the_site():
     assert turned("[a](../README.md) [b](gpu.md)", "docs/method.md") == "[a](index.md) [b](gpu.md)"
     assert turned("[a](../docs/gpu.md) [b](https://a.example/docs/x.md)", "impls/README.md") == (
         "[a](gpu.md) [b](https://a.example/docs/x.md)")
+    assert turned("[a](docs/zh/gpu.md) [b](docs/images/r.png) [c](README.md)", "README.zh.md") == (
+        "[a](gpu.md) [b](../images/r.png) [c](../index.md)")
+    assert turned("[a](../gpu.md) [b](../../README.zh.md) [c](method.md#x)", "docs/zh/gpu.md") == (
+        "[a](../gpu.md) [b](index.md) [c](method.md#x)")
 
 
 def test_the_site_builds_strictly_with_a_search_and_asks_no_other_host(tmp_path):
@@ -62,8 +67,9 @@ def test_the_site_builds_strictly_with_a_search_and_asks_no_other_host(tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "search" / "search_index.json").read_text(encoding="utf-8"))["docs"]
     assert any("parity" in one["text"] for one in found)
-    assert {one["location"].partition("#")[0] for one in found} >= {"index.html", "gpu.html", "implementations.html"}
-    for page in tmp_path.glob("*.html"):
+    assert {one["location"].partition("#")[0] for one in found} >= {
+        "index.html", "gpu.html", "implementations.html", "zh/index.html", "zh/gpu.html"}
+    for page in tmp_path.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(?:https?:)?//', text) == []
     assert not (tmp_path / "site_pages.py").exists() and (tmp_path / "examples" / "record.py").exists()
