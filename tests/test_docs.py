@@ -56,7 +56,8 @@ def test_pages_in_chinese_have_the_headings_tables_and_figures_of_the_english_on
 
 
 def test_the_pages_of_method_findings_models_and_gpu_are_there_in_chinese() -> None:
-    assert {page.name for page in TRANSLATED} == {"README.zh.md", "method.md", "findings.md", "your-models.md", "gpu.md"}
+    named = {page.name for page in TRANSLATED}
+    assert named == {"README.zh.md", "method.md", "findings.md", "your-models.md", "gpu.md"}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
