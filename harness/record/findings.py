@@ -1,4 +1,7 @@
-"""Every kind of finding, once; `python -m harness.record.findings > docs/findings.md` makes its page."""
+"""Every kind of finding, once; `python -m harness.record.findings > docs/findings.md` makes its page.
+
+With `DDPM_BENCH_LANG=zh` it is that in Chinese, `docs/zh/findings.md`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Literal
 
 from harness.record.events.base import ArmSlot, Severity
 from harness.record.events.run import Finding
-from messages import marked, recorded
+from messages import marked, preferred, recorded, shown, tell, use, words
 
 # before: known before anything is measured; during: seen while measuring; end: from the whole journal, found anew when
 # a run that went on ends again.
@@ -300,27 +303,32 @@ SELF_CHECK_CODES = tuple(kind.code for kind in (
     NOISE_FLOOR, RESOLUTION, SELFCHECK_DIFFERENCE, HARNESS_OVERHEAD, HARNESS_OVERHEAD_HIGH, SYNCHRONISED,
     UNSYNCHRONISED, SELFCHECK_INCOMPLETE))
 
-_HEAD = """# Findings
-
+_TITLE = marked("Findings")
+_HEAD = marked("""\
 What the harness notices about the machine, the arms and itself is a *finding*: a line of the journal with a code, a
 severity, a message with the figures, and what to do. The report shows all of them above the numbers. An `error` means
 that figures must not be used, a `warning` that they may be worse than they look, an `info` is good to know.
 
-A *dirty* block is kept, counted, and repeated at the end of the run (at most a quarter extra).
-"""  # English
-_TITLES: dict[When, str] = {"before": "Before measuring", "during": "While measuring", "end": "At the end"}  # English
+A *dirty* block is kept, counted, and repeated at the end of the run (at most a quarter extra).""")
+_TITLES: dict[When, str] = {
+    "before": marked("Before measuring"), "during": marked("While measuring"), "end": marked("At the end")}
 
 
 def markdown() -> str:
-    """The whole page."""
-    parts = [_HEAD]
+    """The whole page, in the reader's language."""
+    parts = [f"# {tell(_TITLE)}\n\n{tell(_HEAD)}\n"]
+    columns = " | ".join(words("code", "severity", "meaning", "what to do"))
     for when, title in _TITLES.items():
-        rows = [f"| `{kind.code}` | {kind.severity}{f' or {kind.milder}' if kind.milder else ''} | "  # English
-                f"{kind.meaning} | {kind.advice or ''} |" for kind in KINDS if kind.when == when]
-        head = [f"\n## {title}", "| code | severity | meaning | what to do |", "|---|---|---|---|"]  # English
-        parts.append("\n".join([*head, *rows]) + "\n")
+        rows = [f"| `{kind.code}` | {_severity(kind)} | {tell(kind.meaning)} | {shown(kind.advice or '')} |"
+                for kind in KINDS if kind.when == when]
+        parts.append("\n".join([f"\n## {tell(title)}", f"| {columns} |", "|---|---|---|---|", *rows]) + "\n")
     return "".join(parts)
 
 
+def _severity(kind: Kind) -> str:
+    return tell("{severity} or {milder}", severity=kind.severity, milder=kind.milder) if kind.milder else kind.severity
+
+
 if __name__ == "__main__":
+    use(preferred())
     print(markdown(), end="")

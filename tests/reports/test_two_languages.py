@@ -1,0 +1,77 @@
+"""Every page in English and in Chinese: the same numbers, and no English sentence left in the Chinese one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from harness.record.run import read_run
+from messages import speaking
+from reports import report
+from reports.page import render
+from reports.page.figures import FigureMaker
+
+NUMBER = re.compile(r"\d(?:[\d.,\u202f]*\d)?")
+# Three English words in a row; what people are not told is taken out before.
+ENGLISH = re.compile(r"\b[A-Za-z]?[a-z]{2,}(?: [a-z]{2,}){2,}\b")
+# Names, commands and words of the record, which stay.
+KEPT = re.compile(r"<(code|pre|style|title)\b.*?</\1>|<[^>]*class=\"(?:arm|na)[^\"]*\"[^>]*>[^<]*<|\S+[/=:_]\S+|--\S+",
+                  re.DOTALL)
+
+
+def seen(html: str) -> str:
+    """What a reader sees of a page."""
+    text = KEPT.sub(" ", html)
+    text = re.sub(r"</?(?:b|i|em|span|small|a|sub|sup)\b[^>]*>", "", text)
+    return unescape(re.sub(r"<[^>]+>", "\n", text))
+
+
+def pages(folder: Path, tmp_path: Path) -> tuple[str, str]:
+    """A run's page in English and in Chinese."""
+    run = shutil.copytree(folder, tmp_path / folder.name)
+    report.write(read_run(run), both=True)
+    return tuple((run / name).read_text(encoding="utf-8") for name in ("report.html", "report.zh.html"))
+
+
+@pytest.fixture(params=["built", "sampled", "judged"])
+def both(request, tmp_path):
+    return pages(request.getfixturevalue(request.param).folder, tmp_path)
+
+
+def test_no_number_differs_between_the_languages(both):
+    english, chinese = (Counter(NUMBER.findall(seen(page))) for page in both)
+    assert (english - chinese, chinese - english) == (Counter(), Counter())
+
+
+def test_no_english_sentence_is_left_in_chinese(both):
+    _, chinese = both
+    assert ENGLISH.findall(seen(chinese)) == []
+
+
+def test_a_page_says_in_which_language_it_is_and_links_to_the_other(both):
+    english, chinese = both
+    assert '<html lang="en">' in english and 'href="report.zh.html"' in english
+    assert '<html lang="zh-Hans">' in chinese and 'href="report.html"' in chinese
+
+
+def test_markdown_has_the_same_numbers_too(built, tmp_path):
+    run = shutil.copytree(built.folder, tmp_path / "run")
+    report.write(read_run(run), both=True)
+    english, chinese = (Counter(NUMBER.findall(re.sub(r"\]\([^)]*\)", "]", (run / name).read_text(encoding="utf-8"))))
+                        for name in ("report.md", "report.zh.md"))
+    assert (english - chinese, chinese - english) == (Counter(), Counter())
+
+
+def test_a_page_in_one_language_is_that_of_both(built, tmp_path):
+    run = read_run(shutil.copytree(built.folder, tmp_path / "run"))
+    with speaking("zh"):
+        alone = render.html(report.report_of(run, FigureMaker()))
+    report.write(run, both=True)
+    text = (run.path / "report.zh.html").read_text(encoding="utf-8")
+    assert sorted(set(seen(alone).split("\n")) ^ set(seen(text).split("\n"))) == ["\x09English"] or (
+        set(seen(alone).split()) ^ set(seen(text).split())) <= {"English"}
