@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import messages
-from harness.record import findings
 from harness.record.schema import markdown
 from impls.backend import TrainerState
 from impls.recipe.config import preset
@@ -148,11 +146,3 @@ def test_links_between_pages_lead_somewhere() -> None:
 def test_schema_page_is_the_one_made_from_the_models() -> None:
     page = (ROOT / "docs" / "results-schema.md").read_text(encoding="utf-8")
     assert page == markdown(), "run: python -m harness.record.schema > docs/results-schema.md"
-
-
-@pytest.mark.parametrize(("language", "page"), [("en", "findings.md"), ("zh", "zh/findings.md")])
-def test_the_page_of_findings_is_the_one_made_from_their_kinds(language: messages.Language, page: str) -> None:
-    with messages.speaking(language):
-        made = findings.markdown()
-    command = f"DDPM_BENCH_LANG={language} python -m harness.record.findings > docs/{page}"
-    assert (ROOT / "docs" / page).read_text(encoding="utf-8") == made, f"run: {command}"

@@ -6,11 +6,14 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from harness.record import findings
 from harness.record.events import Finding, Resumed
 from harness.record.findings import END_CODES, HIGH_LOAD, KINDS, SELF_CHECK_CODES, Kind, markdown
 from harness.record.run import read_run
 from harness.record.writer import RunWriter
+from messages import speaking
 
 ROOT = Path(__file__).parents[2]
 NAMES = {name: kind for name, kind in vars(findings).items() if isinstance(kind, Kind)}
@@ -61,9 +64,12 @@ def test_every_kind_can_be_acted_on():
         assert "|" not in kind.meaning + (kind.advice or ""), kind.code
 
 
-def test_the_page_is_the_one_made_from_the_kinds():
-    page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
-    assert page == markdown(), "run: python -m harness.record.findings > docs/findings.md"
+@pytest.mark.parametrize(("language", "page"), [("en", "docs/findings.md"), ("zh", "docs/zh/findings.md")])
+def test_the_page_is_the_one_made_from_the_kinds(language, page):
+    with speaking(language):
+        made = markdown()
+    command = f"DDPM_BENCH_LANG={language} python -m harness.record.findings > {page}"
+    assert (ROOT / page).read_text(encoding="utf-8") == made, f"run: {command}"
 
 
 def test_what_a_selfcheck_prints_is_known():
