@@ -153,9 +153,9 @@ class Reader:
                 yield self._joined(joint, text[:at], text[at + len(joint) :], placed)
         for joint in () if any(joint in text for joint in JOINTS) else LOOSE_JOINTS:
             for at in _places_of(joint, text):
-                said, unknown = self._joined(joint, text[:at], text[at + len(joint) :], placed)
+                whole, unknown = self._joined(joint, text[:at], text[at + len(joint) :], placed)
                 if unknown < 1:
-                    yield said, unknown
+                    yield whole, unknown
         if text.endswith(".") and text[:-1] in self.known:
             yield self.known[text[:-1]] + self._known(". ").rstrip(), 0.0
 
@@ -176,7 +176,8 @@ class Reader:
 
 def _cut(text: str, pieces: Sequence[str]) -> list[str]:
     """A text at pieces of it, each where it first comes; empty where one does not, or nothing is between two."""
-    parts, begin = [], 0
+    parts: list[str] = []
+    begin = 0
     for piece in pieces:
         at = text.find(piece, begin + 1)
         if at < 0:
@@ -188,7 +189,8 @@ def _cut(text: str, pieces: Sequence[str]) -> list[str]:
 
 def _places_of(joint: str, text: str) -> list[int]:
     """Where a joint stands in a text, at most so often."""
-    found, at = [], text.find(joint)
+    found: list[int] = []
+    at = text.find(joint)
     while at >= 0 and len(found) < MOST_JOINTS:
         found.append(at)
         at = text.find(joint, at + len(joint))

@@ -168,9 +168,9 @@ class Models(Subject):
         if control is not None:
             # A step that is in proportion to its gradient (SGD) carries the gradient's rounding on.
             places = counted(reference.gradients, self.experiment.train.grad_clip, gradient)
-            twins = [{name: after[name].astype(np.float64) - begun[name] for name in places} for after, begun in
-                     ((reference.after_one, self._begun), (control.after_one, self._control_begun))]
-            step = max(step, ROOM * (worst_step(*twins, places) or 0.0))
+            mine, twin = ({name: after[name].astype(np.float64) - begun[name] for name in places} for after, begun in
+                          ((reference.after_one, self._begun), (control.after_one, self._control_begun)))
+            step = max(step, ROOM * (worst_step(mine, twin, places) or 0.0))
         return {"forward": max(self.of_outputs(reference, precision)), "gradient": gradient, "adam": step, "loss": loss}
 
     def of_outputs(self, reference: ArmNumbers, precision: Precision) -> Sequence[float]:

@@ -132,8 +132,8 @@ def draw_set(bench: Bench, slot: ArmSlot, cell: Cell, train_steps: int | None, w
 
 
 def evaluate(bench: Bench, options: Sequence[str], sets: Sequence[ImagesSampled], case: str, nearest: bool,
-             recorded: RecordedRun, reference: ReferenceFeatures | None) -> list[Quality]:
-    """Judge sets of equally many images, one of each arm, and record what an interrupted run has not `recorded`.
+             before: RecordedRun, reference: ReferenceFeatures | None) -> list[Quality]:
+    """Judge sets of equally many images, one of each arm, and record what none has `before`.
 
     Raises:
         WorkerFailedError: it cannot, or network or real images are others than those of the run's `reference`.
@@ -147,7 +147,7 @@ def evaluate(bench: Bench, options: Sequence[str], sets: Sequence[ImagesSampled]
     result = _facts(output)
     output.unlink()
     features, real = result["features"], result["reference"]
-    known = {event.key for event in recorded.events}
+    known = {event.key for event in before.events}
 
     def append(event: Event) -> None:
         if event.key not in known:

@@ -51,15 +51,15 @@ class Unit:
         self.cell = Cell("strong", self.size)
 
 
-def measure(bench: Bench, part: Scaling, recorded: RecordedRun) -> None:
+def measure(bench: Bench, part: Scaling, run: RecordedRun) -> None:
     """Measure the blocks that a run lacks; one in which a group failed is done again, as long as there are numbers.
 
     Raises:
         TimeIsUpError: the user's time limit is over.
     """
     plan = bench.plan
-    done = set(finished_blocks(recorded)) & set(plan.block_numbers)
-    tried = {state.block for state in recorded.of(BlockState)} - done
+    done = set(finished_blocks(run)) & set(plan.block_numbers)
+    tried = {state.block for state in run.of(BlockState)} - done
     failures: Counter[tuple[ArmSlot, int]] = Counter()
     for number in plan.block_numbers:
         if len(done) >= plan.min_blocks:

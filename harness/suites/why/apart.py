@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -46,7 +46,9 @@ class Round(NamedTuple):
 def measure(block: Block, arm: Started) -> None:
     """All of it, of one arm, each a case of its own; what is built for it takes the trainer's place."""
     took = []
-    for what, work in (("waiting", _waiting), ("loader", _loader), ("sampling", _sampling)):
+    works: dict[What, Callable[[Block, Started], None]] = {
+        "waiting": _waiting, "loader": _loader, "sampling": _sampling}
+    for what, work in works.items():
         block.bench.progress.status(tell("{arm}: {what}, apart", arm=arm.session.arm.name, what=tell(WHAT[what])))
         began = block.bench.clock()
         done = block.beside(what, arm, partial(work, block, arm))
