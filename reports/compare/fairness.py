@@ -23,7 +23,7 @@ NOT_RECORDED = marked("not recorded")
 TOGETHER = marked("arms measured together")
 MOST_NAMED = 4
 # (framework's name for it, for people): what an arm's process must have proved alike in both runs.
-ARM_FIELDS = {"device": marked("device"), "device_name": marked("device name"), "dtype": "dtype",
+ARM_FIELDS = {"device": marked("device"), "device_name": marked("device name"), "dtype": marked("dtype"),
               "threads": marked("threads")}
 
 Role = Literal["refused", "machine", "software", "other"]

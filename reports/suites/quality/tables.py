@@ -12,7 +12,7 @@ from reports.page.blocks import Table, head, table_of
 from reports.suites.quality import facts as quality
 from reports.suites.quality.cards import difference
 from reports.suites.quality.facts import Estimate, ImageSet, parts
-from reports.text import DASH, Value, duration, missing, number
+from reports.text import DASH, Value, commas, duration, missing, number
 from reports.view.run import RunView
 from reports.view.words import cell_words, short_cell
 
@@ -192,7 +192,8 @@ def protocol(view: RunView, label: str) -> Table | None:
          Value(known.extractor, tell("weights SHA-256 {hash}", hash=known.weights_sha256))),
         (Value(tell("it sees")), Value(tell("{pixels} pixels a side", pixels=known.input_size))),
         (Value(tell("it gives")), Value(plural(known.feature_size, "feature"))),
-        (Value(tell("real images")), Value(f"{known.dataset}, {known.split}", f"SHA-256 {known.images_sha256}")),
+        (Value(tell("real images")),
+         Value(commas([known.dataset, shown(known.split)]), f"SHA-256 {known.images_sha256}")),
         (Value(tell("number of real images")), Value(count(known.images))),
         (Value(tell("features of real images")), Value(tell("from the cache") if known.cached else cost)),
         speed,
@@ -231,7 +232,7 @@ def settings(view: RunView) -> Table | None:
 
 def distinct(values: Iterable[str]) -> Value:
     """Values of several sets, each once."""
-    return Value(", ".join(dict.fromkeys(values)) or DASH)
+    return Value(tell(", ").join(dict.fromkeys(values)) or DASH)
 
 
 TELL: tuple[tuple[str, Callable[[ImagesSampled], str]], ...] = (
@@ -242,6 +243,6 @@ TELL: tuple[tuple[str, Callable[[ImagesSampled], str]], ...] = (
     ("eta", lambda one: f"{one.eta:g}" if quality.sound(one.eta) else DASH),
     (marked("seed"), lambda one: str(one.seed)),
     (marked("batch size"), lambda one: count(one.batch_size)),
-    (marked("weights"), lambda one: f"{shown(one.weights)}: {quality.weights_words(one)}"),
+    (marked("weights"), lambda one: tell("{name}: {value}", name=shown(one.weights), value=quality.weights_words(one))),
     (marked("weights, SHA-256"), lambda one: short(one.weights_sha256)),
 )
