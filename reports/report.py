@@ -10,8 +10,9 @@ from harness.record.run import RecordedRun, joined, read_run
 from harness.record.writer import write_atomically
 from impls.errors import UsageError
 from messages import TAGS, Language, marked, paired, speaking, tell
-from reports.chapters import findings, load, machine, method, reference, telemetry, trust
 from reports.chapters.chapter import Chapter, Timed
+from reports.chapters.evidence import findings, machine, method, reference, trust
+from reports.chapters.measured import load, telemetry
 from reports.page import render
 from reports.page.blocks import Elsewhere, Report, Section, Table, section
 from reports.page.figures import FigureMaker

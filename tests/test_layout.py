@@ -159,7 +159,7 @@ OTHER_MEANINGS = {
     ("reports/view/timeline.py", "parity"): "the role of a worker, in the journal's words",
     ("reports/export/rows.py", "quality"): "the name of an exported table",
     ("reports/export/schema.py", "quality"): "the name of an exported table",
-    ("reports/chapters/ratio.py", "all"): "every cell",
+    ("reports/chapters/measured/ratio.py", "all"): "every cell",
     ("reports/__main__.py", "align"): "the command that compares loss curves",
     ("harness/run/account.py", "parity"): "the role of a worker, and what a session was spent on",
     ("harness/run/aliases.py", "sampling"): "what an arm does, in the registry's words",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from harness.record.events import PartName
 from harness.record.plugins import GROUP
 from messages import marked, tell
-from reports.chapters import brief, verdicts
-from reports.chapters.reference import Published
+from reports.chapters.answer import brief, verdicts
+from reports.chapters.evidence.reference import Published
 from reports.page.blocks import Note, Section, Table, VerdictCard
 from reports.page.figures import FigureMaker
 from reports.page.forest import Forest
@@ -92,7 +92,8 @@ class Timed(Chapter):
 
     def sections(self, seen: RunView, figures: FigureMaker) -> Iterable[Section | None]:
         """Key figures, ratio, steps, where the time goes, memory, cold start."""
-        from reports.chapters import key_figures, load, ratio, starts, steps, telemetry
+        from reports.chapters.answer import key_figures
+        from reports.chapters.measured import load, ratio, starts, steps, telemetry
 
         typical = [(tell("{time}, median", time=tell(self.unit.time)), key_figures.step_time)]
         yield (Section("key-figures", tell("Key figures"), (key_figures.key_figures(seen, typical),))

@@ -11,7 +11,7 @@ from harness.record.run import RecordedRun, machines, moves
 from impls.errors import UsageError
 from impls.recipe.config import with_later
 from messages import marked, shown, tell
-from reports.chapters.machine import plain
+from reports.chapters.evidence.machine import plain
 from reports.suites.registry import settings_of
 from reports.text import one_line, semicolons
 from reports.view.run import leaves

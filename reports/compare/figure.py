@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from messages import tell, words
-from reports.chapters.ratio import frame_ratio, told_ends
+from reports.chapters.measured.ratio import frame_ratio, told_ends
 from reports.compare.runs import SAID, Comparison, Row, told
 from reports.page.data import Data
 from reports.page.plotting import INK, MUTED, PAPER, Drawn, sheet

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from harness.record.events import BlockState
 from messages import choice, marked, plural, shown, tell, words
-from reports.chapters import findings as journal
+from reports.chapters.evidence import findings as journal
 from reports.compare.fairness import TOGETHER, listed
 from reports.compare.method import method
 from reports.compare.runs import SAID, Comparison, Pair, Row, told

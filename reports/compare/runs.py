@@ -17,7 +17,7 @@ from harness.stats.across import BlockLogs, Change, judge_change, judge_changes
 from harness.stats.interval import ALPHA, MARGIN
 from impls.errors import UsageError
 from messages import marked, shown, tell
-from reports.chapters.verdicts import per_what
+from reports.chapters.answer.verdicts import per_what
 from reports.compare.fairness import Difference, differences, refuse
 from reports.suites.registry import chapters_of, whole
 from reports.text import one_line, printable, semicolons, with_interval

@@ -18,7 +18,7 @@ from harness.stats.interval import MARGIN
 from harness.stats.shifts import Shift, shifts
 from impls.recipe.config import with_later
 from messages import marked, plural, tell
-from reports.chapters.machine import plain
+from reports.chapters.evidence.machine import plain
 from reports.compare.fairness import COSTLESS, is_software
 from reports.terminal import said
 from reports.text import NA, one_line, signed_percent, with_interval

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.record.events import Alignment, Finding, Guess, ParityResult, Quality, Share, Verdict
 from messages import marked, plural, shown, tell
-from reports.chapters import verdicts
+from reports.chapters.answer import verdicts
 from reports.suites.registry import chapters_of
 from reports.text import number, sentence
 from reports.view.run import RunView, is_self_check

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from harness.record.events import Alignment, DatasetRecorded, Figure, PairRecorded, Quality, Trained
 from harness.record.run import Machine, machines
 from messages import count, marked, plural, shown, tell, words
-from reports.chapters.machine import differences, machine_fact, measured_in, plain
+from reports.chapters.evidence.machine import differences, machine_fact, measured_in, plain
 from reports.pack import cells
 from reports.pack.cells import Cell
 from reports.pack.pictures import Shown

@@ -13,7 +13,7 @@ from impls.errors import UsageError
 from impls.pictures import plot
 from impls.store.files import replacement
 from messages import LANGUAGES, language, marked, speaking, tell
-from reports.chapters import verdicts
+from reports.chapters.answer import verdicts
 from reports.pack import badge, latex
 from reports.pack.cells import cells
 from reports.pack.quotes import limits, quotes

@@ -24,7 +24,8 @@ class Inference(chapter.Timed):
 
     def sections(self, seen: RunView, figures: FigureMaker) -> Iterable[Section | None]:
         """What all timed parts have, images per second, and the parity that is its gate."""
-        from reports.chapters import key_figures, load, ratio, starts, steps, telemetry
+        from reports.chapters.answer import key_figures
+        from reports.chapters.measured import load, ratio, starts, steps, telemetry
         from reports.suites.parity import gate
 
         typical: key_figures.Rows = [

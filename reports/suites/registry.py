@@ -9,8 +9,8 @@ from harness.record.plugins import offered
 from harness.record.run import RecordedRun
 from impls.errors import UsageError
 from messages import tell
-from reports.chapters import findings
 from reports.chapters.chapter import Chapter, Timed, Unknown
+from reports.chapters.evidence import findings
 from reports.page.blocks import Note
 from reports.suites.align.chapter import Align
 from reports.suites.inference import Inference

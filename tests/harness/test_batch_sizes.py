@@ -10,7 +10,7 @@ from harness.part import Asked
 from harness.plan import dry_run, make_plans
 from harness.record.events import ImagesSampled, ParityResult, StepCost, Trained
 from impls.recipe.config import preset
-from reports.chapters import verdicts
+from reports.chapters.answer import verdicts
 from reports.export.rows import tables
 from reports.index import entry
 from reports.suites.registry import whole

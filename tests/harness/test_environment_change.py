@@ -33,9 +33,9 @@ from harness.run.resume import check_machine, resumption
 from harness.run.runner import Runner
 from harness.suites.training import Training
 from impls.errors import UsageError
-from reports.chapters import findings as notes
-from reports.chapters import machine as surroundings
-from reports.chapters import verdicts
+from reports.chapters.answer import verdicts
+from reports.chapters.evidence import findings as notes
+from reports.chapters.evidence import machine as surroundings
 from reports.suites.registry import whole
 from reports.terminal import sentence
 

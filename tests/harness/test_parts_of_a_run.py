@@ -20,7 +20,7 @@ from harness.record.run import HOST, machines, read_run
 from harness.record.writer import RunWriter
 from harness.run.runner import Runner
 from reports import terminal
-from reports.chapters import verdicts
+from reports.chapters.answer import verdicts
 from reports.suites.registry import whole
 
 SHORT = {"arms": "scripted:slow,scripted", "blocks": 6, "pairs": 2, "epochs": 0, "device": "cpu", "preset": "tiny"}

@@ -17,7 +17,7 @@ from harness.record.findings import SELF_CHECK_CODES
 from harness.record.run import RecordedRun
 from harness.suites.training import Training
 from reports import terminal
-from reports.chapters import findings as notes
+from reports.chapters.evidence import findings as notes
 from reports.suites.registry import whole
 
 MS = 1_000_000

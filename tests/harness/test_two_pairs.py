@@ -20,7 +20,7 @@ from harness.run.resolve import default_arms, resolve
 from harness.run.runner import Runner
 from harness.suites.parity.tolerances import TOLERANCES
 from reports import index, terminal
-from reports.chapters.starts import break_even
+from reports.chapters.measured.starts import break_even
 from reports.export.rows import tables
 from reports.report import title_names
 from reports.suites.parity import gate

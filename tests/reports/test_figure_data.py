@@ -18,7 +18,7 @@ from test_report_partial import Sketches
 
 from harness.record.events import Verdict
 from harness.record.run import RecordedRun, read_run
-from reports.chapters import ratio
+from reports.chapters.measured import ratio
 from reports.page.data import MOST_ROWS, MOST_TARGETS, Data
 from reports.page.plotting import SERIES, sheet, style_context, svg
 from reports.suites.registry import whole

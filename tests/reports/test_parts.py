@@ -6,7 +6,7 @@ from test_report_partial import Sketches
 
 from harness.record.events import BlockState, ParityResult, Peak, RunStarted, Window, WorkerStarted
 from harness.record.run import RecordedRun
-from reports.chapters.method import looks
+from reports.chapters.evidence.method import looks
 from reports.suites.registry import chapters_of, whole
 
 

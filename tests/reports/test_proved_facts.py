@@ -7,7 +7,7 @@ from dataclasses import replace
 from light_runs import INFO, Light, recorded
 
 from harness.record.events import WorkerStarted
-from reports.chapters.machine import differences
+from reports.chapters.evidence.machine import differences
 from reports.suites.registry import whole
 
 

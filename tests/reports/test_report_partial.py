@@ -15,7 +15,7 @@ from harness.record import events
 from harness.record.events import Verdict
 from harness.record.run import read_run
 from reports import report as sections
-from reports.chapters import verdicts
+from reports.chapters.answer import verdicts
 from reports.page import render
 from reports.page.blocks import Picture, Prose, Report, Table
 from reports.page.figures import Draw, FigureMaker

@@ -10,7 +10,7 @@ import pytest
 
 from harness.record.events import Event, RunEnded, Sample, Verdict, Window
 from harness.record.run import RecordedRun
-from reports.chapters.load import merged
+from reports.chapters.measured.load import merged
 from reports.view import timeline
 from reports.view.run import ArmView, RunView, paired_ratios, rate_per_s
 

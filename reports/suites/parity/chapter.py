@@ -20,7 +20,7 @@ class Parity(Chapter):
 
     def sections(self, seen: RunView, figures: FigureMaker) -> Iterable[Section | None]:
         """Every check, and the losses that were matched."""
-        from reports.chapters import losses
+        from reports.chapters.measured import losses
         from reports.suites.parity import gate
 
         yield gate.section(seen, figures)

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from harness.record.events import ParityResult
 from messages import marked, plural, shown, tell, words
-from reports.chapters.losses import shared
+from reports.chapters.measured.losses import shared
 from reports.page.blocks import Block, Code, Prose, Section, Table, head
 from reports.page.data import Data
 from reports.page.figures import FigureMaker, numbered

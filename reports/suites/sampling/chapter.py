@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from harness.record.events import PartName
 from messages import marked, tell
-from reports.chapters import brief
+from reports.chapters.answer import brief
 from reports.chapters.chapter import Timed
-from reports.chapters.reference import SAMPLING_TIMES, Published
+from reports.chapters.evidence.reference import SAMPLING_TIMES, Published
 from reports.page.blocks import Section
 from reports.page.figures import FigureMaker
 from reports.view.run import RunView

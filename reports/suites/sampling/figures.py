@@ -11,8 +11,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from harness.record.events import Verdict, Window
 from messages import count, plural, tell, words
-from reports.chapters.ratio import frame, told_ends
-from reports.chapters.verdicts import facing, oriented
+from reports.chapters.answer.verdicts import facing, oriented
+from reports.chapters.measured.ratio import frame, told_ends
 from reports.page.data import Data
 from reports.page.plotting import GRID, INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.suites.sampling import facts as sampling

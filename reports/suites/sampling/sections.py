@@ -8,7 +8,7 @@ from itertools import groupby
 
 from harness.record.events import SampleAgreement, SamplesDrawn, Verdict
 from messages import marked, plural, shown, tell
-from reports.chapters import load, ratio, starts, steps, telemetry
+from reports.chapters.measured import load, ratio, starts, steps, telemetry
 from reports.page.blocks import Block, Images, Prose, Raster, Section
 from reports.page.figures import FigureMaker, numbered
 from reports.page.images import Shelf

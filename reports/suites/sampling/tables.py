@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.record.events import Energy, SampleAgreement, Trap, Window
 from messages import count, plural, tell, words
-from reports.chapters import key_figures as shared
+from reports.chapters.answer import key_figures as shared
 from reports.page.blocks import Table, head, table_of
 from reports.suites.sampling import facts as sampling
 from reports.suites.sampling.facts import Interval, Line

@@ -8,7 +8,7 @@ from functools import partial
 
 from harness.record.events import GroupStarted, PartName, Predicted, Scaled, Verdict
 from messages import marked, plural, tell
-from reports.chapters import verdicts
+from reports.chapters.answer import verdicts
 from reports.chapters.chapter import TINY, Chapter, devices
 from reports.page.blocks import Part, Prose, Section, VerdictCard
 from reports.page.blocks import section as section_of

@@ -8,9 +8,9 @@ from functools import partial
 
 from harness.record.events import PartName
 from messages import marked, tell
-from reports.chapters import brief
+from reports.chapters.answer import brief
 from reports.chapters.chapter import Timed
-from reports.chapters.reference import EVERYTHING, Published
+from reports.chapters.evidence.reference import EVERYTHING, Published
 from reports.page.blocks import Section, section
 from reports.page.figures import FigureMaker
 from reports.view.run import RunView
@@ -32,7 +32,7 @@ class Training(Timed):
 
     def sections(self, seen: RunView, figures: FigureMaker) -> Iterable[Section | None]:
         """What all timed parts have, throughput, epochs, losses, and the parity that is its gate."""
-        from reports.chapters import load, losses, ratio, starts, steps, telemetry
+        from reports.chapters.measured import load, losses, ratio, starts, steps, telemetry
         from reports.suites.parity import gate
         from reports.suites.training import figures as drawn
         from reports.suites.training import tables

@@ -6,8 +6,8 @@ import numpy as np
 
 from harness.record.events import Epoch, Losses
 from messages import count, marked, plural, tell, words
-from reports.chapters import key_figures as shared
-from reports.chapters.key_figures import NO_WINDOWS
+from reports.chapters.answer import key_figures as shared
+from reports.chapters.answer.key_figures import NO_WINDOWS
 from reports.page.blocks import Table, head, table_of
 from reports.text import Value, duration, missing, number, percent, signed_percent
 from reports.view.run import ArmView, RunView, rate_per_s

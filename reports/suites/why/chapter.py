@@ -56,7 +56,7 @@ class Why(chapter.Timed):
 
     def sections(self, seen: RunView, figures: FigureMaker) -> Iterable[Section | None]:
         """The causes first."""
-        from reports.chapters import losses, ratio, starts, steps, telemetry
+        from reports.chapters.measured import losses, ratio, starts, steps, telemetry
         from reports.suites.parity import gate
 
         yield advice.section(seen)

@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.record.events import MonitorState
 from messages import plural, shown, tell, words
-from reports.chapters.machine import plain
+from reports.chapters.evidence.machine import plain
 from reports.page.blocks import Section, Table, table_of
 from reports.page.data import Data
 from reports.page.figures import FigureMaker

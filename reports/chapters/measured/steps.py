@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from harness.record.events import WarmUp
 from messages import count, marked, several, tell
-from reports.chapters.key_figures import NO_WINDOWS
+from reports.chapters.answer.key_figures import NO_WINDOWS
 from reports.page.blocks import Section
 from reports.page.data import Data
 from reports.page.figures import FigureMaker

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.record.events import Verdict
 from messages import marked, shown, tell, words
-from reports.chapters.verdicts import comes_in_cells, oriented
+from reports.chapters.answer.verdicts import comes_in_cells, oriented
 from reports.page.blocks import Block, Section, Table, head
 from reports.page.data import Data
 from reports.page.figures import FigureMaker, numbered

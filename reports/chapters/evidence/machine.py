@@ -7,7 +7,7 @@ from typing import Any
 from harness.record.events import DatasetRecorded, EnvironmentRecorded, WorkerStarted
 from harness.record.run import Machine, machines
 from messages import count, marked, shown, tell, words
-from reports.chapters.key_figures import arm_head
+from reports.chapters.answer.key_figures import arm_head
 from reports.page.blocks import Table, head
 from reports.text import MINUS, Value, commas, missing, number, semicolons
 from reports.view.run import ArmView, RunView, facts_of, leaves

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable
 
 from messages import listed, marked, tell
-from reports.chapters import findings as notes
+from reports.chapters.evidence import findings as notes
 from reports.page.blocks import Block, Code, Prose, Section
 from reports.text import commas, sentences
 from reports.view.run import RunView, nested

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.record.events import Epoch
 from messages import plural, tell, words
-from reports.chapters import telemetry
+from reports.chapters.measured import telemetry
 from reports.page.blocks import Block, Section, Table, present
 from reports.page.data import Data
 from reports.page.figures import FigureMaker

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.record.events import WorkerStarted
 from messages import marked, plural, tell, words
-from reports.chapters.key_figures import CACHES, NO_WORKER, WITH_CACHE, arm_rows
+from reports.chapters.answer.key_figures import CACHES, NO_WORKER, WITH_CACHE, arm_rows
 from reports.page.blocks import Section, Table, head, present, table_of
 from reports.page.data import Data
 from reports.page.figures import FigureMaker

@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.record.events import Overhead, SyncProof
 from messages import count, plural, tell, words
-from reports.chapters.key_figures import arm_rows
+from reports.chapters.answer.key_figures import arm_rows
 from reports.page.blocks import Section, Table, head
 from reports.text import DASH, NA, Value, commas, duration, missing, number, signed_percent
 from reports.view.run import ArmView, RunView

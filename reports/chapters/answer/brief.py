@@ -8,9 +8,9 @@ import numpy as np
 
 from harness.record.events import Memory, Verdict
 from messages import marked, plural, shown, tell
-from reports.chapters import key_figures
-from reports.chapters.key_figures import NO_WINDOWS, NO_WORKER, PerFigure
-from reports.chapters.verdicts import TONES, comes_in_cells, facing, is_minor, oriented, over_cells, ranked
+from reports.chapters.answer import key_figures
+from reports.chapters.answer.key_figures import NO_WINDOWS, NO_WORKER, PerFigure
+from reports.chapters.answer.verdicts import TONES, comes_in_cells, facing, is_minor, oriented, over_cells, ranked
 from reports.page.blocks import Table, head
 from reports.page.forest import Forest, Row
 from reports.text import Value, commas, duration, missing, with_interval

@@ -1,0 +1,1 @@
+"""What the first screen says: the verdicts, every ratio on one scale, the figures that people quote."""
