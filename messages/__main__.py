@@ -1,4 +1,7 @@
-"""`python -m messages [PATH ...]`: sentences that are not marked, and messages that lack a translation."""
+"""`python -m messages [PATH ...]`: sentences that are not marked, and messages that lack a translation.
+
+For who changes this program; what it says itself is English.
+"""
 
 from __future__ import annotations
 
@@ -44,12 +47,13 @@ def main(words: list[str]) -> int:
     paths = [Path(word) for word in words]
     unmarked, untold = loose(*paths), missing("zh", *paths)
     for one in unmarked:
-        print(f"{one.place}: not marked: {one.text[:100]!r}")
+        print(f"{one.place}: not marked: {one.text[:100]!r}")  # English
     if untold:
         write_po(sys.stdout.buffer, skeleton(untold), width=118, omit_header=True)
     for fault in crooked("zh"):
-        print(f"{FOLDER.name}: places differ: {fault}")
-    print(f"{len(unmarked)} sentences not marked, {len(untold)} messages without a translation", file=sys.stderr)
+        print(f"{FOLDER.name}: places differ: {fault}")  # English
+    counted = f"{len(unmarked)} sentences not marked, {len(untold)} messages without a translation"  # English
+    print(counted, file=sys.stderr)
     return int(bool(unmarked or untold))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from messages import FOLDER, _catalogue
 
 # Debian's fonts-noto-cjk; Noto Sans in simplified Chinese is one of the faces in it.
-SOURCE, FACE = Path("/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc"), "Noto Sans CJK SC"
+SOURCE, FACE = Path("/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc"), "Noto Sans CJK SC"  # English
 FAMILY = "ddpm-bench CJK"
 MADE = FOLDER.parent / "reports" / "page" / "fonts" / "ddpm-bench-cjk.otf"
 # How wide letters of ours and of theirs are: W and F are Chinese; these are full-width where they stand in Chinese.
@@ -55,4 +55,4 @@ def make(source: Path = SOURCE) -> Path:
 
 if __name__ == "__main__":
     made = make(*map(Path, sys.argv[1:2]))
-    print(f"{made}: {len(letters())} letters, {made.stat().st_size} bytes")
+    print(f"{made}: {len(letters())} letters, {made.stat().st_size} bytes")  # English

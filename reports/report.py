@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.record.run import RecordedRun, joined, read_run
 from harness.record.writer import write_atomically
 from impls.errors import UsageError
-from messages import TAGS, Language, marked, paired, speaking, tell
+from messages import TAGS, Language, paired, speaking, tell
 from reports.chapters.chapter import Chapter, Timed
 from reports.chapters.evidence import findings, machine, method, reference, trust
 from reports.chapters.measured import load, telemetry
@@ -26,9 +26,6 @@ from reports.view.run import RunView, copies
 NAME, CHINESE = "report", ".zh"
 # Languages as they call themselves.
 OWN_NAMES: Mapping[Language, str] = {"en": "English", "zh": "中文"}
-# The parts of a run as titles name them.
-PARTS = (marked("training"), marked("inference"), marked("sampling"), marked("quality"), marked("parity"),
-         marked("why"), marked("align"), marked("scaling"))  # fmt: skip
 
 
 def build(run_dir: Path, png: bool = False) -> Path:

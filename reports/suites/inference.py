@@ -18,7 +18,7 @@ from reports.view.words import Unit
 class Inference(chapter.Timed):
     """Forward passes."""
 
-    part: PartName = "inference"
+    part: PartName = marked("inference")
     unit: Unit = Unit(marked("forward pass"), marked("forward passes"), marked("time of a forward pass"),
                       marked("pass"), marked("time of a forward pass"), per={"stepwise": marked("per forward pass")})
 

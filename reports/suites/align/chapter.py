@@ -34,7 +34,7 @@ ALLOWED = marked(
 class Align(Chapter):
     """Layers side by side."""
 
-    part: PartName = "align"
+    part: PartName = marked("align")
 
     def cards(self, seen: RunView) -> Iterable[VerdictCard]:
         """Every pair: the culprit, or that all layers agree."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.record.events import PartName
+from messages import marked
 from reports.chapters.chapter import Chapter, devices
 from reports.page.blocks import Section
 from reports.page.figures import FigureMaker
@@ -16,7 +17,7 @@ from reports.view.run import RunView
 class Parity(Chapter):
     """Matched steps of all arms."""
 
-    part: PartName = "parity"
+    part: PartName = marked("parity")
 
     def sections(self, seen: RunView, figures: FigureMaker) -> Iterable[Section | None]:
         """Every check, and the losses that were matched."""

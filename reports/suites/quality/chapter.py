@@ -30,7 +30,7 @@ TINY = marked("The preset tiny is sized for CPUs: its distances say nothing abou
 class Quality(Chapter):
     """Sets of images and their distances to real ones."""
 
-    part: PartName = "quality"
+    part: PartName = marked("quality")
     # Its images are drawn in batches of their own, which each set's line tells.
     unit: Unit = Unit(settings="")
 

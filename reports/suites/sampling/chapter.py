@@ -34,7 +34,7 @@ BATCHES = marked(
 class Sampling(Timed):
     """Whole batches of images; a step is a network call."""
 
-    part: PartName = "sampling"
+    part: PartName = marked("sampling")
     unit: Unit = UNIT
     published: tuple[Published, ...] = SAMPLING_TIMES
     remark: str = marked("the times per network call are its times divided by the number of calls")

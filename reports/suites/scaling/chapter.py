@@ -53,7 +53,7 @@ PREDICTION = marked(
 class Scaling(Chapter):
     """Groups of ranks."""
 
-    part: PartName = "scaling"
+    part: PartName = marked("scaling")
     unit: Unit = UNIT
 
     def cards(self, seen: RunView) -> Iterable[VerdictCard]:

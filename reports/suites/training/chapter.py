@@ -21,7 +21,7 @@ from reports.view.words import Unit
 class Training(Timed):
     """Training steps."""
 
-    part: PartName = "training"
+    part: PartName = marked("training")
     unit: Unit = Unit(per={"stepwise": marked("per training step"), "free": marked("per training step, free-running")})
     published: tuple[Published, ...] = EVERYTHING
     remark: str = marked("its FIDs rest on 1000 images")

@@ -43,7 +43,7 @@ KERNELS = marked(
 class Why(chapter.Timed):
     """Training steps, whole and in phases."""
 
-    part: PartName = "why"
+    part: PartName = marked("why")
     unit: Unit = Unit(per={"stepwise": marked("per training step")})
 
     def cards(self, seen: RunView) -> Iterable[VerdictCard]:
