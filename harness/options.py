@@ -130,7 +130,7 @@ class BenchConfig(Frozen):
         "many"))
     launcher: Choice = Field("auto", description=marked(
         "scaling: what starts the ranks of an arm; auto: torchrun for pytorch, mpirun for jittor; slurm: srun, "
-        "inside a job; local: one process"))
+        "inside a job; local: one process, as in every other suite"))
     nodes: int = Field(1, description=marked("scaling: hosts that the most ranks are spread over, by slurm or mpirun"))
     schedule: Literal["resident", "sequential"] = Field(
         "resident", description=marked("resident: all arms in memory, alternating; sequential: one after another"))
@@ -268,6 +268,8 @@ _SOME_SUITES = {
     **dict.fromkeys(("ranks", "launcher", "nodes"), marked("runs every arm in one process")),
     **dict.fromkeys(("train_steps", "num_images", "eta", "inception_weights", "inception_sha256", "reference_images",
                      "features"), marked("judges no images"))}
+# What every other suite does, said aloud.
+_EVERYWHERE: dict[str, object] = {"launcher": "local", "ranks": 1}
 # Options that say what a pair's file says, or something about the U-Net.
 _NOT_OF_A_PAIR = ("preset", "dataset", "data_root", "batch_size", "epochs", "loader", "num_workers", "thorough")
 
@@ -337,7 +339,8 @@ def checked(config: BenchConfig, where: str = "") -> BenchConfig:
         raise UsageError(tell("{where}--steps: suite {suite} takes one whole number of at least 1, got {value}",
                               where=where, suite=config.suite, value=config.steps))
     for name, why in _SOME_SUITES.items():
-        if getattr(config, name) != BenchConfig.model_fields[name].default and not suite.takes(name):
+        usual = (BenchConfig.model_fields[name].default, _EVERYWHERE.get(name))
+        if getattr(config, name) not in usual and not suite.takes(name):
             others = tell(" or ").join(one.name for one in SUITES.values() if len(one.parts) == 1 and one.takes(name))
             raise UsageError(tell("{where}--{name}: suite {suite} {why}: leave it out, or choose --suite {others}",
                                   where=where, name=name.replace("_", "-"), suite=config.suite, why=tell(why),

@@ -11,6 +11,7 @@ import scripted_backend
 
 from harness import cli
 from harness.machine.disturbance import Disturbance
+from harness.options import parse
 from harness.processes.ranks import launch_of, require_room
 from harness.record.events import (
     BlockState,
@@ -207,6 +208,13 @@ def test_blocks_that_were_disturbed_are_told(lab, ranks):
     assert all(one.dirty for one in run.of(BlockState))
 
 
+def test_every_suite_takes_what_it_does_anyway():
+    for words in (["--launcher", "local"], ["--ranks", "1"], ["--nodes", "1"], ["--launcher", "auto"]):
+        parse(["--suite", "train-speed", *words])
+    with pytest.raises(UsageError, match="--launcher: suite train-speed runs every arm in one process"):
+        parse(["--suite", "train-speed", "--launcher", "torchrun"])
+
+
 @pytest.mark.parametrize(("words", "said"), [
     ([], "--suite scaling: say up to how many ranks: --ranks "),
     (["--ranks", "1"], "--ranks 1: suite scaling compares one rank with more: choose at least 2"),
@@ -217,6 +225,7 @@ def test_blocks_that_were_disturbed_are_told(lab, ranks):
     (["--ranks", "2", "--launcher", "mpirun"], "--launcher mpirun: does not fit pytorch: choose torchrun or slurm"),
     (["--ranks", "2", "--nodes", "2"], "--nodes 2: torchrun starts the ranks of its own host alone"),
     (["--ranks", "3", "--nodes", "2"], "--ranks 3: does not divide among --nodes 2: choose 2 or 4"),
+    (["--ranks", "2", "--nodes", "4", "--launcher", "slurm"], "does not divide among --nodes 4: choose 4"),
     (["--ranks", "9", "--nodes", "3", "--batch-size", "72", "--launcher", "slurm"],
      "--ranks 9: 8 ranks, which are measured before, do not divide among --nodes 3 as those do"),
     (["--ranks", "2", "--launcher", "slurm"], "ranks of pytorch are started by srun, which is not on PATH"),
