@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 from messages import PLACE, marked
 
-# A form with fewer letters of its own would be found in anything, unless all its places are counts.
+# A form with fewer letters of its own would be found in anything, unless all its places are counts; one that fills
+# another's place may have fewer.
 FEWEST_LETTERS = 7
-# One with fewer is believed only where all that stands in its places is understood too.
+FEWEST_PLACED = 4
+# One with fewer is believed only where all that stands in its places is understood too, or is a name.
 FIRM_LETTERS = 12
 COUNTS = ("n", "m")
 _COUNT = re.compile(r"[\d\u202f\u2212]+")
@@ -54,6 +56,11 @@ class Form:
     foreign: str
 
     @property
+    def brief(self) -> bool:
+        """Whether it is believed in another's place only."""
+        return self.letters < FEWEST_LETTERS and not all(name in COUNTS for name in self.names)
+
+    @property
     def length(self) -> int:
         """How long a text of it is at least."""
         return len(self.names) + sum(map(len, self.pieces))
@@ -64,8 +71,8 @@ class Form:
         pieces = tuple(piece.replace("{{", "{").replace("}}", "}") for piece in PLACE.split(message)[::2])
         names = tuple(PLACE.findall(message))
         letters = sum(map(str.isalpha, "".join(pieces)))
-        counts = all(name in COUNTS for name in names)
-        if not names or letters < (1 if counts else FEWEST_LETTERS) or not all(pieces[1:-1]):
+        least = 1 if all(name in COUNTS for name in names) else FEWEST_PLACED
+        if not names or letters < least or not all(pieces[1:-1]):
             return None
         return cls(letters, pieces, names, foreign) if set(names) == set(PLACE.findall(foreign)) else None
 
@@ -139,7 +146,7 @@ class Reader:
     def _ways(self, text: str, placed: bool) -> Iterator[tuple[str, float]]:
         """Every way in which it may have been made; the likelier first."""
         words = {"", *_WORD.findall(text)}
-        forms = [form for word in words for form in self._by_word.get(word, ())]
+        forms = [form for word in words for form in self._by_word.get(word, ()) if placed or not form.brief]
         for form in sorted(forms, key=lambda form: (-form.letters, -form.length)):
             for places in form.places(text):
                 said = {name: self._best(value, True) for name, value in places.items()}
