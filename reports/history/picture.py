@@ -95,12 +95,24 @@ def mark(row: Series, place: int, scale: Scale) -> str:
     """One run: hollow where it decided nothing."""
     point, x = row.drawn[place], scale.x(place)
     ends = interval(point)
-    bar = f'<path d="M{x:.1f} {scale.y(ends[0]):.1f}V{scale.y(ends[1]):.1f}"/>' if ends else ""
+    bar = f'<path d="M{x:.1f} {scale.y(ends[0]):.1f}V{scale.y(ends[1]):.1f}{arrows(x, ends, scale)}"/>' if ends else ""
     open_ = point.verdict.word not in DECIDED
     words = tell(HOVER, date=f"{point.when:%Y-%m-%d %H:%M}", run=point.run, ratio=point.told,
                  blocks=point.rests_on, word=point.verdict.word)
     return (f'<g class="run{" open" if open_ else ""}"><title>{escape(words)}</title>{bar}'
             f'<circle cx="{x:.1f}" cy="{scale.y(row.logs[place]):.1f}" r="3.2"/></g>')  # English
+
+
+def arrows(x: float, ends: tuple[float, ...], scale: Scale) -> str:
+    """The heads of an interval that goes on beyond the picture, as pieces of a path."""
+    low, high = ends
+    found = ""
+    if high > scale.high:
+        found += f"M{x - 2.5:.1f} {TOP + 4:.1f}L{x:.1f} {TOP:.1f}L{x + 2.5:.1f} {TOP + 4:.1f}"
+    if low < scale.low:
+        bottom = HEIGHT - TOP
+        found += f"M{x - 2.5:.1f} {bottom - 4:.1f}L{x:.1f} {bottom:.1f}L{x + 2.5:.1f} {bottom - 4:.1f}"
+    return found
 
 
 def label(row: Series) -> str:

@@ -131,6 +131,14 @@ def test_only_what_decided_something_is_filled(tmp_path, word):
     assert page.count('class="run open"') == 1 and page.count('class="run"') == 2
 
 
+def test_an_interval_that_is_cut_off_has_an_arrow(tmp_path):
+    for day, (ratio, width) in enumerate([(1.5, 0.01), (1.52, 0.9), (1.51, 0.01)], 1):
+        record(tmp_path, day, ratio, width=width)
+    page, _ = built(tmp_path)
+    bars = re.findall(r'<g class="run[^"]*"><title>[^<]*</title><path d="([^"]*)"', page)
+    assert [bar.count("L") for bar in bars] == [0, 4, 0]
+
+
 def test_a_folder_whose_name_is_no_unicode_is_listed_like_any_other(tmp_path):
     odd = record(tmp_path, 1, 1.1, name=os.fsdecode(b"run-\xff"))
     record(tmp_path, 2, 1.2, "?")
