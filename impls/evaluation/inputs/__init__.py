@@ -131,10 +131,14 @@ class Reference:
     def split(self, count: int, resize: int | None) -> str:
         """Which images are used, for people."""
         there, what = self.source.count, self.source.what
-        used = (recorded("all {count}", count=f"{there:,}") if count == there else
-                recorded("the first {count} of {all}", count=f"{count:,}", all=f"{there:,}"))
-        used = (recorded("{some} training images, without flips", some=used) if what == DATA_SET else
-                recorded("{some} images of the {what}", some=used, what=what))
+        if what == DATA_SET:
+            used = (recorded("all {count} training images, without flips", count=f"{there:,}") if count == there else
+                    recorded("the first {count} of {all} training images, without flips", count=f"{count:,}",
+                             all=f"{there:,}"))
+        else:
+            used = (recorded("all {count} images of the {what}", count=f"{there:,}", what=what) if count == there else
+                    recorded("the first {count} of {all} images of the {what}", count=f"{count:,}", all=f"{there:,}",
+                             what=what))
         return used if resize is None else recorded(
             "{some}, brought to {size}x{size} where they had another size (centre square, Pillow's bicubic filter)",
             some=used, size=resize)
