@@ -13,7 +13,7 @@ from reports.chapters.answer import key_figures as shared
 from reports.page.blocks import Table, head, table_of
 from reports.suites.sampling import facts as sampling
 from reports.suites.sampling.facts import Interval, Line
-from reports.text import DASH, MINUS, Value, duration, missing, number, passed, percent, share, spread
+from reports.text import DASH, MINUS, Value, commas, duration, missing, number, passed, percent, share, spread
 from reports.view.run import ArmView, RunView, spent_ns
 from reports.view.words import cell_words, is_ddim, short_cell
 
@@ -65,7 +65,7 @@ def batch_row(view: RunView, arm: ArmView, cell: str) -> tuple[Value, ...]:
     rate = sampling.images_per_s(view, windows)
     return (
         *names,
-        Value(duration(float(np.median(times))), f"{spread(times)}, {plural(len(windows), 'batch', 'batches')}"),
+        Value(duration(float(np.median(times))), commas([spread(times), plural(len(windows), "batch", "batches")])),
         Value(number(rate)) if rate else missing(tell("the batch size is not in the journal")),
         Value(duration(float(np.median(calls)))) if calls else missing(tell("no network call was recorded")),
         *cost(view, arm, windows),
@@ -133,7 +133,7 @@ def line_row(found: Line | str) -> tuple[Value, ...]:
     """One line, or why there is none."""
     if isinstance(found, str):
         return missing(found), missing(found), Value(DASH)
-    batches = tell("batches of {calls} network calls", calls=", ".join(map(count, found.calls)))
+    batches = tell("batches of {calls} network calls", calls=commas(map(count, found.calls)))
     fitted = Value(plural(found.blocks, "block"), batches)
     return with_bounds(found.intercept_ns), with_bounds(found.slope_ns), fitted
 
