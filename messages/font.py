@@ -37,19 +37,21 @@ def make(source: Path = SOURCE) -> Path:
     from fontTools import subset
     from fontTools.ttLib import TTCollection, TTFont
 
-    faces = TTCollection(source, lazy=True).fonts if source.suffix == ".ttc" else [TTFont(source, lazy=True)]
-    number = next((at for at, one in enumerate(faces) if one["name"].getDebugName(4) == FACE), 0)
-    font = TTFont(source, fontNumber=number if len(faces) > 1 else -1, lazy=True, recalcTimestamp=False)
+    number = -1
+    if source.suffix == ".ttc":
+        with TTCollection(source, lazy=True) as faces:
+            number = [one["name"].getDebugName(4) for one in faces].index(FACE)
     options = subset.Options(layout_features=[], hinting=False, desubroutinize=True, name_IDs=[0, 1, 2, 4, 6, 13, 14])
     options.drop_tables += ["BASE", "GDEF", "GPOS", "GSUB", "VORG", "vhea", "vmtx"]
     part = subset.Subsetter(options)
     part.populate(unicodes=sorted(map(ord, letters())))
-    part.subset(font)
-    for record in font["name"].names:
-        if record.nameID in (1, 4, 6):
-            record.string = FAMILY.replace(" ", "-") if record.nameID == 6 else FAMILY
-    MADE.parent.mkdir(exist_ok=True)
-    font.save(MADE)
+    with TTFont(source, fontNumber=number, lazy=True, recalcTimestamp=False) as font:
+        part.subset(font)
+        for record in font["name"].names:
+            if record.nameID in (1, 4, 6):
+                record.string = FAMILY.replace(" ", "-") if record.nameID == 6 else FAMILY
+        MADE.parent.mkdir(exist_ok=True)
+        font.save(MADE)
     return MADE
 
 

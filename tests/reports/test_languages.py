@@ -24,6 +24,10 @@ CHINESE = re.compile(r"[\u4e00-\u9fff]")
 TEXTS = re.compile(r"<text[^>]*>([^<]*)|<title>([^<]*)")
 
 
+# As it is, before tests have it raise what it is given.
+UNDRAWN = figures.undrawn
+
+
 def scenario() -> synthetic.Scenario:
     return synthetic.Scenario(blocks=2, pairs=3, findings=synthetic.FINDINGS)
 
@@ -166,6 +170,7 @@ def test_a_figure_that_cannot_be_drawn_is_missing_in_both_languages(tmp_path: Pa
     def broken(*given: object, **options: object) -> None:
         raise RuntimeError("no paper")
 
+    monkeypatch.setattr(figures, "undrawn", UNDRAWN)
     monkeypatch.setattr(figures, "drawing", broken)
     report.write(read_run(folder), both=True)
     assert "n/a, it cannot be drawn here (RuntimeError: no paper)." in (folder / "report.md").read_text("utf-8")
