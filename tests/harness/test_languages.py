@@ -89,7 +89,7 @@ def test_a_process_without_words_has_a_language():
 
 
 def test_tasks_of_a_script_speak_the_language_that_was_asked_for(tmp_path):
-    options = BenchConfig(arms="scripted:slow,scripted", dataset="digits", preset="tiny", device="cpu", blocks=6,
+    options = BenchConfig(arms="pytorch,jittor", dataset="digits", preset="tiny", device="cpu", blocks=6,
                           sbatch=str(tmp_path / "run.sh"), out=str(tmp_path))
     words = ["--blocks", "6", "--sbatch", str(tmp_path / "run.sh")]
     english = script(options, {}, words).text
@@ -98,8 +98,7 @@ def test_tasks_of_a_script_speak_the_language_that_was_asked_for(tmp_path):
         chinese = script(options, {}, [*words, "--lang", "zh"]).text
     again, first = [line for line in chinese.splitlines() if line.lstrip().startswith("exec ")]
     assert again.endswith(" --lang zh") and " --lang zh " in first and "# 一次有 6 个区组的运行" in chinese
-    assert [line for line in chinese.splitlines() if not line.startswith("# ") and not line.isascii()] == [
-        line for line in chinese.splitlines() if line.startswith("#   ")]
+    assert all(line.isascii() for line in chinese.splitlines() if not line.startswith("# ")), "but for remarks"
 
 
 def recorded_texts():
