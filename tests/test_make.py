@@ -93,7 +93,7 @@ def test_setup_installs_the_cuda_compiler_where_a_driver_is(driver: Path, tmp_pa
     done = make("setup", f"VENV={venv}", libraries=driver if there else None)
     assert done.returncode == 0, done.stderr
     told = (venv / "told").read_text()
-    pip = "-m pip install --disable-pip-version-check --no-compile -c constraints.txt"
+    pip = "-m pip install --disable-pip-version-check -c constraints.txt"
     asked = {f"{pip} -e .[test{',cuda' if there else ''}]", *([] if there else ["-m impls.jittor.runtime --prewarm"])}
     # What Jittor's core needs first; then it is compiled beside the rest, in whichever order both begin.
     assert told.splitlines()[0] == f"{pip} -r {venv}/.core.txt" and set(told.splitlines()[1:]) == asked

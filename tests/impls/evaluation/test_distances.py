@@ -37,7 +37,9 @@ def test_a_scaled_spread_costs_the_squared_difference_of_the_roots(rng, n):
 @pytest.mark.parametrize("n", [400, 16])
 def test_the_same_images_are_at_zero_and_the_order_does_not_matter(rng, n):
     x, y = features(rng, n), features(rng, 300)
-    assert frechet(x, x) == pytest.approx(0, abs=1e-6)
+    # Roots of what rounding leaves of eigenvalues that are 0, where there are fewer images than features.
+    rounding = x.shape[1] * np.sqrt(np.finfo(np.float64).eps * np.linalg.norm(np.cov(x.T), 2))
+    assert frechet(x, x) == pytest.approx(0, abs=4 * rounding)
     assert frechet(x, y) == pytest.approx(frechet(y, x), rel=1e-6)
 
 
