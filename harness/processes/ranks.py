@@ -101,9 +101,9 @@ def launch_of(arm: Arm, choice: Choice, ranks: int, nodes: int = 1) -> Launch:
         raise UsageError(tell("--ranks {ranks}: {arm} can have {most} at most", ranks=ranks, arm=arm.name,
                               most=arm.spec.most_ranks))
     if ranks % nodes:
-        fitting = sorted({ranks // nodes * nodes or nodes, (ranks // nodes + 1) * nodes})
+        near = sorted({ranks // nodes * nodes or nodes, (ranks // nodes + 1) * nodes})
         raise UsageError(tell("--ranks {ranks}: does not divide among --nodes {nodes}: choose {fitting}", ranks=ranks,
-                              nodes=nodes, fitting=tell(" or ").join(map(str, fitting))))
+                              nodes=nodes, fitting=tell(" or ").join(map(str, near))))
     if nodes > 1 and launcher == "torchrun":
         raise UsageError(tell("--nodes {nodes}: torchrun starts the ranks of its own host alone: choose --launcher "
                               "slurm", nodes=nodes))
