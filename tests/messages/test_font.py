@@ -45,7 +45,9 @@ def test_a_text_brings_along_the_letters_that_it_has_and_english_none():
         few, more = used.face("单步 and 耗时"), used.face("单步耗时与区组的结论")
         assert few.startswith("@font-face{font-family:'ddpm-bench CJK';src:url(data:font/otf;base64,")
         assert len(few) < len(more) < 20_000 and used.face("step time") == ""
-        assert used.stack().index("ddpm-bench CJK") < used.stack().index("sans-serif")
+        assert used.stack().index("ddpm-bench CJK") < used.stack().index("system-ui") and "unicode-range" in few
+    ranges = [part.removeprefix("U+").split("-") for part in used.RANGE.split(",")]
+    assert all(any(int(one[0], 16) <= ord(letter) <= int(one[-1], 16) for one in ranges) for letter in font.letters())
 
 
 def test_a_chinese_figure_is_drawn_with_letters_of_ours():
