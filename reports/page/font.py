@@ -17,7 +17,7 @@ LATIN = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif
 # Ours first: where no font of the system has a letter, Chromium draws boxes for some text that asked others before.
 # Behind them what systems have, for letters that ours lack.
 OTHERS = "'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', 'Noto Sans SC'"  # English
-CHINESE = f"'{FAMILY}', {LATIN.replace('sans-serif', OTHERS)}, sans-serif"
+CHINESE = f"'{FAMILY}', {LATIN.replace('sans-serif', OTHERS)}, sans-serif"  # English
 MONO = f"'{FAMILY}', ui-monospace, 'SF Mono', Menlo, 'DejaVu Sans Mono', {OTHERS}, monospace"  # English
 # So that Latin text never waits for ours.
 RANGE = "U+B7,U+2014-2026,U+3000-30FF,U+4E00-9FFF,U+FF00-FFEF"
