@@ -107,7 +107,12 @@ def words(*messages: str) -> tuple[str, ...]:
 def listed(items: Sequence[str]) -> str:
     """Things in a row: "a, b and c"."""
     *first, last = items or ("",)
-    return tell("{first} and {last}", first=tell(", ").join(first), last=last) if first else last
+    if not first:
+        return last
+    *before, joined = first
+    for one in reversed(before):
+        joined = tell("{first}, {second}", first=one, second=joined)
+    return tell("{first} and {last}", first=joined, last=last)
 
 
 def recorded(message: str, /, **places: object) -> str:
@@ -135,6 +140,8 @@ def shown(text: str) -> str:
 
     Journals hold sentences, and older ones hold nothing else: which message one was made from is told by its form.
     """
+    if _speaker.pairs is not None:
+        _speaker.pairs[text] = _said_again(text, "zh")
     return text if language() == "en" else _said_again(text, language())
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from messages import tell
+from messages import marked, tell
 
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -67,14 +67,19 @@ def sentences(*texts: str) -> str:
 
 def commas(texts: Iterable[str]) -> str:
     """Texts in a row, with commas: as messages, so that figures too have them in every language."""
-    first, *rest = list(texts) or [""]
-    return tell("{first}, {rest}", first=first, rest=commas(rest)) if rest else first
+    return _in_a_row(texts, marked("{first}, {rest}"))
 
 
 def semicolons(texts: Iterable[str]) -> str:
     """Texts in a row that have commas themselves."""
-    first, *rest = list(texts) or [""]
-    return tell("{first}; {rest}", first=first, rest=semicolons(rest)) if rest else first
+    return _in_a_row(texts, marked("{first}; {rest}"))
+
+
+def _in_a_row(texts: Iterable[str], message: str) -> str:
+    *before, joined = list(texts) or [""]
+    for one in reversed(before):
+        joined = tell(message, first=one, rest=joined)
+    return joined
 
 
 def number(value: float | int | None, digits: int = 3) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.record.writer import write_atomically
-from messages import marked, tell
+from messages import marked, shown, tell
 from reports.page.blocks import Picture, Prose
 from reports.text import one_line
 
@@ -97,7 +97,7 @@ def absent(name: str, reason: str) -> Prose:
     """What stands in the place of a figure that cannot be drawn."""
     plain, _, number = name.rpartition("-") if name[-1:].isdigit() else (name, "", "")
     figure = f"{tell(plain.replace('-', ' ').capitalize())} {number}".rstrip()
-    return Prose(tell("{figure}: n/a, {reason}.", figure=figure, reason=reason), small=True)
+    return Prose(tell("{figure}: n/a, {reason}.", figure=figure, reason=shown(reason)), small=True)
 
 
 def undrawn(error: Exception) -> str:

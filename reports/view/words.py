@@ -6,16 +6,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from harness.record.events import SELF_CHECK, Verdict
 from harness.record.summary import Decided
 from impls.recipe.precision import WORDS, Precision
 from messages import count, marked, plural, shown, tell
+from reports.page.told import FIRST, SECOND, Name, parted
 from reports.text import NA, TIMES, commas, number, percent, semicolons
-
-# A name as text, or as a piece of a page.
-Name = TypeVar("Name")
 
 # The words of verdicts that say something of both arms.
 DECIDED = ("A-faster", "B-faster", "equivalent")
@@ -99,8 +96,6 @@ OUTCOMES = {
     "inconclusive": marked("It is not decided whether {a} or {b} is faster{end}"),
 }
 TWICE = marked("{a} and {b}, the same arm twice, cannot be told apart{end}")
-# Stand for the names in a sentence that is taken apart at them.
-NAMES = "\x02", "\x03"
 
 
 def outcome(word: str, a: Name, b: Name, ratio: float | None, low: float | None, high: float | None,
@@ -117,16 +112,11 @@ def outcome(word: str, a: Name, b: Name, ratio: float | None, low: float | None,
         what: is compared, e.g. "in step time".
         twice: whether both are the same arm.
     """
-    return _apart(_said(word, ratio, low, high, tell(" {what}", what=what) if what else "", twice), a, b)
-
-
-def _apart(text: str, a: Name, b: Name) -> tuple[Name | str, ...]:
-    names = dict(zip(NAMES, (a, b), strict=True))
-    return tuple(names.get(piece, piece) for piece in re.split(f"([{''.join(NAMES)}])", text) if piece)
+    return parted(_said(word, ratio, low, high, tell(" {what}", what=what) if what else "", twice), a, b)
 
 
 def _said(word: str, ratio: float | None, low: float | None, high: float | None, end: str, twice: bool) -> str:
-    a, b = NAMES
+    a, b = FIRST, SECOND
     slower, size, below, above = turned(word, ratio, low, high)
     if word in ("A-faster", "B-faster") and size is not None:
         fast, slow = (b, a) if slower == "A" else (a, b)

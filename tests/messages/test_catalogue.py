@@ -17,7 +17,8 @@ from messages.source import messages as told
 def catalogue(monkeypatch):
     """A catalogue of its own, instead of the one that is shipped."""
     entries = {"{n} block": "{n} 个区组", "{n} blocks": "{n} 个区组", "{arm} takes {time}": "{arm} 耗时 {time}",
-               "step time": "单步耗时", "{first} and {last}": "{first}和{last}", ", ": "、",
+               "step time": "单步耗时", "{first} and {last}": "{first}和{last}",
+               "{first}, {second}": "{first}、{second}",
                "{path} holds no weights": "{path} 中没有权重", "no block measured it": "没有区组测量过它"}
     monkeypatch.setattr(messages, "_catalogue", lambda chosen: entries if chosen == "zh" else {})
     messages._forms.cache_clear()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from harness.record.events import Quality, QualityDifference
 from messages import choice, marked, plural, shown, tell
 from reports.page.blocks import Note, Part, VerdictCard
+from reports.page.told import FIRST, SECOND, headline
 from reports.suites.quality import facts as quality
 from reports.suites.quality.facts import (
     Estimate,
@@ -27,8 +27,6 @@ OWN = marked(
     "Each arm's own weights, one training each: the interval covers the choice of images, not the luck of a training, "
     "so it doesn't say which framework trains better"
 )
-# Where an arm's name stands in a sentence until it gets its colour.
-HOLES = "\x02", "\x03"
 
 
 def cards(view: RunView) -> tuple[VerdictCard, ...]:
@@ -53,7 +51,7 @@ def arm_card(
     arm = known[0].arm
     curve = [one for one in known if one.is_ddim] or known
     few, many = curve[0], curve[-1]
-    whose = tell("{label} of {arm}", label=label, arm=HOLES[0])
+    whose = tell("{label} of {arm}", label=label, arm=FIRST)
     if few is many:
         tone, said = "even", tell("{what} is {value} ({cell})", what=whose, value=told(many.figure("fd")),
                                   cell=short_cell(many.cell))  # fmt: skip
@@ -67,14 +65,7 @@ def arm_card(
         protocol(many),
         warned(known),
     ]
-    headline = pieces(said, Part(arm.label, slot))
-    return VerdictCard(parts(many.figure("fd"))[0], headline, whole(facts), None, "", tone)
-
-
-def pieces(text: str, *arms: Part) -> tuple[Part, ...]:
-    """A sentence in parts, with these arms in its holes."""
-    found = re.split(f"([{''.join(HOLES[: len(arms)])}])", text)
-    return tuple(arms[HOLES.index(one)] if one in HOLES else Part(one) for one in found if one)
+    return VerdictCard(parts(many.figure("fd"))[0], headline(said, Part(arm.label, slot)), whole(facts), None, "", tone)
 
 
 def listed(sets: Sequence[ImageSet]) -> str:
@@ -157,12 +148,12 @@ def pair_card(view: RunView, label: str, group: Sequence[QualityDifference]) -> 
     if separate:
         low, high = (one, other) if main.value < 0 else (other, one)
         size = told(found if main.value > 0 else flipped(found))
-        tone, headline = "decided", pieces(tell(
-            "{label} of {low} is lower than that of {high} by {size} at {cell}", label=label, low=HOLES[0],
-            high=HOLES[1], size=size, cell=where), low, high)  # fmt: skip
+        tone, in_words = "decided", headline(tell(
+            "{label} of {low} is lower than that of {high} by {size} at {cell}", label=label, low=FIRST,
+            high=SECOND, size=size, cell=where), low, high)  # fmt: skip
     else:
-        arms = {"one": HOLES[0], "other": HOLES[1]}
-        tone, headline = "open", pieces(
+        arms = {"one": FIRST, "other": SECOND}
+        tone, in_words = "open", headline(
             tell("{one} and {other} differ by {size} in {label} at {cell} and cannot be told apart: the interval "
                  "holds 0", **arms, size=told(found), label=label, cell=where)
             if separate is False else
@@ -178,7 +169,7 @@ def pair_card(view: RunView, label: str, group: Sequence[QualityDifference]) -> 
         tell(SAME if main.matched_weights else OWN),
     ]  # fmt: skip
     figure = parts(found)[0] if separate else "\N{ALMOST EQUAL TO}" if separate is False else "?"
-    return VerdictCard(figure, headline, whole(facts), None, "", tone)
+    return VerdictCard(figure, in_words, whole(facts), None, "", tone)
 
 
 def difference(one: QualityDifference) -> Estimate:
