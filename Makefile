@@ -48,7 +48,7 @@ bench: setup
 # Some tests of the first start either framework in a process of its own.
 test: setup
 	$(BIN)/python -m impls.jittor.runtime --prewarm
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-pytorch test-jittor
 
 test-pytorch test-jittor: test-%: setup

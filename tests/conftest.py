@@ -19,6 +19,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                      help="how many random networks tests/frameworks/test_align.py holds against themselves")
 
 
+# Files that take longest, so that none of them is left to one process while the other has nothing to do.
+LONG = ("test_kills", "test_sbatch", "test_real_processes", "test_peers", "test_networks", "test_calibration",
+        "test_faults", "test_pytorch", "test_resumed_journal", "test_why_leftouts", "test_groups", "test_two_runs",
+        "test_pair", "test_outside_suite", "test_report_browser", "test_two_languages", "test_report_partial")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; all others as they were found."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 @pytest.fixture(autouse=True)
 def own_environment() -> Iterator[None]:
     """Undo what a test leaves in this process's environment: making a framework ready sets variables for good."""
