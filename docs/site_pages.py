@@ -1,13 +1,14 @@
 """Hooks of `make docs`: pages that stand outside docs/ join the site, and links between files become links of the site.
 
-On disk every link is relative to its file, so that it works wherever the repository is read; the site has a folder for
-each further language.
+Pages in Chinese are found and read as such. On disk every link is relative to its file, so that it works wherever the
+repository is read; the site has a folder for each further language.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # File of the repository -> page of the site.
 OUTSIDE = {"README.md": "index.md", "README.zh.md": "zh/index.md", "CHANGELOG.md": "changelog.md",
            "impls/README.md": "implementations.md"}
+# What the theme's menu of colours looks for, and has only where code is coloured; tables that move inside themselves.
+HEAD = ('<style id="hljs-light"></style><style id="hljs-dark"></style>'
+        "<style>table { display: block; overflow-x: auto; }</style>")
 LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
 
 
@@ -30,6 +34,18 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Turn the links of a page."""
     return turned(markdown, source_of(page.file.src_uri))
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Name the language of a page in Chinese, and let the menu of colours work."""
+    if page.file.src_uri.startswith("zh/"):
+        output = output.replace('<html lang="en"', '<html lang="zh-CN"', 1)
+    return output.replace("</head>", f"{HEAD}</head>", 1)
+
+
+def on_post_build(config: Any) -> None:
+    """Put our cutting of Chinese into words in the place of the one that runs in no browser."""
+    shutil.copyfile(ROOT / "docs" / "site_search.js", Path(config.site_dir) / "search" / "lunr.zh.js")
 
 
 def source_of(page: str) -> str:

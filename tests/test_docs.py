@@ -55,6 +55,15 @@ def test_pages_in_chinese_have_the_headings_tables_and_figures_of_the_english_on
     assert figures(own) == figures(english)
 
 
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.name)
+def test_no_line_of_a_page_in_chinese_ends_where_a_browser_would_show_a_space(page: Path) -> None:
+    """A line's end is a space to browsers, and Chinese has none inside of sentences."""
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    wide = r"[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]"
+    lines = r"^(?![#|]).*" + wide + r"\**\n *(?!\d+\. |- |[|#!])\**" + wide
+    assert re.findall(lines, text, re.M) == []
+
+
 def test_the_pages_of_method_findings_models_and_gpu_are_there_in_chinese() -> None:
     named = {page.name for page in TRANSLATED}
     assert named == {"README.zh.md", "method.md", "findings.md", "your-models.md", "gpu.md"}
