@@ -13,10 +13,13 @@ import sys
 
 def main(backend: str, device: str) -> None:
     """Print the version of Python, and what is wrong as pairs of a name and a line, in English."""
-    from messages import recorded
-
-    python = sys.executable
-    found = []
+    python, version, found = sys.executable, platform.python_version(), []
+    try:
+        from messages import recorded
+    except (ImportError, SyntaxError):
+        # A Python too old for it, of which its version tells all.
+        print(json.dumps({"python": version, "ailments": found}))
+        return
     try:
         from impls.registry import specs
 
@@ -30,7 +33,7 @@ def main(backend: str, device: str) -> None:
         found = [(recorded("packages"), recorded(
             "{kind} in {python}: {error}: {python} -m pip install --force-reinstall ddpm-bench",
             kind=type(error).__name__, python=python, error=error))]
-    print(json.dumps({"python": platform.python_version(), "ailments": found}))
+    print(json.dumps({"python": version, "ailments": found}))
 
 
 if __name__ == "__main__":

@@ -5,19 +5,22 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import importlib.metadata
+import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import sysconfig
 from collections import namedtuple
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import scripted_backend
 
 from harness import cli
-from harness.doctor import doctor, machine
+from harness.doctor import doctor, inside, machine
 from harness.doctor.machine import Ailment
 from harness.machine.files import SystemFiles
 from impls import devices
@@ -257,6 +260,12 @@ def test_the_interpreter_of_an_arm_is_asked(here, monkeypatch, capsys):
         code, lines = examined(capsys, "--arms", "jittor", "--interpreter", f"jittor={python}")
         assert code == 1 and len(lines) == 1 and lines[0].startswith(words[0])
         assert all(word in lines[0] for word in words)
+
+
+def test_a_python_too_old_for_our_packages_tells_its_version(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "messages", ModuleType("messages"))
+    inside.main("jittor", "cpu")
+    assert json.loads(capsys.readouterr().out) == {"python": platform.python_version(), "ailments": []}
 
 
 def test_a_gpu_that_an_arm_cannot_use_is_no_silent_fall_back(here, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from harness.machine.facts import capture
 from harness.machine.preflight import preflight, unused_gpu
 from harness.options import BenchConfig
 from harness.pair.__main__ import main as pair
-from harness.processes.session import ending
+from harness.processes.session import WorkerFailedError, ending
 from harness.processes.tools import _message
 from harness.record.events import EnvironmentRecorded
 from harness.record.run import RecordedRun
@@ -23,8 +23,9 @@ from harness.run.aliases import findings
 from harness.run.resolve import common_device
 from harness.run.resume import check_machine
 from harness.run.sbatch import script
+from harness.suites.quality.steps import _facts
 from impls.registry import parse_arms
-from messages import VARIABLE, shown, speaking
+from messages import VARIABLE, language, shown, speaking
 
 ROOT = Path(__file__).resolve().parents[2]
 CHINESE = ([["--lang", "zh"], {}], [["--lang=zh"], {"LANG": "en_GB.UTF-8"}], [[], {"LANG": "zh_CN.UTF-8"}],
@@ -127,6 +128,13 @@ def test_what_is_recorded_is_english_whoever_runs():
         chinese = recorded_texts()
     assert len(english) == len(chinese) and len(english) > 30
     assert [text for text in chinese if not text.isascii()] == []
+
+
+def test_a_fault_of_a_tools_file_is_recorded_in_english(tmp_path):
+    with speaking("zh"):
+        with pytest.raises(WorkerFailedError, match="left no readable result: .*cannot read the configuration"):
+            _facts(tmp_path / "none.json")
+        assert language() == "zh"
 
 
 def test_what_is_recorded_is_shown_in_chinese():

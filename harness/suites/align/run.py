@@ -23,7 +23,7 @@ from impls.recipe.precision import Precision
 from impls.recipe.trace import Twin
 from impls.store import checkpoint
 from impls.store.traces import TraceFolder
-from messages import marked, recorded, tell
+from messages import marked, recorded, shown, tell
 
 WHERE = marked("while layers were compared")
 
@@ -133,7 +133,7 @@ class Aligning:
             if twin != "double" or error.cause in ("crash", "hang"):
                 raise
             self.bench.progress.say(tell("{arm} has no twin in float64 ({error}): what is allowed rests on the "
-                                         "perturbed one alone", arm=name, error=error.message))
+                                         "perturbed one alone", arm=name, error=shown(error.message)))
             (folder / f"{twin}.json").unlink(missing_ok=True)
 
     def ask(self, session: Session, name: str, command: Trace) -> TraceDone:

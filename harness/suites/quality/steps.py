@@ -29,7 +29,7 @@ from impls.registry import Arm
 from impls.store import trainlog
 from impls.store.trainfolder import CHECKPOINTS, checkpoint_name, checkpoints
 from impls.store.weights import load_weights
-from messages import recorded
+from messages import recorded, speaking
 
 NEAREST = 8
 # What all sets of a run must be held against alike.
@@ -190,7 +190,8 @@ def _nearest(run: Path, one: ImagesSampled, told: dict[str, Any], case: str) -> 
 
 def _facts(path: Path) -> dict[str, Any]:
     try:
-        return read_json(path)
+        with speaking("en"):
+            return read_json(path)
     except UsageError as error:
         raise WorkerFailedError("error", recorded("a tool left no readable result: {error}", error=error)) from error
 
