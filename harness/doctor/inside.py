@@ -13,7 +13,8 @@ import sys
 
 def main(backend: str, device: str) -> None:
     """Print the version of Python, and what is wrong as pairs of a name and a line, in English."""
-    python, version, found = sys.executable, platform.python_version(), []
+    python, version = sys.executable, platform.python_version()
+    found: list[tuple[str, str]] = []
     try:
         from messages import recorded
     except (ImportError, SyntaxError):
