@@ -16,6 +16,9 @@ FEWEST_PLACED = 4
 # One with fewer is believed only where all that stands in its places is understood too, or is a name.
 FIRM_LETTERS = 12
 COUNTS = ("n", "m")
+# What stands in these is a name where it is one word, such as an arm's or a module's: "attention" may be one.
+NAMES = ("a", "arm", "b", "earlier", "file", "folder", "host", "later", "module", "path", "python", "run",
+         "weight")
 _COUNT = re.compile(r"[\d\u202f\u2212]+")
 # Pieces of a text between these were often told one by one; between the loose ones within such a piece, and more often
 # they hold together what nobody knows.
@@ -149,7 +152,8 @@ class Reader:
         forms = [form for word in words for form in self._by_word.get(word, ()) if placed or not form.brief]
         for form in sorted(forms, key=lambda form: (-form.letters, -form.length)):
             for places in form.places(text):
-                said = {name: self._best(value, True) for name, value in places.items()}
+                said = {name: (value, 0.0) if name in NAMES and " " not in value else self._best(value, True)
+                        for name, value in places.items()}
                 unknown = sum(cost for _, cost in said.values())
                 if unknown < 1 or form.letters >= FIRM_LETTERS:
                     joints = sum(value.count(joint) for value in places.values() for joint in JOINTS)

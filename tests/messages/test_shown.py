@@ -22,7 +22,7 @@ from messages.recognise import COUNTS, DEEPEST, LONGEST, Form, Reader
 STAYS = set(re.findall(r"\w+", """
     pytorch eager jittor ddim weight params ema cpu cuda run bench py suite align arms training sampling sequential
     epoch rank cgroup pid min nan tsc clocksource cpupower frequency set performance chronyc tracking nvidia smi dmesg
-    sqrt ms faster inconclusive ddpm node tepwise proj ttention
+    sqrt ms faster inconclusive ddpm node tepwise norm proj ttention
 """))
 PROOF = SyncProof(arm="A", part="training", attempt=0, steps_short=1, steps_long=4, short_ns=100, long_ns=110,
                   pending_before=3, pending_after=2, pending_base=0, residue_ns=5)
@@ -153,6 +153,18 @@ def test_a_sentence_is_read_by_the_form_that_leaves_least_unknown(text, expected
         "{a}{b} are one and the same": "{a} {b}", "the places differ of {a}": "{b}"})
     assert reader.again(text) == expected
     assert reader.again(text) == expected
+
+
+@pytest.mark.parametrize(("text", "names"), [
+    ("attention (Attention): its own code behind norm, before linear", ("norm", "linear")),
+    ("the gradient of the weight norm", ("norm",)),
+    ("reference: no answer to 'Steps' within 30 s", ("reference",)),
+    ("parity of training and native: the check did not run to its end", ("training", "native")),
+    ("another ddpm-bench run (pid 12, training) is measuring on this machine", ("training",)),
+    ("module time is missing in python: python -m pip install ddpm-bench", ("time", "python")),
+])  # fmt: skip
+def test_a_name_stays_although_it_is_a_word_that_we_translate(text, names):
+    assert chinese(text) != text and all(name in chinese(text) for name in names)
 
 
 def test_numbers_and_names_that_come_twice_are_the_same_in_both_places():

@@ -114,10 +114,10 @@ def _between(tree: Tree) -> tuple[Culprit, int] | None:
         around = tree.layers.get(layer.call.within) if layer.call.within is not None else None
         if one is not None and around is not None:
             module, after = title(around.call), layer.call.name
-            where = (recorded("{module}: its own code, before {after}", module=module, after=after)
+            where = (recorded("{module}: its own code, before {later}", module=module, later=after)
                      if before is None else
-                     recorded("{module}: its own code behind {before}, before {after}", module=module,
-                              before=before.call.name, after=after))
+                     recorded("{module}: its own code behind {earlier}, before {later}", module=module,
+                              earlier=before.call.name, later=after))
             return _culprit("forward", around, one, where), number
         last: Layer | None = None
         for inner in tree.within.get(number, ()):
@@ -170,7 +170,8 @@ def beside(layer: Layer) -> str:
 
 def behind(layer: Layer, inner: Layer) -> str:
     """The same behind one of the modules in it."""
-    return recorded("{module}: its own code behind {before}", module=title(layer.call), before=inner.call.name)
+    return recorded("{module}: its own code behind {earlier}", module=title(layer.call),
+                    earlier=inner.call.name)
 
 
 def _trained(training: Sequence[Difference]) -> Culprit | None:
