@@ -74,7 +74,8 @@ class Ledger:
     def find(self, finding: Finding) -> None:
         """Record a finding and show it, with what helps where it is a warning."""
         self.writer.append(finding)
-        self.progress.say(f"{tell(SEVERITIES[finding.severity])}: {shown(finding.message)}")
+        self.progress.say(tell("{severity}: {message}", severity=tell(SEVERITIES[finding.severity]),
+                               message=shown(finding.message)))
         if finding.severity != "info" and finding.advice:
             self.progress.say(tell("  what helps: {advice}", advice=shown(finding.advice)))
 
