@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fake_tools import FakeTools
 
 from harness.cli import main
 from harness.machine.counters import Counters, taken
@@ -28,6 +31,7 @@ from impls.registry import parse_arms
 from messages import VARIABLE, language, shown, speaking
 
 ROOT = Path(__file__).resolve().parents[2]
+CHINESE_SIGNS = re.compile("[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 CHINESE = ([["--lang", "zh"], {}], [["--lang=zh"], {"LANG": "en_GB.UTF-8"}], [[], {"LANG": "zh_CN.UTF-8"}],
            [[], {"LC_ALL": "zh_TW.UTF-8", "LANG": "C"}], [[], {VARIABLE: "zh", "LANG": "C"}])
 
@@ -128,6 +132,25 @@ def test_what_is_recorded_is_english_whoever_runs():
         chinese = recorded_texts()
     assert len(english) == len(chinese) and len(english) > 30
     assert [text for text in chinese if not text.isascii()] == []
+
+
+@pytest.mark.parametrize("options", [
+    {"suite": "train-speed", "arms": "scripted:slow,scripted", "selfcheck": True, "pairs": 2, "epochs": 0},
+    {"suite": "sample-speed", "arms": "scripted,scripted:slow", "steps": "2", "pairs": 2},
+    {"suite": "parity", "arms": "scripted,scripted:warped"},
+    {"suite": "align", "arms": "scripted,scripted:wrong,scripted:tf32"},
+    {"suite": "why", "arms": "scripted,scripted:slow"},
+    {"suite": "quality", "arms": "scripted,scripted:slow", "num_images": 6, "steps": "10", "train_steps": "2,4"},
+], ids=lambda options: options["suite"])
+def test_a_run_in_chinese_records_english(lab, options):
+    lab.tools = FakeTools(faults={"train-B-4": "crash"})
+    with speaking("zh"):
+        end, run = lab.run(**options)
+    assert end.status == ("failed" if options["suite"] in ("parity", "quality") else "complete")
+    kept = [path for path in run.path.iterdir() if path.suffix in (".json", ".jsonl")]
+    assert {path.name for path in kept} == {"journal.jsonl", "run.json"}
+    for line in "\n".join(path.read_text(encoding="utf-8") for path in kept).splitlines():
+        assert not CHINESE_SIGNS.search(re.sub(r"\\u[0-9a-f]{4}", lambda one: json.loads(f'"{one[0]}"'), line)), line
 
 
 def test_a_fault_of_a_tools_file_is_recorded_in_english(tmp_path):
