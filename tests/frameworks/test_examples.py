@@ -31,7 +31,8 @@ def test_the_example_loses_what_the_trainer_loses(fw, example):
     for _ in range(STEPS):
         subject.step()
     average, losses = example.train(other.network.unet, chosen, data, STEPS)
-    assert losses == pytest.approx(subject.losses(), rel=1e-6)
+    # The norm to which gradients are clipped is summed in another order.
+    assert losses == pytest.approx(subject.losses(), rel=5e-6)
     assert losses[-1] < losses[0]
     want = subject.state().ema
     assert set(average) == set(want)
