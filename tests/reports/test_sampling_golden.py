@@ -148,3 +148,8 @@ def test_training_reports_call_a_step_a_step(built: Built) -> None:
     page = re.sub(r"<style.*?</style>", "", built.html, flags=re.S)
     reference = page[page.index('id="reference"') : page.index('id="reproduce"')]
     assert "network call" not in page.replace(reference, "")
+
+
+def test_sentences_of_a_caption_have_a_space_between_them(sampled: Built) -> None:
+    assert "Diamond: all cells together. The grey band is" in sampled.markdown
+    assert not re.search(r"[a-z]\.(?=[A-Z][a-z]+ )", re.sub(r"\]\([^)]*\)|`[^`]*`", "", sampled.markdown))

@@ -17,7 +17,7 @@ from reports.page.data import Data
 from reports.page.plotting import GRID, INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.suites.sampling import facts as sampling
 from reports.suites.sampling.facts import Interval, Line
-from reports.text import commas, duration, number, semicolons, tag, tick, time_unit, with_interval
+from reports.text import commas, duration, number, semicolons, sentences, tag, tick, time_unit, with_interval
 from reports.view.run import ArmView, RunView
 from reports.view.words import cell_words, is_ddim
 
@@ -179,9 +179,10 @@ def forest(view: RunView, verdicts: Sequence[Verdict], narrow: bool) -> Drawn | 
         figure,
         tell("Time of {slow} divided by time of {fast}: {cells}{mean}.", slow=view.label(slow), fast=view.label(fast),
              cells=commas(messages), mean=over),
-        tell("Large points: the recorded ratio of a cell with its interval over blocks, widened where several cells "
-             "are judged. Small points: single blocks. Diamond: all cells together.{band}{limits}", band=within,
-             limits=note),
+        sentences(
+            tell("Large points: the recorded ratio of a cell with its interval over blocks, widened where several "
+                 "cells are judged. Small points: single blocks. Diamond: all cells together."), within, note,
+        ),
         data,
     )
 
