@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +33,7 @@ class _Speaker:
     # Of the process, not of a thread: whoever shows progress speaks as the others do.
     language: Language = "en"
     pairs: dict[str, str] | None = None
+    kept: frozenset[str] = frozenset()
 
 
 _speaker = _Speaker()
@@ -141,7 +142,7 @@ def shown(text: str) -> str:
     Journals hold sentences, and older ones hold nothing else: which message one was made from is told by its form.
     """
     if _speaker.pairs is not None:
-        _speaker.pairs[text] = _said_again(text, "zh")
+        _speaker.pairs.setdefault(text, _said_again(text, "zh"))
     return text if language() == "en" else _said_again(text, language())
 
 
@@ -156,28 +157,43 @@ def count(value: int) -> str:
 
 
 @contextmanager
-def paired() -> Iterator[dict[str, str]]:
+def paired(names: Iterable[str] = ()) -> Iterator[dict[str, str]]:
     """Note everything that is told, in English and in every other language: what is drawn once is labelled in two.
+
+    Args:
+        names: what stays as it is, even where a message reads the same.
 
     Yields:
         text in English -> in Chinese.
     """
-    before, found = _speaker.pairs, dict[str, str]()
-    _speaker.pairs = found
+    before, found = (_speaker.pairs, _speaker.kept), {name: name for name in names}
+    _speaker.pairs, _speaker.kept = found, frozenset(found)
     try:
         yield found
     finally:
-        _speaker.pairs = before
+        _speaker.pairs, _speaker.kept = before
 
 
 def _filled(message: str, places: Mapping[str, object]) -> str:
     if _speaker.pairs is not None:
         pairs, foreign = _speaker.pairs, _catalogue("zh").get(message, message)
         english = message.format(**places) if places else message
-        pairs[english] = foreign.format(**{name: pairs.get(str(value), value) for name, value in places.items()}
-                                        ) if places else foreign
+        if english not in _speaker.kept:
+            pairs[english] = _put(foreign, {name: pairs.get(str(value), value) for name, value in places.items()})
     text = message if _speaker.language == "en" else _catalogue(_speaker.language).get(message, message)
-    return text.format(**places) if places else text
+    return text.format(**places) if _speaker.language == "en" and places else _put(text, places)
+
+
+def _put(text: str, places: Mapping[str, object]) -> str:
+    """A translation with its places filled, where no space of its own is left between two Chinese letters."""
+    if not places:
+        return text
+    filled = text.format(**{name: f"\0{value}\0" for name, value in places.items()})
+    return _SPACE.sub("", filled).replace("\0", "")
+
+
+_LETTER = "[\u3001-\u301b\u4e00-\u9fff\uff01-\uff1f]"
+_SPACE = re.compile(f"(?<={_LETTER})(?:\0 \0?| \0)(?={_LETTER})")
 
 
 @cache

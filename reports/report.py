@@ -73,7 +73,7 @@ def write(run: RecordedRun, png: bool = False, both: bool = False) -> Path:
 
 
 def _write_both(run: RecordedRun, figures: FigureMaker) -> None:
-    with speaking("en"), paired() as pairs:
+    with speaking("en"), paired(run.arms.values()) as pairs:
         report = report_of(run, figures)
         _write(NAME, run.path, replace(report, elsewhere=Elsewhere(f"{NAME}{CHINESE}", TAGS["zh"], OWN_NAMES["zh"])))
     with speaking("zh"):

@@ -16,7 +16,7 @@ from reports.page.figures import Draw, FigureMaker, absent
 from reports.text import Value
 
 # What is read in a figure: what stands in it, and what whoever points at it is told.
-TEXT = re.compile(r"(?P<before><text\b[^>]*>|<title>| aria-label=\")(?P<text>[^<\"]*)")
+TEXT = re.compile(r"(?P<before><text\b[^>]*>|<title>)(?P<text>[^<]*)|(?P<label> aria-label=\")(?P<name>[^\"]*)")
 
 
 class Dictionary:
@@ -70,8 +70,11 @@ class Dictionary:
 
     def svg(self, markup: str) -> str:
         """A figure with its texts in that language, and in fonts that have its letters."""
-        said = TEXT.sub(lambda found: found["before"] + escape(self.lines(unescape(found["text"]))), markup)
-        return font.dressed(said)
+        return font.dressed(TEXT.sub(self._found, markup))
+
+    def _found(self, found: re.Match[str]) -> str:
+        before, text = (found["label"], found["name"]) if found["label"] else (found["before"], found["text"])
+        return before + escape(self.lines(unescape(text)))
 
     def table(self, told: Table) -> Table:
         """A table of numbers."""

@@ -79,6 +79,17 @@ def test_a_message_is_told_in_the_reader_s_language():
     assert choice(2, "{n} run was", "{n} runs were") == "2 runs were" and listed(["a", "b"]) == "a and b"
 
 
+def test_no_space_is_left_between_chinese_letters(monkeypatch):
+    known = {"{a} of {b} in {c}": "在 {c} 中 {b} 的 {a}", "step": "步"}
+    monkeypatch.setattr(messages, "_catalogue", lambda chosen: known if chosen == "zh" else {})
+    with speaking("zh"):
+        assert tell("{a} of {b} in {c}", a="步", b="jittor", c="区组") == "在区组中 jittor 的步"
+        assert tell("{a} of {b} in {c}", a=3, b="甲 乙", c="x") == "在 x 中甲 乙的 3"
+    with speaking("en"), paired() as pairs:
+        assert tell("{a} of {b} in {c}", a=tell("step"), b="甲 乙", c="x") == "step of 甲 乙 in x"
+    assert pairs["step of 甲 乙 in x"] == "在 x 中甲 乙的步"
+
+
 @pytest.mark.usefixtures("catalogue")
 def test_a_recorded_sentence_is_shown_by_its_form():
     assert shown("x.pt holds no weights") == "x.pt holds no weights"
@@ -93,7 +104,7 @@ def test_a_recorded_sentence_is_shown_by_its_form():
 def test_what_is_told_while_a_figure_is_drawn_is_noted_in_both_languages():
     with paired() as found:
         assert tell("{arm} takes {time}", arm=tell("step time"), time="3 ms") == "step time takes 3 ms"
-    assert found == {"step time": "单步耗时", "step time takes 3 ms": "单步耗时 耗时 3 ms"}
+    assert found == {"step time": "单步耗时", "step time takes 3 ms": "单步耗时耗时 3 ms"}
     assert tell("step time") == "step time" and len(found) == 2
 
 

@@ -164,6 +164,24 @@ def test_texts_are_found_as_they_are_by_their_form_or_by_their_pieces(pairs: dic
         assert (table.caption, table.head[0].text, table.rows[0][0].note) == ("耗时", "单步耗时", "耗时")
 
 
+def test_a_quote_within_a_figure_s_text_ends_nothing(pairs: dict[str, str]) -> None:
+    pairs['the "fast" step time'] = '"快"的单步耗时'
+    with speaking("zh"):
+        svg = Dictionary(pairs).svg('<g aria-label="step time"><text>the "fast" step time</text></g>')
+    assert svg == '<g aria-label="单步耗时"><text>&quot;快&quot;的单步耗时</text></g>'
+
+
+def test_arms_keep_names_that_are_messages_too(tmp_path: Path) -> None:
+    folder = synthetic.write_run(tmp_path / "run", synthetic.Scenario(arms=("step", "machine"), blocks=2, pairs=3))
+    assert command("build", folder, "--lang", "both") == 0
+    for page in ("report.zh.html", "report.zh.md"):
+        said = (folder / page).read_text(encoding="utf-8")
+        assert "machine 的耗时 / step 的耗时" in said and "step，区组 0" in said
+        assert not re.search("步，区组 0|机器 的|步 的", said)
+    drawn = {line for file in folder.glob("figures/*.zh.svg") for line in texts(file.read_text(encoding="utf-8"))}
+    assert {"step", "machine"} <= drawn and not {"步", "机器"} & drawn
+
+
 def test_a_figure_that_cannot_be_drawn_is_missing_in_both_languages(tmp_path: Path, monkeypatch, capsys) -> None:
     folder = synthetic.write_run(tmp_path / "run", scenario())
 
