@@ -26,15 +26,15 @@ def _lines(run: RecordedRun) -> Iterator[str]:
     for verdict in run.of(Verdict):
         yield sentence(verdict, run.arms)
     for share in run.of(Share):
-        yield shown(share.sentence(run.arms))
+        yield share.sentence(run.arms)
     for guess in run.of(Guess):
-        yield shown(guess.sentence(run.arms))
+        yield guess.sentence(run.arms)
     for line in run.of(Alignment):
-        yield shown(line.sentence(run.arms))
+        yield line.sentence(run.arms)
     for one in run.of(Scaled):
-        yield shown(one.sentence(run.arms))
+        yield one.sentence(run.arms)
     for result in run.of(Quality):
-        yield shown(result.sentence(run.arms.get(result.arm, result.arm)))
+        yield result.sentence(run.arms.get(result.arm, result.arm))
     if run.started is not None and run.started.bench.get("selfcheck"):
         found = [finding for finding in run.of(Finding) if finding.code in SELF_CHECK_CODES]
         for finding in sorted(found, key=lambda one: (one.arm or "", SELF_CHECK_CODES.index(one.code))):

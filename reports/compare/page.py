@@ -240,7 +240,7 @@ def unjudged(row: Row, control: str | None) -> str:
 def table_row(row: Row, control: str | None) -> tuple[Value, ...]:
     """One row: the ratio that carries the verdict is named in its note."""
     verdict, relative = row.verdict, row.relative
-    word = Value(tell(SAID[verdict.word]), verdict.reason,
+    word = Value(tell(SAID[verdict.word]), shown(verdict.reason) if verdict.reason else None,
                  {"slower": "bad", "faster": "good"}.get(verdict.word, "")) if verdict \
         else Value(tell("not judged"), unjudged(row, control))  # fmt: skip
     carries = {kind: tell("carries the verdict") if row.judged == kind else tell("describes")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from messages import marked, tell, words
+from messages import marked, shown, tell, words
 from reports.compare.figure import forest
 from reports.compare.page import notes, report, unjudged
 from reports.compare.runs import SAID, Comparison, Row, told
@@ -83,7 +83,7 @@ def word(row: Row, control: str | None) -> str:
     text = tell(SAID[row.verdict.word])
     if row.judged == "relative":
         text = tell("{what}, relative to {control}", what=text, control=row.control)
-    return tell("{text} ({reason})", text=text, reason=row.verdict.reason) if row.verdict.reason else text
+    return tell("{text} ({reason})", text=text, reason=shown(row.verdict.reason)) if row.verdict.reason else text
 
 
 def remarks(comparison: Comparison) -> list[str]:

@@ -109,7 +109,7 @@ def erroneous(seen: RunView, slots: Iterable[str]) -> str | None:
 def layers_quote(seen: RunView, one: Alignment) -> Quote:
     """Where two arms part, layer by layer."""
     why = shown(one.reason) if one.word == "not-traced" and one.reason else None
-    return Quote(sentence(shown(one.sentence(seen.run.arms))), unread(seen) or why)
+    return Quote(sentence(one.sentence(seen.run.arms)), unread(seen) or why)
 
 
 def parity_quote(seen: RunView, result: ParityResult) -> Quote:
@@ -132,21 +132,21 @@ def quality_quote(seen: RunView, one: Quality) -> Quote:
     found = distance is not None and distance.value is not None
     lost = None if found else recorded_reason(distance.reason if distance else None)
     warned = shown(one.warnings[0]) if one.warnings else None
-    return Quote(sentence(shown(one.sentence(seen.label(one.arm)))), unread(seen) or lost or warned)
+    return Quote(sentence(one.sentence(seen.label(one.arm))), unread(seen) or lost or warned)
 
 
 def share_quote(seen: RunView, one: Share) -> Quote:
     """What a cause holds of a gap."""
     decided = one.word in SAID_SHARES and one.ci_low is not None
     why = None if decided else tell(UNDECIDED, reason=shown(one.reason or one.word))
-    return Quote(sentence(shown(one.sentence(seen.run.arms))), unread(seen) or why)
+    return Quote(sentence(one.sentence(seen.run.arms)), unread(seen) or why)
 
 
 def guess_quote(seen: RunView, one: Guess) -> Quote:
     """A common guess held against the run."""
     decided = one.word in ("holds", "does-not-hold")
     why = None if decided else tell(GUESSED, reason=shown(str(one.reason)))
-    return Quote(sentence(shown(one.sentence(seen.run.arms))), unread(seen) or why)
+    return Quote(sentence(one.sentence(seen.run.arms)), unread(seen) or why)
 
 
 def recorded_reason(reason: str | None) -> str:

@@ -279,7 +279,7 @@ def measured(figure: Figure) -> Value:
 def alignment(pack: Pack) -> Iterator[Piece]:
     """Do both compute the same?"""
     seen = pack.seen
-    said = tuple(sentence(shown(one.sentence(seen.run.arms))) for one in seen.run.of(Alignment))
+    said = tuple(sentence(one.sentence(seen.run.arms)) for one in seen.run.of(Alignment))
     found: list[Piece] = [*([Listing(said)] if said else []), *from_page(pack, ALIGNMENT)]
     yield from found or [Prose(tell(NO_ALIGNMENT, command=PARITY_COMMAND))]
 

@@ -89,6 +89,8 @@ REASONS = {
     "environment": marked("the environments in which the run was measured decide differently"),
     "too-few-blocks": marked("one block has no spread to judge by"),
 }
+# These reasons as journals and terminals name them, in one word.
+CODES = (marked("noise"), marked("at-the-margin"), marked("machine"), marked("environment"), marked("too-few-blocks"))
 # What verdicts without a faster arm say; of one arm twice, where it is not decided.
 OUTCOMES = {
     "equivalent": marked("{a} and {b} take the same time{end}, within the declared margin"),
@@ -192,7 +194,7 @@ def reason_words(reason: str | None) -> str | None:
         return None
     known = REASONS.get(reason)
     if known:
-        return tell("Reason: {reason} ({meaning})", reason=reason, meaning=tell(known))
+        return tell("Reason: {reason} ({meaning})", reason=tell(reason), meaning=tell(known))
     return tell("Reason: {reason}", reason=shown(reason))
 
 

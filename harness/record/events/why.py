@@ -15,6 +15,12 @@ Whole = Literal["step", "network call"]
 _WHOLES = {"cuts": marked("all phases"), "isolated": marked("all operators"), "swapped": marked("all swaps")}
 _METHODS = {"isolated": marked("isolated"), "swapped": marked("swapped"), "left-out": marked("left-out"),
             "apart": marked("apart")}
+# Causes and words of shares that no page tells as they are recorded.
+_RECORDED = (
+    marked("data"), marked("backward"), marked("optimizer"), marked("network"), marked("update"),
+    marked("does-not-explain"), marked("works-against"), marked("adds-up"), marked("does-not-add-up"),
+    marked("no-gap"), marked("not-measured"), marked("does-not-hold"),
+)  # fmt: skip
 
 
 class Phases(Event):
@@ -219,7 +225,8 @@ class Share(Event):
         whole = tell(_WHOLES[self.method]) if self.method in _WHOLES else f"all {self.method}"  # English
         what = whole if self.cause == "all" else shown(self.cause)
         what = tell("switching to {arm}", arm=self.swap) if self.swap else what
-        what = f"{what}, {tell(_METHODS[self.method])}" if self.method != "cuts" else what
+        if self.method != "cuts":
+            what = tell("{first}, {rest}", first=what, rest=tell(_METHODS[self.method]))
         what = tell("{what} of a network call", what=what) if self.of != "step" else what
         if self.share is None or self.ci_low is None or self.ci_high is None:
             return tell("why: {what} of {a} and {b}: {word}: {reason}", what=what, a=a, b=b, word=shown(self.word),
