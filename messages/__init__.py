@@ -121,7 +121,7 @@ def recorded(message: str, /, **places: object) -> str:
 
     Args:
         message: as for `tell`.
-        places: what stands in its places.
+        places: what stands in its places; names of the user's best stand in those of `recognise.NAMES`, which stay.
     """
     return message.format(**places) if places else message
 
