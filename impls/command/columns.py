@@ -6,8 +6,8 @@ import re
 import textwrap
 import unicodedata
 
-# What is not torn apart, with the blanks before it: a word, or a wide character; and what must not begin a line.
-PIECES = re.compile(r" *(?:[\u2e80-\u9fff\uff00-\uffef]|[^ \u2e80-\u9fff\uff00-\uffef]+)[，。：；、？！）]*")
+# What is not torn apart, with the blanks before it: a word, or a wide character; and what must not begin or end a line.
+PIECES = re.compile(r" *（*(?:[\u2e80-\u9fff\uff00-\uffef]|[^ \u2e80-\u9fff\uff00-\uffef]+)[，。：；、？！）]*")
 
 
 def width(text: str) -> int:

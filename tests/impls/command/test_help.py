@@ -11,6 +11,7 @@ import pytest
 
 from harness.cli import main as bench
 from impls import VERSION
+from impls.command.columns import wrapped
 from impls.jittor.runtime import main as prewarm
 from impls.tools.evaluate.run import main as evaluate
 from impls.tools.sample.run import main as sample
@@ -74,3 +75,11 @@ def test_every_suite_is_told_in_one_line(capsys):
     for line in ("train-speed: alternating step times", "sample-speed: alternating whole", "quality: FID and",
                  "parity: the same weights", "all: parity, train-speed"):
         assert line in text
+
+
+@pytest.mark.parametrize("columns", range(6, 30))
+def test_no_line_of_chinese_ends_with_what_opens_or_begins_with_what_closes(columns):
+    text = "写 npy（uint8 数组），共 N 个；0：不画（默认：同 --checkpoint）（也可写作 x）"
+    lines = wrapped(text, columns)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert not [line for line in lines if line.endswith("（") or line[0] in "，。：；、？！）"]
