@@ -229,3 +229,14 @@ def test_a_section_in_chinese_alone_has_the_usual_names(tmp_path: Path, monkeypa
 def test_only_reports_and_sections_come_in_both(capsys) -> None:
     for words in (["index", "--lang", "both"], ["--lang", "both", "build", "x"]):
         assert command(*words) == 2 and "both" in capsys.readouterr().err
+
+
+def test_every_check_that_forbids_a_comparison_has_a_name_in_chinese() -> None:
+    from harness.record import events
+    from reports.compare.fairness import CHECKS
+
+    kinds = [one.model_fields["type"].default.replace("-", " ") for one in vars(events).values()
+             if "passed" in getattr(one, "model_fields", {}) and one.model_fields["type"].default]
+    assert sorted(kinds) == sorted(CHECKS)
+    with speaking("zh"):
+        assert all(CHINESE.search(tell(kind)) for kind in kinds)
