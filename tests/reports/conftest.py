@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import synthetic
 import synthetic_quality
 import synthetic_sampling
 
+from harness.record.run import read_run
 from reports import report as sections
 from reports.page import figures
 
@@ -59,6 +61,18 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Built:
     scenario = synthetic_quality.Judged(findings=synthetic.FINDINGS)
     return build(tmp_path_factory.mktemp("reports") / "quality-synthetic", scenario)
+
+
+@pytest.fixture(scope="session")
+def bilingual(
+    tmp_path_factory: pytest.TempPathFactory, built: Built, sampled: Built, judged: Built
+) -> dict[str, Path]:
+    """Folders of runs whose reports are there in both languages."""
+    folders = {}
+    for kind, one in {"training": built, "sampling": sampled, "quality": judged}.items():
+        folders[kind] = shutil.copytree(one.folder, tmp_path_factory.mktemp("bilingual") / one.folder.name)
+        sections.write(read_run(folders[kind]), both=True)
+    return folders
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from test_why_operator_page import FOUND, operator
 from harness.record.events import AlignedLayer, Alignment, ArmEntry, Peak, RunStarted
 from harness.record.events.align import Culprit, Difference
 from harness.record.run import RecordedRun
+from messages import language, speaking
 from reports import __main__ as command
 from reports import report
 from reports.compare import write as compare_files
@@ -38,6 +39,15 @@ DEEP = ("down", "blocks", "0", "attention", "projection")
 AXE = """axe.run(document, {resultTypes: ['violations']}).then(found => found.violations
   .filter(one => ['serious', 'critical'].includes(one.impact))
   .map(one => [one.id, one.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"""
+# Texts of one figure that lie on each other: in the figures' second language they are as wide as they come to be.
+CROSSED = """[...document.querySelectorAll('figure svg')].filter(s => s.getBoundingClientRect().width).flatMap(s => {
+  const all = [...s.querySelectorAll('text')].filter(t => t.textContent.trim())
+    .map(t => [t.textContent, t.getBoundingClientRect()]);
+  const crossed = (p, q) => Math.min(p.right, q.right) - Math.max(p.left, q.left) > 3
+    && Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 4;
+  return all.flatMap(([a, p], i) => all.slice(i + 1).filter(([, q]) => crossed(p, q)).map(([b]) => [a, b])); })"""
+SMALLEST = """Math.min(...[...document.querySelectorAll('figure svg text')].map(t => t.getBoundingClientRect().height)
+  .filter(h => h))"""
 
 
 def traced() -> RecordedRun:
@@ -91,7 +101,8 @@ def curved(folder: Path) -> Path:
             rows = "".join(f"{step},{loss}\n" for step, loss in enumerate(losses(seed, rate, own=50 + seed), 1))
             file.write_text(f"step,loss\n{rows}")
             logs.append(str(file))
-    assert command.main(["align", *logs[:3], "--against", *logs[3:], "--out", str(folder / "align")]) == 0
+    assert command.main(["align", *logs[:3], "--against", *logs[3:], "--out", str(folder / "align"), "--lang",
+                         language()]) == 0  # fmt: skip
     return folder / "align" / "align.html"
 
 
@@ -100,19 +111,38 @@ def compared(folder: Path) -> Path:
     return compare_files.write(compare(runs), folder / "compare", ["python"])
 
 
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory, built: Built, sampled: Built, judged: Built) -> dict[str, Path]:
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("align", "why", "infer", "curves", "compare")}
+def each(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The pages that are no report of a synthetic run, in the language that is spoken."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("align", "why", "curves", "compare")}
     return {
-        "training": built.folder / "report.html",
-        "sampling": sampled.folder / "report.html",
-        "quality": judged.folder / "report.html",
         "align": page_of(traced(), folders["align"]),
         "why": page_of(caused(), folders["why"]),
-        "inference": inferred(folders["infer"]),
         "curves": curved(folders["curves"]),
         "compare": compared(folders["compare"]),
     }
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory, built: Built, sampled: Built, judged: Built) -> dict[str, Path]:
+    reports = {"training": built, "sampling": sampled, "quality": judged}
+    return {
+        **{kind: one.folder / "report.html" for kind, one in reports.items()},
+        "inference": inferred(tmp_path_factory.mktemp("infer")),
+        **each(tmp_path_factory),
+    }
+
+
+@pytest.fixture(scope="module")
+def chinese(tmp_path_factory: pytest.TempPathFactory, bilingual: dict[str, Path]) -> dict[str, Path]:
+    """As `pages`, but for inference, which is laid out as training is."""
+    with speaking("zh"):
+        return {**{kind: folder / "report.zh.html" for kind, folder in bilingual.items()}, **each(tmp_path_factory)}
+
+
+@pytest.fixture
+def of_language(request: pytest.FixtureRequest, language: str) -> dict[str, Path]:
+    found: dict[str, Path] = request.getfixturevalue({"en": "pages", "zh": "chinese"}[language])
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -151,21 +181,37 @@ def test_nothing_moves_sideways_on_any_page(page: chromium.Page, pages: dict[str
         assert page.value(OVERLAPS) == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_axe_finds_no_serious_fault(page: chromium.Page, pages: dict[str, Path], kind: str) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "inference"])
+def test_a_page_in_chinese_is_as_well_laid_out(page: chromium.Page, chinese: dict[str, Path], kind: str) -> None:
+    for width, dark in ((390, True), (768, False), (1280, True)):
+        page.open(chinese[kind], width, dark)
+        assert complaints(page, chinese[kind]) == []
+        assert page.value("document.documentElement.lang") == "zh-Hans"
+        page.value(UNFOLD)
+        assert page.value("document.documentElement.scrollWidth") <= width
+        assert page.value(WIDER) == [] and page.value(SIDEWAYS) == [] and page.value(CONTRAST) == []
+        assert page.value(OVERLAPS) == [] and page.value(CROSSED) == []
+        assert page.value("!document.querySelector('figure svg text')") or page.value(SMALLEST) > 9
+
+
+@pytest.mark.parametrize(
+    ("language", "kind"), [(one, kind) for one in ("en", "zh") for kind in KINDS if (one, kind) != ("zh", "inference")]
+)
+def test_axe_finds_no_serious_fault(page: chromium.Page, of_language: dict[str, Path], kind: str) -> None:
     source = axe()
     if source is None:
         pytest.skip("node does not find axe-core: npm install axe-core here, or where NODE_PATH points to")
     for width, dark in ((390, False), (1280, True)):
-        page.open(pages[kind], width, dark)
+        page.open(of_language[kind], width, dark)
         page.value(f"{source}; 0")
         assert page.value(AXE) == []
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
 def test_paper_shows_the_words_of_a_verdict_in_the_colours_of_day(
-    page: chromium.Page, pages: dict[str, Path]
+    page: chromium.Page, of_language: dict[str, Path]
 ) -> None:
-    page.open(pages["training"], 1280, dark=True)
+    page.open(of_language["training"], 1280, dark=True)
     night = [{"name": "prefers-color-scheme", "value": "dark"}]
     page.call("Emulation.setEmulatedMedia", media="print", features=night)
     style: Any = page.value("(e => [getComputedStyle(e).getPropertyValue('--band').trim(), getComputedStyle(e).color])"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections import Counter
 from html import unescape
-from pathlib import Path
 
 import pytest
 
@@ -40,16 +38,11 @@ def seen(html: str) -> str:
     return unescape(re.sub(r"<[^>]+>", "\n", text))
 
 
-def pages(folder: Path, tmp_path: Path) -> tuple[str, str]:
+@pytest.fixture(params=["training", "sampling", "quality"])
+def both(request, bilingual):
     """A run's page in English and in Chinese."""
-    run = shutil.copytree(folder, tmp_path / folder.name)
-    report.write(read_run(run), both=True)
-    return tuple((run / name).read_text(encoding="utf-8") for name in ("report.html", "report.zh.html"))
-
-
-@pytest.fixture(params=["built", "sampled", "judged"])
-def both(request, tmp_path):
-    return pages(request.getfixturevalue(request.param).folder, tmp_path)
+    folder = bilingual[request.param]
+    return tuple((folder / name).read_text(encoding="utf-8") for name in ("report.html", "report.zh.html"))
 
 
 def test_no_number_differs_between_the_languages(both):
@@ -68,19 +61,16 @@ def test_a_page_says_in_which_language_it_is_and_links_to_the_other(both):
     assert '<html lang="zh-Hans">' in chinese and 'href="report.html"' in chinese
 
 
-def test_markdown_has_the_same_numbers_too(built, tmp_path):
-    run = shutil.copytree(built.folder, tmp_path / "run")
-    report.write(read_run(run), both=True)
-    english, chinese = (Counter(NUMBER.findall(re.sub(r"\]\([^)]*\)", "]", (run / name).read_text(encoding="utf-8"))))
-                        for name in ("report.md", "report.zh.md"))
+def test_markdown_has_the_same_numbers_too(bilingual):
+    texts = ((bilingual["training"] / name).read_text(encoding="utf-8") for name in ("report.md", "report.zh.md"))
+    english, chinese = (Counter(NUMBER.findall(re.sub(r"\]\([^)]*\)", "]", text))) for text in texts)
     assert (english - chinese, chinese - english) == (Counter(), Counter())
 
 
-def test_a_page_in_one_language_is_that_of_both(built, tmp_path):
-    run = read_run(shutil.copytree(built.folder, tmp_path / "run"))
+def test_a_page_in_one_language_is_that_of_both(bilingual):
+    run = read_run(bilingual["training"])
     with speaking("zh"):
         alone = render.html(report.report_of(run, FigureMaker()))
-    report.write(run, both=True)
     text = (run.path / "report.zh.html").read_text(encoding="utf-8")
     assert set(seen(text).split()) - set(seen(alone).split()) == {"English"}
     assert set(seen(alone).split()) <= set(seen(text).split())
