@@ -350,7 +350,7 @@ def _what(plan: Plan, comparison: Comparison) -> str:
     several = len({arm.precision for _, arm in plan.arms}) > 1
     kinds = [tell(" against ").join(shown(WORDS[name]) for name in ORDER if name in formats)] if several else []
     kinds += [tell("self-check")] if comparison.selfcheck else []
-    return f" ({', '.join(kinds)})" if kinds else ""
+    return tell(" ({kinds})", kinds=tell(", ").join(kinds)) if kinds else ""
 
 
 def dry_run(config: BenchConfig, experiment: ExperimentConfig, plans: Sequence[Plan], device_reason: str,

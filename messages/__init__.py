@@ -131,6 +131,27 @@ def marked(message: str) -> str:
     return message
 
 
+# What the system says of files and sockets, in English whatever its locale, and found in places of our messages.
+SYSTEM = frozenset((
+    marked("Operation not permitted"),
+    marked("No such file or directory"),
+    marked("Input/output error"),
+    marked("Permission denied"),
+    marked("File exists"),
+    marked("Not a directory"),
+    marked("Is a directory"),
+    marked("Too many open files"),
+    marked("File too large"),
+    marked("No space left on device"),
+    marked("Read-only file system"),
+    marked("File name too long"),
+    marked("Disk quota exceeded"),
+    marked("Address already in use"),
+    marked("Connection refused"),
+    marked("Network is unreachable"),
+))  # fmt: skip
+
+
 def recorded_plural(n: int, one: str, many: str | None = None) -> str:
     """As `plural`, for a journal."""
     return f"{count(n)} {one if n == 1 else many or several(one)}"
@@ -180,8 +201,12 @@ def _filled(message: str, places: Mapping[str, object]) -> str:
         english = message.format(**places) if places else message
         if english not in _speaker.kept:
             pairs[english] = _put(foreign, {name: pairs.get(str(value), value) for name, value in places.items()})
-    text = message if _speaker.language == "en" else _catalogue(_speaker.language).get(message, message)
-    return text.format(**places) if _speaker.language == "en" and places else _put(text, places)
+    if _speaker.language == "en":
+        return message.format(**places) if places else message
+    known = _catalogue(_speaker.language)
+    return _put(known.get(message, message), {
+        name: known.get(value, value) if isinstance(value, str) and value in SYSTEM else value
+        for name, value in places.items()})  # fmt: skip
 
 
 def _put(text: str, places: Mapping[str, object]) -> str:

@@ -12,7 +12,7 @@ from messages import plural, shown, tell
 from reports.chapters.chapter import Chapter
 from reports.page.blocks import counted
 from reports.suites.registry import chapters_of, notes_of, whole
-from reports.text import NA, one_line, with_interval
+from reports.text import NA, one_line, semicolons, with_interval
 from reports.view.run import RunView
 from reports.view.words import level_words, look_words, metric_words, outcome
 
@@ -57,7 +57,8 @@ def quoted(parts: Sequence[tuple[Chapter, RunView]]) -> Iterator[str]:
         for arm, *values in table.rows if table else ():
             told = (f"{name} {value.text}{f' ({value.note})' if value.text == NA else ''}"
                     for name, value in zip(names, values, strict=True))  # fmt: skip
-            yield f"{'' if part.alone else f'{tell(chapter.part)}: '}{arm.text}: {'; '.join(told)}"
+            line = tell("{arm}: {figures}", arm=arm.text, figures=semicolons(told))
+            yield line if part.alone else tell("{part}: {line}", part=tell(chapter.part), line=line)
 
 
 def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
@@ -69,8 +70,8 @@ def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
     if verdict.ratio is None:
         return f"{text}: {shown(str(verdict.reason))}"
     recorded = (shown(part) for part in (verdict.reason, verdict.next_action) if part)
-    more = "; ".join(part for part in (level_of(verdict), *recorded) if part)
-    return f"{text} ({more})" if more else text
+    more = semicolons(part for part in (level_of(verdict), *recorded) if part)
+    return tell("{text} ({more})", text=text, more=more) if more else text
 
 
 def level_of(verdict: Verdict | Decided) -> str | None:

@@ -16,8 +16,9 @@ from messages import LANGUAGES, marked, shown, tell
 
 NARROWEST, WIDEST = 40, 100
 # What argparse itself says of a command line that it cannot read.
+REQUIRED = marked("the following arguments are required: {names}")
 ARGPARSE = (
-    marked("the following arguments are required: {names}"),
+    REQUIRED,
     marked("unrecognized arguments: {words}"),
     marked("{option}: invalid choice: {value} (choose from {choices})"),
     marked("{option}: not allowed with argument {other}"),
@@ -111,6 +112,13 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"ddpm-bench {VERSION}",  # English
                           help=tell("show the version and exit"))
 
+    def format_help(self) -> str:
+        """The help, with a colon of its language after each title."""
+        text = super().format_help()
+        for title in (self._positionals.title, self._optionals.title):
+            text = text.replace(f"\n{title}:\n", "\n" + tell("{title}:", title=title) + "\n")
+        return text
+
     def error(self, message: str) -> NoReturn:
         """Turn a fault into the project's exception.
 
@@ -120,7 +128,16 @@ class Parser(argparse.ArgumentParser):
         told = re.sub(r"^argument (--\S+?)(?:/\S+)?: ", r"\1: ", message)
         told = re.sub(r": expected (one|at least one) argument$", ": its value is missing (one that begins with - is "
                       "written --name=-1)", told)
-        raise UsageError(tell("{fault} (see {command} --help)", fault=shown(told), command=self.prog))
+        raise UsageError(tell("{fault} (see {command} --help)", fault=_fault(told), command=self.prog))
+
+
+def _fault(told: str) -> str:
+    """What argparse says, in the reader's language; names of arguments, and what we say of a value, as they are."""
+    if told.startswith(head := REQUIRED.removesuffix("{names}")):
+        return tell(REQUIRED, names=told.removeprefix(head))
+    option, _, fault = told.partition(": ")
+    again = shown(told)
+    return tell("{option}: {fault}", option=option, fault=shown(fault)) if again == told and fault else again
 
 
 def one_of(words: Sequence[str]) -> Callable[[str], str]:

@@ -85,8 +85,8 @@ def command_line(argv: Sequence[str], base: Settings, prog: str, about: str = ""
 
 def parser(base: Frozen, prog: str, about: str) -> Parser:
     """The command line of a settings model; only options that were given appear in what it parses."""
-    made = Parser(prog=prog, usage=f"{prog} [options]", description=tell(about), epilog=tell(EPILOG),
-                  argument_default=argparse.SUPPRESS)
+    made = Parser(prog=prog, usage=tell("{prog} [options]", prog=prog), description=tell(about),
+                  epilog=tell(EPILOG), argument_default=argparse.SUPPRESS)
     for name, field in type(base).model_fields.items():
         _add(made, name, field, getattr(base, name))
     return made

@@ -164,3 +164,31 @@ def test_what_is_recorded_is_shown_in_chinese():
     with speaking("zh"):
         told = [text for text in recorded_texts() if not text.endswith("Error)")]
         assert [text for text in told if shown(text).isascii()] == []
+
+
+def test_what_argparse_and_the_system_say_is_told_in_chinese_too(capsys, tmp_path):
+    assert pair(["--lang", "zh"]) == 2
+    assert "缺少以下参数：what, FILE.py（" in capsys.readouterr().err, "names of arguments stay"
+    assert main(["--lang", "zh", "--suite", "nope"]) == 2
+    assert "--suite：无效的取值 'nope'：请从 train-speed, " in capsys.readouterr().err
+    assert main(["--lang", "zh", "--config", str(tmp_path / "none.json")]) == 2
+    assert "none.json：无法读取配置：没有该文件或文件夹" in capsys.readouterr().err
+    assert main(["--lang", "en", "--config", str(tmp_path / "none.json")]) == 2
+    assert capsys.readouterr().err.endswith("none.json: cannot read the configuration: No such file or directory\n")
+
+
+def test_titles_of_help_end_as_chinese_does(capsys):
+    assert main(["--lang", "zh", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("用法：run_bench.py [选项]\n") and "\n选项：\n" in text
+    assert main(["--lang", "en", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: run_bench.py [options]\n") and "\noptions:\n" in text
+
+
+def test_a_plan_has_chinese_brackets_and_commas(capsys):
+    arms = "pytorch,pytorch:bf16"
+    assert main(["--lang", "zh", "--device", "cpu", "--arms", arms, "--dry-run"]) == 0
+    assert "  比较 A 与 B（严格的 float32 对 bfloat16）\n" in capsys.readouterr().out
+    assert main(["--lang", "zh", "--device", "cpu", "--suite", "quality", "--arms", "pytorch", "--dry-run"]) == 0
+    assert "训练至 100、400 步；ddim-10、ddim-50；每组 256 张图像，对照：训练图像" in capsys.readouterr().out

@@ -211,3 +211,12 @@ def test_what_is_long_takes_no_time_either(text):
     began = time.process_time()
     assert isinstance(chinese(text), str)
     assert time.process_time() - began < 1
+
+
+def test_what_the_system_says_is_told_in_a_place_and_of_a_record():
+    failure = "No such file or directory"
+    english = messages.tell("{path}: cannot be read: {reason}", path="a", reason=failure)
+    assert english == f"a: cannot be read: {failure}"
+    with speaking("zh"):
+        told = messages.tell("{path}: cannot be read: {reason}", path="a", reason=failure)
+        assert told == "a：无法读取：没有该文件或文件夹" == shown(english)

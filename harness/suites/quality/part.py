@@ -111,11 +111,11 @@ class Quality(Part):
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """The sets."""
         weights = ", ".join(f"{arm}: {path}" for arm, path in self.weights.items())
-        source = (tell("training to {steps} steps", steps=", ".join(map(str, self.milestones))) if self.milestones
+        source = (tell("training to {steps} steps", steps=tell(", ").join(map(str, self.milestones))) if self.milestones
                   else tell("weights of {arms}", arms=weights))
         sizes = tell(" and ").join(tell("{size} to {section}", size=size, section=section)
                                    for section, size in self.batch_sizes(recipe).items())
-        names, size = ", ".join(cell.name for cell in self.cells), self.reference_images
+        names, size = tell(", ").join(cell.name for cell in self.cells), self.reference_images
         reference = tell("training images") if size is None else tell("{images} training images", images=size)
         lines = [tell("quality: {source}; {cells}; {images} images each, held against {reference} by {network}; "
                       "batches of {sizes}", source=source, cells=names, images=self.images, reference=reference,

@@ -110,7 +110,7 @@ class Scaling(Part):
     def described(self, recipe: ExperimentConfig) -> list[str]:
         """Sizes, batches, the gate."""
         batch = recipe.train.batch_size
-        ranks = ", ".join(map(str, sizes(self.most)))
+        ranks = tell(", ").join(map(str, sizes(self.most)))
         gate = self.parity.described(recipe) if self.parity else []
         return [tell("ranks: {ranks}, by launcher {launcher} on {nodes} nodes", ranks=ranks, launcher=self.launcher,
                      nodes=self.nodes) if self.nodes > 1 else
