@@ -21,7 +21,7 @@ from reports.pack.pictures import Shown
 from reports.pack.quotes import Quote
 from reports.page.blocks import Code, Picture, Prose, Section, Table, head, table_of
 from reports.page.figures import absent
-from reports.page.render import markdown_environment
+from reports.page.render import closed_up, markdown_environment
 from reports.suites.registry import settings_of
 from reports.text import TIMES, Value, missing, number, one_line, sentence, utc
 from reports.view.run import RunView, leaves
@@ -140,7 +140,7 @@ def markdown(pack: Pack) -> str:
         may=[one.text for one in pack.quotes if one.why_not is None],
         may_not=[one for one in pack.quotes if one.why_not is not None], limits=pack.limits,
         files=[(Markup(escape(f"{pack.folder}/{name}")), name, what) for name, what in pack.files.items()])
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return closed_up(text)
 
 
 def lead(pack: Pack) -> str:

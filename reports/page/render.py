@@ -11,7 +11,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from messages import marked, tell
+from messages import language, marked, tell
 from messages.templates import install
 from reports.page import font
 from reports.page.blocks import Report, Table
@@ -31,7 +31,7 @@ def html(report: Report) -> str:
 def markdown(report: Report) -> str:
     """The report as Markdown, with its pictures beside it in figures/."""
     text = markdown_environment().get_template("report.md").render(report=report)
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return closed_up(text)
 
 
 @cache
@@ -77,7 +77,13 @@ def markdown_cell(value: Value) -> str:
     text = str(markdown_text(value.text))
     if value.link:
         text = f"[{text}]({address(value.link)})"
-    return f"{text} ({markdown_text(value.note)})" if value.note else text
+    return tell("{text} ({reason})", text=text, reason=markdown_text(value.note)) if value.note else text
+
+
+def closed_up(text: str) -> str:
+    """Markdown without what a template leaves too much: empty lines, and spaces behind Chinese punctuation."""
+    text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return text if language() == "en" else re.sub(r"(?<=[\u3001\u3002\uff01-\uff1f]) (?=[^\s|])", "", text)
 
 
 def markdown_text(value: object) -> Markup:

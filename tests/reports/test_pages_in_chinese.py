@@ -240,3 +240,9 @@ def test_every_check_that_forbids_a_comparison_has_a_name_in_chinese() -> None:
     assert sorted(kinds) == sorted(CHECKS)
     with speaking("zh"):
         assert all(CHINESE.search(tell(kind)) for kind in kinds)
+
+
+def test_markdown_has_chinese_brackets_and_no_space_behind_chinese_punctuation(both: Both) -> None:
+    text = both.read("report.zh.md")
+    assert re.findall(r".{8}[\u3001\u3002\uff01-\uff1f] [^\s|].{8}", text) == []
+    assert re.findall(rf"\({CHINESE.pattern}.*?\)", text) == []
