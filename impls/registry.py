@@ -237,6 +237,8 @@ BUILT_IN: tuple[BackendSpec, ...] = (
                           "(CUDA)"),
             "tf32": marked("TF32 matrix products and convolutions (CUDA)"),
             "onednn": marked("the network channels-last, and Adam, by C++ operators of our own over oneDNN (CPU)"),
+            "bf16": marked("have onednn compute convolutions, linear layers and attention's products in bfloat16 "
+                           "(CPUs with units for it)"),
         },
         choices={
             "attention": {"onednn": marked("attention alone by the operator of `onednn` (CPU)")},
@@ -245,10 +247,11 @@ BUILT_IN: tuple[BackendSpec, ...] = (
                                            "(CPU)")},
         },
         decides={"onednn": frozenset({"attention", "norm", "optimiser"})},
-        cpu_only=frozenset({"onednn", "attention=onednn", "norm=onednn", "optimiser=onednn"}),
+        cpu_only=frozenset({"onednn", "bf16", "attention=onednn", "norm=onednn", "optimiser=onednn"}),
         cuda_only=frozenset({"amp", "tf32"}),
         any_threads=frozenset({"onednn"}),
-        formats={"amp": HALVES["amp"], "tf32": "tf32"},
+        formats={"amp": HALVES["amp"], "bf16": HALVES["bf16"], "tf32": "tf32"},
+        needs={"bf16": "onednn"},
         paired=frozenset({"tf32"}),
         launchers=("mpirun", "srun"),
         # Where MPI starts, Jittor 1.3.11 writes beyond an array that grows with the rank's number.

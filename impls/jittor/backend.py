@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impls.backend import BackendInfo
-from impls.devices import cpu_name
+from impls.devices import bf16_units, cpu_name
 from impls.errors import UnavailableError
 from impls.jittor import onednn, runtime
 from impls.jittor.setup import kernel_compiler
@@ -121,7 +121,8 @@ def require_available(options: tuple[str, ...], device: Literal["cpu", "cuda"]) 
     """Refuse what this machine cannot do, instead of running something else.
 
     Raises:
-        UnavailableError: no CUDA that Jittor can use, `amp` or `tf32` without CUDA, or operators of ours with it.
+        UnavailableError: no CUDA that Jittor can use, `amp` or `tf32` without CUDA, operators of ours with it, or
+            `bf16` without units for it.
     """
     for option in ("amp", "tf32"):
         if device == "cpu" and option in options:
@@ -131,6 +132,9 @@ def require_available(options: tuple[str, ...], device: Literal["cpu", "cuda"]) 
         if device == "cuda":
             raise UnavailableError(tell("option {option} exists only on the CPU: leave it out or choose --device cpu",
                                         option=option))
+    if onednn.BF16 in options and not bf16_units(device):
+        raise UnavailableError(tell("option {option} needs a processor with avx512_bf16 or amx_bf16: leave it out",
+                                    option=onednn.BF16))
     runtime.prepare(device, tf32="tf32" in options)
     import jittor as jt
 

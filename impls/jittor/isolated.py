@@ -53,7 +53,7 @@ def isolated(spec: Spec, batch: int, training: bool, options: frozenset[str], op
     if WHOLE in options:
         from impls.jittor.onednn.isolated import isolated as onednn_isolated
 
-        return onednn_isolated(spec, batch, training)
+        return onednn_isolated(spec, batch, training, options, operators)
     call, weights = layer(spec, operators), []
     if isinstance(call, nn.Module):
         if training:

@@ -111,13 +111,17 @@ class Network:
 
 
 def as_run(module: nn.Module, options: Collection[str]) -> Callable[..., Var]:
-    """The network, or a part of it, as an arm with these options runs it: with layers that take float16.
+    """The network, or a part of it, as an arm with these options runs it: with layers that take half precision.
 
     They give float32, as under an autocast. Jittor's own, auto_mixed_precision_level 4, cannot compile a convolution on
     CUDA ("Check failed" in var_relay.cc).
     """
     if half(options) is None:
         return module
+    if WHOLE in options:
+        from impls.jittor.onednn.unet import rounded
+
+        return rounded(module)
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             layer.execute = partial(_half_convolution, layer)
@@ -127,8 +131,11 @@ def as_run(module: nn.Module, options: Collection[str]) -> Callable[..., Var]:
 
 
 def cast_weights(unet: nn.Module, options: Collection[str]) -> None:
-    """Cast once, for calls without gradients, what half precision casts: else it would be done at every call."""
-    if half(options) is None:
+    """Cast once, for calls without gradients, what half precision casts: else it would be done at every call.
+
+    Operators of ours cast for themselves.
+    """
+    if half(options) is None or WHOLE in options:
         return
     for layer in unet.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
@@ -157,5 +164,5 @@ def _unet(config: ModelConfig, options: frozenset[str], operators: Operators) ->
     if WHOLE in options:
         from impls.jittor.onednn.unet import OneDNNUNet
 
-        return OneDNNUNet(config)
+        return OneDNNUNet(config, operators)
     return UNet(config, operators)

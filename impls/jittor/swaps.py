@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 
-from impls.jittor.onednn import ATTENTION, NORM, OPTIMISER, WHOLE
+from impls.jittor.onednn import ATTENTION, BF16, NORM, OPTIMISER, WHOLE
 from impls.jittor.ops import HALF, STOCK, Operators
 from messages import recorded
 
@@ -24,7 +24,7 @@ def chosen(options: Collection[str]) -> Operators:
     if WHOLE in options:
         from impls.jittor.onednn import unet
 
-        return unet.operators()
+        return unet.operators(BF16 in options)
     if "amp" in options:
         return HALF
     return _swapped(options) if {ATTENTION, NORM, OPTIMISER}.intersection(options) else STOCK

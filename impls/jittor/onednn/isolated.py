@@ -10,17 +10,20 @@ from typing import Any
 from jittor import Var, nn
 
 from impls.jittor.isolated import Isolated, held, layer
+from impls.jittor.network import as_run
 from impls.jittor.onednn import operators as onednn
-from impls.jittor.onednn.unet import conv, norm, project
-from impls.jittor.ops import STOCK
+from impls.jittor.onednn.unet import conv, norm, project, transposed
+from impls.jittor.ops import STOCK, Operators
 from impls.jittor.unet import Attention
 from impls.recipe.isolated import Spec
 
 
-def isolated(spec: Spec, batch: int, training: bool) -> Isolated | None:
+def isolated(spec: Spec, batch: int, training: bool, options: frozenset[str], operators: Operators) -> Isolated | None:
     """See `impls.backend.Isolating.operator`."""
     made = layer(spec, STOCK)
-    call = _call(spec, made)
+    if isinstance(made, nn.Module):
+        made = as_run(made, options)
+    call = _call(spec, made, operators)
     if call is None:
         return None
     weights = made.parameters() if isinstance(made, nn.Module) else []
@@ -39,16 +42,16 @@ def _channels_last(spec: Spec, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def _call(spec: Spec, made: Any) -> Callable[..., Var] | None:
+def _call(spec: Spec, made: Any, operators: Operators) -> Callable[..., Var] | None:
     """What `OneDNNUNet` calls; None for what its GroupNorms and convolutions do in passing."""
-    attention = Attention(spec.width, 0, spec.config, STOCK)
+    attention = Attention(spec.width, 0, spec.config, operators)
     own: dict[str, Callable[..., Var] | None] = {
         "group_norm": partial(norm, made, silu=False),
         "group_norm_silu": partial(norm, made, silu=True),
-        "attention": lambda *qkv: attention.join(onednn.attention(*map(attention.split, qkv))),
+        "attention": lambda *qkv: attention.join(attention.attend(*map(attention.split, qkv))),
         # One whose input is padded already has none to add.
         "conv2d": partial(conv, made),
-        "conv_transpose2d": lambda x: onednn.conv_transpose2d(x, made.weight, made.bias, stride=2, padding=1),
+        "conv_transpose2d": partial(transposed, made),
         "concat": onednn.concat,
         "upsample": onednn.upsample,
         "multiply": lambda x, y: x * y.unsqueeze(1).unsqueeze(1),

@@ -3,7 +3,8 @@
 Stock Jittor runs batched products, softmax and GroupNorm as generated loops on the CPU, and each of its convolutions
 builds its oneDNN primitives anew and reorders its feature maps on the way in and out. Here feature maps are
 channels-last, (N, H, W, C), which oneDNN's convolutions take as they are; `group_norm_planes` alone takes them as stock
-Jittor has them. Float32 and CPU only.
+Jittor has them. CPU only. Arrays are float32, also where convolutions and attention's products are asked to take what
+bfloat16 keeps of them (`bf16`).
 """
 
 from __future__ import annotations
@@ -102,21 +103,21 @@ def _kernel(
 
 
 class _Attention(jt.Function):
-    def execute(self, q: jt.Var, k: jt.Var, v: jt.Var, scale: float) -> jt.Var:
+    def execute(self, q: jt.Var, k: jt.Var, v: jt.Var, scale: float, bf16: bool) -> jt.Var:
         (items, queries, d), keys = q.shape, k.shape[1]
-        self.sizes = {"items": items, "l": queries, "s": keys, "d": d, "scale": float(scale)}
+        self.sizes = {"items": items, "l": queries, "s": keys, "d": d, "scale": float(scale), "bf16": int(bf16)}
         o, p = _call("ddpm_attention", [q.shape, (items, queries, keys)], [q, k, v], **self.sizes)
         self.saved = q, k, v, p
         return o
 
-    def grad(self, g: jt.Var) -> tuple[jt.Var, jt.Var, jt.Var, None]:
+    def grad(self, g: jt.Var) -> tuple[jt.Var | None, ...]:
         q, k, v, p = self.saved
         shapes = [q.shape, k.shape, v.shape, p.shape]
         gq, gk, gv, _work = _call("ddpm_attention_backward", shapes, [q, k, v, p, g], **self.sizes)
-        return gq, gk, gv, None
+        return gq, gk, gv, None, None
 
 
-def attention(q: jt.Var, k: jt.Var, v: jt.Var, scale: float | None = None) -> jt.Var:
+def attention(q: jt.Var, k: jt.Var, v: jt.Var, scale: float | None = None, bf16: bool = False) -> jt.Var:
     """softmax(scale q k^T) v (Vaswani et al. 2017, equation 1), in one pass per item.
 
     Args:
@@ -124,8 +125,9 @@ def attention(q: jt.Var, k: jt.Var, v: jt.Var, scale: float | None = None) -> jt
         k: keys (N, S, d).
         v: values (N, S, d).
         scale: 1/sqrt(d) by default.
+        bf16: products of what bfloat16 keeps, forward and backward; softmax is float32's.
     """
-    return _Attention()(q, k, v, q.shape[-1] ** -0.5 if scale is None else scale)
+    return _Attention()(q, k, v, q.shape[-1] ** -0.5 if scale is None else scale, bf16)
 
 
 class _GroupNorm(jt.Function):
@@ -195,11 +197,11 @@ def group_norm_planes(x: jt.Var, weight: jt.Var, bias: jt.Var, groups: int, eps:
 
 class _Convolution(jt.Function):
     def execute(
-        self, x: jt.Var, weight: jt.Var, bias: jt.Var, stride: int, padding: tuple[int, int, int, int]
+        self, x: jt.Var, weight: jt.Var, bias: jt.Var, stride: int, padding: tuple[int, int, int, int], bf16: bool
     ) -> jt.Var:
         (n, h, w, ci), (co, _, kh, kw), (top, left, bottom, right) = x.shape, weight.shape, padding
         self.sizes = {"n": n, "ci": ci, "h": h, "w": w, "co": co, "kh": kh, "kw": kw, "stride": stride}
-        self.sizes |= {"top": top, "left": left, "bottom": bottom, "right": right}
+        self.sizes |= {"top": top, "left": left, "bottom": bottom, "right": right, "bf16": int(bf16)}
         self.saved = x, weight
         shape = (n, (h + top + bottom - kh) // stride + 1, (w + left + right - kw) // stride + 1, co)
         return _call("ddpm_conv", [shape], [x, weight, bias], **self.sizes)[0]
@@ -208,12 +210,13 @@ class _Convolution(jt.Function):
         x, weight = self.saved
         gx = _call("ddpm_conv_backward_data", [x.shape], [g, weight], **self.sizes)[0]
         gw, gb = _call("ddpm_conv_backward_weights", [weight.shape, weight.shape[:1]], [x, g], **self.sizes)
-        return gx, gw, gb, None, None
+        return gx, gw, gb, None, None, None
 
 
 def conv2d(
-    x: jt.Var, weight: jt.Var, bias: jt.Var, stride: int = 1, padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-) -> jt.Var:
+    x: jt.Var, weight: jt.Var, bias: jt.Var, stride: int = 1, padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    bf16: bool = False,
+) -> jt.Var:  # fmt: skip
     """Convolution through oneDNN, whose primitives are kept from call to call.
 
     Args:
@@ -222,18 +225,19 @@ def conv2d(
         bias: (C out,).
         stride: step in both directions.
         padding: zeros above, left, below and right.
+        bf16: of what bfloat16 keeps of both operands, forward and backward, added up in float32.
     """
-    return _Convolution()(x, weight, bias, stride, padding)
+    return _Convolution()(x, weight, bias, stride, padding, bf16)
 
 
 class _TransposedConvolution(jt.Function):
     """The backward pass of a convolution used as the forward one."""
 
-    def execute(self, x: jt.Var, weight: jt.Var, stride: int, padding: int) -> jt.Var:
+    def execute(self, x: jt.Var, weight: jt.Var, stride: int, padding: int, bf16: bool) -> jt.Var:
         (n, height, width, ci), (_, co, kh, kw) = x.shape, weight.shape
         h, w = ((size - 1) * stride + kernel - 2 * padding for size, kernel in ((height, kh), (width, kw)))
         self.sizes = {"n": n, "ci": co, "h": h, "w": w, "co": ci, "kh": kh, "kw": kw, "stride": stride}
-        self.sizes |= dict.fromkeys(("top", "left", "bottom", "right"), padding)
+        self.sizes |= {**dict.fromkeys(("top", "left", "bottom", "right"), padding), "bf16": int(bf16)}
         self.saved = x, weight
         return _call("ddpm_conv_backward_data", [(n, h, w, co)], [x, weight], **self.sizes)[0]
 
@@ -241,12 +245,14 @@ class _TransposedConvolution(jt.Function):
         x, weight = self.saved
         gx = _call("ddpm_conv", [x.shape], [g, weight, jt.zeros(weight.shape[:1])], **self.sizes)[0]
         gw, _ = _call("ddpm_conv_backward_weights", [weight.shape, weight.shape[:1]], [g, x], **self.sizes)
-        return gx, gw, None, None
+        return gx, gw, None, None, None
 
 
-def conv_transpose2d(x: jt.Var, weight: jt.Var, bias: jt.Var, stride: int, padding: int) -> jt.Var:
+def conv_transpose2d(
+    x: jt.Var, weight: jt.Var, bias: jt.Var, stride: int, padding: int, bf16: bool = False
+) -> jt.Var:
     """Transposed convolution of x (N, H, W, C); weight (C, C out, kernel height, kernel width) as in the state dict."""
-    return _TransposedConvolution()(x, weight, stride, padding) + bias
+    return _TransposedConvolution()(x, weight, stride, padding, bf16) + bias
 
 
 class _Concat(jt.Function):

@@ -6,12 +6,15 @@
 #include <cfloat>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <numeric>
 #include <vector>
 
 #include "silu.h"
 
 extern "C" int dnnl_sgemm(char, char, long, long, long, float, const float*, long, const float*, long, float, float*, long);
+// As dnnl_sgemm, of bfloat16; the library has it, though its headers do not tell.
+extern "C" int dnnl_gemm_bf16bf16f32(char, char, long, long, long, float, const uint16_t*, long, const uint16_t*, long, float, float*, long);
 
 namespace {
 
@@ -24,6 +27,30 @@ void for_each_item(long items, Body body) {
 #pragma omp parallel for
         for (long i = 0; i < items; i++) body(i);
     }
+}
+
+// The bits that bfloat16 keeps of n numbers, rounded to the nearest, ties to even.
+void to_bfloat16(const float* x, long n, uint16_t* y) {
+#pragma omp simd
+    for (long i = 0; i < n; i++) {
+        uint32_t bits;
+        std::memcpy(&bits, x + i, sizeof bits);
+        y[i] = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    }
+}
+
+// c (m, n) = a (m, k) b (k, n), or of their transposes; where asked, of what bfloat16 keeps of both, added up in float32.
+void product(char ta, char tb, long m, long n, long k, const float* a, const float* b, float* c, bool bf16) {
+    const long lda = ta == 'N' ? k : m, ldb = tb == 'N' ? n : k;
+    if (!bf16) {
+        dnnl_sgemm(ta, tb, m, n, k, 1.f, a, lda, b, ldb, 0.f, c, n);
+        return;
+    }
+    static thread_local std::vector<uint16_t> kept;
+    kept.resize(std::max<size_t>(kept.size(), m * k + k * n));
+    to_bfloat16(a, m * k, kept.data());
+    to_bfloat16(b, k * n, kept.data() + m * k);
+    dnnl_gemm_bf16bf16f32(ta, tb, m, n, k, 1.f, kept.data(), lda, kept.data() + m * k, ldb, 0.f, c, n);
 }
 
 void softmax_row(float* x, long n, float scale) {
@@ -82,28 +109,30 @@ void for_each_chunk(long n, long channels, long pixels, long groups, Body body) 
 
 extern "C" {
 
-// o (items, l, d) = softmax(scale q k^T) v, and the probabilities p (items, l, s); q (items, l, d), k and v (items, s, d).
+// o (items, l, d) = softmax(scale q k^T) v, and the probabilities p (items, l, s); q (items, l, d), k and v (items, s, d); bf16: products
+// of what bfloat16 keeps.
 void ddpm_attention(const float* q, const float* k, const float* v, float* o, float* p, long items, long l, long s, long d,
-                    float scale) {
+                    float scale, long bf16) {
     for_each_item(items, [=](long i) {
         float* pi = p + i * l * s;
-        dnnl_sgemm('N', 'T', l, s, d, 1.f, q + i * l * d, d, k + i * s * d, d, 0.f, pi, s);
+        product('N', 'T', l, s, d, q + i * l * d, k + i * s * d, pi, bf16);
         for (long r = 0; r < l; r++) softmax_row(pi + r * s, s, scale);
-        dnnl_sgemm('N', 'N', l, d, s, 1.f, pi, s, v + i * s * d, d, 0.f, o + i * l * d, d);
+        product('N', 'N', l, d, s, pi, v + i * s * d, o + i * l * d, bf16);
     });
 }
 
 // Gradients of ddpm_attention; work is (items, l, s).
 void ddpm_attention_backward(const float* q, const float* k, const float* v, const float* p, const float* go, float* gq,
-                             float* gk, float* gv, float* work, long items, long l, long s, long d, float scale) {
+                             float* gk, float* gv, float* work, long items, long l, long s, long d, float scale,
+                             long bf16) {
     for_each_item(items, [=](long i) {
         const float *pi = p + i * l * s, *goi = go + i * l * d;
         float* w = work + i * l * s;
-        dnnl_sgemm('T', 'N', s, d, l, 1.f, pi, s, goi, d, 0.f, gv + i * s * d, d);
-        dnnl_sgemm('N', 'T', l, s, d, 1.f, goi, d, v + i * s * d, d, 0.f, w, s);
+        product('T', 'N', s, d, l, pi, goi, gv + i * s * d, bf16);
+        product('N', 'T', l, s, d, goi, v + i * s * d, w, bf16);
         for (long r = 0; r < l; r++) softmax_row_backward(pi + r * s, w + r * s, s, scale);
-        dnnl_sgemm('N', 'N', l, d, s, 1.f, w, s, k + i * s * d, d, 0.f, gq + i * l * d, d);
-        dnnl_sgemm('T', 'N', s, d, l, 1.f, w, s, q + i * l * d, d, 0.f, gk + i * s * d, d);
+        product('N', 'N', l, d, s, w, k + i * s * d, gq + i * l * d, bf16);
+        product('T', 'N', s, d, l, w, q + i * l * d, gk + i * s * d, bf16);
     });
 }
 
