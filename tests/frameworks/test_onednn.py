@@ -7,8 +7,14 @@ from importlib import import_module
 import numpy as np
 import pytest
 
+from impls import devices
+from impls.data.synthetic import images
 from impls.errors import UnavailableError
-from impls.recipe.config import ModelConfig
+from impls.recipe.config import ModelConfig, merged, preset
+from impls.recipe.precision import COARSE, FINE, Measured
+from impls.registry import parse_arm
+
+BF16 = pytest.mark.skipif(not devices.bf16_units("cpu"), reason="this processor has no units for bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +44,27 @@ def agree(jt, ours, stock, *inputs: np.ndarray) -> None:
         found += [x.numpy().copy() for x in (y, *jt.grad((y * jt.array(weights)).sum(), given))]
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1.0, np.abs(b).max()))
+
+
+def kept(x: np.ndarray) -> np.ndarray:
+    """What bfloat16 keeps of x, to the nearest, ties to even."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    return (((bits + 0x7FFF + (bits >> 16 & 1)) >> 16) << 16).view(np.float32)
+
+
+def sums(x, weight, g, stride, padding):
+    """A convolution of x (N, H, W, C), and its gradients by x and by weight: their definitions, in float64."""
+    x, weight, g = (each.astype(np.float64) for each in (x, weight, g))
+    (top, left, bottom, right), (_, height, width, _) = padding, g.shape
+    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    y, by_padded, by_weight = np.zeros(g.shape), np.zeros(padded.shape), np.zeros(weight.shape)
+    for i in range(weight.shape[2]):
+        for j in range(weight.shape[3]):
+            near = (slice(None), slice(i, i + stride * height, stride), slice(j, j + stride * width, stride))
+            y += padded[near] @ weight[:, :, i, j].T
+            by_padded[near] += g @ weight[:, :, i, j]
+            by_weight[:, :, i, j] = np.tensordot(g, padded[near], ((0, 1, 2), (0, 1, 2)))
+    return y, by_padded[:, top:top + x.shape[1], left:left + x.shape[2]], by_weight
 
 
 @pytest.mark.parametrize("items", [1, 3])
@@ -165,17 +192,132 @@ def test_conv2d_by_minimal_filtering(ops, jt, case):
     given = [jt.array(each) for each in (x, weight, bias)]
     y = ops.conv2d(*given, 1, (1, 1, 1, 1))
     got = [each.numpy() for each in (y, *jt.grad((y * jt.array(g)).sum(), given))]
-    padded, gpadded = (np.pad(each.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0))) for each in (x, g))
-    want = [np.zeros(each.shape) for each in (g, x, weight)]
-    for i in range(3):
-        for j in range(3):
-            near, turned = (each[:, i:i + height, j:j + width] for each in (padded, gpadded))
-            want[0] += near @ weight[:, :, i, j].T
-            want[1] += turned @ weight[:, :, 2 - i, 2 - j]
-            want[2][:, :, i, j] = np.tensordot(g, near, ((0, 1, 2), (0, 1, 2)))
-    want[0] += bias
-    for a, b in zip(got, [*want, g.sum((0, 1, 2), dtype=np.float64)], strict=True):
+    want = sums(x, weight, g, 1, (1, 1, 1, 1))
+    for a, b in zip(got, [want[0] + bias, *want[1:], g.sum((0, 1, 2), dtype=np.float64)], strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-6 * np.abs(b).max())
+
+
+def within_the_format(got, want, of_kept) -> None:
+    """As exact as float32, of what bfloat16 keeps of the operands; that alone sets it apart from the exact result."""
+    for a, exact, rounded in zip(got, want, of_kept, strict=True):
+        np.testing.assert_allclose(a, rounded, rtol=0, atol=3e-6 * np.abs(rounded).max())
+        assert 1e-5 < np.abs(a - exact).max() / np.abs(exact).max() < 2.0**-7
+
+
+@BF16
+@pytest.mark.parametrize("case", [(2, 9, 6, *case) for case in CONVOLUTIONS.values()] + [
+    (n, height, width, ci, co, 3, 1, (1, 1, 1, 1)) for n, height, width, ci, co in FILTERED.values()])
+def test_conv2d_of_bfloat16(ops, jt, case):
+    n, height, width, ci, co, kernel, stride, padding = case
+    top, left, bottom, right = padding
+    shape = n, (height + top + bottom - kernel) // stride + 1, (width + left + right - kernel) // stride + 1, co
+    x, weight, g, bias = arrays((n, height, width, ci), (co, ci, kernel, kernel), shape, (co,))
+    given = [jt.array(each) for each in (x, weight, bias)]
+    y = ops.conv2d(*given, stride, padding, bf16=True)
+    got = [each.numpy() for each in (y, *jt.grad((y * jt.array(g)).sum(), given))]
+
+    def exactly(x, weight, g):
+        value, *gradients = sums(x, weight, g, stride, padding)
+        return [value + bias, *gradients, g.sum((0, 1, 2), dtype=np.float64)]
+
+    within_the_format(got, exactly(x, weight, g), exactly(kept(x), kept(weight), kept(g)))
+
+
+@BF16
+def test_conv_transpose2d_of_bfloat16(ops, jt):
+    x, weight, g, bias = arrays((2, 4, 3, 16), (16, 32, 4, 4), (2, 8, 6, 32), (32,))
+    given = [jt.array(each) for each in (x, weight)]
+    y = ops.conv_transpose2d(*given, jt.array(bias), stride=2, padding=1, bf16=True)
+    got = [each.numpy() for each in (y, *jt.grad((y * jt.array(g)).sum(), given))]
+
+    def exactly(x, weight, g):
+        by_x, value, by_weight = sums(g, weight, x, 2, (1, 1, 1, 1))
+        return value + bias, by_x, by_weight
+
+    within_the_format(got, exactly(x, weight, g), exactly(kept(x), kept(weight), kept(g)))
+
+
+@BF16
+def test_a_linear_layer_of_bfloat16(fw, ops, jt):
+    x, g = arrays((5, 48), (5, 24))
+    layer = fw.network.as_run(jt.nn.Linear(48, 24), {"onednn", "bf16"})
+    weight, bias, given = layer.weight.numpy(), layer.bias.numpy(), jt.array(x)
+    y = layer(given)
+    got = [each.numpy() for each in (y, *jt.grad((y * jt.array(g)).sum(), [given, layer.weight]))]
+
+    def exactly(x, weight, g):
+        return x @ weight.T + bias, g @ weight, g.T @ x
+
+    wide = [each.astype(np.float64) for each in (x, weight, g)]
+    within_the_format(got, exactly(*wide), exactly(*(kept(each).astype(np.float64) for each in (x, weight, g))))
+    assert type(given.numpy().flat[0]) is type(layer.weight.numpy().flat[0]) is np.float32
+
+
+@BF16
+def test_attention_of_bfloat16(ops, jt):
+    q, k, v, g = arrays((3, 9, 16), (3, 17, 16), (3, 17, 16), (3, 9, 16))
+    given = [jt.array(each) for each in (q, k, v)]
+    o = ops.attention(*given, bf16=True)
+    got = [each.numpy() for each in (o, *jt.grad((o * jt.array(g)).sum(), given))]
+
+    def exactly(q, k, v, g, kept=lambda x: x):
+        q, k, v, g = (kept(each).astype(np.float64) for each in (q, k, v, g))
+        scores = np.exp(q @ k.swapaxes(1, 2) / 4)
+        p = scores / scores.sum(-1, keepdims=True)
+        wanted = g @ v.swapaxes(1, 2)
+        s = kept(p * (wanted - (wanted * p).sum(-1, keepdims=True)) / 4)
+        return kept(p) @ v, s @ k, s.swapaxes(1, 2) @ q, kept(p).swapaxes(1, 2) @ g
+
+    for a, exact, rounded in zip(got, exactly(q, k, v, g), exactly(q, k, v, g, kept), strict=True):
+        # Probabilities so near to the middle of two numbers that float32 rounds them otherwise are few.
+        assert np.median(np.abs(a - rounded)) < 1e-6 and np.abs(a - rounded).max() < 2.0**-8 * np.abs(exact).max()
+        assert 1e-4 < np.abs(a - exact).max() / np.abs(exact).max() < 2.0**-6
+
+
+@BF16
+def test_bfloat16_is_proven_by_the_arms_own_layers(fw, ops):
+    options = frozenset({"onednn", "bf16"})
+    own, plain = (fw.swaps.chosen(each) for each in (options, {"onednn"}))
+    found = fw.precision.measured(options, own)
+    assert found == Measured("bfloat16", "bfloat16") and found.dtype == "bfloat16"
+    found.require(options)
+    for value in (FINE, COARSE):
+        assert fw.precision.attention(own, value) == (1.0,)
+        assert fw.precision.attention(plain, value) == (value,)
+    with pytest.raises(UnavailableError, match="option bf16: .* convolutions in float32 here: leave the option out"):
+        Measured("bfloat16", "float32").require(options)
+
+
+def test_bfloat16_without_units_is_refused(fw, ops, monkeypatch, tmp_path):
+    (tmp_path / "cpuinfo").write_text("flags\t\t: fpu avx512f\n")
+    monkeypatch.setattr(devices, "CPUINFO", tmp_path / "cpuinfo")
+    with pytest.raises(UnavailableError) as refused:
+        parse_arm("jittor:onednn+bf16").create("cpu", 1)
+    assert str(refused.value) == "option bf16 needs a processor with avx512_bf16 or amx_bf16: leave it out"
+
+
+@BF16
+@pytest.mark.slow
+def test_a_training_in_bfloat16_goes_as_one_in_float32(fw, ops):
+    """400 steps of `tiny`: means of 50 losses lie in the band of three seeds of float32, near the same seed."""
+    data = images(512)
+    curves = {}
+    for options, seed in ((("onednn",), 0), (("onednn",), 1), (("onednn",), 2), (("bf16", "onednn"), 0)):
+        chosen = merged(preset("tiny"), {"seed": seed, "train": {
+            "batch_size": 2, "lr": 1e-3, "warmup_steps": 20, "randomness": "matched"}}, "test")
+        trained = fw.backend.create(options, "cpu", 1).trainer(chosen, data)
+        losses = []
+        for _ in range(400):
+            trained.step()
+            losses += trained.losses()
+        curves[options, seed] = np.array(losses).reshape(8, 50).mean(axis=1)
+        print(options, seed, curves[options, seed].round(4))  # noqa: T201 - figures for docs/performance.md
+        trained.close()
+    *seeds, rounded = curves.values()
+    low, high = np.min(seeds, axis=0), np.max(seeds, axis=0)
+    assert rounded[-1] < rounded[0] / 3
+    assert np.all(np.abs(rounded - seeds[0]) < high - low)
+    assert np.all((rounded > low * 0.99) & (rounded < high * 1.01))
 
 
 def test_conv_transpose2d(ops, jt):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small_training import config, set_weights, trainer, weights
 
+from impls.devices import bf16_units
 from impls.recipe.config import merged
 
 OPTIONS = {
@@ -13,6 +14,8 @@ OPTIONS = {
                 (("attention=math",), 2e-5), (("attention=fused",), 2e-5),
                 pytest.param(("compile",), 2e-5, marks=pytest.mark.slow)],
     "jittor": [(("onednn",), 2e-5), (("attention=onednn",), 2e-5), (("norm=onednn",), 2e-5),
+               pytest.param(("bf16", "onednn"), 5e-2, marks=pytest.mark.skipif(
+                   not bf16_units("cpu"), reason="this processor has no units for bfloat16")),
                (("optimiser=onednn",), 2e-5), (("attention=onednn", "norm=onednn", "optimiser=onednn"), 2e-5)],
 }
 

@@ -39,6 +39,10 @@ def test_an_arm_has_one_half_precision():
     with pytest.raises(UsageError, match="exclude each other"):
         parse_arm("pytorch:compile+fp16+bf16+tf32")
     assert (parse_arm("pytorch:fp16").precision, parse_arm("pytorch:bf16+tf32").precision) == ("float16", "bfloat16")
+    own = parse_arm("jittor:onednn+bf16")
+    assert (own.name, own.precision) == ("jittor:bf16+onednn", "bfloat16") and own.device_fault("cuda")
+    with pytest.raises(UsageError, match="amp and bf16 exclude each other"):
+        parse_arm("jittor:amp+bf16+onednn")
     fault = parse_arm("pytorch:fp16").device_fault("cpu")
     assert fault == "pytorch:fp16: option 'fp16' exists only on CUDA"
 
@@ -64,6 +68,7 @@ def test_an_option_may_have_a_value():
                             "bf16, fp16, tf32, attention=math, attention=fused, best"),
     ("pytorch:attention=math+attention=fused", "attention=math and attention=fused exclude each other: choose one"),
     ("jittor:norm=onednn+norm=onednn", "an option is given twice"),
+    ("jittor:bf16", "bf16 only changes onednn: add onednn, or leave it out"),
     ("jittor:onednn+attention=onednn", "onednn and attention=onednn exclude each other: choose one"),
 ])
 def test_a_wrong_value_is_one_line(text, fault):

@@ -1,5 +1,5 @@
 // Convolutions on channels-last float32 arrays through oneDNN, with every primitive kept for the next call. Asked to, they take what
-// bfloat16 keeps of their operands and add up in float32: directly, for minimal filtering over such products is no faster.
+// bfloat16 keeps of their operands and add up in float32: directly, for minimal filtering over such products saves one twentieth.
 #include <array>
 #include <map>
 #include <memory>
