@@ -249,7 +249,6 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         decides={"onednn": frozenset({"attention", "norm", "optimiser"})},
         cpu_only=frozenset({"onednn", "bf16", "attention=onednn", "norm=onednn", "optimiser=onednn"}),
         cuda_only=frozenset({"amp", "tf32"}),
-        any_threads=frozenset({"onednn"}),
         formats={"amp": HALVES["amp"], "bf16": HALVES["bf16"], "tf32": "tf32"},
         needs={"bf16": "onednn"},
         paired=frozenset({"tf32"}),

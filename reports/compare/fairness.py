@@ -21,8 +21,8 @@ from reports.view.run import leaves
 COSTLESS = {"train": ("lr", "warmup_steps"), "sample": ("steps",)}
 NOT_RECORDED = marked("not recorded")
 TOGETHER = marked("arms measured together")
-# Checks that events tell of by their `passed`.
-CHECKS = (marked("parity"), marked("sample agreement"), marked("scaling gate"))
+# Checks that events tell of by their `passed`; the name of one more is that of its suite.
+CHECKS = (marked("sample agreement"), marked("scaling gate"))
 MOST_NAMED = 4
 # (framework's name for it, for people): what an arm's process must have proved alike in both runs.
 ARM_FIELDS = {"device": marked("device"), "device_name": marked("device name"), "dtype": marked("dtype"),
