@@ -54,7 +54,6 @@ class BackendSpec:
         programs: options that need a program of the machine -> its name.
         best: what the option `best` stands for, the fastest that its own switches make this backend; bfloat16 counts
             only on a device with units for it.
-        plain_without_bf16: of `best`, where no option helps without such units.
         launchers: what starts several ranks of it, the usual one first; none where it runs in one process only.
         most_ranks: how many it can be at most; None for no such limit.
         prepare_module: module, or None, for a framework that compiles: it may have `prewarm(device, echo)`, which fills
@@ -80,7 +79,6 @@ class BackendSpec:
     needs: Mapping[str, str] = field(default_factory=dict)
     programs: Mapping[str, str] = field(default_factory=dict)
     best: Mapping[tuple[Device, Job], tuple[str, ...]] = field(default_factory=dict)
-    plain_without_bf16: frozenset[tuple[Device, Job]] = frozenset()
     launchers: tuple[Launcher, ...] = ()
     most_ranks: int | None = None
     prepare_module: str | None = None
@@ -167,8 +165,6 @@ class Arm:
             raise UsageError(tell("{arm}: not known for {job} on {device}: name the options", arm=self.name,
                                   job=tell(job), device=device))
         units = bf16_units(device)
-        if not units and (device, job) in self.spec.plain_without_bf16:
-            found = ()
         arm = replace(self, options=tuple(sorted(
             option for option in found if units or self.spec.formats.get(option) != "bfloat16")))
         for option in arm.options:
@@ -220,12 +216,11 @@ BUILT_IN: tuple[BackendSpec, ...] = (
         programs={"compile": "g++"},
         # Each choice is justified in docs/performance.md, or said there not to be measured.
         best={
-            ("cpu", "training"): ("bf16", "channels_last", "compile"),
+            ("cpu", "training"): ("bf16",),
             ("cpu", "sampling"): ("bf16", "channels_last", "compile"),
             ("cuda", "training"): ("bf16", "channels_last", "compile"),
             ("cuda", "sampling"): ("bf16", "channels_last", "compile"),
         },
-        plain_without_bf16=frozenset({("cpu", "training")}),
         prepare_module="impls.pytorch.cache",
         launchers=("torchrun", "srun"),
     ),
