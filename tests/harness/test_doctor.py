@@ -13,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -23,7 +24,7 @@ from harness import cli
 from harness.doctor import doctor, inside, machine
 from harness.doctor.machine import Ailment
 from harness.machine.files import SystemFiles
-from impls import devices
+from impls import registry
 from impls.errors import UsageError
 from impls.jittor.setup import home as jittors_home
 
@@ -298,9 +299,9 @@ def test_an_alias_that_cannot_be_written_out_is_that_arms_fault_alone(here, lab,
     monkeypatch.setattr(doctor, "trials", REAL_TRIALS)
     monkeypatch.setattr(doctor, "LocalSessions", lambda *args, **more: lab.sessions)
     monkeypatch.setenv("PATH", str(here))
-    # On a processor with units for bfloat16 it compiles.
-    (here / "cpuinfo").write_text("flags\t\t: amx_bf16\n")
-    monkeypatch.setattr(devices, "CPUINFO", here / "cpuinfo")
+    known = registry.specs()
+    compiles = replace(known["pytorch"], best={("cpu", "training"): ("compile",)})
+    monkeypatch.setattr(registry, "specs", lambda file=None: {**known, "pytorch": compiles})
     code, lines = examined(capsys, "--arms", "pytorch:best,scripted:unusable")
     first, second = (line for line in lines if ": " in line)
     assert code == 1 and first.startswith("pytorch:best: ") and "compile needs the program g++: install it" in first
