@@ -217,8 +217,9 @@ def _put(text: str, places: Mapping[str, object]) -> str:
     return _SPACE.sub("", filled).replace("\0", "")
 
 
-_LETTER = "[\u3001-\u301b\u4e00-\u9fff\uff01-\uff1f]"
-_SPACE = re.compile(f"(?<={_LETTER})(?:\0 \0?| \0)(?={_LETTER})")
+# A Chinese letter or sign: between two of them there is no space.
+LETTER = "[\u3001-\u301b\u4e00-\u9fff\uff01-\uff1f]"
+_SPACE = re.compile(f"(?<={LETTER})(?:\0 \0?| \0)(?={LETTER})")
 
 
 @cache

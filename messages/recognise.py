@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from messages import PLACE, marked
+from messages import LETTER, PLACE, marked
 
 # A form with fewer letters of its own would be found in anything, unless all its places are counts; one that fills
 # another's place may have fewer.
@@ -37,7 +37,7 @@ MOST_KEPT = 20_000
 _WORD = re.compile(r"[A-Za-z]+")
 _WHOLE_WORD = re.compile(r"(?<![\0A-Za-z])[A-Za-z]+(?![\0A-Za-z])")
 # Between Chinese letters there is none, whatever a place is filled with.
-_SPACE = re.compile(r"(?<=[\u4e00-\u9fff\u3001-\u301b\uff01-\uff1f]) (?=[\u4e00-\u9fff\u3001-\u301b\uff01-\uff1f])")
+_SPACE = re.compile(f"(?<={LETTER}) (?={LETTER})")
 _WORDLIKE = re.compile(r"\b[a-z]{2,}\b")
 _PHRASE = re.compile(r"\b[a-z]{2,}(?=[,:;.]? [a-z]{2,}\b)")
 
