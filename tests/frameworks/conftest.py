@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from importlib import import_module
 from types import ModuleType
 
@@ -19,6 +20,16 @@ def framework(request: pytest.FixtureRequest) -> str:
     return request.config.getoption("--framework")
 
 
+def let_children_be_killed() -> None:
+    """Jittor, once imported, ends its process without a word when a child was killed."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def killable_children() -> None:
+    let_children_be_killed()
+
+
 class Framework:
     """The modules of one implementation by name, e.g. `fw.unet.UNet`."""
 
@@ -30,6 +41,7 @@ class Framework:
             # What Jittor compiles flushes subnormals, and numpy, which looks once, then warns of them.
             np.finfo(np.float32)
             runtime.prepare("cpu")
+            let_children_be_killed()
 
     def __getattr__(self, module: str) -> ModuleType:
         return import_module(f"impls.{self.name}.{module}")

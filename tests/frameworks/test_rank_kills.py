@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import subprocess
 import time
 import uuid
@@ -25,13 +24,8 @@ LAUNCHER_S = 40
 
 
 @pytest.fixture(autouse=True)
-def killable_children(framework):
-    """Jittor, once imported, ends its process when a child was killed."""
+def launcher(framework):
     require_launcher(framework)
-    kept = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    yield
-    if kept is not None:
-        signal.signal(signal.SIGCHLD, kept)
 
 
 class Job:

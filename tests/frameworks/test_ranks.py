@@ -32,15 +32,6 @@ def startable(framework):
     require_launcher(framework)
 
 
-@pytest.fixture(autouse=True)
-def killable_children():
-    """Jittor, once imported, ends its process when a child was killed."""
-    kept = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    yield
-    if kept is not None:
-        signal.signal(signal.SIGCHLD, kept)
-
-
 def pytest_generate_tests(metafunc):
     if "arm" in metafunc.fixturenames:
         metafunc.parametrize(("arm", "size"), CASES.get(metafunc.config.getoption("--framework"), []))

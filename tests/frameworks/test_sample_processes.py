@@ -62,17 +62,6 @@ def stop(process, root, number):
     return process.returncode, err
 
 
-@pytest.fixture
-def killable_children(checkpoint):
-    """Jittor, once imported, ends its process when a child was killed."""
-    kept = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    yield
-    # None: the handler was installed by Jittor's own code and cannot be put back.
-    if kept is not None:
-        signal.signal(signal.SIGCHLD, kept)
-
-
-@pytest.mark.usefixtures("killable_children")
 def test_a_killed_or_interrupted_evaluation_goes_on(fw, checkpoint, tmp_path):
     options = ("--num_images", "5", "--batch_size", "1", "--steps", "400")
     root = tmp_path / "stopped"

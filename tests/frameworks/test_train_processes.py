@@ -28,16 +28,6 @@ SETTINGS = {"dataset_name": "digits", "batch_size": 16, "max_steps": STEPS, "che
                           "attention_resolutions": [16]}}}
 
 
-@pytest.fixture(autouse=True)
-def killable_children():
-    """Jittor, once imported, ends its process when a child was killed."""
-    kept = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    yield
-    # None: the handler was installed by Jittor's own code and cannot be put back.
-    if kept is not None:
-        signal.signal(signal.SIGCHLD, kept)
-
-
 def start(*words):
     """A training in a session of its own, so that a signal can reach all of its processes, as Ctrl-C does."""
     return subprocess.Popen([sys.executable, "-m", "impls.train", *map(str, words)], cwd=ROOT, text=True,
