@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ class Bench:
         load: the machine's load average; None when it cannot be read.
         began: when the run began, on `clock`.
         part_began: when this part of it began.
-        failures: failed blocks in a row of each arm.
+        failures: failed blocks in a row of whatever takes turns in them.
         once_done: arms whose once-a-run measurements are in the journal.
         warm_ups: steps of the warm-up found in each block so far, by arm.
         ranked: backends that have compiled what ranks of theirs need.
@@ -87,7 +87,7 @@ class Bench:
     load: Callable[[], float | None] = load_average
     began: float = 0.0
     part_began: float = 0.0
-    failures: Counter[ArmSlot] = field(default_factory=Counter)
+    failures: Counter[Hashable] = field(default_factory=Counter)
     once_done: set[ArmSlot] = field(default_factory=set)
     warm_ups: dict[ArmSlot, list[int]] = field(default_factory=dict)
     ranked: set[str] = field(default_factory=set)
@@ -118,9 +118,9 @@ class Bench:
         if limit is not None and self.clock() - self.began > limit:
             raise TimeIsUpError(where)
 
-    def given_up(self, slot: ArmSlot) -> bool:
-        """Whether an arm failed so often that later blocks do without it."""
-        return self.failures[slot] >= MAX_FAILURES
+    def given_up(self, member: Hashable) -> bool:
+        """Whether what takes turns in blocks, such as an arm, failed so often that later ones do without it."""
+        return self.failures[member] >= MAX_FAILURES
 
     def open(self, slot: ArmSlot, log_name: str, env: Mapping[str, str] | None = None,
              by: Launch | None = None) -> tuple[Session, life.Created]:

@@ -14,10 +14,11 @@ from harness.stats.looks import PLANNED, Looks
 if TYPE_CHECKING:
     from harness.bench import Bench
     from harness.blocks.block import Block
+    from harness.blocks.turns import Turns
     from harness.blocks.warmup import Started
     from harness.judge.verdicts import Question, Ratios
     from harness.options import BenchConfig
-    from harness.plan import Comparison, Plan
+    from harness.plan import BlockPlan, Comparison, Plan
     from harness.processes.session import Session
     from harness.protocol import life
     from harness.record.events import ArmSlot, Event, Finding, PartName
@@ -201,7 +202,40 @@ class Metrics:
     when: str = "{arm}"
 
 
-class Timed(Part):
+class Blocked(Part):
+    """A part that measures in blocks of fresh processes; how one follows another is shared.
+
+    Attributes:
+        again: which blocks are measured again, as far as there are numbers for them: those that were disturbed, behind
+            all others, or those in which something failed, in their stead.
+    """
+
+    again: ClassVar[Literal["disturbed", "failed"]] = "disturbed"
+
+    def members(self, slot: ArmSlot) -> Sequence[Any]:
+        """What takes turns of an arm; each is left out once it has failed too often."""
+        return (slot,)
+
+    @abstractmethod
+    def block(self, bench: Bench, plan: BlockPlan) -> Turns[Any]:
+        """One of its blocks, to be run."""
+
+    def measure(self, bench: Bench, recorded: RecordedRun) -> None:
+        """Measure the blocks that the journal does not hold yet."""
+        from harness.blocks.series import Series
+
+        Series(bench, self, recorded).run()
+
+    def once_done(self, recorded: RecordedRun, plan: Plan) -> set[ArmSlot]:
+        """The arms of which the journal holds all that is measured once in a run."""
+        return set(plan.slots)
+
+    def decided(self, recorded: RecordedRun, plan: Plan, going: Sequence[Comparison]) -> bool:
+        """Whether its blocks may end at a planned look; `going` are the comparisons of arms that still run."""
+        return False
+
+
+class Timed(Blocked):
     """A part that alternates windows of the arms in blocks; how it does so is shared.
 
     Attributes:
@@ -220,11 +254,23 @@ class Timed(Part):
         """What is fixed before the first measurement, for the journal."""
         return plan.alternation(self.metrics)
 
-    def measure(self, bench: Bench, recorded: RecordedRun) -> None:
-        """Measure the blocks that the journal does not hold yet."""
-        from harness.blocks.series import Series
+    def block(self, bench: Bench, plan: BlockPlan) -> Turns[Any]:
+        """Of the arms, each a process."""
+        from harness.blocks.block import Block
 
-        Series(bench, self, recorded).run()
+        return Block(bench, plan, self)
+
+    def once_done(self, recorded: RecordedRun, plan: Plan) -> set[ArmSlot]:
+        """Those that are whole, `beside` included."""
+        from harness.blocks.once import once_done
+
+        return once_done(recorded, plan, self)
+
+    def decided(self, recorded: RecordedRun, plan: Plan, going: Sequence[Comparison]) -> bool:
+        """Where all verdicts are sure, and there is enough for what else it says."""
+        from harness.judge.verdicts import sure
+
+        return sure(recorded, plan.comparisons, self, plan.looks) and self.enough(recorded, going)
 
     def enough(self, recorded: RecordedRun, comparisons: Sequence[Comparison]) -> bool:
         """Whether blocks that decide these verdicts are also enough for what else the part says of them."""

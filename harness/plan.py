@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from harness.options import BenchConfig
 from harness.part import Asked, Metrics, Part, Suite, Timed
@@ -23,6 +23,7 @@ from impls.registry import Arm, Device
 from messages import recorded, shown, tell
 
 SLOTS: tuple[ArmSlot, ...] = get_args(ArmSlot)
+Turn = TypeVar("Turn")
 # The block of lines that tell what came before any.
 BEFORE_BLOCKS = -1
 EXTRA_SHARE = 0.25
@@ -294,7 +295,7 @@ def order_seed(seed: int, block: int) -> int:
     return int.from_bytes(hashlib.sha256(f"order/{seed}/{block}".encode()).digest()[:4], "big") >> 1
 
 
-def turn_order(slots: Sequence[ArmSlot], seed: int, pair: int) -> list[ArmSlot]:
+def turn_order(slots: Sequence[Turn], seed: int, pair: int) -> list[Turn]:
     """Who runs when in one pair: A B, B A, ... from a start chosen by the seed; with more arms the turns rotate.
 
     Every second cycle runs backwards, so that with three or more arms nobody always follows the same neighbour.

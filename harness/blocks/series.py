@@ -5,10 +5,7 @@ from __future__ import annotations
 import statistics
 
 from harness.bench import Bench, TimeIsUpError
-from harness.blocks.block import Block
-from harness.blocks.once import once_done
-from harness.judge.verdicts import sure
-from harness.part import Timed
+from harness.part import Blocked
 from harness.record.events import BlockState, Finding, PartName, Resumed
 from harness.record.findings import TIME_LIMIT
 from harness.record.run import RecordedRun, finished_blocks
@@ -28,14 +25,15 @@ class Series:
         recorded: what the run holds already.
     """
 
-    def __init__(self, bench: Bench, part: Timed, recorded: RecordedRun) -> None:
+    def __init__(self, bench: Bench, part: Blocked, recorded: RecordedRun) -> None:
         self._bench, self._plan, self._part = bench, bench.plan, part
         self._resumed = bool(recorded.of(Resumed))
         self._states: dict[int, BlockState] = {number: state for number, state in finished_blocks(recorded).items()
                                                if number in self._plan.block_numbers}
+        self._in_vain: set[int] = set()
         self._block_s: list[float] = []
         self._said = self._ended = False
-        bench.once_done |= once_done(recorded, self._plan, part)
+        bench.once_done |= part.once_done(recorded, self._plan)
         if self._plan.share.number:
             # What a run measures once, its first part does.
             bench.once_done |= set(self._plan.slots)
@@ -53,8 +51,8 @@ class Series:
             # Every block is there, but what is measured once beside them was lost: it needs warm processes.
             repeats.append(max(self._states))
             self._block(self._fresh(), max(self._states))
-        if self._ended:
-            # With and without the disturbed blocks the verdicts are the same, or they would not be sure.
+        if self._part.again != "disturbed" or self._ended:
+            # At its end by a look the verdicts are the same without the disturbed blocks, or they would not be sure.
             return
         dirty = [s.block for s in self._states.values() if s.dirty and s.repeats is None]
         already = {s.repeats for s in self._states.values() if s.repeats is not None}
@@ -65,14 +63,16 @@ class Series:
             self._block(self._fresh(), block)
 
     def _next(self) -> int | None:
-        """The next block that is due; None when there are enough, no time is left, or no arm is."""
+        """The next block that is due; None when there are enough, no time or number is left, or nobody to measure."""
         plan = self._plan
         done = sum(1 for state in self._states.values() if state.repeats is None)
-        if done >= plan.max_blocks or all(self._bench.given_up(slot) for slot in plan.slots):
+        everyone = [member for slot in plan.slots for member in self._part.members(slot)]
+        if done >= plan.max_blocks or all(map(self._bench.given_up, everyone)):
             return None
         if self._look(done) or not self._in_time(beyond_minimum=done >= plan.min_blocks):
             return None
-        return next(number for number in plan.block_numbers if number not in self._states)
+        tried = self._states.keys() | self._in_vain
+        return next((number for number in plan.block_numbers if number not in tried), None)
 
     def _fresh(self) -> int:
         """A number behind those of all blocks, which no other part of the run has."""
@@ -87,9 +87,7 @@ class Series:
         if not going:
             self._ended, what = True, tell("of every comparison an arm has failed for good")
         else:
-            recorded = bench.writer.run.part(self._part.name)
-            decided = sure(recorded, plan.comparisons, self._part, plan.looks)
-            self._ended = decided and self._part.enough(recorded, going)
+            self._ended = self._part.decided(bench.writer.run.part(self._part.name), plan, going)
             what = (tell("every comparison is decided") if self._ended else
                     tell("not yet sure; the next one is after {blocks}", blocks=plan.next_look(done)))
         bench.progress.say(tell("look {number} of {looks}, after {blocks} blocks: {what}",
@@ -126,9 +124,13 @@ class Series:
         text = (tell("block {block}/{blocks}", block=place, blocks=plan.next_look(place - 1)) if repeats is None else
                 tell("block {block} again", block=place))
         block = plan.block(number, repeats)
-        start, measured = bench.clock(), Block(bench, block, self._part)
-        with bench.progress.bar(plan.pairs * len(plan.turns(block)), text):
-            state = self._states[number] = measured.run()
+        start, measured = bench.clock(), self._part.block(bench, block)
+        with bench.progress.bar(measured.ticks, text):
+            state = measured.run()
+        if self._part.again == "failed" and measured.failed:
+            self._in_vain.add(number)
+        else:
+            self._states[number] = state
         # Later blocks are expected to take as long, without what is measured once.
         self._block_s.append(bench.clock() - start - measured.once_s)
         bench.writer.summarise()

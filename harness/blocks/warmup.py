@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from harness.bench import COMMAND_LIMIT_S, SLOW_LIMIT_S
@@ -16,7 +17,9 @@ from harness.record.findings import COMPILED_WHILE_MEASURED, NO_STEADY_STATE
 from messages import recorded, tell
 
 if TYPE_CHECKING:
+    from harness.bench import Bench
     from harness.blocks.block import Block
+    from harness.processes.ranks import Launch
     from harness.stats.steady import SteadyState
 
 # A late fall (just-in-time compilation has been seen to end at step 35) is found only when one process runs well past
@@ -74,15 +77,31 @@ def start(block: Block, slot: ArmSlot) -> None:
     bench = block.bench
     bench.check_time(recorded("before block {block} was measured", block=block.number))
     bench.progress.status(tell("{arm}: starting", arm=bench.plan.arm(slot).name))
-    session, created = bench.open(slot, block.log(slot))
+    block.live[slot] = brought_up(bench, slot, block.log(slot), partial(block.part.build, bench))
+
+
+def brought_up(bench: Bench, slot: ArmSlot, log: str, build: Callable[[Session], life.Built],
+               by: Launch | None = None) -> Started:
+    """A worker that has built what is measured, and taken its first step.
+
+    Args:
+        bench: the run.
+        slot: the arm.
+        log: names its log.
+        build: has a worker build it.
+        by: what starts it as several ranks; None for one process.
+
+    Raises:
+        WorkerFailedError: it cannot.
+    """
+    session, created = bench.open(slot, log, by=by)
     try:
-        built = block.part.build(bench, session)
+        built = build(session)
         first = session.ask(timing.Stepwise(steps=1), SLOW_LIMIT_S)
     except BaseException:
         session.kill()
         raise
-    block.live[slot] = Started(session, created, built, list(first.start_ns), list(first.step_ns),
-                               float(first.step_ns[0]))
+    return Started(session, created, built, list(first.start_ns), list(first.step_ns), float(first.step_ns[0]))
 
 
 def warm_up(block: Block, arm: Started) -> None:

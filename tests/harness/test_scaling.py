@@ -11,7 +11,8 @@ import scripted_backend
 
 from harness import cli
 from harness.machine.disturbance import Disturbance
-from harness.options import parse
+from harness.options import BenchConfig, parse
+from harness.plan import turn_order
 from harness.processes.ranks import launch_of, require_room
 from harness.record.events import (
     BlockState,
@@ -26,7 +27,9 @@ from harness.record.events import (
     ScalingGate,
     Verdict,
 )
-from harness.record.run import RecordedRun
+from harness.record.run import RecordedRun, finished_blocks, unfinished_blocks
+from harness.record.writer import RunWriter
+from harness.run.runner import Runner
 from harness.suites.scaling import gate
 from harness.suites.scaling.cells import Cell, cells, nodes_of, sizes
 from harness.suites.scaling.judge import Measured
@@ -90,6 +93,30 @@ def test_speed_up_communication_and_the_network_are_found_as_they_were_scripted(
     assert all(gate.passed for gate in run.of(ScalingGate)) and len(run.of(ScalingGate)) == 2
     windows = [one for one in run.of(ScaledWindow) if (one.mode, one.size, one.block) == ("strong", 4, 0)]
     assert [one.averaged for one in windows] == [False, True, True, False] and len(windows[0].rank_ns) == 4
+
+
+def test_every_size_begins_as_often_as_the_others(ranks):
+    _, run = ranks(ranks=2, pairs=4, blocks=2)
+    for block in run.of(BlockState):
+        turns = [sorted({(one.position, one.size) for one in run.of(ScaledWindow)
+                         if (one.block, one.mode, one.pair) == (block.block, "strong", pair)}) for pair in range(4)]
+        sizes_in_turn = [[size for _, size in turn] for turn in turns]
+        assert sizes_in_turn == [turn_order((1, 2), block.order_seed, pair) for pair in range(4)]
+
+
+def test_a_block_that_the_time_limit_leaves_no_room_for_does_not_begin_and_is_measured_later(lab, ranks):
+    config = BenchConfig(suite="scaling", arms="scripted", ranks=2, batch_size=8, pairs=2, preset="tiny", device="cpu",
+                         time_limit=0.3)
+    bench, opening = lab.bench(config)
+    assert Runner(bench, opening).run().status == "interrupted"
+    cut = bench.writer.run
+    assert sorted(finished_blocks(cut)) == [0, 1] and not unfinished_blocks(cut)
+    assert [one.message for one in cut.of(Finding)] == ["the time limit of 0.3 min ended the run after 2 blocks"]
+    bench.writer.close()
+    bench, opening = lab.bench(config.model_copy(update={"time_limit": None}), RunWriter(cut.path, lab.clock))
+    assert Runner(bench, lab.going_on(opening, cut)).run().status == "complete"
+    assert sorted(finished_blocks(bench.writer.run)) == [0, 1, 2, 3]
+    assert all(one.blocks == 4 for one in bench.writer.run.of(Scaled))
 
 
 def test_a_rank_that_is_slower_is_named(ranks):
@@ -176,6 +203,23 @@ def test_a_group_that_failed_in_two_blocks_in_a_row_is_left_out_of_all_others(la
     _, run = ranks(ranks=2, blocks=5)
     assert [case.case_id for case in run.of(Case) if case.status == "failed"] == ["block-0-A-2", "block-1-A-2"]
     assert len(run.of(BlockState)) == 7
+
+
+def test_nothing_is_measured_once_every_group_has_failed_in_two_blocks(lab, ranks, monkeypatch):
+    def fail(*args):
+        lab.clock.sleep(0.05)
+        if bench_is_measuring():
+            raise RuntimeError("the network is down")
+
+    def bench_is_measuring():
+        return any("ranks-block" in log.name for log in lab.tmp_path.glob("results/*/logs/*"))
+
+    monkeypatch.setattr(scripted_backend, "spend_rank", fail)
+    monkeypatch.setattr(scripted_backend, "spend", fail)
+    end, run = ranks(ranks=2)
+    assert end.exit_code == 1 and [state.block for state in run.of(BlockState)] == [0, 1]
+    assert [case.case_id for case in run.of(Case) if case.status == "failed"] == [
+        f"block-{block}-A-{size}" for block in (0, 1) for size in (1, 2)]
 
 
 def test_blocks_of_another_machine_are_told_apart():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.record.events import Mode
+from harness.record.events import ArmSlot, Mode
 
 # Batches of the weak kind grow with the ranks; one rank is the same in both.
 MODES: tuple[Mode, ...] = ("strong", "weak")
@@ -30,6 +30,18 @@ class Cell:
     def images(self, batch_size: int) -> int:
         """Of a step, of all ranks together."""
         return batch_size if self.mode == "strong" else batch_size * self.size
+
+
+@dataclass(frozen=True)
+class Team:
+    """So many ranks of one arm, which take turns with others."""
+
+    slot: ArmSlot
+    size: int
+
+    def __str__(self) -> str:
+        """As in the names of cases, e.g. "A-2"."""
+        return f"{self.slot}-{self.size}"
 
 
 def sizes(most: int) -> tuple[int, ...]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from typing_extensions import Self
 
-from harness.part import Asked, Metric, Metrics, Needs, Part, Section
+from harness.part import Asked, Blocked, Metric, Metrics, Needs, Section
 from harness.processes.ranks import Choice, launch_of, require_room
-from harness.record.events import Case, Event, ScalingGate
+from harness.record.events import ArmSlot, Case, Event, ScalingGate
 from harness.suites.parity.part import GATE_STEPS, Parity, gate_of
-from harness.suites.scaling.cells import cells, nodes_of, sizes
+from harness.suites.scaling.cells import Team, cells, nodes_of, sizes
 from impls.devices import usable_cpus
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig
@@ -21,9 +21,10 @@ from messages import marked, tell
 if TYPE_CHECKING:
     from harness.bench import Bench
     from harness.options import BenchConfig
-    from harness.plan import Plan
+    from harness.plan import BlockPlan, Plan
     from harness.processes.ranks import Launch
     from harness.record.run import RecordedRun
+    from harness.suites.scaling.block import RanksBlock
     from impls.registry import Arm, Device
 
 SCALED_TIME = Metric(marked("step time"), "scaled")
@@ -32,7 +33,7 @@ MATCHED_STEPS = 10
 
 
 @dataclass(frozen=True)
-class Scaling(Part):
+class Scaling(Blocked):
     """Blocks of groups of ranks, a size each; equal losses and weights are the gate.
 
     Attributes:
@@ -47,6 +48,8 @@ class Scaling(Part):
     takes: ClassVar[frozenset[str]] = frozenset({"ranks", "launcher", "nodes"})
     pairs: ClassVar[int] = 10
     blocks: ClassVar[tuple[int, int]] = (4, 4)
+    # A block without one of its teams has no speed-up of that; one that was disturbed says so.
+    again: ClassVar[Literal["disturbed", "failed"]] = "failed"
 
     most: int
     launcher: Choice
@@ -148,11 +151,15 @@ class Scaling(Part):
             if not all((slot, size) in have for size in sizes(self.most)[1:]) or f"gate-{slot}" not in said:
                 run_gate(bench, self, slot)
 
-    def measure(self, bench: Bench, recorded: RecordedRun) -> None:
-        """The blocks that the journal does not hold yet."""
-        from harness.suites.scaling.block import measure
+    def members(self, slot: ArmSlot) -> Sequence[Team]:
+        """A team of every size."""
+        return [Team(slot, size) for size in sizes(self.most)]
 
-        measure(bench, self, recorded)
+    def block(self, bench: Bench, plan: BlockPlan) -> RanksBlock:
+        """Of teams of all sizes."""
+        from harness.suites.scaling.block import RanksBlock
+
+        return RanksBlock(bench, plan, self)
 
     def judge(self, recorded: RecordedRun, plan: Plan) -> Sequence[Event]:
         """Speed-up and what it is made of, the arms against each other at every size, and the prediction."""
