@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.record.run import RecordedRun
     from impls.data.datasets import Dataset
     from impls.recipe.config import ExperimentConfig, Spacing
-    from impls.registry import Device
+    from impls.registry import Device, Job
     from impls.store.weights import Weights
 
 
@@ -359,6 +359,11 @@ class Suite:
     name: str
     parts: tuple[type[Part], ...]
     summary: str
+
+    @property
+    def job(self) -> Job:
+        """What its arms do: those of one that trains, too, are the arms of a training in all its parts."""
+        return "sampling" if all(part.needs.weights and not part.needs.images for part in self.parts) else "training"
 
     def takes(self, option: str) -> bool:
         """Whether one of its parts knows an option that belongs to some suites only."""

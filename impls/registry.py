@@ -27,7 +27,7 @@ Device = Literal["cpu", "cuda"]
 Job = Literal["training", "sampling"]
 ENTRY_POINT_GROUP = "ddpm_bench.backends"
 BEST = "best"
-JOBS = (marked("training"), marked("sampling"))
+TRAINING, SAMPLING = marked("training"), marked("sampling")
 
 
 @dataclass(frozen=True)

@@ -156,14 +156,8 @@ SEEN_OF_SUITES = ("registry", "weights")
 LENT = ("sampling.cells", "parity.part", "parity.gate", "parity.subject")
 # Words that are the name of a part and of something else too.
 OTHER_MEANINGS = {
-    ("reports/view/timeline.py", "parity"): "the role of a worker, in the journal's words",
-    ("reports/export/rows.py", "quality"): "the name of an exported table",
-    ("reports/export/schema.py", "quality"): "the name of an exported table",
     ("reports/chapters/measured/ratio.py", "all"): "every cell",
     ("reports/__main__.py", "align"): "the command that compares loss curves",
-    ("harness/run/account.py", "parity"): "the role of a worker, and what a session was spent on",
-    ("harness/run/aliases.py", "sampling"): "what an arm does, in the registry's words",
-    ("harness/run/aliases.py", "training"): "the same",
 }
 
 

@@ -7,12 +7,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from harness.record.events import Resumed, RunEnded, WarmUp, WorkerStarted
+from harness.record.events import BLOCKS, COLD, CORE, GATE, Resumed, RunEnded, WarmUp, WorkerStarted
 from harness.record.run import RecordedRun
 from messages import marked, tell
 
-# Parts of a session, as `RunEnded.spent_s` names them.
-CORE, PARITY, COLD, BLOCKS = "core", "parity", "cold starts", "blocks"  # English
 WHOLE_CORE, KERNELS = marked("the framework's core"), marked("kernels")
 # What `make` notes of the installation, in the environment that it made.
 STAMP = ".installed"
@@ -33,20 +31,20 @@ def spent(run: RecordedRun, report_s: float) -> dict[str, float]:
     """
     end = run.last(RunEnded)
     told, whole = (end.spent_s, end.wall_s) if end is not None else ({}, 0.0)
-    compiled = {role: _seconds(one.compile_ns or 0 for one in run.of(WorkerStarted) if one.role == role)
-                for role in ("parity", "measure")}
-    starts = _seconds(one.spawn_ns + one.import_ns + one.build_ns
-                      for one in run.of(WorkerStarted) if one.role == "measure")
+    measuring = [one for one in run.of(WorkerStarted) if one.role == "measure"]
+    checking = [one for one in run.of(WorkerStarted) if one.checks]
+    compiled, compiled_before = (_seconds(one.compile_ns or 0 for one in some) for some in (measuring, checking))
+    starts = _seconds(one.spawn_ns + one.import_ns + one.build_ns for one in measuring)
     warm = _seconds(one.start_ns[-1] + one.step_ns[-1] - one.start_ns[1] for one in run.of(WarmUp)
                     if len(one.start_ns) > 1)
     found = {
         WHOLE_CORE: told.get(CORE, 0.0),
-        KERNELS: sum(compiled.values()),
-        marked("parity"): told.get(PARITY, 0.0) - compiled["parity"],
+        KERNELS: compiled_before + compiled,
+        GATE: told.get(GATE, 0.0) - compiled_before,
         marked("cold starts"): told.get(COLD, 0.0),
         marked("starting processes"): starts,
         marked("warm-up"): warm,
-        marked("windows"): told.get(BLOCKS, 0.0) - starts - compiled["measure"] - warm,
+        marked("windows"): told.get(BLOCKS, 0.0) - starts - compiled - warm,
     }
     return {**found, marked("the rest"): whole - sum(found.values()), marked("report"): report_s}
 

@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.options import BenchConfig
-from harness.part import Suite
 from harness.record.events import Finding
 from harness.record.findings import ARM_ALIAS
 from impls.devices import bf16_units
 from impls.errors import UsageError
-from impls.registry import BEST, Device, Job, leading_arm, parse_arm
+from impls.registry import BEST, SAMPLING, Device, Job, leading_arm, parse_arm
 from messages import recorded, shown, tell
-
-
-def job_of(suite: Suite) -> Job:
-    """What the arms of a suite do: one that trains, too, has the arms of a training in all its parts."""
-    return "sampling" if all(part.needs.weights and not part.needs.images for part in suite.parts) else "training"
 
 
 def aliases(options: BenchConfig, device: Device, job: Job) -> dict[str, str]:
@@ -29,12 +23,9 @@ def aliases(options: BenchConfig, device: Device, job: Job) -> dict[str, str]:
     for name, arm in found.items():
         # Two of one name would be a run of an arm against itself.
         if arm in {other.name for other in options.compared}:
-            where = shown(_where(device))
-            raise UsageError(
-                tell("--arms {arms}: {name} stands for {arm} here, which is named already (sampling {where}): leave it "
-                     "out", arms=options.arms, name=name, arm=arm, where=where) if job == "sampling" else
-                tell("--arms {arms}: {name} stands for {arm} here, which is named already (training {where}): leave it "
-                     "out", arms=options.arms, name=name, arm=arm, where=where))
+            raise UsageError(tell(
+                "--arms {arms}: {name} stands for {arm} here, which is named already ({job} {where}): leave it out",
+                arms=options.arms, name=name, arm=arm, job=tell(job), where=shown(_where(device))))
     return found
 
 
@@ -56,8 +47,9 @@ def findings(names: Mapping[str, str], device: Device, job: Job) -> Sequence[Fin
 
 def _stands_for(name: str, found: str, device: Device, job: Job) -> str:
     found, where = found or recorded("no option"), _where(device)
+    # Each whole: of one sentence with a place for the job too little would be left to know it by.
     return (recorded("{name} = {options}, for sampling {where}", name=name, options=found, where=where)
-            if job == "sampling" else
+            if job == SAMPLING else
             recorded("{name} = {options}, for training {where}", name=name, options=found, where=where))
 
 

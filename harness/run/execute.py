@@ -71,7 +71,7 @@ def _execute(job: Job, progress: Progress, scratch: Scratch) -> int:
         _check_dataset(resumed, dataset)
     opening = Opening(
         job, environment, None if dataset is None else _recorded(dataset), changed=changed,
-        findings=[*aliases.findings(job.aliases, first.device, aliases.job_of(first.suite)),
+        findings=[*aliases.findings(job.aliases, first.device, first.suite.job),
                   *preflight(environment, options.threads is not None),
                   *unused_gpu(options.device, first.device, job.device_reason, has_driver()),
                   *(one for plan in job.plans for one in plan.part.remarks(options))])

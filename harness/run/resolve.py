@@ -13,7 +13,7 @@ from harness.machine import gpu
 from harness.options import AUTO, STRICT_PAIR, TF32_PAIR, BenchConfig, experiment
 from harness.part import Asked
 from harness.plan import Plan, make_plans
-from harness.run.aliases import aliases, job_of, written_out
+from harness.run.aliases import aliases, written_out
 from harness.suites.registry import SUITES
 from harness.suites.weights import model_paths
 from impls.data.datasets import CHANNELS
@@ -104,7 +104,7 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
         raise UsageError(f"{shown(fault)}; {shown(reason)}")
     options, without = default_arms(options, device)
     reason += f"; {without}" if without else ""
-    names = aliases(options, device, job_of(SUITES[options.suite]))
+    names = aliases(options, device, SUITES[options.suite].job)
     options = written_out(options, names)
     recipe, plans = planned(options, device)
     if not options.dry_run:
@@ -186,7 +186,7 @@ def _device(options: BenchConfig, progress: Progress, check: Callable[[], object
 
         def probe(arm: Arm) -> str | None:
             progress.say(tell("asking {arm} whether it can use CUDA", arm=arm.name))
-            runs = arm.spelled_out("cuda", job_of(SUITES[options.suite]))
+            runs = arm.spelled_out("cuda", SUITES[options.suite].job)
             return _cuda_fault(sessions(), arm, runs.name, options.cpu_threads)
 
         device, reason = common_device(options.device, options.compared, gpu.fault, probe)

@@ -14,9 +14,8 @@ from harness.machine.disturbance import disturbed_blocks
 from harness.plan import Plan
 from harness.processes.session import WorkerFailedError
 from harness.protocol import life
-from harness.record.events import BlockState, Case, RunEnded
+from harness.record.events import BLOCKS, COLD, CORE, GATE, BlockState, Case, RunEnded
 from harness.record.run import finished_blocks
-from harness.run.account import BLOCKS, COLD, CORE, PARITY
 from harness.run.start import Opening, begin
 from impls.errors import EXIT_FAILED, EXIT_OK
 
@@ -95,7 +94,7 @@ class Runner:
     def _measure(self, plan: Plan) -> None:
         """Find out whether the arms do the same, then measure them: what the journal does not hold yet."""
         bench, recorded = self._bench.of_part(plan), self._bench.writer.run
-        with self._timed(PARITY):
+        with self._timed(GATE):
             plan.part.gate(bench, recorded)
         cold = [case.status for case in recorded.of(Case) if case.case_id.startswith("cold-start")]
         asked = self._opening.job.options.cold_start and not plan.share.number

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harness.record.events import PartName
 from harness.record.plugins import GROUP
@@ -15,6 +16,9 @@ from reports.page.figures import FigureMaker
 from reports.page.forest import Forest
 from reports.view.run import RunView
 from reports.view.words import STEPS, Unit
+
+if TYPE_CHECKING:
+    from reports.export.columns import Exported
 
 TINY = marked(
     "The preset tiny is sized for CPUs: fixed costs per operator weigh more in it than in the paper's network."
@@ -52,6 +56,10 @@ class Chapter:
     def sections(self, seen: RunView, figures: FigureMaker) -> Iterable[Section | None]:
         """Its sections in order. What draws is imported here: cards must not wait for matplotlib."""
         return ()
+
+    def exported(self) -> Mapping[str, Exported]:
+        """Tables of its own, by name, for `python -m reports export`."""
+        return {}
 
     def method(self, seen: RunView) -> Iterable[str]:
         """How it measured, a paragraph each."""

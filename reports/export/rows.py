@@ -6,9 +6,9 @@ import math
 from itertools import accumulate
 from typing import Any, TypeVar
 
-from harness.record.events import BlockState, Case, DatasetRecorded, Event, Quality, Sample, Verdict, Window
+from harness.record.events import BlockState, Case, DatasetRecorded, Event, Sample, Verdict, Window
 from harness.record.run import RecordedRun
-from reports.export.schema import CaseRow, QualityRow, RunRow, SampleRow, StepRow, VerdictRow, WindowRow
+from reports.export.schema import OF_SUITES, CaseRow, RunRow, SampleRow, StepRow, VerdictRow, WindowRow
 from reports.view.run import nested, spent_ns
 
 Kind = TypeVar("Kind")
@@ -51,11 +51,8 @@ def tables(run: RecordedRun) -> dict[str, list[tuple[Any, ...]]]:
             for sample in run.of(Sample)
             for quantity, value in sample.values.items()
         ],
-        "quality": [
-            row(QualityRow, quality, **dict(figure))
-            for quality in run.of(Quality)
-            for figure in quality.figures
-        ],
+        **{name: [row(table.kind, event, **more) for event, more in table.told(run)]
+           for name, table in OF_SUITES.items()},
     }  # fmt: skip
 
 

@@ -6,23 +6,24 @@ import inspect
 from types import NoneType
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
+from reports.export.columns import (
+    Arm,
+    Block,
+    Cell,
+    Dirty,
+    Images,
+    Kind,
+    OptionalSlot,
+    Pair,
+    Position,
+    RunId,
+    Slot,
+)
+from reports.suites.registry import CHAPTERS
+
 SCHEMA_VERSION = 1
 # A text that begins so is run by spreadsheets, or holds the mark that says it would have been.
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "'")
-
-RunId = Annotated[str, "name of the run's folder"]  # English
-Slot = Annotated[str, "the arm's letter in the run"]  # English
-OptionalSlot = Annotated[str | None, "the arm's letter in the run; null for the whole run"]  # English
-Arm = Annotated[str | None, "the arm as in `--arms`; null where the journal does not name it"]  # English
-Block = Annotated[int, "number of the block: fresh processes of every arm"]  # English
-Pair = Annotated[int, "number of the pair of windows in its block (and cell, where there are cells)"]  # English
-Position = Annotated[int, "0 for the arm that ran first in the pair"]  # English
-Kind = Annotated[str, "stepwise, free, sample or sweep; see `window` in the results schema"]  # English
-Cell = Annotated[str | None, "sampling: method and network calls, such as ddim-50; else null"]  # English
-Images = Annotated[int | None, "images in a sampled batch; null where the journal gives none"]  # English
-Dirty = Annotated[bool | None, "whether the machine was disturbed during the block; null where the block has no end: "
-                               "it was cut short, and reports and verdicts leave it out"]  # English
-
 
 class RunRow(NamedTuple):
     """The run itself, one row."""
@@ -130,24 +131,8 @@ class SampleRow(NamedTuple):
     value: Annotated[float | None, "the reading; null where it could not be read"]
 
 
-class QualityRow(NamedTuple):
-    """Every figure about a set of drawn images."""
-
-    run_id: RunId
-    arm_slot: Slot
-    arm: Arm
-    cell: Cell
-    train_steps: Annotated[int | None, "training steps of the weights; null for given weights"]
-    extractor: Annotated[str, "network that looked at the images"]
-    label: Annotated[str, "what the distance over that network is called"]
-    images: Annotated[int, "images in the set"]
-    metric: Annotated[str, "fd, fd-extrapolated, kid, is, precision or recall"]
-    value: Annotated[float | None, "the figure; null with a reason"]
-    ci_low: Annotated[float | None, "lower end of its 95 % interval"]
-    ci_high: Annotated[float | None, "upper end of its 95 % interval"]
-    reason: Annotated[str | None, "why there is no value"]
-
-
+# What one suite alone measures; every run's export has these tables too, with or without rows.
+OF_SUITES = {name: table for chapter in CHAPTERS for name, table in chapter.exported().items()}
 ROWS: dict[str, type[Any]] = {
     "runs": RunRow,
     "steps": StepRow,
@@ -155,7 +140,7 @@ ROWS: dict[str, type[Any]] = {
     "verdicts": VerdictRow,
     "cases": CaseRow,
     "samples": SampleRow,
-    "quality": QualityRow,
+    **{name: table.kind for name, table in OF_SUITES.items()},
 }
 # Type in the code -> name in the page, and pandas' nullable dtype, which keeps integers with nulls exact.
 KINDS: dict[type, tuple[str, str]] = {

@@ -21,7 +21,7 @@ STARTING, WARMING = marked("starting"), marked("warm-up")
 STEPWISE, FREE = marked("stepwise window"), marked("free window")
 EPOCH, PARITY = marked("epoch"), marked("parity check")
 BATCH, SWEEP = marked("whole batch"), marked("other batch size")
-ROLES = marked("parity"), marked("cold-start")
+COLD = marked("cold-start")
 IMAGES = marked("{n} images")
 LOADERS = {"resident": marked("resident data"), "native": marked("native data")}
 PHASES = {"stepwise": STEPWISE, "free": FREE, "sample": BATCH, "sweep": SWEEP}
@@ -114,7 +114,7 @@ def lane(arm: ArmView) -> Lane:
         # Only the first step has a stamp; building, importing and launching came right before it, in this order.
         before = worker.first_stamp_ns - worker.build_ns - worker.import_ns - worker.spawn_ns
         add(STARTING, before, first_end, "" if worker.role == "measure" else worker.role)
-        if worker.role == "parity":
+        if worker.checks:
             # A check has no end of its own in the journal: its losses are written once it is over.
             written = [part.t_ns for part in arm.of(Losses) if part.randomness != "native" and part.t_ns > first_end]
             if written:

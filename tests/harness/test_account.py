@@ -14,7 +14,7 @@ RUN = {"arms": "scripted,scripted", "blocks": 6, "pairs": 2, "epochs": 0}
 def test_its_parts_add_up_to_the_run_and_the_report(lab):
     lab.script(lambda options, process, step: (5000 if step == 0 else 100) * MS)
     end, run = lab.run(**RUN)
-    assert set(end.spent_s) == {account.CORE, account.PARITY, account.BLOCKS}
+    assert set(end.spent_s) == {account.CORE, account.GATE, account.BLOCKS}
     found = account.spent(run, report_s=7.0)
     assert sum(found.values()) == pytest.approx(end.wall_s + 7.0) and found["report"] == 7.0
     assert all(seconds >= -1e-9 for seconds in found.values()), found
@@ -65,7 +65,7 @@ def warm_up(start_s, step_s):
 
 def test_every_second_goes_to_one_part():
     ended = RunEnded(status="complete", exit_code=0, wall_s=120.0, spent_s={
-        account.CORE: 5.0, account.PARITY: 20.0, account.COLD: 7.0, account.BLOCKS: 60.0})
+        account.CORE: 5.0, account.GATE: 20.0, account.COLD: 7.0, account.BLOCKS: 60.0})
     run = Told(worker("parity", 2, starts_s=(9, 9, 9)), worker("measure", 4, "cold", (1, 2, 3)),
                worker("cold-start", 90, "cold", (9, 9, 9)), warm_up([0, 10, 12], [9, 1, 3]), warm_up([0], [9]), ended,
                worker("parity", None))

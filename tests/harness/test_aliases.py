@@ -42,7 +42,7 @@ def job(*words):
 def test_the_arms_of_a_run_are_those_that_it_stands_for(suite, of):
     found = job("--suite", suite, "--arms", "pytorch,pytorch:best")
     assert [arm.name for _, arm in found.plans[0].arms] == ["pytorch", BEST[of]]
-    assert aliases.job_of(SUITES[suite]) == of
+    assert SUITES[suite].job == of
     assert found.options.arms == f"pytorch,{BEST[of]}" and found.aliases == {"pytorch:best": BEST[of]}
     (told,) = aliases.findings(found.aliases, "cpu", of)
     assert told.message.startswith(f"pytorch:best = {BEST[of].partition(':')[2]}, for {of} on the CPU")

@@ -36,6 +36,10 @@ from harness.record.events.quality import QualityDifference as QualityDifference
 from harness.record.events.quality import ReferenceFeatures as ReferenceFeatures
 from harness.record.events.quality import Rung as Rung
 from harness.record.events.quality import Trained as Trained
+from harness.record.events.run import BLOCKS as BLOCKS
+from harness.record.events.run import COLD as COLD
+from harness.record.events.run import CORE as CORE
+from harness.record.events.run import GATE as GATE
 from harness.record.events.run import BlockState as BlockState
 from harness.record.events.run import Case as Case
 from harness.record.events.run import DatasetRecorded as DatasetRecorded

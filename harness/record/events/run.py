@@ -8,6 +8,11 @@ from pydantic import Field
 
 from harness.record.events.base import SCHEMA_VERSION, ArmEntry, ArmSlot, Event, PartName, Severity, Word
 from impls.recipe.precision import Precision
+from messages import marked
+
+# What a session's time goes to, as `RunEnded.spent_s` names it; a gate is whatever stands before what is measured.
+CORE, COLD, BLOCKS = "core", "cold starts", "blocks"  # English
+GATE = marked("parity")
 
 
 class RunStarted(Event):

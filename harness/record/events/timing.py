@@ -33,6 +33,11 @@ class WorkerStarted(Event):
     images: int | None = Field(None, description="of a step, where the worker alone knows them")
     info: dict[str, Any] = Field(description="BackendInfo as JSON")
 
+    @property
+    def checks(self) -> bool:
+        """Whether it was started to find out, before anything is timed, if the arms compute the same."""
+        return self.role == "parity"
+
 
 class WarmUp(Event):
     """All steps before measuring, every one kept, with the detector's verdict on them."""

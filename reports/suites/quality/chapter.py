@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harness.record.events import PartName
 from messages import marked, tell
@@ -13,6 +14,9 @@ from reports.page.figures import FigureMaker
 from reports.suites.quality import cards
 from reports.view.run import RunView
 from reports.view.words import Unit
+
+if TYPE_CHECKING:
+    from reports.export.columns import Exported
 
 METHOD = marked(
     "Image quality: every arm draws image i from the same noise, seed and settings. A feature network turns drawn and "
@@ -47,6 +51,12 @@ class Quality(Chapter):
         from reports.suites.quality import sections
 
         return sections.sections(seen, figures)
+
+    def exported(self) -> Mapping[str, Exported]:
+        """Every figure."""
+        from reports.suites.quality.exported import TABLES
+
+        return TABLES
 
     def method(self, seen: RunView) -> Iterable[str]:
         """What a distance is."""
