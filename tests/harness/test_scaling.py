@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +31,7 @@ from harness.record.events import (
 from harness.record.run import RecordedRun, finished_blocks, unfinished_blocks
 from harness.record.writer import RunWriter
 from harness.run.runner import Runner
+from harness.stats.collective import Network
 from harness.suites.scaling import gate
 from harness.suites.scaling.cells import Cell, cells, nodes_of, sizes
 from harness.suites.scaling.judge import Measured
@@ -39,7 +41,7 @@ from impls.registry import parse_arm
 from reports import report, terminal
 from reports.suites.registry import whole
 from reports.suites.scaling import tables
-from reports.suites.scaling.chapter import card
+from reports.suites.scaling.chapter import card, prediction
 
 IMAGE_NS, AVERAGING_NS, LATENCY_NS, BYTES_PER_NS = 10_000_000, 5_000_000, 20_000, 0.5
 
@@ -88,11 +90,49 @@ def test_speed_up_communication_and_the_network_are_found_as_they_were_scripted(
     (network,) = run.of(Predicted)
     assert network.fitted_at == 4 and network.latency_ns == pytest.approx(LATENCY_NS, rel=1e-3)
     assert network.bandwidth_bytes_per_s == pytest.approx(BYTES_PER_NS * 1e9, rel=1e-3)
+    assert (network.fixed_ns, network.divided_ns) == (pytest.approx(0, abs=1), pytest.approx(80e6))
     assert max(point.size for point in network.points) == 8192
     assert max(point.size for point in network.points if point.mode == "strong") == 8
     assert all(gate.passed for gate in run.of(ScalingGate)) and len(run.of(ScalingGate)) == 2
     windows = [one for one in run.of(ScaledWindow) if (one.mode, one.size, one.block) == ("strong", 4, 0)]
     assert [one.averaged for one in windows] == [False, True, True, False] and len(windows[0].rank_ns) == 4
+
+
+def test_what_stays_of_a_step_and_what_ranks_take_from_one_another_are_in_the_prediction(lab, ranks, monkeypatch):
+    fixed_ns, crowded = 30_000_000, 1.25
+    lab.script(lambda options, process, step: fixed_ns + 8 * IMAGE_NS)
+    monkeypatch.setattr(scripted_backend, "spend_rank", lambda options, rank, images, averages: lab.clock.sleep(
+        (crowded * (fixed_ns + images * IMAGE_NS) + averages * AVERAGING_NS) / 1e9))
+    _, run = ranks(ranks=4)
+    (found,) = run.of(Predicted)
+    assert found.fixed_ns == pytest.approx(crowded * fixed_ns)
+    assert found.divided_ns == pytest.approx(crowded * 8 * IMAGE_NS)
+    network = Network(found.latency_ns, found.bandwidth_bytes_per_s / 1e9)
+    points = {(point.mode, point.size): point for point in found.points}
+    for size in (2, 4, 8):
+        wanted = crowded * (fixed_ns + 8 * IMAGE_NS / size) + network.sum_ns(size, found.gradient_bytes)
+        assert points["strong", size].step_ns == pytest.approx(wanted)
+        assert points["strong", size].speedup == pytest.approx((fixed_ns + 8 * IMAGE_NS) / wanted)
+    assert points["weak", 4].step_ns == pytest.approx(
+        crowded * (fixed_ns + 8 * IMAGE_NS) + network.sum_ns(4, found.gradient_bytes))
+    # One rank has nobody beside it.
+    assert points["strong", 1] == points["weak", 1].model_copy(update={"mode": "strong"})
+    assert (points["strong", 1].step_ns, points["strong", 1].speedup) == (fixed_ns + 8 * IMAGE_NS, 1)
+    measured = next(one.speedup.value for one in run.of(Scaled) if (one.mode, one.size) == ("strong", 4))
+    assert points["strong", 4].speedup == pytest.approx(measured, rel=0.1)
+    page = report.build(run.path).with_suffix(".md").read_text()
+    assert "| scripted | 4 ranks | 37.5 ms | 100 ms | " in page and "the part of a step that stays" in page
+
+
+def test_a_prediction_of_an_earlier_version_is_told_as_it_was_made(ranks):
+    _, run = ranks(ranks=2)
+    before = replace(run, events=tuple(
+        one.model_copy(update={"fixed_ns": None, "divided_ns": None}) if isinstance(one, Predicted) else one
+        for one in run.events))
+    text, network, constants, _ = prediction(whole(before)).blocks
+    assert "one rank's time, divided among the ranks" in text.text and "A sum costs a ring" in network.text
+    (row,) = constants.rows
+    assert [(cell.text, cell.note) for cell in row[2:4]] == [("n/a", "all of it was divided")] * 2
 
 
 def test_every_size_begins_as_often_as_the_others(ranks):

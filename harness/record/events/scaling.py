@@ -141,15 +141,18 @@ class Point(BaseModel):
 
 
 class Predicted(Event):
-    """What more ranks than were measured would bring if nothing but the network counted: no measurement."""
+    """What more ranks than were measured would bring if they worked and were joined as those: no measurement."""
 
     type: Literal["predicted"] = "predicted"
     subject: ClassVar = ("arm",)
     part: PartName
     arm: ArmSlot
-    fitted_at: int = Field(description="ranks whose sums gave the two constants")
+    fitted_at: int = Field(description="ranks whose steps and sums gave the constants")
     latency_ns: float = Field(description="of a message from one rank to the next")
     bandwidth_bytes_per_s: float = Field(description="of a long one")
     gradient_bytes: int
+    fixed_ns: float | None = Field(None, description="part of a rank's step that stays however small its share of the "
+                                                     "batch; None where all of one rank's time was divided")
+    divided_ns: float | None = Field(None, description="what the whole batch takes beside that")
     points: list[Point]
     stops_paying: int | None = Field(None, description="strong: ranks from which twice as many would take no less time")

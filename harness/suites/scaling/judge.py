@@ -28,11 +28,12 @@ from harness.record.events import (
     Word,
 )
 from harness.record.run import RecordedRun, machines
+from harness.stats.amdahl import Work, split
 from harness.stats.collective import bus_bytes_per_ns, fitted
 from harness.stats.compare import BlockRatio, block_ratio
 from harness.stats.interval import t_interval
 from harness.suites.parity.part import fair
-from harness.suites.scaling.cells import Cell, cells, sizes
+from harness.suites.scaling.cells import MODES, Cell, cells, sizes
 from impls.backend import BackendInfo
 from messages import marked, recorded
 
@@ -196,35 +197,50 @@ def _unlike(seen: Measured, pair: Comparison, size: int) -> str | None:
 
 
 def predicted(seen: Measured, part: Scaling, arm: ArmSlot) -> Predicted | None:
-    """Steps of more ranks, if a share takes its part of one rank's time and nothing of the sum is hidden behind it.
+    """Steps of more ranks: one rank's work on its share, and behind it a sum of which nothing is hidden.
 
-    The two constants come from sums of a short and of a long message at the largest size that has them and passed
-    its gate.
+    All constants are of the largest size that has them and passed its gate: those of the work from steps without
+    averaging, those of the network from sums of a short and of a long message.
     """
     for size in reversed(sizes(part.most)[1:]):
-        sums = seen.sum_ns(arm, size)
-        if len(sums) > 1 and refusal(seen.run, arm, size) is None:
+        sums, work = seen.sum_ns(arm, size), work_of(seen, arm, size)
+        if len(sums) > 1 and work is not None and refusal(seen.run, arm, size) is None:
             break
     else:
         return None
     (short, short_ns), (long, long_ns) = min(sums.items()), max(sums.items())
-    network, step_ns = fitted(size, (short, short_ns), (long, long_ns)), seen.typical_ns(arm, Cell("strong", 1))
-    if network is None or step_ns is None:
+    network, one_ns = fitted(size, (short, short_ns), (long, long_ns)), seen.typical_ns(arm, Cell("strong", 1))
+    if network is None or one_ns is None:
         return None
     batch = batch_of(seen, arm)
-    ranks = [2**power for power in range(MOST_PREDICTED.bit_length())]
-    points = []
-    for count in ranks:
+    # One rank has no others beside it, and is measured.
+    points = [Point(mode=mode, size=1, step_ns=one_ns, speedup=1.0) for mode in MODES]
+    for count in (2**power for power in range(1, MOST_PREDICTED.bit_length())):
         exposed = network.sum_ns(count, long)
         if count <= batch:
-            points.append(Point(mode="strong", size=count, step_ns=step_ns / count + exposed,
-                                speedup=step_ns / (step_ns / count + exposed)))
-        points.append(Point(mode="weak", size=count, step_ns=step_ns + exposed,
-                            speedup=count * step_ns / (step_ns + exposed)))
+            step_ns = work.step_ns(count) + exposed
+            points.append(Point(mode="strong", size=count, step_ns=step_ns, speedup=one_ns / step_ns))
+        step_ns = work.step_ns() + exposed
+        points.append(Point(mode="weak", size=count, step_ns=step_ns, speedup=count * one_ns / step_ns))
     return Predicted(
         part=part.name, arm=arm, fitted_at=size, latency_ns=network.latency_ns,
-        bandwidth_bytes_per_s=1e9 * network.bytes_per_ns, gradient_bytes=long, points=points,
+        bandwidth_bytes_per_s=1e9 * network.bytes_per_ns, gradient_bytes=long, fixed_ns=work.fixed_ns,
+        divided_ns=work.divided_ns, points=points,
         stops_paying=stops([point for point in points if point.mode == "strong"]))
+
+
+def work_of(seen: Measured, arm: ArmSlot, size: int) -> Work | None:
+    """What a step takes of a rank that averages nothing, beside as many others as that size has; None where not known.
+
+    From the whole batch on each rank and from its share: what the ranks take from one another is in both.
+    """
+    one_ns = seen.typical_ns(arm, Cell("strong", 1))
+    times = {mode: seen.ratios((arm, Cell(mode, size), False), (arm, Cell(mode, 1), True)).medians for mode in MODES}
+    if one_ns is None or not all(times.values()):
+        return None
+    # Of ratios, in which the machine's drift cancels.
+    whole_ns, share_ns = (one_ns * of_logs(times[mode]).value for mode in ("weak", "strong"))
+    return split(whole_ns, share_ns, size)
 
 
 def stops(points: Sequence[Point]) -> int | None:

@@ -41,11 +41,23 @@ GATE = marked(
     "that fails is shown."
 )
 PREDICTION = marked(
+    "Dashed lines are a prediction, not a measurement: the part of a step that stays, the other divided among the "
+    "ranks where the batch is shared, and behind them a sum over all ranks, of which nothing is hidden. Both parts "
+    "are told from steps in which nothing is averaged, at the most ranks that were measured, of the whole batch on "
+    "each rank and of its share: what these ranks take from one another is in them, and at that size the sum alone is "
+    "predicted."
+)
+# Of runs that were judged before a step had two parts.
+DIVIDED = marked(
     "Dashed lines are a prediction, not a measurement: one rank's time, divided among the ranks where the batch is "
-    "shared, and behind it a sum over all of them, of which nothing is hidden. It costs a ring, 2 (N \N{MINUS SIGN} 1) "
-    "(a + V / (N B)), or a tree, 2 log\N{SUBSCRIPT TWO} N a + 2 V / B, whichever is cheaper. The two constants, "
-    "latency a and bandwidth B, are fitted to sums of a short and of a long message at the most ranks that were "
-    "measured; the prediction takes it that any number of ranks is joined as these are."
+    "shared, and behind it a sum over all of them, of which nothing is hidden. It leaves out what stays of a step "
+    "however small a rank's share is, and what ranks on one machine take from one another, so that it may lie far "
+    "above what is measured."
+)
+NETWORK = marked(
+    "A sum costs a ring, 2 (N \N{MINUS SIGN} 1) (a + V / (N B)), or a tree, 2 log\N{SUBSCRIPT TWO} N a + 2 V / B, "
+    "whichever is cheaper. Latency a and bandwidth B are fitted to sums of a short and of a long message at the most "
+    "ranks that were measured; the prediction takes it that any number of ranks works and is joined as these."
 )
 
 
@@ -79,9 +91,7 @@ class Scaling(Chapter):
         yield section_of("arms-by-ranks", tell("The arms at every size"), tables.arms(seen))
         yield gate.section(seen, figures)
         yield section_of("ranks-gate", tell("Whether ranks train as one process"), tables.gate(seen))
-        known = seen.run.of(Predicted)
-        yield section_of("prediction", tell("Prediction"), Prose(tell(PREDICTION)), tables.constants(seen), *(
-            Prose(paying(seen, one)) for one in known)) if known else None
+        yield prediction(seen)
         yield section_of("groups", tell("Groups"), tables.groups(seen), folded=True)
 
     def method(self, seen: RunView) -> Iterable[str]:
@@ -126,6 +136,16 @@ def decided(one: Scaled) -> bool:
     """Whether the interval leaves 1 out."""
     return one.speedup is not None and one.speedup.ci_low is not None and one.speedup.ci_high is not None and (
         one.speedup.ci_low > 1 or one.speedup.ci_high < 1)
+
+
+def prediction(seen: RunView) -> Section | None:
+    """What the dashed lines rest on, and from where on more ranks bring nothing."""
+    known = seen.run.of(Predicted)
+    if not known:
+        return None
+    told = DIVIDED if any(one.fixed_ns is None for one in known) else PREDICTION
+    return section_of("prediction", tell("Prediction"), Prose(tell(told)), Prose(tell(NETWORK)), tables.constants(seen),
+                      *(Prose(paying(seen, one)) for one in known))
 
 
 def paying(seen: RunView, one: Predicted) -> str:

@@ -70,8 +70,7 @@ def speedup(seen: RunView, narrow: bool) -> Drawn | str:
         for one in known if one.size == most and one.speedup is not None)
     return Drawn(figure, tell("Speed-up over one process, and efficiency: {factors}.", factors=said),
                  tell("Points: measured, with t intervals over blocks, often narrower than the point. Dashed: a "
-                      "prediction from two constants of the network, no measurement; where the batch is shared it ends "
-                      "with one image a rank."), data)
+                      "prediction, no measurement; where the batch is shared it ends with one image a rank."), data)
 
 
 def draw_points(axis: Axes, own: Sequence[Scaled], mode: Mode, color: str, marker: str, label: str) -> None:

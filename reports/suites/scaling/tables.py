@@ -11,6 +11,7 @@ from reports.text import Value, duration, missing, number, passed, percent, size
 from reports.view.run import RunView
 
 NOT_MEASURED = marked("not measured")
+NOT_TOLD_APART = marked("all of it was divided")
 NO_NUMBER = marked("a loss is no number")
 
 
@@ -62,9 +63,10 @@ def largest(one: ScalingGate) -> Value:
 def constants(seen: RunView) -> Table | None:
     """What the dashed lines rest on."""
     return table_of(tell("Constants of the prediction"), words(
-        "arm", "fitted at", "latency a", "bandwidth B", "gradients V"), (
+        "arm", "fitted at", "stays of a step", "divided of it", "latency a", "bandwidth B", "gradients V"), (
         (Value(seen.label(one.arm), slot=one.arm), Value(tell("{ranks} ranks", ranks=one.fitted_at)),
-         Value(duration(one.latency_ns)),
+         *(missing(tell(NOT_TOLD_APART)) if part is None else Value(duration(part))
+           for part in (one.fixed_ns, one.divided_ns)), Value(duration(one.latency_ns)),
          Value(f"{number(one.bandwidth_bytes_per_s / 1e9)} GB/s"), Value(size(one.gradient_bytes)))
         for one in seen.run.of(Predicted)))
 
