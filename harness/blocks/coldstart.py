@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 
 from harness.bench import SLOW_LIMIT_S, Bench
-from harness.blocks.warmup import cache_word
+from harness.blocks.warmup import cache_word, worker_line
 from harness.plan import BEFORE_BLOCKS
 from harness.processes.session import WorkerFailedError
 from harness.protocol import life, timing
-from harness.record.events import ArmSlot, Case, WorkerStarted
+from harness.record.events import ArmSlot, Case
 from messages import recorded, tell
 
 # Wherever a framework may keep compiled code: all of it moves into an empty folder.
@@ -45,8 +45,7 @@ def _one(bench: Bench, slot: ArmSlot, log_name: str, env: dict[str, str]) -> Non
         times = session.ask(timing.Stepwise(steps=1 + TYPICAL_STEPS), SLOW_LIMIT_S)
         cached = session.ask(life.ReadCache(), SLOW_LIMIT_S).compiled_files
     typical = statistics.median(times.step_ns[1:])
-    bench.writer.append(WorkerStarted(
-        arm=session.slot, block=BEFORE_BLOCKS, role="cold-start", pid=session.pid, spawn_ns=session.spawn_ns,
-        import_ns=created.import_ns, build_ns=built.build_ns, first_step_ns=times.step_ns[0],
+    bench.writer.append(worker_line(
+        session, created, built, block=BEFORE_BLOCKS, role="cold-start", first_step_ns=times.step_ns[0],
         first_stamp_ns=times.start_ns[0], compile_ns=max(0, times.step_ns[0] - round(typical)),
-        cache=cache_word(created.compiled_files, cached), parameter_count=built.parameter_count, info=built.info))
+        cache=cache_word(created.compiled_files, cached)))

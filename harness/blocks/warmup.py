@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.bench import COMMAND_LIMIT_S, SLOW_LIMIT_S
 from harness.processes.session import Session
@@ -177,12 +177,10 @@ def _compiled(arm: Started) -> bool:
 
 def _record(block: Block, arm: Started, state: SteadyState, capped: bool) -> None:
     slot, number = arm.session.slot, block.number
-    block.append(WorkerStarted(
-        arm=slot, block=number, pid=arm.session.pid, spawn_ns=arm.session.spawn_ns,
-        import_ns=arm.created.import_ns, build_ns=arm.built.build_ns, first_step_ns=arm.step_ns[0],
+    block.append(worker_line(
+        arm.session, arm.created, arm.built, block=number, first_step_ns=arm.step_ns[0],
         first_stamp_ns=arm.start_ns[0], compile_ns=max(0, arm.step_ns[0] - round(arm.typical_ns)),
-        cache=cache_word(arm.created.compiled_files, arm.compiled_files), parameter_count=arm.built.parameter_count,
-        images=arm.built.images, info=arm.built.info))
+        cache=cache_word(arm.created.compiled_files, arm.compiled_files), images=arm.built.images))
     block.append(WarmUp(arm=slot, block=number, start_ns=arm.start_ns, step_ns=arm.step_ns,
                         classification=state.classification, steady_from=state.steady_from, capped=capped))
     if capped:
@@ -193,6 +191,13 @@ def _record(block: Block, arm: Started, state: SteadyState, capped: bool) -> Non
             recorded("{arm} was steady only from step {first}, too late to confirm it, in {steps} warm-up steps of "
                      "block {block}", first=state.steady_from, **places))
         block.append(NO_STEADY_STATE.found(message, arm=slot, block=number))
+
+
+def worker_line(session: Session, created: life.Created, built: life.Built, **told: Any) -> WorkerStarted:
+    """The line on a worker that is built: whose it is, what each step of that took, what it proved; `told` is more."""
+    return WorkerStarted(
+        arm=session.slot, pid=session.pid, spawn_ns=session.spawn_ns, import_ns=created.import_ns,
+        build_ns=built.build_ns, parameter_count=built.parameter_count, info=built.info, **told)
 
 
 def cache_word(before: int | None, after: int | None) -> Literal["cold", "warm", "partial"] | None:

@@ -246,6 +246,15 @@ class Lab:
         return replace(opening, job=replace(opening.job, resumed=resumed))
 
     @staticmethod
+    def cut_off(bench: Bench, opening: Opening) -> None:
+        """A run that ends as by Ctrl-C."""
+        runner = Runner(bench, opening)
+        with pytest.raises(KeyboardInterrupt):
+            runner.run()
+        bench.writer.finish(runner.end("interrupted", 130))
+        bench.writer.close()
+
+    @staticmethod
     def uneven(ratio: float, step_ms: float = 100):
         """`ratio` between the arms, and processes that differ by 4 %: near 1 no early look can be sure."""
         return lambda options, process, step: (1e6 * step_ms * (ratio if "slow" in options else 1)

@@ -28,7 +28,6 @@ from harness.record.events import (
 )
 from harness.run.finish import report_command
 from harness.run.resume import go_on, resumption
-from harness.run.runner import Runner
 from impls.errors import UsageError
 
 SHORT = {"arms": "scripted,scripted:slow", "blocks": 6, "pairs": 4}
@@ -132,11 +131,7 @@ def test_a_run_goes_on_only_with_the_files_that_it_began_with(lab, file):
             raise KeyboardInterrupt
 
     lab.sessions.spy = interrupt
-    runner = Runner(bench, opening)
-    with pytest.raises(KeyboardInterrupt):
-        runner.run()
-    bench.writer.finish(runner.end("interrupted", 130))
-    bench.writer.close()
+    lab.cut_off(bench, opening)
     again = resumption(["--resume", str(bench.writer.path)])
     assert go_on(again, ["x"]).pair.sha256 == opening.job.pair.sha256
     file.write_text(scripted_pair.FILE + "# changed\n")

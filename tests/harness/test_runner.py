@@ -310,11 +310,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(lab):
             raise KeyboardInterrupt
 
     lab.sessions.spy = interrupt
-    runner = Runner(bench, opening)
-    with pytest.raises(KeyboardInterrupt):
-        runner.run()
-    bench.writer.finish(runner.end("interrupted", 130))
-    bench.writer.close()
+    lab.cut_off(bench, opening)
     assert all(handle.killed for handle in lab.sessions.handles)
     cut = read_run(bench.writer.path)
     assert cut.status == "interrupted"

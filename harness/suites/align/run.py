@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.bench import SLOW_LIMIT_S, Bench
+from harness.blocks.warmup import worker_line
 from harness.judge.fairness import precision
 from harness.plan import BEFORE_BLOCKS, Comparison
 from harness.processes.session import Session, WorkerFailedError
 from harness.protocol import training
 from harness.protocol.tracing import Trace, TraceDone
-from harness.record.events import AlignedLayer, Alignment, ArmSlot, Case, WorkerStarted
+from harness.record.events import AlignedLayer, Alignment, ArmSlot, Case
 from harness.suites.align.compare import TWINS, Traces
 from harness.suites.align.culprit import first
 from harness.suites.align.hints import hints
@@ -118,10 +119,8 @@ class Aligning:
             self.ask(session, name, Trace(output=str(folder), twin="plain", feed=str(feed), steps=self.steps))
             for twin in TWINS if reference is None else ():
                 self.twin(session, name, folder, twin)
-            bench.writer.append(WorkerStarted(
-                arm=slot, block=BEFORE_BLOCKS, role="align", pid=session.pid, spawn_ns=session.spawn_ns,
-                import_ns=created.import_ns, build_ns=built.build_ns, first_step_ns=0, first_stamp_ns=0,
-                parameter_count=built.parameter_count, info=built.info))
+            bench.writer.append(worker_line(session, created, built, block=BEFORE_BLOCKS, role="align",
+                                            first_step_ns=0, first_stamp_ns=0))
         return arm
 
     def twin(self, session: Session, name: str, folder: Path, twin: Twin) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from harness.bench import SLOW_LIMIT_S, Bench
-from harness.blocks.warmup import cache_word
+from harness.blocks.warmup import cache_word, worker_line
 from harness.judge.fairness import precision
 from harness.plan import BEFORE_BLOCKS
 from harness.processes.session import Session, WorkerFailedError
 from harness.protocol import life, timing, training
-from harness.record.events import ArmSlot, Case, Losses, ParityResult, WorkerStarted
+from harness.record.events import ArmSlot, Case, Losses, ParityResult
 from harness.suites.parity import numbers as parity
 from harness.suites.parity.subject import Subject, subject_of
 from impls.backend import BackendInfo
@@ -142,12 +142,10 @@ def _one_arm(bench: Bench, slot: ArmSlot, subject: Subject, matched: Matched, fo
         try:
             losses = _losses(bench, session, matched, step_ns, done=1)
         finally:
-            bench.writer.append(WorkerStarted(
-                arm=slot, block=BEFORE_BLOCKS, role="parity", pid=session.pid, spawn_ns=session.spawn_ns,
-                import_ns=created.import_ns, build_ns=built.build_ns, first_step_ns=first.step_ns[0],
-                first_stamp_ns=first.start_ns[0], cache=cache_word(created.compiled_files, cached),
-                compile_ns=max(0, took_ns - round(FIRST_CALLS * statistics.median(step_ns))) if step_ns else None,
-                parameter_count=built.parameter_count, images=built.images, info=built.info))
+            bench.writer.append(worker_line(
+                session, created, built, block=BEFORE_BLOCKS, role="parity", first_step_ns=first.step_ns[0],
+                first_stamp_ns=first.start_ns[0], cache=cache_word(created.compiled_files, cached), images=built.images,
+                compile_ns=max(0, took_ns - round(FIRST_CALLS * statistics.median(step_ns))) if step_ns else None))
         perturbed: list[float] = []
         beside: parity.ControlNumbers | None = None
         if control:

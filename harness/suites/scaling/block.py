@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from harness.bench import COMMAND_LIMIT_S, SLOW_LIMIT_S, Bench
 from harness.blocks.turns import Turns
-from harness.blocks.warmup import brought_up
+from harness.blocks.warmup import brought_up, worker_line
 from harness.blocks.windows import HAND_OVER_S, WINDOW_S
 from harness.plan import BlockPlan
 from harness.processes.group import together
 from harness.protocol import group, timing, training
-from harness.record.events import ArmSlot, Case, Mode, RanksSummed, ScaledWindow, WorkerStarted
+from harness.record.events import ArmSlot, Case, Mode, RanksSummed, ScaledWindow
 from harness.suites.scaling.cells import MODES, Cell, Team
 from harness.suites.scaling.gate import log_of, started
 from impls.recipe.config import ExperimentConfig
@@ -81,10 +81,8 @@ class RanksBlock(Turns[Team]):
             self.part.launch(arm, team.size))
         self.append(started(self.part, one.session, team.slot, self.number, one.created, one.built))
         if team.size == 1:
-            self.append(WorkerStarted(
-                arm=team.slot, block=self.number, pid=one.session.pid, spawn_ns=one.session.spawn_ns,
-                import_ns=one.created.import_ns, build_ns=one.built.build_ns, first_step_ns=one.step_ns[0],
-                first_stamp_ns=one.start_ns[0], parameter_count=one.built.parameter_count, info=one.built.info))
+            self.append(worker_line(one.session, one.created, one.built, block=self.number,
+                                    first_step_ns=one.step_ns[0], first_stamp_ns=one.start_ns[0]))
 
     def _prepare(self, team: Team) -> None:
         """Build what the mode needs, and step until code is compiled and memory is there."""
