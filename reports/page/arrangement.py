@@ -8,9 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
-from matplotlib.transforms import BboxBase
+from matplotlib.legend import Legend
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox, BboxBase
 
 from reports.page.frame import Frame, Recorder
+from reports.page.key import Key
 from reports.text import Floats
 
 # What stays free around everything, in inches: that of matplotlib's constrained layout.
@@ -25,7 +28,7 @@ def arrange(figure: Figure) -> None:
     renderer, pad, axes = Recorder(figure.dpi), PAD * figure.dpi, figure.axes
     rows: Any = axes[0].get_subplotspec()
     shares = np.asarray(rows.get_gridspec().get_height_ratios())
-    above = sum(legend.get_window_extent(renderer).height + 2 * pad for legend in figure.legends)
+    above = sum(one.height * figure.dpi / 72 + 2 * pad for one in figure.artists if isinstance(one, Key))
     fixed = [over(one, inside(one, renderer)) for one in axes]
     for _ in range(2):
         edges = np.maximum(fixed, [over(one, frame(one).get_tightbbox(renderer)) for one in axes]) + pad
@@ -46,9 +49,16 @@ def place(figure: Figure, edges: Floats, shares: Floats, above: float) -> None:
 
 
 def inside(axes: Axes, renderer: RendererBase) -> BboxBase:
-    """What the title and everything drawn cover, but for the frame."""
-    drawn = [one for one in axes.get_default_bbox_extra_artists() if not isinstance(one, Frame)]
-    return axes.get_tightbbox(renderer, bbox_extra_artists=drawn, for_layout_only=True) or axes.bbox
+    """What titles, words and a legend cover: everything else but the frame is cut off at the graph's edges."""
+    boxes, box = [axes.bbox], axes.bbox
+    for one in axes.get_children():
+        if isinstance(one, Legend):
+            boxes.append(one.get_window_extent(renderer))
+        elif isinstance(one, Text) and one.get_text():
+            found = one.get_window_extent(renderer)
+            # No account is taken of how long a title is.
+            boxes.append(found if one in axes.texts else Bbox([(box.x0, found.y0), (box.x1, found.y1)]))
+    return Bbox.union(boxes)
 
 
 def frame(axes: Axes) -> Frame:

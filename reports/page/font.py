@@ -30,9 +30,13 @@ def stack() -> str:
     return LATIN if language() == "en" else CHINESE
 
 
+# The fonts of a text, as releases of matplotlib write them.
+NAMED = re.compile(r"(style=\"[^\"]*?(?:font-family:|font: (?:[\w.]+ )*?[\d.]+px)) [^;\"]*")
+
+
 def dressed(markup: str) -> str:
-    """A figure in fonts that have its letters; English ones stay as they were drawn."""
-    return markup if language() == "en" else re.sub(r"font-family: [^;\"]*", f"font-family: {CHINESE}", markup)
+    """A figure in fonts that its readers have, with its letters."""
+    return NAMED.sub(rf"\1 {stack()}", markup)
 
 
 def face(text: str) -> str:

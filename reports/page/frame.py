@@ -5,26 +5,33 @@ Matplotlib makes five artists a tick and measures each for every layout and draw
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal, cast
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, Tick, XAxis, YAxis
 from matplotlib.backend_bases import RendererBase
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path
+from matplotlib.spines import Spine
 from matplotlib.text import Text
-from matplotlib.ticker import Formatter
+from matplotlib.textpath import TextToPath
+from matplotlib.ticker import Formatter, NullLocator
 from matplotlib.transforms import Bbox, IdentityTransform
 
 from reports.text import Floats
 
+Kind = Literal["major", "minor"]
+# Of one kind: where, in the graph's own units, and their labels.
+Ticks = tuple[Kind, Sequence[float], Sequence[str]]
+# Left, lower, right and upper end, in pixels.
+Box = tuple[float, float, float, float]
 # Between an axis and what it is counted in, such as 1e6: as matplotlib has it.
 OFFSET_PAD = 3.0
 # The style in force.
@@ -35,7 +42,7 @@ LOOK: Mapping[str, Any] = cast("Mapping[str, Any]", mpl.rcParams)  # English
 class Level:
     """The major or the minor ticks inside an axis's limits: where, in pixels along it, and their labels."""
 
-    kind: Literal["major", "minor"]
+    kind: Kind
     places: Floats
     labels: tuple[str, ...]
 
@@ -62,41 +69,83 @@ class Placed:
     points: float
 
     @property
-    def box(self) -> Bbox:
+    def box(self) -> Box:
         """What it covers."""
         words, by = self.words, self.points
-        return Bbox.from_extents(
-            self.x + words.x0 * by, self.y + words.y0 * by, self.x + words.x1 * by, self.y + words.y1 * by
-        )
+        return self.x + words.x0 * by, self.y + words.y0 * by, self.x + words.x1 * by, self.y + words.y1 * by
+
+
+class Unticked:
+    """An axis that makes no tick, not even the one of each kind that matplotlib sets up for its looks."""
+
+    majorTicks: Any = ()  # noqa: N815
+    minorTicks: Any = ()  # noqa: N815
+
+    def get_major_ticks(self, numticks: int | None = None) -> list[Tick]:
+        """None."""
+        return []
+
+    def get_minor_ticks(self, numticks: int | None = None) -> list[Tick]:
+        """None."""
+        return []
+
+
+class Across(Unticked, XAxis):
+    """The lower axis."""
+
+
+class Upright(Unticked, YAxis):
+    """The left axis."""
+
+
+class Graph(Axes):
+    """Axes whose ticks a frame draws, open above and on the right."""
+
+    def _init_axis(self) -> None:
+        self.xaxis, self.yaxis = Across(self, clear=False), Upright(self, clear=False)
+        self.spines["bottom"].register_axis(self.xaxis)
+        self.spines["left"].register_axis(self.yaxis)
+
+    def _gen_axes_spines(self, *_: Any, **__: Any) -> dict[str, Spine]:
+        return {side: Spine.linear_spine(self, side) for side in ("left", "bottom")}
 
 
 class Frame(Artist):
-    """Draws both axes of a graph in matplotlib's own looks; locators, formatters, limits and names stay theirs."""
+    """Draws both axes of a graph in matplotlib's own looks; locators, formatters, limits and names stay theirs.
+
+    It draws the ticks for which the layout has kept room last.
+    """
 
     def __init__(self, axes: Axes) -> None:
         """Take over the drawing of the axes' ticks and labels."""
         super().__init__()
         self.graph = axes
+        self._ticks: dict[bool, list[Ticks]] = {}
         self.set_zorder(0.5)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_visible(False)
+        for spine in axes.spines.values():
+            # Otherwise the first tick does that.
+            spine.set_position(("outward", 0))
         axes.add_artist(self)
         # It stands around the axes, so the layout must not take it for clipped.
         self.set_clip_on(False)
 
     def get_tightbbox(self, renderer: RendererBase | None = None) -> Bbox:
         """What the layout keeps free: like matplotlib's it takes no account of how long an axis's name is."""
-        boxes = []
+        left, low, right, high = map(float, self.graph.bbox.extents)
+        boxes: list[Box] = []
         for upright in (False, True):
+            self._ticks[upright] = self._found(upright)
             texts, edge, label = self._texts(upright, list(self._levels(upright)))
             boxes += [one.box for one in texts]
-            corner = (edge, self.graph.bbox.y0) if upright else (self.graph.bbox.x0, edge)
-            boxes.append(Bbox([corner, (self.graph.bbox.x1, self.graph.bbox.y1)]))
+            boxes.append((edge, low, right, high) if upright else (left, edge, right, high))
             if label is not None:
-                box = label.get_window_extent(renderer)
-                x, y = (box.p0 + box.p1) / 2
-                boxes.append(Bbox([(box.x0, y), (box.x1, y)]) if upright else Bbox([(x, box.y0), (x, box.y1)]))
-        return Bbox.union(boxes)
+                x0, y0, x1, y1 = map(float, label.get_window_extent(renderer).extents)
+                x, y = (x0 + x1) / 2, (y0 + y1) / 2
+                boxes.append((x0, y, x1, y) if upright else (x, y0, x, y1))
+        lefts, lows, rights, highs = zip(*boxes, strict=True)
+        return Bbox.from_extents(min(lefts), min(lows), max(rights), max(highs))
 
     def draw(self, renderer: RendererBase) -> None:
         """Grid, ticks, labels."""
@@ -104,7 +153,8 @@ class Frame(Artist):
             levels = list(self._levels(upright))
             self._lines(renderer, upright, levels)
             texts, _, label = self._texts(upright, levels)
-            self._write(renderer, texts, "ytick" if upright else "xtick")
+            name = "ytick" if upright else "xtick"
+            write(renderer, self.graph.figure, texts, LOOK[f"{name}.labelsize"], LOOK[f"{name}.labelcolor"])
             if label is not None:
                 label.draw(renderer)
         self.stale = False
@@ -112,23 +162,27 @@ class Frame(Artist):
     def _axis(self, upright: bool) -> Axis:
         return self.graph.yaxis if upright else self.graph.xaxis
 
-    def _levels(self, upright: bool) -> Iterator[Level]:
+    def _found(self, upright: bool) -> list[Ticks]:
         axis = self._axis(upright)
+        # Matplotlib looks for the major ticks once more to find that there are no minor ones.
+        minor: Any = [] if isinstance(axis.get_minor_locator(), NullLocator) else axis.get_minorticklocs()
+        sorts: tuple[tuple[Kind, Any, Formatter], ...] = (
+            ("major", axis.get_majorticklocs(), axis.get_major_formatter()),
+            ("minor", minor, axis.get_minor_formatter()),
+        )
+        return [(kind, locs, formatter.format_ticks(list(locs))) for kind, locs, formatter in sorts if len(locs)]
+
+    def _levels(self, upright: bool) -> Iterator[Level]:
+        """The ticks for which room was kept, where they are now."""
         low, high = sorted(self.graph.bbox.intervaly if upright else self.graph.bbox.intervalx)
         room = (high - low) * 1e-9
         along = self.graph.get_yaxis_transform() if upright else self.graph.get_xaxis_transform()
-        sorts: tuple[tuple[Literal["major", "minor"], Floats, Formatter], ...] = (
-            ("major", axis.get_majorticklocs(), axis.get_major_formatter()),
-            ("minor", axis.get_minorticklocs(), axis.get_minor_formatter()),
-        )
-        for kind, locs, formatter in sorts:
-            if len(locs):
-                labels = formatter.format_ticks(list(locs))
-                points = np.zeros((len(locs), 2))
-                points[:, int(upright)] = locs
-                places = along.transform(points)[:, int(upright)]
-                inside = np.isfinite(places) & (places >= low - room) & (places <= high + room)
-                yield Level(kind, places[inside], tuple(labels[i] for i in np.flatnonzero(inside)))
+        for kind, locs, labels in self._ticks[upright]:
+            points = np.zeros((len(locs), 2))
+            points[:, int(upright)] = locs
+            places = along.transform(points)[:, int(upright)]
+            inside = np.isfinite(places) & (places >= low - room) & (places <= high + room)
+            yield Level(kind, places[inside], tuple(labels[i] for i in np.flatnonzero(inside)))
 
     def _lines(self, renderer: RendererBase, upright: bool, levels: list[Level]) -> None:
         """The grid of the major ticks, then the ticks."""
@@ -161,22 +215,6 @@ class Frame(Artist):
         renderer.draw_path(context, Path(points, [Path.MOVETO, Path.LINETO] * len(places)), IdentityTransform())
         context.restore()
 
-    def _write(self, renderer: RendererBase, texts: list[Placed], name: str) -> None:
-        """Text line by line; SVG asks the text object for its anchor, so that it stands right in any font."""
-        font = FontProperties(size=LOOK[f"{name}.labelsize"])
-        anchor: Any = Text(fontproperties=font)
-        anchor.set_figure(self.figure)
-        context = renderer.new_gc()
-        context.set_foreground(LOOK[f"{name}.labelcolor"])
-        for one in texts:
-            anchor.set_horizontalalignment(one.ha)
-            anchor.set_position((one.x, one.y))
-            for line, right, up in one.words.lines:
-                x, y = one.x + right * one.points, one.y + up * one.points
-                y = self.figure.bbox.height - y if renderer.flipy() else y
-                renderer.draw_text(context, x, y, line, font, 0, ismath=False, mtext=anchor)
-        context.restore()
-
     def _texts(self, upright: bool, levels: list[Level]) -> tuple[list[Placed], float, Text | None]:
         """Labels of ticks, how far they reach, and the axis's name beyond them."""
         axis, box, name = self._axis(upright), self.graph.bbox, "ytick" if upright else "xtick"
@@ -195,7 +233,7 @@ class Frame(Artist):
                 if text:
                     place = (start - pad, at) if upright else (at, start - pad)
                     texts.append(Placed(laid_out(text, size, ha, va), ha, *place, points))
-        edge = min([edge, *((one.box.x0 if upright else one.box.y0) for one in texts)])
+        edge = min([edge, *(one.box[0 if upright else 1] for one in texts)])
         offset = axis.get_offset_text().get_visible() and axis.get_major_formatter().get_offset()
         if offset and upright:
             words = laid_out(offset, size, "left", "baseline")
@@ -210,6 +248,23 @@ class Frame(Artist):
         beyond = edge - axis.labelpad * points
         label.set_position((beyond, y) if upright else (x, beyond))
         return texts, edge, label
+
+
+def write(renderer: RendererBase, figure: Figure | SubFigure, texts: Iterable[Placed], size: float, color: str) -> None:
+    """Text line by line; SVG asks the text object for its anchor, so that it stands right in any font."""
+    font = FontProperties(size=size)
+    anchor: Any = Text(fontproperties=font)
+    anchor.set_figure(figure)
+    context = renderer.new_gc()
+    context.set_foreground(color)
+    for one in texts:
+        anchor.set_horizontalalignment(one.ha)
+        anchor.set_position((one.x, one.y))
+        for line, right, up in one.words.lines:
+            x, y = one.x + right * one.points, one.y + up * one.points
+            y = figure.bbox.height - y if renderer.flipy() else y
+            renderer.draw_text(context, x, y, line, font, 0, ismath=False, mtext=anchor)
+    context.restore()
 
 
 class Recorder(RendererBase):
@@ -229,16 +284,36 @@ class Recorder(RendererBase):
         """Upwards is positive."""
         return False
 
+    def get_text_width_height_descent(self, s: str, prop: FontProperties, ismath: Any) -> tuple[float, float, float]:
+        """In pixels, as matplotlib's layout has it."""
+        return measured(s, prop, ismath, self.dpi)
+
     def draw_text(self, gc: Any, x: float, y: float, s: str, *args: Any, **options: Any) -> None:
         """One line."""
         self.lines.append((s, x, y))
+
+
+# Most lines stand in several figures, and matplotlib measures anew for each.
+@lru_cache(maxsize=8192)
+def measured(line: str, font: FontProperties, math: Any, dpi: float) -> tuple[float, float, float]:
+    """Width, height and descent of a line."""
+    return RendererBase.get_text_width_height_descent(Recorder(dpi), line, font, math)
+
+
+# The same in points, as SVG has it.
+extent = lru_cache(maxsize=8192)(TextToPath().get_text_width_height_descent)
 
 
 @lru_cache(maxsize=4096)
 def laid_out(text: str, size: float, ha: str, va: str) -> Words:
     """A text as matplotlib lays it out; the same one stands in many figures, and twice in each."""
     recorder, written = Recorder(), Text(0, 0, text, fontsize=size, ha=ha, va=va)
-    written.set_figure(Figure(dpi=72))
+    written.set_figure(_sheet())
     written.draw(recorder)
     box = written.get_window_extent(recorder)
     return Words(tuple(recorder.lines), box.x0, box.y0, box.x1, box.y1)
+
+
+@cache
+def _sheet() -> Figure:
+    return Figure(dpi=72)

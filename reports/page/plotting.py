@@ -6,14 +6,16 @@ import io
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.backends.backend_svg import RendererSVG
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import FuncFormatter
 
 from impls.pictures.plot import style
@@ -21,10 +23,12 @@ from messages import tell
 from reports.page import font
 from reports.page.arrangement import arrange
 from reports.page.data import Data
-from reports.page.frame import Frame
+from reports.page.frame import Frame, Graph, extent
+from reports.page.key import Key
 from reports.text import Floats, number, time_unit
 
 INK, MUTED, GRID, BAND, PAPER = "#1b1f24", "#5c6670", "#d5dae0", "#e8edf2", "#fffffe"
+LONG = re.compile(r"\d+\.\d{3,}")
 ROOT_STYLE = "stroke-linejoin:round;stroke-linecap:butt"
 
 
@@ -126,7 +130,8 @@ def sheet(narrow: bool, height: float, rows: int = 1, **options: Any) -> tuple[F
         options: more of `Figure.subplots`.
     """
     figure = Figure(figsize=(3.9 if narrow else 8.6, height))
-    axes = [axis for line in figure.subplots(rows, 1, squeeze=False, **options) for axis in line]
+    graphs = figure.subplots(rows, 1, squeeze=False, subplot_kw={"axes_class": Graph}, **options)
+    axes = [axis for line in graphs for axis in line]
     for axis in axes:
         Frame(axis)
     return figure, axes
@@ -140,18 +145,10 @@ def labelled(axis: Axes) -> tuple[list[Artist], list[str]]:
 
 
 def legend_above(figure: Figure, axis: Axes, columns: int) -> None:
-    """One legend for the whole figure, above it, where it can cover nothing."""
+    """One key for the whole figure, above it."""
     handles, labels = labelled(axis)
     if handles:
-        figure.legend(
-            handles,
-            labels,
-            loc="outside upper left",  # English
-            ncols=columns,
-            handlelength=2.2,
-            columnspacing=1.4,
-            borderaxespad=0.2,
-        )
+        figure.add_artist(Key(handles, labels, columns))
 
 
 def seconds_axis(axis: Axes, values_ns: Floats, name: str, which: str = "y") -> None:
@@ -175,6 +172,14 @@ def envelope(x: Floats, y: Floats, most: int = 800) -> tuple[Floats, Floats]:
     return x[keep], y[keep]
 
 
+class Pen(RendererSVG):
+    """Writes SVG; what a text covers is known from the layout."""
+
+    def get_text_width_height_descent(self, s: str, prop: FontProperties, ismath: Any) -> tuple[float, float, float]:
+        """As it was measured once."""
+        return extent(s, prop, ismath)
+
+
 def svg(figure: Figure, prefix: str, data: Data | None = None) -> str:
     """The figure as one SVG element that can stand inside a page: `prefix` makes its ids unique there.
 
@@ -184,10 +189,13 @@ def svg(figure: Figure, prefix: str, data: Data | None = None) -> str:
         data: what whoever points at the figure is told.
     """
     buffer = io.StringIO()
-    canvas: Any = FigureCanvasSVG(figure)
     figure.set_dpi(72)
     arrange(figure)
-    canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    # Matplotlib's is untyped.
+    made: Any = Pen
+    pen = made(*figure.bbox.size, buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.draw(pen)
+    pen.finalize()
     text = tidied(buffer.getvalue(), prefix)
     return text.removesuffix("</svg>") + data.targets(figure) + "</svg>" if data else text
 
@@ -204,8 +212,7 @@ def tidied(text: str, prefix: str) -> str:
     text = re.sub(r" id=\"([^\"]*)\"", lambda m: f' id="{names[m[1]]}"' if m[1] in names else "", text)
     text = re.sub(r"(url\(#|href=\"#)([^)\"]+)", lambda m: m[1] + names[m[2]], text)
     # Only inside tags: what is written in the figure keeps its digits.
-    text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\d+\.\d{3,}", _short, tag[0]), text)
-    text = re.sub(r"(font: (?:[\w.]+ )*?[\d.]+px) [^;\"]*", lambda m: f"{m[1]} {font.LATIN}", text)
+    text = re.sub(r"<[^>]+>", lambda tag: LONG.sub(_short, tag[0]), text)
     for color, variable in VARIABLES.items():
         text = text.replace(color, variable)
     text = font.dressed(re.sub(r"<defs>\s*</defs>", "", text))
@@ -222,7 +229,13 @@ def tidied(text: str, prefix: str) -> str:
 
 
 def _short(match: re.Match[str]) -> str:
-    return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
+    return _rounded(match[0])
+
+
+# Steps have every place twice, and panels on one axis all of theirs.
+@lru_cache(maxsize=2**14)
+def _rounded(text: str) -> str:
+    return f"{float(text):.2f}".rstrip("0").rstrip(".")
 
 
 def alone(text: str) -> str:

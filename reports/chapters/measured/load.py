@@ -16,6 +16,7 @@ from reports.chapters.measured import telemetry
 from reports.page.blocks import Block, Section, Table, present
 from reports.page.data import Data
 from reports.page.figures import FigureMaker
+from reports.page.key import Key
 from reports.page.plotting import GRID, INK, MUTED, PAPER, SERIES, Drawn, envelope, sheet
 from reports.text import Floats, commas, duration, number, semicolons, sentences, tag, tick
 from reports.view.clock import of_one_boot
@@ -192,10 +193,9 @@ def draw_timeline(view: RunView, narrow: bool, start_ns: int, end_ns: int, close
     ]
     if close and any(arm.of(Epoch) for arm in view.arms):
         handles.append(Patch(facecolor=INK, label=tell("wait for a batch")))
-    figure.legend(
-        handles=handles, loc="outside upper left", ncols=2 if narrow else 6, handlelength=1.6,  # English
-        columnspacing=1.2,
-    )  # fmt: skip
+    if handles:
+        labels = [str(one.get_label()) for one in handles]
+        figure.add_artist(Key(handles, labels, 2 if narrow else 6, length=1.6, gap=1.2))
     return figure, data
 
 

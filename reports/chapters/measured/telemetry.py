@@ -12,7 +12,7 @@ from reports.chapters.evidence.machine import plain
 from reports.page.blocks import Section, Table, table_of
 from reports.page.data import Data
 from reports.page.figures import FigureMaker
-from reports.page.plotting import MUTED, SERIES, Drawn, envelope, sheet
+from reports.page.plotting import MUTED, SERIES, Drawn, envelope, legend_above, sheet
 from reports.text import DASH, Floats, Value, commas, duration, missing, number, semicolons, sentences, size, tag
 from reports.view.clock import of_one_boot
 from reports.view.run import RunView
@@ -94,8 +94,7 @@ def memory(view: RunView, narrow: bool) -> Drawn | str:
     axis.set_ylim(bottom=0)
     axis.set_xlabel(since)
     axis.set_ylabel("GiB")
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=1 if narrow else 3)  # English
+    legend_above(figure, axis, 1 if narrow else 3)
     return Drawn(
         figure,
         tell("Memory: {lines}.", lines=semicolons(messages)),

@@ -8,6 +8,7 @@ from matplotlib.patches import Patch
 from harness.record.events import Epoch
 from messages import count, tell, words
 from reports.page.data import Data
+from reports.page.key import Key
 from reports.page.plotting import INK, MUTED, PAPER, SERIES, Drawn, legend_above, sheet
 from reports.suites.training.tables import LOADERS, data_path
 from reports.text import commas, duration, number, semicolons, signed_percent, tick, time_unit
@@ -123,14 +124,8 @@ def epoch_times(view: RunView, narrow: bool) -> Drawn | str:
     axis.set_xlim(0, most / factor * (1.22 if narrow else 1.1))
     axis.grid(axis="y", visible=False)
     axis.set_xlabel(tell("time from the last step of the epoch before, {unit}", unit=unit))
-    figure.legend(
-        handles=[
-            Patch(facecolor=PAPER, edgecolor=MUTED, hatch="xxxxx", label=tell("gap before the epoch")),
-            Patch(facecolor=MUTED, label=tell("epoch")),
-        ],
-        loc="outside upper left",  # English
-        ncols=2,
-    )
+    kinds = [Patch(facecolor=PAPER, edgecolor=MUTED, hatch="xxxxx"), Patch(facecolor=MUTED)]
+    figure.add_artist(Key(kinds, [tell("gap before the epoch"), tell("epoch")], 2))
     images = sorted({epoch.images for _, epoch in rows})
     return Drawn(
         figure,
