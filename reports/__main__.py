@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def compared(options: argparse.Namespace, argv: Sequence[str]) -> int:
 
     comparison = compare.compare(options.runs, options.control, options.allow_env_change)
     # Drawing needs matplotlib, which a refusal must not wait for.
-    plot.imported()
+    plot.imported(manual=False)
     from reports.compare import write as files
 
     page = files.write(comparison, options.out, ["python", "-m", "reports", *argv], options.png)
@@ -144,9 +145,11 @@ def built(folder: Path, png: bool = False, both: bool = False) -> None:
     # What was measured is told even where the pages cannot be written.
     print("".join(f"{line}\n" for line in terminal.lines(run)), end="", flush=True)
     # Drawing needs matplotlib, which a run that cannot be read must not wait for.
-    plot.imported()
+    plot.imported(manual=False)
     from reports import report
 
+    # What was read and imported stays; the collector need not go through it again and again.
+    gc.freeze()
     print(report.write(run, png, both))
 
 
@@ -162,7 +165,7 @@ def alike(options: argparse.Namespace, argv: Sequence[str]) -> int:
     if not 0 < options.margin < 1000:
         raise UsageError(tell("--margin: per cent above 0, got {value}", value=options.margin))
     found = aligned(first, second, options.margin / 100, options.column, options.pattern)
-    plot.imported()
+    plot.imported(manual=False)
     from reports.curves.page import report
     from reports.page import write
 

@@ -55,7 +55,7 @@ def pack(run: RecordedRun, out: Path | None = None, both: bool = False) -> Path:
     try:
         place.mkdir(parents=True, exist_ok=True)
         # Drawing needs matplotlib, which a refusal must not wait for.
-        plot.imported()
+        plot.imported(manual=False)
         for one in LANGUAGES if both else (language(),):
             suffix = CHINESE if both and one == "zh" else ""
             with speaking(one):

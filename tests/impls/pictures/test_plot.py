@@ -62,3 +62,22 @@ def test_the_environment_is_as_it_was(monkeypatch):
     monkeypatch.delenv("MATPLOTLIBRC", raising=False)
     assert imported() is mpl
     assert os.environ["MPLBACKEND"] == "agg" and "MATPLOTLIBRC" not in os.environ
+
+
+MANUAL = """
+import sys
+from impls.pictures.plot import imported
+imported(manual=sys.argv[1] == "with")
+from matplotlib.lines import Line2D
+line = Line2D([0, 1], [0, 1])
+line.set(linewidth=3, ls="--")
+assert line.get_linewidth() == 3 and line.get_linestyle() == "--"
+print("markeredgewidth" in (Line2D.set.__doc__ or ""))
+"""
+
+
+@pytest.mark.parametrize("wanted", ["with", "without"])
+def test_manuals_of_what_is_drawn_with_are_written_only_where_they_are_wanted(wanted):
+    done = subprocess.run([sys.executable, "-c", MANUAL, wanted], check=False, cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120)
+    assert (done.stderr, done.stdout.strip()) == ("", str(wanted == "with"))
