@@ -41,6 +41,13 @@ class StorageError(Exception):
         self.reason = reason
 
 
+class DeviceError(RuntimeError):
+    """A device, or a compiler for it, gave up on the way; what was finished before is kept. Exit code 1.
+
+    The message is what it said itself, and what to do.
+    """
+
+
 _ROOM = marked("make room on the disk")
 _OLDER = marked("give Jittor an older g++ by cc_path (Debian: apt install g++-14, then cc_path=/usr/bin/g++-14)")
 _TOOLS = marked("install the C++ compiler (Debian: apt install g++), or name another by cc_path")
@@ -103,3 +110,15 @@ def cause(lines: Iterable[str]) -> Cause | None:
                 return Cause(line if len(line) <= _LONGEST else near, advice)
     return None
 
+
+def gave_up(error: Exception, after: str = "") -> DeviceError | None:
+    """What a framework raised because its device or compiler gave up, in one line; None where the fault is another.
+
+    Args:
+        error: as it was raised.
+        after: ends the line.
+    """
+    if isinstance(error, DeviceError):
+        return error
+    why = cause(str(error).splitlines()) if isinstance(error, RuntimeError) else None
+    return None if why is None else DeviceError(f"{why}{after}")

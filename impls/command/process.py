@@ -13,7 +13,7 @@ from types import FrameType
 
 import messages
 from impls.command import streams
-from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, StorageError, UsageError
+from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, StorageError, UsageError, gave_up
 from messages import tell
 
 # The disk, not the program, is at fault.
@@ -49,8 +49,11 @@ def _status(prog: str, work: Callable[[list[str]], int | None], words: list[str]
         return work(words) or EXIT_OK
     except UsageError as error:
         return _fault(prog, error, EXIT_USAGE)
-    except StorageError as error:
-        return _fault(prog, error, EXIT_FAILED)
+    except (StorageError, RuntimeError) as error:
+        known = error if isinstance(error, StorageError) else gave_up(error)
+        if known is None:
+            raise
+        return _fault(prog, known, EXIT_FAILED)
     except OSError as error:
         return _os_fault(prog, error)
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ import platform
 import shlex
 import signal
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -20,11 +21,11 @@ import numpy as np
 
 from impls.backend import Backend, BackendInfo, Group
 from impls.command.process import said
-from impls.errors import EXIT_FAILED, EXIT_USAGE, UnavailableError, UsageError
+from impls.errors import EXIT_FAILED, EXIT_USAGE, UnavailableError, UsageError, gave_up
 from impls.ranks import Ranks, command, own_ranks
 from impls.registry import Arm
 from impls.store.source import source_sha256
-from messages import marked, plural, tell
+from messages import marked, plural, shown, tell
 
 Result = TypeVar("Result")
 # So long a rank waits for the first one to say what is wrong with all of them, before it says what is wrong with it.
@@ -64,9 +65,13 @@ def run(work: Callable[[list[str], Ranks], int | None], words: list[str]) -> int
         except KeyboardInterrupt:
             raise SystemExit(EXIT_USAGE) from error
         raise type(error)(f"{_where(ranks.rank, socket.gethostname())}: {error}") from error
-    except Exception:
+    except Exception as error:
         # Not raised: what MPI does at the end of a process waits for ranks that may wait for this one.
-        traceback.print_exc()
+        known = gave_up(error)
+        if known is None:
+            traceback.print_exc()
+        else:
+            print(f"{_where(ranks.rank, socket.gethostname())}: {shown(str(known))}", file=sys.stderr)
         return EXIT_FAILED
 
 

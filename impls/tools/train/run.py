@@ -6,6 +6,7 @@ import hashlib
 import shlex
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -16,7 +17,7 @@ from impls.backend import Arrays, Backend, Images, Sampler, Trainer
 from impls.command import process
 from impls.data import datasets
 from impls.data.datasets import Dataset
-from impls.errors import EXIT_INTERRUPTED, DataError, UsageError
+from impls.errors import EXIT_INTERRUPTED, DataError, DeviceError, UsageError, gave_up
 from impls.ranks import Ranks
 from impls.recipe.config import ExperimentConfig, merged
 from impls.recipe.validation import held_out
@@ -169,20 +170,30 @@ def train(options: TrainOptions, config: ExperimentConfig, arm: Arm, backend: Ba
     try:
         complete = training.run()
         failed = False
-    except UsageError as error:
+    except (UsageError, RuntimeError) as error:
         again = tell("; the last checkpoint has {steps} steps; to go on: {command}", steps=outputs.latest,
                      command=go_on) if outputs.latest else ""
-        raise type(error)(f"{error}{again}") from error
+        raise _with_way_out(error, again) from error
     finally:
         stop.training = False
         outputs.close(failed)
-        trainer.close()
+        # What a device that has gone held cannot be released: the first fault is the one to tell.
+        with suppress(*(RuntimeError,) if failed else ()):
+            trainer.close()
         folder.close()
     if not complete:
         again = tell("; to go on: {command}", command=go_on) if outputs.latest else ""
         say(tell("{program}: interrupted after step {step}", program=PROG, step=training.step) + again)
         raise SystemExit(EXIT_INTERRUPTED)
     print(folder.checkpoint(training.step))
+
+
+def _with_way_out(error: UsageError | RuntimeError, again: str) -> UsageError | DeviceError:
+    """A fault with how to go on; one of ours is raised as it is."""
+    known = type(error)(f"{error}{again}") if isinstance(error, UsageError) else gave_up(error, again)
+    if known is None:
+        raise error
+    return known
 
 
 def follow(trainer: Trainer, config: ExperimentConfig, plan: Plan, stop: Stop, step: int, together: Team) -> None:

@@ -51,6 +51,9 @@ def fails(error):
 
 @pytest.mark.parametrize(("work", "code", "line"), [
     (lambda _: None, 0, ""), (fails(UsageError("bad\n  input")), 2, "prog: error: bad input\n"),
+    (fails(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")), 1,
+     "prog: error: CUDA out of memory. Tried to allocate 2.00 GiB: choose a smaller batch, or end what else holds the "
+     "memory\n"),
     (fails(KeyboardInterrupt()), 130, "\nprog: interrupted\n"), (fails(SystemExit(0)), 0, ""),
     (lambda _: signal.raise_signal(signal.SIGTERM), 130, "\nprog: interrupted\n"),
     (lambda _: signal.raise_signal(signal.SIGINT), 130, "\nprog: interrupted\n")])
@@ -67,9 +70,10 @@ def test_in_the_background_of_a_script_ctrl_c_stays_ignored(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_our_own_bugs_keep_their_traceback():
-    with pytest.raises(ZeroDivisionError):
-        process.run("prog", fails(ZeroDivisionError()), [])
+@pytest.mark.parametrize("bug", [ZeroDivisionError(), RuntimeError("dictionary changed size during iteration")])
+def test_our_own_bugs_keep_their_traceback(bug):
+    with pytest.raises(type(bug)):
+        process.run("prog", fails(bug), [])
 
 
 class Opened:

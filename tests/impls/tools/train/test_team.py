@@ -10,7 +10,7 @@ import pytest
 from thread_ranks import every_rank
 
 from impls import ranks as places
-from impls.errors import EXIT_USAGE, UnavailableError, UsageError
+from impls.errors import EXIT_FAILED, EXIT_USAGE, UnavailableError, UsageError
 from impls.ranks import ALONE, Ranks
 from impls.registry import parse_arm
 from impls.tools import team
@@ -176,6 +176,19 @@ def test_before_ranks_have_met_the_first_one_speaks_and_ends_the_others(monkeypa
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with pytest.raises(UsageError, match="^rank 1 on .*: no such file$"):
         team.run(refuse, [])
+
+
+@pytest.mark.parametrize(("error", "line"), [
+    (RuntimeError("CUDA error: unspecified launch failure\nSee"), "CUDA error: unspecified launch failure: the driver"),
+    (RuntimeError("our own bug"), "Traceback")])
+def test_what_fails_a_rank_is_said_and_ends_it(monkeypatch, capsys, error, line):
+    def work(words, ranks):
+        raise error
+
+    monkeypatch.setattr(team, "own_ranks", lambda: started("torchrun", rank=1))
+    assert team.run(work, []) == EXIT_FAILED
+    told = capsys.readouterr().err
+    assert line in told and (line == "Traceback" or (told.startswith("rank 1 on ") and told.count("\n") == 1))
 
 
 def test_one_process_is_left_alone(monkeypatch):

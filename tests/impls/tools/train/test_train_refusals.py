@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scripted_trainer
 from short_training import DEFAULT, SHORT, files, last
 
 from impls.store import checkpoint
@@ -55,6 +56,38 @@ def test_a_loss_that_is_no_number_ends_the_training(trained, scripted, monkeypat
     done = trained(*SHORT)
     assert done.code == 2 and done.steps == [9]
     assert "the loss is nan at step 12" in done.errors[-1] and "go on" in done.errors[-1]
+
+
+@pytest.mark.parametrize(("said", "line"), [
+    ("CUDA error: unspecified launch failure\nSearch for `cudaErrorLaunchFailure' in the manual",
+     "CUDA error: unspecified launch failure: the driver lost the GPU or a kernel crashed: see dmesg for Xid"),
+    ("CUDA out of memory. Tried to allocate 20.00 MiB", "choose a smaller batch, or end what else holds the memory"),
+    ("Run cmd failed: nvcc a.cc\n/usr/bin/ld: final link failed: No space left on device", "make room on the disk")])
+def test_a_device_that_gives_up_is_one_line_and_loses_nothing(trained, scripted, monkeypatch, said, line):
+    def gone(trainer):
+        if trainer.steps == 12:
+            raise RuntimeError(said)
+
+    def stuck(trainer):
+        raise RuntimeError("CUDA error: nothing can be released")
+
+    monkeypatch.setattr(scripted, "on_step", gone)
+    monkeypatch.setattr(scripted_trainer.ScriptedTrainer, "close", stuck)
+    done = trained(*SHORT)
+    assert done.code == 1 and done.steps == [9]
+    assert done.errors[-1].startswith("python -m impls.train: error: ") and line in done.errors[-1]
+    assert done.errors[-1].endswith(
+        f"; the last checkpoint has 9 steps; to go on: python -m impls.train --model_path {done.folder}")
+    assert not any("Traceback" in line for line in done.errors)
+
+
+def test_a_fault_of_ours_keeps_its_traceback(trained, scripted, monkeypatch):
+    def wrong(trainer):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(scripted, "on_step", wrong)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        trained(*SHORT)
 
 
 def test_a_disk_that_will_be_full_is_said_beforehand(trained, monkeypatch):
