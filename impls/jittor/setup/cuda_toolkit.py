@@ -12,6 +12,8 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -30,6 +32,8 @@ INSTALL = "pip install 'ddpm-bench[cuda]'"  # English
 # Raised when what is written below changes: a folder of an older format is built anew, and kernels are compiled anew.
 FORMAT = 2
 MANIFEST = "manifest.json"
+# Names the C++ compiler that the folder's compiler was last tried with.
+HOST = "host-compiler"
 # An empty file takes a second or two; a loaded machine many times that.
 TRIAL_S = 300
 
@@ -172,6 +176,8 @@ def ready(own: str | None = None) -> Path:
     try:
         if _manifest(place) != found.manifest():
             _build(place, found)
+        elif not _tried(place):
+            _check_compiler(place)
     except OSError as error:
         raise UnavailableError(tell("Jittor on CUDA: {place} cannot be written ({reason}): make room, or set "
                                     "XDG_CACHE_HOME to a writable folder", place=place,
@@ -323,26 +329,48 @@ def _fill(scratch: Path, found: Parts) -> None:
     wrapper.chmod(0o755)
 
 
-def _check_compiler(scratch: Path) -> None:
+def _host() -> str:
+    """The C++ compiler that Jittor compiles with."""
+    return os.environ.get("cc_path") or "g++"  # noqa: SIM112 - Jittor's name
+
+
+def _host_told() -> str:
+    """Which one it is: another one may be too new, under the same name as well."""
+    with suppress(OSError, subprocess.SubprocessError):
+        told = subprocess.run([_host(), "--version"], capture_output=True, text=True, errors="replace", check=False,
+                              timeout=60)
+        return f"{_host()}: {told.stdout}"
+    return _host()
+
+
+def _tried(place: Path) -> bool:
+    """Whether the compiler of a folder was tried with the C++ compiler that is there now."""
+    with suppress(OSError):
+        return (place / HOST).read_text(encoding="utf-8") == _host_told()
+    return False
+
+
+def _check_compiler(place: Path) -> None:
     """Refuse a compiler that compiles nothing, as Jittor would find out minutes later: g++ may be missing or too new.
 
     Raises:
         UnavailableError: it does not; with its own words.
     """
-    host = os.environ.get("cc_path") or "g++"  # noqa: SIM112 - Jittor's name
-    command = [str(scratch / "bin" / "nvcc"), f"-I{scratch / 'include'}", "-ccbin", host, "-x", "cu", "-c", os.devnull,
-               "-o", str(scratch / "empty.o")]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=TRIAL_S)
-    except subprocess.TimeoutExpired as error:
-        raise UnavailableError(tell("Jittor on CUDA: the compiler compiles nothing within {seconds} s: see whether "
-                                    "the machine is overloaded", seconds=TRIAL_S)) from error
-    (scratch / "empty.o").unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="nvcc-") as folder:
+        command = [str(place / "bin" / "nvcc"), f"-I{place / 'include'}", "-ccbin", _host(), "-x", "cu", "-c",
+                   os.devnull, "-o", str(Path(folder) / "empty.o")]
+        try:
+            told = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False,
+                                  timeout=TRIAL_S)
+        except subprocess.TimeoutExpired as error:
+            raise UnavailableError(tell("Jittor on CUDA: the compiler compiles nothing within {seconds} s: see whether "
+                                        "the machine is overloaded", seconds=TRIAL_S)) from error
     if told.returncode != 0:
         lines = [*told.stderr.splitlines(), *told.stdout.splitlines()]
         why = cause(lines) or next((line for line in lines if "error" in line),
                                    tell("exit status {status}", status=told.returncode))
         raise UnavailableError(tell("Jittor on CUDA: the compiler does not work: {why}", why=why))
+    (place / HOST).write_text(_host_told(), encoding="utf-8")
 
 
 def _link_tree(source: Path, target: Path, skip: tuple[str, ...] = ()) -> None:

@@ -211,6 +211,32 @@ def test_a_compiler_that_compiles_nothing_is_refused_before_the_folder_is_there(
     assert "\n" not in str(refused.value) and not cuda_toolkit.folder().exists()
 
 
+def test_another_host_compiler_is_tried_before_jittor_compiles_anything_with_it(wheels, monkeypatch, tmp_path):
+    tried = tmp_path / "tried"
+    nvcc = wheels.site / "nvidia" / "cu13" / "bin" / "nvcc"
+    nvcc.write_text(nvcc.read_text().replace("*) for", f'*-ccbin*) echo "$*" >> {tried}; grep -q 16 "$CC" || exit 0; '
+                                             "echo 'x.h:1:2: error: unsupported GNU version!' >&2; exit 1 ;;\n*) for")
+                    .replace("case $1", 'case "$*"').replace("--version)", "*--version*)").replace("--dryrun)",
+                                                                                                   "*--dryrun*)"))
+    host = tmp_path / "g++"
+    host.write_text("#!/bin/sh\necho g++ 14.2\n")
+    host.chmod(0o755)
+    monkeypatch.setenv("cc_path", str(host))
+    monkeypatch.setenv("CC", str(host))
+    requirements.nvcc()
+    place = cuda_toolkit.folder().resolve()
+    requirements.nvcc()
+    assert len(tried.read_text().splitlines()) == 1, "what was tried is not tried at every start"
+    # As an upgrade of the system does.
+    host.write_text("#!/bin/sh\necho g++ 16.1\n")
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="unsupported GNU version!: give Jittor an older g"):
+            requirements.nvcc()
+    host.write_text("#!/bin/sh\necho g++ 14.2\n")
+    requirements.nvcc()
+    assert cuda_toolkit.folder().resolve() == place and len(tried.read_text().splitlines()) == 3
+
+
 def test_a_compiler_that_does_not_end_is_one_line(wheels, monkeypatch):
     monkeypatch.setattr(cuda_toolkit, "TRIAL_S", 0)
     with pytest.raises(UnavailableError, match="the compiler compiles nothing within 0 s") as refused:
