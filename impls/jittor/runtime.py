@@ -178,8 +178,8 @@ def _prewarm(device: Device, echo: Callable[[str], None], log: Path) -> None:
         output = _import_in_child(device, echo, log)
         if READY in output:
             return
-        # The child's own refusal is final and already one clear line.
-        refusal = re.search(r"^UnavailableError: (.*)$", output, re.MULTILINE)
+        # The child's own refusal is final and already one clear line; so is what it says of a full disk.
+        refusal = re.search(rf"^(?:UnavailableError|{re.escape(PROG)}: error): (.*)$", output, re.MULTILINE)
         if refusal:
             raise UnavailableError(refusal[1])
         why = cause(output.splitlines())
@@ -205,9 +205,12 @@ def compiling(log: str) -> str | None:
     found = re.match(r"Compiling Operators\((\d+)/(\d+)\) used: *\S+ eta: *([\d.e+]+)s", lines[-1]) if lines else None
     if found is None or found[1] == found[2]:
         return None
-    left_s = float(found[3])
-    left = f"{left_s / 60:.0f} min" if left_s >= 90 else f"{left_s:.0f} s"  # English
-    return tell("{done} of {all} kernels compiled, about {left} left", done=found[1], all=found[2], left=left)
+    return tell("{done} of {all} kernels compiled, about {left} left", done=found[1], all=found[2],
+                left=_duration(float(found[3])))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"  # English
 
 
 def _name_interpreter_by_version() -> None:
@@ -257,9 +260,12 @@ def _import_in_child(device: Device, echo: Callable[[str], None], log: Path) -> 
 
 
 def _progress(log: Path) -> str:
-    """The compiler's newest "(i/n)" as " (i of n files)"; empty when it has not told yet."""
-    found = re.findall(r"\((\d+)/(\d+)\)", log.read_text(errors="replace"))
-    return tell(" ({done} of {all} files)", done=found[-1][0], all=found[-1][1]) if found else ""
+    """The compiler's newest "(i/n) used: ... eta: ..."; empty when it has not told yet."""
+    found = re.findall(r"\((\d+)/(\d+)\) used: *\S+ eta: *([\d.]+)s", log.read_text(errors="replace"))
+    if not found:
+        return ""
+    done, all_, left = found[-1]
+    return tell(" ({done} of {all} files, about {left} left)", done=done, all=all_, left=_duration(float(left)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -287,9 +287,14 @@ def test_prewarm_leaves_no_log_and_shows_its_end_on_failure(monkeypatch, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_prewarm_passes_a_refusal_on_at_once(monkeypatch):
-    tries = children(monkeypatch, "noise\nUnavailableError: no GPU is visible\n")
-    with pytest.raises(UnavailableError, match=r"^no GPU is visible$"):
+@pytest.mark.parametrize(("output", "line"), [
+    ("noise\nUnavailableError: no GPU is visible\n", "no GPU is visible"),
+    # A full disk, met by Python and not by a compiler.
+    ("noise\npython -m impls.jittor.runtime: error: /x: No space left on device: make room on the disk\n",
+     "/x: No space left on device: make room on the disk")])
+def test_prewarm_passes_a_refusal_on_at_once(monkeypatch, output, line):
+    tries = children(monkeypatch, output)
+    with pytest.raises(UnavailableError, match=f"^{line}$"):
         runtime.prewarm("cpu", lambda text: None)
     assert len(tries) == 1
 
@@ -306,8 +311,11 @@ def test_command_line_reports_a_user_fault_in_one_line(tmp_path):
 
 def test_progress_is_the_newest_count(tmp_path):
     log = tmp_path / "log"
-    log.write_text("Compiling jittor_core(9/150) used\rCompiling jittor_core(10/150) used\r")
-    assert runtime._progress(log) == " (10 of 150 files)"
+    log.write_text("Compiling jittor_core(9/150) used: 2.113s eta: 33.107s\r"
+                   "Compiling jittor_core(10/150) used: 9.500s eta: 133.000s\r")
+    assert runtime._progress(log) == " (10 of 150 files, about 2 min left)"
+    log.write_text("Compiling jittor_core(96/151) used: 40.000s eta: 22.917s\r")
+    assert runtime._progress(log) == " (96 of 151 files, about 23 s left)"
     log.write_text("")
     assert runtime._progress(log) == ""
 
