@@ -1,6 +1,8 @@
 // A CUDA driver and runtime without a GPU: memory is the host's, kernels are accepted, counted and not run. Loaded
 // before everything else (LD_PRELOAD) under the name libcuda.so.1, it stands before the real libraries, which stay
 // loaded: what is not defined here is theirs, cuDNN's descriptors among it. It proves what is compiled and called, never numbers.
+// Variables tell it what to be: STAND_IN_CAPABILITY=70, STAND_IN_DRIVER=12080, STAND_IN_FULL=1 (others hold its memory),
+// STAND_IN_GONE_AFTER=n (it vanishes behind so many launches).
 #include <dlfcn.h>
 
 #include <atomic>
@@ -13,7 +15,7 @@
 #include <string>
 
 namespace {
-enum { OK = 0, INVALID_VALUE = 1, NO_MEMORY = 2, INVALID_CONFIGURATION = 9, NOT_SUPPORTED = 801, NO_ENGINE = 3000 };
+enum { OK = 0, INVALID_VALUE = 1, NO_MEMORY = 2, INVALID_CONFIGURATION = 9, LAUNCH_FAILURE = 719, NOT_SUPPORTED = 801, NO_ENGINE = 3000 };
 struct Dim { unsigned x, y, z; };
 // As CUDA 13's cudaDeviceProp begins.
 struct Properties {
@@ -44,9 +46,16 @@ struct Counts {
 Counts& counts() { static Counts* all = new Counts; return *all; }
 void count(const std::string& what) { std::lock_guard<std::mutex> hold(counts().lock); counts().calls[what]++; }
 
+// Whether it is still there: else whatever is asked of it fails as the driver has it.
+int there() {
+  static const int last = setting("STAND_IN_GONE_AFTER", -1);
+  return last >= 0 && counts().launches > last ? LAUNCH_FAILURE : OK;
+}
+
 int launch(const void* kernel, Dim grid, Dim block, size_t shared) {
   std::lock_guard<std::mutex> hold(counts().lock);
   counts().launches++;
+  if (there() != OK) return LAUNCH_FAILURE;
   counts().launched.insert(kernel);
   const bool fits = grid.x && grid.y && grid.z && grid.x < 1u << 31 && grid.y < 65536 && grid.z < 65536 && block.x &&
                     block.y && block.z && block.z <= 64 && size_t(block.x) * block.y * block.z <= 1024 && shared <= 101376;
@@ -60,6 +69,11 @@ int host(void** memory, size_t bytes) {
   if (posix_memalign(memory, 512, bytes ? bytes : 1)) return NO_MEMORY;
   memset(*memory, 0, bytes);
   return OK;
+}
+
+int on_device(void** memory, size_t bytes) {
+  static const bool full = setting("STAND_IN_FULL", 0);
+  return full ? NO_MEMORY : there() != OK ? LAUNCH_FAILURE : host(memory, bytes);
 }
 
 // What the real library says of a descriptor that is about to be used.
@@ -111,18 +125,18 @@ void* dlsym(void* library, const char* name) {
 }
 
 // Memory.
-int cudaMalloc(void** memory, size_t bytes) { return host(memory, bytes); }
+int cudaMalloc(void** memory, size_t bytes) { return on_device(memory, bytes); }
 int cudaMallocHost(void** memory, size_t bytes) { return host(memory, bytes); }
 int cudaHostAlloc(void** memory, size_t bytes, unsigned) { return host(memory, bytes); }
-int cudaMallocManaged(void** memory, size_t bytes, unsigned) { return host(memory, bytes); }
-int cudaMallocAsync(void** memory, size_t bytes, void*) { return host(memory, bytes); }
+int cudaMallocManaged(void** memory, size_t bytes, unsigned) { return on_device(memory, bytes); }
+int cudaMallocAsync(void** memory, size_t bytes, void*) { return on_device(memory, bytes); }
 int cudaFree(void* memory) { free(memory); return OK; }
 int cudaFreeAsync(void* memory, void*) { free(memory); return OK; }
 int cudaFreeHost(void* memory) { free(memory); return OK; }
 int cudaHostRegister(void*, size_t, unsigned) { return OK; }
 int cudaHostUnregister(void*) { return OK; }
-int cudaMemcpy(void* to, const void* from, size_t bytes, int) { memmove(to, from, bytes); return OK; }
-int cudaMemcpyAsync(void* to, const void* from, size_t bytes, int, void*) { memmove(to, from, bytes); return OK; }
+int cudaMemcpy(void* to, const void* from, size_t bytes, int) { memmove(to, from, bytes); return there(); }
+int cudaMemcpyAsync(void* to, const void* from, size_t bytes, int, void*) { memmove(to, from, bytes); return there(); }
 int cudaMemcpyToSymbol(const void*, const void*, size_t, size_t, int) { return OK; }
 int cudaMemset(void* memory, int value, size_t bytes) { memset(memory, value, bytes); return OK; }
 int cudaMemsetAsync(void* memory, int value, size_t bytes, void*) { memset(memory, value, bytes); return OK; }
@@ -163,14 +177,18 @@ int cudaDeviceGetAttribute(int* value, int attribute, int) {
 int cudaDeviceGetPCIBusId(char* text, int length, int) { snprintf(text, length, "0000:01:00.0"); return OK; }
 int cudaDeviceGetStreamPriorityRange(int* least, int* most) { *least = 0; *most = -5; return OK; }
 int cudaDeviceCanAccessPeer(int* can, int, int) { *can = 0; return OK; }
-int cudaDeviceSynchronize() { return OK; }
+int cudaDeviceSynchronize() { return there(); }
 int cudaDeviceReset() { return OK; }
 int cudaDriverGetVersion(int* version) { *version = driver(); return OK; }
 int cudaRuntimeGetVersion(int* version) { *version = 13000; return OK; }
-int cudaGetLastError() { return OK; }
-int cudaPeekAtLastError() { return OK; }
-const char* cudaGetErrorString(int) { return "refused by the stand-in"; }
-const char* cudaGetErrorName(int) { return "standIn"; }
+int cudaGetLastError() { return there(); }
+int cudaPeekAtLastError() { return there(); }
+const char* cudaGetErrorString(int error) {
+  return error == NO_MEMORY ? "out of memory" : error == LAUNCH_FAILURE ? "unspecified launch failure" : "refused by the stand-in";
+}
+const char* cudaGetErrorName(int error) {
+  return error == NO_MEMORY ? "cudaErrorMemoryAllocation" : error == LAUNCH_FAILURE ? "cudaErrorLaunchFailure" : "standIn";
+}
 int cudaProfilerStart() { return OK; }
 int cudaProfilerStop() { return OK; }
 
@@ -179,7 +197,7 @@ int cudaStreamCreate(void** stream) { return make(stream); }
 int cudaStreamCreateWithFlags(void** stream, unsigned) { return make(stream); }
 int cudaStreamCreateWithPriority(void** stream, unsigned, int) { return make(stream); }
 int cudaStreamDestroy(void*) { return OK; }
-int cudaStreamSynchronize(void*) { return OK; }
+int cudaStreamSynchronize(void*) { return there(); }
 int cudaStreamQuery(void*) { return OK; }
 int cudaStreamWaitEvent(void*, void*, unsigned) { return OK; }
 int cudaStreamGetPriority(void*, int* priority) { *priority = 0; return OK; }

@@ -32,3 +32,22 @@ def test_a_run_on_the_device_is_refused_or_says_why_it_takes_the_cpu(stand_in, t
         assert done.stderr.splitlines()[-1].startswith("run_bench.py: error: --device cuda: jittor: ")
     else:
         assert done.returncode == 0 and "cpu" in told
+
+
+@pytest.mark.parametrize("device", ["cuda", "auto"])
+@pytest.mark.parametrize(("machine", "words", "advice"), [
+    ({"STAND_IN_FULL": "1"}, "out of memory", "choose a smaller batch, or end what else holds the memory"),
+    ({"STAND_IN_GONE_AFTER": "0"}, "CUDA error: unspecified launch failure",
+     "the driver lost the GPU or a kernel crashed: see dmesg for Xid, then nvidia-smi")])
+def test_a_gpu_that_is_full_or_gone_is_told_by_the_frameworks_own_words_with_what_to_do(
+        stand_in, tmp_path, machine, words, advice, device):
+    done = stand_in.run("run_bench.py", "--arms", "pytorch", "--device", device, "--dry-run",
+                        env=stand_in.environment(HOME=str(tmp_path), **machine))
+    assert "Traceback" not in done.stderr
+    if device == "cuda":
+        told = done.stderr.splitlines()[-1]
+        assert done.returncode == 2 and told.startswith("run_bench.py: error: --device cuda: pytorch: ")
+    else:
+        told, = (line for line in done.stdout.splitlines() if line.startswith("device: "))
+        assert done.returncode == 0 and "device cpu" in done.stdout
+    assert words in told and advice in told
