@@ -4,6 +4,8 @@
 # No CUDA base image: CUDA comes with PyTorch's wheels and those of the extra `cuda`.
 FROM python:3.11-slim-bookworm
 
+# Debian keeps one version of a package in a release: there is nothing to pin.
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends g++ make && rm -rf /var/lib/apt/lists/*
 # What the container gets of the host's driver: libcuda, and NVML for telemetry.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -135,8 +137,41 @@ def test_gpu_check_with_a_driver_sets_up_and_checks(driver: Path, tmp_path: Path
     assert (venv / "told").read_text().splitlines()[-1] == "-m harness.gpucheck"
 
 
+def dockerfile() -> str:
+    return "\n".join(line for line in (ROOT / "Dockerfile").read_text().splitlines()
+                     if line and not line.startswith("#"))
+
+
+def test_every_command_of_the_image_is_one_that_is_there(tmp_path: Path) -> None:
+    lines = dockerfile().splitlines()
+    assert {line.split()[0] for line in lines} == {"FROM", "RUN", "ENV", "WORKDIR", "COPY", "CMD"}
+    commands = [part.split() for line in lines if line.startswith("RUN ") for part in line[4:].split("&&")]
+    commands += [json.loads(line[4:]) for line in lines if line.startswith("CMD ")]
+    assert [words[0] for words in commands] == ["apt-get", "apt-get", "rm", "make", "rm", "make"]
+    said = [make("-n", *words[1:], f"VENV={tmp_path}/venv") for words in commands if words[0] == "make"]
+    assert [done.returncode for done in said] == [0, 0], said[0].stderr + said[1].stderr
+    assert "install --disable-pip-version-check -c constraints.txt -e '.[test,cuda]'" in said[0].stdout
+    assert said[1].stdout.rstrip().endswith("run_bench.py --suite train-speed")
+
+
+def test_the_image_gets_every_file_of_the_project_and_documents_name_its_folder() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("this is no clone")
+    lines, ignored = dockerfile().splitlines(), (ROOT / ".dockerignore").read_text().split()
+    assert "COPY . ." in lines
+    # A pattern without `**/` is one of the context's own root.
+    left_out = [name for name in listed.stdout.splitlines() for pattern in ignored
+                if fnmatch(name.split("/")[0], pattern) or (pattern[:3] == "**/" and pattern[3:] in name.split("/"))]
+    assert left_out == []
+    (folder,) = (line.split()[1] for line in lines if line.startswith("WORKDIR "))
+    for page in ("README.md", "README.zh.md", "docs/gpu.md", "docs/zh/gpu.md", "Dockerfile"):
+        mounted = re.findall(r'-v "\$PWD/([\w-]+):([^"]+)"', (ROOT / page).read_text())
+        assert mounted and all(inside == f"{folder}/{outside}" for outside, inside in mounted), page
+
+
 def test_the_image_has_what_a_machine_needs_and_nothing_of_cuda() -> None:
-    text = "\n".join(line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#"))
+    text = dockerfile()
     base = re.search(r"^FROM python:(3\.\d+)-slim-(\w+)$", text, re.MULTILINE)
     assert base is not None and base[1] in ("3.10", "3.11", "3.12")
     packages = re.search(r"apt-get install -y --no-install-recommends (.+?) &&", text)
