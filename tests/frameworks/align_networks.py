@@ -202,6 +202,43 @@ def copied(training, **changes):
     return made
 
 
+def clean(seed):
+    """A random training, and the same with another arithmetic."""
+    rng = np.random.default_rng(seed)
+    groups = int(rng.choice([1, 2, 4]))
+    training = Training(network(seed, channels=groups * int(rng.integers(1, 4)) * 2, groups=groups,
+                                blocks=int(rng.integers(1, 4))), seed, mean=float(rng.choice([0.0, 0.5, 3.0])),
+                        optimizer=str(rng.choice(["adam", "sgd"])))
+    return training, copied(training, network=otherwise(training.network))
+
+
+def kinked(name, seed=0):
+    """The same two, a number that this norm gives to a ReLU lying on both sides of 0, but on one in all twins."""
+    training = Training(network(seed), seed)
+    other = copied(training, network=otherwise(training.network))
+    norms = [one.network.get_submodule(name) for one in (training, other)]
+    bias = norms[0].bias.detach().clone()
+    made = [given(one, name) for one in (training, other)]
+    for place in np.argsort(-np.abs(made[0] - made[1]), axis=None):
+        at = np.unravel_index(place, made[0].shape)
+        with torch.no_grad():
+            for norm in norms:
+                norm.bias.copy_(bias)
+                norm.bias[at[1]] -= float(made[0][at] + made[1][at]) / 2
+        own, *twins = (given(training, name, twin)[at] > 0 for twin in ("plain", *TWINS))
+        if twins == [own] * len(TWINS) and own != (given(other, name)[at] > 0):
+            return training, other
+    raise AssertionError("both have the same arithmetic")
+
+
+def given(training, name, twin="plain"):
+    """What a module gives in a trace."""
+    groups = {}
+    calls = training.trace(twin, groups.__setitem__, None, 1)
+    number = next(call.number for call in calls if call.name == name)
+    return groups[f"out {number}"]["output 0"]
+
+
 def added(x, dims):
     """A sum as a loop has it that adds one number after another."""
     x = x.movedim(dims, tuple(range(len(dims)))).flatten(0, len(dims) - 1)

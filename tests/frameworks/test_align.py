@@ -5,7 +5,6 @@ More clean networks: `pytest tests/frameworks/test_align.py --framework pytorch 
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 
@@ -154,16 +153,45 @@ def pytest_generate_tests(metafunc):
 
 
 def test_a_clean_network_with_another_arithmetic_raises_no_alarm(tmp_path, framework, clean):
-    from align_networks import Training, copied, held_against, network, otherwise, reference
+    from align_networks import clean as random_pair
+    from align_networks import held_against, reference
 
-    rng = np.random.default_rng(clean)
-    groups = int(rng.choice([1, 2, 4]))
-    training = Training(network(clean, channels=groups * int(rng.integers(1, 4)) * 2, groups=groups,
-                                blocks=int(rng.integers(1, 4))), clean, mean=float(rng.choice([0.0, 0.5, 3.0])),
-                        optimizer=str(rng.choice(["adam", "sgd"])))
-    folder = reference(training, tmp_path / "reference")
-    other = copied(training, network=otherwise(training.network))
-    *layers, found = held_against(folder, other, tmp_path / "other")
+    training, other = random_pair(clean)
+    *layers, found = held_against(reference(training, tmp_path / "reference"), other, tmp_path / "other")
     apart = [one for layer in layers for one in layer.differences if one.fed and one.max_abs]
     assert len(apart) > 50, "another arithmetic must not give the same numbers"
     assert found.word == "agree", (found.culprit, found.further)
+
+
+@pytest.fixture(scope="module")
+def at_a_kink(tmp_path_factory):
+    from align_networks import kinked, reference
+
+    training, other = kinked("blocks.1.norm2")
+    return reference(training, tmp_path_factory.mktemp("kinked")), other
+
+
+def test_a_number_on_both_sides_of_a_kink_is_no_alarm(at_a_kink, tmp_path):
+    from align_networks import held_against
+
+    *_, found = held_against(*at_a_kink, tmp_path / "other")
+    assert found.word == "agree", (found.culprit, found.further)
+    assert any(one.startswith("the gradient of what blocks.1.norm2 (BatchNorm2d) gives differs at 1 of 2304 elements")
+               for one in found.kinks), found.kinks
+
+
+@pytest.mark.parametrize(("module", "fault", "stage", "where"), [
+    ("blocks.0", set_to("stopped", True), "backward", "blocks.0 (Block): its own code"),
+    ("blocks.0.conv2", stopped, "backward", "blocks.0.conv2 ("),
+    (None, option(lr=1.1e-3), "optimizer", "the optimiser"),
+    (None, set_to("twice", True), "steps", "the training step")], ids=["code", "module", "rate", "twice"])
+def test_a_kink_hides_no_fault_behind_it(at_a_kink, tmp_path, module, fault, stage, where):
+    from align_networks import copied, held_against
+
+    folder, other = at_a_kink
+    other = copied(other)
+    fault(other if module is None else other.network.get_submodule(module))
+    other.new()
+    *_, found = held_against(folder, other, tmp_path / "other")
+    assert found.word == "differ" and found.culprit.stage == stage, (found.culprit, found.kinks)
+    assert found.culprit.where.startswith(where), found.culprit

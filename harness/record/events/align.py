@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.record.events.base import ArmSlot, Event, PartName
-from messages import shown, tell
+from messages import plural, shown, tell
 
 Stage = Literal["input", "forward", "loss", "backward", "optimizer", "steps"]
 
@@ -78,8 +78,20 @@ class Alignment(Event):
     further: list[str] = Field([], description="modules that differ too when fed, in words")
     hints: list[str] = Field([], description="known causes that the culprit's arrays bear out")
     notes: list[str] = Field([], description="differences of the frameworks themselves, which are no fault")
+    kinks: list[str] = Field([], description="gradients that differ at a kink alone, as of ReLU, which is no fault")
     unmatched: list[str] = Field([], description="calls that one arm alone made")
     reason: str | None = None
+
+    def excused(self, most: int = 3) -> str | None:
+        """Which gradients differ at kinks, the first of them, in the reader's language."""
+        if not self.kinks:
+            return None
+        said = list(map(shown, self.kinks[:most]))
+        if (more := len(self.kinks) - most) > 0:
+            said.append(plural(more, "more gradient like it", "more gradients like it"))
+        if self.culprit is None:
+            said.append(tell("all fed modules agree"))
+        return "; ".join(said)
 
     def sentence(self, arms: Mapping[str, str]) -> str:
         """What it says of arms of these names by slot, for the terminal."""
@@ -87,8 +99,9 @@ class Alignment(Event):
         if self.word == "not-traced":
             return tell("align: {a} and {b}: not traced: {reason}", a=a, b=b, reason=shown(str(self.reason)))
         if self.culprit is None:
-            return tell("align: {a} and {b}: all {n} compared layers agree, forward, backward, and in training", a=a,
-                        b=b, n=self.compared)
+            agree = tell("align: {a} and {b}: all {n} compared layers agree, forward, backward, and in training", a=a,
+                         b=b, n=self.compared)
+            return "; ".join(filter(None, [agree, self.excused()]))
         first = tell("align: {a} and {b} part first in {where} ({stage}: {place})", a=a, b=b,
                      where=shown(self.culprit.where), stage=self.culprit.stage, place=shown(self.culprit.place))
         return "; ".join([first, *map(shown, self.hints)])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,34 +159,48 @@ class Traces:
                           cosine=_finite(found.cosine), tolerance=allowed, agrees=found.max_abs <= allowed,
                           reason=None if math.isfinite(found.max_abs) else recorded("not a number, or infinite"))
 
-    def training(self) -> list[Difference]:
-        """The loss, the optimiser fed with the reference's gradients, and whole steps."""
+    def training(self, behind: float = 0.0) -> list[Difference]:
+        """The loss, the optimiser fed with the reference's gradients, and whole steps.
+
+        Args:
+            behind: by how much of its norm a gradient may differ behind a kink; 0 where there is none.
+        """
         loss = self.reference.read("loss"), self.other.read("loss")
         found = [self.difference("loss", "loss", np.asarray(loss[0]["loss"]), loss[1].get("loss"), fed=False)]
-        found += self._weights()
+        gradients, apart = self._gradients(behind)
+        found += gradients
         for number, scale in enumerate(SCALES):
             found += self._updates(f"update {number}", scale)  # English
-        found += self._updates("step", None)
+        found += self._updates("step", None, behind, apart)
         losses = self.reference.read("losses"), self.other.read("losses")
         if "losses" in losses[0] and len(losses[0]["losses"]):
-            found.append(self._losses(losses[0]["losses"], losses[1].get("losses")))
+            found.append(self._losses(losses[0]["losses"], losses[1].get("losses"), behind))
         return found
 
-    def _weights(self) -> list[Difference]:
-        """The gradient, as the network ran, that is furthest beyond what it may differ by."""
+    def _gradients(self, behind: float) -> tuple[list[Difference], Collection[str]]:
+        """The gradient, as the network ran, that is furthest beyond what it may differ by; weights behind a kink."""
         mine, theirs = self.reference.read("gradients"), self.other.read("gradients")
-        each = [self.difference("gradients", name, mine[name], theirs.get(name, np.zeros_like(mine[name])),
-                                fed=False) for name in mine]
+        each, apart = [], []
+        for name in mine:
+            other = theirs.get(name, np.zeros_like(mine[name]))
+            one = self.difference("gradients", name, mine[name], other, fed=False)
+            if behind and not one.agrees:
+                one = by_norm(one, mine[name], other, behind)
+                apart.append(name)
+            each.append(one)
         worst = max(each, key=_beyond, default=None)
         return [] if worst is None else [worst.model_copy(update={
-            "place": recorded("gradient of {array}", array=worst.place)})]
+            "place": recorded("gradient of {array}", array=worst.place)})], apart
 
-    def _updates(self, group: str, scale: float | None) -> list[Difference]:
+    def _updates(self, group: str, scale: float | None, behind: float = 0.0, left_out: Collection[str] = ()
+                 ) -> list[Difference]:
         """Of each kind of array the one that is furthest beyond what it may differ by.
 
         Args:
             group: of arrays.
             scale: of the gradients that the optimiser was fed with; None for a whole step.
+            behind: of a whole step, see `training`: a clip is one factor for all.
+            left_out: weights whose gradients differ behind a kink: so does their step.
         """
         mine, theirs, fed = self.reference.read(group), self.other.read(group), scale is not None
         if mine and not theirs:
@@ -197,16 +211,16 @@ class Traces:
         for name, value in mine.items():
             what, _, of = name.partition(" ")
             # Moments of one whole step are its gradients, which were compared.
-            if name.startswith(f"{SIZE} ") or not (fed or what == "weight"):
+            if name.startswith(f"{SIZE} ") or not (fed or what == "weight") or of in left_out:
                 continue
             size = float(mine[f"{SIZE} {of}"]) if what == "weight" else 0.0
-            one = self._update(group, name, value, theirs.get(name), size, fed)
+            one = self._update(group, name, value, theirs.get(name), size, fed, behind)
             if what not in worst or _beyond(one) > worst[what][0]:
                 worst[what] = _beyond(one), one.model_copy(update={"place": _after(name, scale)})
         return [one for _, one in worst.values()]
 
-    def _update(self, group: str, name: str, mine: NDArray[Any], theirs: NDArray[Any] | None, size: float, fed: bool
-                ) -> Difference:
+    def _update(self, group: str, name: str, mine: NDArray[Any], theirs: NDArray[Any] | None, size: float, fed: bool,
+                behind: float) -> Difference:
         if theirs is None:
             return _nothing(name, fed, NONE)
         found = error(mine, theirs)
@@ -218,7 +232,7 @@ class Traces:
             return Difference(place=name, fed=fed, max_abs=_finite(found.max_abs), max_rel=_finite(found.max_rel),
                               cosine=_finite(found.cosine), tolerance=allowed, agrees=found.max_abs <= allowed)
         # Where a gradient is rounding noise, Adam's first step is as large as any: norms tell more than the largest.
-        share = self.coarseness * FACTOR * self.off(group, name, 1) + STEP_FLOOR
+        share = self.coarseness * FACTOR * self.off(group, name, 1) + STEP_FLOOR + behind
         norm = float(np.linalg.norm(mine.astype(np.float64)))
         apart = float(np.linalg.norm(mine.astype(np.float64) - theirs.reshape(mine.shape)))
         allowed = share * norm + 4 * ROUNDING["float32"] * size * math.sqrt(mine.size)
@@ -226,15 +240,28 @@ class Traces:
                           cosine=_finite(found.cosine), tolerance=allowed, agrees=apart <= allowed,
                           reason=recorded("norms, not largest numbers"))
 
-    def _losses(self, mine: NDArray[Any], theirs: NDArray[Any] | None) -> Difference:
+    def _losses(self, mine: NDArray[Any], theirs: NDArray[Any] | None, behind: float) -> Difference:
         place = recorded("losses of {steps} whole steps", steps=len(mine))
         if theirs is None or theirs.shape != mine.shape:
             return _nothing(place, False, recorded("the other arm took other steps"))
         found = error(mine, theirs)
         assert found is not None
         allowed = self.coarseness * (FACTOR * self.off("losses", "losses") + LOSS_FLOOR * found.scale)
+        # Steps of other weights than those in front of a kink are not held to the same.
+        allowed *= FACTOR if behind else 1
         return Difference(place=place, fed=False, max_abs=_finite(found.max_abs), max_rel=_finite(found.max_rel),
                           cosine=_finite(found.cosine), tolerance=allowed, agrees=found.max_abs <= allowed)
+
+
+def by_norm(one: Difference, mine: NDArray[Any], theirs: NDArray[Any], share: float) -> Difference:
+    """The same held to a share of the reference's norm: a kink in front of it changes it as a whole."""
+    if one.max_abs is None:
+        return one
+    norm = float(np.linalg.norm(mine.astype(np.float64)))
+    apart = float(np.linalg.norm(mine.reshape(-1).astype(np.float64) - theirs.reshape(-1)))
+    return one.model_copy(update={
+        "max_abs": _finite(apart), "max_rel": _finite(apart / norm) if norm else None, "tolerance": share * norm,
+        "agrees": apart <= share * norm, "reason": recorded("behind a kink: norms, not largest numbers")})
 
 
 def title(call: Call) -> str:

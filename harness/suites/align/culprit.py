@@ -7,7 +7,7 @@ between which of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from harness.record.events import Culprit, Difference
 from harness.suites.align.compare import DROPPING, Layer, title
@@ -46,15 +46,17 @@ class Tree:
             visit(number)
         return found
 
+    def around(self, layer: Layer) -> Iterator[int]:
+        """The numbers of the calls that hold this one, from within."""
+        above = layer.call.within
+        while above is not None:
+            yield above
+            above = self.layers[above].call.within
+
     def innermost(self, fails: Callable[[Layer], Difference | None]) -> list[tuple[Layer, Difference]]:
         """Calls that fail while none within them does, in the order in which they end."""
         failing = {layer.call.number: one for layer in self.ends() if (one := fails(layer)) is not None}
-        inside: set[int] = set()
-        for number in failing:
-            above = self.layers[number].call.within
-            while above is not None:
-                inside.add(above)
-                above = self.layers[above].call.within
+        inside = {above for number in failing for above in self.around(self.layers[number])}
         return [(self.layers[number], one) for number, one in failing.items() if number not in inside]
 
 

@@ -18,6 +18,7 @@ from harness.record.events import AlignedLayer, Alignment, ArmSlot, Case
 from harness.suites.align.compare import TWINS, Traces
 from harness.suites.align.culprit import first
 from harness.suites.align.hints import hints
+from harness.suites.align.kinks import at_kinks
 from harness.suites.parity.subject import Subject, subject_of
 from impls.backend import BackendInfo
 from impls.recipe.precision import Precision
@@ -170,7 +171,8 @@ def lines(traces: Traces, common: Mapping[str, Any]) -> list[Any]:
     if not of_all["compared"]:
         return [Alignment.model_validate({**of_all, "training": [], "word": "not-traced",
                                           "reason": recorded("no module has the same name in both networks")})]
-    trained = traces.training()
+    kinks = at_kinks(layers, traces)
+    layers, trained = kinks.layers, traces.training(kinks.share)
     culprit, further = first(layers, trained)
     told = [] if culprit is None else hints(culprit, layers, traces)
     word = "agree" if culprit is None else "differ"
@@ -178,7 +180,7 @@ def lines(traces: Traces, common: Mapping[str, Any]) -> list[Any]:
     return [*(AlignedLayer.model_validate({**pair, **asdict(layer.call), "differences": layer.differences})
               for layer in layers),
             Alignment.model_validate({**of_all, "training": trained, "word": word, "culprit": culprit,
-                                      "further": further, "hints": told})]
+                                      "further": further, "hints": told, "kinks": kinks.found})]
 
 
 def write_start(session: Session, subject: Subject, start: Path) -> None:

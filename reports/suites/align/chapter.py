@@ -28,6 +28,13 @@ ALLOWED = marked(
     "largest number. With a coarser number format it grows as that format's rounding does. Of each weight's update the "
     "1024 elements with the smallest gradients are compared, and 1024 spread evenly."
 )
+KINKED = marked(
+    "A gradient that differs at few of its elements, one in a hundred or two of them, is no fault where each of them "
+    "is seen at a kink, as of ReLU or max-pool: by rounding its number has another sign, or lies at a bound, or is the "
+    "larger of two, in one arm alone; and where every module agrees when it is fed. What holds a kink or lies behind "
+    "it is compared by norms: it may differ by sixteen times the share by which the gradient at the kink does, but by "
+    "no more than half."
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,9 @@ class Align(Chapter):
 
     def method(self, seen: RunView) -> Iterable[str]:
         """How layers are held against one another, and what is allowed."""
-        return (tell(METHOD), tell(ALLOWED))
+        yield from (tell(METHOD), tell(ALLOWED))
+        if any(one.kinks for one in seen.run.of(Alignment)):
+            yield tell(KINKED)
 
     def limits(self, seen: RunView) -> Iterable[str]:
         """What no module shows."""
@@ -74,7 +83,9 @@ def card(seen: RunView, one: Alignment) -> VerdictCard:
                     calls=plural(one.compared, "call of a module", "calls of modules"),
                     figures=plural(len(one.training), "figure"))
         text = tell("All layers of {a} and {b} agree", a=FIRST, b=SECOND)
-        return VerdictCard("=", headline(text, a, b), (sentence(held),), None, one.word, "even")
+        kinks = one.excused()
+        said = (sentence(held), *([sentence(tell("No fault: {kink}", kink=kinks))] if kinks else []))
+        return VerdictCard("=", headline(text, a, b), said, None, one.word, "even")
     facts.insert(0, sentence(tell("{stage}: {place}", stage=tell(STAGES[one.culprit.stage]),
                                   place=tree.place_of(one.culprit.place))))
     if one.further:

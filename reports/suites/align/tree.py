@@ -27,7 +27,10 @@ def section(seen: RunView, one: Alignment, anchor: str, names: str) -> Section |
     tree = Tree(lines, tell("Calls of modules in order, {arm}'s as the reference; behind each the largest relative "
                             "difference of its outputs when fed", arm=seen.label(one.reference))) if lines else None
     notes = [Prose(sentence(tell("No fault, but known: {note}", note=shown(note)))) for note in one.notes]
-    return Section(anchor, tell("Layers") + names, present(Prose(words(seen, one)), tree, *said, *notes, alone))
+    kinks = one.excused(len(one.kinks))
+    return Section(anchor, tell("Layers") + names, present(
+        Prose(words(seen, one)), tree, *said, *notes,
+        Prose(sentence(tell("No fault: {kink}", kink=kinks))) if kinks else None, alone))
 
 
 def words(seen: RunView, one: Alignment) -> str:
