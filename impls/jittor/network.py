@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -142,12 +143,34 @@ def cast_weights(unet: nn.Module, options: Collection[str]) -> None:
             layer.weight = layer.weight.float16().stop_grad()
 
 
-def device_memory(device: str) -> MemoryReading:
-    """Device memory as Jittor's allocator reports it."""
-    reading = jt.core.get_mem_info()
-    taken = reading.total_cuda_used if device == "cuda" else reading.total_cpu_used
-    return MemoryReading(reserved_bytes=taken,
-                         reason=recorded("Jittor tells only what its allocator took from the system"))
+class OnDevice(ABC):
+    """What everything that computes on a device has: waiting for it, and its memory."""
+
+    info: BackendInfo
+
+    @abstractmethod
+    def outputs(self) -> list[Var]:
+        """What must be asked for so that Jittor's lazy graph is run."""
+
+    def synchronize(self) -> None:
+        """Return only when all enqueued work is finished."""
+        jt.sync(self.outputs())
+        jt.sync_all(True)
+
+    def finish(self, tensors: Sequence[Var]) -> None:
+        """Return only when these are computed."""
+        jt.sync(list(tensors), True)
+
+    def pending_work(self) -> int | None:
+        """Operations that Jittor's graph still holds; more than after `synchronize` means unfinished work."""
+        return jt.core.number_of_lived_ops()
+
+    def memory(self) -> MemoryReading:
+        """Device memory as Jittor's allocator reports it."""
+        reading = jt.core.get_mem_info()
+        taken = reading.total_cuda_used if self.info.device == "cuda" else reading.total_cpu_used
+        return MemoryReading(reserved_bytes=taken,
+                             reason=recorded("Jittor tells only what its allocator took from the system"))
 
 
 def _half_convolution(layer: nn.Conv2d, x: Var) -> Var:

@@ -12,11 +12,11 @@ import numpy as np
 from jittor import Var, nn
 from numpy.typing import NDArray
 
-from impls.backend import Arrays, BackendInfo, MemoryReading
+from impls.backend import Arrays, BackendInfo
 from impls.errors import UsageError
 from impls.jittor.backend import Backend
 from impls.jittor.data import start_generator, to_device, to_numpy
-from impls.jittor.network import device_memory
+from impls.jittor.network import OnDevice
 from impls.jittor.optimizer import Adam
 from impls.jittor.trace import Traced
 from impls.jittor.trainer import Trainer
@@ -225,7 +225,7 @@ class PairTrainer(PairTraining, Trainer):
         return to_numpy({str(number): one for number, one in enumerate(self.network.evaluated(self.batches.batch(0)))})
 
 
-class Forwards:
+class Forwards(OnDevice):
     """Forward passes of the user's model without gradients; see `impls.backend.Stepper`."""
 
     def __init__(self, pair: Pair, config: ExperimentConfig, info: BackendInfo) -> None:
@@ -248,18 +248,9 @@ class Forwards:
         # Launches the work: left to itself, the lazy graph would grow over all steps.
         jt.sync(self.latest)
 
-    def synchronize(self) -> None:
-        """Return only when all enqueued work is finished."""
-        jt.sync(self.latest)
-        jt.sync_all(True)
-
-    def pending_work(self) -> int | None:
-        """Operations that Jittor's graph still holds; more than after `synchronize` means unfinished work."""
-        return jt.core.number_of_lived_ops()
-
-    def memory(self) -> MemoryReading:
-        """Device memory as Jittor's allocator reports it."""
-        return device_memory(self.info.device)
+    def outputs(self) -> list[Var]:
+        """What the newest pass puts out."""
+        return self.latest
 
     def close(self) -> None:
         """Release device memory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jittor as jt
@@ -10,10 +10,10 @@ import numpy as np
 from jittor import Var
 from numpy.typing import NDArray
 
-from impls.backend import BackendInfo, MemoryReading
+from impls.backend import BackendInfo
 from impls.jittor.data import Generator, to_device
 from impls.jittor.diffusion import ddim_step, ddpm_step
-from impls.jittor.network import Network, device_memory
+from impls.jittor.network import Network, OnDevice
 from impls.jittor.ops import Operators
 from impls.jittor.profile import profiled
 from impls.recipe.config import ExperimentConfig
@@ -21,7 +21,7 @@ from impls.recipe.profile import Profile
 from impls.sampler import BaseSampler
 
 
-class Sampler(BaseSampler):
+class Sampler(OnDevice, BaseSampler):
     """See `impls.sampler.BaseSampler`; here is what Jittor's variables do."""
 
     no_grad = staticmethod(jt.no_grad)
@@ -46,23 +46,9 @@ class Sampler(BaseSampler):
         generator = Generator(seed)
         return lambda _t: generator.normal(shape)
 
-    def synchronize(self) -> None:
-        """Return only when all enqueued work is finished."""
-        if self.latest is not None:
-            jt.sync([self.latest])
-        jt.sync_all(True)
-
-    def finish(self, tensors: Sequence[Var]) -> None:
-        """Return only when these are computed."""
-        jt.sync(list(tensors), True)
-
-    def pending_work(self) -> int | None:
-        """Operations that Jittor's graph still holds; more than after `synchronize` means unfinished work."""
-        return jt.core.number_of_lived_ops()
-
-    def memory(self) -> MemoryReading:
-        """Device memory as Jittor's allocator reports it."""
-        return device_memory(self.info.device)
+    def outputs(self) -> list[Var]:
+        """The end of a chain that was asked for and is not waited for."""
+        return [] if self.latest is None else [self.latest]
 
     def to_device(self, array: NDArray[Any]) -> Var:
         """A variable of the array, which Jittor copies to the device when it runs."""

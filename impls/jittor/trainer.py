@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import jittor as jt
@@ -10,12 +9,12 @@ import numpy as np
 from jittor import Var, nn
 from numpy.typing import NDArray
 
-from impls.backend import Arrays, BackendInfo, MemoryReading
+from impls.backend import Arrays, BackendInfo
 from impls.jittor import onednn
 from impls.jittor.data import batches, start_generator, to_device, to_numpy
 from impls.jittor.diffusion import add_noise, noise_scales
 from impls.jittor.group import Group
-from impls.jittor.network import Network, device_memory
+from impls.jittor.network import Network, OnDevice
 from impls.jittor.ops import Operators
 from impls.jittor.optimizer import Adam
 from impls.jittor.profile import profiled
@@ -27,7 +26,7 @@ from impls.recipe.trace import Call, Feed, Sink, Twin
 from impls.trainer import BaseTrainer
 
 
-class Trainer(BaseTrainer):
+class Trainer(OnDevice, BaseTrainer):
     """See `impls.trainer.BaseTrainer`; here is what Jittor's variables do."""
 
     network: Network
@@ -82,26 +81,9 @@ class Trainer(BaseTrainer):
         unread, self.unread_losses = self.unread_losses, []
         return self.of_whole_batch([float(loss.item()) for loss in unread])
 
-    def synchronize(self) -> None:
-        """Return only when all enqueued work is finished."""
-        jt.sync(self.outputs())
-        jt.sync_all(True)
-
     def outputs(self) -> list[Var]:
         """Everything that a step computes: what must be asked for so that Jittor's lazy graph is run."""
         return [*self.optimizer.outputs(), *self.unread_losses[-1:]]
-
-    def finish(self, tensors: Sequence[Var]) -> None:
-        """Return only when these are computed."""
-        jt.sync(list(tensors), True)
-
-    def pending_work(self) -> int | None:
-        """Operations that Jittor's graph still holds; more than after `synchronize` means unfinished work."""
-        return jt.core.number_of_lived_ops()
-
-    def memory(self) -> MemoryReading:
-        """Device memory as Jittor's allocator reports it."""
-        return device_memory(self.info.device)
 
     def predict(self, x: NDArray[np.float32], t: NDArray[np.int64]) -> NDArray[np.float32]:
         """The network's eps for x (N, C, H, W) at timesteps t (N,), dropout off, no gradient."""

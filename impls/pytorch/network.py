@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -161,13 +161,32 @@ def cast_weights(unet: nn.Module, options: Collection[str]) -> None:
             layer.to(getattr(torch, dtype))
 
 
-def device_memory(device: torch.device) -> MemoryReading:
-    """Device memory as PyTorch's CUDA allocator reports it."""
-    if device.type != "cuda":
-        return MemoryReading(reason=recorded("PyTorch keeps no count of the CPU memory its tensors hold"))
-    peak_bytes = torch.cuda.max_memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    return MemoryReading(torch.cuda.memory_allocated(device), peak_bytes, torch.cuda.memory_reserved(device))
+class OnDevice:
+    """What everything that computes on a device has: waiting for it, and its memory."""
+
+    device: torch.device
+
+    def synchronize(self) -> None:
+        """Return only when all enqueued work is finished; on the CPU it always is."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def finish(self, tensors: Sequence[Tensor]) -> None:
+        """Return only when these are computed."""
+        self.synchronize()
+
+    def pending_work(self) -> int | None:
+        """None: PyTorch does not tell how much is enqueued on CUDA, and enqueues nothing on the CPU."""
+        return None
+
+    def memory(self) -> MemoryReading:
+        """Device memory as PyTorch's CUDA allocator reports it."""
+        if self.device.type != "cuda":
+            return MemoryReading(reason=recorded("PyTorch keeps no count of the CPU memory its tensors hold"))
+        peak_bytes = torch.cuda.max_memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return MemoryReading(torch.cuda.memory_allocated(self.device), peak_bytes,
+                             torch.cuda.memory_reserved(self.device))
 
 
 def _autocast(device: torch.device, options: Collection[str]) -> AbstractContextManager[Any]:

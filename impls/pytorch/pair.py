@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from impls.backend import Arrays, BackendInfo, MemoryReading
+from impls.backend import Arrays, BackendInfo
 from impls.errors import UsageError
 from impls.pair.loaded import Pair
 from impls.pair.rule import Rule
@@ -20,7 +20,7 @@ from impls.pair.trainer import PairTraining
 from impls.pair.weights import told
 from impls.pytorch.backend import Backend
 from impls.pytorch.data import start_generator, to_device, to_numpy
-from impls.pytorch.network import device_memory
+from impls.pytorch.network import OnDevice
 from impls.pytorch.optimizer import Adam
 from impls.pytorch.trace import Traced
 from impls.pytorch.trainer import Trainer
@@ -232,7 +232,7 @@ class PairTrainer(PairTraining, Trainer):
         return to_numpy({str(number): one for number, one in enumerate(self.network.evaluated(self.batches.batch(0)))})
 
 
-class Forwards:
+class Forwards(OnDevice):
     """Forward passes of the user's model without gradients; see `impls.backend.Stepper`."""
 
     def __init__(self, pair: Pair, config: ExperimentConfig, device: torch.device, info: BackendInfo,
@@ -253,19 +253,6 @@ class Forwards:
         """Enqueue one forward pass on the next batch."""
         self.latest = self.network.outputs(self.batches.batch(self.steps_done))
         self.steps_done += 1
-
-    def synchronize(self) -> None:
-        """Return only when all enqueued work is finished; on the CPU it always is."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def pending_work(self) -> int | None:
-        """None: PyTorch does not tell how much is enqueued on CUDA, and enqueues nothing on the CPU."""
-        return None
-
-    def memory(self) -> MemoryReading:
-        """Device memory as PyTorch's CUDA allocator reports it."""
-        return device_memory(self.device)
 
     def close(self) -> None:
         """Release device memory."""

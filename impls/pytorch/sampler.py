@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from impls.backend import BackendInfo, MemoryReading
+from impls.backend import BackendInfo
 from impls.pytorch.data import Generator, to_device
 from impls.pytorch.diffusion import ddim_step, ddpm_step
-from impls.pytorch.network import Network, device_memory
+from impls.pytorch.network import Network, OnDevice
 from impls.pytorch.ops import Operators
 from impls.pytorch.profile import profiled
 from impls.recipe.config import ExperimentConfig
@@ -21,7 +21,7 @@ from impls.recipe.profile import Profile
 from impls.sampler import BaseSampler
 
 
-class Sampler(BaseSampler):
+class Sampler(OnDevice, BaseSampler):
     """See `impls.sampler.BaseSampler`; here is what PyTorch's tensors do."""
 
     no_grad = staticmethod(torch.inference_mode)
@@ -41,23 +41,6 @@ class Sampler(BaseSampler):
         """What draws standard normal noise of `shape` from a generator of its own, started from `seed`."""
         generator = Generator(seed, self.device)
         return lambda _t: generator.normal(shape)
-
-    def synchronize(self) -> None:
-        """Return only when all enqueued work is finished; on the CPU it always is."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def finish(self, tensors: Sequence[Tensor]) -> None:
-        """Return only when these are computed."""
-        self.synchronize()
-
-    def pending_work(self) -> int | None:
-        """None: PyTorch does not tell how much is enqueued on CUDA, and enqueues nothing on the CPU."""
-        return None
-
-    def memory(self) -> MemoryReading:
-        """Device memory as PyTorch's CUDA allocator reports it."""
-        return device_memory(self.device)
 
     def to_device(self, array: NDArray[Any]) -> Tensor:
         """A tensor of the array on the device."""

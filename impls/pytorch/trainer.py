@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from impls.backend import Arrays, BackendInfo, MemoryReading
+from impls.backend import Arrays, BackendInfo
 from impls.pytorch.data import batches, start_generator, to_device, to_numpy
 from impls.pytorch.diffusion import add_noise, noise_scales
 from impls.pytorch.group import Group
-from impls.pytorch.network import Network, device_memory
+from impls.pytorch.network import Network, OnDevice
 from impls.pytorch.ops import Operators
 from impls.pytorch.optimizer import Adam
 from impls.pytorch.profile import profiled
@@ -26,7 +25,7 @@ from impls.recipe.trace import Call, Feed, Sink, Twin
 from impls.trainer import BaseTrainer
 
 
-class Trainer(BaseTrainer):
+class Trainer(OnDevice, BaseTrainer):
     """See `impls.trainer.BaseTrainer`; here is what PyTorch's tensors do."""
 
     network: Network
@@ -68,23 +67,6 @@ class Trainer(BaseTrainer):
         """Losses of the steps since the last call, oldest first; waits for the device."""
         unread, self.unread_losses = self.unread_losses, []
         return self.of_whole_batch(torch.stack(unread).tolist() if unread else [])
-
-    def synchronize(self) -> None:
-        """Return only when all enqueued work is finished; on the CPU it always is."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def finish(self, tensors: Sequence[Tensor]) -> None:
-        """Return only when these are computed."""
-        self.synchronize()
-
-    def pending_work(self) -> int | None:
-        """None: PyTorch does not tell how much is enqueued on CUDA, and enqueues nothing on the CPU."""
-        return None
-
-    def memory(self) -> MemoryReading:
-        """Device memory as PyTorch's CUDA allocator reports it."""
-        return device_memory(self.device)
 
     def predict(self, x: NDArray[np.float32], t: NDArray[np.int64]) -> NDArray[np.float32]:
         """The network's eps for x (N, C, H, W) at timesteps t (N,), dropout off, no gradient."""
