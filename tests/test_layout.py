@@ -71,7 +71,8 @@ def fault(module: str, imported: str) -> str | None:  # noqa: PLR0911, PLR0912 -
         if inside(imported, "reports"):
             return "harness never imports reports"
         if inside(imported, "impls"):
-            allowed = inside(imported, "impls.registry", "impls.tools.cli", *SHARED, *CONTRACT)
+            allowed = inside(imported, "impls.registry", "impls.tools.cli", "impls.tools.evaluate.options",
+                             *SHARED, *CONTRACT)
             return None if allowed else "harness reaches the implementations only through impls.registry"
     if inside(module, "reports") and inside(imported, "harness"):
         # A comparison of runs is in neither journal, so that the report itself must judge it; an interval describes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -22,6 +23,24 @@ from impls.store.files import replacement
 from messages import recorded, tell
 
 FOLDERS = ("logs", "figures", "samples")
+
+
+def check_results(results: Path) -> None:
+    """Refuse a results folder in which no run folder can be made; it need not exist.
+
+    Raises:
+        UsageError: it, or what it would be made in, is no folder or cannot be written.
+    """
+    there = next(folder for folder in (results, *results.absolute().parents) if os.path.lexists(folder))
+    if not there.is_dir():
+        raise _no_room(results, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _no_room(results, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+def _no_room(results: Path, error: OSError) -> UsageError:
+    return UsageError(tell("--out {results}: cannot write there ({error}): give a writable folder", results=results,
+                           error=error.strerror or error))
 
 
 class RunWriter:
@@ -72,8 +91,7 @@ class RunWriter:
             return cls(path, clock)
         except OSError as error:
             shutil.rmtree(path, ignore_errors=True)
-            raise UsageError(tell("--out {results}: cannot write there ({error}): give a writable folder",
-                                  results=results, error=error.strerror or error)) from error
+            raise _no_room(results, error) from error
 
     @property
     def run(self) -> RecordedRun:

@@ -13,10 +13,11 @@ from harness.machine import gpu
 from harness.options import AUTO, STRICT_PAIR, TF32_PAIR, BenchConfig, experiment
 from harness.part import Asked
 from harness.plan import Plan, make_plans
+from harness.record.writer import check_results
 from harness.run.aliases import aliases, written_out
 from harness.suites.registry import SUITES
 from harness.suites.weights import model_paths
-from impls.data.datasets import CHANNELS
+from impls.data.datasets import CHANNELS, check_root
 from impls.devices import require_tf32_switch
 from impls.errors import UnavailableError, UsageError
 from impls.pair.file import PairFile, read_pair
@@ -85,6 +86,7 @@ def resolve(options: BenchConfig, overrides: Mapping[str, Any], command: Sequenc
         UsageError: options that contradict each other, weights that cannot be read, or a device that cannot be had.
     """
     asked, said = _for_images(overrides, CHANNELS.get(options.dataset)), overrides.get("sample", {})
+    check_places(options)
     given, pair = given_weights(options, said), given_pair(options)
 
     def planned(options: BenchConfig, device: Device) -> tuple[ExperimentConfig, tuple[Plan, ...]]:
@@ -274,6 +276,17 @@ def own_sampling(weights: Weights, said: Mapping[str, Any]) -> dict[str, Any]:
     """How the weights' own configuration samples them, but for what the user has said."""
     own: dict[str, Any] = weights.config.sample.model_dump(include={"spacing", *SampleConfig.later})
     return {key: value for key, value in own.items() if key not in said}
+
+
+def check_places(options: BenchConfig) -> None:
+    """Refuse folders that a run could not read or write; one that goes on has its own to write to.
+
+    Raises:
+        UsageError: the first fault.
+    """
+    check_root(Path(options.data_root) if options.data_root else None)
+    if options.resume is None:
+        check_results(Path(options.out))
 
 
 def given_pair(options: BenchConfig) -> PairFile | None:

@@ -16,7 +16,7 @@ from harness.record.events import EnvironmentRecorded, Finding, PairRecorded, Ru
 from harness.record.findings import ENVIRONMENT_CHANGED
 from harness.record.run import RecordedRun, finished_blocks, read_run, report_due
 from harness.run.aliases import written_out
-from harness.run.resolve import Job, asked_of, given_pair, given_weights
+from harness.run.resolve import Job, asked_of, check_places, given_pair, given_weights
 from impls.errors import UsageError
 from impls.pair.file import PairFile
 from impls.recipe.config import validated
@@ -76,6 +76,7 @@ def go_on(resumed: Resumption, command: Sequence[str]) -> Job:
     """
     options, declared = resumed.options, resumed.started.declared
     recipe = validated(resumed.started.experiment, f"{resumed.run.path}: experiment")  # English
+    check_places(options)
     given, pair = given_weights(options), given_pair(options)
     _check_pair(resumed.run, pair)
     device: Device = "cuda" if declared.get("device") == "cuda" else "cpu"

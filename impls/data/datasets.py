@@ -102,9 +102,7 @@ def prepare(name: str, data_root: Path | None = None, cache_dir: Path | None = N
     """
     if name not in NAMES:
         raise DataError(tell("unknown data set {name}: choose one of {names}", name=repr(name), names=", ".join(NAMES)))
-    if data_root is not None and not os.path.isdir(data_root):
-        raise DataError(tell("data folder {data_root}: no such folder: create it or correct the path",
-                             data_root=data_root))
+    check_root(data_root)
     cache_dir = cache_dir or default_folder()
     source = _choose(name, data_root or cache_dir / "data", echo)
     own = CHANNELS[source.name]
@@ -122,6 +120,17 @@ def prepare(name: str, data_root: Path | None = None, cache_dir: Path | None = N
          tell("data set {name}: {count} images {shape}; {source}", name=source.name, count=count, shape=shape,
               source=shown(source.why)))
     return Dataset(source.name, path, count, (height, width, depth), digest, source.why)
+
+
+def check_root(data_root: Path | None) -> None:
+    """Refuse a folder that does not exist; what is given without one goes into our own.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if data_root is not None and not os.path.isdir(data_root):
+        raise DataError(tell("data folder {data_root}: no such folder: create it or correct the path",
+                             data_root=data_root))
 
 
 def _choose(name: str, root: Path, echo: Echo) -> Source:

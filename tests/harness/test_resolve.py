@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 
 import pytest
 
 from harness import cli, options
-from harness.options import parse
+from harness.options import BenchConfig, parse
 from harness.processes import workers
 from harness.progress import Progress
+from harness.run import execute
 from harness.run import resolve as resolving
 from harness.run.execute import _dataset
 from harness.run.resolve import fitted, resolve
@@ -112,6 +114,46 @@ def test_what_is_refused_is_refused_before_a_framework_is_asked(words, line, mon
         resolve(*parse([*words, "--out", str(tmp_path)]), [], Progress(quiet=True))
     with pytest.raises(AssertionError, match="a worker is started"):
         resolve(*parse(["--out", str(tmp_path)]), [], Progress(quiet=True))
+
+
+@pytest.mark.parametrize(("words", "line"), [
+    (["--suite", "quality", "--features", "nope"], "--features nope: unknown: choose auto or one of inception-v3"),
+    (["--suite", "all", "--features", "nope"], "--features nope: unknown"),
+    (["--suite", "quality", "--inception-weights", "FOLDER/none.pth"], "FOLDER/none.pth: no such file"),
+    (["--suite", "quality", "--inception-weights", "FOLDER"], "FOLDER: no such file"),
+    (["--suite", "quality", "--inception-sha256", "12ab"], "12ab: expected 64 hexadecimal digits"),
+    (["--suite", "quality", "--features", "efficientnet-lite0", "--inception-weights", "FILE"], "mean nothing to"),
+    (["--data-root", "FOLDER/none"], "data folder FOLDER/none: no such folder"),
+    (["--suite", "sample-speed", "--data-root", "FILE"], "data folder FILE: no such folder"),
+    (["--out", "FILE"], "--out FILE: cannot write there (Not a directory): give a writable folder"),
+    (["--out", "FILE/deep/er"], "--out FILE/deep/er: cannot write there (Not a directory)"),
+    (["--out", "FOLDER/closed/er"], "--out FOLDER/closed/er: cannot write there (Permission denied)")])
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_files_and_names_are_refused_before_anything_begins(words, line, dry, monkeypatch, tmp_path, capsys):
+    def begun(*arguments, **more):
+        raise AssertionError("the run begins")
+
+    folder, file = tmp_path / "there", tmp_path / "file"
+    (folder / "closed").mkdir(parents=True)
+    file.touch()
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != folder / "closed" and allowed(path, mode))
+    monkeypatch.setattr(execute, "execute", begun)
+
+    def named(text):
+        return text.replace("FOLDER", str(folder)).replace("FILE", str(file))
+
+    assert cli.main(["--device", "cpu", *map(named, words), *dry]) == 2
+    told = capsys.readouterr()
+    assert named(line) in told.err and told.err.count("\n") == 1 and not told.out
+
+
+def test_a_run_that_goes_on_needs_its_files_and_no_folder_for_new_ones(tmp_path):
+    go = BenchConfig(resume=str(tmp_path), out=str(tmp_path / "file" / "er"), data_root=str(tmp_path))
+    (tmp_path / "file").touch()
+    resolving.check_places(go)
+    with pytest.raises(DataError, match="no such folder"):
+        resolving.check_places(go.model_copy(update={"data_root": str(tmp_path / "none")}))
 
 
 def test_arms_that_exist_on_cuda_alone_are_asked_there(monkeypatch, tmp_path):

@@ -17,6 +17,7 @@ from harness.suites.weights import model_paths
 from impls.errors import UsageError
 from impls.recipe.config import ExperimentConfig, validated
 from impls.registry import Device
+from impls.tools.evaluate.options import parse as judging
 from messages import tell
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ DEFAULT_TRAIN_STEPS: dict[Device, str] = {"cpu": "100,400", "cuda": "5000,20000,
 DEFAULT_IMAGES: dict[Device, int] = {"cpu": 256, "cuda": 10_000}
 # The preset's own batch of two images is meant for timing steps; so short a training needs a larger one.
 TINY_TRAINING = {"batch_size": 16, "lr": 1e-3}
+
+# Options that the tool which judges images takes as they are.
+JUDGING = ("features", "inception_weights", "inception_sha256", "reference_images", "data_root")
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,16 @@ class Quality(Part):
     inception_weights: str | None = None
     inception_sha256: str | None = None
     data_root: str | None = None
+
+    @classmethod
+    def refusal(cls, options: BenchConfig) -> str | None:
+        """What the tool that judges images has against its options: hours before it is started."""
+        try:
+            judging([*(f"--{name}={value}" for name in JUDGING if (value := getattr(options, name)) is not None),
+                     "--reference-only"])
+        except UsageError as error:
+            return str(error)
+        return None
 
     @classmethod
     def planned(cls, asked: Asked) -> Self:

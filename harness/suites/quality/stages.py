@@ -15,7 +15,7 @@ from harness.record.events import ArmSlot, Case, Finding, ImagesSampled, Referen
 from harness.record.events import Quality as Judged
 from harness.record.findings import FEW_IMAGES, ROUGH_EXTRAPOLATION
 from harness.record.run import RecordedRun
-from harness.suites.quality.part import Quality
+from harness.suites.quality.part import JUDGING, Quality
 from harness.suites.quality.steps import draw_set, evaluate, train_to
 from harness.suites.sampling.cells import Cell, cheapest
 from impls.errors import UsageError
@@ -43,11 +43,10 @@ class Stages:
         """How sets are judged, as options of the tool; see `python -m impls.evaluate --help`."""
         part, bench = self.part, self.bench
         options = {
+            "reference": bench.dataset, "device": bench.plan.device, "seed": bench.plan.seed % 2**32,
+            **{name: getattr(part, name) for name in JUDGING},
             # "auto" is decided once in a run.
-            "reference": bench.dataset, "features": self.reference.extractor if self.reference else part.features,
-            "device": bench.plan.device, "seed": bench.plan.seed % 2**32, "inception_weights": part.inception_weights,
-            "inception_sha256": part.inception_sha256, "data_root": part.data_root,
-            "reference_images": part.reference_images,
+            **({"features": self.reference.extractor} if self.reference else {}),
         }
         return [f"--{name}={value}" for name, value in options.items() if value is not None]
 

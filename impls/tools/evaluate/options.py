@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from impls.errors import UsageError
 from impls.evaluation import networks as extractors
+from impls.evaluation.networks import inception_file
 from impls.recipe.config import Frozen
 from impls.tools.cli import NameText, PathText, Shown, alias, command_line
 from messages import marked, tell
@@ -90,5 +92,7 @@ def parse(argv: Sequence[str]) -> EvaluateOptions:
     if options.inception_sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", options.inception_sha256):
         raise UsageError(tell("--inception_sha256 {value}: expected 64 hexadecimal digits",
                               value=options.inception_sha256))
+    if options.inception_weights:
+        inception_file.find(Path(options.inception_weights))
     return options
 
