@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.record.events import Word
 from harness.stats.interval import ALPHA, MARGIN, MOST_FURTHER_BLOCKS, Interval, blocks_for, factor_interval, finite
-from messages import recorded
+from messages import marked, recorded
 
 Reason = Literal["machine", "environment", "noise", "at-the-margin", "too-few-blocks"]
 Place = Literal["above", "below", "inside", "across"]
@@ -25,6 +25,8 @@ SIGN_FLIP_MIN_BLOCKS = 6
 SIGN_FLIP_MAX_BLOCKS = 40
 WORDS: dict[Place, Word] = {
     "above": "B-faster", "below": "A-faster", "inside": "equivalent", "across": "inconclusive"}
+# What journals of before hold; where somebody reads them, it is found here.
+FORMER = (marked("more than {n} further blocks would be needed; quieten the machine first"),)
 
 
 @dataclass(frozen=True)
@@ -194,23 +196,27 @@ def against_margin(found: Interval, margin: float, further: Callable[[float], in
         return Outcome("below")
     if -bound <= found.low and found.high <= bound:
         return Outcome("inside")
-    wide = (found.high - found.low) / 2 > bound
+    half = (found.high - found.low) / 2
+    wide = half > bound
     # An interval that is narrow already must become smaller than the distance of the mean from the margin.
     more = further(bound if wide else abs(abs(found.mean) - bound))
-    needed, edge = _needed(more, each_run), f"{margin:.1%}"
+    edge = f"{margin:.1%}"
     if wide:
+        needed = _needed(more, each_run) or recorded(
+            "with as many blocks the spread would have to be {times} times smaller: quieten the machine first",
+            times=f"{half / bound:.{0 if half >= 10 * bound else 1}f}")
         return Outcome("across", "noise", more, recorded(
             "the interval is wider than the {margin} margin: {needed}", margin=edge, needed=needed))
+    needed = _needed(more, each_run) or recorded(
+        "too close to it for blocks to tell on which side: quote the interval as it is")
     return Outcome("across", "at-the-margin", more, recorded(
         "the difference lies at the edge of the {margin} margin: {needed}", margin=edge, needed=needed))
 
 
-def _needed(more: int | None, each_run: bool) -> str:
+def _needed(more: int | None, each_run: bool) -> str | None:
+    """How many blocks would decide; None where they are too many for that to be advice."""
     if more is None:
-        return (recorded("more than {n} further blocks in each run would be needed; quieten the machine first",
-                         n=MOST_FURTHER_BLOCKS) if each_run else
-                recorded("more than {n} further blocks would be needed; quieten the machine first",
-                         n=MOST_FURTHER_BLOCKS))
+        return None
     if more == 1:
         return (recorded("about 1 further block in each run would decide at the spread seen so far") if each_run else
                 recorded("about 1 further block would decide at the spread seen so far"))

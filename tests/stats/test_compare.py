@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -205,10 +206,23 @@ def test_at_the_edge_of_the_margin_the_distance_to_it_counts():
     assert stats.t.ppf(0.975, n - 2) * spread / math.sqrt(n - 1) > distance
 
 
-def test_a_hopeless_number_of_blocks_is_not_named():
-    verdict = judge([3.0, -3.0, 2.0, -2.0])
-    assert verdict.further_blocks is None
-    assert "quieten" in verdict.next_action
+@pytest.mark.parametrize("logs", [[3.0, -3.0, 2.0, -2.0], [0.31, -0.2, 0.1, -0.25, 0.02, 0.3]])
+def test_where_no_number_of_blocks_would_do_the_spread_that_would_is_named(logs):
+    verdict = judge(logs)
+    assert (verdict.further_blocks, verdict.reason) == (None, "noise")
+    times = float(re.search(r"spread would have to be (\S+) times smaller: quieten", verdict.next_action)[1])
+    values = np.array(logs)
+    found = t_interval(values.mean() + (values - values.mean()) / times)
+    assert (found.high - found.low) / 2 == pytest.approx(math.log1p(0.01), rel=0.5 / times + 1e-9)
+    assert "1000" not in verdict.next_action
+
+
+def test_a_difference_that_is_the_margin_is_to_be_quoted_as_it_is():
+    edge = math.log1p(0.01)
+    verdict = judge([edge + 1e-3, edge - 1e-3, edge + 1.1e-3, edge - 1e-3])
+    assert (verdict.further_blocks, verdict.reason) == (None, "at-the-margin")
+    assert verdict.next_action == ("the difference lies at the edge of the 1.0% margin: too close to it for blocks "
+                                   "to tell on which side: quote the interval as it is")
 
 
 def test_one_block_or_none_cannot_be_judged():
