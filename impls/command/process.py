@@ -18,6 +18,7 @@ from messages import tell
 
 # The disk, not the program, is at fault.
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+CHINESE = "\u4e2d\u6587"
 
 
 def run(prog: str, work: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
@@ -34,6 +35,10 @@ def run(prog: str, work: Callable[[list[str]], int | None], argv: Sequence[str] 
     words = list(sys.argv[1:] if argv is None else argv)
     streams.mend()
     messages.use(spoken(words))
+    if messages.language() != "en" and (encoding := streams.lacking(CHINESE)) is not None:
+        messages.use("en")
+        print(f"{prog}: English, on pages too, because the encoding here, {encoding}, has no Chinese: put "  # English
+              "PYTHONIOENCODING=utf-8 in front of the command to have it", file=sys.stderr)
     _guard_helpers()
     catch_interrupts(also_ignored=False)
     status = _status(prog, work, words)

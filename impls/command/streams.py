@@ -61,6 +61,17 @@ def mend() -> None:
         sys.stderr = _stream(2, sys.stderr)
 
 
+def lacking(text: str) -> str | None:
+    """The encoding of a stream that has not all letters of `text`; None where both have."""
+    for stream in (sys.stdout, sys.stderr):
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:
+            return encoding
+    return None
+
+
 def settle() -> OSError | None:
     """Write what is buffered; why some results on stdout were lost, or None where nothing was or nobody reads them."""
     for stream in (sys.stdout, sys.stderr):

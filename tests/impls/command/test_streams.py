@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +67,28 @@ def test_every_text_can_be_said(tmp_path, environment):
     if "PYTHONIOENCODING" not in environment or environment["PYTHONIOENCODING"] == "ascii":
         shown = done.stdout.decode("utf-8", "surrogateescape")
         assert shown in ("\u2013 \udcff \u4e2d\n", "\\u2013 \udcff \\u4e2d\n")
+
+
+@pytest.mark.parametrize(("environment", "encoding"), [
+    ({"PYTHONIOENCODING": "ascii"}, "ascii"), ({"PYTHONIOENCODING": "latin-1"}, "latin-1"),
+    ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "ascii"),
+    ({"PYTHONIOENCODING": "gb18030"}, None), ({"LC_ALL": "C"}, None)])
+@pytest.mark.parametrize("words", [["--lang", "zh"], []])
+def test_where_no_chinese_can_be_said_english_is(tmp_path, environment, encoding, words):
+    asked = {} if words else {"DDPM_BENCH_LANG": "zh"}
+    done = subprocess.run([sys.executable, "-m", "harness.pair", *words], check=False, cwd=ROOT, capture_output=True,
+                          stdin=subprocess.DEVNULL, timeout=60, env={"PATH": "/usr/bin:/bin", **asked, **environment})
+    assert done.returncode == 2 and b"\\u" not in done.stderr
+    if encoding is None:
+        told = done.stderr.decode(environment.get("PYTHONIOENCODING", "utf-8"))
+        assert "缺少以下参数" in told and told.count("\n") == 1
+    else:
+        warning, fault = done.stderr.decode("ascii").splitlines()
+        assert warning.startswith("python -m harness.pair: English, on pages too") and "utf-8" in warning
+        assert "arguments are required" in fault
+        # An encoding has several names.
+        named = re.search(r"the encoding here, (\S+), has no Chinese", warning)[1]
+        assert codecs.lookup(named) == codecs.lookup(encoding)
 
 
 def test_a_slow_reader_of_a_pipe_that_does_not_wait_gets_everything(tmp_path):
