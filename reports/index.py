@@ -25,7 +25,7 @@ from reports.history.series import Series, machine_of, series
 from reports.page.render import page
 from reports.suites.registry import chapter_of, chapters_of, whole
 from reports.terminal import level_of, said, told
-from reports.text import NA, utc
+from reports.text import NA, commas, semicolons, utc
 from reports.view.run import batch_sizes, nested
 from reports.view.words import batch_words, look_words, metric_words
 
@@ -190,9 +190,10 @@ def names(verdict: Decided) -> tuple[str, str]:
 
 def cells_line(metric: str, a: str, b: str, verdicts: Sequence[Decided]) -> str:
     """Several cells of one metric and pair of arms: what is said of each, and its ratio."""
-    each = (f"{one.cell}: {said(one, a, b)}, {NA if one.ratio is None else f'{one.ratio:.3f}'}" for one in verdicts)
+    each = (tell("{name}: {value}", name=one.cell, value=commas(
+        [said(one, a, b), NA if one.ratio is None else f"{one.ratio:.3f}"])) for one in verdicts)
     return with_level(tell("{metric} by cell, time {a} / time {b}: {each}", metric=metric, a=a, b=b,
-                           each="; ".join(each)), verdicts)
+                           each=semicolons(each)), verdicts)
 
 
 def with_level(line: str, verdicts: Sequence[Decided]) -> str:

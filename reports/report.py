@@ -19,7 +19,7 @@ from reports.page.figures import FigureMaker
 from reports.page.forest import Forest, on_one_scale
 from reports.page.relabelled import Dictionary, Relabelled
 from reports.suites.registry import chapters_of, notes_of, whole
-from reports.text import utc
+from reports.text import commas, utc
 from reports.view.run import RunView, copies
 
 # Of the files; those in Chinese beside English ones have this before their endings.
@@ -97,7 +97,7 @@ def report_of(run: RecordedRun, figures: FigureMaker) -> Report:
     when = utc(started.started_utc) if started else tell("start time n/a: the journal's first line cannot be read")
     parts = chapters_of(seen)
     return Report(
-        f"{names}: {suite}",
+        tell("{name}: {value}", name=names, value=suite),
         when,
         run.path.name,
         run.status,
@@ -178,7 +178,7 @@ def title_names(seen: RunView) -> str:
     """The arms for the title, those together that are compared; the copies that a self-check adds are left out."""
     checks = copies(seen)
     names = {arm.slot: arm.name if checks else arm.label for arm in seen.arms if arm.slot not in checks}
-    return ", ".join(tell(" against ").join(names[slot] for slot in group) for group in groups(seen, list(names)))
+    return commas(tell(" against ").join(names[slot] for slot in group) for group in groups(seen, list(names)))
 
 
 def groups(seen: RunView, slots: Sequence[str]) -> list[list[str]]:

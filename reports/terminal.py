@@ -68,7 +68,7 @@ def sentence(verdict: Verdict, arms: Mapping[str, str]) -> str:
         a, b = f"{a} ({verdict.arm_a})", f"{b} ({verdict.arm_b})"
     text = told(verdict, a, b)
     if verdict.ratio is None:
-        return f"{text}: {shown(str(verdict.reason))}"
+        return tell("{name}: {value}", name=text, value=shown(str(verdict.reason)))
     recorded = (shown(part) for part in (verdict.reason, verdict.next_action) if part)
     more = semicolons(part for part in (level_of(verdict), *recorded) if part)
     return tell("{text} ({more})", text=text, more=more) if more else text

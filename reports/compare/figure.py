@@ -27,7 +27,7 @@ def forest(comparison: Comparison, narrow: bool) -> Drawn | str:
     data = Data((tell("arm"), over, *words("from", "to", "verdict")))
     for y, (pair, row) in enumerate(shown):
         label = str(row.subject)
-        names.append(label if len(comparison.pairs) == 1 else f"{pair.name}: {label}")
+        names.append(label if len(comparison.pairs) == 1 else tell("{name}: {value}", name=pair.name, value=label))
         ends += draw_row(axis, y, row)
         assert row.verdict
         ratio = row.verdict.ratio or 1.0

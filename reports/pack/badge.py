@@ -92,7 +92,7 @@ def svg(badge: Badge) -> str:
     texts = "".join(
         f'<text x="{x + PAD:.1f}" y="14" textLength="{width - 2 * PAD:.1f}" lengthAdjust="spacingAndGlyphs">'
         f"{escape(text)}</text>" for text, x, width in ((label, 0, left), (message, left, right)))
-    whole = escape(f"{label}: {message}")
+    whole = escape(tell("{name}: {value}", name=label, value=message))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right:.0f}" height="{HEIGHT}" role="img" '
         f'aria-label="{whole}">\n<title>{whole}</title>\n{font.style(whole)}'

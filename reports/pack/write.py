@@ -99,7 +99,7 @@ def filled(run: RecordedRun, place: Path, name: str, suffix: str = "") -> str:
     return section.markdown(section.Pack(
         seen, one_line(title_names(seen)) or tell(NO_ARMS), setting, name, page, shown, found, quotes(seen),
         limits(seen), {file.replace(".svg", f"{suffix}.svg"): tell(what) for file, what in FILES.items()},
-        one_line(f"{made.label}: {made.message}"), suffix))
+        one_line(tell("{name}: {value}", name=made.label, value=made.message)), suffix))
 
 
 def table(run: RecordedRun) -> str:

@@ -214,6 +214,12 @@ class Note:
     where: str | None = None
     times: int = 1
 
+    @property
+    def heading(self) -> str:
+        """How grave it is, and where it was found."""
+        severity = tell(self.severity.capitalize())
+        return tell("{text} ({reason})", text=severity, reason=self.where) if self.where else severity
+
 
 def counted(notes: Sequence[Note]) -> list[tuple[str, str]]:
     """How many there are of each severity, the worst first: severity, and in words."""

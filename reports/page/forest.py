@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
-from reports.text import printable
+from messages import tell
+from reports.text import commas, printable
 
 # Ticks that are nearer than this to another are left out: per cent of the width of a phone.
 APART = 13.0
@@ -132,7 +133,7 @@ def anchor(at: float) -> str:
 
 def text_of(row: Row) -> str:
     """What a row says, escaped, for whoever points at it."""
-    return escape(printable(f"{row.label}: {row.text}, {row.word}"))
+    return escape(printable(tell("{name}: {value}", name=row.label, value=commas([row.text, row.word]))))
 
 
 def sound(value: float | None) -> bool:

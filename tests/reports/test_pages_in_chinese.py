@@ -14,8 +14,8 @@ from harness.record.run import read_run
 from messages import paired, speaking, tell
 from reports import __main__ as command_line
 from reports import report
-from reports.page import figures, font
-from reports.page.blocks import Table
+from reports.page import figures, font, render
+from reports.page.blocks import Note, Part, Report, Table, VerdictCard
 from reports.page.relabelled import Dictionary
 from reports.text import Value
 
@@ -116,6 +116,26 @@ def test_the_chinese_page_is_that_of_chinese_alone(both: Both) -> None:
         return [line for line in text.splitlines() if line.strip()]
 
     assert words(both.read("report.zh.html")) == words((both.chinese / "report.html").read_text(encoding="utf-8"))
+
+
+def test_chinese_punctuation_has_its_own_width_and_no_space_behind_it(both: Both) -> None:
+    page = re.sub(r"<svg.*?</svg>|<style>.*?</style>|<pre.*?</pre>", "", both.read("report.zh.html"), flags=re.S)
+    assert re.findall(r"<(?:title|h1)>([^<]*)", page) == ["pytorch 对 jittor：train-speed"] * 2
+    text = unescape(re.sub(r"</?(?:b|span|a|small|em|strong)\b[^>]*>", "", page))
+    assert re.findall(r".{0,20}[\u3001\u3002\uff01-\uff1f] \S.{0,20}", text) == []
+    assert re.findall(r".{0,20}[\u4e00-\u9fff][:;,](?!\S).{0,20}", text) == []
+    said = re.sub(r"`[^`]*`", "", both.read("report.zh.md"))
+    assert said.startswith("# pytorch 对 jittor：train-speed\n")
+    assert re.findall(r".{0,20}[\u4e00-\u9fff][:;,](?!\S).{0,20}", said) == []
+
+
+def test_headings_before_a_sentence_end_as_chinese_does() -> None:
+    card = VerdictCard("?", (Part("A"),), (), "请加区组", "inconclusive", "open")
+    with speaking("zh"):
+        found = Report("x", "y", "z", "complete", (card,), (Note("warning", "很忙", where="jittor"),), ())
+        page, text = render.html(found), render.markdown(found)
+    assert "<b>下一步：</b>请加区组" in page and "<b>警告（jittor）：</b>很忙" in page
+    assert "下一步：请加区组" in text and "**警告（jittor）：**" in text
 
 
 def test_relabelled_figures_have_the_words_of_figures_drawn_in_chinese(both: Both) -> None:

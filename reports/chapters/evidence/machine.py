@@ -122,7 +122,9 @@ def data_and_settings(view: RunView) -> Table:
     for keys, value in leaves(started.declared if started else {}):
         told = entries(value)
         name = ", ".join(keys).replace("_", " ")
-        cell = Value(shown(plain(told))) if told is not None else missing(tell("not set"))
+        # One word is a setting or a name.
+        text = "" if told is None else plain(told)
+        cell = Value(shown(text) if " " in text else text) if told is not None else missing(tell("not set"))
         rows.append((Value(tell("declared: {name}", name=name)), cell))
     configuration = Value(started.config_sha256) if started else missing(tell("not recorded"))
     rows.append((Value(tell("configuration hash")), configuration))

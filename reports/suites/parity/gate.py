@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
+from shlex import quote
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
@@ -57,7 +58,7 @@ def told(seen: RunView, figures: FigureMaker, result: ParityResult, number: int)
     if not result.passed and result.reason:
         yield Prose(tell("Failed: {reason}", reason=shown(result.reason)))
         names = ",".join(seen.run.arms.get(slot, slot) for slot in (result.arm_a, result.arm_b))
-        of = f" --pair {seen.pair.name}" if seen.pair else ""  # English
+        of = f" --pair {quote(seen.pair.name)}" if seen.pair else ""  # English
         command = f"python run_bench.py --suite align{of} --arms {names}"  # English
         yield Code(command, tell("This names the first layer that differs"))
     yield figures.make(numbered("parity", number), partial(parity_losses, seen, result))
