@@ -121,7 +121,8 @@ def recorded(message: str, /, **places: object) -> str:
 
     Args:
         message: as for `tell`.
-        places: what stands in its places; names of the user's best stand in those of `recognise.NAMES`, which stay.
+        places: what stands in its places; one word that is a message stands in those of `recognise.WORDS`, since it
+            is taken for a name in others.
     """
     return message.format(**places) if places else message
 

@@ -16,9 +16,10 @@ FEWEST_PLACED = 4
 # One with fewer is believed only where all that stands in its places is understood too, or is a name.
 FIRM_LETTERS = 12
 COUNTS = ("n", "m")
-# What stands in these is a name where it is one word, such as an arm's or a module's: "attention" may be one.
-NAMES = ("a", "arm", "b", "earlier", "file", "folder", "host", "later", "module", "path", "python", "run",
-         "weight")
+# One word is a message of ours where it stands in these; in all others it is a name, such as a host's or a preset's,
+# or a setting, although we may translate a word like it elsewhere: "machine", "attention", "native".
+WORDS = ("array", "before", "cause", "fault", "kind", "maker", "metric", "now", "part", "place", "reason", "source",
+         "text", "told", "what", "where", "why")
 _COUNT = re.compile(r"[\d\u202f\u2212]+")
 # Pieces of a text between these were often told one by one; between the loose ones within such a piece, and more often
 # they hold together what nobody knows.
@@ -152,7 +153,7 @@ class Reader:
         forms = [form for word in words for form in self._by_word.get(word, ()) if placed or not form.brief]
         for form in sorted(forms, key=lambda form: (-form.letters, -form.length)):
             for places in form.places(text):
-                said = {name: (value, 0.0) if name in NAMES and " " not in value else self._best(value, True)
+                said = {name: self._best(value, True) if name in WORDS or " " in value else (value, 0.0)
                         for name, value in places.items()}
                 unknown = sum(cost for _, cost in said.values())
                 if unknown < 1 or form.letters >= FIRM_LETTERS:

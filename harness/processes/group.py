@@ -205,8 +205,8 @@ def _created(every: Sequence[life.Created], hosts: Sequence[str]) -> life.Create
         for name in ("framework", "version", "device", "device_name", "dtype", "tf32", "threads"):
             if one.info.get(name) != every[0].info.get(name):
                 raise WorkerFailedError("usage", recorded(
-                    "rank {number} on {host} has another {name} than rank 0: {found} instead of {first}: make all "
-                    "hosts alike", number=number, host=hosts[number], name=name, found=one.info.get(name),
+                    "rank {number} on {host} has another {what} than rank 0: {found} instead of {first}: make all "
+                    "hosts alike", number=number, host=hosts[number], what=name, found=one.info.get(name),
                     first=every[0].info.get(name)))
     gpus = [uuid for one in every if (uuid := one.info.get("device_uuid"))]
     if len(set(gpus)) < len(gpus):
