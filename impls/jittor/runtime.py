@@ -25,6 +25,7 @@ from impls.errors import EXIT_OK, EXIT_USAGE, UnavailableError, cause
 from impls.jittor.setup import cuda_toolkit, examination, kernel_compiler, onednn_wheels, precompiled, requirements
 from impls.jittor.setup.home import jittor_home
 from impls.ranks import for_child, once_on_host, own_ranks
+from impls.store.files import written
 from messages import tell
 
 Device = Literal["cpu", "cuda"]
@@ -158,7 +159,9 @@ def prewarm(device: Device = "cpu", echo: Callable[[str], None] = print, log: Pa
 
 def _prewarm_into(device: Device, echo: Callable[[str], None], log: Path | None) -> None:
     if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        with written(log):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.open("ab").close()
         _prewarm(device, echo, log)
         return
     with tempfile.TemporaryDirectory(prefix="jittor-prewarm-") as folder:
@@ -174,6 +177,9 @@ def _prewarm_into(device: Device, echo: Callable[[str], None], log: Path | None)
 
 def _prewarm(device: Device, echo: Callable[[str], None], log: Path) -> None:
     echo(tell("Jittor: checking its compile cache (the first time it compiles itself: 2-5 minutes)"))
+    if device == "cpu" and "-include" not in os.environ.get("cc_flags", ""):
+        # What the child says is read where it fails.
+        precompiled.flag(jittor_home(), requirements.compiler(), echo)
     for _ in range(PREWARM_TRIES):
         output = _import_in_child(device, echo, log)
         if READY in output:

@@ -15,10 +15,16 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from impls.errors import cause
+from messages import tell
 
 STANDARD = ("algorithm", "cmath", "cstring", "functional", "iostream", "list", "map", "memory", "set", "sstream",
             "string", "unordered_map", "unordered_set", "vector")
@@ -26,17 +32,27 @@ STANDARD = ("algorithm", "cmath", "cstring", "functional", "iostream", "list", "
 OWN = ("common.h", "node.h", "var.h", "mem/allocator.h")
 # Jittor's own flags: which of them a precompiled header depends on, and what the core and the kernels add.
 FLAGS = ("-Wall", "-Wno-unknown-pragmas", "-std=c++14", "-fPIC")
+HEADER, MAKING = "first.h", ".making-"
+# Another environment's, perhaps: nobody waits so long between two starts of one.
+KEPT_S = 90 * 24 * 3600.0
+LONGEST = 300
 KINDS = {"core": ("-O2",), "kernels": ("-g", "-fopenmp", "-Ofast")}
 
 
-def flag(home: Path, compiler: str) -> str | None:
+def _aside(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def flag(home: Path, compiler: str, say: Callable[[str], None] = _aside) -> str | None:
     """What makes `compiler` begin each file with the precompiled headers, which are made where they are missing.
 
-    Made in about 4 s, once for each compiler, processor and release of Jittor.
+    Made in about 4 s, once for each compiler, processor and release of Jittor; tried once, too, where that compiler
+    does not make them.
 
     Args:
         home: as from `home.jittor_home`.
         compiler: the C++ compiler that Jittor takes.
+        say: told why they cannot be made.
 
     Returns:
         An option of g++; None for another compiler, or where the headers cannot be made: nothing but time is lost.
@@ -49,11 +65,23 @@ def flag(home: Path, compiler: str) -> str | None:
     flags = [*FLAGS, *(["-march=native"] if platform.machine() == "x86_64" else []),
              *shlex.split(os.environ.get("cc_flags", ""))]
     folder = home / ".cache" / "jittor" / "precompiled" / _key(path, own, text, flags)
-    header = folder / "first.h"
-    if not header.exists():
-        with suppress(OSError, subprocess.SubprocessError):
-            _make(folder, text, [path, *flags, f"-I{own}", f"-I{own.parent / 'extern'}",
-                                 f"-I{sysconfig.get_paths()['include']}"])
+    if folder.is_dir():
+        with suppress(OSError):
+            # In use: see `_clear`.
+            os.utime(folder)
+    else:
+        try:
+            why = _make(folder, text, [path, *flags, f"-I{own}", f"-I{own.parent / 'extern'}",
+                                       f"-I{sysconfig.get_paths()['include']}"])
+            _clear(folder)
+        except (OSError, subprocess.SubprocessError) as error:
+            why = str(error)
+        if why is not None:
+            say(tell("Jittor: its headers cannot be parsed ahead, so that kernels take twice as long to compile: {why}",
+                     why=why))
+            if folder.is_dir():
+                say(tell("Jittor: that is not tried again unless {folder} is removed", folder=folder))
+    header = folder / HEADER
     return f'-include "{header}"' if header.exists() else None
 
 
@@ -75,18 +103,49 @@ def _key(compiler: str, own: Path, text: str, flags: list[str]) -> str:
                                 headers)).encode()).hexdigest()[:16]
 
 
-def _make(folder: Path, text: str, command: list[str]) -> None:
-    """Both kinds at once, into a folder that appears when it is whole: several processes may start at once."""
+def _make(folder: Path, text: str, command: list[str]) -> str | None:
+    """Both kinds at once, into a folder that appears when it is whole: several processes may start at once.
+
+    Returns:
+        why there are none, which the folder holds then unless it may pass; None where there are.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as scratch:
-        header = Path(scratch) / "whole" / "first.h"
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=MAKING) as scratch:
+        whole, log = Path(scratch) / "whole", Path(scratch) / "log"
+        header = whole / HEADER
         compiled = header.with_suffix(".h.gch")
         compiled.mkdir(parents=True)
         header.write_text(text)
-        running = [subprocess.Popen([*command, *options, "-x", "c++-header", str(header), "-o", str(compiled / kind)],
-                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                   for kind, options in KINDS.items()]
-        if not any([process.wait() for process in running]):
-            # Another process may have been faster.
-            with suppress(OSError):
-                header.parent.rename(folder)
+        with log.open("wb") as sink:
+            running = [subprocess.Popen(
+                [*command, *options, "-x", "c++-header", str(header), "-o", str(compiled / kind)],
+                stdin=subprocess.DEVNULL, stdout=sink, stderr=sink) for kind, options in KINDS.items()]
+            worst = max(abs(process.wait()) for process in running)
+        why = None
+        if worst:
+            lines = log.read_text(errors="replace").splitlines()
+            passing = cause(lines)
+            if passing is not None:
+                # A full disk will not be full for ever.
+                return str(passing)
+            why = next((line for line in lines if "error: " in line), tell("exit status {status}", status=worst))
+            why = why[:LONGEST]
+            shutil.rmtree(whole)
+            whole.mkdir()
+            (whole / "why").write_text(f"{why}\n", encoding="utf-8")
+        # Another process may have been faster.
+        with suppress(OSError):
+            whole.rename(folder)
+    return why
+
+
+def _clear(folder: Path) -> None:
+    """Remove what is beside it and was not used for long: of compilers and releases that are gone, or left by a kill.
+
+    By age, because other machines and environments may share the home.
+    """
+    for other in folder.parent.iterdir():
+        kept_s = 3600.0 if other.name.startswith(MAKING) else KEPT_S
+        with suppress(OSError):
+            if other != folder and time.time() - other.stat().st_mtime > kept_s:
+                shutil.rmtree(other)

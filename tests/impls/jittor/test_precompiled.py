@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import time
 
 import pytest
 
@@ -52,16 +53,62 @@ def test_made_once_and_found_again(made, monkeypatch):
 def test_flags_of_the_users_own_have_headers_of_their_own(made, monkeypatch):
     home, option = made
     monkeypatch.setattr(precompiled, "_make", lambda folder, text, command: (folder.mkdir(parents=True),
-                                                                            (folder / "first.h").write_text(text)))
+                                                                            (folder / "first.h").write_text(text),
+                                                                            None)[-1])
     monkeypatch.setenv("cc_flags", "-DMINE")
     assert precompiled.flag(home, "g++") not in (None, option)
 
 
-def test_another_compiler_or_one_that_fails_goes_without(tmp_path):
-    for name, script in (("clang", "exit 0"), ("g++", "exit 1")):
-        compiler = tmp_path / name
-        compiler.write_text(f"#!/bin/sh\n{script}\n")
-        os.chmod(compiler, 0o755)
-        assert precompiled.flag(tmp_path, str(compiler)) is None
-    left = tmp_path / ".cache" / "jittor" / "precompiled"
-    assert list(left.iterdir()) == []
+def compiler_of(folder, name, script):
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    os.chmod(path, 0o755)
+    return str(path)
+
+
+def kept(home):
+    return sorted(path.name for path in (home / ".cache" / "jittor" / "precompiled").iterdir())
+
+
+def test_another_compiler_goes_without(tmp_path):
+    said = []
+    assert precompiled.flag(tmp_path, compiler_of(tmp_path, "clang", "exit 0"), said.append) is None
+    assert said == [] and not (tmp_path / ".cache").exists()
+
+
+def test_a_compiler_that_cannot_is_tried_and_told_of_once(tmp_path):
+    said, tried = [], tmp_path / "tried"
+    tried.touch()
+    compiler = compiler_of(tmp_path, "g++", f"echo >> {tried}; echo 'first.h:1: fatal error: no <map>' >&2; exit 1")
+    for _ in range(2):
+        assert precompiled.flag(tmp_path, compiler, said.append) is None
+    (folder,) = kept(tmp_path)
+    assert tried.read_text().count("\n") == len(precompiled.KINDS)
+    why, again = said
+    assert "fatal error: no <map>" in why and folder in again
+
+
+def test_what_may_pass_is_tried_again(tmp_path):
+    said = []
+    compiler = compiler_of(tmp_path, "g++", "echo 'fatal error: /tmp/x.s: No space left on device' >&2; exit 1")
+    for _ in range(2):
+        assert precompiled.flag(tmp_path, compiler, said.append) is None
+    assert kept(tmp_path) == [] and len(said) == 2 and "make room on the disk" in said[0]
+
+
+def test_what_was_not_used_for_long_goes_and_what_was_stays(tmp_path):
+    def made():
+        compiler = compiler_of(tmp_path, "g++", f'# {len(compilers)}\n'
+                                                'for last; do :; done; echo > "$last"')
+        compilers.append(precompiled.flag(tmp_path, compiler, print))
+        return compilers[-1].split("/")[-2]
+
+    compilers, place, now = [], tmp_path / ".cache" / "jittor" / "precompiled", time.time()
+    old, used = made(), made()
+    for name, age_s in ((old, precompiled.KEPT_S + 60), (used, precompiled.KEPT_S + 60), (".making-x", 7200)):
+        (place / name).mkdir(exist_ok=True)
+        os.utime(place / name, (now - age_s, now - age_s))
+    (place / ".making-y").mkdir()
+    assert precompiled.flag(tmp_path, str(tmp_path / "g++"), print) == compilers[1]
+    newest = made()
+    assert kept(tmp_path) == sorted([used, newest, ".making-y"])

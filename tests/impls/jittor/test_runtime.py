@@ -44,7 +44,7 @@ def unprepared(own_environment, monkeypatch, tmp_path):
     for name in BUILD_SETTINGS:
         os.environ.pop(name, None)
     os.environ["HOME"] = str(tmp_path)
-    monkeypatch.setattr(precompiled, "flag", lambda home, compiler: f'-include "{home}/first.h"')
+    monkeypatch.setattr(precompiled, "flag", lambda home, *said: f'-include "{home}/first.h"')
 
 
 def onednn(home: Path) -> Path:
@@ -276,7 +276,9 @@ def test_prewarm_says_why_at_once_where_the_compiler_does(monkeypatch, tmp_path)
 
 @pytest.mark.parametrize("output", ["one\nfatal error: no space left on device\n", runtime.READY])
 def test_prewarm_leaves_no_log_and_shows_its_end_on_failure(monkeypatch, tmp_path, capsys, output):
-    monkeypatch.setattr(runtime.tempfile, "tempdir", str(tmp_path))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(runtime.tempfile, "tempdir", str(temporary))
     monkeypatch.setattr(runtime, "_import_in_child", lambda device, echo, log: log.write_text(output) and output)
     if runtime.READY not in output:
         with pytest.raises(UnavailableError, match="no space left on device.*--prewarm --log FILE"):
@@ -284,7 +286,15 @@ def test_prewarm_leaves_no_log_and_shows_its_end_on_failure(monkeypatch, tmp_pat
         assert capsys.readouterr().err == output
     else:
         runtime.prewarm("cpu", lambda text: None)
-    assert list(tmp_path.iterdir()) == []
+    assert list(temporary.iterdir()) == []
+
+
+def test_prewarm_tells_why_headers_are_not_parsed_ahead(monkeypatch):
+    children(monkeypatch, runtime.READY)
+    monkeypatch.setattr(precompiled, "flag", lambda home, compiler, say: say("they cannot"))
+    said: list[str] = []
+    runtime.prewarm("cpu", said.append)
+    assert said[-1] == "they cannot"
 
 
 @pytest.mark.parametrize(("output", "line"), [
@@ -307,6 +317,14 @@ def test_command_line_reports_a_user_fault_in_one_line(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "set HOME" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["", "file/log"])
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path, capsys, name):
+    (tmp_path / "file").touch()
+    assert runtime.main(["--prewarm", "--log", str(tmp_path / name)]) == 2
+    told = capsys.readouterr().err
+    assert f"{tmp_path / name}: cannot be written" in told and told.count("\n") == 1
 
 
 def test_progress_is_the_newest_count(tmp_path):
