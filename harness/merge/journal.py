@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ from harness.run.resolve import asked_of
 from impls.errors import EXIT_FAILED, EXIT_OK, UsageError
 from impls.recipe.config import ExperimentConfig, validated
 from impls.registry import Device
+from impls.store.files import staging
 from messages import recorded, tell
 
 # Fields that are moments on the monotonic clock, of whatever line.
@@ -52,31 +54,34 @@ def write(parts: Sequence[Part], out: Path) -> None:
         UsageError: there is such a folder, or it cannot be written.
     """
     if out.exists():
-        raise UsageError(tell("--out {path}: is there already: choose another name, or remove it", path=out))
-    staging = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
+        raise _there_already(out)
     try:
-        staging.mkdir(parents=True)
-        for name in FOLDERS:
-            (staging / name).mkdir()
-        for part in parts:
-            _copy(part.run.path, staging)
-        writer = RunWriter(staging)
-        for event in merged(parts, out.name):
-            writer.append(event)
-        for event in _judged(parts, writer.run):
-            writer.append(event)
-        _end(parts, writer)
-        writer.close()
-        staging.rename(out)
+        with staging(out) as folder:
+            for name in FOLDERS:
+                (folder / name).mkdir()
+            for part in parts:
+                _copy(part.run.path, folder)
+            writer = RunWriter(folder)
+            for event in merged(parts, out.name):
+                writer.append(event)
+            for event in _judged(parts, writer.run):
+                writer.append(event)
+            _end(parts, writer)
+            writer.close()
+            folder.rename(out)
     except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR) and out.exists():
+            # Another process was faster.
+            raise _there_already(out) from error
         raise UsageError(tell("--out {path}: cannot be written: {why}: choose another folder", path=out,
                               why=error.strerror or error)) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     writer = RunWriter(out)
     writer.summarise()
     writer.close()
+
+
+def _there_already(out: Path) -> UsageError:
+    return UsageError(tell("--out {path}: is there already: choose another name, or remove it", path=out))
 
 
 def merged(parts: Sequence[Part], run_id: str) -> Iterator[Event]:

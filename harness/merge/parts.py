@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from harness.options import FREE_ON_RESUME
@@ -87,7 +89,7 @@ def _require_whole(parts: Sequence[Part]) -> None:
             done = len(finished_blocks(part.run))
             faults.append(tell("{part} is {status} after {blocks}: go on with run_bench.py --resume {path}",
                                part=part.name, status=shown(part.run.status), blocks=plural(done, "block"),
-                               path=part.run.path))
+                               path=quote(str(part.run.path))))
         elif part.run.damage:
             faults.append(tell("{part} is damaged: {damage}", part=part.name, damage=shown(part.run.damage[0])))
     if faults:
@@ -100,15 +102,15 @@ def _read(path: Path) -> Part:
     if started is None:
         raise UsageError(tell("{path}: the first line of its journal is damaged: measure that part again",
                               path=run.path))
-    number, slash, of = str(started.bench.get("share") or "").partition("/")
-    if not slash:
+    share = re.fullmatch(r"(\d{1,4})/(\d{1,4})", str(started.bench.get("share")))
+    if share is None:
         raise UsageError(tell("{path}: is a whole run and no part of one (--share): only parts can be merged",
                               path=run.path))
     found = machines(run.events)
     if len(found) != 1:
         raise UsageError(tell("{path}: was measured in {environments} environments: measure that part again, in one",
                               path=run.path, environments=len(found)))
-    return Part(int(number), int(of), run, started, found[0].recorded)
+    return Part(int(share[1]), int(share[2]), run, started, found[0].recorded)
 
 
 def _folder(path: Path) -> Path:

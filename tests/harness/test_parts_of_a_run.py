@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from harness.blocks.block import Block
 from harness.cli import main
+from harness.merge import journal
 from harness.merge.__main__ import main as merge
 from harness.options import BenchConfig, parse
 from harness.part import Asked
@@ -176,6 +178,24 @@ def test_parts_that_are_not_alike_are_refused_by_name(measured, tmp_path, capsys
     assert "is there already" in merged(tmp_path, capsys, first, second, name="there")[1]
     (tmp_path / "empty").mkdir()
     assert "holds no run: is that part measured?" in merged(tmp_path, capsys, first, tmp_path / "empty")[1]
+
+
+def test_of_two_that_merge_into_one_folder_at_once_the_first_to_end_has_it(measured, tmp_path, capsys, monkeypatch):
+    parts, copy, done = (measured("0/2"), measured("1/2")), journal._copy, []
+
+    def meanwhile(source, into):
+        if not done:
+            done.append(source)
+            with monkeypatch.context() as other:
+                other.setattr(os, "getpid", lambda: 2**22 + 1)
+                done.append(merged(tmp_path, capsys, *parts)[0])
+        copy(source, into)
+
+    monkeypatch.setattr(journal, "_copy", meanwhile)
+    code, said, _ = merged(tmp_path, capsys, *parts)
+    assert done[1] == 0 and code == 2 and "is there already" in said
+    run = read_run(tmp_path / "merged")
+    assert run.status == "complete" and not run.damage and not list(tmp_path.glob(".*.partial"))
 
 
 @pytest.mark.parametrize(("words", "line"), [
