@@ -22,6 +22,8 @@ from messages import language, tell
 
 # What the script says in its own way, with their values.
 _OWN = ("--sbatch", "--tasks", "--out")
+# What prints it instead of writing it.
+_SHOWN = "--dry-run"
 # So long before its time is up a task is told, and ends its journal.
 WARNED_S = 120
 
@@ -142,13 +144,14 @@ def _language(words: Sequence[str]) -> str:
 
 def _kept(words: Sequence[str]) -> list[str]:
     """The command line without what the script says itself."""
-    kept, skipped = [], False
+    kept: list[str] = []
+    before = ""
     for word in words:
         name, equals, _ = alias(word).partition("=")
-        if skipped:
-            skipped = False
-        elif name in _OWN:
-            skipped = not equals
-        else:
+        if before in _OWN or (before == _SHOWN and word.lower() in ("true", "false")):
+            before = ""
+            continue
+        before = "" if equals else name
+        if name not in (*_OWN, _SHOWN, "--no-dry-run"):
             kept.append(word)
     return kept

@@ -14,6 +14,7 @@ from slurm_node import array, slurm  # noqa: F401
 
 from harness.record.events import BlockState, Case, Verdict
 from harness.record.run import read_run
+from harness.run.sbatch import _kept
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ["--arms", "scripted:slow,scripted", "--dataset", "digits", "--preset", "tiny", "--device", "cpu", "--blocks",
@@ -69,7 +70,8 @@ def test_the_script_can_be_read_and_is_a_script(real_env, tmp_path):
     assert last.endswith('--threads 1 --share "$SLURM_ARRAY_TASK_ID/3" --out "$part"') and "--sbatch" not in last
     assert "--tasks" not in last and f"part='{parts}'/part-$SLURM_ARRAY_TASK_ID" in text
     # Shown without being written, and never written over.
-    assert bench(real_env, tmp_path, *SHORT, "--sbatch", "other.sh", "--dry-run").stdout.startswith("#!/bin/bash\n")
+    shown = bench(real_env, tmp_path, *SHORT, "--sbatch", "other.sh", "--dry-run").stdout
+    assert shown.startswith("#!/bin/bash\n") and "dry" not in shown
     assert not (tmp_path / "other.sh").exists()
     again = bench(real_env, tmp_path, *SHORT, "--sbatch", "run.sh")
     assert again.returncode == 2 and "--sbatch run.sh: is there already" in again.stderr
@@ -78,6 +80,13 @@ def test_the_script_can_be_read_and_is_a_script(real_env, tmp_path):
     assert nowhere.returncode == 2 and nowhere.stderr.count("\n") == 1 and not (tmp_path / "nowhere.sh").exists()
     wrong = bench(real_env, tmp_path, *SHORT, "--steps", "x", "--sbatch", "wrong.sh")
     assert wrong.returncode == 2 and not (tmp_path / "wrong.sh").exists()
+
+
+@pytest.mark.parametrize("words", [["--dry-run", "--seed", "3"], ["--seed", "3", "--dry_run=true"],
+                                   ["--dry-run", "true", "--seed", "3"], ["--seed", "3", "--no-dry-run"],
+                                   ["--sbatch", "--dry-run", "--out=x", "--seed", "3", "--tasks", "4"]])
+def test_a_task_measures_whatever_its_script_was_made_with(words):
+    assert _kept(words) == ["--seed", "3"]
 
 
 @pytest.mark.slow
