@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from harness.machine.files import ROOT
 from impls.command import process
@@ -44,7 +45,7 @@ def write(path: Path) -> None:
     except OSError as error:
         raise UsageError(tell("{path}: cannot write it: {why}: choose a folder of your own", path=path,
                               why=error.strerror or error)) from error
-    print(tell("wrote {path}; next: python run_bench.py --suite parity --pair {path}", path=path))
+    print(tell("wrote {path}; next: python run_bench.py --suite parity --pair {path}", path=quote(str(path))))
 
 
 if __name__ == "__main__":

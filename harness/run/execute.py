@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 
 from harness.bench import Bench
 from harness.ledger import Ledger
@@ -124,7 +125,8 @@ def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRu
             writer.discard()
             raise
         writer.finish(runner.end("interrupted", EXIT_INTERRUPTED))
-        print("\n" + tell("interrupted; go on with: run_bench.py --resume {path}", path=writer.path), file=sys.stderr)
+        print("\n" + tell("interrupted; go on with: run_bench.py --resume {path}", path=quote(str(writer.path))),
+              file=sys.stderr)
         return EXIT_INTERRUPTED
     except (UsageError, StorageError) as error:
         if resumed is None and not bench.ledger.anything_measured:
@@ -145,8 +147,8 @@ def _run(runner: Runner, bench: Bench, telemetry: Telemetry, resumed: RecordedRu
     for line in account.lines(writer.run, bench.clock() - began, account.installed_s()):
         bench.progress.say(line)
     if end.status == "interrupted":
-        print(tell("the time limit ended the run; go on with: run_bench.py --resume {path}", path=writer.path),
-              file=sys.stderr)
+        print(tell("the time limit ended the run; go on with: run_bench.py --resume {path}",
+                   path=quote(str(writer.path))), file=sys.stderr)
     writer.summarise()
     writer.close()
     return code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def run_parity(bench: Bench, steps: int, batch_size: int, within_s: float | None
             format_of = WORDS[result.precision] if result.passed and several and result.precision else None
             bench.progress.say(_said(result, bench.plan.arm(a).name, bench.plan.arm(b).name, format_of, subject))
             arms = f"{bench.plan.arm(a).name},{bench.plan.arm(b).name}"
-            of = f" --pair {bench.plan.arm(a).spec.file}" if bench.experiment.is_pair else ""  # English
+            of = f" --pair {quote(str(bench.plan.arm(a).spec.file))}" if bench.experiment.is_pair else ""  # English
             command = f"run_bench.py --suite align{of} --arms {arms}"  # English
             offer = recorded("{command} names the first layer that differs", command=command)
             reason = None if result.passed else f"{result.reason}; {offer}"
