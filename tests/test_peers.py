@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -30,3 +31,14 @@ def test_diffusers_agrees_with_the_arm_pytorch(tmp_path):
     (folder,) = [path for path in (tmp_path / "results").iterdir() if path.is_dir()]
     (result,) = read_run(folder).of(ParityResult)
     assert result.passed, result.reason
+
+
+@pytest.mark.slow
+def test_its_sampler_takes_what_ours_takes():
+    told = subprocess.run(
+        [sys.executable, "-c", "import diffusers_peer, inspect; from impls.pytorch.sampler import Sampler; "
+         "print([list(inspect.signature(one.chain).parameters) for one in (Sampler, diffusers_peer.PeerSampler)])"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "peers")])},
+        capture_output=True, text=True, timeout=300, check=True)
+    ours, theirs = ast.literal_eval(told.stdout)
+    assert ours == theirs

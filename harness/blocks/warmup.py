@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # it. So the first of each arm runs long, unless that is dear and nothing speaks for a fall: one that is missed then
 # shows in the measured windows, where a part has as many as `shifts` needs.
 WARMUP_MIN_STEPS = 20
+# Of what earlier blocks have watched: the fewest steps that the detector judges.
+WARMUP_KNOWN_STEPS = 10
 WARMUP_LONG_STEPS = 80
 WARMUP_LONG_S = 20.0
 WARMUP_CHEAP_S = 5.0
@@ -150,7 +152,8 @@ def least_steps(found: Sequence[int], arm: Started, long: bool) -> int:
     """Steps that a warm-up takes at least, whatever the detector says.
 
     Later blocks take twice the longest warm-up that two blocks have shown: one block's may be a disturbance of the
-    machine, and would make all that follow long.
+    machine, and would make all that follow long. Where steps are long they take no more than that, or than fills 5 s:
+    what comes until step 20 the first block has watched.
 
     Args:
         found: the warm-ups of the blocks before.
@@ -158,7 +161,8 @@ def least_steps(found: Sequence[int], arm: Started, long: bool) -> int:
         long: whether something speaks for a late fall.
     """
     if found:
-        return max(WARMUP_MIN_STEPS, 2 * sorted(found)[-2 if len(found) > 1 else -1])
+        known = max(WARMUP_KNOWN_STEPS, min(WARMUP_MIN_STEPS, arm.steps_for(WARMUP_CHEAP_S)))
+        return max(known, 2 * sorted(found)[-2 if len(found) > 1 else -1])
     return max(WARMUP_MIN_STEPS, min(WARMUP_LONG_STEPS, arm.steps_for(WARMUP_LONG_S if long else WARMUP_CHEAP_S)))
 
 

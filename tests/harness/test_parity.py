@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from harness.record.events import ParityResult
 from harness.suites import weights
 from harness.suites.parity import numbers as parity
+from harness.suites.parity.check import _said
 from harness.suites.parity.subject import Models
 from harness.suites.parity.tolerances import TOLERANCES
 from impls.backend import TrainerState
@@ -239,3 +242,18 @@ def test_the_parity_recipe_leaves_nothing_to_chance():
     assert TINY.train.warmup_steps == 0 and TINY.train.batch_size == 4
     probes = parity.probe_inputs(TINY)
     assert probes["x"].shape == (4, 3, 32, 32) and list(probes["t"]) == [0, 333, 666, 999]
+
+
+@pytest.mark.parametrize(("measured", "gradient", "loss", "said"), [
+    (True, 0.3, 6.0, "moves this network's gradients by up to 3.0e-02, its losses by up to 6.0e-01"),
+    (True, 1e-4, 5e-3, ""), (True, 1e-4, 0.05, "gradients by up to 1.0e-05, its losses by up to 5.0e-03"),
+    (False, 0.3, 6.0, "")])
+def test_a_network_that_rounding_moves_is_told_by_how_much(measured, gradient, loss, said):
+    result = ParityResult(
+        arm_a="A", arm_b="B", preset="pair", batch_size=8, parameters_equal=True, forward_max_abs=1e-8,
+        gradient_worst_rel=0.1, gradient_worst_name="w", adam_max_abs=1e-5, loss_rel_diff=[1.4], control_rel_diff=[0.6],
+        tolerances={"forward": 1e-6, "gradient": gradient, "adam": 1e-4, "loss": loss}, precision="float32",
+        passed=True)
+    line = _said(result, "pytorch", "jittor", None, SimpleNamespace(measured=measured, update="Adam step"))
+    assert line.startswith("parity: pytorch and jittor agree: forward 1.0e-08, gradients 1.0e-01")
+    assert said in line and ("rounding alone" in line) == bool(said)

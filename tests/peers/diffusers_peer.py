@@ -98,10 +98,10 @@ class PeerTrainer(trainer.Trainer):
 class PeerSampler(sampler.Sampler):
     """The loop of their DDIMPipeline; DDPM and native noise as ours."""
 
-    def chain(self, n, seed, method, steps, eta, spacing, first=0):
+    def chain(self, n, seed, method, steps, eta, spacing, first=0, launch=True):
         T = self.schedule.T
         if method == "ddpm" or spacing != "uniform" or T % (steps or T):
-            yield from super().chain(n, seed, method, steps, eta, spacing, first)
+            yield from super().chain(n, seed, method, steps, eta, spacing, first, launch)
             return
         scheduler = DDIMScheduler(num_train_timesteps=T, clip_sample=True, set_alpha_to_one=True, steps_offset=0)
         scheduler.set_timesteps(steps or T)

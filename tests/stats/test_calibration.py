@@ -219,6 +219,15 @@ def test_later_blocks_wait_for_what_two_blocks_have_shown(warm_ups, least):
     assert len(warm_up(steps, warm_ups=warm_ups).step_ns) == least
 
 
+@pytest.mark.parametrize(("warm_ups", "step_ns", "taken"), [
+    ([], 0.5e9, 20), ([0], 0.5e9, 10), ([2], 0.5e9, 10), ([0], 2e9, 10), ([0], 0.31e9, 17), ([0], 0.25e9, 20),
+    ([8], 0.5e9, 16), ([35], 0.5e9, 70), ([35, 0], 0.5e9, 10)])
+def test_later_blocks_of_long_steps_take_no_more_than_they_need(warm_ups, step_ns, taken):
+    steps = falling(np.random.default_rng(0), 0.0, 0, 0.02, step_ns)
+    found = warm_up(steps, warm_ups=warm_ups)
+    assert taken <= len(found.step_ns) <= taken + 2 and (found.steady_from or 0) < 5
+
+
 @pytest.mark.parametrize(("spread", "fall", "at", "waited", "missed"), [
     (0.02, 0.3, 13, 1.0, 0.0), (0.05, 0.3, 13, 0.85, 0.0), (0.02, 0.3, 35, 0.0, 0.0), (0.02, 0.1, 35, 0.0, 0.25),
     (0.05, 0.3, 35, 0.0, 0.05)])

@@ -17,7 +17,8 @@ from harness.processes.session import Session, WorkerFailedError
 from harness.protocol import life, timing, training
 from harness.record.events import ArmSlot, Case, Losses, ParityResult
 from harness.suites.parity import numbers as parity
-from harness.suites.parity.subject import Subject, subject_of
+from harness.suites.parity.subject import ROOM, Subject, subject_of
+from harness.suites.parity.tolerances import TOLERANCES
 from impls.backend import BackendInfo
 from impls.recipe.precision import WORDS, coarsest
 from impls.store import checkpoint
@@ -119,7 +120,16 @@ def _said(result: ParityResult, a: str, b: str, format_of: str | None, subject: 
                 agreement=agreement, forward=_short(result.forward_max_abs),
                 gradients=_short(result.gradient_worst_rel), update=tell(subject.update),
                 step=_short(result.adam_max_abs), losses=f"{worst:.1e}") + (
-        f" ({shown(result.reason)})" if result.reason else "")
+        f" ({shown(result.reason)})" if result.reason else "") + _rounding(result, subject)
+
+
+def _rounding(result: ParityResult, subject: Subject) -> str:
+    """What rounding does to a network that is sensitive to it: the arms were held to this; empty for any other."""
+    chosen, allowed = TOLERANCES[result.precision or "float32"], result.tolerances
+    if not subject.measured or (allowed["gradient"] <= chosen.gradient and allowed["loss"] <= chosen.loss):
+        return ""
+    return tell("; rounding alone moves this network's gradients by up to {gradients}, its losses by up to {losses}",
+                gradients=f"{allowed['gradient'] / ROOM:.1e}", losses=f"{allowed['loss'] / ROOM:.1e}")
 
 
 def _one_arm(bench: Bench, slot: ArmSlot, subject: Subject, matched: Matched, folder: Path,
