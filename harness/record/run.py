@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import gc
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -136,6 +138,19 @@ class Machine:
     blocks: tuple[int, ...]
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector, which goes through all that was read time and again and finds no circle in it."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@_uncollected()
 def read_run(path: Path) -> RecordedRun:
     """Read a run folder as far as it is intact; `damage` says what is not, a torn last line included.
 
