@@ -88,7 +88,7 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What an example's `logs/RUN` or `FOLDER` stands for."""
+    """What an example's `logs/RUN`, `FOLDER` or `FILE` stands for: the latter is looked for, and not read yet."""
     path = tmp_path_factory.mktemp("weights") / "step-00000001.safetensors"
     save_state(path, TrainerState(1, {}, None, {}, {}), preset("tiny"))
     return str(path)
@@ -96,7 +96,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("command", commands("python run_bench.py"))
 def test_bench_commands_resolve(command: str, checkpoint: str) -> None:
-    words = [checkpoint if word in ("logs/RUN", "FOLDER") else word for word in shlex.split(command)[1:]]
+    words = [checkpoint if word in ("logs/RUN", "FOLDER", "FILE") else word for word in shlex.split(command)[1:]]
     done = run([sys.executable, *words, "--dry-run"])
     if "--doctor" in words:
         # It starts every framework: understood, as far as it goes with nothing that plans a run.

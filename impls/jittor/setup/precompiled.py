@@ -73,9 +73,9 @@ def flag(home: Path, compiler: str, say: Callable[[str], None] = _aside) -> str 
         try:
             why = _make(folder, text, [path, *flags, f"-I{own}", f"-I{own.parent / 'extern'}",
                                        f"-I{sysconfig.get_paths()['include']}"])
-            _clear(folder)
         except (OSError, subprocess.SubprocessError) as error:
             why = str(error)
+        _clear(folder)
         if why is not None:
             say(tell("Jittor: its headers cannot be parsed ahead, so that kernels take twice as long to compile: {why}",
                      why=why))
@@ -120,16 +120,19 @@ def _make(folder: Path, text: str, command: list[str]) -> str | None:
             running = [subprocess.Popen(
                 [*command, *options, "-x", "c++-header", str(header), "-o", str(compiled / kind)],
                 stdin=subprocess.DEVNULL, stdout=sink, stderr=sink) for kind, options in KINDS.items()]
-            worst = max(abs(process.wait()) for process in running)
+            statuses = [process.wait() for process in running]
         why = None
-        if worst:
+        if any(statuses):
             lines = log.read_text(errors="replace").splitlines()
             passing = cause(lines)
             if passing is not None:
                 # A full disk will not be full for ever.
                 return str(passing)
-            why = next((line for line in lines if "error: " in line), tell("exit status {status}", status=worst))
-            why = why[:LONGEST]
+            why = next((line for line in lines if "error: " in line),
+                       tell("exit status {status}", status=max(statuses, key=abs)))[:LONGEST]
+            if min(statuses) < 0:
+                # Nor will somebody kill it every time.
+                return why
             shutil.rmtree(whole)
             whole.mkdir()
             (whole / "why").write_text(f"{why}\n", encoding="utf-8")
@@ -144,7 +147,10 @@ def _clear(folder: Path) -> None:
 
     By age, because other machines and environments may share the home.
     """
-    for other in folder.parent.iterdir():
+    others: list[Path] = []
+    with suppress(OSError):
+        others = list(folder.parent.iterdir())
+    for other in others:
         kept_s = 3600.0 if other.name.startswith(MAKING) else KEPT_S
         with suppress(OSError):
             if other != folder and time.time() - other.stat().st_mtime > kept_s:

@@ -88,12 +88,15 @@ def test_a_compiler_that_cannot_is_tried_and_told_of_once(tmp_path):
     assert "fatal error: no <map>" in why and folder in again
 
 
-def test_what_may_pass_is_tried_again(tmp_path):
+@pytest.mark.parametrize(("script", "line"), [
+    ("echo 'fatal error: /tmp/x.s: No space left on device' >&2; exit 1", "make room on the disk"),
+    ("kill -9 $$", "exit status -9")])
+def test_what_may_pass_is_tried_again(tmp_path, script, line):
     said = []
-    compiler = compiler_of(tmp_path, "g++", "echo 'fatal error: /tmp/x.s: No space left on device' >&2; exit 1")
+    compiler = compiler_of(tmp_path, "g++", script)
     for _ in range(2):
         assert precompiled.flag(tmp_path, compiler, said.append) is None
-    assert kept(tmp_path) == [] and len(said) == 2 and "make room on the disk" in said[0]
+    assert kept(tmp_path) == [] and len(said) == 2 and line in said[0]
 
 
 def test_what_was_not_used_for_long_goes_and_what_was_stays(tmp_path):
