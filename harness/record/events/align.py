@@ -91,7 +91,7 @@ class Alignment(Event):
             said.append(plural(more, "more gradient like it", "more gradients like it"))
         if self.culprit is None:
             said.append(tell("all fed modules agree"))
-        return "; ".join(said)
+        return tell("; ").join(said)
 
     def sentence(self, arms: Mapping[str, str]) -> str:
         """What it says of arms of these names by slot, for the terminal."""
@@ -101,7 +101,7 @@ class Alignment(Event):
         if self.culprit is None:
             agree = tell("align: {a} and {b}: all {n} compared layers agree, forward, backward, and in training", a=a,
                          b=b, n=self.compared)
-            return "; ".join(filter(None, [agree, self.excused()]))
+            return tell("; ").join(filter(None, [agree, self.excused()]))
         first = tell("align: {a} and {b} part first in {where} ({stage}: {place})", a=a, b=b,
                      where=shown(self.culprit.where), stage=self.culprit.stage, place=shown(self.culprit.place))
-        return "; ".join([first, *map(shown, self.hints)])
+        return tell("; ").join([first, *map(shown, self.hints)])
