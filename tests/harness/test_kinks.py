@@ -86,7 +86,7 @@ def test_page_and_terminal_say_it_in_the_readers_language(tmp_path):
     assert "; 2 more gradients like it; all fed modules agree" in many.sentence({})
     with speaking("zh"):
         assert found.sentence({"A": "one", "B": "two"}).endswith(
-            "block.norm (BatchNorm2d) 的输出的梯度在 800 个元素中的 1 个上不同，位于不可导点，如 ReLU 或最大池化："
+            "block.norm (BatchNorm2d) 的输出的梯度在 800 个元素中的 1 个上不同，位于不可导点，如 ReLU 或 max-pool："
             "舍入使那里的数落到另一侧；馈入时所有模块都一致")
 
 
