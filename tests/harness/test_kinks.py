@@ -109,6 +109,13 @@ def test_each_element_must_be_seen_at_a_kink(tmp_path, function, mine, theirs, s
         assert found.culprit.where == "block (Block): its own code behind block.norm"
 
 
+def test_a_mask_is_no_place_to_see_a_kink_in(tmp_path):
+    """It has no sign, and rounding does not change it."""
+    mask = {"run_4": {"input 1": X > 0}, "function": np.tanh}
+    _, found = held(tmp_path, (X, changed(G, at=0.01)), trace(tmp_path / "b", X, changed(G, at=0.0), **mask), **mask)
+    assert found.word == "differ" and not found.kinks
+
+
 @pytest.mark.parametrize(("x", "g", "word"), [
     ({"at": 2 - 2e-7, "beside": 2}, {"at": 0.0, "beside": 0.02}, "agree"),
     # It goes nowhere else, or to a number that is not as large.

@@ -113,7 +113,9 @@ def _kink(layer: Layer, one: Difference, tree: Tree, traces: Traces) -> Kink | N
     # What is taken from one number is given to the other.
     moved = abs(float((mine - theirs)[places].sum())) <= len(places) * one.tolerance
     for number, pair in enumerate(_forward(layer, one, tree, traces)):
-        if pair is not None and pair[0].shape == shape and pair[1].size == size:
+        # Rounding changes no whole number and no mask.
+        if (pair is not None and pair[0].shape == shape and pair[1].size == size
+                and all(array.dtype.kind == "f" for array in pair)):
             x, y = (array.reshape(-1) for array in pair)
             # A maximum takes what the module itself gives.
             if on_other_sides(x, y, places) or (number == 0 and moved and exchanged(x, y, places)):
