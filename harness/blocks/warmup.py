@@ -152,8 +152,8 @@ def least_steps(found: Sequence[int], arm: Started, long: bool) -> int:
     """Steps that a warm-up takes at least, whatever the detector says.
 
     Later blocks take twice the longest warm-up that two blocks have shown: one block's may be a disturbance of the
-    machine, and would make all that follow long. Where steps are long they take no more than that, or than fills 5 s:
-    what comes until step 20 the first block has watched.
+    machine, and would make all that follow long. Where that is less they take what fills 5 s, from 10 to 20 steps: so
+    far the first block has watched.
 
     Args:
         found: the warm-ups of the blocks before.

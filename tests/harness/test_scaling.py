@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -228,6 +229,48 @@ def test_a_block_in_which_a_group_failed_is_done_again(lab, ranks, monkeypatch):
     assert end.exit_code == 1 and [case.case_id for case in failed] == [f"block-{failed[0].block}-A-2"]
     assert not run.of(Finding) and len(run.of(BlockState)) == 5
     assert {group.size for group in run.of(GroupStarted)} == {1, 2}
+
+
+def test_a_run_goes_on_without_the_block_that_failed_where_another_stands_in_for_it(lab, ranks, monkeypatch):
+    """And measures it again where none does: the second time the network holds."""
+    down, last = [True], []
+
+    def spend(options, rank, images, averages):
+        lab.clock.sleep(0.05)
+        logs = {log.stem.rpartition("-")[2] for log in lab.tmp_path.glob("results/*/logs/*-ranks-block-*")}
+        if "1" in logs and down and down.pop():
+            raise RuntimeError("the network is down")
+        if last and last[0] in logs:
+            raise KeyboardInterrupt
+
+    def going_on(status):
+        cut = bench.writer.run
+        bench.writer.close()
+        again, job = lab.bench(config, RunWriter(cut.path, lab.clock))
+        assert Runner(again, lab.going_on(job, cut)).run().status == status
+        return again
+
+    monkeypatch.setattr(scripted_backend, "spend_rank", spend)
+    config = BenchConfig(suite="scaling", arms="scripted", ranks=2, batch_size=8, pairs=2, preset="tiny", device="cpu")
+    bench, opening = lab.bench(config)
+    assert Runner(bench, opening).run().status == "failed"
+    assert sorted(finished_blocks(bench.writer.run)) == [0, 2, 3, 4]
+    processes = len(lab.sessions.handles)
+    bench = going_on("complete")
+    assert len(lab.sessions.handles) == processes
+    assert sorted(state.block for state in bench.writer.run.of(BlockState)) == [0, 2, 3, 4]
+    assert all(one.blocks == 4 for one in bench.writer.run.of(Scaled))
+
+    down.append(True)
+    shutil.rmtree(lab.tmp_path / "results")
+    bench, opening = lab.bench(config)
+    last.append("2")
+    lab.cut_off(bench, opening)
+    last.clear()
+    assert unfinished_blocks(bench.writer.run) == [1, 2]
+    bench = going_on("complete")
+    assert sorted(state.block for state in bench.writer.run.of(BlockState)) == [0, 1, 2, 3]
+    assert len(bench.writer.run.of(ScaledWindow)) == 4 * 2 * 2 * 3
 
 
 def test_a_group_that_failed_in_two_blocks_in_a_row_is_left_out_of_all_others(lab, ranks, monkeypatch):
