@@ -144,7 +144,7 @@ class Series:
                 choice(left, "about {minutes} min for the {n} block until the next look",
                        "about {minutes} min for the {n} blocks until the next look", minutes=minutes)
                 if plan.looks.blocks else
-                choice(left, "about {minutes} min for the {n} block that are still needed",
+                choice(left, "about {minutes} min for the {n} block that is still needed",
                        "about {minutes} min for the {n} blocks that are still needed", minutes=minutes))
 
 
