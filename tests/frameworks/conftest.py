@@ -41,6 +41,7 @@ class Framework:
             # What Jittor compiles flushes subnormals, and numpy, which looks once, then warns of them.
             np.finfo(np.float32)
             runtime.prepare("cpu")
+            import_module("jittor")
             let_children_be_killed()
 
     def __getattr__(self, module: str) -> ModuleType:
