@@ -26,7 +26,7 @@ from impls.jittor.setup import cuda_toolkit, examination, kernel_compiler, onedn
 from impls.jittor.setup.home import jittor_home
 from impls.ranks import for_child, once_on_host, own_ranks
 from impls.store.files import written
-from messages import tell
+from messages import VARIABLE, tell
 
 Device = Literal["cpu", "cuda"]
 PROG = "python -m impls.jittor.runtime"
@@ -233,7 +233,8 @@ def _name_interpreter_by_version() -> None:
 
 def _import_in_child(device: Device, echo: Callable[[str], None], log: Path) -> str:
     """One try to import Jittor in a new process; everything it printed."""
-    environment = dict(for_child(os.environ), log_silent="0", PYTHONUNBUFFERED="1")
+    # What it says is read here, and in the reader's language where it is shown.
+    environment = {**for_child(os.environ), "log_silent": "0", "PYTHONUNBUFFERED": "1", VARIABLE: "en"}
     if _under_mpi():
         # Compiled there too, though it is no rank.
         environment["use_mpi"] = "1"

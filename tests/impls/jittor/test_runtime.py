@@ -116,6 +116,22 @@ def test_the_process_that_compiles_first_is_no_rank(monkeypatch, tmp_path):
     assert started[0]["use_mpi"] == "1"
 
 
+def test_a_refusal_of_the_process_that_compiles_is_understood_in_any_language(monkeypatch, tmp_path):
+    """Python, not a compiler, meets what cannot be written: the child's own line is the whole answer."""
+    full = tmp_path / "full.py"
+    full.write_text("import sys\nfrom impls.command import process\n"
+                    "def work(words):\n    raise OSError(28, 'No space left on device', '/x')\n"
+                    f"sys.exit(process.run('{runtime.PROG}', work, []))\n")
+    started = subprocess.Popen
+    monkeypatch.setenv("DDPM_BENCH_LANG", "zh")
+    monkeypatch.setattr(subprocess, "Popen",
+                        lambda command, **how: started([sys.executable, str(full)], **how))
+    os.environ["PYTHONPATH"] = str(ROOT)
+    with pytest.raises(UnavailableError, match="^/x: No space left on device: make room on the disk; what was") as told:
+        runtime.prewarm("cpu", lambda text: None, log=tmp_path / "log")
+    assert type(told.value) is UnavailableError
+
+
 def test_of_the_ranks_of_a_host_one_prewarms(monkeypatch, tmp_path):
     done = []
     monkeypatch.setattr(runtime, "_prewarm", lambda device, echo, log: done.append(device))
