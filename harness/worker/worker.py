@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
-import resource
+import re
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -204,9 +204,18 @@ def memory(stepper: Stepper) -> timing.MemoryValues:
     """This process's peak resident memory and what the framework says about the device's."""
     reading = stepper.memory()
     return timing.MemoryValues(
-        rss_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        rss_peak_bytes=peak_rss_bytes(),
         device_allocated_bytes=reading.allocated_bytes, device_peak_bytes=reading.peak_bytes,
         device_reserved_bytes=reading.reserved_bytes, reason=reading.reason)
+
+
+def peak_rss_bytes() -> int | None:
+    """The most of this process's memory that was resident; None where the system does not tell.
+
+    What `getrusage` calls so is never less than what the process that started this one held at that moment.
+    """
+    found = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
 
 
 # Parameters are named after what of the `Worker` they are given, beside the command: asking for a `trainer` where none

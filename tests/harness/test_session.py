@@ -110,6 +110,15 @@ def test_a_worker_by_hand_says_how_it_is_started():
     assert done.returncode == 2 and "run_bench.py" in done.stderr
 
 
+def test_the_peak_of_a_worker_is_its_own_and_not_that_of_the_process_that_started_it():
+    held = bytearray(400 << 20)
+    code = ("from harness.worker.worker import peak_rss_bytes as peak; print(peak()); more = bytearray(100 << 20); "
+            "del more; print(peak())")
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    before, after = map(int, told)
+    assert before < len(held) and after - before > 90 << 20
+
+
 def test_killing_a_worker_ends_what_it_started(tmp_path):
     code = ("import subprocess, time; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); "
             "time.sleep(600)")

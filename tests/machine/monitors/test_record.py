@@ -56,6 +56,13 @@ def test_it_is_one_file_for_old_pythons_that_needs_nothing():
     assert imported <= sys.stdlib_module_names
 
 
+def test_the_peak_is_the_process_s_own_and_not_that_of_the_process_that_started_it():
+    held = bytearray(200 << 20)
+    code = f"import sys; sys.path.insert(0, {str(FILE.parent)!r}); import record; print(record._memory())"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 1 << 20 < ast.literal_eval(told)["rss_peak_bytes"] < len(held)
+
+
 def test_a_step_that_fails_has_no_line_and_what_is_logged_after_it_has_one(record, tmp_path):
     rec = record.Recorder(tmp_path / "run.jsonl")
     with pytest.raises(MemoryError), rec.step():
