@@ -60,7 +60,10 @@ def report_s(run: Path) -> float:
 def test_reading_a_journal_takes_at_most_four_times_what_json_takes(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", 2, 2000)
     read_run(run)
-    assert min(reading_s(run) for _ in range(3)) < 4 * min(loads_s(run) for _ in range(3))
+    # In turns, and the best of many: what else the machine does can only lengthen either.
+    turns = [(reading_s(run), loads_s(run)) for _ in range(8)]
+    reading, loads = map(min, zip(*turns, strict=True))
+    assert reading < 4 * loads
 
 
 def main(steps: int) -> None:
