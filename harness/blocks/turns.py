@@ -14,9 +14,11 @@ from harness.part import Blocked
 from harness.plan import BlockPlan, turn_order
 from harness.processes.session import WorkerFailedError
 from harness.record.events import ArmSlot, BlockState, Event
-from messages import recorded
+from messages import marked, recorded
 
 K = TypeVar("K", bound=Hashable)
+# What journals of before hold; where somebody reads them, it is found here.
+FORMER = (marked("before block {block}"),)
 
 
 class Turns(ABC, Generic[K]):

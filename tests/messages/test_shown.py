@@ -111,6 +111,8 @@ def english(text: str) -> set[str]:
     *(kind.advice for kind in KINDS if kind.advice),
     without_disturbance([True, False], "A-faster", "inconclusive"),
     time_over(90, "during the parity check", mild=True, part="sampling").message,
+    # As journals of suite scaling had it.
+    time_over(90, "before block 3", mild=False, part="scaling").message,
     str(fault(PROOF)), figures(PROOF), accusation("jittor", "A", str(fault(PROOF)))[0].message,
 ])  # fmt: skip
 def test_a_recorded_sentence_is_shown_without_english_words(text):
