@@ -41,8 +41,8 @@ GATE = marked(
     "that fails is shown."
 )
 PREDICTION = marked(
-    "Dashed lines are a prediction, not a measurement: the part of a step that stays, the other divided among the "
-    "ranks where the batch is shared, and behind them a sum over all ranks, of which nothing is hidden. Both parts "
+    "Dashed lines are a prediction, not a measurement: the part of a step that stays, plus the part divided among "
+    "the ranks where the batch is shared, and behind them a sum over all ranks, of which nothing is hidden. Both parts "
     "are told from steps in which nothing is averaged, at the most ranks that were measured, of the whole batch on "
     "each rank and of its share: what these ranks take from one another is in them, and at that size the sum alone is "
     "predicted."

@@ -63,7 +63,7 @@ def largest(one: ScalingGate) -> Value:
 def constants(seen: RunView) -> Table | None:
     """What the dashed lines rest on."""
     return table_of(tell("Constants of the prediction"), words(
-        "arm", "fitted at", "stays of a step", "divided of it", "latency a", "bandwidth B", "gradients V"), (
+        "arm", "fitted at", "part that stays", "part that is divided", "latency a", "bandwidth B", "gradients V"), (
         (Value(seen.label(one.arm), slot=one.arm), Value(tell("{ranks} ranks", ranks=one.fitted_at)),
          *(missing(tell(NOT_TOLD_APART)) if part is None else Value(duration(part))
            for part in (one.fixed_ns, one.divided_ns)), Value(duration(one.latency_ns)),
