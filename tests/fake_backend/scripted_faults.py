@@ -38,11 +38,14 @@ def sockets():
 def garbage():
     (fd,) = sockets()
     os.write(fd, b"garbage" * 100)
+    # What it would say of a runner that has gone would be its last lines.
+    hang()
 
 
 def nonsense():
     (fd,) = sockets()
     os.write(fd, struct.pack("!i", 8) + b"nonsense")
+    hang()
 
 
 def stall():

@@ -376,9 +376,12 @@ def test_jittor_has_64_ranks_at_most_and_mpirun_is_not_for_root(monkeypatch):
     with pytest.raises(UsageError, match="--ranks 65: jittor:onednn can have 64 at most"):
         launch_of(jittor, "auto", 65)
     monkeypatch.setattr("harness.processes.ranks.os.geteuid", lambda: 0)
+    allowed = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
+    for name in allowed:
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(UsageError, match="mpirun refuses to run as root"):
         launch_of(jittor, "auto", 2)
-    for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"):
+    for name in allowed:
         monkeypatch.setenv(name, "1")
     command = launch_of(jittor, "slurm", 4, 2).command("python3", {})
     assert command[0] == "srun" and {"--nodes=2", "--ntasks=4", "--ntasks-per-node=2", "--mpi=pmix"} <= set(command)

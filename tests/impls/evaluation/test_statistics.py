@@ -105,4 +105,5 @@ def test_auto_takes_the_network_of_as_many_features(d, wanted):
     assert fitting(parse(["--images", "x"]), some, said.append).name == wanted
     assert said == [f"features {wanted}: some.npz has statistics of {d} features"]
     with pytest.raises(UsageError, match="some.npz: statistics of 1280 features, inception-v3-compat has 2048"):
-        fitting(parse(["--images", "x", "--inception_weights", "w"]), replace(some, mean=np.zeros(1280)), said.append)
+        fitting(parse(["--images", "x", "--inception_weights", __file__]), replace(some, mean=np.zeros(1280)),
+                said.append)
