@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar, cast
 
+from harness.collector import without_collector
 from harness.record.events import (
     BlockState,
     Case,
@@ -138,19 +137,8 @@ class Machine:
     blocks: tuple[int, ...]
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the collector, which goes through all that was read time and again and finds no circle in it."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
-@_uncollected()
+# The collector goes through all that was read time and again and finds no circle in it.
+@without_collector()
 def read_run(path: Path) -> RecordedRun:
     """Read a run folder as far as it is intact; `damage` says what is not, a torn last line included.
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from harness.collector import without_collector
 from harness.protocol.group import Average, Digests, Reduce, ReduceTimes
 from harness.protocol.life import Done
-from harness.worker.loops import Clock, undisturbed
+from harness.worker.loops import Clock
 from impls.backend import Arrays, Group, Trainer
 
 # Untimed: they compile, connect, and bring the ranks together.
@@ -28,7 +29,7 @@ def reduce(group: Group, command: Reduce, clock: Clock) -> ReduceTimes:
     for _ in range(FIRST_ROUNDS):
         work()
     times = []
-    with undisturbed():
+    with without_collector():
         for _ in range(command.rounds):
             start = clock()
             work()

@@ -5,27 +5,14 @@ Stamps are CLOCK_MONOTONIC (`time.perf_counter_ns` on Linux), so that they compa
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
+from harness.collector import without_collector
 from harness.protocol import timing
 from impls.backend import Backend, Isolated, Mark, Stepper
 from impls.recipe.isolated import Spec
 
 Clock = Callable[[], int]
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """No garbage collection inside: it would hit one step in many, at the interpreter's choice."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def stepwise(stepper: Stepper, command: timing.Stepwise, clock: Clock) -> timing.StepTimes:
@@ -34,7 +21,7 @@ def stepwise(stepper: Stepper, command: timing.Stepwise, clock: Clock) -> timing
     stamps = [0] * (steps + 1)
     step, synchronize = stepper.step, stepper.synchronize
     synchronize()
-    with undisturbed():
+    with without_collector():
         stamps[0] = clock()
         for index in range(1, steps + 1):
             step()
@@ -52,7 +39,7 @@ def phased(stepper: Stepper, command: timing.Phased, clock: Clock) -> timing.Pha
         return timing.PhaseTimes(phase_ns=found)
     stamps: list[tuple[str, int]] = []
     stepper.synchronize()
-    with undisturbed():
+    with without_collector():
         for _ in range(command.steps):
             stamps.append(("", clock()))
             cut(lambda name: stamps.append((name, clock())))
@@ -73,7 +60,7 @@ def operate(backend: Backend, command: timing.Operate, clock: Clock) -> timing.O
     operator.run(1)
     runs = max(1, command.window_ns // max(1, clock() - start))
     found = []
-    with undisturbed():
+    with without_collector():
         for _ in range(command.windows):
             start = clock()
             operator.run(runs)
@@ -85,7 +72,7 @@ def free(stepper: Stepper, command: timing.Free, clock: Clock) -> timing.Span:
     """Steps synchronised at the ends only: what a training job gets."""
     step, steps = stepper.step, command.steps
     stepper.synchronize()
-    with undisturbed():
+    with without_collector():
         start = clock()
         for _ in range(steps):
             step()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.collector import without_collector
 from harness.protocol import life, sampling, timing
-from harness.worker.loops import Clock, undisturbed
+from harness.worker.loops import Clock
 from impls.backend import Images, Sampler
 from impls.store import checkpoint
 
@@ -24,7 +25,7 @@ def batch(sampler: Sampler, command: sampling.Batch, clock: Clock) -> timing.Spa
         return _rehearse(sampler, command, command.calls, clock)
     images, seed, method, steps = command.images, command.seed, command.method, command.steps
     sampler.synchronize()
-    with undisturbed():
+    with without_collector():
         start = clock()
         sampler.sample(images, seed, method, steps)
         end = clock()
@@ -63,7 +64,7 @@ def trap(sampler: Sampler, command: sampling.SpringTrap, clock: Clock) -> sampli
     """What a clock says that does not wait for the device, and what it says after waiting."""
     images, seed, steps = command.images, command.seed, command.steps
     sampler.synchronize()
-    with undisturbed():
+    with without_collector():
         start = clock()
         sampler.enqueue(images, seed, steps)
         asked = clock()

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.collector import without_collector
 from harness.protocol import life, training
-from harness.worker.loops import Clock, undisturbed
+from harness.worker.loops import Clock
 from impls.backend import Arrays, Trainer, loss_scale_of
 from impls.recipe.config import ExperimentConfig
 from impls.store import checkpoint
@@ -22,7 +23,7 @@ def epochs(trainer: Trainer, command: training.Epochs, clock: Clock) -> training
     stamps = [0] * steps
     for _ in range(command.epochs):
         trainer.synchronize()
-        with undisturbed():
+        with without_collector():
             start = clock()
             for index in range(steps):
                 stamps[index] = clock()
