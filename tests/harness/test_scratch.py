@@ -33,9 +33,10 @@ child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
 shell = subprocess.Popen(["sh", "-c", "sleep 1000 & echo $!; exec setsid sleep 1000"], stdout=subprocess.PIPE,
                          text=True)
 scratch.has_process(child.pid)
-print(scratch.path, scratch._janitor.pid, child.pid, shell.pid, shell.stdout.readline().strip(), flush=True)
-# Where tests run in the background of a shell, Ctrl-C is ignored and children inherit that.
+# Where tests run in the background of a shell, Ctrl-C is ignored and children inherit that; Ctrl-C comes
+# as soon as the line below is read.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+print(scratch.path, scratch._janitor.pid, child.pid, shell.pid, shell.stdout.readline().strip(), flush=True)
 signal.pause()
 """
 
