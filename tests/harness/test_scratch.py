@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTICE_S = 5
 # A run with two children and a grandchild, in three sessions, that waits to be killed.
 RUN = """
-import signal, subprocess, sys
+import signal, subprocess, sys, time
 from pathlib import Path
 from harness.processes.scratch import Scratch
 scratch = Scratch()
@@ -33,11 +33,13 @@ child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
 shell = subprocess.Popen(["sh", "-c", "sleep 1000 & echo $!; exec setsid sleep 1000"], stdout=subprocess.PIPE,
                          text=True)
 scratch.has_process(child.pid)
-# Where tests run in the background of a shell, Ctrl-C is ignored and children inherit that; Ctrl-C comes
+# Where tests run in the background of a shell, Ctrl-C is ignored and children inherit that; it may come
 # as soon as the line below is read.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 print(scratch.path, scratch._janitor.pid, child.pid, shell.pid, shell.stdout.readline().strip(), flush=True)
-signal.pause()
+# A signal that comes just before it waits is heard after a second at most.
+while True:
+    time.sleep(1)
 """
 
 
