@@ -141,14 +141,20 @@ def built(folder: Path, png: bool = False, both: bool = False) -> None:
     from harness.record.run import read_run
     from reports import terminal
 
-    run = read_run(folder)
+    # What was read stays; the collector need not go through it again and again, nor once when reading is over.
+    gc.disable()
+    try:
+        run = read_run(folder)
+        gc.freeze()
+    finally:
+        gc.enable()
     # What was measured is told even where the pages cannot be written.
     print("".join(f"{line}\n" for line in terminal.lines(run)), end="", flush=True)
     # Drawing needs matplotlib, which a run that cannot be read must not wait for.
     plot.imported(manual=False)
     from reports import report
 
-    # What was read and imported stays; the collector need not go through it again and again.
+    # So does what was imported.
     gc.freeze()
     print(report.write(run, png, both))
 

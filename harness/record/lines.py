@@ -34,7 +34,9 @@ MOST_SPANS = 5
 
 _CHECKED = re.compile(rb'(.*),"crc":"([0-9a-f]{8})"\}', re.DOTALL)
 _NUMBERED = re.compile(rb'(.*),"seq":(0|[1-9]\d{0,17})', re.DOTALL)
-_LONG_NUMBER = re.compile(rb"\d{19}")
+# Digits as zeros: where a number is long is found many times as fast as by a pattern.
+_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG_NUMBER = b"0" * 19
 _LARGEST = 2**63
 
 
@@ -171,9 +173,10 @@ class Told:
 
     def _put(self, event: Event) -> None:
         key = event.key or object()
-        for found in (self._newest, self._by_kind.setdefault(type(event), {})):
-            found.pop(key, None)
-            found[key] = event
+        of_kind = self._by_kind.setdefault(type(event), {})
+        if self._newest.pop(key, None) is not None:
+            del of_kind[key]
+        self._newest[key] = of_kind[key] = event
 
 
 def _done_again(event: Event, blocks: set[int]) -> bool:
@@ -207,7 +210,7 @@ def decode_line(line: bytes, path: Path) -> tuple[Event, int]:
         raise DamagedError(_first_line(error)) from error
     if isinstance(event, RunStarted) and event.schema_version > SCHEMA_VERSION:
         raise _newer(path, event.schema_version)
-    if _LONG_NUMBER.search(line) and _beyond(event):
+    if _LONG_NUMBER in line.translate(_ZEROS) and _beyond(event):
         raise DamagedError(recorded("it holds a number beyond 64 bits"))
     return event, number
 

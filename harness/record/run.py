@@ -53,8 +53,8 @@ class RecordedRun:
 
     def of(self, kind: type[SomeEvent]) -> list[SomeEvent]:
         """All events of one class, oldest first."""
-        found = [event for one, events in self._by_class.items() if issubclass(one, kind) for event in events]
-        several = sum(issubclass(one, kind) for one in self._by_class) > 1
+        found = [event for one, events in self.by_class.items() if issubclass(one, kind) for event in events]
+        several = sum(issubclass(one, kind) for one in self.by_class) > 1
         return [event for event in self.events if isinstance(event, kind)] if several else cast(list[SomeEvent], found)
 
     def last(self, kind: type[SomeEvent]) -> SomeEvent | None:
@@ -63,7 +63,7 @@ class RecordedRun:
         return found[-1] if found else None
 
     @cached_property
-    def _by_class(self) -> dict[type[Event], list[Event]]:
+    def by_class(self) -> dict[type[Event], list[Event]]:
         """Sorted once: a report asks some seventy times."""
         found: dict[type[Event], list[Event]] = {}
         for event in self.events:

@@ -21,7 +21,8 @@ from reports.chapters.answer.verdicts import per_what
 from reports.compare.fairness import Difference, differences, refuse
 from reports.suites.registry import chapters_of, whole
 from reports.text import one_line, printable, semicolons, with_interval
-from reports.view.run import ArmView, RunView, spent_ns
+from reports.view.run import ArmView, RunView
+from reports.view.windows import spent_ns
 from reports.view.words import metric_name
 
 # No window lasts three centuries: such a stamp is damage, and no float may hold it.

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from harness.record.events import BlockState, Case, DatasetRecorded, Event, Sample, Verdict, Window
 from harness.record.run import RecordedRun
 from reports.export.schema import OF_SUITES, CaseRow, RunRow, SampleRow, StepRow, VerdictRow, WindowRow
-from reports.view.run import nested, spent_ns
+from reports.view.run import nested
+from reports.view.windows import spent_ns
 
 Kind = TypeVar("Kind")
 

@@ -36,7 +36,8 @@ def of_one_boot(seen: RunView) -> RunView:
 
     The run itself where the machine was not restarted.
     """
-    parts = boots(seen.run.events)
+    # Only a run that was resumed can have seen a restart.
+    parts = boots(seen.run.events) if seen.run.of(Resumed) else [seen.run.events]
     if len(parts) == 1:
         return seen
     number = max(range(len(parts)), key=lambda i: (any(isinstance(e, Window) for e in parts[i]), span_ns(parts[i])))

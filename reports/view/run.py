@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from itertools import chain
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -29,11 +28,14 @@ from harness.record.events import (
 from harness.record.run import RecordedRun, SomeEvent
 from messages import marked, plural, tell
 from reports.text import Floats, commas
+from reports.view.windows import Windows, grouped, pair_codes
 from reports.view.words import STEPS, Unit
 
 View = TypeVar("View")
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+
+EMPTY = Windows(())
 
 
 def remembered(
@@ -79,6 +81,19 @@ class ArmView:
         """Its windows of one kind, in blocks that count."""
         return self._windows.get(kind, ())
 
+    def table(self, kind: str) -> Windows:
+        """The same as arrays."""
+        return self._tables.get(kind, EMPTY)
+
+    @cached_property
+    def tables(self) -> tuple[Windows, ...]:
+        """All its windows as arrays: of each kind, and those in blocks that do not count."""
+        return (*self._tables.values(), *([Windows(self._left_out)] if self._left_out else []))
+
+    @cached_property
+    def _tables(self) -> dict[str, Windows]:
+        return {kind: Windows(lines) for kind, lines in self._windows.items()}
+
     @cached_property
     def _windows(self) -> dict[str, list[Window]]:
         found: dict[str, list[Window]] = {}
@@ -86,6 +101,12 @@ class ArmView:
             if self.blocks is None or window.block in self.blocks:
                 found.setdefault(window.kind, []).append(window)
         return found
+
+    @cached_property
+    def _left_out(self) -> list[Window]:
+        if self.blocks is None or sum(map(len, self._windows.values())) == len(self.of(Window)):
+            return []
+        return [window for window in self.of(Window) if window.block not in self.blocks]
 
     @property
     def workers(self) -> list[WorkerStarted]:
@@ -105,15 +126,15 @@ class ArmView:
     @cached_property
     def steps_by_block(self) -> dict[int, Floats]:
         """Durations of the stepwise-measured steps of every block that has windows, in journal order."""
-        found: dict[int, list[list[int]]] = {}
-        for window in self.stepwise:
-            found.setdefault(window.block, []).append(window.step_ns)
-        return {block: np.array(list(chain.from_iterable(steps)), np.float64) for block, steps in found.items()}
+        table = self.table("stepwise")
+        found = grouped(np.repeat(table.block, table.timed_steps), table.step_ns)
+        # A block whose windows have no durations is there all the same.
+        return {block: found.get(block, np.empty(0)) for block in np.unique(table.block).tolist()}
 
-    @cached_property
+    @property
     def step_ns(self) -> Floats:
         """Durations of all stepwise-measured steps, in journal order."""
-        return np.array(list(chain.from_iterable(window.step_ns for window in self.stepwise)), dtype=np.float64)
+        return self.table("stepwise").step_ns
 
     def info(self, key: str) -> Any:
         """A field of BackendInfo as the newest measured worker proved it, else any; None when none got that far."""
@@ -273,12 +294,15 @@ def view(
         part: the part's name; of the whole run, that of the first.
     """
     lines: dict[str, dict[type[Event], list[Event]]] = {}
-    for event in run.events:
-        slot = getattr(event, "arm", None)
-        if isinstance(slot, str):
-            lines.setdefault(slot, {}).setdefault(type(event), []).append(event)
+    for kind, events in run.by_class.items():
+        if "arm" not in kind.model_fields:
+            continue
+        for event in events:
+            slot: Any = event.arm  # type: ignore[attr-defined]
+            if slot is not None:
+                lines.setdefault(slot, {}).setdefault(kind, []).append(event)
     known = {arm.slot: arm.name for arm in whole.arms} if whole else run.arms
-    names = known | {slot: slot for slot in lines if slot not in known}
+    names = known | {slot: slot for slot in sorted(lines) if slot not in known}
     shared = {name for name, times in Counter(names.values()).items() if times > 1}
     # As for its verdicts, a block cut short counts for nothing once the run has ended, unless it is all there is.
     blocks = frozenset(state.block for state in run.of(BlockState)) if run.last(RunEnded) else None
@@ -355,25 +379,23 @@ def leaves(data: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tup
 @remembered
 def paired_ratios(one: ArmView, other: ArmView, kind: str) -> dict[int, Floats]:
     """Block -> time of `one` / time of `other`, per step, for every pair of windows that both arms finished."""
-    below = {(w.block, w.pair): spent_ns(w) / w.steps for w in other.windows(kind) if w.steps}
-    found: dict[int, list[float]] = {}
-    for window in one.windows(kind):
-        step_ns = below.get((window.block, window.pair))
-        if step_ns and window.steps:
-            found.setdefault(window.block, []).append(spent_ns(window) / window.steps / step_ns)
-    return {block: np.array(ratios) for block, ratios in sorted(found.items())}
-
-
-def spent_ns(window: Window) -> int:
-    """Time that counts: of the steps where they were synchronised one by one, else between the window's ends."""
-    return sum(window.step_ns) if window.kind == "stepwise" else window.end_ns - window.start_ns
+    above, below = one.table(kind), other.table(kind)
+    if not above.lines or not below.lines:
+        return {}
+    (mine, theirs), _ = pair_codes([above, below])
+    order = np.argsort(theirs, kind="stable")
+    partner = order[np.searchsorted(theirs[order], mine, "right") - 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = above.per_step_ns / below.per_step_ns[partner]
+    known = (theirs[partner] == mine) & np.isfinite(ratios)
+    return grouped(above.block[known], ratios[known])
 
 
 @remembered
 def rate_per_s(arm: ArmView, kind: str) -> float | None:
     """Steps per second over an arm's windows of a kind: all steps over all time, spikes included; None without any."""
-    windows = arm.windows(kind)
-    steps, total_ns = sum(window.steps for window in windows), sum(spent_ns(window) for window in windows)
+    windows = arm.table(kind)
+    steps, total_ns = float(windows.steps.sum()), float(windows.spent_ns.sum())
     return steps / total_ns * 1e9 if steps and total_ns > 0 else None
 
 

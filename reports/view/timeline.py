@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from heapq import nsmallest
-from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +13,7 @@ from harness.record.events import Epoch, Losses, Sample, WarmUp, Window, WorkerS
 from messages import marked, tell
 from reports.text import Floats
 from reports.view.run import ArmView, RunView, remembered
+from reports.view.windows import Windows
 
 # Phases, and what else a lane says of one: messages, told where they are shown.
 STARTING, WARMING = marked("starting"), marked("warm-up")
@@ -123,11 +122,12 @@ def lane(arm: ArmView) -> Lane:
         # The first step of a warm-up is the end of the start-up.
         if len(warm.start_ns) > 1 and warm.step_ns:
             add(WARMING, warm.start_ns[1], warm.start_ns[-1] + warm.step_ns[-1])
-    for window in arm.of(Window):
-        add(PHASES[window.kind], window.start_ns, window.end_ns, window_detail(window))
     for epoch in arm.of(Epoch):
         add(EPOCH, epoch.start_ns, epoch.end_ns, LOADERS[epoch.loader])
-    start_ns, end_ns = np.array(starts, dtype=np.float64), np.array(ends, dtype=np.float64)
+    for table in arm.tables:
+        sort += [sorts.setdefault((PHASES[window.kind], window_detail(window)), len(sorts)) for window in table.lines]
+    start_ns = np.concatenate([starts, *(table.start_ns for table in arm.tables)])
+    end_ns = np.concatenate([ends, *(table.end_ns for table in arm.tables)])
     order = np.argsort(start_ns, kind="stable")
     latest_ns = np.maximum.accumulate(end_ns[order])
     return Lane(tuple(sorts), np.array(sort, dtype=np.intp)[order], start_ns[order], end_ns[order], latest_ns)
@@ -162,10 +162,7 @@ def step_marks(arm: ArmView) -> Floats:
     """Starts of all steps that have a stamp of their own or follow from a window's durations, in order."""
     marks: list[float] = [stamp for epoch in arm.of(Epoch) for stamp in epoch.step_start_ns]
     marks += [stamp for warm in arm.of(WarmUp) for stamp in warm.start_ns]
-    for window in arm.of(Window):
-        if window.kind == "stepwise":
-            marks += accumulate(window.step_ns[:-1], initial=window.start_ns) if window.step_ns else ()
-    return np.sort(np.array(marks, dtype=np.float64))
+    return np.sort(np.concatenate([marks, *(table.step_start_ns for table in arm.tables)]))
 
 
 def series(samples: Sequence[Sample], keys: Iterable[str]) -> tuple[Floats, Floats, str | None]:
@@ -225,16 +222,20 @@ def done(view: RunView, start_ns: int, end_ns: int) -> tuple[Doing, ...]:
 
 def alternation(view: RunView) -> tuple[int, int] | None:
     """The first seconds of measured windows: long enough for five windows of every arm."""
-    windows = nsmallest(5 * len(view.arms), ((w.start_ns, w.end_ns) for w in alternating(view)))
-    if not windows:
+    tables = alternating(view)
+    starts = np.concatenate([np.empty(0), *(table.start_ns for table in tables)])
+    first = np.argsort(starts, kind="stable")[: 5 * len(view.arms)]
+    if not first.size:
         return None
-    margin = (windows[-1][1] - windows[0][0]) // 30
-    return windows[0][0] - margin, windows[-1][1] + margin
+    ends = np.concatenate([np.empty(0), *(table.end_ns for table in tables)])
+    begin, end = int(starts[first[0]]), int(ends[first[-1]])
+    margin = (end - begin) // 30
+    return begin - margin, end + margin
 
 
-def alternating(view: RunView) -> list[Window]:
-    """The windows on which the verdicts rest, of all arms."""
-    return [window for arm in view.arms for window in arm.windows(view.unit.windows) or arm.stepwise]
+def alternating(view: RunView) -> list[Windows]:
+    """The windows on which the verdicts rest, arm by arm."""
+    return [arm.table(view.unit.windows if arm.windows(view.unit.windows) else "stepwise") for arm in view.arms]
 
 
 def epoch_boundary(arm: ArmView) -> tuple[int, int] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from operator import attrgetter
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -31,7 +33,12 @@ class Event(BaseModel):
     @property
     def key(self) -> tuple[object, ...] | None:
         """What the line tells of; None where it stands for itself."""
-        return (type(self), *(getattr(self, name) for name in self.subject)) if self.subject else None
+        return (type(self), _told_by(self.subject)(self)) if self.subject else None
+
+
+@cache
+def _told_by(subject: tuple[str, ...]) -> attrgetter[object]:
+    return attrgetter(*subject)
 
 
 class ArmEntry(BaseModel):

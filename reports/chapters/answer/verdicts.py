@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 from harness.record.events import SELF_CHECK, BlockState, DatasetRecorded, Verdict
 from messages import plural, shown, tell
 from reports.page.blocks import Part, VerdictCard
 from reports.text import DASH, commas, number, percent, semicolons, sentence, with_interval
 from reports.view.run import RunView, is_self_check
+from reports.view.windows import pairs_in_blocks
 from reports.view.words import (
     batch_words,
     cell_words,
@@ -186,12 +186,10 @@ def evidence(
 
 def pairs_per_block(view: RunView, verdict: Verdict) -> str | None:
     """How many pairs of windows the blocks of a verdict have: "40 pairs", or "38-40 pairs"."""
-    windows = {(w.block, w.cell, w.pair) for arm in view.arms for w in arm.windows(verdict.kind or "")}
-    counts = Counter((block, cell) for block, cell, _ in windows if verdict.cell in (None, cell))
-    sizes = sorted(set(counts.values()))
+    sizes = pairs_in_blocks([arm.table(verdict.kind or "") for arm in view.arms], verdict.cell)
     if not sizes:
         return None
-    several = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}{DASH}{sizes[-1]}"
+    several = str(min(sizes)) if len(sizes) == 1 else f"{min(sizes)}{DASH}{max(sizes)}"
     pairs = tell("{several} pair", several=several) if several == "1" else tell("{several} pairs", several=several)
     return tell("{pairs} per cell", pairs=pairs) if over_cells(view, verdict) else pairs
 

@@ -95,7 +95,8 @@ def windows_close(view: RunView, narrow: bool) -> Drawn | str:
     interval = alternation(view)
     if interval is None:
         return tell("no window was measured")
-    inside = [w for w in alternating(view) if interval[0] <= w.start_ns < interval[1]]
+    inside = [table.lines[place] for table in alternating(view)
+              for place in np.flatnonzero((interval[0] <= table.start_ns) & (table.start_ns < interval[1]))]
     if not inside:
         return tell("the measured windows have no length")
     ordered = sorted(inside, key=lambda window: window.start_ns)

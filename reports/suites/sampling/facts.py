@@ -11,7 +11,8 @@ from harness.record.events import Window
 from harness.stats import interval
 from messages import marked, tell
 from reports.text import Floats
-from reports.view.run import ArmView, RunView, spent_ns
+from reports.view.run import ArmView, RunView
+from reports.view.windows import spent_ns
 from reports.view.words import is_ddim
 
 NO_BATCH = marked("no batch of this cell was measured")

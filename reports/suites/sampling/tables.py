@@ -14,7 +14,8 @@ from reports.page.blocks import Table, head, table_of
 from reports.suites.sampling import facts as sampling
 from reports.suites.sampling.facts import Interval, Line
 from reports.text import DASH, MINUS, Value, commas, duration, missing, number, passed, percent, share, spread
-from reports.view.run import ArmView, RunView, spent_ns
+from reports.view.run import ArmView, RunView
+from reports.view.windows import spent_ns
 from reports.view.words import cell_words, is_ddim, short_cell
 
 # The length of sampling that papers and this project's predecessor quote most.
