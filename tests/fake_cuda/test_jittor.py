@@ -1,6 +1,6 @@
 """Jittor's CUDA path without a GPU: from nothing but wheels its core and every kernel compile, and call what exists.
 
-Half an hour where nothing is compiled yet: asked for by `make test-fake-cuda`, which installs the compiler into a
+A quarter of an hour where nothing is compiled yet: asked for by `make test-fake-cuda`, which installs the compiler into a
 folder of its own and names a home for what is compiled.
 """
 

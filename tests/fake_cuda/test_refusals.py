@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-# Where nothing is refused, nothing must be compiled either: that would take half an hour.
+# Where nothing is refused, nothing must be compiled either: that would take a quarter of an hour.
 NO_COMPILER = {"cc_path": "false"}
 OLD_DRIVER = {"STAND_IN_DRIVER": "12080", **NO_COMPILER}
 OLD_GPU = {"STAND_IN_CAPABILITY": "70", **NO_COMPILER}
