@@ -54,8 +54,8 @@ test: setup
 test-pytorch test-jittor: test-%: setup
 	$(BIN)/python -m pytest tests/frameworks --framework $*
 
-# Jittor's CUDA path on a machine without a GPU, a quarter of an hour on two processors the first time. The compiler (100 MB) and what it compiles lie
-# in a folder of their own: the environment stays as it is.
+# Jittor's CUDA path on a machine without a GPU, a quarter of an hour on two processors the first time. The compiler
+# (100 MB) and what it compiles lie in a folder of their own: the environment stays as it is.
 FAKE_CUDA ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ddpm-bench/fake-cuda
 test-fake-cuda: setup
 	$(BIN)/python -m pip install --disable-pip-version-check --upgrade --no-deps -c constraints.txt --target '$(FAKE_CUDA)/compiler' \

@@ -1,7 +1,7 @@
 """Jittor's CUDA path without a GPU: from nothing but wheels its core and every kernel compile, and call what exists.
 
-A quarter of an hour where nothing is compiled yet: asked for by `make test-fake-cuda`, which installs the compiler into a
-folder of its own and names a home for what is compiled.
+A quarter of an hour where nothing is compiled yet: asked for by `make test-fake-cuda`, which installs the compiler into
+a folder of its own and names a home for what is compiled.
 """
 
 from __future__ import annotations
