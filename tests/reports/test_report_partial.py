@@ -133,14 +133,14 @@ def test_device_memory_is_compared_as_both_frameworks_tell_it(tmp_path: Path) ->
         return re.sub(r"\s", " ", words(report_of(run)))
 
     shown = told()
-    assert "3.00 GiB<small>taken from the driver; its tensors at most 3.00 GiB after the warm-up" in shown
-    assert "3.00 GiB<small>taken from the driver; n/a what its tensors held: it tells only what it took" in shown
+    assert "3.00 GiB<small>taken by its allocator; its tensors at most 3.00 GiB after the warm-up" in shown
+    assert "3.00 GiB<small>taken by its allocator; n/a what its tensors held: it tells only what it took" in shown
     # A run whose peak counts from the start, as all did once.
     for line in lines:
         if line["type"] == "memory" and line["arm"] == "A":
             line["device_reserved_bytes"] = 2 << 30
-    assert ("2.00 GiB<small>taken from the driver; its tensors at most 3.00 GiB with the warm-up, of which not all was "
-            "kept") in told()
+    assert ("2.00 GiB<small>taken by its allocator; its tensors at most 3.00 GiB with the warm-up, of which not all "
+            "was kept") in told()
 
 
 def test_arms_of_one_name_are_told_apart(tmp_path: Path) -> None:

@@ -137,21 +137,24 @@ def host_memory(view: RunView, arm: ArmView) -> Value:
 
 
 def device_memory(view: RunView, arm: ArmView) -> Value:
-    """The most that a framework took from the driver, which each tells, and what its tensors held, where it tells."""
+    """The most that a framework's allocator took, which each tells, and what its tensors held, where it tells.
+
+    It takes from the driver or, on a CPU, from the system.
+    """
     taken = [memory.device_reserved_bytes for memory in arm.of(Memory) if memory.device_reserved_bytes is not None]
     if not taken:
         return missing(memory_reason(arm))
     held = [memory.device_peak_bytes for memory in arm.of(Memory) if memory.device_peak_bytes is not None]
     if not held:
         reason = memory_reason(arm)
-        note = tell("taken from the driver; n/a what its tensors held: {reason}", reason=reason)
+        note = tell("taken by its allocator; n/a what its tensors held: {reason}", reason=reason)
         return Value(size(max(taken)), note)
     most = size(max(held))
     if max(held) <= max(taken):
-        note = tell("taken from the driver; its tensors at most {most} after the warm-up", most=most)
+        note = tell("taken by its allocator; its tensors at most {most} after the warm-up", most=most)
     else:
         # Runs of before counted from the start: a search held more than was kept.
-        note = tell("taken from the driver; its tensors at most {most} with the warm-up, of which not all was kept",
+        note = tell("taken by its allocator; its tensors at most {most} with the warm-up, of which not all was kept",
                     most=most)  # fmt: skip
     return Value(size(max(taken)), note)
 
