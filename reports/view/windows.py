@@ -107,10 +107,14 @@ def grouped(numbers: Integers, values: Floats) -> dict[int, Floats]:
 
 
 def pair_codes(tables: Sequence[Windows]) -> tuple[list[Integers], int]:
-    """A number for each window, the same for all of one pair, and what to divide it by for its block."""
-    least = min((int(table.pair.min()) for table in tables if table.lines), default=0)
-    span = max((int(table.pair.max()) for table in tables if table.lines), default=0) - least + 1
-    return [table.block * span + (table.pair - least) for table in tables], span
+    """A number for each window, the same for all of one pair, and what to divide it by for a number of its block."""
+    if not tables:
+        return [], 1
+    # Places in their order, not the numbers themselves: a damaged one may be of any size.
+    block, pair = (np.unique(np.concatenate(numbers), return_inverse=True)[1]
+                   for numbers in zip(*((table.block, table.pair) for table in tables), strict=True))
+    span = int(pair.max(initial=0)) + 1
+    return np.split(block * span + pair, np.cumsum([len(table.lines) for table in tables])[:-1]), span
 
 
 def pairs_in_blocks(tables: Sequence[Windows], cell: str | None) -> set[int]:

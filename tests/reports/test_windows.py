@@ -78,6 +78,15 @@ def test_windows_in_blocks_that_do_not_count_have_a_table_of_their_own() -> None
     assert set(seen.steps_by_block) == {0, 7}
 
 
+def test_a_number_of_any_size_hides_no_other() -> None:
+    one, other = ([Window(kind="free", arm=slot, block=block, pair=pair, position=0, start_ns=0, end_ns=end, steps=1,
+                          step_ns=[]) for block, pair in ((0, 2**63 - 1), (0, 0), (2**63 - 1, -(2**63)))]
+                  for slot, end in (("A", 6), ("B", 3)))
+    ratios = paired_ratios(arm("A", one), arm("B", other), "free")
+    assert {block: found.tolist() for block, found in ratios.items()} == {0: [2, 2], 2**63 - 1: [2]}
+    assert pairs_in_blocks([Windows(one), Windows(other)], None) == {2, 1}
+
+
 def test_values_are_grouped_in_their_order() -> None:
     found = grouped(np.array([3, 0, 3, 0, 5]), np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
     assert {number: values.tolist() for number, values in found.items()} == {0: [2, 4], 3: [1, 3], 5: [5]}
