@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 FREE_WINDOW_S: dict[Device, float] = {"cpu": 2.0, "cuda": 5.0}
 FREE_PAIRS = 1
 DEFAULT_EPOCHS = 2
-# An epoch of the slowest arm takes about this long, unless --epochs asks for whole ones. On a CPU the first verdict waits
-# for it, so there it is no longer than a free window.
+# An epoch of the slowest arm takes about this long, unless --epochs asks for whole ones. On a CPU the first verdict
+# waits for it, so there it is no longer than a free window.
 EPOCH_S: dict[Device, float] = {"cpu": 2.0, "cuda": 60.0}
 
 
