@@ -2,7 +2,7 @@
 
     python tests/peers/profile_pytorch.py [pytorch|pytorch:OPTIONS|diffusers] [BATCH]
 
-CPU time of one thread, preset `ddpm`. A yardstick for docs/performance.md, run by hand on a quiet machine.
+One thread, preset `ddpm`. A yardstick for docs/performance.md, run by hand on a quiet machine.
 """
 
 from __future__ import annotations
