@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from datetime import timedelta
-from weakref import WeakSet
+from weakref import ReferenceType, WeakSet, ref
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import distributed
+from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from impls.errors import UnavailableError
@@ -21,6 +22,7 @@ from messages import tell
 # The first rank draws samples and looks at the held-out images while the others wait. Ranks that die end the others by
 # their closed connections, and by the launcher.
 PATIENCE = timedelta(hours=12)
+LETS_GO_S = 10.0
 
 
 class Group:
@@ -37,6 +39,7 @@ class Group:
     def __init__(self, ranks: Ranks, device: torch.device) -> None:
         self.ranks, self.device, self.averages = ranks, device, True
         self.united: WeakSet[DistributedDataParallel] = WeakSet()
+        self.sent: list[ReferenceType[Tensor]] = []
         if ranks.local_size == ranks.size:
             # By itself gloo asks for the address of the host's name, which a container may not have.
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -68,7 +71,7 @@ class Group:
         tensor = torch.zeros(floats, device=self.device)
 
         def reduce() -> None:
-            distributed.all_reduce(tensor)
+            self._sum(tensor)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
 
@@ -77,9 +80,21 @@ class Group:
     def total(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
         """The sum over all ranks, element by element."""
         tensor = torch.tensor(numbers)
-        distributed.all_reduce(tensor)
+        self._sum(tensor)
         return tensor.numpy()
+
+    def _sum(self, tensor: Tensor) -> None:
+        # An object of its own for the same numbers, which is gone as soon as gloo has let go of it.
+        sent = tensor.detach()
+        self.sent = [*(earlier for earlier in self.sent if earlier() is not None), ref(sent)]
+        distributed.all_reduce(sent)
 
     def close(self) -> None:
         """Leave the others."""
+        # A thread of gloo still holds what was summed for a moment, and outlives its group where there was a
+        # DistributedDataParallel. To let go it needs Python's lock, and one that asks for it while Python ends aborts
+        # the process, whose work is done.
+        until = time.monotonic() + LETS_GO_S
+        while any(sent() is not None for sent in self.sent) and time.monotonic() < until:
+            time.sleep(0.001)
         distributed.destroy_process_group()

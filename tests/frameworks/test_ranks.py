@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -139,6 +140,41 @@ def test_two_ranks_find_the_distance_of_one_process(fw, monkeypatch, tmp_path):
         for found in (alone, together):
             found["reference"].pop("images_per_s"), found["sets"][0].pop("images_per_s")
         assert alone == together and alone["sets"][0]["figures"][0]["value"] > 0
+
+
+def test_a_group_is_left_only_after_its_threads_have_let_go(fw, monkeypatch):
+    if fw.name != "pytorch":
+        pytest.skip("gloo's threads are PyTorch's")
+    from impls.pytorch import group as module
+    from impls.ranks import Ranks as Place
+
+    may_let_go, held, left_with, waits = threading.Event(), [], [], []
+
+    def all_reduce(tensor):
+        held.append(tensor)
+
+    def let_go():
+        may_let_go.wait(LIMIT_S)
+        held.clear()
+
+    def sleep(seconds):
+        waits.append(seconds)
+        may_let_go.set()
+        thread.join(LIMIT_S)
+
+    for name, scripted in [("init_process_group", lambda *_words, **_more: None), ("all_reduce", all_reduce),
+                           ("destroy_process_group", lambda: left_with.append(len(held)))]:
+        monkeypatch.setattr(module.distributed, name, scripted)
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    thread = threading.Thread(target=let_go)
+    thread.start()
+    team = module.Group(Place(0, 2, 0, 2, "torchrun"), module.torch.device("cpu"))
+    np.testing.assert_array_equal(team.total(np.arange(3.0)), np.arange(3.0))
+    reduce = team.all_reducer(5)
+    reduce()
+    team.close()
+    # Waited for: at the end of Python such a thread would abort the process, whose work is done.
+    assert len(waits) == 1 and left_with == [0]
 
 
 def test_a_signal_to_one_rank_ends_all_after_the_same_step(fw, tmp_path):
