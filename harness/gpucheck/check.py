@@ -107,7 +107,7 @@ class Check:
         """The exit status of a command; None when it took too long."""
         began = time.monotonic()
         code: int | None = None
-        handle = launch(command, self._environment, log)
+        handle = launch(command, {**self._environment, **part.settings}, log)
         try:
             while (code := handle.wait(1.0)) is None:
                 waited = time.monotonic() - began

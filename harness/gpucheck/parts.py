@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from messages import recorded
 
@@ -25,6 +26,7 @@ class Part:
         command: words after the interpreter; {arms} and {out} are filled in.
         arms: of these the ones whose probe worked take part; empty where it needs none.
         limit_s: how long it may take before it counts as hung.
+        settings: variables of its environment.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Part:
     command: str
     arms: tuple[str, ...] = ()
     limit_s: float = COMPILED_S
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def probe_of(arm: str) -> str:
@@ -54,6 +57,11 @@ def all_parts() -> list[Part]:
                                          minutes=minutes[name]),
                f"{BENCH} --suite train-speed --pairs 5 --epochs 0 --time-limit {minutes[name]} "  # English
                "--arms {arms} --out {out}", arms) for name, arms in GROUPS.items()),
+        # Where Jittor's compile threads crash, its one thread either trains or says on which line of Python it dies.
+        Part("one-compiler", recorded("jittor:amp trains while Jittor compiles one kernel at a time"),
+             "-m impls.train --backend {arms} --device cuda --dataset-name synthetic --preset tiny "  # English
+             "--batch-size 4 --max-steps 3 --sample-every 0 --log-root {out}", ("jittor:amp",),  # English
+             settings={"use_parallel_op_compiler": "1", "PYTHONFAULTHANDLER": "1"}),
         Part("sample-float32", recorded("DDIM with 10 network calls, 4 minutes at most"),
              f"{BENCH} --suite sample-speed --pairs 5 --steps 10 --time-limit 4 "  # English
              "--arms {arms} --out {out}",

@@ -23,6 +23,7 @@ from harness.record.events import ArmEntry, BlockState, EnvironmentRecorded, Run
 from harness.record.run import read_run
 from harness.record.writer import RunWriter
 from impls.errors import UsageError
+from impls.tools.train import options as train_options
 
 ROOT = Path(__file__).parents[2]
 # Leaves a run folder: two blocks ended by the time limit, readings of the GPU, and what else is asked for.
@@ -87,6 +88,12 @@ def test_arms_whose_probe_fails_are_left_out_of_what_follows(machine, tmp_path):
     assert told["both"]["told"] == "a:x" and told["both"]["status"] == "done"
     assert (told["none"]["status"], told["none"]["told"]) == ("skipped", "none of its arms works")
     assert "logs/both.log" in page and "logs/none.log" not in page
+
+
+def test_a_part_has_settings_of_its_own(machine, tmp_path):
+    told = check(tmp_path, part("one", "import os; print(os.environ['WIDTH'])", settings={"WIDTH": "7"}),
+                 part("two", "import os; print(os.environ.get('WIDTH'))"))[1]
+    assert (told["one"]["told"], told["two"]["told"]) == ("7", "None")
 
 
 def test_what_is_done_is_not_done_again_and_what_failed_is(machine, tmp_path):
@@ -205,3 +212,12 @@ def test_every_benchmark_of_the_check_can_be_planned(one, tmp_path):
     recipe = experiment(options, overrides, "cuda")
     assert make_plans(Asked(options, "cuda", recipe.diffusion.T))[0].device == "cuda"
     assert options.device == "cuda" and (ROOT / program).is_file()
+
+
+def test_every_training_of_the_check_is_a_command_line(tmp_path):
+    (one,) = [one for one in all_parts() if "impls.train" in one.command]
+    _, _, *words = shlex.split(one.command.format(arms=one.arms[0], out=tmp_path))
+    options, overrides = train_options.parse(words)
+    recipe = train_options.experiment(options, overrides, "cuda")
+    assert (options.backend, options.device, options.max_steps) == ("jittor:amp", "cuda", 3)
+    assert (recipe.preset, recipe.train.batch_size) == ("tiny", 4)

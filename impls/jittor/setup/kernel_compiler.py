@@ -37,10 +37,12 @@ def install() -> ctypes.CDLL:
     with compiler.lock.lock_scope():
         compiler.compile(compiler.cc_path, f"{compiler.cc_flags} -O1", [str(SOURCE)], str(library))
     loaded = ctypes.CDLL(str(library))
-    loaded.ddpm_bench_install()
-    if faulthandler.is_enabled():
-        # It has just lost its handlers, which Jittor had replaced at its import.
+    # Jittor has replaced its handlers at the import. It hands a crash on to those that were there when it was enabled.
+    dumps = faulthandler.is_enabled()
+    if dumps:
         faulthandler.disable()
+    loaded.ddpm_bench_install()
+    if dumps:
         faulthandler.enable()
     return loaded
 

@@ -51,3 +51,5 @@ def test_a_crash_in_a_thread_ends_the_process_and_says_where():
     assert done.stdout.splitlines()[-1] == "crashing"
     assert done.returncode == -signal.SIGSEGV
     assert "Segmentation fault" in done.stderr and "string_at" in done.stderr
+    frames = done.stderr.partition("C++ stack of the thread that crashed:\n")[2]
+    assert "_ctypes" in frames and "libc.so" in frames
