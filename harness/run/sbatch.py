@@ -49,13 +49,13 @@ class Script:
             UsageError: there is such a file, or one of both cannot be written.
         """
         try:
-            self.parts.mkdir(parents=True)
-            try:
-                with self.path.open("x", encoding="utf-8") as file:
+            with self.path.open("x", encoding="utf-8") as file:
+                try:
+                    self.parts.mkdir(parents=True)
                     file.write(self.text)
-            except OSError:
-                self.parts.rmdir()
-                raise
+                except OSError:
+                    self.path.unlink()
+                    raise
         except FileExistsError as error:
             raise UsageError(tell("--sbatch {path}: is there already: choose another name, or remove it",
                                   path=error.filename)) from error

@@ -75,7 +75,9 @@ def test_the_script_can_be_read_and_is_a_script(real_env, tmp_path):
     assert not (tmp_path / "other.sh").exists()
     again = bench(real_env, tmp_path, *SHORT, "--sbatch", "run.sh")
     assert again.returncode == 2 and "--sbatch run.sh: is there already" in again.stderr
-    assert not list((tmp_path / "results").iterdir())
+    gone = bench(real_env, tmp_path, *SHORT, "--sbatch", "nope/x.sh")
+    assert gone.returncode == 2 and "--sbatch nope/x.sh: cannot write nope/x.sh: No such file" in gone.stderr
+    assert not (tmp_path / "results").exists()
     nowhere = bench(real_env, tmp_path, *SHORT, "--sbatch", "nowhere.sh", "--out", "run.sh/x")
     assert nowhere.returncode == 2 and nowhere.stderr.count("\n") == 1 and not (tmp_path / "nowhere.sh").exists()
     wrong = bench(real_env, tmp_path, *SHORT, "--steps", "x", "--sbatch", "wrong.sh")
