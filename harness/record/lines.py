@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from harness.record.events import (
     SCHEMA_VERSION,
@@ -81,8 +82,22 @@ class DamagedError(Exception):
 
 def encode(event: Event, number: int) -> bytes:
     """One line: the event as JSON, behind it its number `seq`, and the CRC-32 of all that stands before `,"crc"`."""
-    body = event.model_dump_json().encode()[:-1] + b',"seq":%d' % number
+    try:
+        text = event.model_dump_json()
+    except PydanticSerializationError:
+        # A file's name, of another program too, need not be Unicode, which a journal is.
+        text = event.model_validate(_legible(event.model_dump())).model_dump_json()
+    body = text.encode()[:-1] + b',"seq":%d' % number
     return body + b',"crc":"%08x"}\n' % zlib.crc32(body)
+
+
+def _legible(value: Any) -> Any:
+    """The same with every half of a surrogate pair in its texts spelt out."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {_legible(key): _legible(one) for key, one in value.items()}
+    return [_legible(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def decode(raw: bytes, path: Path) -> Lines:

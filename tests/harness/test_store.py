@@ -48,6 +48,21 @@ def writer(tmp_path):
     made.close()
 
 
+def test_a_name_that_is_no_unicode_is_written_with_its_bytes_told(writer):
+    # As another run's folder, or a file, may be called on this machine.
+    odd = b"caf\xe9".decode(errors="surrogateescape")
+    writer.append(started(command=["--out", odd], bench={odd: [odd, 1.5, None]}))
+    writer.append(Finding(severity="warning", code="x", message=f"another run ({odd}) is measuring", block=2))
+    writer.append(VERDICT)
+    run = read_run(writer.path)
+    assert run.damage == [] and run.started is not None
+    assert run.started.command == ["--out", r"caf\udce9"]
+    assert run.started.bench == {r"caf\udce9": [r"caf\udce9", 1.5, None]}
+    (found,) = run.of(Finding)
+    assert (found.message, found.block) == (r"another run (caf\udce9) is measuring", 2)
+    assert run.events == writer.run.events and run.of(Verdict)[0].ci_high == math.inf
+
+
 def test_what_was_written_is_read_back(writer):
     events = [started(), window(0), Losses(arm="A", block=0, randomness="native", first_step=0, losses=[1.5, math.nan])]
     for event in events:
