@@ -17,6 +17,7 @@ from pathlib import Path
 from harness.processes import janitor
 from harness.processes.janitor import MARK, OWNER, PREFIX
 from impls.errors import UsageError
+from impls.recipe.config import is_text
 from messages import tell
 
 CLEAN_LIMIT_S = 15.0
@@ -49,6 +50,7 @@ class Scratch:
 
     def __init__(self) -> None:
         temp = tempfile.gettempdir()
+        require_text(temp, "TMPDIR")
         sweep(Path(temp))
         # Isolated and without packages: it starts in milliseconds, and nothing installed can break it.
         self._janitor = subprocess.Popen(
@@ -134,6 +136,21 @@ class Scratch:
     def _tell(self, line: str) -> None:
         with suppress(OSError):
             print(line, file=self._janitor.stdin, flush=True)
+
+
+def require_text(folder: str, variable: str) -> None:
+    """Refuse a folder that cannot be named to workers, since what is said to them is UTF-8.
+
+    Args:
+        folder: that a variable names.
+        variable: its name.
+
+    Raises:
+        UsageError: the folder's name is no UTF-8.
+    """
+    if not is_text(folder):
+        raise UsageError(tell("{folder}: holds bytes that are no UTF-8: set {variable} to another folder",
+                              folder=repr(folder), variable=variable))
 
 
 def sweep(temp: Path) -> None:

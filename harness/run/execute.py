@@ -14,7 +14,7 @@ from harness.ledger import Ledger
 from harness.machine.facts import capture
 from harness.machine.preflight import preflight, unused_gpu
 from harness.machine.telemetry import Telemetry
-from harness.processes.scratch import Scratch
+from harness.processes.scratch import Scratch, require_text
 from harness.processes.tools import Tools
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
@@ -46,6 +46,7 @@ def execute(job: Job, progress: Progress) -> int:
         UsageError: something the user can mend; nothing is left behind unless something was measured.
         StorageError: the run folder cannot be written any more.
     """
+    require_text(str(default_folder()), "XDG_CACHE_HOME")
     with Scratch() as scratch:
         return _execute(job, progress, scratch)
 

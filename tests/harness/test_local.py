@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from types import SimpleNamespace
 
 import pytest
@@ -26,6 +27,21 @@ def test_a_run_cut_off_before_its_first_line_leaves_nothing(tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
         local._run(SimpleNamespace(run=run), bench, SimpleNamespace(stop=lambda: None), None)
     assert not (tmp_path / "results").exists() and "--resume" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variable", ["XDG_CACHE_HOME", "TMPDIR"])
+def test_a_folder_that_cannot_be_named_to_workers_is_one_line(tmp_path, monkeypatch, capsys, variable):
+    odd = tmp_path / b"caf\xe9".decode(errors="surrogateescape")
+    odd.mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, str(odd))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    code = main(["--suite", "parity", "--dataset", "digits", "--preset", "tiny", "--device", "cpu", "--arms",
+                 "pytorch,pytorch"])
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert code == 2
+    assert said.endswith(f": holds bytes that are no UTF-8: set {variable} to another folder") and r"caf\udce9" in said
+    assert not (tmp_path / "results").exists()
 
 
 def test_the_first_line_says_what_was_asked_for(lab):
