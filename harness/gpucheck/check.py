@@ -83,7 +83,8 @@ class Check:
         arms = [arm for arm in part.arms if self._works(arm)]
         out = self._folder / "runs" / part.name
         words = part.command.format(arms=",".join(arms), out=shlex.quote(str(out)))
-        command = [sys.executable, *shlex.split(words)]
+        settings = ["env", *(f"{name}={value}" for name, value in part.settings.items())] if part.settings else []
+        command = [*settings, sys.executable, *shlex.split(words)]
         ground = {name: self._facts.facts.get(name) for name in GROUND}
         if part.arms and not arms:
             return Result(part.name, part.what, command, ground, "skipped", 0.0, recorded("none of its arms works"))
@@ -107,7 +108,7 @@ class Check:
         """The exit status of a command; None when it took too long."""
         began = time.monotonic()
         code: int | None = None
-        handle = launch(command, {**self._environment, **part.settings}, log)
+        handle = launch(command, self._environment, log)
         try:
             while (code := handle.wait(1.0)) is None:
                 waited = time.monotonic() - began
@@ -157,8 +158,9 @@ def _outcome(code: int | None, log: Path, run: RecordedRun | None) -> tuple[Stat
     if code is None:
         return "failed", recorded("it took too long")
     refused = next((line for line in reversed(lines) if ": error: " in line), None)
+    crash = next((line for line in lines if line.startswith("Fatal Python error: ")), None)  # English
     return "failed", recorded("exit status {status}: {why}", status=code,
-                              why=refused or cause(lines) or (lines or [recorded("no word")])[-1])
+                              why=refused or cause(lines) or crash or (lines or [recorded("no word")])[-1])
 
 
 def _read(path: Path) -> Result | None:

@@ -13,8 +13,8 @@ from harness.record.events import EnvironmentRecorded, Sample
 from harness.record.run import RecordedRun, read_run
 from messages import marked, shown, tell, words
 
-# Lines of the log of what failed.
-TAIL = 15
+# Lines of the log of what failed; a crash leaves two stacks.
+TAIL = 60
 TOLD = ("gpu_driver", "gpu_cuda_driver", "version_torch", "version_jittor", "python", "compiler", "kernel",
         "git_commit", "source_sha256")
 # What a result hangs on; the program itself is told by the hash of its source.

@@ -17,7 +17,7 @@ from pathlib import Path
 from harness.processes import janitor
 from harness.processes.janitor import MARK, OWNER, PREFIX
 from impls.errors import UsageError
-from impls.recipe.config import is_text
+from impls.recipe.config import is_text, legible
 from messages import tell
 
 CLEAN_LIMIT_S = 15.0
@@ -150,7 +150,7 @@ def require_text(folder: str, variable: str) -> None:
     """
     if not is_text(folder):
         raise UsageError(tell("{folder}: holds bytes that are no UTF-8: set {variable} to another folder",
-                              folder=repr(folder), variable=variable))
+                              folder=legible(folder), variable=variable))
 
 
 def sweep(temp: Path) -> None:

@@ -226,7 +226,7 @@ def ending(status: int | None) -> str:
     return recorded("ended by itself with status {n}", n=status)
 
 
-def log_tail(log: Path, lines: int = 20) -> list[str]:
+def log_tail(log: Path, lines: int = 40) -> list[str]:
     """The last lines of a log; empty when there is none."""
     return [line.rstrip()[:500] for line in log_end(log).replace("\r", "\n").splitlines() if line.strip()][-lines:]
 

@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter
 
 from harness.protocol import group, life, sampling, timing, tracing, training
 from harness.protocol.life import Command, Message, Reply
+from impls.recipe.config import as_json
 
 M = TypeVar("M", bound=Message)
 
@@ -44,8 +45,8 @@ REPLY = _any_of(REPLIES, "kind")
 
 
 def encode(message: Message) -> bytes:
-    """One message as JSON bytes."""
-    return message.model_dump_json().encode()
+    """One message as JSON bytes; a reply may quote a name that is no Unicode, a command's paths must be exact."""
+    return as_json(message) if isinstance(message, Reply) else message.model_dump_json().encode()
 
 
 def decode_command(data: bytes) -> Command[Any]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError
 
 from harness.record.events import (
     SCHEMA_VERSION,
@@ -27,6 +26,7 @@ from harness.record.events import (
 )
 from harness.record.findings import END_CODES
 from impls.errors import UsageError
+from impls.recipe.config import as_json
 from messages import recorded, tell
 
 # Cases of work that every resumed run does again.
@@ -82,22 +82,8 @@ class DamagedError(Exception):
 
 def encode(event: Event, number: int) -> bytes:
     """One line: the event as JSON, behind it its number `seq`, and the CRC-32 of all that stands before `,"crc"`."""
-    try:
-        text = event.model_dump_json()
-    except PydanticSerializationError:
-        # A file's name, of another program too, need not be Unicode, which a journal is.
-        text = event.model_validate(_legible(event.model_dump())).model_dump_json()
-    body = text.encode()[:-1] + b',"seq":%d' % number
+    body = as_json(event)[:-1] + b',"seq":%d' % number
     return body + b',"crc":"%08x"}\n' % zlib.crc32(body)
-
-
-def _legible(value: Any) -> Any:
-    """The same with every half of a surrogate pair in its texts spelt out."""
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
-    if isinstance(value, Mapping):
-        return {_legible(key): _legible(one) for key, one in value.items()}
-    return [_legible(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def decode(raw: bytes, path: Path) -> Lines:

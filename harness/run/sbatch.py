@@ -7,6 +7,7 @@ import secrets
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +17,7 @@ from harness.options import BenchConfig, experiment
 from harness.plan import make_plans
 from harness.run.resolve import asked_of, given_pair, given_weights
 from impls.errors import UsageError
+from impls.recipe.config import is_text, legible
 from impls.registry import Device
 from impls.tools.cli import alias
 from messages import language, tell
@@ -48,20 +50,30 @@ class Script:
         Raises:
             UsageError: there is such a file, or one of both cannot be written.
         """
+        made = [one for one in (self.parts, *self.parts.parents) if not one.exists()]
         try:
-            with self.path.open("x", encoding="utf-8") as file:
-                try:
-                    self.parts.mkdir(parents=True)
-                    file.write(self.text)
-                except OSError:
-                    self.path.unlink()
-                    raise
-        except FileExistsError as error:
-            raise UsageError(tell("--sbatch {path}: is there already: choose another name, or remove it",
-                                  path=error.filename)) from error
+            self.parts.mkdir(parents=True)
+            self._write_text()
         except OSError as error:
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()
+            if isinstance(error, FileExistsError) and error.filename == str(self.path):
+                raise UsageError(tell("--sbatch {path}: is there already: choose another name, or remove it",
+                                      path=self.path)) from error
             raise UsageError(tell("--sbatch {path}: cannot write {file}: {why}: choose a folder of your own",
-                                  path=self.path, file=error.filename, why=error.strerror or error)) from error
+                                  path=self.path, file=error.filename or self.path,
+                                  why=error.strerror or error)) from error
+
+    def _write_text(self) -> None:
+        file = self.path.open("x", encoding="utf-8")
+        try:
+            # Much is written only when it is closed.
+            with file:
+                file.write(self.text)
+        except OSError:
+            self.path.unlink()
+            raise
 
     def sentence(self) -> str:
         """What to do with it."""
@@ -80,6 +92,10 @@ def script(options: BenchConfig, overrides: Mapping[str, Any], words: Sequence[s
         UsageError: its tasks would refuse the run, as far as that can be known where there may be no GPU.
     """
     _check(options, overrides)
+    for place in (os.getcwd(), sys.executable, os.path.abspath(sys.argv[0])):
+        if not is_text(place):
+            raise UsageError(tell("{word}: holds bytes that are no UTF-8: rename the file or folder",
+                                  word=legible(place)))
     name = f"{options.suite}-parts-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     parts, path = Path(os.path.abspath(options.out)) / name, Path(options.sbatch or "")
     program = f"{shlex.quote(sys.executable)} {shlex.quote(os.path.abspath(sys.argv[0]))}"

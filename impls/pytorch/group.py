@@ -86,8 +86,9 @@ class Group:
     def _sum(self, tensor: Tensor) -> None:
         # An object of its own for the same numbers, which is gone as soon as gloo has let go of it.
         sent = tensor.detach()
-        self.sent = [*(earlier for earlier in self.sent if earlier() is not None), ref(sent)]
         distributed.all_reduce(sent)
+        # Not before: where a rank has died, the error that is raised holds it.
+        self.sent = [*(earlier for earlier in self.sent if earlier() is not None), ref(sent)]
 
     def close(self) -> None:
         """Leave the others."""
@@ -95,6 +96,8 @@ class Group:
         # DistributedDataParallel. To let go it needs Python's lock, and one that asks for it while Python ends aborts
         # the process, whose work is done.
         until = time.monotonic() + LETS_GO_S
-        while any(sent() is not None for sent in self.sent) and time.monotonic() < until:
-            time.sleep(0.001)
-        distributed.destroy_process_group()
+        try:
+            while any(sent() is not None for sent in self.sent) and time.monotonic() < until:
+                time.sleep(0.001)
+        finally:
+            distributed.destroy_process_group()

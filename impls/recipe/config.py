@@ -19,6 +19,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import PydanticSerializationError
 
 from impls.errors import UsageError
 from messages import marked, recorded, shown, tell
@@ -358,6 +359,34 @@ def read_json(path: Path) -> dict[str, Any]:
     if not is_text(json.dumps(data, ensure_ascii=False).replace(r"\u0000", "\0")):
         raise UsageError(tell("{path}: holds a NUL or half a surrogate pair, which no setting can", path=path))
     return data
+
+
+def as_json(model: BaseModel) -> bytes:
+    """A model as JSON in UTF-8; what is no Unicode in its texts is spelt out.
+
+    A file's name, of another program too, need not be Unicode.
+    """
+    try:
+        return model.model_dump_json().encode()
+    except PydanticSerializationError:
+        return model.model_validate(_legible(model.model_dump())).model_dump_json().encode()
+
+
+def legible(text: str) -> str:
+    r"""A text with what is no Unicode spelt out: a byte of a file's name as `\xe9`."""
+    try:
+        raw = text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        raw = text.encode(errors="backslashreplace")
+    return raw.decode(errors="backslashreplace")
+
+
+def _legible(value: Any) -> Any:
+    if isinstance(value, str):
+        return legible(value)
+    if isinstance(value, Mapping):
+        return {_legible(key): _legible(one) for key, one in value.items()}
+    return [_legible(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def is_text(value: str) -> bool:

@@ -142,39 +142,65 @@ def test_two_ranks_find_the_distance_of_one_process(fw, monkeypatch, tmp_path):
         assert alone == together and alone["sets"][0]["figures"][0]["value"] > 0
 
 
-def test_a_group_is_left_only_after_its_threads_have_let_go(fw, monkeypatch):
+class Gloo:
+    """Instead of PyTorch's: a thread holds what was summed until it is waited for."""
+
+    def __init__(self, module, monkeypatch):
+        self.held, self.waits, self.left_with, self.broken = [], [], [], False
+        self.may_let_go = threading.Event()
+        self.thread = threading.Thread(target=self.let_go)
+        for name, scripted in [("init_process_group", lambda *_words, **_more: None), ("all_reduce", self.all_reduce),
+                               ("destroy_process_group", lambda: self.left_with.append(len(self.held)))]:
+            monkeypatch.setattr(module.distributed, name, scripted)
+        monkeypatch.setattr(module.time, "sleep", self.sleep)
+
+    def all_reduce(self, tensor):
+        if self.broken:
+            raise RuntimeError("Connection closed by peer")
+        self.held.append(tensor)
+
+    def let_go(self):
+        self.may_let_go.wait(LIMIT_S)
+        self.held.clear()
+
+    def sleep(self, seconds):
+        self.waits.append(seconds)
+        self.may_let_go.set()
+        self.thread.join(LIMIT_S)
+
+
+@pytest.fixture
+def gloo(fw, monkeypatch):
+    """A scripted gloo, and a group that meets by it."""
     if fw.name != "pytorch":
         pytest.skip("gloo's threads are PyTorch's")
     from impls.pytorch import group as module
     from impls.ranks import Ranks as Place
 
-    may_let_go, held, left_with, waits = threading.Event(), [], [], []
+    scripted = Gloo(module, monkeypatch)
+    return scripted, module.Group(Place(0, 2, 0, 2, "torchrun"), module.torch.device("cpu"))
 
-    def all_reduce(tensor):
-        held.append(tensor)
 
-    def let_go():
-        may_let_go.wait(LIMIT_S)
-        held.clear()
-
-    def sleep(seconds):
-        waits.append(seconds)
-        may_let_go.set()
-        thread.join(LIMIT_S)
-
-    for name, scripted in [("init_process_group", lambda *_words, **_more: None), ("all_reduce", all_reduce),
-                           ("destroy_process_group", lambda: left_with.append(len(held)))]:
-        monkeypatch.setattr(module.distributed, name, scripted)
-    monkeypatch.setattr(module.time, "sleep", sleep)
-    thread = threading.Thread(target=let_go)
-    thread.start()
-    team = module.Group(Place(0, 2, 0, 2, "torchrun"), module.torch.device("cpu"))
-    np.testing.assert_array_equal(team.total(np.arange(3.0)), np.arange(3.0))
-    reduce = team.all_reducer(5)
+def test_a_group_is_left_only_after_its_threads_have_let_go(gloo):
+    scripted, group = gloo
+    scripted.thread.start()
+    np.testing.assert_array_equal(group.total(np.arange(3.0)), np.arange(3.0))
+    reduce = group.all_reducer(5)
     reduce()
-    team.close()
+    group.close()
     # Waited for: at the end of Python such a thread would abort the process, whose work is done.
-    assert len(waits) == 1 and left_with == [0]
+    assert len(scripted.waits) == 1 and scripted.left_with == [0]
+
+
+def test_a_rank_whose_fellow_has_died_leaves_at_once(gloo):
+    scripted, group = gloo
+    scripted.broken = True
+    try:
+        group.total(np.arange(3.0))
+    except RuntimeError:
+        # As it is left in practice, while the error, and what it holds, is on its way.
+        group.close()
+    assert scripted.waits == [] and scripted.left_with == [0]
 
 
 def test_a_signal_to_one_rank_ends_all_after_the_same_step(fw, tmp_path):

@@ -94,6 +94,16 @@ def test_a_part_has_settings_of_its_own(machine, tmp_path):
     told = check(tmp_path, part("one", "import os; print(os.environ['WIDTH'])", settings={"WIDTH": "7"}),
                  part("two", "import os; print(os.environ.get('WIDTH'))"))[1]
     assert (told["one"]["told"], told["two"]["told"]) == ("7", "None")
+    # As a person can type it; with other settings it is another part.
+    assert told["one"]["command"][:3] == ["env", "WIDTH=7", sys.executable]
+    assert told["two"]["command"][0] == sys.executable
+
+
+def test_a_crash_is_told_by_its_name_and_by_pythons_own_stack(machine, tmp_path):
+    crash = "import faulthandler; faulthandler.enable(); faulthandler._sigsegv()"
+    _, told, page = check(tmp_path, part("crash", crash))
+    assert told["crash"]["told"] == "exit status -11: Fatal Python error: Segmentation fault"
+    assert "Current thread" in page and 'File "<string>", line 1' in page
 
 
 def test_what_is_done_is_not_done_again_and_what_failed_is(machine, tmp_path):

@@ -40,7 +40,7 @@ def test_a_folder_that_cannot_be_named_to_workers_is_one_line(tmp_path, monkeypa
                  "pytorch,pytorch"])
     said = capsys.readouterr().err.splitlines()[-1]
     assert code == 2
-    assert said.endswith(f": holds bytes that are no UTF-8: set {variable} to another folder") and r"caf\udce9" in said
+    assert said.endswith(f": holds bytes that are no UTF-8: set {variable} to another folder") and r"caf\xe9" in said
     assert not (tmp_path / "results").exists()
 
 

@@ -93,6 +93,15 @@ def test_every_message_comes_back_as_it_was_sent_in_the_same_bytes(kind):
     assert protocol.encode(message) == data
 
 
+def test_a_fault_that_quotes_a_name_that_is_no_unicode_arrives_and_such_a_path_is_never_altered():
+    odd = b"/caf\xe9".decode(errors="surrogateescape")
+    failure = life.Failure(cause="error", message=f"{odd}: no module", traceback=odd)
+    arrived = protocol.decode_reply(protocol.encode(failure))
+    assert arrived == life.Failure(cause="error", message=r"/caf\xe9: no module", traceback=r"/caf\xe9")
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        protocol.encode(life.Prewarm(arm=odd, device="cpu"))
+
+
 def test_a_line_of_every_message_is_known_and_no_tag_is_used_twice():
     kinds = [*protocol.COMMANDS, *protocol.REPLIES]
     assert sorted(kind.__name__ for kind in kinds) == sorted(LINES)

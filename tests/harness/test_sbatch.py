@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -78,6 +79,18 @@ def test_the_script_can_be_read_and_is_a_script(real_env, tmp_path):
     gone = bench(real_env, tmp_path, *SHORT, "--sbatch", "nope/x.sh")
     assert gone.returncode == 2 and "--sbatch nope/x.sh: cannot write nope/x.sh: No such file" in gone.stderr
     assert not (tmp_path / "results").exists()
+    # No file may grow.
+    command = shlex.join([sys.executable, str(ROOT / "run_bench.py"), *SHORT, "--sbatch", "full.sh"])
+    full = subprocess.run(["bash", "-c", f"ulimit -f 0; trap '' XFSZ; exec {command}"], env=real_env, cwd=tmp_path,
+                          capture_output=True, text=True, timeout=300, check=False)
+    assert full.returncode == 2 and "--sbatch full.sh: cannot write full.sh: File too large" in full.stderr
+    assert not (tmp_path / "full.sh").exists() and not (tmp_path / "results").exists()
+    inside = bench(real_env, tmp_path, *SHORT, "--sbatch", "results/inside.sh")
+    assert inside.returncode == 0 and (tmp_path / "results" / "inside.sh").exists()
+    odd = tmp_path / b"caf\xe9".decode(errors="surrogateescape")
+    odd.mkdir()
+    unnamed = bench(real_env, odd, *SHORT, "--sbatch", "run.sh")
+    assert unnamed.returncode == 2 and "holds bytes that are no UTF-8" in unnamed.stderr and not list(odd.iterdir())
     nowhere = bench(real_env, tmp_path, *SHORT, "--sbatch", "nowhere.sh", "--out", "run.sh/x")
     assert nowhere.returncode == 2 and nowhere.stderr.count("\n") == 1 and not (tmp_path / "nowhere.sh").exists()
     wrong = bench(real_env, tmp_path, *SHORT, "--steps", "x", "--sbatch", "wrong.sh")

@@ -48,7 +48,7 @@ def writer(tmp_path):
     made.close()
 
 
-def test_a_name_that_is_no_unicode_is_written_with_its_bytes_told(writer):
+def test_a_name_that_is_no_unicode_is_written_with_its_bytes_spelt_out(writer):
     # As another run's folder, or a file, may be called on this machine.
     odd = b"caf\xe9".decode(errors="surrogateescape")
     writer.append(started(command=["--out", odd], bench={odd: [odd, 1.5, None]}))
@@ -56,10 +56,10 @@ def test_a_name_that_is_no_unicode_is_written_with_its_bytes_told(writer):
     writer.append(VERDICT)
     run = read_run(writer.path)
     assert run.damage == [] and run.started is not None
-    assert run.started.command == ["--out", r"caf\udce9"]
-    assert run.started.bench == {r"caf\udce9": [r"caf\udce9", 1.5, None]}
+    assert run.started.command == ["--out", r"caf\xe9"]
+    assert run.started.bench == {r"caf\xe9": [r"caf\xe9", 1.5, None]}
     (found,) = run.of(Finding)
-    assert (found.message, found.block) == (r"another run (caf\udce9) is measuring", 2)
+    assert (found.message, found.block) == (r"another run (caf\xe9) is measuring", 2)
     assert run.events == writer.run.events and run.of(Verdict)[0].ci_high == math.inf
 
 

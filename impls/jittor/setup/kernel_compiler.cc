@@ -3,9 +3,11 @@
 // it away again: it changes their lists of readers. Two kernels that read one variable, as both gradients of a
 // convolution do, then change one list at once, and the process dies, now or at a later step. Here the sources are
 // written one at a time; compilers, which take the time, run side by side as before.
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstring>
+#include <dlfcn.h>
 #include <execinfo.h>
 #include <memory>
 #include <mutex>
@@ -54,13 +56,32 @@ static jit_op_entry_t compile(Op* op) {
 
 }  // namespace jittor
 
-// What the crashed thread was at, which Python's own handler, asked before this one, cannot say of a thread that is not
-// Python's; then the crash takes its course.
+static const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+// More would push what Python has said out of a log's end.
+static const int most_told = 8;
+static std::atomic_flag telling = ATOMIC_FLAG_INIT;
+
+static const void* library_of(const void* place) {
+  Dl_info found;
+  return dladdr(place, &found) ? found.dli_fbase : nullptr;
+}
+
+// What the crashed thread was at, which Python's own handler cannot say of a thread that is not Python's (where it is
+// enabled, it has spoken before); then the crash takes its course. Others that crash meanwhile wait for that.
 static void tell_stack(int crash) {
+  while (telling.test_and_set()) pause();
   static const char title[] = "C++ stack of the thread that crashed:\n";
-  void* frames[64];
-  const int depth = backtrace(frames, 64);
-  if (write(STDERR_FILENO, title, sizeof title - 1) > 0) backtrace_symbols_fd(frames, depth, STDERR_FILENO);
+  if (write(STDERR_FILENO, title, sizeof title - 1) > 0) {
+    void* frames[64];
+    const int depth = backtrace(frames, 64);
+    const void* own = library_of((const void*)tell_stack);
+    const void* system = library_of((const void*)raise);
+    int first = 0;
+    // Handlers, and how they were called.
+    while (first < depth - 1 && (library_of(frames[first]) == own || library_of(frames[first]) == system)) first++;
+    backtrace_symbols_fd(frames + first, std::min(depth - first, most_told), STDERR_FILENO);
+  }
+  std::signal(crash, SIG_DFL);
   raise(crash);
 }
 
@@ -74,8 +95,9 @@ void ddpm_bench_install() {
   struct sigaction action;
   std::memset(&action, 0, sizeof action);
   action.sa_handler = tell_stack;
-  action.sa_flags = SA_RESETHAND;
-  for (int crash : {SIGSEGV, SIGBUS, SIGILL, SIGFPE}) sigaction(crash, &action, nullptr);
+  // A crash in the handler ends the process.
+  for (int crash : crashes) sigaddset(&action.sa_mask, crash);
+  for (int crash : crashes) sigaction(crash, &action, nullptr);
 }
 int ddpm_bench_most_writers() { return jittor::most_writers; }
 int ddpm_bench_most_compilers() { return jittor::most_compilers; }

@@ -37,7 +37,7 @@ def install() -> ctypes.CDLL:
     with compiler.lock.lock_scope():
         compiler.compile(compiler.cc_path, f"{compiler.cc_flags} -O1", [str(SOURCE)], str(library))
     loaded = ctypes.CDLL(str(library))
-    # Jittor has replaced its handlers at the import. It hands a crash on to those that were there when it was enabled.
+    # Jittor has replaced faulthandler's handlers, which hand a crash on to those that stood when it was enabled.
     dumps = faulthandler.is_enabled()
     if dumps:
         faulthandler.disable()

@@ -12,7 +12,7 @@ from pydantic import Field
 from impls.data.datasets import DatasetName
 from impls.devices import usable_cpus
 from impls.errors import CheckpointError, UsageError
-from impls.recipe.config import PRESETS, ExperimentConfig, Frozen, merged, preset
+from impls.recipe.config import PRESETS, ExperimentConfig, Frozen, is_text, merged, preset
 from impls.registry import parse_arm
 from impls.store.trainfolder import SETTINGS, folder_of
 from impls.tools.cli import (
@@ -166,7 +166,9 @@ def as_file(options: TrainOptions, dataset: str, arm: str, config: ExperimentCon
     """Everything resolved, as a file for `--config`."""
     data = options.model_dump(mode="json", exclude={*_IN_EXPERIMENT, *COMMAND_LINE_ONLY, "model_path"})
     if options.data_root is not None:
-        data["data_root"] = str(Path(options.data_root).absolute())
+        whole = str(Path(options.data_root).absolute())
+        # A folder above may have a name that no file of settings can hold.
+        data["data_root"] = whole if is_text(whole) else options.data_root
     data = {name: value for name, value in data.items() if value is not None}
     data |= {"backend": arm, "dataset_name": dataset, EXPERIMENT: config.model_dump(mode="json")}
     return json.dumps(data, indent=2) + "\n"

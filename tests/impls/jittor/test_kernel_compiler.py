@@ -51,5 +51,6 @@ def test_a_crash_in_a_thread_ends_the_process_and_says_where():
     assert done.stdout.splitlines()[-1] == "crashing"
     assert done.returncode == -signal.SIGSEGV
     assert "Segmentation fault" in done.stderr and "string_at" in done.stderr
-    frames = done.stderr.partition("C++ stack of the thread that crashed:\n")[2]
-    assert "_ctypes" in frames and "libc.so" in frames
+    frames = done.stderr.partition("C++ stack of the thread that crashed:\n")[2].splitlines()
+    # Neither the handlers nor so many that a log's end would hold nothing else.
+    assert "_ctypes" in frames[0] and len(frames) <= 8

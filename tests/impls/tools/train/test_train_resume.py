@@ -31,6 +31,19 @@ def test_going_on_in_the_folder_repeats_the_uninterrupted_training(trained):
     assert same(last(part.folder), last(whole.folder))
 
 
+@pytest.mark.parametrize(("name", "told"), [(b"cafe", True), (b"caf\xe9", False)])
+def test_settings_name_the_whole_place_of_the_data_where_a_file_can(tmp_path, monkeypatch, name, told):
+    place = tmp_path / name.decode(errors="surrogateescape")
+    place.mkdir()
+    monkeypatch.chdir(place)
+    options, overrides = parse(["--data-root", "data"])
+    recipe = train_options.experiment(options, overrides, "cpu")
+    file = tmp_path / "config.json"
+    file.write_text(train_options.as_file(options, "digits", "pytorch", recipe), encoding="utf-8")
+    # They are read when a training goes on.
+    assert parse(["--config", str(file)])[0].data_root == (str(place / "data") if told else "data")
+
+
 def test_lines_newer_than_the_checkpoint_go(trained):
     whole = trained(*SHORT, root="whole")
     part = trained(*SHORT, root="part")
