@@ -28,6 +28,7 @@ from impls.recipe.config import (
     merged,
     preset,
     read_json,
+    require_text,
     unknown_key,
 )
 from impls.registry import Arm, Device, leading_arm, parse_arm, parse_arms
@@ -179,7 +180,11 @@ class BenchConfig(Frozen):
     @classmethod
     def _wherever_it_goes_on(cls, value: str | None) -> str | None:
         """A run may go on from another folder."""
-        return None if value is None else os.path.abspath(value)
+        if value is None:
+            return None
+        whole = os.path.abspath(value)
+        require_text(whole)
+        return whole
 
     @property
     def step_count(self) -> int | None:

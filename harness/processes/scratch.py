@@ -17,7 +17,7 @@ from pathlib import Path
 from harness.processes import janitor
 from harness.processes.janitor import MARK, OWNER, PREFIX
 from impls.errors import UsageError
-from impls.recipe.config import is_text, legible
+from impls.recipe.config import require_text
 from messages import tell
 
 CLEAN_LIMIT_S = 15.0
@@ -136,21 +136,6 @@ class Scratch:
     def _tell(self, line: str) -> None:
         with suppress(OSError):
             print(line, file=self._janitor.stdin, flush=True)
-
-
-def require_text(folder: str, variable: str) -> None:
-    """Refuse a folder that cannot be named to workers, since what is said to them is UTF-8.
-
-    Args:
-        folder: that a variable names.
-        variable: its name.
-
-    Raises:
-        UsageError: the folder's name is no UTF-8.
-    """
-    if not is_text(folder):
-        raise UsageError(tell("{folder}: holds bytes that are no UTF-8: set {variable} to another folder",
-                              folder=legible(folder), variable=variable))
 
 
 def sweep(temp: Path) -> None:

@@ -14,7 +14,7 @@ from harness.ledger import Ledger
 from harness.machine.facts import capture
 from harness.machine.preflight import preflight, unused_gpu
 from harness.machine.telemetry import Telemetry
-from harness.processes.scratch import Scratch, require_text
+from harness.processes.scratch import Scratch
 from harness.processes.tools import Tools
 from harness.processes.workers import LocalSessions
 from harness.progress import Progress
@@ -32,6 +32,7 @@ from impls.data import datasets
 from impls.data.array_cache import default_folder
 from impls.devices import has_driver
 from impls.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, StorageError, UsageError
+from impls.recipe.config import require_text
 from impls.store.checkpoint import save_arrays
 from messages import tell
 

@@ -17,7 +17,7 @@ from harness.options import BenchConfig, experiment
 from harness.plan import make_plans
 from harness.run.resolve import asked_of, given_pair, given_weights
 from impls.errors import UsageError
-from impls.recipe.config import is_text, legible
+from impls.recipe.config import require_text
 from impls.registry import Device
 from impls.tools.cli import alias
 from messages import language, tell
@@ -50,7 +50,7 @@ class Script:
         Raises:
             UsageError: there is such a file, or one of both cannot be written.
         """
-        made = [one for one in (self.parts, *self.parts.parents) if not one.exists()]
+        made = [one for one in (self.parts, *self.parts.parents) if not os.path.lexists(one)]
         try:
             self.parts.mkdir(parents=True)
             self._write_text()
@@ -93,9 +93,7 @@ def script(options: BenchConfig, overrides: Mapping[str, Any], words: Sequence[s
     """
     _check(options, overrides)
     for place in (os.getcwd(), sys.executable, os.path.abspath(sys.argv[0])):
-        if not is_text(place):
-            raise UsageError(tell("{word}: holds bytes that are no UTF-8: rename the file or folder",
-                                  word=legible(place)))
+        require_text(place)
     name = f"{options.suite}-parts-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     parts, path = Path(os.path.abspath(options.out)) / name, Path(options.sbatch or "")
     program = f"{shlex.quote(sys.executable)} {shlex.quote(os.path.abspath(sys.argv[0]))}"

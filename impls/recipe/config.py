@@ -392,3 +392,22 @@ def _legible(value: Any) -> Any:
 def is_text(value: str) -> bool:
     """Whether a text can be a file name and be written as UTF-8: no NUL, no half of a surrogate pair."""
     return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def require_text(place: str, variable: str | None = None) -> None:
+    """Refuse a place that cannot be told to a worker, a journal or a script, which are UTF-8.
+
+    Args:
+        place: of a file or folder.
+        variable: of the environment, which names another one; without it there is only renaming.
+
+    Raises:
+        UsageError: its name is no UTF-8.
+    """
+    if is_text(place):
+        return
+    raise UsageError(
+        tell("{word}: holds bytes that are no UTF-8: rename the file or folder", word=legible(place))
+        if variable is None else
+        tell("{folder}: holds bytes that are no UTF-8: set {variable} to another folder", folder=legible(place),
+             variable=variable))

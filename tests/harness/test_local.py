@@ -44,6 +44,16 @@ def test_a_folder_that_cannot_be_named_to_workers_is_one_line(tmp_path, monkeypa
     assert not (tmp_path / "results").exists()
 
 
+def test_a_pair_that_cannot_be_named_to_workers_is_one_line(tmp_path, monkeypatch, capsys):
+    odd = tmp_path / b"caf\xe9".decode(errors="surrogateescape")
+    odd.mkdir()
+    (odd / "mine.py").write_text("")
+    monkeypatch.chdir(odd)
+    assert main(["--suite", "parity", "--pair", "mine.py", "--arms", "pytorch,pytorch", "--dry-run"]) == 2
+    assert capsys.readouterr().err.endswith(r"caf\xe9/mine.py: holds bytes that are no UTF-8: rename the file or folder"
+                                            "\n")
+
+
 def test_the_first_line_says_what_was_asked_for(lab):
     first = []
     bench, opening = lab.bench(BenchConfig(device="cpu", preset="tiny", arms="scripted", blocks=6, pairs=2, epochs=0))
